@@ -1,0 +1,43 @@
+/* Pictures: decoding JPEG, PNG and WebP into 8-bit RGB, resizing, writing PNG, grids. */
+#ifndef ATL_PICTURE_H
+#define ATL_PICTURE_H
+
+#include "../kernels/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PICTURE_MAX_SIDE 65500
+#define PICTURE_MAX_PIXELS (256u << 20)
+
+typedef struct Picture {
+    int width, height;
+    uint8_t *rgb; /* (height,width,3); mem_free by picture_free */
+} Picture;
+Status picture_new(int width, int height, Picture *out);
+void picture_free(Picture *p);
+
+typedef enum PictureFormat { PICTURE_UNKNOWN = 0, PICTURE_JPEG, PICTURE_PNG, PICTURE_WEBP } PictureFormat;
+PictureFormat picture_format(const uint8_t *bytes, size_t size); /* by magic bytes */
+/* Size (after EXIF orientation), orientation 1…8, without decoding. */
+Status picture_info(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation);
+/* Decodes: EXIF orientation applied, greyscale, CMYK, palettes, 16 bit; transparency over white. Truncated data is an
+ * error that says so. */
+Status picture_decode(const uint8_t *bytes, size_t size, Picture *out);
+/* Lanczos-3 with support widened when shrinking (as Pillow's LANCZOS), in one pass each way. Plain code: loader
+ * threads run it. */
+Status picture_resize(const Picture *in, int width, int height, Picture *out);
+Status picture_crop(const Picture *in, int x, int y, int width, int height, Picture *out);
+void picture_flip(Picture *p);
+/* (H,W,3) floats in [-1,1] of bytes: x/127.5 - 1; and back, rounded and clamped. */
+void picture_to_floats(const Picture *p, float *out);
+Status picture_from_floats(const float *nhwc, int width, int height, Picture *out);
+
+/* tEXt (Latin-1) or iTXt (else) chunks: key, value pairs. Atomic. */
+typedef struct PictureText { const char *key, *value; } PictureText;
+Status picture_write_png(const char *path, const Picture *p, const PictureText *text, int count);
+/* rows × columns of equal pictures with a gap of 2 white pixels; pictures[i] may have rgb NULL (white). */
+Status picture_grid(const Picture *pictures, int count, int columns, Picture *out);
+
+#endif

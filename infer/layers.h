@@ -1,0 +1,43 @@
+/* How a model finds its weights: by the names the files use.
+ *
+ * A Weights is one part's tensors under diffusers' names, wherever they come from (one safetensors file, shards, a
+ * single-file checkpoint through its key map, or nothing: random weights for tests, `bench` and training from
+ * scratch). A model's constructor asks for each layer by path and expected shape; what is missing or of another
+ * shape is an error that names file, key and both shapes. The layers asked for are kept in the part's LayerSet, in
+ * the order of asking, which is the order of exports, optimizer state and --trace. */
+#ifndef ATL_LAYERS_H
+#define ATL_LAYERS_H
+
+#include "../kernels/layer.h"
+#include "safetensors.h"
+
+typedef struct Weights Weights;
+
+typedef struct LayerSet {
+    Layer **items;
+    int count, capacity;
+} LayerSet;
+
+/* Frozen weights in this storage type (mapped as they are where file and type agree and the device can use them). */
+Status weights_open_file(const char *path, DType dtype, Weights **out);
+Status weights_open_folder(const char *folder, const char *stem, DType dtype, Weights **out); /* single, sharded, fp16 */
+/* Random weights as PyTorch initialises such layers by default (linear and convolution: kaiming_uniform(a=√5) and
+ * U(±1/√fan_in) biases, norms 1 and 0, embeddings as the part says), from the keyed generator with this seed. */
+Status weights_random(uint64_t seed, DType dtype, Weights **out);
+void weights_close(Weights *w); /* mapped weights stay usable: the mapping is kept by the layers */
+
+typedef enum LayerKind { LAYER_LINEAR, LAYER_CONV, LAYER_NORM, LAYER_EMBEDDING } LayerKind;
+/* Fills *l: "PATH.weight" with the shape given (a 1×1 convolution and a linear layer stand for each other), and
+ * "PATH.bias" of shape[0] elements if has_bias. Norm and bias tensors are kept as f32. Adds l to set. The failure is
+ * kept in w (first one wins) so that constructors read without error checks; weights_status tells at the end. */
+void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has_bias, int ndim, const int64_t *shape,
+                   const char *path_format, ...) __attribute__((format(printf, 8, 9)));
+bool weights_has(const Weights *w, const char *key);
+Status weights_status(const Weights *w);
+
+void layerset_free(LayerSet *set);  /* the layers' tensors, names, packed forms and mappings; adapters are not touched */
+Layer *layerset_find(const LayerSet *set, const char *name);
+/* Makes every weight and bias its own f32 storage with requires_grad and a zeroed grad: method full. */
+Status layerset_train(LayerSet *set);
+
+#endif

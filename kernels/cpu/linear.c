@@ -1,0 +1,6 @@
+#include "families.h"
+
+void ISA(linear_table)(Device *d)
+{
+    (void)d;
+}

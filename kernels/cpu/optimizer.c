@@ -1,0 +1,6 @@
+#include "families.h"
+
+void ISA(optimizer_table)(Device *d)
+{
+    (void)d;
+}

@@ -1,0 +1,143 @@
+/* The context: everything a step needs besides its inputs, so that operations read as in the paper.
+ *
+ *     Ctx *c = ctx_new(device_cpu(), &(CtxOptions){.dtype = DTYPE_BF16});
+ *     Plan *plan = NULL;
+ *     TRY(ctx_rehearse(c, step, &args, &plan));    // shapes only: every size and last use, the exact peak
+ *     TRY(ctx_run(c, plan, step, &args));          // the real step, in the places the plan gave
+ *
+ * An operation takes a context and returns a tensor. A failure is kept once, with the operation's and layer's
+ * name; after it every operation is a no-op that still returns a tensor of the right shape, and ctx_run
+ * reports it at the end. While a step is rehearsed tensors have no data (Tensor.data is NULL) and c->live is
+ * false: a step function must not look into them; the sequence of operations must depend on nothing but shapes.
+ *
+ * Memory: with a plan every tensor has a fixed place in the arena, found by running number. Without one
+ * (tests, single operations) the arena grows and is emptied when the next step begins. */
+#ifndef ATL_CTX_H
+#define ATL_CTX_H
+
+#include "layer.h"
+#include "tensor.h"
+
+#include <signal.h>
+
+typedef struct Device Device;
+typedef struct Plan Plan;
+typedef struct Ctx Ctx;
+typedef struct Node Node;
+
+typedef struct CtxOptions {
+    DType dtype;                         /* what activations are stored in: f32, bf16, f16 */
+    int threads;                         /* 0: physical cores allowed by affinity and cgroup */
+    const volatile sig_atomic_t *stop;   /* looked at between operations; NULL: never stops */
+} CtxOptions;
+
+typedef void (*StepFn)(Ctx *c, void *arg);
+
+/* What a tensor's memory is for, as `train --plan` sums it up. */
+typedef enum PlaceKind { PLACE_ACTIVATION = 0, PLACE_GRADIENT, PLACE_WORKSPACE, PLACE_KINDS } PlaceKind;
+
+/* Public fields are read by operations and models; only kernels/ctx.c, kernels/tape.c and kernels/plan/
+ * change them. */
+struct Ctx {
+    const Device *dev;
+    DType dtype;
+    int threads;
+    bool live;      /* compute; false while rehearsing and after a failure */
+    bool recording; /* operations that a gradient flows through are put on the tape */
+    struct CtxState *state;
+};
+
+Ctx *ctx_new(const Device *dev, const CtxOptions *options); /* NULL: out of memory */
+void ctx_free(Ctx *c);
+
+/* Runs fn on shapes alone and plans its memory. *plan is the caller's: plan_free(). */
+Status ctx_rehearse(Ctx *c, StepFn fn, void *arg, Plan **plan);
+/* Runs fn. plan may be NULL. Returns the step's first failure. Results that the caller reads afterwards stay
+ * valid until the next ctx_run or ctx_rehearse on this context if they were given to ctx_keep inside fn. */
+Status ctx_run(Ctx *c, const Plan *plan, StepFn fn, void *arg);
+
+/* Inside fn ---------------------------------------------------------------------------------------------- */
+
+/* A tensor of the step; contents undefined. */
+Tensor *ctx_tensor(Ctx *c, DType dtype, int ndim, const int64_t *shape);
+/* The same, cleared, and the same with shape given in place: ctx_new4(c, DTYPE_F32, B, H, W, C). */
+Tensor *ctx_zeros(Ctx *c, DType dtype, int ndim, const int64_t *shape);
+/* A step's tensor holding a copy of host data (n bytes as the shape says); data is not read while rehearsing. */
+Tensor *ctx_input(Ctx *c, DType dtype, int ndim, const int64_t *shape, const void *data);
+/* Keep t's memory until the end of the step, and count a use now. Returns t. */
+Tensor *ctx_keep(Ctx *c, Tensor *t);
+/* Copies t's elements as f32 to host memory (if live); counts a use. */
+void ctx_read(Ctx *c, const Tensor *t, float *out);
+
+/* Runs the backward pass from loss (f32, one element) down to what the tape holds: after it every trained
+ * weight's grad has been added to. grad_scale is d(total)/d(loss), e.g. 1/accumulation. */
+void ctx_backward(Ctx *c, Tensor *loss, float grad_scale);
+
+/* One call around a block: runs fn without recording, keeps its inputs, and runs fn again in the backward
+ * pass. Never changes a byte of the result. Where the context isn't recording, or c's checkpointing is off
+ * (ctx_set_checkpointing), it only calls fn. */
+typedef Tensor *(*BlockFn)(Ctx *c, const void *arg, Tensor **in, int n);
+Tensor *checkpointed(Ctx *c, BlockFn fn, const void *arg, Tensor **in, int n);
+void ctx_set_checkpointing(Ctx *c, bool on);
+void ctx_set_recording(Ctx *c, bool on);
+
+Status ctx_status(const Ctx *c); /* the failure so far */
+
+/* Plans ---------------------------------------------------------------------------------------------------- */
+size_t plan_peak_bytes(const Plan *p);                    /* what the arena must hold */
+size_t plan_kind_bytes(const Plan *p, PlaceKind kind);    /* share of it at the moment of the peak */
+int64_t plan_tick_count(const Plan *p);                   /* operations in the step */
+double plan_flop(const Plan *p);                          /* multiply-adds * 2 of products, convolutions, attention */
+void plan_free(Plan *p);
+/* Makes the arena large enough for the largest of plans now, so that memory runs out before step 1 or never. */
+Status ctx_reserve(Ctx *c, size_t bytes);
+
+/* For operations (kernels/ops) ------------------------------------------------------------------------- */
+
+/* Opens an operation: name for messages and the plan's check, layer may be NULL. Everything the operation
+ * uses or makes after this belongs to it. */
+void op_begin(Ctx *c, const char *name, const Layer *layer);
+/* Declares that the open operation reads t: its memory stays until now. NULL is allowed. */
+void op_use(Ctx *c, const Tensor *t);
+/* Memory for the open operation only. NULL while rehearsing or when bytes is 0. */
+void *op_scratch(Ctx *c, size_t bytes);
+/* Keeps the first failure: "operation (layer): message". */
+void op_check(Ctx *c, Status s);
+void op_fail(Ctx *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void op_flop(Ctx *c, double flop);
+
+/* Runs a device function if the step is live and nothing failed: RUN(c, c->dev->silu(x, y)) */
+#define RUN(c, call)             \
+    do {                         \
+        if ((c)->live)           \
+            op_check((c), call); \
+    } while (0)
+
+/* The tape. A node holds what the backward needs. */
+typedef void (*BackwardFn)(Ctx *c, Node *n);
+#define NODE_TENSORS 8
+struct Node {
+    const char *name;
+    BackwardFn backward;
+    const Layer *layer;
+    Tensor *out;                 /* its grad is the incoming gradient */
+    Tensor *in[NODE_TENSORS];    /* inputs and whatever else was kept; meaning is the operation's */
+    int64_t i[8];                /* integer parameters */
+    float f[4];                  /* float parameters */
+    const void *arg;
+    Node *before;
+};
+/* Records an operation whose output is out if c->recording and needs_grad: sets out->requires_grad. Returns the
+ * node to fill in, or NULL if nothing is to be kept. */
+Node *tape_record(Ctx *c, const char *name, const Layer *layer, Tensor *out, bool needs_grad, BackwardFn backward);
+
+/* Backward helpers. In a backward function n->out->grad is the gradient g of the output (never NULL).
+ *   Tensor *d = grad_target(c, x);   // NULL if x needs none; a tensor like x to be overwritten
+ *   RUN(c, c->dev->…(…, d));
+ *   grad_add(c, x, d);               // x->grad = d, or += d where there was one
+ * grad_pass hands the gradient g itself on to x (residual sums, reshapes) without copying. */
+Tensor *grad_target(Ctx *c, Tensor *x);
+void grad_add(Ctx *c, Tensor *x, Tensor *d);
+void grad_pass(Ctx *c, Tensor *x, Tensor *g);
+
+#endif

@@ -1,0 +1,143 @@
+/* A device: a table of functions over raw tensors, one file per family in kernels/cpu and kernels/cuda.
+ *
+ * A function gets tensors with data, computes, and returns a Status; shapes have been checked by the operation.
+ * Whatever the storage dtypes (f32, bf16, f16, mixed), sums are f32 or better. Where memory is needed beyond the
+ * arguments, the matching …_scratch function says how many bytes for these shapes (data pointers are NULL then), and
+ * `scratch` is that memory, 64-byte aligned. Results depend on shapes, instruction set and threads alone. */
+#ifndef ATL_DEVICE_H
+#define ATL_DEVICE_H
+
+#include "ops.h"
+
+/* y = alpha op(a) op(b) + beta y + bias; op(a) (m,k), op(b) (k,n), y (m,n), row-major with leading dimensions
+ * (elements between rows as stored). bias (n) or NULL, added when beta is 0 or 1 alike. */
+typedef struct Gemm {
+    int64_t m, n, k;
+    bool trans_a, trans_b;
+    float alpha, beta;
+    const void *a, *b, *bias;
+    void *y;
+    DType a_type, b_type, bias_type, y_type;
+    int64_t lda, ldb, ldy;
+} Gemm;
+
+/* x (B,H,W,C), w (K,C,kh,kw), y (B,H',W',K). */
+typedef struct Conv {
+    ConvShape s;
+    const Tensor *x, *w, *bias, *y; /* forward: writes y->data. backward data: reads y's grad, writes x's grad */
+    Layer *layer; /* frozen weight that may be kept packed, or NULL */
+} Conv;
+
+/* q (B,N,heads*d), k v (B,M,heads*d), out like q. lse f32 (B,heads,N): log of the sum of exponentials, kept for
+ * the backward. */
+typedef struct Attention {
+    int heads;
+    bool causal;
+    const Tensor *q, *k, *v;
+    Tensor *out, *lse;
+    const Tensor *grad_out;            /* backward */
+    Tensor *grad_q, *grad_k, *grad_v;  /* any may be NULL */
+} Attention;
+
+typedef struct AdamW { /* Loshchilov & Hutter 2019, as torch.optim.AdamW; step counts from 1 */
+    float lr, beta1, beta2, eps, weight_decay;
+    int64_t step;
+} AdamW;
+
+struct Device {
+    const char *name; /* "cpu (avx2)" */
+    Status (*copy)(const Tensor *from, Tensor *to);   /* any floating dtype to any; same count */
+    Status (*fill)(Tensor *t, float value);
+
+    /* linear */
+    size_t (*gemm_scratch)(const Gemm *g);
+    Status (*gemm)(const Gemm *g, void *scratch);
+    Status (*column_sum)(const Tensor *g, Tensor *out, bool accumulate); /* g (N,C) -> f32 (C): bias gradients */
+
+    /* conv */
+    size_t (*conv2d_scratch)(const Conv *a);
+    Status (*conv2d)(const Conv *a, void *scratch);
+    size_t (*conv2d_backward_data_scratch)(const Conv *a);
+    Status (*conv2d_backward_data)(const Conv *a, void *scratch); /* a->y is grad y, a->x receives grad x */
+    size_t (*conv2d_backward_weight_scratch)(const Conv *a);
+    /* a->x input, a->y grad y; a->w (f32) += gradient; a->bias (f32, or NULL) += gradient */
+    Status (*conv2d_backward_weight)(const Conv *a, void *scratch);
+    void (*unpack)(Layer *l); /* frees layer->packed */
+
+    /* norm: mean, rstd f32 (B,groups) or (N) are kept for the backward */
+    size_t (*group_norm_scratch)(const Tensor *x, int groups);
+    Status (*group_norm)(const Tensor *x, const Tensor *w, const Tensor *b, int groups, float eps, bool silu, Tensor *y,
+                         Tensor *mean, Tensor *rstd, void *scratch);
+    size_t (*group_norm_backward_scratch)(const Tensor *x, int groups);
+    /* grad_x may be NULL; grad_w, grad_b f32 are added to, or NULL */
+    Status (*group_norm_backward)(const Tensor *x, const Tensor *w, const Tensor *b, int groups, bool silu,
+                                  const Tensor *mean, const Tensor *rstd, const Tensor *grad_y, Tensor *grad_x,
+                                  Tensor *grad_w, Tensor *grad_b, void *scratch);
+    Status (*layer_norm)(const Tensor *x, const Tensor *w, const Tensor *b, float eps, Tensor *y, Tensor *mean,
+                         Tensor *rstd);
+    size_t (*layer_norm_backward_scratch)(const Tensor *x);
+    Status (*layer_norm_backward)(const Tensor *x, const Tensor *w, const Tensor *mean, const Tensor *rstd,
+                                  const Tensor *grad_y, Tensor *grad_x, Tensor *grad_w, Tensor *grad_b, void *scratch);
+
+    /* pointwise */
+    Status (*silu)(const Tensor *x, Tensor *y);
+    Status (*silu_backward)(const Tensor *x, const Tensor *grad_y, Tensor *grad_x);
+    Status (*gelu)(const Tensor *x, Tensor *y);
+    Status (*gelu_backward)(const Tensor *x, const Tensor *grad_y, Tensor *grad_x);
+    Status (*quick_gelu)(const Tensor *x, Tensor *y);
+    Status (*quick_gelu_backward)(const Tensor *x, const Tensor *grad_y, Tensor *grad_x);
+    Status (*geglu)(const Tensor *x, Tensor *y);
+    Status (*geglu_backward)(const Tensor *x, const Tensor *grad_y, Tensor *grad_x);
+    Status (*add)(const Tensor *a, const Tensor *b, Tensor *y); /* y may be a or b */
+    Status (*multiply)(const Tensor *a, const Tensor *b, Tensor *y);
+    Status (*scale)(const Tensor *x, float factor, Tensor *y);
+    Status (*add_per_channel)(const Tensor *x, const Tensor *v, Tensor *y);
+    Status (*sum_per_channel)(const Tensor *g, Tensor *v); /* (B,…,C) -> (B,C): its backward */
+    Status (*add_rows)(const Tensor *x, const Tensor *rows, Tensor *y);
+    Status (*sum_rows)(const Tensor *g, Tensor *rows); /* (B,T,D): f32 rows += sum over B */
+
+    /* attention */
+    Status (*softmax)(const Tensor *x, Tensor *y);
+    Status (*softmax_backward)(const Tensor *y, const Tensor *grad_y, Tensor *grad_x);
+    size_t (*attention_scratch)(const Attention *a, int threads);
+    Status (*attention)(const Attention *a, int threads, void *scratch);
+    size_t (*attention_backward_scratch)(const Attention *a, int threads);
+    Status (*attention_backward)(const Attention *a, int threads, void *scratch);
+
+    /* shape */
+    Status (*concat)(const Tensor *a, const Tensor *b, Tensor *y);
+    Status (*slice_channels)(const Tensor *x, int64_t first, Tensor *y);
+    Status (*unslice_channels)(const Tensor *grad_y, int64_t first, Tensor *grad_x); /* zero elsewhere */
+    Status (*upsample_nearest2x)(const Tensor *x, Tensor *y);
+    Status (*upsample_nearest2x_backward)(const Tensor *grad_y, Tensor *grad_x);
+    Status (*from_nchw)(const Tensor *x, Tensor *y);
+    Status (*to_nchw)(const Tensor *x, Tensor *y);
+
+    /* embedding */
+    Status (*embedding)(const Tensor *ids, const Tensor *w, Tensor *y);
+    Status (*embedding_backward)(const Tensor *ids, const Tensor *grad_y, Tensor *grad_w); /* f32, added to */
+    Status (*timestep_embedding)(const Tensor *t, bool flip_sin_to_cos, float downscale_freq_shift, Tensor *y);
+
+    /* loss */
+    Status (*mse_loss)(const Tensor *p, const Tensor *t, const Tensor *weight, Tensor *loss, Tensor *per_sample);
+    Status (*mse_loss_backward)(const Tensor *p, const Tensor *t, const Tensor *weight, const Tensor *grad_loss,
+                                Tensor *grad_p);
+    Status (*gaussian_sample)(const Tensor *moments, const Tensor *noise, Tensor *y);
+    Status (*gaussian_sample_backward)(const Tensor *moments, const Tensor *noise, const Tensor *grad_y,
+                                       Tensor *grad_moments);
+
+    /* optimizer: f32 tensors of one parameter */
+    Status (*adamw)(const AdamW *o, Tensor *w, const Tensor *grad, float grad_scale, Tensor *m, Tensor *v);
+    Status (*ema)(Tensor *average, const Tensor *w, float decay); /* average = decay average + (1-decay) w */
+    double (*sum_of_squares)(const Tensor *t);                    /* fixed order; f64 */
+};
+
+/* The processor, by what it has; ATELIER_ISA=baseline|avx2|avx512 caps it, so that every path can be tested. The
+ * first call decides. */
+const Device *device_cpu(void);
+/* Physical cores this process may use (affinity, cgroup). */
+int device_cpu_threads(void);
+/* "avx512+bf16", "avx512", "avx2" or "baseline": what device_cpu() chose. */
+const char *device_cpu_isa(void);
+
+#endif

@@ -1,0 +1,26 @@
+/* Every allocation of Atelier's own goes through here, so that a test can make each of them fail in turn.
+ * A NULL from mem_alloc and its kin leaves "out of memory (N bytes)" as the thread's status message. */
+#ifndef ATL_MEM_H
+#define ATL_MEM_H
+
+#include <stddef.h>
+
+void *mem_alloc(size_t bytes);                /* 64-byte aligned, not cleared; 0 bytes gives a valid pointer */
+void *mem_calloc(size_t count, size_t bytes); /* cleared; checks count * bytes for overflow */
+void *mem_realloc(void *p, size_t bytes);     /* p from mem_alloc/mem_calloc/mem_realloc or NULL */
+void mem_free(void *p);                       /* NULL is allowed */
+char *mem_strdup(const char *text);
+char *mem_printf(const char *format, ...) __attribute__((format(printf, 1, 2))); /* NULL: out of memory */
+
+/* Pages straight from the kernel, for arenas and weights: cleared, page aligned, counted when touched. */
+void *mem_pages(size_t bytes);
+void mem_pages_free(void *p, size_t bytes);
+
+/* Asked before each allocation; returning nonzero makes it fail. NULL removes the hook. For tests. */
+void mem_set_hook(int (*refuse)(size_t bytes, void *arg), void *arg);
+
+/* The process's own peak of resident memory in bytes (VmHWM), and what it uses now (VmRSS). */
+size_t mem_peak_bytes(void);
+size_t mem_current_bytes(void);
+
+#endif

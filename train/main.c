@@ -1,0 +1,24 @@
+/* The program: answers --version at once and loads the library for everything else, so that a script that asks for
+ * the version does not pay for linking HDF5 and oneDNN. */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
+        printf("atelier %s\n", ATELIER_VERSION);
+        return 0;
+    }
+    void *library = dlopen("libatelier.so.0", RTLD_NOW | RTLD_GLOBAL);
+    if (!library) {
+        fprintf(stderr, "atelier: error: cannot load its library: %s; build or install Atelier again\n", dlerror());
+        return 1;
+    }
+    int (*run)(int, char **) = (int (*)(int, char **))dlsym(library, "atelier_main");
+    if (!run) {
+        fprintf(stderr, "atelier: error: libatelier.so.0 is of another version; build or install Atelier again\n");
+        return 1;
+    }
+    return run(argc, argv);
+}
