@@ -1,0 +1,197 @@
+/* The progress line. The rate is an exponential average of the time a unit takes, with a memory of about half
+ * a minute, so that a slow first step (planning, page faults) does not haunt the time left. */
+#include "progress.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RATE_MEMORY 30.0 /* seconds */
+#define REDRAW_EVERY 0.1 /* seconds, on a terminal */
+#define DEFAULT_WIDTH 80
+#define LINE_MAX_BYTES 512
+
+static double monotonic(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int terminal_width(int fd)
+{
+    struct winsize w;
+    if (ioctl(fd, TIOCGWINSZ, &w) == 0 && w.ws_col >= 20)
+        return w.ws_col;
+    return DEFAULT_WIDTH;
+}
+
+const char *progress_time(double seconds, char *buf, size_t size)
+{
+    const long long s = seconds < 0 ? 0 : seconds > 1e15 ? (long long)1e15 : (long long)(seconds + 0.5);
+    if (s >= 2 * 86400)
+        snprintf(buf, size, "%lldd %lldh", s / 86400, s % 86400 / 3600);
+    else if (s >= 3600)
+        snprintf(buf, size, "%lld:%02lld:%02lld", s / 3600, s % 3600 / 60, s % 60);
+    else
+        snprintf(buf, size, "%lld:%02lld", s / 60, s % 60);
+    return buf;
+}
+
+void progress_begin(Progress *p, const char *label, const char *unit, int64_t first, int64_t total)
+{
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    memset(p, 0, sizeof *p);
+    p->label = label;
+    p->unit = unit;
+    p->first = p->done = p->recent_done = first;
+    p->total = total;
+    p->out = stderr;
+    p->terminal = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
+    p->color = p->terminal && !(no_color && *no_color);
+    p->width = terminal_width(STDERR_FILENO);
+    p->clock = monotonic;
+    p->began = p->recent_time = -1; /* the clock starts at the first update */
+    p->shown = -1;
+}
+
+/* How long between two plain lines after `elapsed` seconds of work. */
+static double plain_interval(double elapsed)
+{
+    return elapsed < 60 ? 5 : elapsed < 600 ? 15 : 60;
+}
+
+static void measure(Progress *p, double now)
+{
+    const int64_t units = p->done - p->recent_done;
+    const double seconds = now - p->recent_time;
+    if (units <= 0 || seconds <= 0)
+        return;
+    const double each = seconds / (double)units;
+    /* 1 - exp(-t/T), to first order, and at least the plain mean while little is known */
+    double share = seconds / (seconds + RATE_MEMORY);
+    const double known = p->recent_time - p->began;
+    if (known < RATE_MEMORY)
+        share = seconds / (seconds + known);
+    p->seconds_per_unit =
+        p->seconds_per_unit > 0 ? p->seconds_per_unit + share * (each - p->seconds_per_unit) : each;
+    p->recent_done = p->done;
+    p->recent_time = now;
+}
+
+/* Appends to line; what does not fit is cut. */
+static void append(char *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void append(char *line, const char *format, ...)
+{
+    const size_t used = strlen(line);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line + used, LINE_MAX_BYTES - used, format, args);
+    va_end(args);
+}
+
+static void append_rate(char *line, const Progress *p)
+{
+    const double s = p->seconds_per_unit;
+    if (s <= 0)
+        return;
+    if (s >= 1)
+        append(line, "  %.*f s/%s", s < 10 ? 2 : 1, s, p->unit);
+    else
+        append(line, "  %.*f %ss/s", s > 0.1 ? 2 : s > 0.01 ? 1 : 0, 1 / s, p->unit);
+}
+
+static void compose(const Progress *p, double now, bool last, char line[LINE_MAX_BYTES])
+{
+    char buf[32];
+    line[0] = 0;
+    append(line, "%s  %lld", p->label, (long long)p->done);
+    if (p->total > 0)
+        append(line, "/%lld  %d%%", (long long)p->total, (int)(100.0 * (double)p->done / (double)p->total));
+    else
+        append(line, " %ss", p->unit);
+    append_rate(line, p);
+    if (last)
+        append(line, "  took %s", progress_time(now - p->began, buf, sizeof buf));
+    else if (p->total > p->done && p->seconds_per_unit > 0)
+        append(line, "  %s left",
+               progress_time((double)(p->total - p->done) * p->seconds_per_unit, buf, sizeof buf));
+    if (p->note[0])
+        append(line, "  %s", p->note);
+}
+
+/* Cuts to `columns` characters, never inside a UTF-8 sequence. */
+static void cut(char *line, int columns)
+{
+    int seen = 0;
+    for (char *s = line; *s; s++)
+        if (((unsigned char)*s & 0xC0) != 0x80 && seen++ == columns) {
+            *s = 0;
+            return;
+        }
+}
+
+static void draw(Progress *p, double now, bool last)
+{
+    char line[LINE_MAX_BYTES];
+    compose(p, now, last, line);
+    if (p->terminal) {
+        const size_t label = strlen(p->label);
+        cut(line, p->width - 1);
+        if (p->color && strlen(line) > label)
+            fprintf(p->out, "\r\033[36m%.*s\033[0m%s\033[K", (int)label, line, line + label);
+        else
+            fprintf(p->out, "\r%s\033[K", line);
+        if (last)
+            fputc('\n', p->out);
+        p->line_open = !last;
+    } else {
+        fprintf(p->out, "%s\n", line);
+    }
+    fflush(p->out);
+    p->shown = now;
+    p->shown_done = p->done;
+}
+
+void progress_update(Progress *p, int64_t done, const char *note_format, ...)
+{
+    const double now = p->clock();
+    if (p->began < 0)
+        p->began = p->recent_time = now;
+    p->done = done;
+    p->note[0] = 0;
+    if (note_format) {
+        va_list args;
+        va_start(args, note_format);
+        vsnprintf(p->note, sizeof p->note, note_format, args);
+        va_end(args);
+    }
+    measure(p, now);
+    if (!p->out)
+        return;
+    const double wait = p->terminal ? REDRAW_EVERY : plain_interval(now - p->began);
+    if (p->shown < 0 || now - p->shown >= wait)
+        draw(p, now, false);
+}
+
+void progress_clear(Progress *p)
+{
+    if (p->line_open && p->out) {
+        fputs("\r\033[K", p->out);
+        fflush(p->out);
+        p->line_open = false;
+        p->shown = -1;
+    }
+}
+
+void progress_end(Progress *p)
+{
+    const double now = p->clock();
+    if (p->began < 0)
+        p->began = now;
+    if (p->out)
+        draw(p, now, true);
+}
