@@ -54,7 +54,7 @@ void progress_begin(Progress *p, const char *label, const char *unit, int64_t fi
     p->color = p->terminal && !(no_color && *no_color);
     p->width = terminal_width(STDERR_FILENO);
     p->clock = monotonic;
-    p->began = p->recent_time = -1; /* the clock starts at the first update */
+    p->began = p->recent_time = p->clock();
     p->shown = -1;
 }
 
@@ -159,8 +159,6 @@ static void draw(Progress *p, double now, bool last)
 void progress_update(Progress *p, int64_t done, const char *note_format, ...)
 {
     const double now = p->clock();
-    if (p->began < 0)
-        p->began = p->recent_time = now;
     p->done = done;
     p->note[0] = 0;
     if (note_format) {
@@ -190,8 +188,6 @@ void progress_clear(Progress *p)
 void progress_end(Progress *p)
 {
     const double now = p->clock();
-    if (p->began < 0)
-        p->began = now;
     if (p->out)
         draw(p, now, true);
 }

@@ -8,9 +8,9 @@
  *
  * On a terminal the line is rewritten in place, at most ten times a second and never wider than the terminal:
  *     train  250/1000  25%  1.83 steps/s  6:49 left  loss 0.1234
- * In a log it is a plain line at the beginning, at growing intervals (5 s, 15 s, 60 s) and at the end. The rate is that
- * of the last half minute or so. NO_COLOR leaves out colour. A Progress owns nothing: there is nothing to free. Only
- * one is shown at a time, and only the main thread may call. */
+ * In a log it is a plain line at the beginning, at growing intervals (5 s, 15 s, 60 s) and at the end. The
+ * rate is that of the last half minute or so. NO_COLOR leaves out colour. A Progress owns nothing: there is
+ * nothing to free. Only one is shown at a time, and only the main thread may call. */
 #ifndef ATL_PROGRESS_H
 #define ATL_PROGRESS_H
 
@@ -25,21 +25,23 @@ typedef struct Progress {
     int64_t first, total, done;
     char note[PROGRESS_NOTE];
     /* set by progress_begin; a test may change them after it */
-    FILE *out;               /* stderr; NULL: silent */
+    FILE *out; /* stderr; NULL: silent */
     bool terminal, color;
-    int width;               /* columns of the terminal */
-    double (*clock)(void);   /* seconds, monotonic */
+    int width;                 /* columns of the terminal */
+    double (*clock)(void);     /* seconds, monotonic */
+    double began, recent_time; /* by that clock: when the work began, when the rate was last measured */
     /* private */
-    double began, shown, recent_time;
+    double shown;
     double seconds_per_unit; /* smoothed; 0: not known yet */
     int64_t recent_done, shown_done;
-    bool line_open;          /* the cursor stands at the end of a progress line */
+    bool line_open; /* the cursor stands at the end of a progress line */
 } Progress;
 
 /* total 0: not known (no share, no time left). unit is singular. */
 void progress_begin(Progress *p, const char *label, const char *unit, int64_t first, int64_t total);
 /* done counts from 0 to total. note_format NULL: no note; it is what stands after the time left. */
-void progress_update(Progress *p, int64_t done, const char *note_format, ...) __attribute__((format(printf, 3, 4)));
+void progress_update(Progress *p, int64_t done, const char *note_format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Takes the line off the terminal so that something else can be printed; the next update draws it again. */
 void progress_clear(Progress *p);
 /* The last state as a line of its own, with the time that the whole took. */
