@@ -1,0 +1,137 @@
+#include "mem.h"
+
+#include "status.h"
+
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define ALIGNMENT 64
+
+static int (*refuse_hook)(size_t bytes, void *arg);
+static void *refuse_arg;
+
+void mem_set_hook(int (*refuse)(size_t bytes, void *arg), void *arg)
+{
+    refuse_hook = refuse;
+    refuse_arg = arg;
+}
+
+static void *out_of_memory(size_t bytes)
+{
+    status_fail("out of memory (%zu bytes)", bytes);
+    return NULL;
+}
+
+void *mem_alloc(size_t bytes)
+{
+    if (refuse_hook && refuse_hook(bytes, refuse_arg))
+        return out_of_memory(bytes);
+    void *p = NULL;
+    if (posix_memalign(&p, ALIGNMENT, bytes ? bytes : 1))
+        return out_of_memory(bytes);
+    return p;
+}
+
+void *mem_calloc(size_t count, size_t bytes)
+{
+    size_t total;
+    if (__builtin_mul_overflow(count, bytes, &total))
+        return out_of_memory(SIZE_MAX);
+    void *p = mem_alloc(total);
+    if (p)
+        memset(p, 0, total);
+    return p;
+}
+
+void *mem_realloc(void *p, size_t bytes)
+{
+    if (!p)
+        return mem_alloc(bytes);
+    const size_t old = malloc_usable_size(p);
+    if (bytes && bytes <= old && bytes >= old / 2)
+        return p;
+    void *q = mem_alloc(bytes);
+    if (!q)
+        return NULL;
+    memcpy(q, p, old < bytes ? old : bytes);
+    free(p);
+    return q;
+}
+
+void mem_free(void *p)
+{
+    free(p);
+}
+
+char *mem_strdup(const char *text)
+{
+    const size_t n = strlen(text) + 1;
+    char *copy = mem_alloc(n);
+    if (copy)
+        memcpy(copy, text, n);
+    return copy;
+}
+
+char *mem_printf(const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    const int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    char *text = n < 0 ? NULL : mem_alloc((size_t)n + 1);
+    if (text)
+        vsnprintf(text, (size_t)n + 1, format, again);
+    va_end(again);
+    return text;
+}
+
+void *mem_pages(size_t bytes)
+{
+    if (refuse_hook && refuse_hook(bytes, refuse_arg))
+        return out_of_memory(bytes);
+    void *p = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return out_of_memory(bytes);
+    madvise(p, bytes, MADV_HUGEPAGE); /* a hint: fewer TLB misses in large feature maps */
+    return p;
+}
+
+void mem_pages_free(void *p, size_t bytes)
+{
+    if (p)
+        munmap(p, bytes ? bytes : 1);
+}
+
+/* A line "VmHWM:    1234 kB" of /proc/self/status, in bytes; 0 where there is none. */
+static size_t proc_status(const char *key)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    if (!f)
+        return 0;
+    char line[256];
+    size_t kib = 0;
+    const size_t n = strlen(key);
+    while (fgets(line, sizeof line, f))
+        if (strncmp(line, key, n) == 0 && line[n] == ':') {
+            kib = strtoull(line + n + 1, NULL, 10);
+            break;
+        }
+    fclose(f);
+    return kib * 1024;
+}
+
+size_t mem_peak_bytes(void)
+{
+    return proc_status("VmHWM");
+}
+
+size_t mem_current_bytes(void)
+{
+    return proc_status("VmRSS");
+}

@@ -1,0 +1,61 @@
+#include "status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MESSAGE_SIZE 2048
+
+static _Thread_local char message[MESSAGE_SIZE];
+
+/* The new text is formatted aside first: its arguments may point into the message that it replaces. */
+static void keep(const char *format, va_list args)
+{
+    char text[MESSAGE_SIZE];
+    vsnprintf(text, sizeof text, format, args);
+    memcpy(message, text, sizeof message);
+}
+
+Status status_fail(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    keep(format, args);
+    va_end(args);
+    return STATUS_FAILED;
+}
+
+Status status_refuse(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    keep(format, args);
+    va_end(args);
+    return STATUS_REFUSED;
+}
+
+Status status_interrupted(void)
+{
+    snprintf(message, sizeof message, "interrupted");
+    return STATUS_INTERRUPTED;
+}
+
+Status status_in(Status s, const char *format, ...)
+{
+    if (s == STATUS_OK)
+        return s;
+    char text[MESSAGE_SIZE];
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (n >= 0 && (size_t)n < sizeof text - 1)
+        snprintf(text + n, sizeof text - (size_t)n, ": %s", message);
+    memcpy(message, text, sizeof message);
+    return s;
+}
+
+const char *status_message(void)
+{
+    return message;
+}

@@ -1,0 +1,279 @@
+#include "tensor.h"
+
+#include "mem.h"
+
+#include <stdio.h>
+#include <string.h>
+#ifdef ATL_X86
+#include <immintrin.h>
+#endif
+
+static const struct {
+    const char *name;
+    size_t size;
+} dtypes[DTYPE_COUNT] = {
+    [DTYPE_F32] = {"f32", 4}, [DTYPE_BF16] = {"bf16", 2}, [DTYPE_F16] = {"f16", 2}, [DTYPE_I8] = {"i8", 1},
+    [DTYPE_U8] = {"u8", 1},   [DTYPE_I32] = {"i32", 4},   [DTYPE_I64] = {"i64", 8},
+};
+
+size_t dtype_size(DType t)
+{
+    return dtypes[t].size;
+}
+
+const char *dtype_name(DType t)
+{
+    return dtypes[t].name;
+}
+
+Status dtype_parse(const char *name, DType *out)
+{
+    for (int i = 0; i < DTYPE_COUNT; i++)
+        if (strcmp(name, dtypes[i].name) == 0) {
+            *out = (DType)i;
+            return STATUS_OK;
+        }
+    return status_refuse("unknown data type '%s' (f32, bf16, f16, i8, u8, i32, i64)", name);
+}
+
+int64_t tensor_count(const Tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->ndim; i++)
+        n *= t->shape[i];
+    return n;
+}
+
+size_t tensor_bytes(const Tensor *t)
+{
+    return (size_t)tensor_count(t) * dtype_size(t->dtype);
+}
+
+int64_t tensor_dim(const Tensor *t, int i)
+{
+    return t->shape[i < 0 ? t->ndim + i : i];
+}
+
+int64_t tensor_rows(const Tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->ndim - 1; i++)
+        n *= t->shape[i];
+    return n;
+}
+
+bool tensor_same_shape(const Tensor *a, const Tensor *b)
+{
+    return a->ndim == b->ndim && memcmp(a->shape, b->shape, sizeof a->shape[0] * (size_t)a->ndim) == 0;
+}
+
+const char *tensor_describe(const Tensor *t, char *buf, size_t size)
+{
+    size_t used = (size_t)snprintf(buf, size, "(");
+    for (int i = 0; i < t->ndim && used < size; i++)
+        used += (size_t)snprintf(buf + used, size - used, i ? ",%lld" : "%lld", (long long)t->shape[i]);
+    if (used < size)
+        snprintf(buf + used, size - used, ") %s", dtype_name(t->dtype));
+    return buf;
+}
+
+Tensor *tensor_over(void *data, DType dtype, int ndim, const int64_t *shape)
+{
+    Tensor *t = mem_calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    t->data = data;
+    t->dtype = dtype;
+    t->ndim = ndim;
+    t->place = -1;
+    if (ndim)
+        memcpy(t->shape, shape, sizeof *shape * (size_t)ndim);
+    return t;
+}
+
+Tensor *tensor_new(DType dtype, int ndim, const int64_t *shape)
+{
+    Tensor *t = tensor_over(NULL, dtype, ndim, shape);
+    if (!t)
+        return NULL;
+    t->data = mem_calloc((size_t)tensor_count(t), dtype_size(dtype));
+    t->owned = true;
+    if (!t->data) {
+        mem_free(t);
+        return NULL;
+    }
+    return t;
+}
+
+void tensor_free(Tensor *t)
+{
+    if (!t)
+        return;
+    if (t->grad && t->grad->place < 0)
+        tensor_free(t->grad);
+    if (t->owned)
+        mem_free(t->data);
+    mem_free(t);
+}
+
+/* IEEE half, by hand: exact, with subnormals, infinities and NaN (kept quiet). */
+float f16_to_f32(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 1023u;
+    union {
+        uint32_t u;
+        float f;
+    } v;
+    if (exponent == 31)
+        v.u = sign | 0x7f800000u | (mantissa ? (mantissa << 13) | 0x400000u : 0);
+    else if (exponent)
+        v.u = sign | ((exponent + 112) << 23) | (mantissa << 13);
+    else { /* zero or subnormal: mantissa * 2^-24 */
+        v.f = (float)mantissa * 0x1p-24f;
+        v.u |= sign;
+    }
+    return v.f;
+}
+
+uint16_t f32_to_f16(float f)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = f};
+    const uint32_t sign = (v.u >> 16) & 0x8000u;
+    v.u &= 0x7fffffffu;
+    if (v.u > 0x7f800000u) /* NaN */
+        return (uint16_t)(sign | 0x7e00u | ((v.u >> 13) & 0x3ffu));
+    if (v.u >= 0x477ff000u) /* rounds to 65536 or more: infinity */
+        return (uint16_t)(sign | 0x7c00u);
+    if (v.u < 0x38800000u) { /* below 2^-14: subnormal; adding 0.5 lets the hardware round to units of 2^-24 */
+        v.f += 0.5f;
+        return (uint16_t)(sign | (v.u - 0x3f000000u));
+    }
+    v.u += 0xfffu + ((v.u >> 13) & 1u);
+    return (uint16_t)(sign | ((v.u - 0x38000000u) >> 13));
+}
+
+#ifdef ATL_X86
+__attribute__((target("avx,f16c"))) static int64_t f16_to_f32_f16c(float *dst, const uint16_t *src, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(src + i))));
+    return i;
+}
+
+__attribute__((target("avx,f16c"))) static int64_t f32_to_f16_f16c(uint16_t *dst, const float *src, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(void *)(dst + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
+    return i;
+}
+
+static bool has_f16c(void)
+{
+    return __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c");
+}
+#endif
+
+static void to_f32(float *dst, const void *src, DType type, int64_t n)
+{
+    const uint16_t *h = src;
+    int64_t i = 0;
+    if (type == DTYPE_BF16) {
+        for (; i < n; i++)
+            dst[i] = bf16_to_f32(h[i]);
+        return;
+    }
+#ifdef ATL_X86
+    if (has_f16c())
+        i = f16_to_f32_f16c(dst, h, n);
+#endif
+    for (; i < n; i++)
+        dst[i] = f16_to_f32(h[i]);
+}
+
+static void from_f32(void *dst, DType type, const float *src, int64_t n)
+{
+    uint16_t *h = dst;
+    int64_t i = 0;
+    if (type == DTYPE_BF16) {
+        for (; i < n; i++)
+            h[i] = f32_to_bf16(src[i]);
+        return;
+    }
+#ifdef ATL_X86
+    if (has_f16c())
+        i = f32_to_f16_f16c(h, src, n);
+#endif
+    for (; i < n; i++)
+        h[i] = f32_to_f16(src[i]);
+}
+
+void convert_floats(void *dst, DType dst_type, const void *src, DType src_type, int64_t n)
+{
+    if (dst_type == src_type)
+        memcpy(dst, src, (size_t)n * dtype_size(dst_type));
+    else if (dst_type == DTYPE_F32)
+        to_f32(dst, src, src_type, n);
+    else if (src_type == DTYPE_F32)
+        from_f32(dst, dst_type, src, n);
+    else { /* between the two halves, a piece at a time */
+        float piece[256];
+        for (int64_t i = 0; i < n; i += 256) {
+            const int64_t m = n - i < 256 ? n - i : 256;
+            to_f32(piece, (const uint16_t *)src + i, src_type, m);
+            from_f32((uint16_t *)dst + i, dst_type, piece, m);
+        }
+    }
+}
+
+double tensor_get(const Tensor *t, int64_t i)
+{
+    switch (t->dtype) {
+    case DTYPE_F32:
+        return (double)((const float *)t->data)[i];
+    case DTYPE_BF16:
+        return (double)bf16_to_f32(((const uint16_t *)t->data)[i]);
+    case DTYPE_F16:
+        return (double)f16_to_f32(((const uint16_t *)t->data)[i]);
+    case DTYPE_I8:
+        return (double)((const int8_t *)t->data)[i];
+    case DTYPE_U8:
+        return (double)((const uint8_t *)t->data)[i];
+    case DTYPE_I32:
+        return (double)((const int32_t *)t->data)[i];
+    default:
+        return (double)((const int64_t *)t->data)[i];
+    }
+}
+
+void tensor_set(Tensor *t, int64_t i, double value)
+{
+    switch (t->dtype) {
+    case DTYPE_F32:
+        ((float *)t->data)[i] = (float)value;
+        break;
+    case DTYPE_BF16:
+        ((uint16_t *)t->data)[i] = f32_to_bf16((float)value);
+        break;
+    case DTYPE_F16:
+        ((uint16_t *)t->data)[i] = f32_to_f16((float)value);
+        break;
+    case DTYPE_I8:
+        ((int8_t *)t->data)[i] = (int8_t)value;
+        break;
+    case DTYPE_U8:
+        ((uint8_t *)t->data)[i] = (uint8_t)value;
+        break;
+    case DTYPE_I32:
+        ((int32_t *)t->data)[i] = (int32_t)value;
+        break;
+    default:
+        ((int64_t *)t->data)[i] = (int64_t)value;
+        break;
+    }
+}
