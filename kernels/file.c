@@ -1,0 +1,333 @@
+/* Files and folders: reading whole, listing, and the one way of writing.
+ *
+ * A file under a final name is always complete. AtomicFile writes NAME.part-PID beside the target, flushes it
+ * to the disk, renames it over the target and then syncs the folder, so that a power cut leaves either the
+ * old file or the new one. The temporary lies in the target's own folder because rename() does not cross file
+ * systems. */
+#include "file.h"
+
+#include "mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* STATUS_REFUSED where the user named something that is not there or is not his, else STATUS_FAILED. */
+static Status errno_status(const char *path, const char *what)
+{
+    const int e = errno;
+    if (e == ENOENT || e == EACCES || e == ENOTDIR || e == EISDIR || e == EROFS)
+        return status_refuse("%s: %s: %s", path, what, strerror(e));
+    return status_fail("%s: %s: %s", path, what, strerror(e));
+}
+
+bool file_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool file_is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int64_t file_size(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (int64_t)st.st_size : -1;
+}
+
+/* Reads until the end of the stream: sizes of pipes and /proc files are not known before. */
+static Status read_stream(FILE *in, const char *path, size_t limit, char **data, size_t *size)
+{
+    size_t capacity = 1 << 14, used = 0;
+    char *buffer = mem_alloc(capacity);
+    if (!buffer)
+        return STATUS_FAILED;
+    for (;;) {
+        used += fread(buffer + used, 1, capacity - 1 - used, in);
+        if (used > limit) {
+            mem_free(buffer);
+            return status_refuse("%s: larger than %zu bytes, the most that is read here", path, limit);
+        }
+        if (used < capacity - 1)
+            break;
+        char *larger = mem_realloc(buffer, capacity *= 2);
+        if (!larger) {
+            mem_free(buffer);
+            return STATUS_FAILED;
+        }
+        buffer = larger;
+    }
+    if (ferror(in)) {
+        mem_free(buffer);
+        return errno_status(path, "cannot be read");
+    }
+    buffer[used] = 0;
+    *data = buffer;
+    *size = used;
+    return STATUS_OK;
+}
+
+Status file_read(const char *path, size_t limit, char **data, size_t *size)
+{
+    *data = NULL;
+    *size = 0;
+    FILE *in = fopen(path, "rbe");
+    if (!in)
+        return errno_status(path, "cannot be opened");
+    Status s;
+    struct stat st;
+    if (fstat(fileno(in), &st) == 0 && S_ISDIR(st.st_mode))
+        s = status_refuse("%s: is a folder, a file is needed", path);
+    else
+        s = read_stream(in, path, limit, data, size);
+    fclose(in);
+    return s;
+}
+
+/* Folders
+ * ---------------------------------------------------------------------------------------------------- */
+
+Status dir_make(const char *path)
+{
+    char *p = mem_strdup(path);
+    if (!p)
+        return STATUS_FAILED;
+    Status s = STATUS_OK;
+    const size_t n = strlen(p);
+    for (size_t i = 1; i <= n && s == STATUS_OK; i++) {
+        if (p[i] != '/' && p[i] != 0)
+            continue;
+        const char kept = p[i];
+        p[i] = 0;
+        if (mkdir(p, 0777) != 0 && !(errno == EEXIST && file_is_dir(p)))
+            s = errno_status(p, "folder cannot be made");
+        p[i] = kept;
+    }
+    mem_free(p);
+    return s;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+Status dir_list(const char *path, char ***names, int *count)
+{
+    *names = NULL;
+    *count = 0;
+    DIR *d = opendir(path);
+    if (!d)
+        return errno_status(path, "folder cannot be read");
+    char **list = NULL;
+    int n = 0, capacity = 0;
+    Status s = STATUS_OK;
+    errno = 0;
+    for (struct dirent *e; (e = readdir(d));) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
+        if (n == capacity) {
+            capacity = capacity ? 2 * capacity : 64;
+            char **larger = mem_realloc(list, (size_t)capacity * sizeof *list);
+            if (!larger) {
+                s = STATUS_FAILED;
+                break;
+            }
+            list = larger;
+        }
+        if (!(list[n] = mem_strdup(e->d_name))) {
+            s = STATUS_FAILED;
+            break;
+        }
+        n++;
+        errno = 0;
+    }
+    if (s == STATUS_OK && errno != 0)
+        s = errno_status(path, "folder cannot be read");
+    closedir(d);
+    if (s != STATUS_OK) {
+        dir_list_free(list, n);
+        return s;
+    }
+    if (n > 0)
+        qsort(list, (size_t)n, sizeof *list, by_bytes);
+    *names = list;
+    *count = n;
+    return STATUS_OK;
+}
+
+void dir_list_free(char **names, int count)
+{
+    for (int i = 0; i < count; i++)
+        mem_free(names[i]);
+    mem_free(names);
+}
+
+/* Links are removed, never followed. */
+Status dir_remove(const char *path)
+{
+    char **names = NULL;
+    int count = 0;
+    TRY(dir_list(path, &names, &count));
+    Status s = STATUS_OK;
+    for (int i = 0; i < count && s == STATUS_OK; i++) {
+        char *child = path_join(path, names[i]);
+        struct stat st;
+        if (!child)
+            s = STATUS_FAILED;
+        else if (lstat(child, &st) == 0 && S_ISDIR(st.st_mode))
+            s = dir_remove(child);
+        else if (unlink(child) != 0)
+            s = errno_status(child, "cannot be removed");
+        mem_free(child);
+    }
+    dir_list_free(names, count);
+    if (s == STATUS_OK && rmdir(path) != 0)
+        s = errno_status(path, "cannot be removed");
+    return s;
+}
+
+Status dir_sync(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno_status(path, "folder cannot be opened");
+    /* Some file systems (network, FUSE) know no fsync of folders and answer EINVAL: nothing is lost by that.
+     */
+    const bool failed = fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP;
+    const Status s = failed ? errno_status(path, "folder cannot be synced") : STATUS_OK;
+    close(fd);
+    return s;
+}
+
+/* Paths
+ * ------------------------------------------------------------------------------------------------------ */
+
+char *path_join(const char *a, const char *b)
+{
+    const size_t n = strlen(a);
+    if (b[0] == '/' || n == 0)
+        return mem_strdup(b);
+    return mem_printf("%s%s%s", a, a[n - 1] == '/' ? "" : "/", b);
+}
+
+const char *path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* The folder that holds path: "." for a bare name. NULL: out of memory. Caller: mem_free. */
+static char *parent_of(const char *path)
+{
+    const char *base = path_base(path);
+    if (base == path)
+        return mem_strdup(".");
+    const size_t n = (size_t)(base - path) - 1;
+    return n == 0 ? mem_strdup("/") : mem_printf("%.*s", (int)n, path);
+}
+
+/* Writing
+ * ---------------------------------------------------------------------------------------------------- */
+
+struct AtomicFile {
+    char *path, *part, *folder;
+    FILE *out;
+    int error; /* errno of a failed atomic_write: committing is refused */
+};
+
+static void atomic_free(AtomicFile *f)
+{
+    mem_free(f->path);
+    mem_free(f->part);
+    mem_free(f->folder);
+    mem_free(f);
+}
+
+Status atomic_open(const char *path, AtomicFile **out)
+{
+    *out = NULL;
+    if (path_base(path)[0] == 0)
+        return status_refuse("%s: is no name for a file", path[0] ? path : "\"\"");
+    if (file_is_dir(path))
+        return status_refuse("%s: is a folder, a file name is needed", path);
+    AtomicFile *f = mem_calloc(1, sizeof *f);
+    if (!f)
+        return STATUS_FAILED;
+    f->path = mem_strdup(path);
+    f->part = mem_printf("%s.part-%ld", path, (long)getpid());
+    f->folder = parent_of(path);
+    Status s = f->path && f->part && f->folder ? dir_make(f->folder) : STATUS_FAILED;
+    if (s == STATUS_OK) {
+        f->out = fopen(f->part, "wbe");
+        if (!f->out)
+            s = errno_status(f->part, "cannot be written");
+    }
+    if (s != STATUS_OK) {
+        atomic_free(f);
+        return s;
+    }
+    *out = f;
+    return STATUS_OK;
+}
+
+FILE *atomic_stream(AtomicFile *f)
+{
+    return f->out;
+}
+
+Status atomic_write(AtomicFile *f, const void *data, size_t bytes)
+{
+    if (bytes > 0 && fwrite(data, 1, bytes, f->out) != bytes) {
+        f->error = errno;
+        return errno_status(f->path, "cannot be written");
+    }
+    return STATUS_OK;
+}
+
+Status atomic_commit(AtomicFile *f)
+{
+    Status s = STATUS_OK;
+    errno = f->error;
+    if (f->error || fflush(f->out) != 0 || ferror(f->out) || fsync(fileno(f->out)) != 0)
+        s = errno_status(f->path, "cannot be written");
+    if (fclose(f->out) != 0 && s == STATUS_OK)
+        s = errno_status(f->path, "cannot be written");
+    if (s == STATUS_OK && rename(f->part, f->path) != 0)
+        s = errno_status(f->path, "cannot be put in its place");
+    if (s == STATUS_OK)
+        s = dir_sync(f->folder);
+    else
+        unlink(f->part);
+    atomic_free(f);
+    return s;
+}
+
+void atomic_abort(AtomicFile *f)
+{
+    if (!f)
+        return;
+    fclose(f->out);
+    unlink(f->part);
+    atomic_free(f);
+}
+
+Status file_write_atomic(const char *path, const void *data, size_t bytes)
+{
+    AtomicFile *f = NULL;
+    TRY(atomic_open(path, &f));
+    const Status s = atomic_write(f, data, bytes);
+    if (s != STATUS_OK) {
+        atomic_abort(f);
+        return s;
+    }
+    return atomic_commit(f);
+}
