@@ -1,0 +1,298 @@
+/* Vectors of f32 in this instruction set's own width: VL lanes, 16 (avx512), 8 (avx2) or 4 (baseline).
+ *
+ * vf and vi are the compiler's vectors: + - * / and comparisons work on them (a comparison gives a vi of 0
+ * and -1); wider-than-native vectors were tried and left: gcc keeps them in memory across loops. Storage may
+ * be f32, bf16 or f16: vec_get and vec_put take the type, which folds away where it is a constant (WITH_DTYPE
+ * below), and the _n forms take 1 … VL elements, lanes beyond them reading as 0. Rounding is to nearest even;
+ * NaN stays NaN through everything here. Sums over lanes are pairwise, always in the same order. */
+#ifndef ATL_CPU_VEC_H
+#define ATL_CPU_VEC_H
+
+#include "../tensor.h"
+
+#include <string.h>
+#ifdef ATL_X86
+#include <immintrin.h>
+#endif
+
+#if defined(ATL_X86) && defined(__AVX512F__)
+#define VL 16
+#elif defined(ATL_X86) && defined(__AVX2__)
+#define VL 8
+#else
+#define VL 4
+#endif
+
+typedef float vf __attribute__((vector_size(4 * VL)));
+typedef int32_t vi __attribute__((vector_size(4 * VL)));
+typedef uint32_t vu __attribute__((vector_size(4 * VL)));
+typedef uint16_t vh __attribute__((vector_size(2 * VL)));
+typedef float vf_mem __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+typedef uint16_t vh_mem __attribute__((vector_size(2 * VL), aligned(2), may_alias));
+
+#define VEC static inline __attribute__((always_inline, unused))
+
+VEC vf vec_set(float x)
+{
+    return x - (vf){0}; /* a splat: x - 0 is x, whatever x is */
+}
+VEC vi vec_bits(vf x)
+{
+    return (vi)x;
+}
+VEC vf vec_from_bits(vi x)
+{
+    return (vf)x;
+}
+/* mask ? a : b, lane by lane; mask lanes are 0 or -1. */
+VEC vf vec_select(vi mask, vf a, vf b)
+{
+    return (vf)(((vi)a & mask) | ((vi)b & ~mask));
+}
+VEC vf vec_abs(vf x)
+{
+    return (vf)((vi)x & 0x7fffffff);
+}
+/* The smaller / the larger; b where either is NaN. */
+VEC vf vec_min(vf a, vf b)
+{
+#if VL == 16
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif VL == 8
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return vec_select(a < b, a, b);
+#endif
+}
+VEC vf vec_max(vf a, vf b)
+{
+#if VL == 16
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif VL == 8
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return vec_select(a > b, a, b);
+#endif
+}
+VEC vf vec_sqrt(vf x)
+{
+#if VL == 16
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif VL == 8
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#else
+    vf y;
+    for (int i = 0; i < VL; i++)
+        y[i] = __builtin_sqrtf(x[i]);
+    return y;
+#endif
+}
+
+/* Sum and largest over the lanes, by halves. */
+VEC float vec_sum(vf x)
+{
+    float a[VL];
+    memcpy(a, &x, sizeof a);
+    for (int half = VL / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            a[i] += a[i + half];
+    return a[0];
+}
+VEC float vec_largest(vf x)
+{
+    float a[VL];
+    memcpy(a, &x, sizeof a);
+    for (int half = VL / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            a[i] = a[i] > a[i + half] ? a[i] : a[i + half];
+    return a[0];
+}
+
+/* Loading and storing VL elements
+ * ------------------------------------------------------------------------------- */
+
+VEC vf vec_load(const float *p)
+{
+    return *(const vf_mem *)p;
+}
+VEC void vec_store(float *p, vf x)
+{
+    *(vf_mem *)p = x;
+}
+
+VEC vf vec_from_bf16(vh h)
+{
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+}
+VEC vh vec_to_bf16(vf x)
+{
+    const vu u = (vu)x, rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16, quiet = (u >> 16) | 0x40;
+    const vu nan = (vu)(x != x);
+    return __builtin_convertvector((quiet & nan) | (rounded & ~nan), vh);
+}
+VEC vf vec_from_f16(vh h)
+{
+#if VL == 16
+    return (vf)_mm512_cvtph_ps((__m256i)h);
+#elif VL == 8
+    return (vf)_mm256_cvtph_ps((__m128i)h);
+#else
+    vf x;
+    for (int i = 0; i < VL; i++)
+        x[i] = f16_to_f32(h[i]);
+    return x;
+#endif
+}
+VEC vh vec_to_f16(vf x)
+{
+#if VL == 16
+    return (vh)_mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif VL == 8
+    return (vh)_mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    vh h;
+    for (int i = 0; i < VL; i++)
+        h[i] = f32_to_f16(x[i]);
+    return h;
+#endif
+}
+
+/* Elements i … i+VL-1 of storage p of type t (f32, bf16, f16). */
+VEC vf vec_get(const void *p, DType t, int64_t i)
+{
+    if (t == DTYPE_F32)
+        return vec_load((const float *)p + i);
+    const vh h = *(const vh_mem *)((const uint16_t *)p + i);
+    return t == DTYPE_BF16 ? vec_from_bf16(h) : vec_from_f16(h);
+}
+VEC void vec_put(void *p, DType t, int64_t i, vf x)
+{
+    if (t == DTYPE_F32)
+        vec_store((float *)p + i, x);
+    else
+        *(vh_mem *)((uint16_t *)p + i) = t == DTYPE_BF16 ? vec_to_bf16(x) : vec_to_f16(x);
+}
+/* The same for n elements, 1 ≤ n ≤ VL; lanes from n on read as 0 and are not written. */
+VEC vf vec_get_n(const void *p, DType t, int64_t i, int n)
+{
+    if (n == VL)
+        return vec_get(p, t, i);
+    if (t == DTYPE_F32) {
+#if VL == 16
+        return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), (const float *)p + i);
+#else
+        vf x = {0};
+        for (int j = 0; j < n; j++)
+            x[j] = ((const float *)p)[i + j];
+        return x;
+#endif
+    }
+    vh h = {0};
+    for (int j = 0; j < n; j++)
+        h[j] = ((const uint16_t *)p)[i + j];
+    return t == DTYPE_BF16 ? vec_from_bf16(h) : vec_from_f16(h);
+}
+VEC void vec_put_n(void *p, DType t, int64_t i, vf x, int n)
+{
+    if (n == VL) {
+        vec_put(p, t, i, x);
+    } else if (t == DTYPE_F32) {
+#if VL == 16
+        _mm512_mask_storeu_ps((float *)p + i, (__mmask16)((1u << n) - 1), (__m512)x);
+#else
+        for (int j = 0; j < n; j++)
+            ((float *)p)[i + j] = x[j];
+#endif
+    } else {
+        const vh h = t == DTYPE_BF16 ? vec_to_bf16(x) : vec_to_f16(x);
+        for (int j = 0; j < n; j++)
+            ((uint16_t *)p)[i + j] = h[j];
+    }
+}
+/* How many of the elements from i on, up to VL, lie before n. */
+VEC int vec_part(int64_t i, int64_t n)
+{
+    return n - i < VL ? (int)(n - i) : VL;
+}
+VEC float get_float(const void *p, DType t, int64_t i)
+{
+    if (t == DTYPE_F32)
+        return ((const float *)p)[i];
+    const uint16_t h = ((const uint16_t *)p)[i];
+    return t == DTYPE_BF16 ? bf16_to_f32(h) : f16_to_f32(h);
+}
+VEC void put_float(void *p, DType t, int64_t i, float x)
+{
+    if (t == DTYPE_F32)
+        ((float *)p)[i] = x;
+    else
+        ((uint16_t *)p)[i] = t == DTYPE_BF16 ? f32_to_bf16(x) : f32_to_f16(x);
+}
+VEC char *at_element(const void *p, DType t, int64_t i)
+{
+    return (char *)p + (t == DTYPE_F32 ? 4 : 2) * i;
+}
+
+/* Runs `call`, in which T is the type t as a constant: a copy of the loop for each storage type. */
+#define WITH_DTYPE(t, call)                                                                                  \
+    do {                                                                                                     \
+        if ((t) == DTYPE_F32) {                                                                              \
+            enum { T = DTYPE_F32 };                                                                          \
+            call;                                                                                            \
+        } else if ((t) == DTYPE_BF16) {                                                                      \
+            enum { T = DTYPE_BF16 };                                                                         \
+            call;                                                                                            \
+        } else {                                                                                             \
+            enum { T = DTYPE_F16 };                                                                          \
+            call;                                                                                            \
+        }                                                                                                    \
+    } while (0)
+
+/* Functions
+ * -------------------------------------------------------------------------------------------------------- */
+
+/* e^x within about 1 ulp (Cephes expf: x = n ln 2 + r, polynomial in r, times 2^n in two factors so that the
+ * ends are right: 0 below -104, denormals above it, infinity from 88.73 on). */
+VEC vf vec_exp(vf x)
+{
+    const float magic =
+        12582912.0f; /* 1.5 · 2^23: adding it rounds to an integer, which the low bits then hold */
+    x = vec_min(vec_set(89.0f), vec_max(vec_set(-104.0f), x));
+    const vf shifted = x * 1.44269504088896341f + magic;
+    const vf n = shifted - magic;
+    vf r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    const vi e = (vi)shifted - 0x4b400000, first = e >> 1;
+    return p * (vf)((first + 127) << 23) * (vf)((e - first + 127) << 23);
+}
+/* 1 / (1 + e^-x) */
+VEC vf vec_sigmoid(vf x)
+{
+    return 1.0f / (1.0f + vec_exp(-x));
+}
+/* erf within about 1 ulp, after N. Juffa's erff: an odd polynomial near 0, 1 - e^polynomial beyond. */
+VEC vf vec_erf(vf x)
+{
+    const vf t = vec_min(vec_set(4.5f), vec_abs(x)), s = t * t;
+    vf near = s * -5.96761703e-4f + 4.99119423e-3f;
+    near = near * s + -2.67681349e-2f;
+    near = near * s + 1.12819925e-1f;
+    near = near * s + -3.76125336e-1f;
+    near = near * s + 1.28379166e-1f;
+    near = near * x + x;
+    vf far = (t * -1.72853470e-5f + 3.83197126e-4f) * s + (t * -3.88396438e-3f + 2.42546219e-2f);
+    far = far * t + -1.06777877e-1f;
+    far = far * t + -6.34846687e-1f;
+    far = far * t + -1.28717512e-1f;
+    far = 1.0f - vec_exp(far * t - t);
+    far = (vf)((vi)far | ((vi)x & (int32_t)0x80000000));
+    return vec_select(vec_abs(x) > 0.927734375f, far, near);
+}
+
+#endif
