@@ -1,10 +1,12 @@
-/* A command's options as one table, from which the command line is read, the help is printed, and unknown options are
- * answered with the nearest right one.
+/* A command's options as one table, from which the command line is read, the help is printed, and unknown
+ * options are answered with the nearest right one.
  *
  *     static int steps = 20; ...
  *     const Option table[] = {
- *         {"model", OPTION_TEXT, &model, .value = "M", .help = "diffusers folder, .safetensors file or builtin:NAME"},
- *         {"steps", OPTION_INT, &steps, .value = "N", .help = "sampling steps", .min = 1, .max = 1000, .shown = "20"},
+ *         {"model", OPTION_TEXT, &model, .value = "M", .help = "diffusers folder, .safetensors file or
+ * builtin:NAME"},
+ *         {"steps", OPTION_INT, &steps, .value = "N", .help = "sampling steps", .min = 1, .max = 1000, .shown
+ * = "20"},
  *     };
  *     const Command command = {.name = "sample", .usage = "--model M --prompt TEXT [options]",
  *                              .summary = "Makes pictures from a prompt.",
@@ -13,9 +15,9 @@
  *     bool done;
  *     TRY(options_parse(&command, argc, argv, &done));   // done: --help was asked for and has been printed
  *
- * Understood: "--name value", "--name=value", flags, repeated options, positional arguments in between, and "--" after
- * which everything is positional. "--help" and "-h" are always there. All failures are STATUS_REFUSED. Values are
- * borrowed from argv. */
+ * Understood: "--name value", "--name=value", flags, repeated options, positional arguments in between, and
+ * "--" after which everything is positional. "--help" and "-h" are always there. All failures are
+ * STATUS_REFUSED. Values are borrowed from argv. */
 #ifndef ATL_OPTIONS_H
 #define ATL_OPTIONS_H
 
@@ -43,29 +45,29 @@ typedef struct OptionList {
 } OptionList;
 
 typedef struct Option {
-    const char *name;     /* without "--" */
+    const char *name; /* without "--" */
     OptionKind kind;
-    void *out;            /* as the kind says; holds the default before */
-    const char *value;    /* the value's name in the help: "N"; NULL for flags */
-    const char *help;     /* one or two sentences; wrapped to 80 columns */
-    double min, max;      /* numbers only; both 0: any */
-    const char *choices;  /* OPTION_TEXT: the words allowed, "f32|bf16|f16"; NULL: any */
-    const char *shown;    /* the default as the help shows it; NULL: none */
-    bool *given;          /* set to true when the option is given; NULL: not wanted */
+    void *out;           /* as the kind says; holds the default before */
+    const char *value;   /* the value's name in the help: "N"; NULL for flags */
+    const char *help;    /* one or two sentences; wrapped to 80 columns */
+    double min, max;     /* numbers only; both 0: any */
+    const char *choices; /* OPTION_TEXT: the words allowed, "f32|bf16|f16"; NULL: any */
+    const char *shown;   /* the default as the help shows it; NULL: none */
+    bool *given;         /* set to true when the option is given; NULL: not wanted */
     bool required;
 } Option;
 
 typedef struct Command {
-    const char *name;     /* "sample", "data build": after "atelier" in messages and help */
-    const char *usage;    /* what follows the name */
-    const char *summary;  /* a sentence or a paragraph; wrapped */
-    const char *example;  /* one or more whole command lines, each its own line */
-    const char *notes;    /* printed after the options, wrapped by paragraph; NULL: nothing */
+    const char *name;    /* "sample", "data build": after "atelier" in messages and help */
+    const char *usage;   /* what follows the name */
+    const char *summary; /* a sentence or a paragraph; wrapped */
+    const char *example; /* one or more whole command lines, each its own line */
+    const char *notes;   /* printed after the options, wrapped by paragraph; NULL: nothing */
     const Option *options;
     int option_count;
-    OptionList *positional;            /* NULL: none allowed */
+    OptionList *positional; /* NULL: none allowed */
     int min_positional, max_positional;
-    const char *positional_name;       /* "FOLDER": for messages; NULL: "argument" */
+    const char *positional_name; /* "FOLDER": for messages; NULL: "argument" */
 } Command;
 
 /* argv[0] is the command's own name and is not looked at. */

@@ -1,4 +1,5 @@
-/* Small work on words: numbers in C's notation whatever the locale, and the nearest of several words for messages
+/* Small work on words: numbers in C's notation whatever the locale, and the nearest of several words for
+ * messages
  * ("unknown option --step; did you mean --steps?"). */
 #ifndef ATL_TEXT_H
 #define ATL_TEXT_H
@@ -7,16 +8,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The whole text as a number in C's notation; false (and *out untouched) if it is not one, has anything after it, or
- * does not fit. Integers: decimal digits with an optional sign. Floats: decimal or exponent notation, finite; no hex,
- * no "inf" or "nan". */
+/* The whole text as a number in C's notation; false (and *out untouched) if it is not one, has anything after
+ * it, or does not fit. Integers: decimal digits with an optional sign. Floats: decimal or exponent notation,
+ * finite; no hex, no "inf" or "nan". */
 bool text_to_int(const char *text, int64_t *out);
 bool text_to_uint(const char *text, uint64_t *out);
 bool text_to_float(const char *text, double *out);
 
-/* Edits (insertions, deletions, replacements, swaps of neighbours) from a to b, upper and lower case alike. */
+/* Edits (insertions, deletions, replacements, swaps of neighbours) from a to b, upper and lower case alike.
+ */
 int text_distance(const char *a, const char *b);
-/* The word nearest to `word`, or NULL if none is near enough to be meant (more than a third of its letters differ). */
+/* The word nearest to `word`, or NULL if none is near enough to be meant (more than a third of its letters
+ * differ). */
 const char *text_nearest(const char *word, const char *const *words, int count);
 
 /* Offset of the first byte that is not valid UTF-8 (RFC 3629), or -1. */
