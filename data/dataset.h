@@ -1,19 +1,23 @@
-/* The HDF5 picture-caption file (design, section 5): build, open, read, caches. One thread at a time calls HDF5; all
- * calls lock one mutex inside. */
+/* The HDF5 picture-caption file (design, section 5): build, open, read, caches. One thread at a time calls
+ * HDF5; all calls lock one mutex inside. */
 #ifndef ATL_DATASET_H
 #define ATL_DATASET_H
 
 #include "../kernels/status.h"
 #include "picture.h"
 
+#include <signal.h>
+
 typedef struct Dataset Dataset;
 
 typedef struct DatasetBuild {
-    const char *folder, *out;      /* out: FILE.h5 */
-    const char *caption;           /* one caption for all that have none; NULL: a picture without one is an error */
-    bool skip_bad;                 /* leave out, and name, pictures that can't be read */
+    const char *folder, *out; /* out: FILE.h5 */
+    const char *caption; /* one caption for all that have none; NULL: a picture without one is an error */
+    bool skip_bad;       /* leave out, and name, pictures that can't be read */
     void (*progress)(int done, int total, void *arg);
     void *arg;
+    const volatile sig_atomic_t
+        *stop; /* looked at between pictures: STATUS_INTERRUPTED, nothing written. NULL: never */
 } DatasetBuild;
 typedef struct DatasetSummary {
     int pictures, skipped, without_caption, unused_files;
@@ -24,21 +28,33 @@ Status dataset_open(const char *path, Dataset **out);
 void dataset_close(Dataset *d);
 int dataset_count(const Dataset *d);
 const char *dataset_path(const Dataset *d);
-const char *dataset_name(const Dataset *d, int i);           /* "cat/03.jpg" */
-const char *dataset_caption(const Dataset *d, int i);        /* UTF-8 */
-const uint8_t *dataset_sha256(const Dataset *d, int i);      /* 32 bytes, of the encoded picture */
+const char *dataset_name(const Dataset *d, int i);                   /* "cat/03.jpg" */
+const char *dataset_caption(const Dataset *d, int i);                /* UTF-8 */
+const uint8_t *dataset_sha256(const Dataset *d, int i);              /* 32 bytes, of the encoded picture */
 void dataset_size(const Dataset *d, int i, int *width, int *height); /* after orientation */
-int dataset_repeats(const Dataset *d);                       /* kohya's folder name ("10_sks cat"); 1 */
+int dataset_repeats(const Dataset *d); /* kohya's folder name ("10_sks cat"); 1 */
 Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size); /* encoded; caller: mem_free */
+
+/* 32 bytes over all pictures' and captions' hashes, and the hash of one caption (of its UTF-8 bytes). */
+void dataset_source_sha256(const Dataset *d, uint8_t out[32]);
+void dataset_caption_sha256(const Dataset *d, int i, uint8_t out[32]);
 
 /* Caches. A key names everything an entry depends on (encoder, resolution, crop, flip). Entries are f32. The
  * cache file is the dataset itself (data build --cache) or FILE.cache.h5 beside it or in the run's folder. */
 typedef struct DatasetCache DatasetCache;
-Status cache_open(const char *path, const char *key, const uint8_t *source_sha256, int count, DatasetCache **out);
-/* Reads entry i (latents: mean and std of n floats each; text: n floats). *found false: not there or made from
- * another picture/caption (hash differs). */
-Status cache_read(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *out, size_t n, bool *found);
-Status cache_write(DatasetCache *c, const char *name, int i, const uint8_t hash[32], const float *in, size_t n);
+Status cache_open(const char *path, const char *key, const uint8_t *source_sha256, int count,
+                  DatasetCache **out);
+/* The same for a dataset: what the dataset's own file holds under the key is found too (written by data build
+ * --cache); writes go to path alone, which is made at the first write. path NULL: only the dataset's own. */
+#define CACHE_KEY_SIZE 65 /* 64 hex digits and the end */
+Status cache_open_for(const Dataset *d, const char *path, const char *key, DatasetCache **out);
+/* Reads the n floats of entry i; name is the HDF5 dataset's: latent_mean, latent_std, latent_mean_flipped,
+ * latent_std_flipped, text. *found false: not there, damaged, or made from another picture/caption (hash
+ * differs). */
+Status cache_read(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *out, size_t n,
+                  bool *found);
+Status cache_write(DatasetCache *c, const char *name, int i, const uint8_t hash[32], const float *in,
+                   size_t n);
 Status cache_close(DatasetCache *c);
 
 #endif
