@@ -75,13 +75,15 @@ void ctx_backward(Ctx *c, Tensor *loss, float grad_scale);
 
 /* One call around a block: runs fn without recording, keeps its inputs, and runs fn again in the backward
  * pass. Never changes a byte of the result. Where the context isn't recording, or c's checkpointing is off
- * (ctx_set_checkpointing), it only calls fn. */
+ * (ctx_set_checkpointing), it only calls fn. arg must live until the step ends (ctx_copy). */
 typedef Tensor *(*BlockFn)(Ctx *c, const void *arg, Tensor **in, int n);
 Tensor *checkpointed(Ctx *c, BlockFn fn, const void *arg, Tensor **in, int n);
 void ctx_set_checkpointing(Ctx *c, bool on);
 void ctx_set_recording(Ctx *c, bool on);
 
 Status ctx_status(const Ctx *c); /* the failure so far */
+/* A copy of a small host struct that lives until the next step: arguments of checkpointed blocks and of nodes. */
+const void *ctx_copy(Ctx *c, const void *data, size_t bytes);
 
 /* Plans ---------------------------------------------------------------------------------------------------- */
 size_t plan_peak_bytes(const Plan *p);                    /* what the arena must hold */

@@ -1,0 +1,133 @@
+/* The processor as a device: which copy of the arithmetic runs here, and on how many cores. */
+#include "../log.h"
+#include "isa.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef enum Isa { ISA_BASELINE, ISA_AVX2, ISA_AVX512 } Isa;
+static const char *const isa_names[] = {"baseline", "avx2", "avx512"};
+
+static Device device;
+static const char *isa_label;
+static bool has_bf16;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static Isa best_isa(void)
+{
+#ifdef ATL_X86
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return avx2 && avx512 ? ISA_AVX512 : avx2 ? ISA_AVX2 : ISA_BASELINE;
+#else
+    return ISA_BASELINE;
+#endif
+}
+
+/* ATELIER_ISA=baseline|avx2|avx512: use no more than that, to test every path on one machine. */
+static Isa capped_isa(Isa best)
+{
+    const char *cap = getenv("ATELIER_ISA");
+    if (!cap || !*cap)
+        return best;
+    for (int i = 0; i <= ISA_AVX512; i++)
+        if (strcmp(cap, isa_names[i]) == 0)
+            return (Isa)i < best ? (Isa)i : best;
+    log_warn("ATELIER_ISA=%s is not baseline, avx2 or avx512: ignored", cap);
+    return best;
+}
+
+static void choose(void)
+{
+    const Isa isa = capped_isa(best_isa());
+#ifdef ATL_X86
+    if (isa == ISA_AVX512) {
+        has_bf16 = __builtin_cpu_supports("avx512bf16");
+        cpu_table_avx512(&device);
+    } else if (isa == ISA_AVX2)
+        cpu_table_avx2(&device);
+    else
+#endif
+        cpu_table_baseline(&device);
+    isa_label = has_bf16 ? "avx512+bf16" : isa_names[isa];
+    device.name = "cpu";
+}
+
+const Device *device_cpu(void)
+{
+    pthread_once(&once, choose);
+    return &device;
+}
+
+const char *device_cpu_isa(void)
+{
+    pthread_once(&once, choose);
+    return isa_label;
+}
+
+bool cpu_has_bf16(void)
+{
+    pthread_once(&once, choose);
+    return has_bf16;
+}
+
+/* Threads
+ * -----------------------------------------------------------------------------------------------------------
+ */
+
+/* The lowest-numbered sibling of a core's hardware threads; the processor itself where the kernel doesn't
+ * say. */
+static int first_sibling(int cpu)
+{
+    char path[96];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+    FILE *f = fopen(path, "r");
+    int first = cpu;
+    if (f) {
+        if (fscanf(f, "%d", &first) != 1)
+            first = cpu;
+        fclose(f);
+    }
+    return first;
+}
+
+/* cgroup v2's quota in processors, rounded up; 0: none. */
+static int cgroup_quota(void)
+{
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (!f)
+        return 0;
+    long quota = 0, period = 0;
+    const int n = fscanf(f, "%ld %ld", &quota, &period); /* "max 100000" reads nothing */
+    fclose(f);
+    return n == 2 && quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+int device_cpu_threads(void)
+{
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed))
+        return 1;
+    bool counted[CPU_SETSIZE] = {false};
+    int cores = 0;
+    for (int i = 0; i < CPU_SETSIZE; i++) {
+        if (!CPU_ISSET(i, &allowed))
+            continue;
+        const int core = first_sibling(i);
+        if (core >= 0 && core < CPU_SETSIZE && !counted[core]) {
+            counted[core] = true;
+            cores++;
+        }
+    }
+    const int quota = cgroup_quota();
+    if (quota && quota < cores)
+        cores = quota;
+    return cores > 0 ? cores : 1;
+}

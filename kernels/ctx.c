@@ -1,0 +1,369 @@
+/* Contexts: the running of a step, its failure, and where its tensors get their memory. */
+#include "ctx.h"
+
+#include "ctx_state.h"
+#include "mem.h"
+
+#include <omp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PIECE_BYTES (256u << 10)
+
+Ctx *ctx_new(const Device *dev, const CtxOptions *options)
+{
+    Ctx *c = mem_calloc(1, sizeof *c);
+    CtxState *s = mem_calloc(1, sizeof *s);
+    if (!c || !s) {
+        mem_free(c);
+        mem_free(s);
+        return NULL;
+    }
+    if (options)
+        s->options = *options;
+    c->state = s;
+    c->dev = dev;
+    c->dtype = s->options.dtype;
+    c->threads = s->options.threads > 0 ? s->options.threads : device_cpu_threads();
+    c->recording = true;
+    omp_set_dynamic(0);
+    omp_set_num_threads(c->threads);
+    return c;
+}
+
+static void free_loose(CtxState *s)
+{
+    for (int32_t i = 0; i < s->loose_count; i++)
+        mem_free(s->loose[i]);
+    s->loose_count = 0;
+}
+
+void ctx_free(Ctx *c)
+{
+    if (!c)
+        return;
+    CtxState *s = c->state;
+    free_loose(s);
+    mem_free(s->loose);
+    mem_pages_free(s->arena, s->arena_bytes);
+    for (Piece *p = s->pieces, *next; p; p = next) {
+        next = p->next;
+        mem_free(p);
+    }
+    mem_free(s);
+    mem_free(c);
+}
+
+/* Failures
+ * --------------------------------------------------------------------------------------------------- */
+
+static void keep_failure(Ctx *c, Status status)
+{
+    CtxState *s = c->state;
+    if (s->failed != STATUS_OK)
+        return;
+    s->failed = status;
+    c->live = false;
+    const char *layer = s->layer && s->layer->name ? s->layer->name : NULL;
+    if (status == STATUS_INTERRUPTED)
+        snprintf(s->message, sizeof s->message, "%s", status_message());
+    else
+        snprintf(s->message, sizeof s->message, layer ? "%s (%s): %s" : "%s%s: %s", s->op ? s->op : "step",
+                 layer ? layer : "", status_message());
+}
+
+void op_check(Ctx *c, Status s)
+{
+    if (s != STATUS_OK)
+        keep_failure(c, s);
+}
+
+void op_fail(Ctx *c, const char *format, ...)
+{
+    char text[768];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    keep_failure(c, status_fail("%s", text));
+}
+
+Status ctx_status(const Ctx *c)
+{
+    const CtxState *s = c->state;
+    if (s->failed == STATUS_OK)
+        return STATUS_OK;
+    char text[sizeof s->message];
+    memcpy(text, s->message, sizeof text);
+    if (s->failed == STATUS_INTERRUPTED)
+        return status_interrupted();
+    return s->failed == STATUS_REFUSED ? status_refuse("%s", text) : status_fail("%s", text);
+}
+
+/* Steps
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void begin_step(Ctx *c, RunMode mode)
+{
+    CtxState *s = c->state;
+    free_loose(s);
+    for (Piece *p = s->pieces; p; p = p->next)
+        p->used = 0;
+    s->piece = s->pieces;
+    s->mode = mode;
+    s->failed = STATUS_OK;
+    s->op = "step";
+    s->layer = NULL;
+    s->tick = 0;
+    s->place = 0;
+    s->kind = PLACE_ACTIVATION;
+    s->head = NULL;
+    s->probing = false;
+    c->live = mode != RUN_REHEARSE;
+}
+
+Status ctx_rehearse(Ctx *c, StepFn fn, void *arg, Plan **plan)
+{
+    CtxState *s = c->state;
+    *plan = NULL;
+    Plan *p = plan_new();
+    if (!p)
+        return STATUS_FAILED;
+    begin_step(c, RUN_REHEARSE);
+    s->drawing = p;
+    const bool recording = c->recording, checkpointing = s->checkpointing;
+    fn(c, arg);
+    c->recording = recording;
+    s->checkpointing = checkpointing;
+    s->drawing = NULL;
+    p->ticks = s->tick;
+    Status status = ctx_status(c);
+    if (status == STATUS_OK)
+        status = plan_pack(p);
+    if (status != STATUS_OK) {
+        plan_free(p);
+        return status;
+    }
+    *plan = p;
+    return STATUS_OK;
+}
+
+Status ctx_reserve(Ctx *c, size_t bytes)
+{
+    CtxState *s = c->state;
+    if (bytes <= s->arena_bytes)
+        return STATUS_OK;
+    mem_pages_free(s->arena, s->arena_bytes);
+    s->arena_bytes = 0;
+    s->arena = mem_pages(bytes);
+    if (!s->arena)
+        return status_in(STATUS_FAILED, "reserving the step's memory");
+    s->arena_bytes = bytes;
+    return STATUS_OK;
+}
+
+Status ctx_run(Ctx *c, const Plan *plan, StepFn fn, void *arg)
+{
+    CtxState *s = c->state;
+    begin_step(c, plan ? RUN_PLANNED : RUN_FREE);
+    if (plan)
+        TRY(ctx_reserve(c, plan->peak_bytes));
+    s->plan = plan;
+    const bool recording = c->recording, checkpointing = s->checkpointing;
+    fn(c, arg);
+    c->recording = recording;
+    s->checkpointing = checkpointing;
+    if (plan && s->failed == STATUS_OK && s->place != plan->count)
+        op_fail(c, "the step made %d tensors, its plan has %d: it is not the step that was planned", s->place,
+                plan->count);
+    c->live = false;
+    return ctx_status(c);
+}
+
+void ctx_set_recording(Ctx *c, bool on)
+{
+    c->recording = on;
+}
+
+void ctx_set_checkpointing(Ctx *c, bool on)
+{
+    c->state->checkpointing = on;
+}
+
+/* Host structs
+ * -------------------------------------------------------------------------------------------------- */
+
+void *ctx_host(Ctx *c, size_t bytes)
+{
+    CtxState *s = c->state;
+    bytes = (bytes + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
+    while (s->piece && s->piece->used + bytes > s->piece->size)
+        s->piece = s->piece->next;
+    if (!s->piece) {
+        const size_t size = bytes > PIECE_BYTES ? bytes : PIECE_BYTES;
+        Piece *p = mem_alloc(sizeof *p + size);
+        if (!p) { /* the step goes on as no-ops over one spare cell, large enough for any struct asked for
+                     here */
+            static _Thread_local max_align_t spare[256];
+            keep_failure(c, STATUS_FAILED);
+            memset(spare, 0, sizeof spare);
+            return spare;
+        }
+        p->size = size;
+        p->used = 0;
+        p->next = s->pieces;
+        s->pieces = s->piece = p;
+    }
+    void *cell = (char *)s->piece->bytes + s->piece->used;
+    s->piece->used += bytes;
+    memset(cell, 0, bytes);
+    return cell;
+}
+
+const void *ctx_copy(Ctx *c, const void *data, size_t bytes)
+{
+    void *copy = ctx_host(c, bytes);
+    memcpy(copy, data, bytes);
+    return copy;
+}
+
+/* Memory of tensors
+ * ---------------------------------------------------------------------------------------------- */
+
+static void *loose_memory(Ctx *c, size_t bytes)
+{
+    CtxState *s = c->state;
+    if (s->loose_count == s->loose_capacity) {
+        const int32_t capacity = s->loose_capacity ? s->loose_capacity * 2 : 256;
+        void **loose = mem_realloc(s->loose, sizeof *loose * (size_t)capacity);
+        if (!loose)
+            return NULL;
+        s->loose = loose;
+        s->loose_capacity = capacity;
+    }
+    void *p = mem_alloc(bytes);
+    if (p)
+        s->loose[s->loose_count++] = p;
+    return p;
+}
+
+static void *planned_memory(Ctx *c, size_t bytes)
+{
+    CtxState *s = c->state;
+    if (s->place >= s->plan->count) {
+        op_fail(c, "more tensors than the plan's %d: it is not the step that was planned", s->plan->count);
+        return NULL;
+    }
+    const Place *p = &s->plan->places[s->place];
+    if (p->bytes != bytes || strcmp(p->op, s->op) != 0) {
+        op_fail(c, "tensor %d is %zu bytes of '%s', the plan has %zu bytes of '%s'", s->place, bytes, s->op,
+                p->bytes, p->op);
+        return NULL;
+    }
+    return s->arena + p->offset;
+}
+
+/* Memory for the open operation; *place gets its number. NULL while rehearsing or after a failure. */
+static void *take_memory(Ctx *c, size_t bytes, PlaceKind kind, int32_t *place)
+{
+    CtxState *s = c->state;
+    void *data = NULL;
+    if (s->mode == RUN_REHEARSE) {
+        if (s->failed == STATUS_OK && plan_add(s->drawing, s->op, bytes, s->tick, kind) < 0)
+            keep_failure(c, STATUS_FAILED);
+    } else if (s->failed == STATUS_OK) {
+        data = s->mode == RUN_PLANNED ? planned_memory(c, bytes) : loose_memory(c, bytes);
+        if (!data && s->failed == STATUS_OK)
+            keep_failure(c, STATUS_FAILED);
+    }
+    *place = s->place++;
+    return data;
+}
+
+Tensor *ctx_place(Ctx *c, DType dtype, int ndim, const int64_t *shape, PlaceKind kind)
+{
+    Tensor *t = ctx_host(c, sizeof *t);
+    t->dtype = dtype;
+    t->ndim = ndim;
+    if (ndim)
+        memcpy(t->shape, shape, sizeof *shape * (size_t)ndim);
+    t->data = take_memory(c, tensor_bytes(t), kind, &t->place);
+    return t;
+}
+
+Tensor *ctx_tensor(Ctx *c, DType dtype, int ndim, const int64_t *shape)
+{
+    return ctx_place(c, dtype, ndim, shape, PLACE_ACTIVATION);
+}
+
+Tensor *ctx_zeros(Ctx *c, DType dtype, int ndim, const int64_t *shape)
+{
+    op_begin(c, "zeros", NULL);
+    Tensor *t = ctx_tensor(c, dtype, ndim, shape);
+    RUN(c, c->dev->fill(t, 0));
+    return t;
+}
+
+Tensor *ctx_input(Ctx *c, DType dtype, int ndim, const int64_t *shape, const void *data)
+{
+    op_begin(c, "input", NULL);
+    Tensor *t = ctx_tensor(c, dtype, ndim, shape);
+    if (c->live)
+        memcpy(t->data, data, tensor_bytes(t));
+    return t;
+}
+
+static void used_until(Ctx *c, const Tensor *t, int32_t tick)
+{
+    CtxState *s = c->state;
+    if (s->mode != RUN_REHEARSE || s->failed != STATUS_OK || !t || t->place < 0)
+        return;
+    Place *p = &s->drawing->places[t->place];
+    if (p->last < tick)
+        p->last = tick;
+}
+
+Tensor *ctx_keep(Ctx *c, Tensor *t)
+{
+    used_until(c, t, PLACE_FOREVER);
+    return t;
+}
+
+void ctx_read(Ctx *c, const Tensor *t, float *out)
+{
+    op_begin(c, "read", NULL);
+    op_use(c, t);
+    if (c->live)
+        convert_floats(out, DTYPE_F32, t->data, t->dtype, tensor_count(t));
+}
+
+/* Operations
+ * ------------------------------------------------------------------------------------------------------ */
+
+void op_begin(Ctx *c, const char *name, const Layer *layer)
+{
+    CtxState *s = c->state;
+    s->op = name;
+    s->layer = layer;
+    s->tick++;
+    if (s->options.stop && *s->options.stop && c->live)
+        keep_failure(c, status_interrupted());
+}
+
+void op_use(Ctx *c, const Tensor *t)
+{
+    used_until(c, t, c->state->tick);
+}
+
+void *op_scratch(Ctx *c, size_t bytes)
+{
+    int32_t place;
+    return bytes ? take_memory(c, bytes, PLACE_WORKSPACE, &place) : NULL;
+}
+
+void op_flop(Ctx *c, double flop)
+{
+    if (c->state->mode == RUN_REHEARSE)
+        c->state->drawing->flop += flop;
+}

@@ -1,0 +1,51 @@
+/* The inside of a context, shared by ctx.c (steps and memory), tape.c (the backward pass) and plan/
+ * (rehearsal). */
+#ifndef ATL_CTX_STATE_H
+#define ATL_CTX_STATE_H
+
+#include "ctx.h"
+#include "device.h"
+#include "plan/plan.h"
+
+/* Host memory for a step's Tensor and Node structs: pieces that are kept from step to step. */
+typedef struct Piece Piece;
+struct Piece {
+    Piece *next;
+    size_t used, size;
+    max_align_t bytes[];
+};
+
+typedef enum RunMode { RUN_FREE, RUN_REHEARSE, RUN_PLANNED } RunMode;
+
+typedef struct CtxState {
+    CtxOptions options;
+    RunMode mode;
+    Status failed;
+    char message[1024];
+
+    /* the open operation */
+    const char *op;
+    const Layer *layer;
+    int32_t tick;  /* number of the open operation in the step */
+    int32_t place; /* number of the next tensor's memory */
+    PlaceKind kind;
+
+    Plan *drawing;    /* the plan being made, RUN_REHEARSE */
+    const Plan *plan; /* the plan being followed, RUN_PLANNED */
+    char *arena;
+    size_t arena_bytes;
+    void **loose; /* RUN_FREE: an allocation a tensor, freed when the next step begins */
+    int32_t loose_count, loose_capacity;
+    Piece *pieces, *piece;
+
+    /* the tape */
+    Node *head;
+    bool checkpointing;
+    bool probing; /* inside a checkpointed block's first run: propagate requires_grad, keep nothing */
+} CtxState;
+
+void *ctx_host(Ctx *c,
+               size_t bytes); /* cleared, from the pieces; on failure a spare cell and the context fails */
+Tensor *ctx_place(Ctx *c, DType dtype, int ndim, const int64_t *shape, PlaceKind kind);
+
+#endif
