@@ -21,13 +21,13 @@ static void say(LogLevel level, const char *prefix, const char *format, va_list 
     funlockfile(stderr);
 }
 
-#define DEFINE_LOG(name, level, prefix)    \
-    void name(const char *format, ...)     \
-    {                                      \
-        va_list args;                      \
-        va_start(args, format);            \
-        say(level, prefix, format, args);  \
-        va_end(args);                      \
+#define DEFINE_LOG(name, level, prefix)                                                                      \
+    void name(const char *format, ...)                                                                       \
+    {                                                                                                        \
+        va_list args;                                                                                        \
+        va_start(args, format);                                                                              \
+        say(level, prefix, format, args);                                                                    \
+        va_end(args);                                                                                        \
     }
 
 DEFINE_LOG(log_error, LOG_ERROR, "atelier: error: ")

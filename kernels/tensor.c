@@ -147,7 +147,8 @@ uint16_t f32_to_f16(float f)
         return (uint16_t)(sign | 0x7e00u | ((v.u >> 13) & 0x3ffu));
     if (v.u >= 0x477ff000u) /* rounds to 65536 or more: infinity */
         return (uint16_t)(sign | 0x7c00u);
-    if (v.u < 0x38800000u) { /* below 2^-14: subnormal; adding 0.5 lets the hardware round to units of 2^-24 */
+    if (v.u <
+        0x38800000u) { /* below 2^-14: subnormal; adding 0.5 lets the hardware round to units of 2^-24 */
         v.f += 0.5f;
         return (uint16_t)(sign | (v.u - 0x3f000000u));
     }
