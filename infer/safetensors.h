@@ -17,7 +17,10 @@ typedef struct SafeEntry {
 
 /* Maps path. The header is checked whole: size, JSON, types, shapes, offsets inside the file, no overlap, no gap. */
 Status safetensors_open(const char *path, SafeTensors **out);
-void safetensors_close(SafeTensors *f); /* NULL allowed; pointers into the mapping die */
+/* One more owner of the same mapping, each of which closes it. Returns f. */
+SafeTensors *safetensors_share(SafeTensors *f);
+void safetensors_close(SafeTensors *f); /* NULL allowed; with the last owner, pointers into the mapping die */
+const char *safetensors_path(const SafeTensors *f);
 int safetensors_count(const SafeTensors *f);
 const SafeEntry *safetensors_entry(const SafeTensors *f, int i); /* in the order of the data */
 const SafeEntry *safetensors_find(const SafeTensors *f, const char *name); /* NULL: not there */
