@@ -22,20 +22,30 @@ typedef enum PictureFormat { PICTURE_UNKNOWN = 0, PICTURE_JPEG, PICTURE_PNG, PIC
 PictureFormat picture_format(const uint8_t *bytes, size_t size); /* by magic bytes */
 /* Size (after EXIF orientation), orientation 1…8, without decoding. */
 Status picture_info(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation);
-/* Decodes: EXIF orientation applied, greyscale, CMYK, palettes, 16 bit; transparency over white. Truncated data is an
- * error that says so. */
+/* Decodes: EXIF orientation applied, greyscale, CMYK, palettes, 16 bit; transparency over white. Truncated
+ * data is an error that says so. */
 Status picture_decode(const uint8_t *bytes, size_t size, Picture *out);
-/* Lanczos-3 with support widened when shrinking (as Pillow's LANCZOS), in one pass each way. Plain code: loader
- * threads run it. */
+/* The same where only a picture covering width × height is needed (a later picture_resize): JPEGs far larger
+ * are decoded at 1/2, 1/4 or 1/8 by their DCT, never below twice the size asked for. Depends on the sizes
+ * alone. */
+Status picture_decode_for(const uint8_t *bytes, size_t size, int width, int height, Picture *out);
+/* Lanczos-3 with support widened when shrinking (as Pillow's LANCZOS), in one pass each way. Plain code:
+ * loader threads run it. */
 Status picture_resize(const Picture *in, int width, int height, Picture *out);
+/* The smallest size of the same shape (rounded) that covers width × height. */
+void picture_cover_size(const Picture *in, int width, int height, int *covering_width, int *covering_height);
+/* A window of the picture; what lies outside repeats the nearest edge. */
 Status picture_crop(const Picture *in, int x, int y, int width, int height, Picture *out);
 void picture_flip(Picture *p);
 /* (H,W,3) floats in [-1,1] of bytes: x/127.5 - 1; and back, rounded and clamped. */
 void picture_to_floats(const Picture *p, float *out);
 Status picture_from_floats(const float *nhwc, int width, int height, Picture *out);
 
-/* tEXt (Latin-1) or iTXt (else) chunks: key, value pairs. Atomic. */
-typedef struct PictureText { const char *key, *value; } PictureText;
+/* tEXt (Latin-1) or iTXt (else) chunks: key (1 to 79 letters), value (UTF-8). Atomic; the same bytes every
+ * time. */
+typedef struct PictureText {
+    const char *key, *value;
+} PictureText;
 Status picture_write_png(const char *path, const Picture *p, const PictureText *text, int count);
 /* rows × columns of equal pictures with a gap of 2 white pixels; pictures[i] may have rgb NULL (white). */
 Status picture_grid(const Picture *pictures, int count, int columns, Picture *out);

@@ -1,0 +1,33 @@
+/* The decoders behind picture_decode and picture_info, one file each. They get bytes whose magic has been
+ * looked at, and give the picture as it lies in the file: orientation is the caller's matter. Sizes are
+ * checked (picture_size_check) before anything is allocated for pixels. Messages name the byte where the data
+ * went wrong, never the file. */
+#ifndef ATL_DECODE_H
+#define ATL_DECODE_H
+
+#include "picture.h"
+
+typedef struct PictureHeader {
+    int width, height; /* as stored */
+    int orientation;   /* EXIF's, 1 to 8; 1 where there is none */
+} PictureHeader;
+
+Status decode_jpeg_header(const uint8_t *bytes, size_t size, PictureHeader *out);
+/* width, height: what the stored picture must cover at least (0: decode all of it). */
+Status decode_jpeg(const uint8_t *bytes, size_t size, int width, int height, Picture *out);
+Status decode_png_header(const uint8_t *bytes, size_t size, PictureHeader *out);
+Status decode_png(const uint8_t *bytes, size_t size, Picture *out);
+Status decode_webp_header(const uint8_t *bytes, size_t size, PictureHeader *out);
+Status decode_webp(const uint8_t *bytes, size_t size, Picture *out);
+
+/* Orientation in a TIFF structure, with or without "Exif\0\0" before it; 1 if there is none or it is broken.
+ */
+int exif_orientation(const uint8_t *bytes, size_t size);
+/* Turns p, stored with this orientation, upright. */
+Status picture_orient(Picture *p, int orientation);
+
+Status picture_size_check(uint64_t width, uint64_t height);
+/* One row of RGBA, not premultiplied, over white. */
+void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width);
+
+#endif

@@ -1,0 +1,146 @@
+/* PNG through libpng: all depths, palettes, transparency, interlaced. What the file has becomes 8-bit RGB by
+ * libpng's transformations, RGBA where there is transparency, which is then put over white here. Gamma and
+ * colour profiles are not applied, as in every trainer. libpng fails by a callback that must not return: see
+ * jpeg.c. */
+#include "decode.h"
+
+#include "../kernels/mem.h"
+
+#include <setjmp.h>
+#include <string.h>
+
+#include <png.h>
+
+#define SIGNATURE 8
+#define MAX_CHUNK (16u << 20) /* text, profiles */
+
+typedef struct Job {
+    png_structp png;
+    png_infop info;
+    jmp_buf out;
+    const uint8_t *bytes;
+    size_t size, at;
+    Picture picture;
+    uint8_t *rgba, **rows;
+} Job;
+
+static void fail(png_structp png, png_const_charp text)
+{
+    Job *j = png_get_error_ptr(png);
+    status_fail("PNG data is broken at byte %zu: %s", j->at, text);
+    longjmp(j->out, 1);
+}
+
+static void warn(png_structp png, png_const_charp text)
+{
+    (void)png;
+    (void)text;
+}
+
+static void read_bytes(png_structp png, png_bytep to, size_t count)
+{
+    Job *j = png_get_io_ptr(png);
+    if (count > j->size - j->at) {
+        status_fail("PNG data ends early at byte %zu (file truncated?)", j->size);
+        longjmp(j->out, 1);
+    }
+    memcpy(to, j->bytes + j->at, count);
+    j->at += count;
+}
+
+static png_voidp allocate(png_structp png, png_alloc_size_t size)
+{
+    (void)png;
+    return mem_alloc(size);
+}
+
+static void release(png_structp png, png_voidp p)
+{
+    (void)png;
+    mem_free(p);
+}
+
+static uint32_t read_be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* A chunk is its length, four letters, the data and a check sum. Those that are broken are the decoder's
+ * matter. */
+Status decode_png_header(const uint8_t *bytes, size_t size, PictureHeader *out)
+{
+    if (size < SIGNATURE + 25)
+        return status_fail("PNG data ends early at byte %zu (file truncated?)", size);
+    if (memcmp(bytes + SIGNATURE + 4, "IHDR", 4) != 0)
+        return status_fail("PNG data is broken at byte %d: it does not begin with a header", SIGNATURE);
+    const uint32_t width = read_be32(bytes + 16), height = read_be32(bytes + 20);
+    TRY(picture_size_check(width, height));
+    *out = (PictureHeader){(int)width, (int)height, 1};
+    for (size_t at = SIGNATURE; size - at >= 12;) {
+        const size_t length = read_be32(bytes + at);
+        if (length > size - at - 12)
+            break;
+        if (memcmp(bytes + at + 4, "eXIf", 4) == 0) {
+            out->orientation = exif_orientation(bytes + at + 8, length);
+            break;
+        }
+        at += 12 + length;
+    }
+    return STATUS_OK;
+}
+
+/* Opens the file and asks for 8-bit RGB or RGBA. Returns the number of channels. */
+static int begin(Job *j)
+{
+    png_set_read_fn(j->png, j, read_bytes);
+    png_set_user_limits(j->png, PICTURE_MAX_SIDE, PICTURE_MAX_SIDE);
+    png_set_chunk_malloc_max(j->png, MAX_CHUNK);
+    png_read_info(j->png, j->info);
+    png_set_expand(j->png);
+    png_set_scale_16(j->png);
+    png_set_gray_to_rgb(j->png);
+    png_set_interlace_handling(j->png);
+    png_read_update_info(j->png, j->info);
+    return png_get_channels(j->png, j->info);
+}
+
+static Status run_decode(Job *j)
+{
+    if (setjmp(j->out))
+        return STATUS_FAILED;
+    const int channels = begin(j);
+    const uint32_t width = png_get_image_width(j->png, j->info),
+                   height = png_get_image_height(j->png, j->info);
+    TRY(picture_size_check(width, height));
+    TRY(picture_new((int)width, (int)height, &j->picture));
+    const size_t stride = (size_t)channels * width;
+    if ((channels != 3 && channels != 4) || png_get_rowbytes(j->png, j->info) != stride)
+        return status_fail("PNG data is of a kind that libpng cannot turn into RGB");
+    uint8_t *pixels = j->picture.rgb;
+    if (channels == 4 && !(pixels = j->rgba = mem_alloc(stride * height)))
+        return STATUS_FAILED;
+    if (!(j->rows = mem_alloc(height * sizeof *j->rows)))
+        return STATUS_FAILED;
+    for (size_t y = 0; y < height; y++)
+        j->rows[y] = pixels + stride * y;
+    png_read_image(j->png, j->rows);
+    png_read_end(j->png, NULL);
+    for (size_t y = 0; y < height && channels == 4; y++)
+        picture_row_over_white(j->rows[y], j->picture.rgb + 3 * width * y, (int)width);
+    return STATUS_OK;
+}
+
+Status decode_png(const uint8_t *bytes, size_t size, Picture *out)
+{
+    Job j = {.bytes = bytes, .size = size};
+    j.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &j, fail, warn, NULL, allocate, release);
+    j.info = j.png ? png_create_info_struct(j.png) : NULL;
+    const Status s = j.info ? run_decode(&j) : status_fail("out of memory for decoding PNG");
+    png_destroy_read_struct(&j.png, &j.info, NULL);
+    mem_free(j.rgba);
+    mem_free(j.rows);
+    if (s != STATUS_OK)
+        picture_free(&j.picture);
+    *out = j.picture;
+    return s;
+}
