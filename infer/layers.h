@@ -16,6 +16,8 @@ typedef struct Weights Weights;
 typedef struct LayerSet {
     Layer **items;
     int count, capacity;
+    SafeTensors **files; /* mappings that weights lie in; one share of each */
+    int file_count;
 } LayerSet;
 
 /* Frozen weights in this storage type (mapped as they are where file and type agree and the device can use them). */
@@ -24,7 +26,22 @@ Status weights_open_folder(const char *folder, const char *stem, DType dtype, We
 /* Random weights as PyTorch initialises such layers by default (linear and convolution: kaiming_uniform(a=√5) and
  * U(±1/√fan_in) biases, norms 1 and 0, embeddings as the part says), from the keyed generator with this seed. */
 Status weights_random(uint64_t seed, DType dtype, Weights **out);
-void weights_close(Weights *w); /* mapped weights stay usable: the mapping is kept by the layers */
+void weights_close(Weights *w); /* NULL allowed; mapped weights stay usable: the mapping is kept by the LayerSet */
+
+/* For single-file checkpoints (infer/keymap.c), built up tensor by tensor: under `key` rows part/parts of e, which lies
+ * in file. A key given twice is refused when the first layer is asked for. */
+Status weights_new(const char *origin, DType dtype, Weights **out);
+Status weights_add(Weights *w, const char *key, SafeTensors *file, const SafeEntry *e, int part, int parts);
+
+/* Other spellings: a key with `text` in it that is not there is looked for with `other` in its place. At most 8;
+ * both strings are borrowed. */
+void weights_alias(Weights *w, const char *text, const char *other);
+/* Random weights of linear layers and embeddings from here on: N(0, std), biases 0. 0: PyTorch's defaults. */
+void weights_random_normal(Weights *w, float std);
+bool weights_is_random(const Weights *w);
+/* Warns, naming one, of tensors that no layer asked for, but for keys that contain one of the words in `expected`
+ * (NULL-terminated). */
+void weights_warn_unused(const Weights *w, const char *const *expected);
 
 typedef enum LayerKind { LAYER_LINEAR, LAYER_CONV, LAYER_NORM, LAYER_EMBEDDING } LayerKind;
 /* Fills *l: "PATH.weight" with the shape given (a 1×1 convolution and a linear layer stand for each other), and
@@ -32,7 +49,9 @@ typedef enum LayerKind { LAYER_LINEAR, LAYER_CONV, LAYER_NORM, LAYER_EMBEDDING }
  * kept in w (first one wins) so that constructors read without error checks; weights_status tells at the end. */
 void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has_bias, int ndim, const int64_t *shape,
                    const char *path_format, ...) __attribute__((format(printf, 8, 9)));
-bool weights_has(const Weights *w, const char *key);
+bool weights_has(const Weights *w, const char *key); /* as it stands, without aliases; random weights have all */
+/* Shape of a tensor: dimensions into shape, their number returned; -1: not there. */
+int weights_shape(const Weights *w, const char *key, int64_t shape[TENSOR_MAX_DIMS]);
 Status weights_status(const Weights *w);
 
 void layerset_free(LayerSet *set);  /* the layers' tensors, names, packed forms and mappings; adapters are not touched */

@@ -29,6 +29,7 @@ int safetensors_metadata_count(const SafeTensors *f);
 void safetensors_metadata_entry(const SafeTensors *f, int i, const char **key, const char **value);
 /* Tells the kernel that the mapped pages won't be needed for now. */
 void safetensors_release(const SafeTensors *f);
+void safetensors_release_entry(const SafeTensors *f, const SafeEntry *e); /* the pages that only e lies in */
 
 typedef struct SafeItem {
     const char *name;
