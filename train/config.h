@@ -17,6 +17,7 @@ typedef enum MethodKind { METHOD_LORA, METHOD_FULL } MethodKind;
 typedef enum Targets { TARGETS_ATTENTION, TARGETS_ATTENTION_MLP } Targets;
 typedef enum LoraInit { LORA_INIT_KAIMING, LORA_INIT_GAUSSIAN } LoraInit; /* sd-scripts' and diffusers' */
 typedef enum Checkpointing { CHECKPOINTING_AUTO, CHECKPOINTING_ON, CHECKPOINTING_OFF } Checkpointing;
+typedef enum OptimizerKind { OPTIMIZER_ADAMW } OptimizerKind;
 typedef enum ScheduleKind { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE } ScheduleKind; /* all after warm-up */
 typedef enum ModelInit { MODEL_INIT_PRETRAINED, MODEL_INIT_RANDOM } ModelInit;
 
@@ -42,7 +43,8 @@ typedef struct Config {
     } method;
     struct {
         int64_t steps, epochs;  /* one of them; the other 0 */
-        int batch, resolution, accumulate;
+        int batch, accumulate;
+        int resolution;         /* side of the square in pixels; 0: the size the model was made for */
         Checkpointing checkpointing;
         uint64_t seed;
         int threads, loader_threads; /* 0: chosen */
@@ -51,6 +53,7 @@ typedef struct Config {
         float ema;              /* decay; 0: off */
     } train;
     struct {
+        OptimizerKind kind;
         float lr, text_encoder_lr; /* text_encoder_lr 0: lr */
         float weight_decay, beta1, beta2, eps;
         ScheduleKind schedule;
@@ -63,7 +66,7 @@ typedef struct Config {
         char *prompts[CONFIG_MAX_LIST];
         int prompt_count;
         char *negative, *sampler;
-        int steps, width, height;
+        int steps, width, height; /* 0: the size the model was made for */
         float guidance;         /* key: preview.cfg */
         uint64_t seed;
     } preview;

@@ -1,0 +1,405 @@
+/* The table of keys, the table of what they are no use with, and how both are looked at. Rows stand in the
+ * order in which a configuration is written out. */
+#include "schema.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#define AT(field) offsetof(Config, field)
+#define IN(field) offsetof(ConfigDataset, field)
+#define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
+
+#define DTYPES "f32|bf16|f16"
+static_assert(DTYPE_F32 == 0 && DTYPE_BF16 == 1 && DTYPE_F16 == 2, "DTYPES has the order of DType");
+static_assert(offsetof(Config, output.peft) == offsetof(Config, output.kohya) + sizeof(bool), "KEY_FLAGS");
+
+static const SchemaSection SECTIONS[] = {
+    {"model", "The model that is fine-tuned."},
+    {"dataset", "The pictures: one dataset, or a list of them."},
+    {"dataset.caption", "What is done to a caption each time its picture comes up."},
+    {"dataset.augment", "What is done to a picture each time it comes up, before it is encoded."},
+    {"method", "What is trained."},
+    {"train", "How long, in which pieces, and on what."},
+    {"optimizer", "How the weights are changed."},
+    {"loss", "How a wrong answer is counted."},
+    {"validation", "Pictures held out, to see whether the model learns or only remembers."},
+    {"preview", "Pictures drawn during the run, with the code of `atelier sample`."},
+    {"output", "What is written, where and when."},
+};
+
+/* clang-format off */
+static const SchemaKey KEYS[] = {
+/* model */
+{.path = "model.base", .type = KEY_PATH, .offset = AT(model.base), .required = true,
+ .help = "The model to start from: a diffusers folder, a .safetensors file, or builtin:tiny.",
+ .more = "Stable Diffusion 1.x and 2.x are understood. builtin:tiny comes with Atelier and draws 64×64 pictures."},
+{.path = "model.dtype", .type = KEY_CHOICE, .offset = AT(model.dtype), .choices = DTYPES, .preset = "bf16",
+ .help = "What frozen weights and saved activations are stored in.",
+ .more = "16 bits halve the memory. Trained weights, their gradients and the optimizer's state are f32 always."},
+{.path = "model.init", .type = KEY_CHOICE, .offset = AT(model.init), .choices = "pretrained|random",
+ .preset = "pretrained",
+ .help = "Start from the model's weights, or from random ones of the same shapes.",
+ .more = "random trains UNet and text encoder from scratch and is meant for method.kind: full; the VAE and the "
+         "tokenizer are always the model's."},
+{.path = "model.vae", .type = KEY_PATH, .offset = AT(model.vae), .preset_note = "the model's own",
+ .help = "Another VAE: a diffusers VAE folder."},
+
+/* dataset */
+{.path = "dataset.path", .type = KEY_PATH, .offset = IN(path), .required = true,
+ .help = "A dataset file made by `atelier data build`, or a folder of pictures.",
+ .more = "A folder is built into a dataset in the run's folder before the first step."},
+{.path = "dataset.repeats", .type = KEY_INT, .offset = IN(repeats), .min = 0, .max = 100000, .preset = "0",
+ .preset_note = "the dataset's own",
+ .help = "How often each picture comes in an epoch.",
+ .more = "0 takes what the dataset says: the number before a kohya folder's name (\"10_sks cat\"), else 1. With "
+         "several datasets this weighs one against the other."},
+{.path = "dataset.caption.dropout", .type = KEY_FLOAT, .offset = IN(caption.dropout), .min = 0, .max = 1,
+ .preset = "0", .help = "Share of the times that a picture is shown with an empty caption.",
+ .more = "Keeps the model able to draw without a prompt, which guidance needs. 0.1 is usual in long trainings."},
+{.path = "dataset.caption.shuffle", .type = KEY_SWITCH, .offset = IN(caption.shuffle), .preset = "false",
+ .help = "Put the comma-separated parts of the caption in another order each time."},
+{.path = "dataset.caption.keep_tokens", .type = KEY_INT, .offset = IN(caption.keep_tokens), .min = 0, .max = 1000,
+ .preset = "0", .help = "Parts at the beginning of the caption that are not shuffled."},
+{.path = "dataset.augment.flip", .type = KEY_SWITCH, .offset = IN(augment.flip), .preset = "false",
+ .help = "Mirror half of the pictures, left to right.",
+ .more = "Not for faces that should be recognised, lettering, or anything with a left and a right."},
+{.path = "dataset.augment.shift", .type = KEY_FLOAT, .offset = IN(augment.shift), .min = 0, .max = 0.5, .preset = "0",
+ .help = "Move the picture by up to this share of its side."},
+{.path = "dataset.augment.scale", .type = KEY_FLOAT, .offset = IN(augment.scale), .min = 0, .max = 0.5, .preset = "0",
+ .help = "Make the picture larger or smaller by up to this share."},
+{.path = "dataset.augment.random_crop", .type = KEY_SWITCH, .offset = IN(augment.random_crop), .preset = "false",
+ .help = "Cut the square out of a random place instead of the middle."},
+
+/* method */
+{.path = "method.kind", .type = KEY_CHOICE, .offset = AT(method.kind), .choices = "lora|full", .preset = "lora",
+ .help = "lora trains small adapters beside frozen weights; full trains the UNet itself.",
+ .more = "A LoRA is a file of some megabytes that other programs load on top of their model. full needs 16 bytes of "
+         "memory for each weight, and gives a whole model."},
+{.path = "method.rank", .type = KEY_INT, .offset = AT(method.rank), .min = 1, .max = 1024, .preset = "16",
+ .help = "The adapters' rank: how much they can learn.",
+ .more = "4 is enough for one thing or person, 16 to 32 for a style; file size and memory grow in proportion."},
+{.path = "method.alpha", .type = KEY_FLOAT, .offset = AT(method.alpha), .min = 0.001, .max = 10000,
+ .preset_note = "method.rank", .help = "The adapters' output is multiplied by alpha / rank.",
+ .more = "Equal to the rank it multiplies by 1. A smaller alpha acts like a smaller learning rate."},
+{.path = "method.targets", .type = KEY_CHOICE, .offset = AT(method.targets), .choices = "attention|attention+mlp",
+ .preset = "attention+mlp", .help = "Which layers of the UNet get an adapter.",
+ .more = "attention: queries, keys, values and outputs (diffusers' set, 128 modules in SD1.5). attention+mlp adds the "
+         "projections around and the layers between them (kohya's set, 192)."},
+{.path = "method.text_encoder", .type = KEY_SWITCH, .offset = AT(method.text_encoder), .preset = "false",
+ .help = "Train the text encoder too.",
+ .more = "Helps to teach a new word; costs memory and time, and the captions can no longer be encoded beforehand."},
+{.path = "method.init", .type = KEY_CHOICE, .offset = AT(method.init), .choices = "kaiming|gaussian",
+ .preset = "kaiming", .help = "How an adapter begins.",
+ .more = "kaiming as sd-scripts does it (uniform, by the number of inputs), gaussian as diffusers does (normal, by "
+         "the rank). The second half begins at zero, so that the first step starts from the model as it is."},
+{.path = "method.clip_skip", .type = KEY_INT, .offset = AT(method.clip_skip), .min = 0, .max = 31, .preset = "0",
+ .help = "How many of the text encoder's last layers are left out.",
+ .more = "As diffusers counts: 0 uses all. Other programs call that 1. Some anime models want 1 (2 there)."},
+
+/* train */
+{.path = "train.steps", .type = KEY_INT64, .offset = AT(train.steps), .min = 0, .max = 1e9, .preset = "1000",
+ .help = "Optimizer steps of the run.", .more = "Each sees batch × accumulate pictures. Give this or train.epochs."},
+{.path = "train.epochs", .type = KEY_INT64, .offset = AT(train.epochs), .min = 0, .max = 1e9, .preset = "0",
+ .preset_note = "train.steps counts",
+ .help = "Instead of train.steps: how often the whole dataset is gone through."},
+{.path = "train.batch", .type = KEY_INT, .offset = AT(train.batch), .min = 1, .max = 4096, .preset = "1",
+ .help = "Pictures computed at once.", .more = "Memory grows with it. What matters to the result is batch × accumulate."},
+{.path = "train.accumulate", .type = KEY_INT, .offset = AT(train.accumulate), .min = 1, .max = 4096, .preset = "1",
+ .help = "Batches whose gradients are added up for one step.",
+ .more = "accumulate: 4 with batch: 1 sees the same pictures and random numbers as batch: 4, in a quarter of the memory."},
+{.path = "train.resolution", .type = KEY_INT, .offset = AT(train.resolution), .min = 0, .max = 4096, .multiple = 8,
+ .preset = "0", .preset_note = "the size the model was made for",
+ .help = "Side of the square that pictures are scaled and cut to, in pixels.",
+ .more = "A multiple of 8, and of the model's own step (64 for Stable Diffusion)."},
+{.path = "train.checkpointing", .type = KEY_CHOICE, .offset = AT(train.checkpointing), .choices = "auto|on|off",
+ .preset = "auto", .help = "Compute activations a second time instead of keeping them.",
+ .more = "A third slower, in much less memory, with the same result to the last byte. auto does it when the step would "
+         "not fit otherwise."},
+{.path = "train.seed", .type = KEY_UINT64, .offset = AT(train.seed), .preset = "42",
+ .help = "Where all random numbers of the training come from.", .more = "The same seed gives the same file again."},
+{.path = "train.threads", .type = KEY_INT, .offset = AT(train.threads), .min = 0, .max = 1024, .preset = "0",
+ .preset_note = "physical cores", .help = "Threads that compute."},
+{.path = "train.loader_threads", .type = KEY_INT, .offset = AT(train.loader_threads), .min = 0, .max = 64,
+ .preset = "0", .preset_note = "2", .help = "Threads that read and decode pictures ahead of time."},
+{.path = "train.cache_latents", .type = KEY_SWITCH, .offset = AT(train.cache_latents), .preset = "true",
+ .preset_note = "true, unless a dataset asks for random_crop, shift or scale",
+ .help = "Encode each picture once, before the first step.",
+ .more = "Saves the VAE's time and memory at every step. The only augmentation that goes with it is flip."},
+{.path = "train.cache_text", .type = KEY_SWITCH, .offset = AT(train.cache_text), .preset = "true",
+ .preset_note = "true, unless the text encoder is trained or captions are shuffled",
+ .help = "Encode each caption once, before the first step."},
+{.path = "train.max_grad_norm", .type = KEY_FLOAT, .offset = AT(train.max_grad_norm), .min = 0, .max = 1e6,
+ .preset = "1.0", .help = "Gradients longer than this are shortened to it; 0 leaves them alone."},
+{.path = "train.ema", .type = KEY_FLOAT, .offset = AT(train.ema), .min = 0, .max = 0.999999, .preset = "0",
+ .preset_note = "off", .help = "Decay of a running mean of the trained weights; 0 is off.",
+ .more = "When it is on, previews, validation and the result use the mean. 0.999 suits some thousand steps, 0.9999 "
+         "long ones; the decay rises to it during the first steps."},
+
+/* optimizer */
+{.path = "optimizer.kind", .type = KEY_CHOICE, .offset = AT(optimizer.kind), .choices = "adamw", .preset = "adamw",
+ .help = "The optimizer: adamw (Loshchilov & Hutter 2019)."},
+{.path = "optimizer.lr", .type = KEY_FLOAT, .offset = AT(optimizer.lr), .min = 0, .max = 10, .preset = "1.0e-4",
+ .help = "Learning rate.", .more = "1e-4 suits adapters; a whole model wants 5e-6 when fine-tuned."},
+{.path = "optimizer.text_encoder_lr", .type = KEY_FLOAT, .offset = AT(optimizer.text_encoder_lr), .min = 0, .max = 10,
+ .preset_note = "optimizer.lr", .help = "Learning rate of the text encoder; usually half of the UNet's."},
+{.path = "optimizer.weight_decay", .type = KEY_FLOAT, .offset = AT(optimizer.weight_decay), .min = 0, .max = 10,
+ .preset = "0.01", .help = "Every step takes this share × the learning rate off each weight."},
+{.path = "optimizer.beta1", .type = KEY_FLOAT, .offset = AT(optimizer.beta1), .min = 0, .max = 0.999999,
+ .preset = "0.9", .help = "Decay of the mean of the gradients."},
+{.path = "optimizer.beta2", .type = KEY_FLOAT, .offset = AT(optimizer.beta2), .min = 0, .max = 0.999999,
+ .preset = "0.999", .help = "Decay of the mean of the squared gradients."},
+{.path = "optimizer.eps", .type = KEY_FLOAT, .offset = AT(optimizer.eps), .min = 1e-16, .max = 1, .preset = "1.0e-8",
+ .help = "Added to the root of that mean before dividing by it."},
+{.path = "optimizer.schedule", .type = KEY_CHOICE, .offset = AT(optimizer.schedule),
+ .choices = "constant|linear|cosine", .preset = "cosine",
+ .help = "How the learning rate goes on after the warm-up: level, straight to zero, or in a half cosine."},
+{.path = "optimizer.warmup", .type = KEY_INT64, .offset = AT(optimizer.warmup), .min = 0, .max = 1e9, .preset = "0",
+ .help = "Steps in which the learning rate rises from zero to its full value."},
+
+/* loss */
+{.path = "loss.snr_gamma", .type = KEY_FLOAT, .offset = AT(loss.snr_gamma), .min = 0, .max = 1000, .preset = "5.0",
+ .help = "Weight of the easy, little noised steps (min-SNR-γ, Hang et al. 2023); 0 is off.",
+ .more = "5 is the paper's value. Without it the loss is the plain mean of squares."},
+{.path = "loss.noise_offset", .type = KEY_FLOAT, .offset = AT(loss.noise_offset), .min = 0, .max = 1, .preset = "0",
+ .help = "Adds this much of one random number per channel to the noise; 0 is off.",
+ .more = "Around 0.05 to 0.1 lets the model learn very dark and very bright pictures."},
+
+/* validation */
+{.path = "validation.share", .type = KEY_FLOAT, .offset = AT(validation.share), .min = 0, .max = 0.9, .preset = "0",
+ .preset_note = "off", .help = "Share of the pictures that is held out; 0 is off.",
+ .more = "The loss on them, with fixed noise, begins to rise when the model learns its pictures by heart."},
+{.path = "validation.every", .type = KEY_INT64, .offset = AT(validation.every), .min = 1, .max = 1e9, .preset = "100",
+ .help = "Steps between two measurements."},
+
+/* preview */
+{.path = "preview.every", .type = KEY_INT64, .offset = AT(preview.every), .min = 0, .max = 1e9, .preset = "100",
+ .preset_note = "100; 0 where there are no prompts", .help = "Steps between two grids of pictures; 0 is off."},
+{.path = "preview.prompts", .type = KEY_TEXTS, .offset = AT(preview.prompts), .count_offset = AT(preview.prompt_count),
+ .preset_note = "none", .help = "What is drawn: a list of prompts, one picture each."},
+{.path = "preview.negative", .type = KEY_TEXT, .offset = AT(preview.negative), .preset = "",
+ .help = "What the pictures should not show."},
+{.path = "preview.steps", .type = KEY_INT, .offset = AT(preview.steps), .min = 1, .max = 1000, .preset = "20",
+ .help = "Sampling steps of a picture."},
+{.path = "preview.cfg", .type = KEY_FLOAT, .offset = AT(preview.guidance), .min = 0, .max = 100, .preset = "7.5",
+ .help = "Guidance scale: how closely a picture keeps to its prompt; 1 or less is none."},
+{.path = "preview.seed", .type = KEY_UINT64, .offset = AT(preview.seed), .preset = "1",
+ .help = "Seed of the first picture; the next ones count up."},
+{.path = "preview.sampler", .type = KEY_TEXT, .offset = AT(preview.sampler), .choices = "ddim|euler",
+ .preset = "ddim", .help = "The sampler."},
+{.path = "preview.width", .type = KEY_INT, .offset = AT(preview.width), .min = 0, .max = 4096, .multiple = 8,
+ .preset = "0", .preset_note = "the size the model was made for", .help = "Width in pixels."},
+{.path = "preview.height", .type = KEY_INT, .offset = AT(preview.height), .min = 0, .max = 4096, .multiple = 8,
+ .preset = "0", .preset_note = "the size the model was made for", .help = "Height in pixels."},
+
+/* output */
+{.path = "output.dir", .type = KEY_PATH, .offset = AT(output.dir), .preset_note = "runs/ and the configuration's name",
+ .help = "The run's folder: configuration, log, previews, checkpoints and result."},
+{.path = "output.save_every", .type = KEY_INT64, .offset = AT(output.save_every), .min = 0, .max = 1e9,
+ .preset = "250", .help = "Steps between two checkpoints; 0 saves only at the end."},
+{.path = "output.keep", .type = KEY_INT, .offset = AT(output.keep), .min = 1, .max = 1000000, .preset = "3",
+ .help = "How many checkpoints stay; older ones are removed."},
+{.path = "output.formats", .type = KEY_FLAGS, .offset = AT(output.kohya), .choices = "kohya|peft", .preset = "kohya",
+ .help = "The LoRA's formats: kohya (A1111, ComfyUI, diffusers and others), peft (diffusers, PEFT)."},
+{.path = "output.dtype", .type = KEY_CHOICE, .offset = AT(output.dtype), .choices = DTYPES, .preset = "f16",
+ .help = "What the result's weights are stored in."},
+};
+/* clang-format on */
+static_assert(sizeof KEYS / sizeof *KEYS <= SCHEMA_MAX_KEYS, "SCHEMA_MAX_KEYS");
+
+#define NO_ADAPTERS "does nothing with method.kind: full, which has no adapters; remove it"
+#define NOT_CACHED                                                                                           \
+    "does not go with train.cache_latents: true (cached latents can only be mirrored); remove one of them"
+static const SchemaRule RULES[] = {
+    {"method.rank", "method.kind", true, METHOD_FULL, false, NO_ADAPTERS},
+    {"method.alpha", "method.kind", true, METHOD_FULL, false, NO_ADAPTERS},
+    {"method.targets", "method.kind", true, METHOD_FULL, false, NO_ADAPTERS},
+    {"method.init", "method.kind", true, METHOD_FULL, false, NO_ADAPTERS},
+    {"output.formats", "method.kind", true, METHOD_FULL, false,
+     "does nothing with method.kind: full, which saves a diffusers folder; remove it"},
+    {"train.epochs", "train.steps", false, 0, true, "and train.steps are both given; keep one of them"},
+    {"train.steps", "train.epochs", false, 0, true, "and train.epochs are both given; keep one of them"},
+    {"train.cache_text", "method.text_encoder", true, true, true,
+     "does not go with method.text_encoder: true (what it makes of a caption changes at every step); remove "
+     "it"},
+    {"optimizer.text_encoder_lr", "method.text_encoder", true, false, false,
+     "does nothing without method.text_encoder: true; remove it, or train the text encoder"},
+    {"dataset.caption.keep_tokens", "dataset.caption.shuffle", true, false, false,
+     "does nothing without caption.shuffle: true; remove it, or shuffle"},
+    {"dataset.caption.shuffle", "train.cache_text", true, true, true,
+     "does not go with train.cache_text: true (a cached caption stays as it is); remove one of them"},
+    {"dataset.augment.shift", "train.cache_latents", true, true, true, NOT_CACHED},
+    {"dataset.augment.scale", "train.cache_latents", true, true, true, NOT_CACHED},
+    {"dataset.augment.random_crop", "train.cache_latents", true, true, true, NOT_CACHED},
+    {"validation.every", "validation.share", true, 0, false,
+     "does nothing while validation.share is 0; remove it, or hold out a share (0.1)"},
+    {"preview.*", "preview.every", true, 0, false,
+     "does nothing while preview.every is 0; remove it, or set preview.every"},
+    {"output.keep", "output.save_every", true, 0, false,
+     "does nothing while output.save_every is 0; remove it, or set output.save_every"},
+};
+
+/* Looking
+ * -----------------------------------------------------------------------------------------------------------
+ */
+
+const SchemaKey *schema_keys(int *count)
+{
+    *count = COUNT(KEYS);
+    return KEYS;
+}
+
+const SchemaSection *schema_sections(int *count)
+{
+    *count = COUNT(SECTIONS);
+    return SECTIONS;
+}
+
+const SchemaRule *schema_rules(int *count)
+{
+    *count = COUNT(RULES);
+    return RULES;
+}
+
+int schema_find(const char *path)
+{
+    for (int i = 0; i < COUNT(KEYS); i++)
+        if (strcmp(KEYS[i].path, path) == 0)
+            return i;
+    return -1;
+}
+
+int schema_find_section(const char *path)
+{
+    for (int i = 0; i < COUNT(SECTIONS); i++)
+        if (strcmp(SECTIONS[i].path, path) == 0)
+            return i;
+    return -1;
+}
+
+bool schema_of_dataset(const SchemaKey *k)
+{
+    return strncmp(k->path, "dataset.", strlen("dataset.")) == 0;
+}
+
+int schema_children(const char *section, char names[][SCHEMA_NAME], int max)
+{
+    const size_t length = strlen(section);
+    int count = 0;
+    for (int i = 0; i < COUNT(KEYS); i++) {
+        const char *rest = KEYS[i].path;
+        if (length) {
+            if (strncmp(rest, section, length) != 0 || rest[length] != '.')
+                continue;
+            rest += length + 1;
+        }
+        char name[SCHEMA_NAME];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(rest, "."), rest);
+        if (count < max && (count == 0 || strcmp(names[count - 1], name) != 0))
+            memcpy(names[count++], name, sizeof name);
+    }
+    return count;
+}
+
+void *schema_field(const SchemaKey *k, Config *c, int dataset)
+{
+    return (char *)(schema_of_dataset(k) ? (void *)&c->datasets[dataset] : (void *)c) + k->offset;
+}
+
+const void *schema_field_const(const SchemaKey *k, const Config *c, int dataset)
+{
+    return (const char *)(schema_of_dataset(k) ? (const void *)&c->datasets[dataset] : (const void *)c) +
+           k->offset;
+}
+
+double schema_number(const SchemaKey *k, const Config *c, int dataset)
+{
+    const void *field = schema_field_const(k, c, dataset);
+    switch (k->type) {
+    case KEY_INT:
+    case KEY_CHOICE:
+        return *(const int *)field;
+    case KEY_INT64:
+        return (double)*(const int64_t *)field;
+    case KEY_UINT64:
+        return (double)*(const uint64_t *)field;
+    case KEY_FLOAT:
+        return *(const float *)field;
+    case KEY_SWITCH:
+        return *(const bool *)field;
+    default:
+        return 0;
+    }
+}
+
+static bool rule_is_for(const SchemaRule *r, const char *path)
+{
+    const size_t length = strlen(r->key);
+    if (r->key[length - 1] == '*')
+        return strncmp(r->key, path, length - 1) == 0 && strcmp(r->other, path) != 0;
+    return strcmp(r->key, path) == 0;
+}
+
+const SchemaRule *schema_idle(const SchemaKey *k, const Config *c, int dataset)
+{
+    for (int i = 0; i < COUNT(RULES); i++) {
+        const SchemaRule *r = &RULES[i];
+        if (!rule_is_for(r, k->path))
+            continue;
+        const double other = schema_number(&KEYS[schema_find(r->other)], c, dataset);
+        if ((other == r->value) == r->is && !(r->unless_off && schema_number(k, c, dataset) == 0))
+            return r;
+    }
+    return NULL;
+}
+
+bool schema_choice(const char *choices, int i, char name[SCHEMA_NAME])
+{
+    for (; i > 0 && choices; i--) {
+        choices = strchr(choices, '|');
+        choices = choices ? choices + 1 : NULL;
+    }
+    if (!choices)
+        return false;
+    snprintf(name, SCHEMA_NAME, "%.*s", (int)strcspn(choices, "|"), choices);
+    return true;
+}
+
+static void wants_number(const SchemaKey *k, const char *what, char *buf, size_t size)
+{
+    int used = snprintf(buf, size, "%s from %.10g to %.10g", what, k->min, k->max);
+    if (k->multiple && used > 0 && (size_t)used < size)
+        snprintf(buf + used, size - (size_t)used, ", a multiple of %d", k->multiple);
+}
+
+static void wants_choice(const SchemaKey *k, char *buf, size_t size)
+{
+    char name[SCHEMA_NAME];
+    snprintf(buf, size, "%s",
+             k->type == KEY_FLAGS      ? "a list of: "
+             : strchr(k->choices, '|') ? "one of "
+                                       : "");
+    for (int i = 0; schema_choice(k->choices, i, name); i++) {
+        const size_t used = strlen(buf);
+        snprintf(buf + used, size - used, "%s%s", i ? ", " : "", name);
+    }
+}
+
+const char *schema_wants(const SchemaKey *k, char *buf, size_t size)
+{
+    buf[0] = 0;
+    if (k->choices)
+        wants_choice(k, buf, size);
+    else if (k->type == KEY_INT || k->type == KEY_INT64)
+        wants_number(k, "a whole number", buf, size);
+    else if (k->type == KEY_FLOAT)
+        wants_number(k, "a number", buf, size);
+    else
+        snprintf(buf, size, "%s",
+                 k->type == KEY_UINT64   ? "a whole number from 0 to 18446744073709551615"
+                 : k->type == KEY_SWITCH ? "true or false"
+                 : k->type == KEY_TEXTS  ? "a list of texts"
+                 : k->type == KEY_PATH   ? "a path"
+                                         : "a text");
+    return buf;
+}

@@ -1,0 +1,80 @@
+/* The schema: every key of a configuration in one table (schema.c), and nothing about a key anywhere else.
+ *
+ * From it come reading and checking (config.c), `config show` and a run's own config.yaml (config_write.c),
+ * and `config schema`, `config explain` and the reference page (config_docs.c). Adding a key is a field in
+ * Config and a row here. A key that does nothing in a run is an error: the second table, of rules, says which
+ * do nothing when. */
+#ifndef ATL_SCHEMA_H
+#define ATL_SCHEMA_H
+
+#include "config.h"
+
+typedef enum KeyType {
+    KEY_TEXT,   /* char * */
+    KEY_PATH,   /* char *; relative to the configuration's folder; "builtin:NAME" stays as it is */
+    KEY_INT,    /* int */
+    KEY_INT64,  /* int64_t */
+    KEY_UINT64, /* uint64_t */
+    KEY_FLOAT,  /* float */
+    KEY_SWITCH, /* bool */
+    KEY_CHOICE, /* an enum whose values are the places of the words in `choices` */
+    KEY_TEXTS,  /* char *[CONFIG_MAX_LIST], and an int at count_offset */
+    KEY_FLAGS   /* a list of choices: one bool after the other */
+} KeyType;
+
+typedef struct SchemaKey {
+    const char *path; /* "train.steps"; below "dataset." the field is in ConfigDataset */
+    KeyType type;
+    size_t offset, count_offset;
+    const char *preset;      /* the default as it would stand in YAML; NULL: required, or see preset_note */
+    const char *preset_note; /* the default in words, where it depends on others or means something */
+    double min, max;         /* numbers */
+    int multiple;            /* whole numbers: 0, or what they have to be a multiple of */
+    const char *choices;     /* "lora|full" */
+    bool required;
+    const char *help; /* one line */
+    const char *more; /* further sentences, or NULL */
+} SchemaKey;
+
+typedef struct SchemaSection {
+    const char *path, *help;
+} SchemaSection;
+
+/* key does nothing (or cannot be) where the other key has, or has not, the value. */
+typedef struct SchemaRule {
+    const char *key;   /* "preview.*": every key below preview but the other one itself */
+    const char *other; /* in the same dataset, if both are a dataset's */
+    bool is;           /* true: where other is value; false: where it is not */
+    double value;      /* as schema_number gives it */
+    bool unless_off;   /* 0 and false are no contradiction */
+    const char *why;   /* follows the key's name in the message */
+} SchemaRule;
+
+const SchemaKey *schema_keys(int *count);
+const SchemaSection *schema_sections(int *count);
+const SchemaRule *schema_rules(int *count);
+#define SCHEMA_MAX_KEYS 96
+
+/* The number of the key or section with this path, or -1. */
+int schema_find(const char *path);
+int schema_find_section(const char *path);
+bool schema_of_dataset(const SchemaKey *k); /* a key below "dataset." */
+/* Names directly below a section ("" is the top), in the table's order; returns how many (at most max). */
+#define SCHEMA_NAME 32
+int schema_children(const char *section, char names[][SCHEMA_NAME], int max);
+
+/* The key's field; dataset is the number of the dataset for a dataset's key, else not looked at. */
+void *schema_field(const SchemaKey *k, Config *c, int dataset);
+const void *schema_field_const(const SchemaKey *k, const Config *c, int dataset);
+/* Numbers, switches and choices as a number; 0 for texts and lists. */
+double schema_number(const SchemaKey *k, const Config *c, int dataset);
+/* The rule that makes the key do nothing in this configuration, or NULL. */
+const SchemaRule *schema_idle(const SchemaKey *k, const Config *c, int dataset);
+
+/* The i-th word of "a|b|c" into name; false past the last. */
+bool schema_choice(const char *choices, int i, char name[SCHEMA_NAME]);
+/* "a whole number from 1 to 64", "true or false", "one of lora, full": what the key wants, into buf; returns
+ * buf. */
+const char *schema_wants(const SchemaKey *k, char *buf, size_t size);
+
+#endif
