@@ -1,0 +1,357 @@
+/* Decoding, resizing and writing pictures, against Pillow (scripts/reference/pictures.py). */
+#include "pictures.h"
+
+#include <math.h>
+
+#include <jpeglib.h>
+#include <png.h>
+
+static int largest_difference(const Picture *a, const Picture *b)
+{
+    assert_int_equal(a->width, b->width);
+    assert_int_equal(a->height, b->height);
+    int largest = 0;
+    for (int i = 0; i < 3 * a->width * a->height; i++)
+        largest = abs(a->rgb[i] - b->rgb[i]) > largest ? abs(a->rgb[i] - b->rgb[i]) : largest;
+    return largest;
+}
+
+static void every_kind_looks_as_in_pillow(void **state)
+{
+    (void)state;
+    for (int i = 0; i < GOLDEN_PICTURES; i++) {
+        const char *name = golden_pictures[i];
+        size_t size;
+        uint8_t *bytes = golden_bytes(name, &size);
+        Picture expected = golden_pixels(name), p;
+        int width, height, orientation;
+        assert_ok(picture_decode(bytes, size, &p));
+        assert_ok(picture_info(bytes, size, &width, &height, &orientation));
+        assert_int_equal(width, p.width);
+        assert_int_equal(height, p.height);
+        const char *exif = strstr(name, "exif");
+        assert_int_equal(orientation, exif ? exif[4] - '0' : 1);
+        /* versions of libjpeg and libwebp may round differently; PNG is exact */
+        const int allowed = strncmp(name, "png", 3) == 0 || strstr(name, "lossless") ? 0 : 3;
+        const int difference = largest_difference(&p, &expected);
+        if (difference > allowed)
+            fail_msg("%s differs by %d", name, difference);
+        picture_free(&p);
+        picture_free(&expected);
+        mem_free(bytes);
+    }
+}
+
+/* A YCCK file as Adobe writes it: ink inverted, then turned into luma and chroma. */
+static void ycck_is_inverted_cmyk(void **state)
+{
+    (void)state;
+    struct jpeg_compress_struct jpeg;
+    struct jpeg_error_mgr errors;
+    jpeg.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&jpeg);
+    unsigned char *bytes = NULL;
+    unsigned long size = 0;
+    jpeg_mem_dest(&jpeg, &bytes, &size);
+    jpeg.image_width = jpeg.image_height = 16;
+    jpeg.input_components = 4;
+    jpeg.in_color_space = JCS_CMYK;
+    jpeg_set_defaults(&jpeg);
+    jpeg_set_colorspace(&jpeg, JCS_YCCK);
+    jpeg_set_quality(&jpeg, 100, TRUE);
+    jpeg_start_compress(&jpeg, TRUE);
+    unsigned char row[64];
+    for (int x = 0; x < 16; x++) /* inverted: 200 is little cyan, 255 no magenta and no black */
+        row[4 * x] = 200, row[4 * x + 1] = 255, row[4 * x + 2] = 100, row[4 * x + 3] = 255;
+    JSAMPROW rows[1] = {row};
+    for (int y = 0; y < 16; y++)
+        jpeg_write_scanlines(&jpeg, rows, 1);
+    jpeg_finish_compress(&jpeg);
+    jpeg_destroy_compress(&jpeg);
+    Picture p;
+    assert_ok(picture_decode(bytes, size, &p));
+    assert_in_range(p.rgb[0], 197, 203);
+    assert_in_range(p.rgb[1], 252, 255);
+    assert_in_range(p.rgb[2], 97, 103);
+    picture_free(&p);
+    free(bytes);
+}
+
+static void resize_is_pillows_lanczos(void **state)
+{
+    (void)state;
+    static const int sizes[][2] = {{20, 15}, {53, 7}, {9, 41}, {80, 99}, {1, 1}, {52, 40}};
+    Picture source = golden_pixels("source");
+    for (int i = 0; i < 6; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "resize-%dx%d", sizes[i][0], sizes[i][1]);
+        Picture expected = golden_pixels(name), p;
+        assert_ok(picture_resize(&source, sizes[i][0], sizes[i][1], &p));
+        if (largest_difference(&p, &expected) > 1)
+            fail_msg("%s differs by %d", name, largest_difference(&p, &expected));
+        picture_free(&p);
+        picture_free(&expected);
+    }
+    picture_free(&source);
+}
+
+/* A JPEG four times as large as needed is decoded smaller, and then resized to nearly what the whole gives.
+ */
+static void decoding_smaller_changes_little(void **state)
+{
+    (void)state;
+    size_t size;
+    uint8_t *bytes = golden_bytes("jpeg-exif6.jpg", &size); /* upright 19 × 29 */
+    Picture small, whole, a, b;
+    assert_ok(picture_decode_for(bytes, size, 4, 7, &small));
+    assert_int_equal(small.width, 10);
+    assert_int_equal(small.height, 15);
+    assert_ok(picture_decode_for(bytes, size, 5, 7, &whole)); /* 19/2 is not twice 5 */
+    assert_int_equal(whole.width, 19);
+    assert_ok(picture_resize(&small, 4, 7, &a));
+    assert_ok(picture_resize(&whole, 4, 7, &b));
+    double sum = 0;
+    for (int i = 0; i < 3 * 4 * 7; i++)
+        sum += abs(a.rgb[i] - b.rgb[i]);
+    assert_true(sum / (3 * 4 * 7) < 6);
+    picture_free(&small);
+    picture_free(&whole);
+    picture_free(&a);
+    picture_free(&b);
+    mem_free(bytes);
+}
+
+static void cover_keeps_the_shape_and_leaves_no_gap(void **state)
+{
+    (void)state;
+    int w, h;
+    picture_cover_size(&(Picture){.width = 4000, .height = 3000}, 512, 512, &w, &h);
+    assert_int_equal(w, 683);
+    assert_int_equal(h, 512);
+    picture_cover_size(&(Picture){.width = 10, .height = 20000}, 64, 64, &w, &h);
+    assert_int_equal(w, 64);
+    assert_int_equal(h, 128000);
+    for (int i = 1; i < 300; i++) {
+        picture_cover_size(&(Picture){.width = i, .height = 301 - i}, 64, 48, &w, &h);
+        assert_true(w >= 64 && h >= 48 && (w == 64 || h == 48));
+    }
+}
+
+static void crop_repeats_the_edge_outside(void **state)
+{
+    (void)state;
+    Picture p, q;
+    assert_ok(picture_new(3, 2, &p));
+    for (int i = 0; i < 18; i++)
+        p.rgb[i] = (uint8_t)(i / 3);
+    static const uint8_t expected[3][5] = {{0, 0, 1, 2, 2}, {3, 3, 4, 5, 5}, {3, 3, 4, 5, 5}};
+    assert_ok(picture_crop(&p, -1, 0, 5, 3, &q));
+    for (int y = 0; y < 3; y++)
+        for (int x = 0; x < 5; x++)
+            assert_int_equal(q.rgb[3 * (5 * y + x) + 2], expected[y][x]);
+    picture_free(&q);
+    assert_ok(picture_crop(&p, 7, -9, 2, 2, &q)); /* wholly outside */
+    assert_int_equal(q.rgb[0], 2);
+    picture_free(&q);
+    assert_ok(picture_crop(&p, -7, 5, 2, 2, &q));
+    assert_int_equal(q.rgb[0], 3);
+    picture_free(&q);
+    picture_flip(&p);
+    assert_int_equal(p.rgb[0], 2);
+    assert_int_equal(p.rgb[3], 1);
+    assert_int_equal(p.rgb[6], 0);
+    picture_free(&p);
+}
+
+static void floats_go_there_and_back(void **state)
+{
+    (void)state;
+    Picture p, q;
+    assert_ok(picture_new(256, 1, &p));
+    for (int i = 0; i < 3 * 256; i++)
+        p.rgb[i] = (uint8_t)(i / 3);
+    float x[3 * 256];
+    picture_to_floats(&p, x);
+    assert_float_equal(x[0], -1.0f, 0);
+    assert_float_equal(x[3 * 255], 1.0f, 0);
+    assert_ok(picture_from_floats(x, 256, 1, &q));
+    assert_int_equal(largest_difference(&p, &q), 0);
+    picture_free(&q);
+    const float odd[6] = {NAN, INFINITY, -INFINITY, 7, -7, 0};
+    assert_ok(picture_from_floats(odd, 2, 1, &q));
+    static const uint8_t expected[6] = {0, 255, 0, 255, 0, 128};
+    assert_memory_equal(q.rgb, expected, 6);
+    picture_free(&q);
+    picture_free(&p);
+}
+
+static void refuse(const void *bytes, size_t size, const char *message)
+{
+    Picture p;
+    assert_int_not_equal(picture_decode(bytes, size, &p), STATUS_OK);
+    assert_null(p.rgb);
+    assert_message(message);
+}
+
+/* A PNG that says 65500 × 65500 in 33 bytes must not get 12 GB. */
+static void sizes_are_checked_before_memory_is_taken(void **state)
+{
+    (void)state;
+    size_t size;
+    uint8_t *bytes = golden_bytes("png-rgb.png", &size);
+    bytes[16] = bytes[20] = 0, bytes[17] = bytes[21] = 0;
+    bytes[18] = bytes[22] = 0xFF, bytes[19] = bytes[23] = 0x00;
+    refuse(bytes, size, "65280 x 65280, larger than");
+    bytes[18] = bytes[19] = 0;
+    refuse(bytes, size, "no pixels");
+    mem_free(bytes);
+    Picture p;
+    assert_int_not_equal(picture_new(1 << 15, 1 << 15, &p), STATUS_OK);
+    assert_int_not_equal(picture_new(-1, 5, &p), STATUS_OK);
+}
+
+static void long_thin_pictures_work(void **state)
+{
+    (void)state;
+    char folder[64];
+    temporary_folder(folder);
+    write_png(folder, "long.png", 20000, 3, 1);
+    char *path = path_join(folder, "long.png"), *data;
+    size_t size;
+    assert_ok(file_read(path, 1 << 24, &data, &size));
+    Picture p, q;
+    assert_ok(picture_decode((uint8_t *)data, size, &p));
+    assert_int_equal(p.width, 20000);
+    assert_ok(picture_resize(&p, 64, 64, &q));
+    picture_free(&p);
+    picture_free(&q);
+    mem_free(data);
+    mem_free(path);
+    assert_ok(dir_remove(folder));
+}
+
+static void what_is_no_picture_is_named(void **state)
+{
+    (void)state;
+    refuse("", 0, "empty");
+    refuse("a photo of a cat", 16, "not a JPEG, PNG or WebP");
+    refuse("GIF89a......", 12, "GIF");
+    refuse("\0\0\0\x18"
+           "ftypheic",
+           12, "HEIC");
+    size_t size;
+    uint8_t *bytes = golden_bytes("webp-animated.webp", &size);
+    refuse(bytes, size, "animated WebP");
+    mem_free(bytes);
+    bytes = golden_bytes("jpeg-444.jpg", &size);
+    refuse(bytes, size / 2, "JPEG data ends early at byte");
+    mem_free(bytes);
+    bytes = golden_bytes("png-rgb.png", &size);
+    refuse(bytes, size / 2, "PNG data ends early at byte");
+    bytes[size / 2] ^= 1;
+    refuse(bytes, size, "PNG data is broken at byte");
+    mem_free(bytes);
+}
+
+/* Text reaches the file: Latin-1 as tEXt, other letters as iTXt; the pixels are the same; equal calls, equal
+ * bytes. */
+static void written_png_reads_back(void **state)
+{
+    (void)state;
+    char folder[64], *data[2];
+    size_t size[2];
+    temporary_folder(folder);
+    Picture p = golden_pixels("png-rgb"), q;
+    const PictureText text[] = {{"parameters", "caf\xC3\xA9, 20 steps"}, {"Title", "\xE7\x8C\xAB"}};
+    for (int i = 0; i < 2; i++) {
+        char *path = path_join(folder, i ? "b.png" : "a.png");
+        assert_ok(picture_write_png(path, &p, text, 2));
+        assert_ok(file_read(path, 1 << 20, &data[i], &size[i]));
+        mem_free(path);
+    }
+    assert_int_equal(size[0], size[1]);
+    assert_memory_equal(data[0], data[1], size[0]);
+    assert_non_null(memmem(data[0], size[0], "tEXtparameters\0caf\xE9, 20", 22));
+    assert_non_null(memmem(data[0], size[0], "iTXtTitle\0\0\0\0\0\xE7\x8C\xAB", 17));
+    assert_ok(picture_decode((uint8_t *)data[0], size[0], &q));
+    assert_int_equal(largest_difference(&p, &q), 0);
+    assert_int_not_equal(picture_write_png(folder, &p, NULL, 0), STATUS_OK);
+    assert_int_not_equal(picture_write_png("/tmp/x.png", &p, (PictureText[]){{"", "x"}}, 1), STATUS_OK);
+    picture_free(&p);
+    picture_free(&q);
+    mem_free(data[0]);
+    mem_free(data[1]);
+    assert_ok(dir_remove(folder));
+}
+
+static void grid_has_white_gaps_and_empty_places(void **state)
+{
+    (void)state;
+    uint8_t black[3 * 4] = {0};
+    const Picture p = {2, 2, black};
+    const Picture three[3] = {p, {0}, p};
+    Picture g;
+    assert_ok(picture_grid(three, 3, 2, &g));
+    assert_int_equal(g.width, 6);
+    assert_int_equal(g.height, 6);
+    static const char *const rows[6] = {"##....", "##....", "......", "......", "##....", "##...."};
+    for (int y = 0; y < 6; y++)
+        for (int x = 0; x < 6; x++)
+            assert_int_equal(g.rgb[3 * (6 * y + x)], rows[y][x] == '#' ? 0 : 255);
+    picture_free(&g);
+    const Picture unequal[2] = {p, {1, 2, black}};
+    assert_int_not_equal(picture_grid(unequal, 2, 2, &g), STATUS_OK);
+    assert_int_not_equal(picture_grid(three, 0, 2, &g), STATUS_OK);
+}
+
+static int refuse_at;
+static int refuse_one(size_t bytes, void *arg)
+{
+    (void)bytes;
+    (void)arg;
+    return refuse_at-- == 0;
+}
+
+/* Each allocation in turn fails: an error, no crash, no leak. */
+static void lack_of_memory_is_an_error(void **state)
+{
+    (void)state;
+    for (int i = 0; i < GOLDEN_PICTURES; i++) {
+        size_t size;
+        uint8_t *bytes = golden_bytes(golden_pictures[i], &size);
+        Status s = STATUS_FAILED;
+        for (int n = 0; s != STATUS_OK && n < 200; n++) {
+            Picture p = {0}, q = {0};
+            refuse_at = n;
+            mem_set_hook(refuse_one, NULL);
+            s = picture_decode(bytes, size, &p);
+            if (s == STATUS_OK)
+                s = picture_resize(&p, 8, 9, &q);
+            mem_set_hook(NULL, NULL);
+            picture_free(&p);
+            picture_free(&q);
+        }
+        assert_int_equal(s, STATUS_OK);
+        mem_free(bytes);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_kind_looks_as_in_pillow),
+        cmocka_unit_test(ycck_is_inverted_cmyk),
+        cmocka_unit_test(resize_is_pillows_lanczos),
+        cmocka_unit_test(decoding_smaller_changes_little),
+        cmocka_unit_test(cover_keeps_the_shape_and_leaves_no_gap),
+        cmocka_unit_test(crop_repeats_the_edge_outside),
+        cmocka_unit_test(floats_go_there_and_back),
+        cmocka_unit_test(sizes_are_checked_before_memory_is_taken),
+        cmocka_unit_test(long_thin_pictures_work),
+        cmocka_unit_test(what_is_no_picture_is_named),
+        cmocka_unit_test(written_png_reads_back),
+        cmocka_unit_test(grid_has_white_gaps_and_empty_places),
+        cmocka_unit_test(lack_of_memory_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
