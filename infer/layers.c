@@ -230,8 +230,7 @@ Status weights_status(const Weights *w)
     return w->status == STATUS_REFUSED ? status_refuse("%s", message) : status_fail("%s", message);
 }
 
-/* Layers
- * ------------------------------------------------------------------------------------------------------ */
+/* Layers ---------------------------------------------------------------------------------------------- */
 
 /* The file's shape may have ones at its end that the wanted one has not, and the other way: a 1×1
  * convolution. */

@@ -59,8 +59,7 @@ static const char *type_name(DType t)
     return "?";
 }
 
-/* Reading
- * ---------------------------------------------------------------------------------------------------- */
+/* Reading --------------------------------------------------------------------------------------------- */
 
 static Status map_file(SafeTensors *f)
 {
@@ -353,8 +352,15 @@ void safetensors_release(const SafeTensors *f)
             MADV_DONTNEED); /* a private mapping of a file: the pages come back when touched */
 }
 
-/* Writing
- * ---------------------------------------------------------------------------------------------------- */
+void safetensors_release_entry(const SafeTensors *f, const SafeEntry *e)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), begin = (size_t)((const uint8_t *)e->data - f->map);
+    const size_t first = (begin + page - 1) / page * page, last = (begin + e->bytes) / page * page;
+    if (last > first)
+        madvise(f->map + first, last - first, MADV_DONTNEED);
+}
+
+/* Writing --------------------------------------------------------------------------------------------- */
 
 static bool is_float(DType t)
 {
