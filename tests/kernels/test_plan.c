@@ -1,0 +1,142 @@
+/* The memory plan: places that live at the same time never share a byte, and a step that is not the one
+ * rehearsed is an error that names both operations. */
+#include "kernels/device.h"
+#include "kernels/mem.h"
+#include "kernels/plan/plan.h"
+
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return *state >> 8;
+}
+
+static void places_alive_together_never_overlap(void **state)
+{
+    (void)state;
+    uint32_t seed = 7;
+    for (int round = 0; round < 20; round++) {
+        Plan *p = plan_new();
+        const int ticks = 60;
+        for (int i = 0; i < 150; i++) {
+            const int32_t first = (int32_t)(next_random(&seed) % ticks);
+            const int32_t n = plan_add(p, "x", 1 + next_random(&seed) % 5000, first, PLACE_ACTIVATION);
+            p->places[n].last = i % 17 == 0 ? PLACE_FOREVER : first + (int32_t)(next_random(&seed) % 12);
+        }
+        p->ticks = ticks;
+        assert_int_equal(plan_pack(p), STATUS_OK);
+        size_t fullest = 0;
+        for (int k = 0; k < PLACE_KINDS; k++)
+            fullest += plan_kind_bytes(p, (PlaceKind)k);
+        assert_true(plan_peak_bytes(p) >= fullest);
+        assert_true((double)plan_peak_bytes(p) < 1.3 * (double)fullest);
+        for (int i = 0; i < p->count; i++)
+            for (int j = 0; j < i; j++) {
+                const Place *a = &p->places[i], *b = &p->places[j];
+                if (a->first <= b->last && b->first <= a->last)
+                    assert_true(a->offset + a->bytes <= b->offset || b->offset + b->bytes <= a->offset);
+            }
+        plan_free(p);
+    }
+}
+
+static void sum_step(Ctx *c, void *arg)
+{
+    const float *data = arg;
+    const int64_t shape[] = {4};
+    Tensor *a = ctx_input(c, DTYPE_F32, 1, shape, data), *b = ctx_input(c, DTYPE_F32, 1, shape, data + 4);
+    ctx_read(c, add(c, a, b), (float *)arg + 8);
+}
+
+static void longer_step(Ctx *c, void *arg)
+{
+    const int64_t shape[] = {4};
+    Tensor *a = ctx_input(c, DTYPE_F32, 1, shape, arg);
+    ctx_read(c, scale(c, scale(c, a, 2), 2), (float *)arg + 8);
+}
+
+static void planned_step_computes_the_same(void **state)
+{
+    (void)state;
+    float data[12] = {1, 2, 3, 4, 10, 20, 30, 40};
+    Ctx *c = ctx_new(device_cpu(), NULL);
+    Plan *p;
+    assert_int_equal(ctx_rehearse(c, sum_step, data, &p), STATUS_OK);
+    assert_true(data[8] == 0); /* rehearsing computes nothing */
+    assert_int_equal(ctx_run(c, p, sum_step, data), STATUS_OK);
+    assert_true(data[8] == 11 && data[11] == 44);
+    plan_free(p);
+    ctx_free(c);
+}
+
+static void another_step_than_the_planned_one_is_named(void **state)
+{
+    (void)state;
+    float data[12] = {1, 2, 3, 4};
+    Ctx *c = ctx_new(device_cpu(), NULL);
+    Plan *p;
+    assert_int_equal(ctx_rehearse(c, sum_step, data, &p), STATUS_OK);
+    assert_int_equal(ctx_run(c, p, longer_step, data), STATUS_FAILED);
+    assert_non_null(strstr(status_message(), "'scale'"));
+    assert_non_null(strstr(status_message(), "'input'"));
+    plan_free(p);
+    ctx_free(c);
+}
+
+static volatile sig_atomic_t stop_flag;
+
+static void stop_flag_ends_the_step(void **state)
+{
+    (void)state;
+    float data[12] = {1, 2, 3, 4};
+    Ctx *c = ctx_new(device_cpu(), &(CtxOptions){.stop = &stop_flag});
+    stop_flag = 1;
+    assert_int_equal(ctx_run(c, NULL, sum_step, data), STATUS_INTERRUPTED);
+    stop_flag = 0;
+    assert_int_equal(ctx_run(c, NULL, sum_step, data), STATUS_OK);
+    ctx_free(c);
+}
+
+static int refuse_large(size_t bytes, void *arg)
+{
+    (void)arg;
+    return bytes >= 1000;
+}
+
+static void large_step(Ctx *c, void *arg)
+{
+    const int64_t shape[] = {1024};
+    Tensor *a = ctx_zeros(c, DTYPE_F32, 1, shape);
+    ctx_read(c, add(c, a, a), arg);
+}
+
+static void no_memory_is_a_failure_with_a_message(void **state)
+{
+    (void)state;
+    float out[1024];
+    Ctx *c = ctx_new(device_cpu(), NULL);
+    assert_int_equal(ctx_run(c, NULL, large_step, out), STATUS_OK);
+    mem_set_hook(refuse_large, NULL);
+    assert_int_equal(ctx_run(c, NULL, large_step, out), STATUS_FAILED);
+    mem_set_hook(NULL, NULL);
+    assert_non_null(strstr(status_message(), "out of memory"));
+    ctx_free(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(places_alive_together_never_overlap),
+        cmocka_unit_test(planned_step_computes_the_same),
+        cmocka_unit_test(another_step_than_the_planned_one_is_named),
+        cmocka_unit_test(stop_flag_ends_the_step),
+        cmocka_unit_test(no_memory_is_a_failure_with_a_message),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
