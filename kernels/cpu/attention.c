@@ -157,7 +157,7 @@ static int64_t forward_floats(const Heads *h)
     return padded(Q * h->d) + 2 * padded(K * h->d) + padded(Q * K) + padded(Q * h->d) + 2 * padded(Q);
 }
 
-static size_t attention_scratch(const Attention *a, int threads)
+static size_t cpu_attention_scratch(const Attention *a, int threads)
 {
     const Heads h = heads_of(a);
     return (size_t)threads * (size_t)forward_floats(&h) * sizeof(float);
@@ -216,7 +216,7 @@ static Status forward_task(const Attention *a, const Heads *h, int64_t picture, 
     return STATUS_OK;
 }
 
-static Status attention(const Attention *a, int threads, void *scratch)
+static Status cpu_attention(const Attention *a, int threads, void *scratch)
 {
     const Heads h = heads_of(a);
     const int64_t blocks = (h.N + QUERY_BLOCK - 1) / QUERY_BLOCK, tasks = h.B * h.heads * blocks,
@@ -245,7 +245,7 @@ static int64_t backward_floats(const Heads *h)
            padded(h->N);
 }
 
-static size_t attention_backward_scratch(const Attention *a, int threads)
+static size_t cpu_attention_backward_scratch(const Attention *a, int threads)
 {
     const Heads h = heads_of(a);
     return (size_t)threads * (size_t)backward_floats(&h) * sizeof(float);
@@ -345,7 +345,7 @@ static Status backward_task(const Attention *a, const Heads *h, int64_t picture,
     return STATUS_OK;
 }
 
-static Status attention_backward(const Attention *a, int threads, void *scratch)
+static Status cpu_attention_backward(const Attention *a, int threads, void *scratch)
 {
     const Heads h = heads_of(a);
     const int64_t tasks = h.B * h.heads, floats = backward_floats(&h);
@@ -393,7 +393,7 @@ static void softmax_row(const Tensor *x, Tensor *y, int64_t at, int64_t C)
     }
 }
 
-static Status softmax(const Tensor *x, Tensor *y)
+static Status cpu_softmax(const Tensor *x, Tensor *y)
 {
     const int64_t C = tensor_dim(x, -1), rows = tensor_rows(x);
 #pragma omp parallel for schedule(static) if (rows * C > 16384)
@@ -419,7 +419,7 @@ static void softmax_backward_row(const Tensor *y, const Tensor *grad_y, Tensor *
     }
 }
 
-static Status softmax_backward(const Tensor *y, const Tensor *grad_y, Tensor *grad_x)
+static Status cpu_softmax_backward(const Tensor *y, const Tensor *grad_y, Tensor *grad_x)
 {
     const int64_t C = tensor_dim(y, -1), rows = tensor_rows(y);
 #pragma omp parallel for schedule(static) if (rows * C > 16384)
@@ -430,10 +430,10 @@ static Status softmax_backward(const Tensor *y, const Tensor *grad_y, Tensor *gr
 
 void ISA(attention_table)(Device *d)
 {
-    d->softmax = softmax;
-    d->softmax_backward = softmax_backward;
-    d->attention_scratch = attention_scratch;
-    d->attention = attention;
-    d->attention_backward_scratch = attention_backward_scratch;
-    d->attention_backward = attention_backward;
+    d->softmax = cpu_softmax;
+    d->softmax_backward = cpu_softmax_backward;
+    d->attention_scratch = cpu_attention_scratch;
+    d->attention = cpu_attention;
+    d->attention_backward_scratch = cpu_attention_backward_scratch;
+    d->attention_backward = cpu_attention_backward;
 }
