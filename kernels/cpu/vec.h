@@ -237,13 +237,13 @@ VEC char *at_element(const void *p, DType t, int64_t i)
 #define WITH_DTYPE(t, call)                                                                                  \
     do {                                                                                                     \
         if ((t) == DTYPE_F32) {                                                                              \
-            enum { T = DTYPE_F32 };                                                                          \
+            const DType T = DTYPE_F32;                                                                       \
             call;                                                                                            \
         } else if ((t) == DTYPE_BF16) {                                                                      \
-            enum { T = DTYPE_BF16 };                                                                         \
+            const DType T = DTYPE_BF16;                                                                      \
             call;                                                                                            \
         } else {                                                                                             \
-            enum { T = DTYPE_F16 };                                                                          \
+            const DType T = DTYPE_F16;                                                                       \
             call;                                                                                            \
         }                                                                                                    \
     } while (0)
