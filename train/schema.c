@@ -141,7 +141,7 @@ static const SchemaKey KEYS[] = {
  .help = "The optimizer: adamw (Loshchilov & Hutter 2019)."},
 {.path = "optimizer.lr", .type = KEY_FLOAT, .offset = AT(optimizer.lr), .min = 0, .max = 10, .preset = "1.0e-4",
  .help = "Learning rate.", .more = "1e-4 suits adapters; a whole model wants 5e-6 when fine-tuned."},
-{.path = "optimizer.text_encoder_lr", .type = KEY_FLOAT, .offset = AT(optimizer.text_encoder_lr), .min = 0, .max = 10,
+{.path = "optimizer.text_encoder_lr", .type = KEY_FLOAT, .offset = AT(optimizer.text_encoder_lr), .min = 1e-12, .max = 10,
  .preset_note = "optimizer.lr", .help = "Learning rate of the text encoder; usually half of the UNet's."},
 {.path = "optimizer.weight_decay", .type = KEY_FLOAT, .offset = AT(optimizer.weight_decay), .min = 0, .max = 10,
  .preset = "0.01", .help = "Every step takes this share × the learning rate off each weight."},

@@ -325,6 +325,7 @@ static Status read_key(Reader *r, yaml_event_t *e, const YamlNode *map, YamlPair
     yaml_event_delete(e);
     TRY(s);
     TRY(count_nodes(r, mark, 1));
+    pair->origin = r->origin;
     pair->line = (int)mark.line + 1;
     pair->column = (int)mark.column + 1;
     for (int i = 0; i < map->count; i++)
@@ -435,6 +436,16 @@ Status yaml_scalar(YamlDoc *d, const char *origin, const char *text, YamlNode **
     return n->origin && n->text ? STATUS_OK : STATUS_FAILED;
 }
 
+void yaml_forget_lines(YamlNode *n)
+{
+    n->line = 0;
+    for (int i = 0; i < n->count; i++) {
+        if (n->kind == YAML_IS_MAP)
+            n->pairs[i].line = 0;
+        yaml_forget_lines(n->kind == YAML_IS_MAP ? n->pairs[i].value : n->items[i]);
+    }
+}
+
 /* Looking and changing
  * ------------------------------------------------------------------------------------------ */
 
@@ -519,7 +530,10 @@ Status yaml_set(YamlDoc *d, YamlNode **root, const char *path, YamlNode *value)
             while (i < n->count && strcmp(n->pairs[i].key, word) != 0)
                 i++;
             if (i == n->count)
-                TRY(map_add(d, n, (YamlPair){.key = word, .line = value->line, .column = value->column}));
+                TRY(map_add(
+                    d, n,
+                    (YamlPair){
+                        .key = word, .origin = value->origin, .line = value->line, .column = value->column}));
             place = &n->pairs[i].value;
         }
         if (used)

@@ -20,7 +20,7 @@ typedef enum YamlKind { YAML_IS_TEXT, YAML_IS_LIST, YAML_IS_MAP } YamlKind;
 
 typedef struct YamlNode YamlNode;
 typedef struct YamlPair {
-    const char *key;
+    const char *key, *origin;
     int line, column; /* of the key */
     YamlNode *value;
 } YamlPair;
@@ -46,6 +46,9 @@ Status yaml_read(YamlDoc *d, const char *path, YamlNode **root);
 Status yaml_parse(YamlDoc *d, const char *origin, const char *text, size_t size, YamlNode **root);
 /* A scalar node with this text, as if quoted; for --set. */
 Status yaml_scalar(YamlDoc *d, const char *origin, const char *text, YamlNode **out);
+
+/* Makes messages about the tree name its origin alone: the text of a --set has no lines worth naming. */
+void yaml_forget_lines(YamlNode *n);
 
 /* The value of key in a map, or NULL. */
 YamlNode *yaml_get(const YamlNode *map, const char *key);
