@@ -40,7 +40,7 @@ typedef struct Attention {
 } Attention;
 
 typedef struct AdamW { /* Loshchilov & Hutter 2019, as torch.optim.AdamW; step counts from 1 */
-    float lr, beta1, beta2, eps, weight_decay;
+    double lr, beta1, beta2, eps, weight_decay;
     int64_t step;
 } AdamW;
 

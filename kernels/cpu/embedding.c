@@ -1,6 +1,90 @@
+/* Tables of vectors, looked up by number, and the sine and cosine features of a timestep. */
 #include "families.h"
+#include "pieces.h"
+#include "vec.h"
+
+#include <math.h>
+
+/* ids i32 (N), w (V,D) -> y (N,D). A number outside the table is refused with its place. */
+static Status check_ids(const Tensor *ids, int64_t V)
+{
+    const int32_t *id = ids->data;
+    for (int64_t i = 0; i < tensor_count(ids); i++)
+        if (id[i] < 0 || id[i] >= V)
+            return status_refuse("token %lld is number %d, the table has %lld entries", (long long)i, id[i],
+                                 (long long)V);
+    return STATUS_OK;
+}
+
+static Status cpu_embedding(const Tensor *ids, const Tensor *w, Tensor *y)
+{
+    const int64_t D = w->shape[1];
+    const int32_t *id = ids->data;
+    TRY(check_ids(ids, w->shape[0]));
+    for (int64_t i = 0; i < tensor_count(ids); i++)
+        convert_floats(at_element(y->data, y->dtype, i * D), y->dtype,
+                       at_element(w->data, w->dtype, id[i] * D), w->dtype, D);
+    return STATUS_OK;
+}
+
+typedef struct Args {
+    const Tensor *ids, *grad_y;
+    Tensor *grad_w;
+} Args;
+
+/* Columns first … last-1 of grad_w, f32: the tokens in their order, so that a number that occurs twice is
+ * always added in the same order. */
+static void embedding_backward_piece(const void *args, int64_t first, int64_t last)
+{
+    const Args *s = args;
+    const int64_t N = tensor_count(s->ids), D = s->grad_w->shape[1];
+    const int32_t *id = s->ids->data;
+    const DType t = s->grad_y->dtype;
+    for (int64_t i = 0; i < N; i++) {
+        float *row = (float *)s->grad_w->data + id[i] * D;
+        for (int64_t c = first; c < last; c += VL) {
+            const int n = vec_part(c, last);
+            const vf sum = vec_get_n(row, DTYPE_F32, c, n) + vec_get_n(s->grad_y->data, t, i * D + c, n);
+            vec_put_n(row, DTYPE_F32, c, sum, n);
+        }
+    }
+}
+
+static Status cpu_embedding_backward(const Tensor *ids, const Tensor *grad_y, Tensor *grad_w)
+{
+    TRY(check_ids(ids, grad_w->shape[0]));
+    for_pieces(grad_w->shape[1], tensor_count(ids), embedding_backward_piece,
+               &(Args){.ids = ids, .grad_y = grad_y, .grad_w = grad_w});
+    return STATUS_OK;
+}
+
+/* diffusers' get_timestep_embedding: frequencies 10000^(-i / (half - shift)), i < half = dim/2; (sin, cos) of
+ * t times frequency, or (cos, sin) if flipped; an odd dim ends in 0. Rounded to f32 where PyTorch rounds: at
+ * t = 999 the last bit of a frequency is worth 6e-5. */
+static Status cpu_timestep_embedding(const Tensor *t, bool flip_sin_to_cos, float downscale_freq_shift,
+                                     Tensor *y)
+{
+    const int64_t B = tensor_count(t), dim = tensor_dim(y, -1), half = dim / 2;
+    const int64_t sin_at = flip_sin_to_cos ? half : 0, cos_at = flip_sin_to_cos ? 0 : half;
+    const float log_period = -9.210340371976184f; /* -ln 10000 */
+    for (int64_t i = 0; i < half; i++) {
+        const float exponent = log_period * (float)i / ((float)half - downscale_freq_shift);
+        const float frequency = (float)exp((double)exponent);
+        for (int64_t b = 0; b < B; b++) {
+            const float angle = ((const float *)t->data)[b] * frequency;
+            put_float(y->data, y->dtype, b * dim + sin_at + i, (float)sin((double)angle));
+            put_float(y->data, y->dtype, b * dim + cos_at + i, (float)cos((double)angle));
+        }
+    }
+    if (dim % 2)
+        for (int64_t b = 0; b < B; b++)
+            put_float(y->data, y->dtype, b * dim + dim - 1, 0);
+    return STATUS_OK;
+}
 
 void ISA(embedding_table)(Device *d)
 {
-    (void)d;
+    d->embedding = cpu_embedding;
+    d->embedding_backward = cpu_embedding_backward;
+    d->timestep_embedding = cpu_timestep_embedding;
 }

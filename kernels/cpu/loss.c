@@ -1,6 +1,141 @@
+/* Losses, and the sampling of a Gaussian that a VAE's encoder describes.
+ *
+ * Sums of squares go by pieces of 4096 elements, f32 in VL lanes within a piece and double between them, in
+ * order. */
 #include "families.h"
+#include "pieces.h"
+#include "vec.h"
+
+#define LOSS_PIECE 4096
+
+VEC float squared_difference(const void *p, DType pt, const void *t, DType tt, int64_t first, int64_t last)
+{
+    vf sum = {0};
+    for (int64_t i = first; i < last; i += VL) {
+        const int n = vec_part(i, last);
+        const vf d = vec_get_n(p, pt, i, n) - vec_get_n(t, tt, i, n);
+        sum += d * d;
+    }
+    return vec_sum(sum);
+}
+
+/* p, t (B,n): per-sample means of (p - t)²; loss = Σ weight_b mean_b / B */
+static Status cpu_mse_loss(const Tensor *p, const Tensor *t, const Tensor *weight, Tensor *loss,
+                           Tensor *per_sample)
+{
+    const int64_t B = p->shape[0], n = tensor_count(p) / B;
+    double total = 0;
+    for (int64_t b = 0; b < B; b++) {
+        double sum = 0;
+        for (int64_t i = 0; i < n; i += LOSS_PIECE) {
+            const int64_t first = b * n + i, last = n - i < LOSS_PIECE ? b * n + n : first + LOSS_PIECE;
+            sum += (double)squared_difference(p->data, p->dtype, t->data, t->dtype, first, last);
+        }
+        const double mean = sum / (double)n;
+        if (per_sample)
+            ((float *)per_sample->data)[b] = (float)mean;
+        total += weight ? (double)((const float *)weight->data)[b] * mean : mean;
+    }
+    *(float *)loss->data = (float)(total / (double)B);
+    return STATUS_OK;
+}
+
+/* grad_p = grad_loss weight_b 2 (p - t) / (n B) */
+VEC void mse_gradient(const Tensor *p, DType pt, const Tensor *t, DType tt, float factor, Tensor *d, DType dt,
+                      int64_t first, int64_t last)
+{
+    for (int64_t i = first; i < last; i += VL) {
+        const int n = vec_part(i, last);
+        vec_put_n(d->data, dt, i, (vec_get_n(p->data, pt, i, n) - vec_get_n(t->data, tt, i, n)) * factor, n);
+    }
+}
+
+static Status cpu_mse_loss_backward(const Tensor *p, const Tensor *t, const Tensor *weight,
+                                    const Tensor *grad_loss, Tensor *grad_p)
+{
+    const int64_t B = p->shape[0], n = tensor_count(p) / B;
+    for (int64_t b = 0; b < B; b++) {
+        const float w = weight ? ((const float *)weight->data)[b] : 1.0f;
+        const float factor =
+            (float)(2.0 * (double)*(const float *)grad_loss->data * (double)w / ((double)n * (double)B));
+        if (p->dtype == grad_p->dtype && t->dtype == DTYPE_F32)
+            WITH_DTYPE(p->dtype, mse_gradient(p, T, t, DTYPE_F32, factor, grad_p, T, b * n, b * n + n));
+        else
+            mse_gradient(p, p->dtype, t, t->dtype, factor, grad_p, grad_p->dtype, b * n, b * n + n);
+    }
+    return STATUS_OK;
+}
+
+/* moments rows are (mean, logvar), C each: y = mean + exp(logvar / 2) noise, logvar clamped to [-30,20] as
+ * diffusers' DiagonalGaussianDistribution does. */
+#define LOGVAR_MIN (-30.0f)
+#define LOGVAR_MAX 20.0f
+
+VEC vf deviation(vf logvar)
+{
+    return vec_exp(vec_min(vec_set(LOGVAR_MAX), vec_max(vec_set(LOGVAR_MIN), logvar)) * 0.5f);
+}
+
+typedef struct Args {
+    const Tensor *moments, *noise, *grad_y;
+    Tensor *y;
+} Args;
+
+static void gaussian_sample_piece(const void *args, int64_t first, int64_t last)
+{
+    const Args *s = args;
+    const int64_t C = tensor_dim(s->y, -1);
+    const void *m = s->moments->data;
+    for (int64_t r = first; r < last; r++)
+        for (int64_t c = 0; c < C; c += VL) {
+            const int n = vec_part(c, C);
+            vf y = vec_get_n(m, s->moments->dtype, 2 * r * C + c, n);
+            if (s->noise)
+                y += deviation(vec_get_n(m, s->moments->dtype, (2 * r + 1) * C + c, n)) *
+                     vec_get_n(s->noise->data, s->noise->dtype, r * C + c, n);
+            vec_put_n(s->y->data, s->y->dtype, r * C + c, y, n);
+        }
+}
+
+static Status cpu_gaussian_sample(const Tensor *moments, const Tensor *noise, Tensor *y)
+{
+    for_pieces(tensor_rows(y), tensor_dim(y, -1), gaussian_sample_piece,
+               &(Args){.moments = moments, .noise = noise, .y = y});
+    return STATUS_OK;
+}
+
+/* d mean = g; d logvar = g noise exp(logvar / 2) / 2 inside the clamp, 0 outside */
+static void gaussian_backward_piece(const void *args, int64_t first, int64_t last)
+{
+    const Args *s = args;
+    const int64_t C = tensor_dim(s->grad_y, -1);
+    for (int64_t r = first; r < last; r++)
+        for (int64_t c = 0; c < C; c += VL) {
+            const int n = vec_part(c, C);
+            const vf g = vec_get_n(s->grad_y->data, s->grad_y->dtype, r * C + c, n);
+            vf d = {0};
+            if (s->noise) {
+                const vf logvar = vec_get_n(s->moments->data, s->moments->dtype, (2 * r + 1) * C + c, n);
+                d = g * vec_get_n(s->noise->data, s->noise->dtype, r * C + c, n) * (0.5f * deviation(logvar));
+                d = vec_select((logvar < LOGVAR_MIN) | (logvar > LOGVAR_MAX), (vf){0}, d);
+            }
+            vec_put_n(s->y->data, s->y->dtype, 2 * r * C + c, g, n);
+            vec_put_n(s->y->data, s->y->dtype, (2 * r + 1) * C + c, d, n);
+        }
+}
+
+static Status cpu_gaussian_sample_backward(const Tensor *moments, const Tensor *noise, const Tensor *grad_y,
+                                           Tensor *grad_moments)
+{
+    for_pieces(tensor_rows(grad_y), 2 * tensor_dim(grad_y, -1), gaussian_backward_piece,
+               &(Args){.moments = moments, .noise = noise, .grad_y = grad_y, .y = grad_moments});
+    return STATUS_OK;
+}
 
 void ISA(loss_table)(Device *d)
 {
-    (void)d;
+    d->mse_loss = cpu_mse_loss;
+    d->mse_loss_backward = cpu_mse_loss_backward;
+    d->gaussian_sample = cpu_gaussian_sample;
+    d->gaussian_sample_backward = cpu_gaussian_sample_backward;
 }
