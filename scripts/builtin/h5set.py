@@ -1,0 +1,28 @@
+"""Writes Atelier's dataset file (docs/dataset-file.md) with h5py: for pictures that are made, not found in a folder."""
+import hashlib
+
+import h5py
+import numpy as np
+
+
+def write(path, pictures, source):
+    """pictures: [(file name, encoded bytes, width, height, caption)]; source: what the file says it came from."""
+    n = len(pictures)
+    names, encoded, widths, heights, captions = zip(*pictures)
+    lengths = np.array([len(e) for e in encoded], 'u8')
+    texts = [c.encode('utf8') for c in captions]
+    ends = np.cumsum([len(t) for t in texts], dtype='u8')
+    with h5py.File(path, 'w') as f:
+        f.attrs['format_version'] = np.int32(1)
+        f.attrs['tool'] = 'scripts/builtin'
+        f.attrs['source'] = source
+        images, text = f.create_group('images'), f.create_group('captions')
+        images['data'] = np.frombuffer(b''.join(encoded), 'u1')
+        images['offset'] = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype('u8')
+        images['length'] = lengths
+        images['width'], images['height'] = np.array(widths, 'u4'), np.array(heights, 'u4')
+        images['orientation'] = np.ones(n, 'u1')
+        images['sha256'] = np.frombuffer(b''.join(hashlib.sha256(e).digest() for e in encoded), 'u1').reshape(n, 32)
+        images.create_dataset('name', data=list(names), dtype=h5py.string_dtype('utf-8'))
+        text['text'] = np.frombuffer(b''.join(texts), 'u1')
+        text['offset'] = np.concatenate([[0], ends]).astype('u8')
