@@ -7,6 +7,7 @@
 #include "layers.h"
 
 #define UNET_MAX_LEVELS 6
+#define UNET_MAX_RESNETS 17 /* of one level: layers_per_block + 1 on the way up */
 
 typedef struct UNetConfig {
     int sample_size, in_channels, out_channels;

@@ -12,6 +12,7 @@ typedef struct VaeConfig {
     int levels, channels[VAE_MAX_LEVELS], layers_per_block, norm_groups, sample_size;
     float scaling_factor, shift_factor;
     bool use_quant_conv, use_post_quant_conv;
+    bool mid_attention; /* mid_block_add_attention */
 } VaeConfig;
 
 typedef struct Vae Vae;
