@@ -1,0 +1,53 @@
+/* What the program does once its library is loaded: the table of commands. */
+#include "commands/commands.h"
+#include "commands/dispatch.h"
+
+#include "../kernels/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const Subcommand COMMANDS[] = {
+    {"train", "CONFIG.yaml", "fine-tune a model as a configuration says", command_train, false},
+    {"sample", "--model M --prompt TEXT", "make pictures from a prompt", command_sample, false},
+    {"data", "build|info", "make and look at datasets of pictures", command_data, false},
+    {"config", "show|check|schema|explain", "check and explain configurations", command_config, false},
+    {"lora", "info", "look at LoRA files", command_lora, false},
+    {"model", "info", "look at models", command_model, false},
+    {"bench", "unet|vae|clip|train", "measure the speed of this machine", command_bench, false},
+    {"doctor", "", "what this machine has, and what will be used", command_doctor, false},
+};
+
+static const Family PROGRAM = {
+    .summary = "Atelier " ATELIER_VERSION ": fine-tunes Stable Diffusion and makes pictures with it.",
+    .notes = "To begin, with what comes with Atelier:\n"
+             "  atelier doctor\n"
+             "  atelier sample --model builtin:tiny --prompt \"a red heart\" --out heart.png\n"
+             "  atelier train configs/quickstart.yaml\n"
+             "\n"
+             "Exit status: 0 done, 1 failed while working, 2 the request was wrong,\n"
+             "130 interrupted after saving.\n",
+    .commands = COMMANDS,
+    .count = sizeof COMMANDS / sizeof *COMMANDS,
+};
+
+int atelier_main(int argc, char **argv);
+
+/* Called by the launcher (main.c) with the program's own arguments. Returns the exit status. */
+int atelier_main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN); /* `atelier config show F | head` must not end a run, nor look like a crash */
+    if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
+        printf("atelier %s\n", ATELIER_VERSION);
+        return STATUS_OK;
+    }
+    const int status = dispatch(&PROGRAM, argc, argv);
+    errno = 0;
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == STATUS_OK && errno != EPIPE && errno != 0) {
+        log_error("cannot write to standard output: %s", strerror(errno));
+        return STATUS_FAILED;
+    }
+    return status;
+}

@@ -1,0 +1,240 @@
+/* `atelier config`: a configuration checked, written out whole, and explained. */
+#include "../config.h"
+#include "../../kernels/file.h"
+#include "../../kernels/log.h"
+#include "../../kernels/mem.h"
+#include "../../kernels/options.h"
+#include "commands.h"
+#include "dispatch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SET_OPTION(list)                                                                                     \
+    {                                                                                                        \
+        .name = "set", .kind = OPTION_LIST, .out = (list), .value = "KEY=VALUE",                             \
+        .help = "Replaces a value of the file: --set train.steps=500. May be given several times."           \
+    }
+
+static void print_and_free(char *text)
+{
+    fputs(text, stdout);
+    mem_free(text);
+}
+
+/* show
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+static Status show(int argc, char **argv)
+{
+    OptionList files = {0}, sets = {0};
+    const Option options[] = {SET_OPTION(&sets)};
+    const Command command = {
+        .name = "config show",
+        .usage = "FILE.yaml [--set KEY=VALUE]...",
+        .summary =
+            "Prints a configuration with every default written out and every path made absolute: what a run "
+            "would do, and what it keeps as its own config.yaml. Keys that do nothing in it are left out.",
+        .example = "atelier config show configs/lora.yaml --set method.rank=8",
+        .options = options,
+        .option_count = 1,
+        .positional = &files,
+        .min_positional = 1,
+        .max_positional = 1,
+        .positional_name = "FILE.yaml",
+    };
+    bool done;
+    TRY(options_parse(&command, argc, argv, &done));
+    if (done)
+        return STATUS_OK;
+    Config *c;
+    char *text = NULL;
+    TRY(config_read(files.items[0], sets.items, sets.count, &c));
+    const Status s = config_write(c, &text);
+    config_free(c);
+    if (s == STATUS_OK)
+        print_and_free(text);
+    return s;
+}
+
+static int command_show(int argc, char **argv)
+{
+    return command_end(show(argc, argv));
+}
+
+/* check
+ * -------------------------------------------------------------------------------------------------------------
+ */
+
+/* Files that are not there yet: worth a word, but a dataset may be built later. */
+static void warn_missing(const Config *c)
+{
+    for (int i = 0; i < c->dataset_count; i++)
+        if (!file_exists(c->datasets[i].path))
+            log_warn("%s: dataset.path: %s is not there (yet)", c->origin, c->datasets[i].path);
+    if (strncmp(c->model.base, "builtin:", strlen("builtin:")) != 0 && !file_exists(c->model.base))
+        log_warn("%s: model.base: %s is not there (yet)", c->origin, c->model.base);
+    if (c->model.vae && !file_exists(c->model.vae))
+        log_warn("%s: model.vae: %s is not there (yet)", c->origin, c->model.vae);
+}
+
+static void summarize(const Config *c)
+{
+    printf("%s: all right: ", c->origin);
+    if (c->method.kind == METHOD_LORA)
+        printf("a LoRA of rank %d", c->method.rank);
+    else
+        printf("a whole model");
+    printf(", on %s", path_base(c->model.base));
+    if (c->train.epochs > 0)
+        printf(", %lld epochs", (long long)c->train.epochs);
+    else
+        printf(", %lld steps", (long long)c->train.steps);
+    printf(" with %d picture%s each\n", c->train.batch * c->train.accumulate,
+           c->train.batch * c->train.accumulate == 1 ? "" : "s");
+}
+
+/* Prints each failure itself, as there may be several; *status is the exit status. */
+static Status check(int argc, char **argv, int *status)
+{
+    OptionList files = {0}, sets = {0};
+    const Option options[] = {SET_OPTION(&sets)};
+    const Command command = {
+        .name = "config check",
+        .usage = "FILE.yaml... [--set KEY=VALUE]...",
+        .summary =
+            "Says what is wrong with configurations, with line and column. Nothing is loaded or written. The "
+            "exit status is 0 if all are right, 2 if not.",
+        .example = "atelier config check configs/*.yaml",
+        .options = options,
+        .option_count = 1,
+        .positional = &files,
+        .min_positional = 1,
+        .max_positional = OPTION_LIST_MAX,
+        .positional_name = "FILE.yaml",
+    };
+    bool done;
+    TRY(options_parse(&command, argc, argv, &done));
+    for (int i = 0; !done && i < files.count; i++) {
+        Config *c;
+        const Status s = config_read(files.items[i], sets.items, sets.count, &c);
+        if (s == STATUS_OK) {
+            summarize(c);
+            warn_missing(c);
+            config_free(c);
+        } else {
+            *status = command_end(s);
+        }
+    }
+    return STATUS_OK;
+}
+
+static int command_check(int argc, char **argv)
+{
+    int status = STATUS_OK;
+    const Status s = check(argc, argv, &status);
+    return s == STATUS_OK ? status : command_end(s);
+}
+
+/* schema, explain, reference
+ * ---------------------------------------------------------------------------------------- */
+
+static Status schema(int argc, char **argv)
+{
+    const Command command = {
+        .name = "config schema",
+        .usage = "",
+        .summary = "Prints a JSON Schema (draft 2020-12) of configurations. Editors with a YAML language "
+                   "server use it to "
+                   "complete, explain and check keys as they are typed.",
+        .example = "atelier config schema > atelier.schema.json",
+        .notes = "Then, as the first line of a configuration:\n# yaml-language-server: "
+                 "$schema=atelier.schema.json",
+    };
+    bool done;
+    char *text = NULL;
+    TRY(options_parse(&command, argc, argv, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(config_json_schema(&text));
+    print_and_free(text);
+    return STATUS_OK;
+}
+
+static int command_schema(int argc, char **argv)
+{
+    return command_end(schema(argc, argv));
+}
+
+static Status explain(int argc, char **argv)
+{
+    OptionList keys = {0};
+    const Command command = {
+        .name = "config explain",
+        .usage = "[KEY]",
+        .summary =
+            "Says what a key of the configuration does, what it wants and what it is without being given. "
+            "KEY "
+            "may be a whole path (train.steps), a name (steps) or a section (train). Without KEY all are "
+            "listed.",
+        .example = "atelier config explain method.rank",
+        .positional = &keys,
+        .max_positional = 1,
+        .positional_name = "KEY",
+    };
+    bool done;
+    char *text = NULL;
+    TRY(options_parse(&command, argc, argv, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(config_explain(keys.count ? keys.items[0] : NULL, &text));
+    print_and_free(text);
+    return STATUS_OK;
+}
+
+static int command_explain(int argc, char **argv)
+{
+    return command_end(explain(argc, argv));
+}
+
+static Status reference(int argc, char **argv)
+{
+    const Command command = {
+        .name = "config reference",
+        .usage = "",
+        .summary = "Prints docs/configuration.md, the reference page of all keys.",
+        .example = "atelier config reference > docs/configuration.md",
+    };
+    bool done;
+    char *text = NULL;
+    TRY(options_parse(&command, argc, argv, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(config_reference(&text));
+    print_and_free(text);
+    return STATUS_OK;
+}
+
+static int command_reference(int argc, char **argv)
+{
+    return command_end(reference(argc, argv));
+}
+
+int command_config(int argc, char **argv)
+{
+    static const Subcommand COMMANDS[] = {
+        {"show", "FILE.yaml", "print it with every default written out", command_show, false},
+        {"check", "FILE.yaml...", "say what is wrong with it, by line", command_check, false},
+        {"explain", "[KEY]", "say what a key does", command_explain, false},
+        {"schema", "", "print a JSON Schema for editors", command_schema, false},
+        {"reference", "", "print the reference page", command_reference, true},
+    };
+    static const Family FAMILY = {
+        .name = "config",
+        .summary = "Configurations of training runs: checked, written out, explained.",
+        .commands = COMMANDS,
+        .count = sizeof COMMANDS / sizeof *COMMANDS,
+    };
+    return dispatch(&FAMILY, argc, argv);
+}
