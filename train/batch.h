@@ -1,0 +1,40 @@
+/* A micro-batch: what the loader's samples become before the step: latents, noise, timesteps, captions.
+ *
+ * All of it is drawn by the keyed generator from the optimizer step and the sample's place in it. */
+#ifndef ATL_BATCH_H
+#define ATL_BATCH_H
+
+#include "sources.h"
+#include "step.h"
+#include "texts.h"
+
+typedef struct Batch {
+    /* borrowed */
+    const Config *config;
+    const StepShape *shape;
+    Sources *sources;
+    Pipeline *pipeline;
+    Texts *texts; /* NULL: the text encoder is on the tape */
+    /* (B,…) each, as StepData has them */
+    float *latents; /* (B,C,H,W) scaled, before noise */
+    float *noise, *noisy, *target, *timesteps, *weights, *text, *per_sample;
+    int32_t *ids;
+    float *mean, *deviation; /* of one latent */
+} Batch;
+
+Status batch_new(const Config *config, const StepShape *shape, Sources *sources, Pipeline *pipeline,
+                 Texts *texts, Batch **out);
+void batch_free(Batch *b); /* NULL allowed */
+
+/* Fills the batch with shape->batch samples, the first of which has place `first` in optimizer step `step`,
+ * and sets data's inputs to it. */
+Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples, StepData *data);
+
+/* Puts caption number `place` of the batch in: its tokens, or its states. cache, d, i as for texts_get. */
+Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cache, const Dataset *d, int i);
+
+/* The caption as a sample sees it: dropped ("") or with its comma-separated parts after the first keep_tokens
+ * in another order. Caller: mem_free. NULL: out of memory. */
+char *caption_for(const ConfigDataset *config, const char *caption, SampleKey key);
+
+#endif

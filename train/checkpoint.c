@@ -1,0 +1,314 @@
+#include "checkpoint.h"
+
+#include "../infer/safetensors.h"
+#include "../kernels/file.h"
+#include "../kernels/mem.h"
+#include "run_folder.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define STATE_VERSION 1
+#define STATE_LIMIT (1u << 20)
+
+/* Which of a parameter's tensors a file holds. */
+typedef enum Content { CONTENT_WEIGHT, CONTENT_M, CONTENT_V, CONTENT_AVERAGE } Content;
+static const char *const suffixes[] = {"", ".m", ".v", ""};
+
+static Tensor *content_of(const Parameter *q, Content what)
+{
+    switch (what) {
+    case CONTENT_M:
+        return q->m;
+    case CONTENT_V:
+        return q->v;
+    case CONTENT_AVERAGE:
+        return q->average;
+    default:
+        return q->weight;
+    }
+}
+
+/* Writing --------------------------------------------------------------------------------------------------
+ */
+
+/* One file with the given contents of every parameter. */
+static Status write_tensors(const char *folder, const char *file, const Parameters *p, const Content *what,
+                            int kinds)
+{
+    const int count = p->count * kinds;
+    SafeItem *items = mem_calloc((size_t)count, sizeof *items);
+    char *path = path_join(folder, file);
+    Status s = items && path ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < count && s == STATUS_OK; i++) {
+        const Parameter *q = &p->items[i / kinds];
+        const Content k = what[i % kinds];
+        items[i] = (SafeItem){.name = mem_printf("%s%s", q->name, suffixes[k]),
+                              .tensor = content_of(q, k),
+                              .dtype = DTYPE_F32,
+                              .ndim = -1};
+        s = items[i].name ? STATUS_OK : STATUS_FAILED;
+    }
+    if (s == STATUS_OK)
+        s = safetensors_write(path, items, count, NULL, 0);
+    for (int i = 0; items && i < count; i++)
+        mem_free((void *)items[i].name);
+    mem_free(items);
+    mem_free(path);
+    return s;
+}
+
+static json_t *number_or_null(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+static Status write_state(const char *folder, const Parameters *p, const CheckpointState *state)
+{
+    json_t *j = json_pack(
+        "{s:i,s:I,s:I,s:b,s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:s}", "version", STATE_VERSION, "step",
+        (json_int_t)state->step, "log_bytes", (json_int_t)state->log_bytes, "duties_done", state->duties_done,
+        "average_updates", (json_int_t)p->average_updates, "loss", number_or_null(state->loss), "lr",
+        number_or_null(state->lr), "grad_norm", number_or_null(state->grad_norm), "seconds",
+        number_or_null(state->seconds), "validation_before", number_or_null(state->validation_before),
+        "validation", number_or_null(state->validation), "elapsed", number_or_null(state->elapsed),
+        "made_with", state->made_with ? state->made_with : "");
+    char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
+    char *path = path_join(folder, "state.json");
+    Status s = text && path ? file_write_atomic(path, text, strlen(text)) : status_fail("out of memory");
+    json_decref(j);
+    free(text);
+    mem_free(path);
+    return s;
+}
+
+static Status write_all(const char *folder, const Parameters *p, const CheckpointState *state)
+{
+    TRY(dir_make(folder));
+    TRY(write_tensors(folder, "weights.safetensors", p, (Content[]){CONTENT_WEIGHT}, 1));
+    TRY(write_tensors(folder, "optimizer.safetensors", p, (Content[]){CONTENT_M, CONTENT_V}, 2));
+    if (p->count > 0 && p->items[0].average)
+        TRY(write_tensors(folder, "ema.safetensors", p, (Content[]){CONTENT_AVERAGE}, 1));
+    TRY(write_state(folder, p, state));
+    return dir_sync(folder);
+}
+
+/* Finding ---------------------------------------------------------------------------------------------------
+ */
+
+/* "step-000250" -> 250, else -1. */
+static int64_t step_of(const char *name)
+{
+    long long step;
+    int used = 0;
+    if (sscanf(name, "step-%lld%n", &step, &used) != 1 || name[used] || step < 0)
+        return -1;
+    return step;
+}
+
+static bool is_whole(const char *folder)
+{
+    char *state = path_join(folder, "state.json");
+    const bool whole = state && file_exists(state);
+    mem_free(state);
+    return whole;
+}
+
+Status checkpoint_last(const char *run, char **folder)
+{
+    *folder = NULL;
+    char *all = path_join(run, "checkpoints"), **names = NULL;
+    int count = 0;
+    int64_t best = -1;
+    Status s = all ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && file_is_dir(all))
+        s = dir_list(all, &names, &count);
+    for (int i = 0; i < count && s == STATUS_OK; i++) {
+        const int64_t step = step_of(names[i]);
+        if (step <= best)
+            continue;
+        char *path = path_join(all, names[i]);
+        if (!path) {
+            s = STATUS_FAILED;
+        } else if (is_whole(path)) {
+            mem_free(*folder);
+            *folder = path;
+            best = step;
+        } else {
+            mem_free(path);
+        }
+    }
+    dir_list_free(names, count);
+    mem_free(all);
+    return s;
+}
+
+static void remove_in(const char *all, const char *name)
+{
+    char *path = path_join(all, name);
+    if (path)
+        dir_remove(path);
+    mem_free(path);
+}
+
+/* Removes a checkpoint: first its name goes, so that a half removed one is never taken for whole. */
+static void discard(const char *all, const char *name)
+{
+    char *path = path_join(all, name), *hidden = run_path(all, ".%s.old-%ld", name, (long)getpid());
+    if (path && hidden && rename(path, hidden) == 0)
+        dir_remove(hidden);
+    mem_free(path);
+    mem_free(hidden);
+}
+
+void checkpoint_clean(const char *run)
+{
+    char *all = path_join(run, "checkpoints"), **names = NULL;
+    int count = 0;
+    if (all && file_is_dir(all) && dir_list(all, &names, &count) == STATUS_OK)
+        for (int i = 0; i < count; i++)
+            if (strncmp(names[i], ".step-", 6) == 0)
+                remove_in(all, names[i]);
+    dir_list_free(names, count);
+    mem_free(all);
+}
+
+/* Keeps the newest `keep`. One that an interruption left between two multiples of `every` goes as soon as a
+ * later one is there, so that an interrupted run ends with the same folders as one that was not. */
+static void prune(const char *all, int64_t newest, int keep, int64_t every)
+{
+    char **names = NULL;
+    int count = 0, kept = 0;
+    if (dir_list(all, &names, &count) != STATUS_OK)
+        return;
+    int64_t limit = INT64_MAX; /* steps come in the order of names up to 999,999: don't count on it */
+    for (;;) {
+        int best = -1;
+        int64_t best_step = -1;
+        for (int i = 0; i < count; i++) {
+            const int64_t step = step_of(names[i]);
+            if (step < limit && step > best_step) {
+                best = i;
+                best_step = step;
+            }
+        }
+        if (best < 0)
+            break;
+        limit = best_step;
+        const bool stray = best_step < newest && every > 0 && best_step % every != 0;
+        if (best_step > newest || stray || kept >= (keep > 0 ? keep : 1))
+            discard(all, names[best]);
+        else
+            kept++;
+    }
+    dir_list_free(names, count);
+}
+
+Status checkpoint_write(const char *run, const Parameters *p, const CheckpointState *state, int keep,
+                        int64_t every)
+{
+    char *all = path_join(run, "checkpoints");
+    char *part = all ? run_path(all, ".step-%06lld.part-%ld", (long long)state->step, (long)getpid()) : NULL;
+    char *final = all ? run_path(all, "step-%06lld", (long long)state->step) : NULL;
+    Status s = part && final ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && file_is_dir(part))
+        s = dir_remove(part);
+    if (s == STATUS_OK)
+        s = write_all(part, p, state);
+    if (s == STATUS_OK && file_is_dir(final)) /* the same step, its duties not done then */
+        discard(all, path_base(final));
+    if (s == STATUS_OK && rename(part, final) != 0)
+        s = status_fail("%s: cannot get its final name: %s", part, strerror(errno));
+    if (s == STATUS_OK)
+        s = dir_sync(all);
+    if (s == STATUS_OK)
+        prune(all, state->step, keep, every);
+    else if (part && file_is_dir(part))
+        dir_remove(part);
+    mem_free(all);
+    mem_free(part);
+    mem_free(final);
+    return status_in(s, "saving the state after step %lld", (long long)state->step);
+}
+
+/* Reading ---------------------------------------------------------------------------------------------------
+ */
+
+static Status read_tensors(const char *folder, const char *file, Parameters *p, const Content *what,
+                           int kinds)
+{
+    char *path = path_join(folder, file);
+    SafeTensors *f = NULL;
+    Status s = path ? safetensors_open(path, &f) : STATUS_FAILED;
+    if (s == STATUS_OK && safetensors_count(f) != p->count * kinds)
+        s = status_refuse(
+            "%s: holds %d tensors, this configuration trains %d; go on with the run's own config.yaml", path,
+            safetensors_count(f), p->count * kinds);
+    for (int i = 0; s == STATUS_OK && i < p->count * kinds; i++) {
+        const Parameter *q = &p->items[i / kinds];
+        Tensor *t = content_of(q, what[i % kinds]);
+        char *name = mem_printf("%s%s", q->name, suffixes[what[i % kinds]]);
+        const SafeEntry *e = name ? safetensors_find(f, name) : NULL;
+        if (!e || e->dtype != DTYPE_F32 || e->bytes != tensor_bytes(t) || e->ndim != t->ndim ||
+            memcmp(e->shape, t->shape, sizeof *t->shape * (size_t)t->ndim) != 0)
+            s = status_refuse("%s: %s is missing or of another shape; go on with the run's own config.yaml",
+                              path, q->name);
+        else
+            memcpy(t->data, e->data, e->bytes);
+        mem_free(name);
+    }
+    safetensors_close(f);
+    mem_free(path);
+    return s;
+}
+
+static double number_in(const json_t *j, const char *key)
+{
+    const json_t *value = json_object_get(j, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+static Status read_state(const char *folder, Parameters *p, CheckpointState *state)
+{
+    char *path = path_join(folder, "state.json"), *text = NULL;
+    size_t size = 0;
+    Status s = path ? file_read(path, STATE_LIMIT, &text, &size) : STATUS_FAILED;
+    json_error_t error;
+    json_t *j = s == STATUS_OK ? json_loadb(text, size, 0, &error) : NULL;
+    if (s == STATUS_OK && !j)
+        s = status_fail("%s:%d: %s", path, error.line, error.text);
+    if (s == STATUS_OK && json_integer_value(json_object_get(j, "version")) != STATE_VERSION)
+        s = status_refuse("%s: was written by another version of Atelier", path);
+    if (s == STATUS_OK) {
+        const char *made_with = json_string_value(json_object_get(j, "made_with"));
+        *state = (CheckpointState){.step = json_integer_value(json_object_get(j, "step")),
+                                   .log_bytes = json_integer_value(json_object_get(j, "log_bytes")),
+                                   .duties_done = json_is_true(json_object_get(j, "duties_done")),
+                                   .loss = number_in(j, "loss"),
+                                   .lr = number_in(j, "lr"),
+                                   .grad_norm = number_in(j, "grad_norm"),
+                                   .seconds = number_in(j, "seconds"),
+                                   .validation_before = number_in(j, "validation_before"),
+                                   .validation = number_in(j, "validation"),
+                                   .elapsed = number_in(j, "elapsed"),
+                                   .made_with = mem_strdup(made_with ? made_with : "")};
+        p->average_updates = json_integer_value(json_object_get(j, "average_updates"));
+        s = state->made_with ? STATUS_OK : STATUS_FAILED;
+    }
+    json_decref(j);
+    mem_free(text);
+    mem_free(path);
+    return s;
+}
+
+Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state)
+{
+    TRY(read_tensors(folder, "weights.safetensors", p, (Content[]){CONTENT_WEIGHT}, 1));
+    TRY(read_tensors(folder, "optimizer.safetensors", p, (Content[]){CONTENT_M, CONTENT_V}, 2));
+    if (p->count > 0 && p->items[0].average)
+        TRY(read_tensors(folder, "ema.safetensors", p, (Content[]){CONTENT_AVERAGE}, 1));
+    return read_state(folder, p, state);
+}

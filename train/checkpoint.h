@@ -1,0 +1,35 @@
+/* Checkpoints: everything that the next step depends on, in one folder that appears whole or not at all.
+ *
+ * checkpoints/step-000250/ has weights.safetensors (the trained tensors), optimizer.safetensors (Adam's
+ * moments, "NAME.m" and "NAME.v"), ema.safetensors where averages are kept, and state.json. Data order and
+ * random numbers need no state: they follow from the seed and the step. The folder is written as
+ * checkpoints/.step-000250.part-PID and renamed; the last checkpoint is found by looking. */
+#ifndef ATL_CHECKPOINT_H
+#define ATL_CHECKPOINT_H
+
+#include "parameters.h"
+
+#include <jansson.h>
+
+typedef struct CheckpointState {
+    int64_t step;      /* the last step that is in the weights */
+    int64_t log_bytes; /* log.jsonl is cut back to this */
+    bool duties_done;  /* the step's log line, validation and preview are written, or have to be made again */
+    double loss, lr, grad_norm, seconds;  /* of that step, for its log line */
+    double validation_before, validation; /* NaN: not measured */
+    double elapsed;                       /* seconds of work so far */
+    char *made_with;                      /* "0.1.0, cpu (avx2), 2 threads": what the bytes depend on */
+} CheckpointState;
+
+/* Writes the state of after `step` into RUN/checkpoints. keep: how many stay; older ones, and any that do not
+ * lie on a multiple of `every`, are removed. */
+Status checkpoint_write(const char *run, const Parameters *p, const CheckpointState *state, int keep,
+                        int64_t every);
+/* Folder of the last whole checkpoint, *folder NULL: there is none. Caller: mem_free. */
+Status checkpoint_last(const char *run, char **folder);
+/* Removes what interrupted writers left. */
+void checkpoint_clean(const char *run);
+/* Restores p; refused if names or shapes are others. state->made_with: caller's, mem_free. */
+Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state);
+
+#endif

@@ -1,0 +1,124 @@
+#include "run_folder.h"
+
+#include "../kernels/file.h"
+#include "../kernels/mem.h"
+#include "checkpoint.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LAST_LINE 16384 /* bytes: the last line of a log is far shorter */
+
+char *run_path(const char *path, const char *format, ...)
+{
+    char name[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    return path_join(path, name);
+}
+
+static int64_t size_in(const char *path, const char *name)
+{
+    char *file = run_path(path, "%s", name);
+    const int64_t size = file ? file_size(file) : -1;
+    mem_free(file);
+    return size;
+}
+
+bool run_exists(const char *path)
+{
+    char *last = NULL;
+    if (size_in(path, "log.jsonl") > 0)
+        return true;
+    const bool found = checkpoint_last(path, &last) == STATUS_OK && last;
+    mem_free(last);
+    return found;
+}
+
+bool run_finished(const char *path)
+{
+    char *file = run_path(path, "log.jsonl");
+    FILE *f = file ? fopen(file, "rb") : NULL;
+    mem_free(file);
+    if (!f)
+        return false;
+    char text[LAST_LINE + 1];
+    fseek(f, 0, SEEK_END);
+    const long size = ftell(f), from = size > LAST_LINE ? size - LAST_LINE : 0;
+    fseek(f, from, SEEK_SET);
+    const size_t n = fread(text, 1, LAST_LINE, f);
+    fclose(f);
+    if (n == 0 || text[n - 1] != '\n')
+        return false;
+    text[n - 1] = 0;
+    const char *start = strrchr(text, '\n');
+    json_t *line = json_loads(start ? start + 1 : text, 0, NULL);
+    const bool done = json_is_true(json_object_get(line, "done"));
+    json_decref(line);
+    return done;
+}
+
+Status run_open(const char *path, int64_t log_bytes, RunFolder **out)
+{
+    TRY(dir_make(path));
+    char *file = run_path(path, "log.jsonl");
+    RunFolder *r = mem_calloc(1, sizeof *r);
+    if (!file || !r) {
+        mem_free(file);
+        mem_free(r);
+        return STATUS_FAILED;
+    }
+    r->path = mem_strdup(path);
+    r->log = fopen(file, "ab");
+    Status s = r->path ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && !r->log)
+        s = status_fail("%s: cannot be opened for writing: %s", file, strerror(errno));
+    if (s == STATUS_OK && file_size(file) < log_bytes)
+        s = status_fail(
+            "%s: is shorter than the checkpoint says (%lld bytes); it was changed since. Put it back, or "
+            "start again with another output.dir",
+            file, (long long)log_bytes);
+    if (s == STATUS_OK && ftruncate(fileno(r->log), log_bytes) != 0)
+        s = status_fail("%s: cannot be cut back to %lld bytes: %s", file, (long long)log_bytes,
+                        strerror(errno));
+    r->log_bytes = log_bytes;
+    mem_free(file);
+    if (s != STATUS_OK) {
+        run_close(r);
+        return s;
+    }
+    *out = r;
+    return STATUS_OK;
+}
+
+void run_close(RunFolder *r)
+{
+    if (!r)
+        return;
+    if (r->log)
+        fclose(r->log);
+    mem_free(r->path);
+    mem_free(r);
+}
+
+Status run_log(RunFolder *r, json_t *line)
+{
+    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(line);
+    if (!text)
+        return status_fail("%s/log.jsonl: out of memory for a line", r->path);
+    const size_t size = strlen(text);
+    text[size] = '\n';
+    const bool written = fwrite(text, 1, size + 1, r->log) == size + 1 && fflush(r->log) == 0;
+    free(text);
+    if (!written)
+        return status_fail(
+            "%s/log.jsonl: cannot be written: %s; free some space and go on with --resume auto", r->path,
+            strerror(errno));
+    r->log_bytes += (int64_t)size + 1;
+    return STATUS_OK;
+}

@@ -1,0 +1,251 @@
+#include "sources.h"
+
+#include "../kernels/file.h"
+#include "../kernels/log.h"
+#include "../kernels/mem.h"
+#include "../kernels/progress.h"
+#include "../kernels/random.h"
+#include "run_folder.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The split's key: no epoch has this number. */
+#define SPLIT_STEP 0xffffffffu
+
+static void show_built(int done, int total, void *arg)
+{
+    Progress *p = arg;
+    if (p->total != total)
+        progress_begin(p, "dataset", "picture", 0, total);
+    progress_update(p, done, NULL);
+}
+
+static Status build(const char *folder, const char *out, const volatile sig_atomic_t *stop)
+{
+    Progress progress = {0};
+    DatasetSummary summary = {0};
+    const DatasetBuild b = {
+        .folder = folder, .out = out, .progress = show_built, .arg = &progress, .stop = stop};
+    const Status s = dataset_build(&b, &summary);
+    if (progress.total)
+        progress_end(&progress);
+    if (s == STATUS_OK)
+        log_info("%s: %d pictures built into %s%s", folder, summary.pictures, out,
+                 summary.unused_files ? "; files that are not used are named above" : "");
+    return s;
+}
+
+/* Name of a file of the run's own for dataset number i: "cat" of "data/cat.h5", "cat-1" where an earlier one
+ * has that name. Caller: mem_free. */
+static char *own_name(const Config *config, int i)
+{
+    char *name = mem_strdup(path_base(config->datasets[i].path));
+    if (!name)
+        return NULL;
+    char *dot = strrchr(name, '.');
+    if (dot && strcmp(dot, ".h5") == 0)
+        *dot = 0;
+    for (int k = 0; k < i; k++)
+        if (strcmp(path_base(config->datasets[k].path), path_base(config->datasets[i].path)) == 0) {
+            char *numbered = mem_printf("%s-%d", name, i);
+            mem_free(name);
+            return numbered;
+        }
+    return name;
+}
+
+static Status open_dataset(Source *s, const Config *config, int i, const char *folder, bool keep,
+                           const volatile sig_atomic_t *stop)
+{
+    const char *path = config->datasets[i].path;
+    if (!file_is_dir(path))
+        return dataset_open(path, &s->dataset);
+    char *name = own_name(config, i);
+    char *built = name ? run_path(folder, "%s.h5", name) : NULL;
+    Status status = built ? STATUS_OK : STATUS_FAILED;
+    if (status == STATUS_OK && !(keep && file_exists(built)))
+        status = build(path, built, stop);
+    if (status == STATUS_OK)
+        status = dataset_open(built, &s->dataset);
+    mem_free(name);
+    mem_free(built);
+    return status;
+}
+
+/* Which pictures are held out: the first of a permutation by the seed, then each part in the dataset's own
+ * order. */
+static Status split(Source *s, const Config *config, int number)
+{
+    const int n = dataset_count(s->dataset);
+    const float share = config->validation.share;
+    int held = share > 0 ? (int)lround((double)share * n) : 0;
+    if (share > 0 && held == 0 && n > 1)
+        held = 1;
+    if (n - held < 1)
+        return status_refuse("%s: has %d pictures, and validation.share %g leaves none to train on",
+                             dataset_path(s->dataset), n, (double)share);
+    uint32_t *order = mem_alloc((size_t)n * sizeof *order);
+    bool *is_held = mem_calloc((size_t)n, sizeof *is_held);
+    s->trained = mem_alloc((size_t)n * sizeof *s->trained);
+    s->held = mem_alloc((size_t)n * sizeof *s->held);
+    Status status = order && is_held && s->trained && s->held ? STATUS_OK : STATUS_FAILED;
+    if (status == STATUS_OK) {
+        const RandomKey key = {.seed = config->train.seed,
+                               .step = SPLIT_STEP,
+                               .sample = (uint32_t)number,
+                               .purpose = RANDOM_ORDER};
+        random_permutation(key, order, (uint32_t)n);
+        for (int i = 0; i < held; i++)
+            is_held[order[i]] = true;
+        for (int i = 0; i < n; i++) {
+            if (is_held[i])
+                s->held[s->held_count++] = i;
+            else
+                s->trained[s->trained_count++] = i;
+        }
+    }
+    mem_free(order);
+    mem_free(is_held);
+    return status;
+}
+
+static Status make_scratch(Sources *s)
+{
+    const char *base = getenv("TMPDIR");
+    s->scratch = mem_printf("%s/atelier-plan-XXXXXX", base && *base ? base : "/tmp");
+    if (!s->scratch)
+        return STATUS_FAILED;
+    if (mkdtemp(s->scratch))
+        return STATUS_OK;
+    mem_free(s->scratch);
+    s->scratch = NULL;
+    return status_fail("no folder for temporary files can be made; set TMPDIR");
+}
+
+static Status open_all(Sources *s, const Config *config, const char *folder, bool keep,
+                       const volatile sig_atomic_t *stop)
+{
+    s->items = mem_calloc((size_t)config->dataset_count, sizeof *s->items);
+    if (!s->items)
+        return STATUS_FAILED;
+    for (int i = 0; i < config->dataset_count; i++) {
+        const ConfigDataset *d = &config->datasets[i];
+        Source *source = &s->items[s->count++];
+        source->config = d;
+        if (!folder && !s->scratch && file_is_dir(d->path))
+            TRY(make_scratch(s));
+        TRY(open_dataset(source, config, i, folder ? folder : s->scratch, keep, stop));
+        TRY(split(source, config, i));
+        source->repeats = d->repeats > 0 ? d->repeats : dataset_repeats(source->dataset);
+        s->epoch_samples += (int64_t)source->trained_count * source->repeats;
+        s->held_count += source->held_count;
+    }
+    return STATUS_OK;
+}
+
+Status sources_open(const Config *config, const char *folder, bool keep, const volatile sig_atomic_t *stop,
+                    Sources **out)
+{
+    Sources *s = mem_calloc(1, sizeof *s);
+    if (!s)
+        return STATUS_FAILED;
+    const Status status = open_all(s, config, folder, keep, stop);
+    if (status != STATUS_OK) {
+        sources_close(s);
+        return status;
+    }
+    *out = s;
+    return STATUS_OK;
+}
+
+void sources_close(Sources *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; i < s->count; i++) {
+        Source *source = &s->items[i];
+        if (source->latents)
+            cache_close(source->latents);
+        if (source->texts)
+            cache_close(source->texts);
+        dataset_close(source->dataset);
+        mem_free(source->trained);
+        mem_free(source->held);
+    }
+    if (s->scratch)
+        dir_remove(s->scratch);
+    mem_free(s->scratch);
+    mem_free(s->items);
+    mem_free(s);
+}
+
+/* Caches ---------------------------------------------------------------------------------------------------
+ */
+
+typedef struct Showing {
+    Progress progress;
+    const volatile sig_atomic_t *stop;
+} Showing;
+
+/* A cache that is complete passes in a blink; then nothing is shown. */
+static bool show_cached(const char *what, int done, int total, void *arg)
+{
+    Showing *s = arg;
+    if (s->progress.total != total)
+        progress_begin(&s->progress, what, strcmp(what, "text") == 0 ? "caption" : "picture", 0, total);
+    progress_update(&s->progress, done, NULL);
+    return !(s->stop && *s->stop);
+}
+
+static Status cache_one(Source *source, const Config *config, const char *folder, const char *name,
+                        const char *what, const char *key, DatasetCache **out)
+{
+    (void)config;
+    char *path = folder ? run_path(folder, "%s-%s.cache.h5", name, what) : NULL;
+    if (folder && !path)
+        return STATUS_FAILED;
+    const Status s = cache_open_for(source->dataset, path, key, out);
+    mem_free(path);
+    return s;
+}
+
+static Status cache_source(Source *source, const Config *config, const char *folder, const char *name,
+                           Pipeline *pipeline, const Model *m, DType activations, int64_t text_size,
+                           Showing *showing)
+{
+    char key[CACHE_KEY_SIZE];
+    if (config->train.cache_latents) {
+        TRY(caching_latents_key(m, activations, config->train.resolution, key));
+        TRY(cache_one(source, config, folder, name, "latents", key, &source->latents));
+        TRY(caching_latents(pipeline, source->dataset, config->train.resolution, source->config->augment.flip,
+                            source->latents, show_cached, showing));
+    }
+    if (config->train.cache_text && !config->method.text_encoder) {
+        TRY(caching_text_key(m, activations, config->method.clip_skip, key));
+        TRY(cache_one(source, config, folder, name, "text", key, &source->texts));
+        TRY(caching_text(pipeline, source->dataset, config->method.clip_skip, (size_t)text_size,
+                         source->texts, show_cached, showing));
+    }
+    return STATUS_OK;
+}
+
+Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, const Model *m,
+                     DType activations, int64_t text_size, const volatile sig_atomic_t *stop)
+{
+    Showing showing = {.stop = stop};
+    for (int i = 0; i < s->count; i++) {
+        char *name = own_name(config, i);
+        Status status = name ? STATUS_OK : STATUS_FAILED;
+        if (status == STATUS_OK)
+            status = cache_source(&s->items[i], config, folder, name, pipeline, m, activations, text_size,
+                                  &showing);
+        mem_free(name);
+        if (showing.progress.total)
+            progress_end(&showing.progress);
+        showing.progress = (Progress){0};
+        TRY(status);
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,41 @@
+/* The run's pictures: datasets opened, the held-out share set aside, caches of latents and texts.
+ *
+ * A folder named in the configuration is built into a dataset in the run's folder. Caches that the datasets
+ * bring are used; what is missing is encoded into files of the run's own. */
+#ifndef ATL_SOURCES_H
+#define ATL_SOURCES_H
+
+#include "../data/loader.h"
+#include "caching.h"
+#include "config.h"
+
+#include <signal.h>
+
+typedef struct Source {
+    const ConfigDataset *config;
+    Dataset *dataset;
+    DatasetCache *latents, *texts; /* NULL: not cached */
+    int *trained, *held;           /* numbers of pictures */
+    int trained_count, held_count, repeats;
+} Source;
+
+typedef struct Sources {
+    Source *items;
+    int count;
+    int held_count;        /* all sources' */
+    int64_t epoch_samples; /* pictures × repeats, without those held out */
+    char *scratch;         /* a folder of datasets that is removed at the end (--plan), or NULL */
+} Sources;
+
+/* Opens the datasets of the configuration. folder: the run's; NULL: datasets built from folders are
+ * temporary. keep: a dataset that an earlier start of the run has built is used as it is. */
+Status sources_open(const Config *config, const char *folder, bool keep, const volatile sig_atomic_t *stop,
+                    Sources **out);
+void sources_close(Sources *s); /* NULL allowed */
+
+/* Opens caches as config.train asks for (cache_latents; cache_text unless the text encoder is trained), and
+ * encodes what they lack, with progress shown. text_size: floats of one text. */
+Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, const Model *m,
+                     DType activations, int64_t text_size, const volatile sig_atomic_t *stop);
+
+#endif
