@@ -35,6 +35,8 @@ void dataset_size(const Dataset *d, int i, int *width, int *height); /* after or
 int dataset_repeats(const Dataset *d); /* kohya's folder name ("10_sks cat"); 1 */
 Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size); /* encoded; caller: mem_free */
 
+uint64_t dataset_encoded_size(const Dataset *d, int i); /* bytes of the encoded picture */
+const char *dataset_source(const Dataset *d);           /* last name of the folder it was built from, "" */
 /* 32 bytes over all pictures' and captions' hashes, and the hash of one caption (of its UTF-8 bytes). */
 void dataset_source_sha256(const Dataset *d, uint8_t out[32]);
 void dataset_caption_sha256(const Dataset *d, int i, uint8_t out[32]);

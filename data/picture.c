@@ -121,6 +121,19 @@ Status picture_decode(const uint8_t *bytes, size_t size, Picture *out)
     return picture_decode_for(bytes, size, 0, 0, out);
 }
 
+Status picture_check(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation)
+{
+    TRY(picture_info(bytes, size, width, height, orientation));
+    if (*width < PICTURE_MIN_SIDE || *height < PICTURE_MIN_SIDE)
+        return status_fail("picture is %d x %d, too small to train on (%d x %d at least)", *width, *height,
+                           PICTURE_MIN_SIDE, PICTURE_MIN_SIDE);
+    Picture p;
+    TRY(picture_decode_for(bytes, size, PICTURE_MIN_SIDE, PICTURE_MIN_SIDE,
+                           &p)); /* all the data, few pixels */
+    picture_free(&p);
+    return STATUS_OK;
+}
+
 void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width)
 {
     for (int x = 0; x < width; x++) {

@@ -11,6 +11,8 @@
 #define PICTURE_MAX_SIDE 65500
 #define PICTURE_MAX_PIXELS (256u << 20)
 
+#define PICTURE_MIN_SIDE 8 /* of a picture in a dataset */
+
 typedef struct Picture {
     int width, height;
     uint8_t *rgb; /* (height,width,3); mem_free by picture_free */
@@ -22,6 +24,9 @@ typedef enum PictureFormat { PICTURE_UNKNOWN = 0, PICTURE_JPEG, PICTURE_PNG, PIC
 PictureFormat picture_format(const uint8_t *bytes, size_t size); /* by magic bytes */
 /* Size (after EXIF orientation), orientation 1…8, without decoding. */
 Status picture_info(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation);
+/* The same, and refuses what cannot be trained on: smaller than PICTURE_MIN_SIDE, or not decodable to its
+ * end. */
+Status picture_check(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation);
 /* Decodes: EXIF orientation applied, greyscale, CMYK, palettes, 16 bit; transparency over white. Truncated
  * data is an error that says so. */
 Status picture_decode(const uint8_t *bytes, size_t size, Picture *out);
