@@ -37,4 +37,10 @@ static inline bool layer_trained(const Layer *l)
     return false;
 }
 
+/* The storage that the backward pass adds w's gradient to; NULL: frozen, or no weight. */
+static inline Tensor *weight_grad(const Tensor *w)
+{
+    return w && w->requires_grad ? w->grad : NULL;
+}
+
 #endif

@@ -1,0 +1,46 @@
+/* Embeddings on the tape. */
+#include "../ops.h"
+
+#include "../device.h"
+
+#include <string.h>
+
+/* in: ids */
+static void embedding_backward(Ctx *c, Node *n)
+{
+    op_begin(c, "embedding backward", n->layer);
+    op_use(c, n->in[0]), op_use(c, n->out->grad);
+    RUN(c, c->dev->embedding_backward(n->in[0], n->out->grad, n->layer->weight->grad));
+}
+
+Tensor *embedding(Ctx *c, const Layer *l, Tensor *ids)
+{
+    const Tensor *w = l->weight;
+    int64_t shape[TENSOR_MAX_DIMS] = {0};
+    op_begin(c, "embedding", l);
+    const bool fits = ids->ndim < TENSOR_MAX_DIMS && ids->dtype == DTYPE_I32 && w && w->ndim == 2;
+    if (!fits)
+        op_fail(c, "needs numbers in i32 and a table of two dimensions");
+    const int ndim = ids->ndim < TENSOR_MAX_DIMS ? ids->ndim + 1 : TENSOR_MAX_DIMS;
+    memcpy(shape, ids->shape, sizeof *shape * (size_t)(ndim - 1));
+    shape[ndim - 1] = fits ? w->shape[1] : 1;
+    op_use(c, ids);
+    Tensor *y = ctx_tensor(c, c->dtype, ndim, shape);
+    RUN(c, c->dev->embedding(ids, w, y));
+    Node *n = tape_record(c, "embedding", l, y, fits && w->requires_grad, embedding_backward);
+    if (n)
+        n->in[0] = ids;
+    return y;
+}
+
+Tensor *timestep_embedding(Ctx *c, Tensor *t, int64_t dim, bool flip_sin_to_cos, float downscale_freq_shift)
+{
+    op_begin(c, "timestep_embedding", NULL);
+    if (t->ndim != 1 || t->dtype != DTYPE_F32 || dim < 2)
+        op_fail(c, "needs timesteps f32 (B) and at least 2 features");
+    const int64_t shape[] = {t->shape[0], dim};
+    op_use(c, t);
+    Tensor *y = ctx_tensor(c, c->dtype, 2, shape);
+    RUN(c, c->dev->timestep_embedding(t, flip_sin_to_cos, downscale_freq_shift, y));
+    return y;
+}
