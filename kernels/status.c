@@ -49,8 +49,12 @@ Status status_in(Status s, const char *format, ...)
     va_start(args, format);
     const int n = vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof text - 1)
-        snprintf(text + n, sizeof text - (size_t)n, ": %s", message);
+    if (n >= 0 && (size_t)n < sizeof text - 3) {
+        const size_t room = sizeof text - (size_t)n - 3, length = strnlen(message, room);
+        memcpy(text + n, ": ", 2);
+        memcpy(text + n + 2, message, length);
+        text[(size_t)n + 2 + length] = 0;
+    }
     memcpy(message, text, sizeof message);
     return s;
 }

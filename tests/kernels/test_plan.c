@@ -4,12 +4,14 @@
 #include "kernels/mem.h"
 #include "kernels/plan/plan.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 static uint32_t next_random(uint32_t *state)
 {

@@ -2,11 +2,13 @@
  * the same bytes as the block itself, with and without a plan. */
 #include "kernels/device.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #define N 33
 
