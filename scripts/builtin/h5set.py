@@ -15,7 +15,7 @@ def write(path, pictures, source):
     with h5py.File(path, 'w') as f:
         f.attrs['format_version'] = np.int32(1)
         f.attrs['tool'] = 'scripts/builtin'
-        f.attrs['source'] = source
+        f.attrs['source'], f.attrs['repeats'] = source, np.int32(1)
         images, text = f.create_group('images'), f.create_group('captions')
         images['data'] = np.frombuffer(b''.join(encoded), 'u1')
         images['offset'] = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype('u8')
