@@ -8,29 +8,48 @@
 #include "unet.h"
 #include "vae.h"
 
-typedef enum ModelPart { MODEL_TEXT = 1, MODEL_UNET = 2, MODEL_VAE = 4, MODEL_TOKENIZER = 8, MODEL_ALL = 15 } ModelPart;
+typedef enum ModelPart {
+    MODEL_TEXT = 1,
+    MODEL_UNET = 2,
+    MODEL_VAE = 4,
+    MODEL_TOKENIZER = 8,
+    MODEL_ALL = 15
+} ModelPart;
+
+typedef enum ModelConfig {
+    CONFIG_UNET,
+    CONFIG_VAE,
+    CONFIG_TEXT,
+    CONFIG_SCHEDULER,
+    MODEL_CONFIGS
+} ModelConfig;
 
 typedef struct Model {
-    char *name;           /* as asked for: "builtin:tiny", a path */
-    char *folder;         /* diffusers folder, or NULL for a single file */
+    char *name;   /* as asked for: "builtin:tiny", a path */
+    char *folder; /* diffusers folder, or NULL for a single file */
     Clip *clip;
     UNet *unet;
     Vae *vae;
     Tokenizer *tokenizer;
     NoiseSchedule schedule;
-    int default_size;     /* UNet's sample_size × VAE factor, pixels */
-    int size_multiple;    /* VAE factor × 2^(UNet levels − 1) */
+    int default_size;                 /* UNet's sample_size × VAE factor, pixels */
+    int size_multiple;                /* VAE factor × 2^(UNet levels − 1) */
+    char *config_json[MODEL_CONFIGS]; /* texts of the parts' configurations, as model_save writes them; or
+                                         NULL */
 } Model;
 
-/* Loads the parts asked for (ModelPart bits) with frozen weights stored as dtype. A UNet config is always read. */
+/* Loads the parts asked for (ModelPart bits) with frozen weights stored as dtype. A UNet config is always
+ * read. */
 Status model_load(const char *name, int parts, DType dtype, Model **out);
-/* Random weights of the shapes that a diffusers folder's config.json files give: training from scratch, tests. The
- * VAE, tokenizer and schedule are read from the folder. */
+/* Random weights of the shapes that a diffusers folder's config.json files give: training from scratch,
+ * tests. The VAE, tokenizer and schedule are read from the folder. */
 Status model_load_random(const char *name, int parts, DType dtype, uint64_t seed, Model **out);
 void model_free(Model *m);
-/* Where `builtin:NAME` lies: $ATELIER_MODELS, ../share/atelier beside the program, the source tree. Caller: mem_free. */
+/* Where `builtin:NAME` lies: $ATELIER_MODELS, ../share/atelier beside the program, the source tree. Caller:
+ * mem_free. */
 Status model_find(const char *name, char **path);
-/* Writes a diffusers folder (configs and tokenizer copied from m, weights from the parts' layers as dtype). */
+/* Writes a diffusers folder (configs and tokenizer copied from m, weights from the parts' layers as dtype).
+ * Parts that m was loaded without are read from where it came. */
 Status model_save(const Model *m, const char *folder, DType dtype);
 
 #endif

@@ -1,0 +1,25 @@
+/* The names of single-file checkpoints (CompVis' for Stable Diffusion, OpenCLIP's for SD2's text encoder),
+ * turned into diffusers' names. Each function takes a key without the part's prefix and answers false for one
+ * it does not know. */
+#ifndef ATL_KEYMAP_H
+#define ATL_KEYMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define KEYMAP_MAX 256 /* bytes of a name */
+
+#define KEYMAP_UNET "model.diffusion_model."
+#define KEYMAP_VAE "first_stage_model."
+#define KEYMAP_CLIP "cond_stage_model.transformer."
+#define KEYMAP_OPENCLIP "cond_stage_model.model."
+
+/* "input_blocks.1.0.in_layers.0.weight" -> "down_blocks.0.resnets.0.norm1.weight" */
+bool keymap_unet(const char *key, int layers_per_block, char out[KEYMAP_MAX]);
+/* "decoder.up.3.block.0.norm1.weight" -> "decoder.up_blocks.0.resnets.0.norm1.weight" of 4 levels */
+bool keymap_vae(const char *key, int levels, char out[KEYMAP_MAX]);
+/* "transformer.resblocks.0.attn.in_proj_weight" -> three names, *parts = 3: a third of the rows each; else
+ * one. */
+bool keymap_openclip(const char *key, char out[3][KEYMAP_MAX], int *parts);
+
+#endif

@@ -1,0 +1,19 @@
+/* Configurations as diffusers and transformers write them, for models that came without (a single file), and
+ * the other small files of a diffusers folder. Texts are the caller's: mem_free; NULL: out of memory. */
+#ifndef ATL_MODEL_CONFIG_H
+#define ATL_MODEL_CONFIG_H
+
+#include "model.h"
+
+char *unet_config_json(const UNetConfig *k);
+char *vae_config_json(const VaeConfig *k);
+char *clip_config_json(const ClipConfig *k);
+char *scheduler_config_json(PredictionType prediction); /* SD1.5's schedule */
+char *model_index_json(const char *scheduler_json);
+/* json with the element type it names (torch_dtype, dtype) replaced, if it names one. */
+char *config_with_dtype(const char *json, DType dtype);
+/* vocab.json, merges.txt and tokenizer_config.json of CLIP's own vocabulary. pad: "<|endoftext|>", SD2: "!".
+ */
+Status clip_tokenizer_write(const char *folder, const char *pad);
+
+#endif

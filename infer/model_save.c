@@ -1,0 +1,131 @@
+/* A model as a diffusers folder, as diffusers' own save_pretrained lays it out. */
+#include "../kernels/file.h"
+#include "../kernels/mem.h"
+#include "model_config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TOKENIZER_FILE_MAX (256u << 20)
+
+static Status write_text(const char *folder, const char *name, const char *text)
+{
+    char *path = path_join(folder, name);
+    const Status s =
+        path && text ? file_write_atomic(path, text, strlen(text)) : status_fail("out of memory");
+    mem_free(path);
+    return s;
+}
+
+/* The layers' tensors, weight before bias. */
+static Status write_weights(const char *path, const LayerSet *set, DType dtype)
+{
+    static const SafeMeta meta[] = {{"format", "pt"}};
+    const int most = 2 * set->count;
+    SafeItem *items = mem_calloc((size_t)most + 1, sizeof *items);
+    if (!items)
+        return STATUS_FAILED;
+    int n = 0;
+    Status s = STATUS_OK;
+    for (int i = 0; i < set->count && s == STATUS_OK; i++) {
+        const Tensor *const tensors[] = {set->items[i]->weight, set->items[i]->bias};
+        for (int k = 0; k < 2 && s == STATUS_OK; k++) {
+            if (!tensors[k])
+                continue;
+            items[n] = (SafeItem){.tensor = tensors[k], .dtype = dtype, .ndim = -1};
+            items[n].name = mem_printf("%s.%s", set->items[i]->name, k == 0 ? "weight" : "bias");
+            s = items[n++].name ? STATUS_OK : STATUS_FAILED;
+        }
+    }
+    if (s == STATUS_OK)
+        s = safetensors_write(path, items, n, meta, 1);
+    for (int i = 0; i < n; i++)
+        mem_free((char *)items[i].name);
+    mem_free(items);
+    return s;
+}
+
+static Status write_part(const char *folder, const char *part, const char *json, const char *weights,
+                         const LayerSet *set, DType dtype)
+{
+    char *inside = path_join(folder, part), *path = inside ? path_join(inside, weights) : NULL;
+    char *config = config_with_dtype(json, dtype);
+    Status s = path && config ? write_text(inside, "config.json", config) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = write_weights(path, set, dtype);
+    mem_free(config);
+    mem_free(path);
+    mem_free(inside);
+    return s;
+}
+
+static Status copy_file(const char *from, const char *to, const char *name)
+{
+    char *source = path_join(from, name), *target = path_join(to, name), *data = NULL;
+    size_t size = 0;
+    Status s = source && target ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && !file_is_dir(source)) {
+        s = file_read(source, TOKENIZER_FILE_MAX, &data, &size);
+        if (s == STATUS_OK)
+            s = file_write_atomic(target, data, size);
+    }
+    mem_free(data);
+    mem_free(source);
+    mem_free(target);
+    return s;
+}
+
+/* The files that the model came with, or CLIP's own. */
+static Status write_tokenizer(const Model *m, const char *folder)
+{
+    char *to = path_join(folder, "tokenizer"), *from = m->folder ? path_join(m->folder, "tokenizer") : NULL;
+    Status s = to && (from || !m->folder) ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && from && file_is_dir(from)) {
+        char **names = NULL;
+        int count = 0;
+        s = dir_list(from, &names, &count);
+        for (int i = 0; i < count && s == STATUS_OK; i++)
+            s = copy_file(from, to, names[i]);
+        dir_list_free(names, count);
+    } else if (s == STATUS_OK) {
+        ClipConfig clip;
+        s = clip_config_parse(m->config_json[CONFIG_TEXT], "text_encoder", &clip);
+        if (s == STATUS_OK)
+            s = clip_tokenizer_write(to, clip.pad == 0 ? "!" : "<|endoftext|>");
+    }
+    mem_free(to);
+    mem_free(from);
+    return s;
+}
+
+/* m's part, or the other model's where m has none. */
+static Status write_parts(const Model *m, const Model *rest, const char *folder, DType dtype)
+{
+    static const char file[] = "diffusion_pytorch_model.safetensors";
+    UNet *unet = m->unet ? m->unet : rest->unet;
+    Vae *vae = m->vae ? m->vae : rest->vae;
+    Clip *clip = m->clip ? m->clip : rest->clip;
+    const Model *const vae_owner = m->config_json[CONFIG_VAE] ? m : rest;
+    const Model *const text_owner = m->config_json[CONFIG_TEXT] ? m : rest;
+    TRY(write_part(folder, "unet", m->config_json[CONFIG_UNET], file, unet_layers(unet), dtype));
+    TRY(write_part(folder, "vae", vae_owner->config_json[CONFIG_VAE], file, vae_layers(vae), dtype));
+    TRY(write_part(folder, "text_encoder", text_owner->config_json[CONFIG_TEXT], "model.safetensors",
+                   clip_layers(clip), dtype));
+    TRY(write_tokenizer(text_owner, folder));
+    TRY(write_text(folder, "scheduler/scheduler_config.json", m->config_json[CONFIG_SCHEDULER]));
+    char *index = model_index_json(m->config_json[CONFIG_SCHEDULER]);
+    const Status s = write_text(folder, "model_index.json", index); /* last: the folder is whole */
+    mem_free(index);
+    return s;
+}
+
+Status model_save(const Model *m, const char *folder, DType dtype)
+{
+    const int missing = (m->unet ? 0 : MODEL_UNET) | (m->vae ? 0 : MODEL_VAE) | (m->clip ? 0 : MODEL_TEXT);
+    Model *rest = NULL;
+    if (missing)
+        TRY(model_load(m->name, missing, dtype, &rest));
+    const Status s = write_parts(m, rest, folder, dtype);
+    model_free(rest);
+    return status_in(s, "saving the model");
+}

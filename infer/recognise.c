@@ -1,0 +1,87 @@
+/* What a file is that was given as a model and is none: told by its first bytes or its tensors' names, so
+ * that the message can say what to do instead. */
+#include "keymap.h"
+#include "single_file.h"
+
+#include "../kernels/file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *bytes;
+    size_t count;
+    const char *what;
+} MAGIC[] = {
+    {"PK\003\004", 4,
+     "is a pickled checkpoint (.ckpt, .bin, .pt), which can run any code when it is read; convert it "
+     "to safetensors"},
+    {"\x80\x02", 2,
+     "is a pickled checkpoint (.ckpt, .bin, .pt), which can run any code when it is read; convert it "
+     "to safetensors"},
+    {"GGUF", 4, "is a GGUF file, quantised for another program; take the model's .safetensors file"},
+    {"version https://git-lfs", 23,
+     "is a Git LFS pointer, not the model itself; fetch it with `git lfs pull`"},
+    {"\x89HDF\r\n\x1a\n", 8, "is an HDF5 file (a dataset?), not a model"},
+};
+
+Status refuse_other_files(const char *path)
+{
+    char head[32] = {0};
+    FILE *in = fopen(path, "rbe");
+    if (!in)
+        return status_refuse("%s: cannot be opened: %s", path, strerror(errno));
+    const size_t n = fread(head, 1, sizeof head, in);
+    fclose(in);
+    for (size_t i = 0; i < sizeof MAGIC / sizeof *MAGIC; i++)
+        if (n >= MAGIC[i].count && !memcmp(head, MAGIC[i].bytes, MAGIC[i].count))
+            return status_refuse("%s: %s", path, MAGIC[i].what);
+    return STATUS_OK;
+}
+
+/* In this order: a LoRA of an SDXL model is a LoRA. */
+static const struct {
+    const char *part; /* of a key; "^" first: its beginning */
+    const char *what;
+} KINDS[] = {
+    {"lora_unet_", "is a LoRA, not a model; give it with --lora beside the model it was made for"},
+    {"lora_te_", "is a LoRA, not a model; give it with --lora beside the model it was made for"},
+    {".lora_A.", "is a LoRA, not a model; give it with --lora beside the model it was made for"},
+    {".lora_down.", "is a LoRA, not a model; give it with --lora beside the model it was made for"},
+    {".lora.down.", "is a LoRA, not a model; give it with --lora beside the model it was made for"},
+    {"^emb_params", "is a textual-inversion embedding, not a model"},
+    {"^control_model.", "is a ControlNet, not a model"},
+    {"^input_hint_block.", "is a ControlNet, not a model"},
+    {"^conditioner.embedders.", "is an SDXL model; Stable Diffusion 1.x and 2.x are supported"},
+    {"joint_blocks.", "is a Stable Diffusion 3 model; Stable Diffusion 1.x and 2.x are supported"},
+    {"double_blocks.", "is a Flux model; Stable Diffusion 1.x and 2.x are supported"},
+};
+
+static bool has_part(const char *key, const char *part)
+{
+    return part[0] == '^' ? !strncmp(key, part + 1, strlen(part + 1)) : strstr(key, part) != NULL;
+}
+
+Status refuse_other_models(const char *path, const SafeTensors *f)
+{
+    for (size_t k = 0; k < sizeof KINDS / sizeof *KINDS; k++)
+        for (int i = 0; i < safetensors_count(f); i++)
+            if (has_part(safetensors_entry(f, i)->name, KINDS[k].part))
+                return status_refuse("%s: %s", path, KINDS[k].what);
+    const SafeEntry *first = safetensors_find(f, KEYMAP_UNET "input_blocks.0.0.weight");
+    if (first && first->ndim == 4 && first->shape[1] != 4)
+        return status_refuse("%s: its UNet takes %lld channels (%s); models with 4 are supported", path,
+                             (long long)first->shape[1],
+                             first->shape[1] == 9   ? "an inpainting model"
+                             : first->shape[1] == 5 ? "a depth model"
+                             : first->shape[1] == 8 ? "an instruct-pix2pix model"
+                                                    : "a special model");
+    if (first)
+        return STATUS_OK;
+    if (safetensors_find(f, "conv_in.weight") || safetensors_find(f, "encoder.conv_in.weight"))
+        return status_refuse(
+            "%s: is one part of a diffusers model; give the folder that holds model_index.json", path);
+    return status_refuse("%s: holds no Stable Diffusion model (no %sinput_blocks.0.0.weight)", path,
+                         KEYMAP_UNET);
+}
