@@ -7,17 +7,15 @@
 #include "schedule.h"
 
 #include "../kernels/mem.h"
+#include "json_config.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #define MAX_TRAIN_STEPS 100000
 
-/* β
- * ------------------------------------------------------------------------------------------------------------
- */
+/* β -------------------------------------------------------------------------------------------- */
 
 /* torch.linspace(start, end, n, dtype=float32): the second half is counted from the end. */
 static void linspace(double start, double end, int n, float *out)
@@ -68,153 +66,103 @@ static void cumulate(const float *betas, int n, double *alphas_cumprod)
     }
 }
 
-/* scheduler_config.json
- * ---------------------------------------------------------------------------------------- */
+/* scheduler_config.json ------------------------------------------------------------------------ */
 
-static Status get_number(const json_t *o, const char *key, double *value)
+/* Which of the words the key has; absent: `absent`. */
+static int read_word(JsonConfig *c, const char *key, const char *const *words, int count, int absent)
 {
-    const json_t *item = json_object_get(o, key);
-    if (!item || json_is_null(item))
-        return STATUS_OK;
-    if (!json_is_number(item))
-        return status_refuse("\"%s\" must be a number", key);
-    *value = json_number_value(item);
-    return STATUS_OK;
+    const char *text = json_config_text(c, key, words[absent]);
+    for (int i = 0; i < count; i++)
+        if (strcmp(text, words[i]) == 0)
+            return i;
+    json_config_fail(c, "%s: \"%s\" is not supported", key, text);
+    return absent;
 }
 
-static Status get_whole(const json_t *o, const char *key, int min, int max, int *value)
+static void read_trained_betas(JsonConfig *c, int n, float *betas)
 {
-    double number = *value;
-    TRY(get_number(o, key, &number));
-    if (number != floor(number) || number < min || number > max)
-        return status_refuse("\"%s\" must be a whole number from %d to %d", key, min, max);
-    *value = (int)number;
-    return STATUS_OK;
-}
-
-static Status get_flag(const json_t *o, const char *key, bool *value)
-{
-    const json_t *item = json_object_get(o, key);
-    if (!item || json_is_null(item))
-        return STATUS_OK;
-    if (!json_is_boolean(item))
-        return status_refuse("\"%s\" must be true or false", key);
-    *value = json_is_true(item);
-    return STATUS_OK;
-}
-
-/* One of the words; *index stays what it is where the key is absent. *found may be NULL. */
-static Status get_word(const json_t *o, const char *key, const char *const *words, int count, int *index,
-                       bool *found)
-{
-    const json_t *item = json_object_get(o, key);
-    if (found)
-        *found = item && !json_is_null(item);
-    if (!item || json_is_null(item))
-        return STATUS_OK;
-    const char *text = json_string_value(item);
-    for (int i = 0; text && i < count; i++)
-        if (strcmp(text, words[i]) == 0) {
-            *index = i;
-            return STATUS_OK;
-        }
-    return status_refuse("\"%s\": %s%s%s is not supported", key, text ? "\"" : "", text ? text : "this value",
-                         text ? "\"" : "");
-}
-
-static Status read_trained_betas(const json_t *list, int n, float *betas)
-{
-    if (!json_is_array(list) || json_array_size(list) != (size_t)n)
-        return status_refuse("\"trained_betas\" must be a list of %d numbers", n);
-    for (int i = 0; i < n; i++) {
-        const json_t *item = json_array_get(list, (size_t)i);
-        if (!json_is_number(item))
-            return status_refuse("\"trained_betas\" must be a list of %d numbers", n);
-        betas[i] = (float)json_number_value(item);
+    const json_t *list = json_config_get(c, "trained_betas");
+    if (json_array_size(list) != (size_t)n) {
+        json_config_fail(c, "trained_betas is not a list of %d numbers", n);
+        return;
     }
-    return STATUS_OK;
+    for (int i = 0; i < n; i++)
+        betas[i] = (float)json_number_value(json_array_get(list, (size_t)i));
 }
 
-static Status read_betas(const json_t *o, int n, float *betas)
+static void read_betas(JsonConfig *c, int n, float *betas)
 {
-    double start = 0.0001, end = 0.02;
-    int kind = 0;
     const char *names[] = {BETAS[0].name, BETAS[1].name, BETAS[2].name};
-    const json_t *trained = json_object_get(o, "trained_betas");
-    if (trained && !json_is_null(trained))
-        return read_trained_betas(trained, n, betas);
-    TRY(get_number(o, "beta_start", &start));
-    TRY(get_number(o, "beta_end", &end));
-    TRY(get_word(o, "beta_schedule", names, 3, &kind, NULL));
-    if (!(start > 0 && start < 1 && end > 0 && end < 1))
-        return status_refuse("\"beta_start\" and \"beta_end\" must lie between 0 and 1");
-    BETAS[kind].fill(start, end, n, betas);
-    return STATUS_OK;
-}
-
-static Status make_alphas(const json_t *o, NoiseSchedule *s)
-{
-    float *betas = mem_alloc((size_t)s->train_steps * sizeof *betas);
-    s->alphas_cumprod = mem_alloc((size_t)s->train_steps * sizeof *s->alphas_cumprod);
-    Status status = betas && s->alphas_cumprod ? read_betas(o, s->train_steps, betas) : STATUS_FAILED;
-    if (status == STATUS_OK)
-        cumulate(betas, s->train_steps, s->alphas_cumprod);
-    mem_free(betas);
-    return status;
-}
-
-/* Settings that change every sampler's result are refused; Euler's own are remembered for when it is asked
- * for. */
-static Status check_unsupported(const json_t *o, NoiseSchedule *s)
-{
-    static const char *const EVERY[] = {"thresholding", "rescale_betas_zero_snr"};
-    static const char *const EULER[] = {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"};
-    static const char *const EULER_WORDS[][2] = {
-        {"interpolation_type", "linear"}, {"timestep_type", "discrete"}, {"final_sigmas_type", "zero"}};
-    for (size_t i = 0; i < sizeof EVERY / sizeof *EVERY; i++)
-        if (json_is_true(json_object_get(o, EVERY[i])))
-            return status_refuse("\"%s\" is not supported", EVERY[i]);
-    for (size_t i = 0; i < sizeof EULER / sizeof *EULER; i++)
-        if (json_is_true(json_object_get(o, EULER[i])))
-            snprintf(s->euler_refuses, sizeof s->euler_refuses, "%s", EULER[i]);
-    for (size_t i = 0; i < sizeof EULER_WORDS / sizeof *EULER_WORDS; i++) {
-        const char *word = json_string_value(json_object_get(o, EULER_WORDS[i][0]));
-        if (word && strcmp(word, EULER_WORDS[i][1]) != 0)
-            snprintf(s->euler_refuses, sizeof s->euler_refuses, "%s", EULER_WORDS[i][0]);
+    if (json_config_get(c, "trained_betas")) {
+        read_trained_betas(c, n, betas);
+        return;
     }
-    return STATUS_OK;
+    const double start = json_config_float(c, "beta_start", 0.0001);
+    const double end = json_config_float(c, "beta_end", 0.02);
+    const int kind = read_word(c, "beta_schedule", names, 3, 0);
+    if (start > 0 && start < 1 && end > 0 && end < 1)
+        BETAS[kind].fill(start, end, n, betas);
+    else
+        json_config_fail(c, "beta_start and beta_end must lie between 0 and 1");
 }
 
-static Status fill(const json_t *o, NoiseSchedule *s)
+/* Settings that change what Euler alone does are remembered for when it is asked for. */
+static void note_euler(JsonConfig *c, NoiseSchedule *s)
+{
+    static const char *const SWITCHES[] = {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"};
+    static const char *const WORDS[][2] = {
+        {"interpolation_type", "linear"}, {"timestep_type", "discrete"}, {"final_sigmas_type", "zero"}};
+    for (int i = 0; i < 3; i++) {
+        if (json_config_bool(c, SWITCHES[i], false))
+            snprintf(s->euler_refuses, sizeof s->euler_refuses, "%s", SWITCHES[i]);
+        if (strcmp(json_config_text(c, WORDS[i][0], WORDS[i][1]), WORDS[i][1]) != 0)
+            snprintf(s->euler_refuses, sizeof s->euler_refuses, "%s", WORDS[i][0]);
+    }
+}
+
+static void read_settings(JsonConfig *c, NoiseSchedule *s)
 {
     static const char *const PREDICTIONS[] = {"epsilon", "v_prediction", "sample"};
     static const char *const SPACINGS[] = {"leading", "linspace", "trailing"};
-    int prediction = PREDICT_EPSILON, spacing = SPACING_LEADING;
-    if (!json_is_object(o))
-        return status_refuse("a JSON object is expected");
-    TRY(get_whole(o, "num_train_timesteps", 1, MAX_TRAIN_STEPS, &s->train_steps));
-    TRY(get_word(o, "prediction_type", PREDICTIONS, 3, &prediction, NULL));
-    TRY(get_word(o, "timestep_spacing", SPACINGS, 3, &spacing, &s->has_spacing));
-    TRY(get_whole(o, "steps_offset", 0, MAX_TRAIN_STEPS, &s->steps_offset));
-    TRY(get_flag(o, "set_alpha_to_one", &s->set_alpha_to_one));
-    TRY(get_flag(o, "clip_sample", &s->clip_sample));
-    TRY(get_number(o, "clip_sample_range", &s->clip_sample_range));
-    TRY(check_unsupported(o, s));
-    s->prediction = (PredictionType)prediction;
-    s->spacing = (TimestepSpacing)spacing;
-    return make_alphas(o, s);
+    static const JsonAccepted ACCEPTED[] = {
+        {"thresholding", "false"}, {"rescale_betas_zero_snr", "false"}, {NULL, NULL}};
+    s->train_steps = json_config_int(c, "num_train_timesteps", 1000, 1, MAX_TRAIN_STEPS);
+    s->prediction = (PredictionType)read_word(c, "prediction_type", PREDICTIONS, 3, PREDICT_EPSILON);
+    s->has_spacing = json_config_get(c, "timestep_spacing") != NULL;
+    s->spacing = (TimestepSpacing)read_word(c, "timestep_spacing", SPACINGS, 3, SPACING_LEADING);
+    s->steps_offset = json_config_int(c, "steps_offset", 0, 0, MAX_TRAIN_STEPS);
+    s->set_alpha_to_one = json_config_bool(c, "set_alpha_to_one", true);
+    s->clip_sample = json_config_bool(c, "clip_sample", true);
+    s->clip_sample_range = json_config_float(c, "clip_sample_range", 1);
+    json_config_accept(c, ACCEPTED);
+    note_euler(c, s);
+}
+
+static Status make_alphas(JsonConfig *c, NoiseSchedule *s)
+{
+    float *betas = mem_calloc((size_t)s->train_steps, sizeof *betas);
+    s->alphas_cumprod = mem_alloc((size_t)s->train_steps * sizeof *s->alphas_cumprod);
+    const Status made = betas && s->alphas_cumprod ? STATUS_OK : STATUS_FAILED;
+    if (made == STATUS_OK) {
+        read_betas(c, s->train_steps, betas);
+        cumulate(betas, s->train_steps, s->alphas_cumprod);
+    }
+    mem_free(betas);
+    return made;
 }
 
 Status schedule_parse(const char *json, const char *origin, NoiseSchedule *out)
 {
-    *out = (NoiseSchedule){
-        .train_steps = 1000, .set_alpha_to_one = true, .clip_sample = true, .clip_sample_range = 1};
-    json_error_t error;
-    json_t *o = json_loads(json, 0, &error);
-    if (!o)
-        return status_refuse("%s:%d:%d: %s", origin, error.line, error.column, error.text);
-    const Status s = status_in(fill(o, out), "%s", origin);
-    json_decref(o);
+    JsonConfig c;
+    *out = (NoiseSchedule){0};
+    json_config_open(&c, json, origin);
+    if (c.status == STATUS_OK)
+        read_settings(&c, out);
+    Status s = STATUS_OK;
+    if (c.status == STATUS_OK)
+        s = make_alphas(&c, out);
+    const Status read = json_config_close(&c);
+    s = s != STATUS_OK ? s : read;
     if (s != STATUS_OK)
         schedule_free(out);
     return s;

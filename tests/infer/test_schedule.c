@@ -159,9 +159,9 @@ static void wrong_configurations_are_refused_by_name(void **state)
 {
     (void)state;
     const char *cases[][2] = {
-        {"{", "origin:1"},
+        {"{", "origin: "},
         {"[]", "JSON object"},
-        {"{\"beta_schedule\": \"sigmoid\"}", "\"beta_schedule\": \"sigmoid\""},
+        {"{\"beta_schedule\": \"sigmoid\"}", "beta_schedule: \"sigmoid\""},
         {"{\"beta_start\": \"x\"}", "beta_start"},
         {"{\"beta_end\": 2}", "beta_end"},
         {"{\"num_train_timesteps\": 0}", "num_train_timesteps"},
