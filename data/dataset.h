@@ -44,8 +44,7 @@ void dataset_caption_sha256(const Dataset *d, int i, uint8_t out[32]);
 /* Caches. A key names everything an entry depends on (encoder, resolution, crop, flip). Entries are f32. The
  * cache file is the dataset itself (data build --cache) or FILE.cache.h5 beside it or in the run's folder. */
 typedef struct DatasetCache DatasetCache;
-Status cache_open(const char *path, const char *key, const uint8_t *source_sha256, int count,
-                  DatasetCache **out);
+Status cache_open(const char *path, const char *key, int count, DatasetCache **out);
 /* The same for a dataset: what the dataset's own file holds under the key is found too (written by data build
  * --cache); writes go to path alone, which is made at the first write. path NULL: only the dataset's own. */
 #define CACHE_KEY_SIZE 65 /* 64 hex digits and the end */
@@ -58,5 +57,9 @@ Status cache_read(DatasetCache *c, const char *name, int i, const uint8_t hash[3
 Status cache_write(DatasetCache *c, const char *name, int i, const uint8_t hash[32], const float *in,
                    size_t n);
 Status cache_close(DatasetCache *c);
+
+/* Copies everything in the cache file into a dataset file that nobody has open, in place: for a file that
+ * does not have its final name yet. */
+Status dataset_add_caches(const char *dataset, const char *cache);
 
 #endif

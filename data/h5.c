@@ -45,9 +45,7 @@ Status h5_fail(const char *path, const char *what)
     return status_fail("%s: %s: %s", path, what, text);
 }
 
-/* Files
- * ------------------------------------------------------------------------------------------------------------
- */
+/* Files -------------------------------------------------------------------------------------------------- */
 
 static hid_t access_list(void)
 {
@@ -85,16 +83,19 @@ Status h5_open(const char *path, unsigned flags, hid_t *out)
     TRY(check_signature(path));
     const hid_t list = access_list();
     *out = H5Fopen(path, flags, list);
+    const Status s =
+        *out >= 0 ? STATUS_OK : h5_fail(path, "is a broken HDF5 file"); /* before the stack is cleared */
     H5Pclose(list);
-    return *out >= 0 ? STATUS_OK : h5_fail(path, "is a broken HDF5 file");
+    return s;
 }
 
 Status h5_create(const char *path, hid_t *out)
 {
     const hid_t list = access_list();
     *out = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, list);
+    const Status s = *out >= 0 ? STATUS_OK : h5_fail(path, "cannot be made");
     H5Pclose(list);
-    return *out >= 0 ? STATUS_OK : h5_fail(path, "cannot be made");
+    return s;
 }
 
 Status h5_close(const char *path, hid_t file)
@@ -128,9 +129,7 @@ bool h5_exists(hid_t file, const char *name)
     return n < sizeof prefix;
 }
 
-/* Arrays
- * -----------------------------------------------------------------------------------------------------------
- */
+/* Arrays ------------------------------------------------------------------------------------------------- */
 
 static Status check_shape(hid_t set, const char *path, const char *name, H5T_class_t wanted, int rank,
                           hsize_t *dims)
@@ -288,8 +287,7 @@ Status h5_write_strings(hid_t file, const char *path, const char *name, size_t c
     return s;
 }
 
-/* Attributes
- * ------------------------------------------------------------------------------------------------------- */
+/* Attributes --------------------------------------------------------------------------------------------- */
 
 static Status write_attribute(hid_t file, const char *path, const char *name, hid_t type, hid_t mem,
                               const void *value)

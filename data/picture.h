@@ -37,6 +37,10 @@ Status picture_decode_for(const uint8_t *bytes, size_t size, int width, int heig
 /* Lanczos-3 with support widened when shrinking (as Pillow's LANCZOS), in one pass each way. Plain code:
  * loader threads run it. */
 Status picture_resize(const Picture *in, int width, int height, Picture *out);
+/* A window of the picture resized to width × height, without making the whole: columns × rows from (x,y);
+ * what lies outside repeats the nearest edge. width × height may be larger than a picture can be. */
+Status picture_resize_window(const Picture *in, int width, int height, int x, int y, int columns, int rows,
+                             Picture *out);
 /* The smallest size of the same shape (rounded) that covers width × height. */
 void picture_cover_size(const Picture *in, int width, int height, int *covering_width, int *covering_height);
 /* A window of the picture; what lies outside repeats the nearest edge. */

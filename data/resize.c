@@ -7,6 +7,7 @@
 
 #include "../kernels/mem.h"
 
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -23,22 +24,24 @@ static double lanczos(double x)
     return x >= -LOBES && x < LOBES ? sinc(x) * sinc(x / LOBES) : 0.0;
 }
 
-/* For each of the out pixels of a line: the first source pixel it sees, how many, and their weights. */
+/* For each of `count` output pixels of a line: the first source pixel it sees, how many, and their weights.
+ */
 typedef struct Filter {
-    int taps;           /* room for each in weights */
-    int *first, *count; /* (out) */
-    int32_t *weights;   /* (out,taps) */
+    int taps;          /* room for each in weights */
+    int count;         /* of output pixels */
+    int *first, *seen; /* (count) */
+    int32_t *weights;  /* (count,taps) */
 } Filter;
 
 static void filter_free(Filter *f)
 {
     mem_free(f->first);
-    mem_free(f->count);
+    mem_free(f->seen);
     mem_free(f->weights);
 }
 
-/* Weights of one output pixel, normalised; scratch holds f->taps doubles. */
-static void filter_pixel(Filter *f, int o, int in, double scale, double *scratch)
+/* Weights of place i for pixel o of a line resized by 1/scale, normalised; scratch holds f->taps doubles. */
+static void filter_pixel(Filter *f, int i, int o, int in, double scale, double *scratch)
 {
     const double stretch = scale < 1.0 ? 1.0 : scale, support = LOBES * stretch;
     const double center = (o + 0.5) * scale;
@@ -46,30 +49,34 @@ static void filter_pixel(Filter *f, int o, int in, double scale, double *scratch
     first = first < 0 ? 0 : first;
     end = end > in ? in : end;
     double sum = 0.0;
-    for (int i = first; i < end; i++) {
-        scratch[i - first] = lanczos((i - center + 0.5) / stretch);
-        sum += scratch[i - first];
+    for (int k = first; k < end; k++) {
+        scratch[k - first] = lanczos((k - center + 0.5) / stretch);
+        sum += scratch[k - first];
     }
-    int32_t *w = f->weights + (size_t)o * (size_t)f->taps;
-    for (int i = 0; i < end - first; i++) {
-        const double v = (sum != 0.0 ? scratch[i] / sum : scratch[i]) * (1 << FRACTION_BITS);
-        w[i] = (int32_t)(v < 0 ? v - 0.5 : v + 0.5);
+    int32_t *w = f->weights + (size_t)i * (size_t)f->taps;
+    for (int k = 0; k < end - first; k++) {
+        const double v = (sum != 0.0 ? scratch[k] / sum : scratch[k]) * (1 << FRACTION_BITS);
+        w[k] = (int32_t)(v < 0 ? v - 0.5 : v + 0.5);
     }
-    f->first[o] = first;
-    f->count[o] = end - first;
+    f->first[i] = first;
+    f->seen[i] = end - first;
 }
 
-static Status filter_make(int in, int out, Filter *f)
+/* Pixels start … start + count - 1 of a line of `in` pixels resized to `out`; outside the line the edge's. */
+static Status filter_make(int in, int out, int start, int count, Filter *f)
 {
     const double scale = (double)in / out;
     f->taps = (int)ceil(LOBES * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
-    f->first = mem_alloc((size_t)out * sizeof *f->first);
-    f->count = mem_alloc((size_t)out * sizeof *f->count);
-    f->weights = mem_alloc((size_t)out * (size_t)f->taps * sizeof *f->weights);
+    f->count = count;
+    f->first = mem_alloc((size_t)count * sizeof *f->first);
+    f->seen = mem_alloc((size_t)count * sizeof *f->seen);
+    f->weights = mem_alloc((size_t)count * (size_t)f->taps * sizeof *f->weights);
     double *scratch = mem_alloc((size_t)f->taps * sizeof *scratch);
-    const bool ok = f->first && f->count && f->weights && scratch;
-    for (int o = 0; o < out && ok; o++)
-        filter_pixel(f, o, in, scale, scratch);
+    const bool ok = f->first && f->seen && f->weights && scratch;
+    for (int i = 0; i < count && ok; i++) {
+        const int o = start + i;
+        filter_pixel(f, i, o < 0 ? 0 : o >= out ? out - 1 : o, in, scale, scratch);
+    }
     mem_free(scratch);
     if (!ok)
         filter_free(f);
@@ -82,17 +89,17 @@ static uint8_t round_pixel(int32_t sum)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* (h,in,3) -> (h,out,3) */
-static void resize_rows(const Picture *in, const Filter *f, Picture *out)
+/* Rows top … of in (·,in,3) -> (h,count,3) */
+static void resize_rows(const Picture *in, int top, const Filter *f, Picture *out)
 {
-    for (int y = 0; y < in->height; y++) {
-        const uint8_t *row = in->rgb + 3 * (size_t)in->width * (size_t)y;
+    for (int y = 0; y < out->height; y++) {
+        const uint8_t *row = in->rgb + 3 * (size_t)in->width * (size_t)(top + y);
         uint8_t *to = out->rgb + 3 * (size_t)out->width * (size_t)y;
         for (int x = 0; x < out->width; x++, to += 3) {
             const uint8_t *p = row + 3 * f->first[x];
             const int32_t *w = f->weights + (size_t)x * (size_t)f->taps;
             int32_t r = 1 << (FRACTION_BITS - 1), g = r, b = r;
-            for (int i = 0; i < f->count[x]; i++, p += 3) {
+            for (int i = 0; i < f->seen[x]; i++, p += 3) {
                 r += w[i] * p[0];
                 g += w[i] * p[1];
                 b += w[i] * p[2];
@@ -104,16 +111,17 @@ static void resize_rows(const Picture *in, const Filter *f, Picture *out)
     }
 }
 
-/* (in,w,3) -> (out,w,3); sums holds 3·w. */
-static void resize_columns(const Picture *in, const Filter *f, int32_t *sums, Picture *out)
+/* in, whose first row is row `top` of the picture that f was made for: (·,w,3) -> (count,w,3); sums holds
+ * 3·w. */
+static void resize_columns(const Picture *in, int top, const Filter *f, int32_t *sums, Picture *out)
 {
     const size_t n = 3 * (size_t)in->width;
     for (int y = 0; y < out->height; y++) {
         const int32_t *w = f->weights + (size_t)y * (size_t)f->taps;
         for (size_t i = 0; i < n; i++)
             sums[i] = 1 << (FRACTION_BITS - 1);
-        for (int k = 0; k < f->count[y]; k++) {
-            const uint8_t *row = in->rgb + n * (size_t)(f->first[y] + k);
+        for (int k = 0; k < f->seen[y]; k++) {
+            const uint8_t *row = in->rgb + n * (size_t)(f->first[y] - top + k);
             for (size_t i = 0; i < n; i++)
                 sums[i] += w[k] * row[i];
         }
@@ -123,57 +131,60 @@ static void resize_columns(const Picture *in, const Filter *f, int32_t *sums, Pi
     }
 }
 
-static Status copy(const Picture *in, Picture *out)
+/* Columns x … of the picture made `width` wide; rows top … top + rows - 1 only. */
+static Status to_width(const Picture *in, int width, int x, int columns, int top, int rows, Picture *out)
 {
-    TRY(picture_new(in->width, in->height, out));
-    memcpy(out->rgb, in->rgb, 3 * (size_t)in->width * (size_t)in->height);
-    return STATUS_OK;
-}
-
-static Status to_width(const Picture *in, int width, Picture *out)
-{
+    if (width == in->width)
+        return picture_crop(in, x, top, columns, rows, out);
     Filter f;
-    TRY(filter_make(in->width, width, &f));
-    const Status s = picture_new(width, in->height, out);
+    TRY(filter_make(in->width, width, x, columns, &f));
+    const Status s = picture_new(columns, rows, out);
     if (s == STATUS_OK)
-        resize_rows(in, &f, out);
+        resize_rows(in, top, &f, out);
     filter_free(&f);
     return s;
 }
 
-static Status to_height(const Picture *in, int height, Picture *out)
+static Status to_height(const Picture *in, int top, const Filter *f, Picture *out)
 {
-    Filter f;
-    TRY(filter_make(in->height, height, &f));
     int32_t *sums = mem_alloc(3 * (size_t)in->width * sizeof *sums);
-    const Status s = sums ? picture_new(in->width, height, out) : STATUS_FAILED;
+    const Status s = sums ? picture_new(in->width, f->count, out) : STATUS_FAILED;
     if (s == STATUS_OK)
-        resize_columns(in, &f, sums, out);
+        resize_columns(in, top, f, sums, out);
     mem_free(sums);
+    return s;
+}
+
+Status picture_resize_window(const Picture *in, int width, int height, int x, int y, int columns, int rows,
+                             Picture *out)
+{
+    *out = (Picture){0};
+    if (width < 1 || height < 1 || columns < 1 || rows < 1)
+        return status_fail("a picture cannot be resized to %d x %d", width, height);
+    if (height == in->height)
+        return to_width(in, width, x, columns, y, rows, out);
+    Filter f;
+    TRY(filter_make(in->height, height, y, rows, &f));
+    const int top = f.first[0], bottom = f.first[rows - 1] + f.seen[rows - 1];
+    Picture between = {0};
+    Status s = to_width(in, width, x, columns, top, bottom - top, &between);
+    if (s == STATUS_OK)
+        s = to_height(&between, top, &f, out);
+    picture_free(&between);
     filter_free(&f);
     return s;
 }
 
 Status picture_resize(const Picture *in, int width, int height, Picture *out)
 {
-    *out = (Picture){0};
-    if (width == in->width && height == in->height)
-        return copy(in, out);
-    if (height == in->height)
-        return to_width(in, width, out);
-    if (width == in->width)
-        return to_height(in, height, out);
-    Picture between;
-    TRY(to_width(in, width, &between));
-    const Status s = to_height(&between, height, out);
-    picture_free(&between);
-    return s;
+    return picture_resize_window(in, width, height, 0, 0, width, height, out);
 }
 
 void picture_cover_size(const Picture *in, int width, int height, int *covering_width, int *covering_height)
 {
     const double scale = fmax((double)width / in->width, (double)height / in->height);
-    const int w = (int)(in->width * scale + 0.5), h = (int)(in->height * scale + 0.5);
+    const int w = (int)fmin(in->width * scale + 0.5, INT_MAX / 2),
+              h = (int)fmin(in->height * scale + 0.5, INT_MAX / 2);
     *covering_width = w < width ? width : w;
     *covering_height = h < height ? height : h;
 }
