@@ -2,7 +2,6 @@
 
 #include "../kernels/mem.h"
 #include "../kernels/random.h"
-#include "objective.h"
 
 #include <ctype.h>
 #include <string.h>

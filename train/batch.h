@@ -4,6 +4,7 @@
 #ifndef ATL_BATCH_H
 #define ATL_BATCH_H
 
+#include "objective.h"
 #include "sources.h"
 #include "step.h"
 #include "texts.h"

@@ -1,0 +1,152 @@
+/* atelier train: configuration, signals, exit status. The work is in train/trainer.c. */
+#include "../../kernels/log.h"
+#include "../../kernels/mem.h"
+#include "../../kernels/options.h"
+#include "../../kernels/text.h"
+#include "../trainer.h"
+#include "commands.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t stop_asked;
+
+/* The first signal asks for an end after the operation that is running, the second one ends at once. */
+static void ask_to_stop(int signal_number)
+{
+    (void)signal_number;
+    if (stop_asked)
+        _exit(STATUS_INTERRUPTED);
+    stop_asked = 1;
+}
+
+static void set_signals(void)
+{
+    struct sigaction ask = {.sa_handler = ask_to_stop}, ignore = {.sa_handler = SIG_IGN};
+    sigemptyset(&ask.sa_mask);
+    sigemptyset(&ignore.sa_mask);
+    sigaction(SIGINT, &ask, NULL);
+    sigaction(SIGTERM, &ask, NULL);
+    sigaction(SIGHUP, &ignore, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+typedef struct Arguments {
+    OptionList config, sets;
+    const char *resume, *trace;
+    bool plan, json;
+} Arguments;
+
+static Status parse(int argc, char **argv, Arguments *a, bool *done)
+{
+    const Option table[] = {
+        {"set", OPTION_LIST, &a->sets, .value = "key.path=value",
+         .help = "Overrides a key of the configuration."},
+        {"resume", OPTION_TEXT, &a->resume, .value = "RUN|auto",
+         .help = "Goes on with a run from its last checkpoint; auto: the one in the configuration's "
+                 "output.dir, from step "
+                 "1 if it has no checkpoint."},
+        {"plan", OPTION_FLAG, &a->plan,
+         .help = "Says what the run comes to (steps, memory) and does nothing."},
+        {"json", OPTION_FLAG, &a->json, .help = "With --plan: as JSON."},
+        {"trace", OPTION_TEXT, &a->trace, .value = "DIR[:N]",
+         .help = "Writes what goes into and comes out of the first N steps (all, without N) as safetensors."},
+    };
+    const Command command = {
+        .name = "train",
+        .usage = "CONFIG.yaml [options]",
+        .summary = "Fine-tunes a model on pictures, as a configuration says: a LoRA, or the whole UNet. "
+                   "Ctrl-C saves the state and says how to go on.",
+        .example = "atelier train configs/quickstart.yaml\n"
+                   "atelier train cat.yaml --set train.steps=500 --plan\n"
+                   "atelier train cat.yaml --resume auto",
+        .options = table,
+        .option_count = sizeof table / sizeof *table,
+        .positional = &a->config,
+        .min_positional = 1,
+        .max_positional = 1,
+        .positional_name = "CONFIG.yaml"};
+    TRY(options_parse(&command, argc, argv, done));
+    if (!*done && a->json && !a->plan)
+        return status_refuse("--json goes with --plan; a run's numbers are in its log.jsonl");
+    return STATUS_OK;
+}
+
+/* "DIR:N" in two; a number after the last colon, else all of it is the folder. */
+static Status split_trace(const char *text, char **folder, int *steps)
+{
+    *folder = NULL;
+    *steps = 0;
+    if (!text)
+        return STATUS_OK;
+    *folder = mem_strdup(text);
+    if (!*folder)
+        return STATUS_FAILED;
+    char *colon = strrchr(*folder, ':');
+    int64_t n;
+    if (colon && text_to_int(colon + 1, &n)) {
+        if (n < 1 || n > 1000000)
+            return status_refuse("--trace %s: N has to be from 1 to 1000000", text);
+        *colon = 0;
+        *steps = (int)n;
+    }
+    return **folder ? STATUS_OK : status_refuse("--trace %s: names no folder", text);
+}
+
+/* The command line again with --resume, quoted where a shell needs it. Caller: mem_free. */
+static char *command_again(int argc, char **argv)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+%@";
+    char *all = mem_strdup("atelier train");
+    const char *run = "auto";
+    for (int i = 1; i < argc && all; i++) {
+        if (strcmp(argv[i], "--resume") == 0 && i + 1 < argc) {
+            run = argv[++i];
+            continue;
+        }
+        if (strncmp(argv[i], "--resume=", 9) == 0) {
+            run = argv[i] + 9;
+            continue;
+        }
+        const char *quote = argv[i][0] && strspn(argv[i], plain) == strlen(argv[i]) ? "" : "'";
+        char *more = mem_printf("%s %s%s%s", all, quote, argv[i], quote);
+        mem_free(all);
+        all = more;
+    }
+    char *whole = all ? mem_printf("%s --resume %s", all, run) : NULL;
+    mem_free(all);
+    return whole;
+}
+
+static Status train(int argc, char **argv)
+{
+    Arguments a = {0};
+    bool done = false;
+    TRY(parse(argc, argv, &a, &done));
+    if (done)
+        return STATUS_OK;
+    char *folder = NULL, *again = command_again(argc, argv);
+    Config *config = NULL;
+    TrainOptions o = {
+        .resume = a.resume, .plan = a.plan, .json = a.json, .again = again, .stop = &stop_asked};
+    Status s = split_trace(a.trace, &folder, &o.trace_steps);
+    o.trace = folder;
+    if (s == STATUS_OK)
+        s = config_read(a.config.items[0], a.sets.items, a.sets.count, &config);
+    if (s == STATUS_OK) {
+        set_signals();
+        s = trainer_run(config, &o);
+    }
+    config_free(config);
+    mem_free(folder);
+    mem_free(again);
+    return s;
+}
+
+int command_train(int argc, char **argv)
+{
+    const Status s = train(argc, argv);
+    if (s != STATUS_OK && s != STATUS_INTERRUPTED)
+        log_error("%s", status_message());
+    return s;
+}

@@ -1,0 +1,129 @@
+/* What a run comes to, before its first step: as text, and as --plan's JSON. */
+#include "setup.h"
+
+#include "../kernels/log.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "1.86 GB", "312 MB" into buf. */
+static const char *bytes_text(size_t bytes, char *buf, size_t size)
+{
+    if (bytes >= 1000000000u)
+        snprintf(buf, size, "%.2f GB", (double)bytes / 1e9);
+    else
+        snprintf(buf, size, "%.0f MB", (double)bytes / 1e6);
+    return buf;
+}
+
+/* "10,941,316". */
+static const char *count_text(int64_t n, char *buf, size_t size)
+{
+    char digits[32];
+    const int length = snprintf(digits, sizeof digits, "%lld", (long long)n);
+    size_t at = 0;
+    for (int i = 0; i < length && at + 2 < size; i++) {
+        if (i && (length - i) % 3 == 0)
+            buf[at++] = ',';
+        buf[at++] = digits[i];
+    }
+    buf[at] = 0;
+    return buf;
+}
+
+static void print_pictures(const Setup *s)
+{
+    char a[32], b[32];
+    for (int i = 0; i < s->sources->count; i++) {
+        const Source *source = &s->sources->items[i];
+        char held[64] = "";
+        if (source->held_count)
+            snprintf(held, sizeof held, ", %d held out for validation", source->held_count);
+        log_info("pictures   %s: %s%s, × %d repeats", dataset_path(source->dataset),
+                 count_text(source->trained_count, a, sizeof a), held, source->repeats);
+    }
+    const int64_t per_step = (int64_t)s->config->train.batch * s->config->train.accumulate;
+    log_info("steps      %s pictures an epoch ÷ %lld a step (batch %d × accumulate %d) = %lld steps an "
+             "epoch; %s steps = "
+             "%.4g epochs",
+             count_text(s->sources->epoch_samples, a, sizeof a), (long long)per_step, s->config->train.batch,
+             s->config->train.accumulate, (long long)s->steps_per_epoch, count_text(s->steps, b, sizeof b),
+             (double)s->steps * (double)per_step / (double)s->sources->epoch_samples);
+}
+
+static int64_t part_elements(const LayerSet *set)
+{
+    int64_t n = 0;
+    for (int i = 0; i < set->count; i++) {
+        n += set->items[i]->weight ? tensor_count(set->items[i]->weight) : 0;
+        n += set->items[i]->bias ? tensor_count(set->items[i]->bias) : 0;
+    }
+    return n;
+}
+
+static void print_trained(const Setup *s)
+{
+    const Config *config = s->config;
+    char a[32], b[32];
+    int64_t base = part_elements(unet_layers(s->model->unet)) + part_elements(clip_layers(s->model->clip));
+    const int64_t trained = parameters_elements(s->parameters);
+    const char *where = config->method.text_encoder ? "UNet and text encoder" : "UNet";
+    if (config->method.kind == METHOD_LORA)
+        log_info("trained    LoRA of rank %d, alpha %g on %d modules of %s: %s parameters; %s frozen",
+                 config->method.rank, (double)config->method.alpha, s->parameters->module_count, where,
+                 count_text(trained, a, sizeof a), count_text(base, b, sizeof b));
+    else
+        log_info("trained    %s whole, %s: %s parameters in %d layers; %s frozen", where,
+                 config->model.init == MODEL_INIT_RANDOM ? "from random weights" : "from the model's weights",
+                 count_text(trained, a, sizeof a), s->parameters->layer_count,
+                 count_text(base - trained, b, sizeof b));
+}
+
+static void print_memory(const Setup *s)
+{
+    const MemoryNeed *m = &s->memory;
+    char total[32], part[6][32];
+    log_info(
+        "memory     about %s: weights %s, activations %s, gradients %s, optimizer %s, workspace %s, other "
+        "%s%s",
+        bytes_text(memory_total(m), total, sizeof total), bytes_text(m->weights, part[0], sizeof part[0]),
+        bytes_text(m->activations, part[1], sizeof part[1]),
+        bytes_text(m->gradients, part[2], sizeof part[2]), bytes_text(m->optimizer, part[3], sizeof part[3]),
+        bytes_text(m->workspace, part[4], sizeof part[4]), bytes_text(m->other, part[5], sizeof part[5]),
+        s->shape.checkpointing ? "; with checkpointing" : "");
+}
+
+void setup_print(const Setup *s)
+{
+    const Config *config = s->config;
+    log_info("model      %s, %s, %d×%d pixels, latents %d×%d", s->model->name,
+             dtype_name(config->model.dtype), config->train.resolution, config->train.resolution,
+             s->shape.side, s->shape.side);
+    print_pictures(s);
+    print_trained(s);
+    print_memory(s);
+    log_info("computed   on %s with %d threads; %.3g GFLOP a step", s->c->dev->name, s->c->threads,
+             plan_flop(s->plan) * config->train.accumulate / 1e9);
+}
+
+Status setup_print_json(const Setup *s)
+{
+    const MemoryNeed *m = &s->memory;
+    json_t *j = json_pack("{s:I,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:I,s:I,s:I,s:s,s:i,s:b}", "peak_bytes",
+                          (json_int_t)memory_total(m), "categories", "weights", (json_int_t)m->weights,
+                          "activations", (json_int_t)m->activations, "gradients", (json_int_t)m->gradients,
+                          "optimizer", (json_int_t)m->optimizer, "workspace", (json_int_t)m->workspace,
+                          "other", (json_int_t)m->other, "steps", (json_int_t)s->steps, "steps_per_epoch",
+                          (json_int_t)s->steps_per_epoch, "trained_parameters",
+                          (json_int_t)parameters_elements(s->parameters), "device", s->c->dev->name,
+                          "threads", s->c->threads, "checkpointing", s->shape.checkpointing);
+    char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
+    json_decref(j);
+    if (!text)
+        return status_fail("out of memory");
+    puts(text);
+    free(text);
+    return STATUS_OK;
+}

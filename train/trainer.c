@@ -1,0 +1,366 @@
+#include "trainer.h"
+
+#include "../kernels/file.h"
+#include "../kernels/log.h"
+#include "../kernels/mem.h"
+#include "../kernels/progress.h"
+#include "checkpoint.h"
+#include "finish.h"
+#include "optimizer.h"
+#include "preview.h"
+#include "resume.h"
+#include "run_folder.h"
+#include "setup.h"
+#include "trace.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* The progress line's loss: mean of about this many steps. */
+#define SMOOTHING 50
+
+typedef struct Trainer {
+    Config *config;
+    const TrainOptions *options;
+    Setup *setup;
+    Validation *validation;
+    Batch *batch;
+    Loader *loader;
+    Trace *trace;
+    RunFolder *run;
+    CheckpointState state; /* after the last whole step */
+    int64_t saved_step;    /* of the last checkpoint; −1: none */
+    Progress progress;
+    double smoothed, smoothed_weight;
+    double began, elapsed_before;
+} Trainer;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool stopped(const Trainer *t)
+{
+    return t->options->stop && *t->options->stop;
+}
+
+/* One step ------------------------------------------------------------------------------------------------
+ */
+
+/* "a.jpg, b.jpg and 38 more". */
+static void name_pictures(const Trainer *t, const LoaderSample *samples, int count, char *out, size_t size)
+{
+    size_t at = 0;
+    out[0] = 0;
+    const int shown = count < 8 ? count : 8;
+    for (int i = 0; i < shown && at < size; i++) {
+        const Dataset *d = t->setup->sources->items[samples[i].source].dataset;
+        at +=
+            (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "", dataset_name(d, samples[i].picture));
+    }
+    if (count > shown && at < size)
+        snprintf(out + at, size - at, " and %d more", count - shown);
+}
+
+static Status not_finite(const Trainer *t, int64_t step, const char *what, double value,
+                         const LoaderSample *samples, int count)
+{
+    char pictures[512], last[96] = "nothing is saved yet";
+    name_pictures(t, samples, count, pictures, sizeof pictures);
+    if (t->saved_step >= 0)
+        snprintf(last, sizeof last, "the checkpoint of step %lld stays", (long long)t->saved_step);
+    return status_fail(
+        "step %lld: the %s is %g, with the pictures %s; nothing was trained on it, and %s. A smaller "
+        "optimizer.lr or model.dtype: f32 are the usual ways out",
+        (long long)step, what, value, pictures, last);
+}
+
+/* Forward and backward of all micro-batches; *loss is their mean. */
+static Status run_batches(Trainer *t, int64_t step, const LoaderSample *samples, double *loss)
+{
+    const Config *config = t->config;
+    Setup *s = t->setup;
+    const int B = config->train.batch;
+    *loss = 0;
+    for (int i = 0; i < config->train.accumulate; i++) {
+        Step micro = {.shape = s->shape, .data = {.grad_scale = 1.0f / (float)config->train.accumulate}};
+        TRY(batch_fill(t->batch, step, i * B, samples + i * B, &micro.data));
+        if (t->trace)
+            trace_aim(t->trace, i, &micro.data);
+        TRY(ctx_run(s->c, s->plan, train_step, &micro));
+        if (t->trace)
+            trace_batch(t->trace, i, t->batch);
+        if (!isfinite(micro.data.loss))
+            return not_finite(t, step, "loss", (double)micro.data.loss, samples + i * B, B);
+        *loss += (double)micro.data.loss / config->train.accumulate;
+    }
+    return STATUS_OK;
+}
+
+/* After this the weights are those of `step`. A failure or an interruption leaves them as they were. */
+static Status one_step(Trainer *t, int64_t step)
+{
+    const double start = now();
+    Setup *s = t->setup;
+    const LoaderSample *samples;
+    double loss, lr;
+    TRY(loader_next(t->loader, &samples));
+    parameters_zero_gradients(s->parameters);
+    TRY(run_batches(t, step, samples, &loss));
+    const double norm = gradient_norm(s->c->dev, s->parameters);
+    if (!isfinite(norm))
+        return not_finite(t, step, "gradients' norm", norm, samples,
+                          t->config->train.batch * t->config->train.accumulate);
+    TRY(optimizer_step(s->c->dev, t->config, s->parameters, step, s->steps, norm, &lr));
+    if (t->trace)
+        TRY(trace_step(t->trace, s->parameters, step, loss));
+    t->state.step = step;
+    t->state.loss = loss;
+    t->state.lr = lr;
+    t->state.grad_norm = norm;
+    t->state.seconds = now() - start;
+    t->state.duties_done = false;
+    t->state.elapsed = t->elapsed_before + now() - t->began;
+    return STATUS_OK;
+}
+
+/* After a step ---------------------------------------------------------------------------------------------
+ */
+
+static bool due(const Trainer *t, int64_t every)
+{
+    const int64_t step = t->state.step;
+    return every > 0 && (step % every == 0 || step == t->setup->steps);
+}
+
+/* Validation and previews see the averages, where there are any. */
+static Status validate(Trainer *t, double *loss)
+{
+    Setup *s = t->setup;
+    parameters_swap_averages(s->parameters->items[0].average ? s->parameters : NULL);
+    const Status status = validation_run(t->validation, s->c, s->validation_plan, t->batch, loss);
+    parameters_swap_averages(s->parameters->averaged ? s->parameters : NULL);
+    if (status != STATUS_OK)
+        return status_in(status, "validation");
+    progress_clear(&t->progress);
+    log_info("step %lld: validation loss %.5f%s", (long long)t->state.step, *loss,
+             s->parameters->items[0].average ? " (EMA weights)" : "");
+    return STATUS_OK;
+}
+
+static Status preview(Trainer *t)
+{
+    Setup *s = t->setup;
+    const bool averaged = s->parameters->items[0].average != NULL;
+    progress_clear(&t->progress);
+    parameters_swap_averages(averaged ? s->parameters : NULL);
+    const Status status = preview_draw(s->pipeline, t->config, t->run->path, t->state.step, averaged);
+    parameters_swap_averages(averaged ? s->parameters : NULL);
+    if (status != STATUS_OK)
+        return status;
+    log_info("step %lld: %s/samples/step-%06lld.png%s", (long long)t->state.step, t->run->path,
+             (long long)t->state.step, averaged ? " (EMA weights)" : "");
+    return STATUS_OK;
+}
+
+static bool previews_on(const Trainer *t)
+{
+    return t->config->preview.every > 0 && t->config->preview.prompt_count > 0;
+}
+
+static Status log_step(Trainer *t, bool validated)
+{
+    const CheckpointState *s = &t->state;
+    json_t *line = json_pack("{s:I,s:f,s:f,s:f,s:f,s:f}", "step", (json_int_t)s->step, "loss", s->loss, "lr",
+                             s->lr, "grad_norm", s->grad_norm, "seconds", s->seconds, "epoch",
+                             (double)s->step / (double)t->setup->steps_per_epoch);
+    if (line && validated)
+        json_object_set_new(line, "validation_loss", json_real(s->validation));
+    if (line && s->step == 1 && isfinite(s->validation_before))
+        json_object_set_new(line, "validation_loss_before", json_real(s->validation_before));
+    return run_log(t->run, line);
+}
+
+static Status save(Trainer *t)
+{
+    t->state.elapsed = t->elapsed_before + now() - t->began;
+    TRY(checkpoint_write(t->run->path, t->setup->parameters, &t->state, t->config->output.keep,
+                         t->config->output.save_every));
+    t->saved_step = t->state.step;
+    return STATUS_OK;
+}
+
+/* What falls due after a whole step. Until it is through, the state says so, and keeps the log's length from
+ * before. */
+static Status duties(Trainer *t)
+{
+    t->state.log_bytes = t->run->log_bytes;
+    const bool validated = t->validation && due(t, t->config->validation.every);
+    if (validated)
+        TRY(validate(t, &t->state.validation));
+    TRY(log_step(t, validated));
+    if (previews_on(t) && due(t, t->config->preview.every))
+        TRY(preview(t));
+    t->state.log_bytes = t->run->log_bytes;
+    t->state.duties_done = true;
+    return due(t, t->config->output.save_every) || t->state.step == t->setup->steps ? save(t) : STATUS_OK;
+}
+
+/* Before the first step: the numbers and pictures to compare with. */
+static Status before_first(Trainer *t)
+{
+    if (t->validation)
+        TRY(validate(t, &t->state.validation_before));
+    t->state.validation = t->state.validation_before;
+    return previews_on(t) ? preview(t) : STATUS_OK;
+}
+
+static void show(Trainer *t)
+{
+    const double rate = 1.0 / SMOOTHING;
+    t->smoothed = t->smoothed * (1 - rate) + t->state.loss * rate;
+    t->smoothed_weight = t->smoothed_weight * (1 - rate) + rate;
+    progress_update(&t->progress, t->state.step, "loss %.4f  %.2f GB", t->smoothed / t->smoothed_weight,
+                    (double)mem_current_bytes() / 1e9);
+}
+
+static Status run_steps(Trainer *t)
+{
+    const int64_t steps = t->setup->steps;
+    progress_begin(&t->progress, "train", "step", t->state.step, steps);
+    if (t->state.step == 0)
+        TRY(before_first(t));
+    else if (!t->state.duties_done)
+        TRY(duties(t));
+    while (t->state.step < steps) {
+        if (stopped(t))
+            return status_interrupted();
+        TRY(one_step(t, t->state.step + 1));
+        show(t);
+        TRY(duties(t));
+    }
+    progress_end(&t->progress);
+    return STATUS_OK;
+}
+
+/* Beginning and end
+ * ---------------------------------------------------------------------------------------------- */
+
+static Status open_loader(Trainer *t)
+{
+    const Config *config = t->config;
+    const Sources *sources = t->setup->sources;
+    LoaderSource list[CONFIG_MAX_LIST] = {0};
+    for (int i = 0; i < sources->count; i++) {
+        const Source *s = &sources->items[i];
+        list[i] = (LoaderSource){.dataset = s->dataset,
+                                 .pictures = s->trained,
+                                 .count = s->trained_count,
+                                 .repeats = s->repeats,
+                                 .random_crop = s->config->augment.random_crop,
+                                 .flip = s->config->augment.flip,
+                                 .shift = s->config->augment.shift,
+                                 .scale = s->config->augment.scale};
+    }
+    const LoaderOptions o = {.sources = list,
+                             .source_count = sources->count,
+                             .resolution = config->train.resolution,
+                             .batch = config->train.batch * config->train.accumulate,
+                             .seed = config->train.seed,
+                             .threads = config->train.loader_threads,
+                             .first_step = t->state.step + 1,
+                             .pixels = !config->train.cache_latents};
+    return loader_new(&o, &t->loader);
+}
+
+/* Everything that needs the run's folder: the state to go on from, caches, the log. */
+static Status start(Trainer *t)
+{
+    Config *config = t->config;
+    Setup *s = t->setup;
+    const char *folder = config->output.dir;
+    t->state.made_with = mem_printf("%s, %s, %d threads", ATELIER_VERSION, s->c->dev->name, s->c->threads);
+    if (!t->state.made_with)
+        return STATUS_FAILED;
+    if (t->options->resume)
+        TRY(resume_state(folder, s->parameters, &t->state, &t->saved_step));
+    t->elapsed_before = t->state.elapsed;
+    TRY(sources_cache(s->sources, config, folder, s->pipeline, s->model, config->model.dtype,
+                      step_text_size(&s->shape), t->options->stop));
+    TRY(ctx_reserve(s->c, s->arena_bytes));
+    TRY(batch_new(config, &s->shape, s->sources, s->pipeline, s->texts, &t->batch));
+    if (s->sources->held_count > 0)
+        TRY(validation_new(config, &s->shape, s->sources, s->pipeline, &t->validation));
+    if (t->options->trace) {
+        TRY(trace_new(t->options->trace, t->options->trace_steps, &s->shape, config->train.accumulate,
+                      &t->trace));
+        TRY(trace_start(t->trace, s->parameters, t->state.step));
+    }
+    TRY(open_loader(t));
+    TRY(run_open(folder, t->state.log_bytes, &t->run));
+    return resume_write_config(config, folder);
+}
+
+/* The state after the last whole step is saved, and it is said how to go on. */
+static Status interrupted(Trainer *t)
+{
+    progress_clear(&t->progress);
+    if (!t->run || t->state.step == 0) {
+        log_info("interrupted before the first step was done; nothing is saved");
+        return status_interrupted();
+    }
+    if (t->saved_step != t->state.step)
+        TRY(save(t));
+    log_info("interrupted; the state after step %lld of %lld is saved. Go on with: %s",
+             (long long)t->state.step, (long long)t->setup->steps,
+             t->options->again ? t->options->again : "--resume auto");
+    return status_interrupted();
+}
+
+static Status run(Trainer *t)
+{
+    TRY(start(t));
+    TRY(run_steps(t));
+    t->state.elapsed = t->elapsed_before + now() - t->began;
+    return finish_run(t->setup, t->run, &t->state);
+}
+
+static void close_all(Trainer *t)
+{
+    loader_free(t->loader);
+    trace_free(t->trace);
+    validation_free(t->validation);
+    batch_free(t->batch);
+    run_close(t->run);
+    setup_free(t->setup);
+    mem_free(t->state.made_with);
+}
+
+Status trainer_run(Config *config, const TrainOptions *o)
+{
+    Trainer t = {.config = config, .options = o, .saved_step = -1, .began = now()};
+    t.state.validation = t.state.validation_before = NAN;
+    bool finished = false;
+    if (!o->plan)
+        TRY(resume_check(config, o->resume, &finished));
+    if (finished)
+        return STATUS_OK;
+    Status s = setup_new(config, o->plan ? NULL : config->output.dir, o->resume != NULL, o->trace != NULL,
+                         o->stop, &t.setup);
+    if (s == STATUS_OK && o->plan && o->json) {
+        s = setup_print_json(t.setup);
+    } else if (s == STATUS_OK) {
+        setup_print(t.setup);
+        if (!o->plan)
+            s = run(&t);
+    }
+    if (s == STATUS_INTERRUPTED && t.setup)
+        s = interrupted(&t);
+    close_all(&t);
+    return s;
+}

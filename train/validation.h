@@ -1,0 +1,24 @@
+/* The loss on held-out pictures: the same pictures, timesteps and noise every time, so that two numbers can
+ * be compared.
+ *
+ * Each picture is asked at four timesteps, one in each quarter of the schedule, with PyTorch's noise of seed
+ * + number of the picture. The latent is the posterior's mean, the caption whole; the loss is the plain mean
+ * of squares, without min-SNR weights. */
+#ifndef ATL_VALIDATION_H
+#define ATL_VALIDATION_H
+
+#include "batch.h"
+
+typedef struct Validation Validation;
+
+/* Takes the latents of the held-out pictures (encoding them, where they aren't cached). shape is the training
+ * step's. */
+Status validation_new(const Config *config, const StepShape *shape, Sources *sources, Pipeline *pipeline,
+                      Validation **out);
+void validation_free(Validation *v); /* NULL allowed */
+/* The step that validation runs, for a plan. */
+Step validation_step(const StepShape *shape);
+/* Computes the loss with the weights as they stand. b: a batch of the same shape, overwritten. */
+Status validation_run(Validation *v, Ctx *c, const Plan *plan, Batch *b, double *loss);
+
+#endif
