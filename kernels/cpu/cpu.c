@@ -1,6 +1,7 @@
 /* The processor as a device: which copy of the arithmetic runs here, and on how many cores. */
 #include "../log.h"
 #include "isa.h"
+#include "onednn.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -47,6 +48,7 @@ static Isa capped_isa(Isa best)
 static void choose(void)
 {
     const Isa isa = capped_isa(best_isa());
+    onednn_cap_isa(isa == ISA_AVX512, isa >= ISA_AVX2);
 #ifdef ATL_X86
     if (isa == ISA_AVX512) {
         has_bf16 = __builtin_cpu_supports("avx512bf16");

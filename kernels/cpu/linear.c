@@ -1,6 +1,282 @@
+/* Matrix products over any mix of storage types.
+ *
+ * Three ways. f32 with f32: oneDNN's sgemm. A bf16 left operand on a processor with bf16 arithmetic: oneDNN's
+ * bf16 product, after converting a right operand in f32 (a trained weight) as autocast does. Everything else
+ * is cut into panels of cache size, operands are widened to f32 panel by panel into scratch memory, and sgemm
+ * multiplies those. A bias goes in by oneDNN in the second way, and while the panel is still in cache in the
+ * others. Which way is taken, and how the panels are cut, depends on shapes and types alone. */
+#include "convert.h"
 #include "families.h"
+#include "onednn.h"
+
+#include <string.h>
+
+/* Products in bf16
+ * ------------------------------------------------------------------------------------------------- */
+
+static bool is_bf16_product(const Gemm *g)
+{
+    return computes_bf16() && g->a_type == DTYPE_BF16 && (g->b_type == DTYPE_BF16 || g->b_type == DTYPE_F32) &&
+           g->y_type != DTYPE_F16 && (g->beta == 0.0f || g->beta == 1.0f) && !(g->bias && g->alpha != 1.0f) &&
+           g->k > 0;
+}
+
+static int64_t stored_rows_b(const Gemm *g)
+{
+    return g->trans_b ? g->n : g->k;
+}
+static int64_t stored_columns_b(const Gemm *g)
+{
+    return g->trans_b ? g->k : g->n;
+}
+
+static Status bf16_primitive(const Gemm *g, OnePrimitive **p)
+{
+    const OneMatmul d = {.m = g->m,
+                         .n = g->n,
+                         .k = g->k,
+                         .lda = g->lda,
+                         .ldb = g->b_type == DTYPE_BF16 ? g->ldb : stored_columns_b(g),
+                         .ldy = g->ldy,
+                         .type = DTYPE_BF16,
+                         .y_type = g->y_type,
+                         .trans_a = g->trans_a,
+                         .trans_b = g->trans_b,
+                         .bias = g->bias != NULL,
+                         .alpha = g->alpha,
+                         .beta = g->beta};
+    return onednn_matmul(&d, p);
+}
+
+/* Scratch memory of a bf16 product: b in bf16, the bias in f32, oneDNN's own. */
+static size_t bf16_b_bytes(const Gemm *g)
+{
+    return g->b_type == DTYPE_BF16 ? 0 : aligned_bytes((size_t)(g->n * g->k) * 2);
+}
+static size_t bf16_bias_bytes(const Gemm *g)
+{
+    return g->bias && g->bias_type != DTYPE_F32 ? aligned_bytes((size_t)g->n * 4) : 0;
+}
+
+static Status bf16_product(const Gemm *g, char *scratch)
+{
+    OnePrimitive *p;
+    TRY(bf16_primitive(g, &p));
+    const void *b = g->b, *bias = g->bias;
+    if (bf16_b_bytes(g)) {
+        convert_rows(&(ConvertRows){.to = scratch,
+                                    .from = g->b,
+                                    .to_type = DTYPE_BF16,
+                                    .from_type = g->b_type,
+                                    .columns = stored_columns_b(g),
+                                    .to_ld = stored_columns_b(g),
+                                    .from_ld = g->ldb},
+                     stored_rows_b(g));
+        b = scratch;
+        scratch += bf16_b_bytes(g);
+    }
+    if (bf16_bias_bytes(g)) {
+        convert_all(scratch, DTYPE_F32, g->bias, g->bias_type, g->n);
+        bias = scratch;
+        scratch += bf16_bias_bytes(g);
+    }
+    return onednn_run(p, (void *)g->a, (void *)b, (void *)bias, g->y, scratch);
+}
+
+/* Products in f32, by panels
+ * ------------------------------------------------------------------------------------------- */
+
+enum { PANEL_BYTES = 4 << 20 };
+
+/* How a product is cut: (mb,kb) panels of op(a), (kb,nb) of op(b), (mb,nb) of y. A panel of an operand that
+ * is f32 already needs no memory. */
+typedef struct Panels {
+    int64_t mb, nb, kb;
+    size_t a_bytes, b_bytes, y_bytes;
+} Panels;
+
+/* The largest multiple of 64 up to n of which PANEL_BYTES hold `floats` each, 64 at least. */
+static int64_t panel_rows(int64_t n, int64_t floats)
+{
+    int64_t rows = PANEL_BYTES / (4 * floats) / 64 * 64;
+    if (rows < 64)
+        rows = 64;
+    return rows < n ? rows : n;
+}
+
+static Panels panels_of(const Gemm *g)
+{
+    Panels p = {.mb = g->m, .nb = g->n, .kb = g->k};
+    const bool a = g->a_type != DTYPE_F32, b = g->b_type != DTYPE_F32, y = g->y_type != DTYPE_F32;
+    if ((a || b) && p.kb > 4096)
+        p.kb = 4096;
+    if (b)
+        p.nb = panel_rows(g->n, p.kb > 512 ? p.kb : 512);
+    if (a)
+        p.mb = panel_rows(g->m, p.kb > 512 ? p.kb : 512);
+    if (y || g->bias) {
+        const int64_t rows = panel_rows(g->m, p.nb);
+        p.mb = rows < p.mb ? rows : p.mb;
+    }
+    p.a_bytes = a ? aligned_bytes((size_t)(p.mb * p.kb) * 4) : 0;
+    p.b_bytes = b ? aligned_bytes((size_t)(p.kb * p.nb) * 4) : 0;
+    p.y_bytes = y ? aligned_bytes((size_t)(p.mb * p.nb) * 4) : 0;
+    return p;
+}
+
+/* A panel of an operand: rows × columns from (row, column) of the matrix as the product sees it. */
+typedef struct Panel {
+    const float *data;
+    int64_t ld;
+} Panel;
+
+static Panel widen_panel(const void *matrix, DType type, bool transposed, int64_t ld, int64_t row,
+                         int64_t rows, int64_t column, int64_t columns, void *scratch)
+{
+    const int64_t r = transposed ? column : row, n = transposed ? columns : rows;
+    const int64_t i = transposed ? row : column, width = transposed ? rows : columns;
+    const char *from = at_element(matrix, type, r * ld + i);
+    if (type == DTYPE_F32)
+        return (Panel){(const float *)(const void *)from, ld};
+    convert_rows(&(ConvertRows){.to = scratch,
+                                .from = from,
+                                .to_type = DTYPE_F32,
+                                .from_type = type,
+                                .columns = width,
+                                .to_ld = width,
+                                .from_ld = ld},
+                 n);
+    return (Panel){scratch, width};
+}
+
+/* The product's panel at (row, column): over all of k, then the bias and y's own type. */
+static Status f32_panel(const Gemm *g, const Panels *p, int64_t row, int64_t column, bool *a_ready,
+                        char *scratch)
+{
+    const int64_t m = row + p->mb < g->m ? p->mb : g->m - row,
+                  n = column + p->nb < g->n ? p->nb : g->n - column;
+    char *a_scratch = scratch, *b_scratch = scratch + p->a_bytes, *y_scratch = b_scratch + p->b_bytes;
+    char *y_out = at_element(g->y, g->y_type, row * g->ldy + column);
+    float *y = p->y_bytes ? (float *)(void *)y_scratch : (float *)(void *)y_out;
+    const int64_t ldy = p->y_bytes ? n : g->ldy;
+    ConvertRows io = {.to = y,
+                      .from = y_out,
+                      .to_type = DTYPE_F32,
+                      .from_type = g->y_type,
+                      .columns = n,
+                      .to_ld = ldy,
+                      .from_ld = g->ldy};
+    if (p->y_bytes && g->beta != 0.0f)
+        convert_rows(&io, m);
+    for (int64_t k = 0; k < g->k; k += p->kb) {
+        const int64_t kb = k + p->kb < g->k ? p->kb : g->k - k;
+        const bool whole = p->kb == g->k; /* the panel of a serves the whole row of panels */
+        Panel a = {(const float *)(const void *)a_scratch, g->trans_a ? m : kb};
+        if (!(whole && *a_ready && p->a_bytes))
+            a = widen_panel(g->a, g->a_type, g->trans_a, g->lda, row, m, k, kb, a_scratch);
+        *a_ready = whole;
+        const Panel b = widen_panel(g->b, g->b_type, g->trans_b, g->ldb, k, kb, column, n, b_scratch);
+        TRY(onednn_sgemm(g->trans_a, g->trans_b, m, n, kb, g->alpha, a.data, a.ld, b.data, b.ld,
+                         k == 0 ? g->beta : 1.0f, y, ldy));
+    }
+    if (p->y_bytes || g->bias) {
+        io.from = y, io.from_type = DTYPE_F32, io.from_ld = ldy;
+        io.to = y_out, io.to_type = g->y_type, io.to_ld = g->ldy;
+        io.bias = g->bias ? at_element(g->bias, g->bias_type, column) : NULL, io.bias_type = g->bias_type;
+        convert_rows(&io, m);
+    }
+    return STATUS_OK;
+}
+
+static Status f32_product(const Gemm *g, char *scratch)
+{
+    const Panels p = panels_of(g);
+    for (int64_t row = 0; row < g->m; row += p.mb) {
+        bool a_ready = false;
+        for (int64_t column = 0; column < g->n; column += p.nb)
+            TRY(f32_panel(g, &p, row, column, &a_ready, scratch));
+    }
+    return STATUS_OK;
+}
+
+/* The table's functions
+ * ------------------------------------------------------------------------------------------------ */
+
+static size_t cpu_gemm_scratch(const Gemm *g)
+{
+    if (is_bf16_product(g)) {
+        OnePrimitive *p;
+        if (bf16_primitive(g, &p) != STATUS_OK)
+            return 0; /* the product itself will say why */
+        return bf16_b_bytes(g) + bf16_bias_bytes(g) + onednn_scratch_bytes(p);
+    }
+    const Panels p = panels_of(g);
+    return p.a_bytes + p.b_bytes + p.y_bytes;
+}
+
+static Status cpu_gemm(const Gemm *g, void *scratch)
+{
+    if (g->m == 0 || g->n == 0)
+        return STATUS_OK;
+    return is_bf16_product(g) ? bf16_product(g, scratch) : f32_product(g, scratch);
+}
+
+/* Sums over rows: blocks of columns, each cut into SUM_PIECES pieces of rows, added up in order. */
+enum { SUM_PIECES = 16, SUM_COLUMNS = 64 };
+
+typedef struct ColumnSum {
+    const Tensor *g;
+    int64_t rows, columns, first, n; /* this block: n columns from first on */
+    float part[SUM_PIECES][SUM_COLUMNS];
+} ColumnSum;
+
+static void sum_rows_of(const ColumnSum *s, int64_t first, int64_t last, DType type, float *out)
+{
+    vf sum[SUM_COLUMNS / VL] = {0};
+    const int64_t whole = s->n / VL;
+    const int rest = (int)(s->n % VL);
+    for (int64_t r = first; r < last; r++) {
+        const int64_t at = r * s->columns + s->first;
+        for (int64_t i = 0; i < whole; i++)
+            sum[i] += vec_get(s->g->data, type, at + i * VL);
+        if (rest)
+            sum[whole] += vec_get_n(s->g->data, type, at + whole * VL, rest);
+    }
+    for (int64_t i = 0; i < SUM_COLUMNS / VL; i++)
+        vec_store(out + i * VL, sum[i]);
+}
+
+static void column_sum_piece(const void *args, int64_t first, int64_t last)
+{
+    const ColumnSum *s = args;
+    const int64_t size = (s->rows + SUM_PIECES - 1) / SUM_PIECES;
+    for (int64_t i = first; i < last; i++) {
+        const int64_t from = i * size < s->rows ? i * size : s->rows;
+        const int64_t to = from + size < s->rows ? from + size : s->rows;
+        WITH_DTYPE(s->g->dtype, sum_rows_of(s, from, to, T, (float *)s->part[i]));
+    }
+}
+
+static Status cpu_column_sum(const Tensor *g, Tensor *out, bool accumulate)
+{
+    ColumnSum s = {.g = g, .rows = tensor_rows(g), .columns = tensor_dim(g, -1)};
+    float *y = out->data;
+    for (s.first = 0; s.first < s.columns; s.first += SUM_COLUMNS) {
+        s.n = s.columns - s.first < SUM_COLUMNS ? s.columns - s.first : SUM_COLUMNS;
+        for_pieces(SUM_PIECES, (s.rows / SUM_PIECES + 1) * SUM_COLUMNS, column_sum_piece, &s);
+        for (int64_t i = 0; i < s.n; i++) {
+            float sum = 0;
+            for (int piece = 0; piece < SUM_PIECES; piece++)
+                sum += s.part[piece][i];
+            y[s.first + i] = accumulate ? y[s.first + i] + sum : sum;
+        }
+    }
+    return STATUS_OK;
+}
 
 void ISA(linear_table)(Device *d)
 {
-    (void)d;
+    d->gemm_scratch = cpu_gemm_scratch;
+    d->gemm = cpu_gemm;
+    d->column_sum = cpu_column_sum;
 }

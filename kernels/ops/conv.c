@@ -1,0 +1,123 @@
+/* Two-dimensional convolution on the tape, feature maps in NHWC.
+ *
+ *     y[b,i,j,k] = bias[k] + Σ_{c,u,v} w[k,c,u,v] x[b, i·stride + u − top, j·stride + v − left, c]
+ *
+ * A 1×1 convolution is a linear layer over the channels and goes that way, adapters and all. x is kept only
+ * where the weight is trained; a frozen weight is handed to the device with its layer, which may keep it
+ * packed. */
+#include "linear.h"
+
+#include "../device.h"
+
+static Conv conv_of(const Layer *l, ConvShape s, const Tensor *x, const Tensor *y)
+{
+    return (Conv){.s = s,
+                  .x = x,
+                  .w = l->weight,
+                  .bias = l->bias,
+                  .y = y,
+                  .layer =
+                      l->weight->requires_grad ? NULL : (Layer *)l}; /* only its packed form is changed */
+}
+
+/* Multiply-adds * 2 of one of the three products. */
+static double conv_flop(const Tensor *w, const Tensor *y)
+{
+    return 2.0 * (double)tensor_rows(y) * (double)tensor_count(w);
+}
+
+static void backward_data(Ctx *c, const Layer *l, ConvShape s, const Tensor *g, Tensor *grad_x)
+{
+    Conv a = conv_of(l, s, grad_x, g);
+    a.bias = NULL;
+    op_flop(c, conv_flop(l->weight, g));
+    void *scratch = op_scratch(c, c->dev->conv2d_backward_data_scratch(&a));
+    RUN(c, c->dev->conv2d_backward_data(&a, scratch));
+}
+
+static void backward_weight(Ctx *c, const Layer *l, ConvShape s, const Tensor *x, const Tensor *g)
+{
+    const bool bias = l->bias && l->bias->requires_grad;
+    if (l->weight->requires_grad) {
+        Conv a = conv_of(l, s, x, g);
+        a.w = l->weight->grad;
+        a.bias = bias ? l->bias->grad : NULL;
+        op_flop(c, conv_flop(l->weight, g));
+        void *scratch = op_scratch(c, c->dev->conv2d_backward_weight_scratch(&a));
+        RUN(c, c->dev->conv2d_backward_weight(&a, scratch));
+    } else if (bias) {
+        RUN(c, c->dev->column_sum(g, l->bias->grad, true));
+    }
+}
+
+/* in: x (NULL where the weight is frozen), the tensor that wants grad x; i: the shape */
+static void conv2d_backward(Ctx *c, Node *n)
+{
+    const Tensor *g = n->out->grad;
+    const ConvShape s = {(int)n->i[0], (int)n->i[1], (int)n->i[2], (int)n->i[3], (int)n->i[4]};
+    op_begin(c, "conv2d backward", n->layer);
+    op_use(c, n->in[0]), op_use(c, g);
+    Tensor *grad_x = grad_target(c, n->in[1]);
+    if (grad_x)
+        backward_data(c, n->layer, s, g, grad_x);
+    backward_weight(c, n->layer, s, n->in[0], g);
+    grad_add(c, n->in[1], grad_x);
+}
+
+/* Writes y's shape (B,H',W',K); false, and the operation has failed, where x and the weight do not fit. */
+static bool output_shape(Ctx *c, const Layer *l, ConvShape s, const Tensor *x, int64_t shape[4])
+{
+    char a[80], b[80];
+    const Tensor *w = l->weight;
+    for (int i = 0; i < 4; i++)
+        shape[i] = i < x->ndim ? x->shape[i] : 1;
+    shape[3] = w->shape[0];
+    if (x->ndim != 4 || w->ndim != 4 || w->shape[1] != x->shape[3]) {
+        op_fail(c, "weight %s does not fit input %s", tensor_describe(w, a, sizeof a),
+                tensor_describe(x, b, sizeof b));
+        return false;
+    }
+    shape[1] = (x->shape[1] + s.pad_top + s.pad_bottom - w->shape[2]) / s.stride + 1;
+    shape[2] = (x->shape[2] + s.pad_left + s.pad_right - w->shape[3]) / s.stride + 1;
+    if (x->shape[1] + s.pad_top + s.pad_bottom < w->shape[2] ||
+        x->shape[2] + s.pad_left + s.pad_right < w->shape[3]) {
+        op_fail(c, "input %s is smaller than the weight %s", tensor_describe(x, b, sizeof b),
+                tensor_describe(w, a, sizeof a));
+        shape[1] = shape[2] = 1;
+        return false;
+    }
+    return true;
+}
+
+static bool is_pointwise(const Tensor *w, ConvShape s)
+{
+    return w->ndim == 4 && w->shape[2] == 1 && w->shape[3] == 1 && s.stride == 1 && !s.pad_top &&
+           !s.pad_left && !s.pad_bottom && !s.pad_right;
+}
+
+Tensor *conv2d(Ctx *c, const Layer *l, ConvShape s, Tensor *x)
+{
+    if (is_pointwise(l->weight, s))
+        return linear_as(c, "conv2d", l, x);
+    op_begin(c, "conv2d", l);
+    op_use(c, x);
+    int64_t shape[4];
+    const bool fits = output_shape(c, l, s, x, shape);
+    Tensor *y = ctx_tensor(c, c->dtype, 4, shape);
+    if (l->adapters)
+        op_fail(c, "an adapter on a convolution that is not 1×1 is not supported");
+    else if (fits) {
+        const Conv a = conv_of(l, s, x, y);
+        op_flop(c, conv_flop(l->weight, y));
+        void *scratch = op_scratch(c, c->dev->conv2d_scratch(&a));
+        RUN(c, c->dev->conv2d(&a, scratch));
+    }
+    Node *n = tape_record(c, "conv2d", l, y, x->requires_grad || layer_trained(l), conv2d_backward);
+    if (n) {
+        n->in[0] = l->weight->requires_grad ? x : NULL;
+        n->in[1] = x;
+        n->i[0] = s.stride, n->i[1] = s.pad_top, n->i[2] = s.pad_left, n->i[3] = s.pad_bottom,
+        n->i[4] = s.pad_right;
+    }
+    return y;
+}

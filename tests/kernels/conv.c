@@ -1,0 +1,135 @@
+/* Convolutions: strides, paddings, channel counts that hit tails and blocks, trained and frozen weights. */
+#include "gradcheck.h"
+
+/* x, W, then (i[0]) b; i[1…5] the shape */
+static ConvShape shape_of(const OpCase *k)
+{
+    return (ConvShape){(int)k->i[1], (int)k->i[2], (int)k->i[3], (int)k->i[4], (int)k->i[5]};
+}
+
+static Tensor *run_conv2d(Ctx *c, const OpCase *k, Tensor **in)
+{
+    static Layer layer; /* the backward pass reads it */
+    if (layer.packed)
+        c->dev->unpack(&layer);
+    layer = (Layer){.name = "layer", .weight = in[1], .bias = k->i[0] ? in[2] : NULL};
+    return conv2d(c, &layer, shape_of(k), in[0]);
+}
+
+/* Σ over the window of output position (i,j) of picture b, for output channel o. */
+static double window(const OpCase *k, const double *x, const double *w, int64_t b, int64_t i, int64_t j,
+                     int64_t o)
+{
+    const int64_t H = k->shape[0][1], W = k->shape[0][2], C = k->shape[0][3];
+    const int64_t kh = k->shape[1][2], kw = k->shape[1][3];
+    const ConvShape s = shape_of(k);
+    double sum = 0;
+    for (int64_t u = 0; u < kh; u++)
+        for (int64_t v = 0; v < kw; v++) {
+            const int64_t y = i * s.stride + u - s.pad_top, z = j * s.stride + v - s.pad_left;
+            if (y < 0 || y >= H || z < 0 || z >= W)
+                continue;
+            for (int64_t c = 0; c < C; c++)
+                sum += x[((b * H + y) * W + z) * C + c] * w[((o * C + c) * kh + u) * kw + v];
+        }
+    return sum;
+}
+
+static int64_t twin_conv2d(const OpCase *k, const double *const *in, double *out)
+{
+    const int64_t B = k->shape[0][0], H = k->shape[0][1], W = k->shape[0][2], K = k->shape[1][0];
+    const ConvShape s = shape_of(k);
+    const int64_t OH = (H + s.pad_top + s.pad_bottom - k->shape[1][2]) / s.stride + 1;
+    const int64_t OW = (W + s.pad_left + s.pad_right - k->shape[1][3]) / s.stride + 1;
+    int64_t n = 0;
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t i = 0; i < OH; i++)
+            for (int64_t j = 0; j < OW; j++)
+                for (int64_t o = 0; o < K; o++)
+                    out[n++] = window(k, in[0], in[1], b, i, j, o) + (k->i[0] ? in[2][o] : 0);
+    return n;
+}
+
+#define CONV .run = run_conv2d, .twin = twin_conv2d
+
+const OpTest *optest_conv2d(int *count)
+{
+    static const OpTest tests[] = {
+        {.c = {.what = "3×3, trained, latent channels in",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 5, 6, 4}, {9, 4, 3, 3}, {9}},
+               .weight = {false, true, true},
+               .i = {1, 1, 1, 1, 1, 1}},
+         CONV},
+        {.c = {.what = "3×3, trained, picture channels out, no bias",
+               .inputs = 2,
+               .ndim = {4, 4},
+               .shape = {{1, 6, 5, 10}, {3, 10, 3, 3}},
+               .weight = {false, true},
+               .i = {0, 1, 1, 1, 1, 1}},
+         CONV},
+        {.c = {.what = "3×3 with stride 2",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 7, 8, 5}, {6, 5, 3, 3}, {6}},
+               .weight = {false, true, true},
+               .i = {1, 2, 1, 1, 1, 1}},
+         CONV},
+        {.c = {.what = "3×3 with stride 2, padded right and bottom only",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{1, 8, 6, 5}, {6, 5, 3, 3}, {6}},
+               .weight = {false, true, true},
+               .i = {1, 2, 0, 0, 1, 1}},
+         CONV},
+        {.c = {.what = "3×3 in whole blocks of channels",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 5, 4, 40}, {48, 40, 3, 3}, {48}},
+               .weight = {false, true, true},
+               .i = {1, 1, 1, 1, 1, 1},
+               .range = 0.5},
+         CONV},
+        {.c = {.what = "3×3 with a frozen weight",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 5, 6, 32}, {40, 32, 3, 3}, {40}},
+               .weight = {false, true, true},
+               .no_grad = {false, true, true},
+               .i = {1, 1, 1, 1, 1, 1},
+               .range = 0.5},
+         CONV},
+        {.c = {.what = "3×3 with a frozen weight and a trained bias",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 3, 4, 5}, {6, 5, 3, 3}, {6}},
+               .weight = {false, true, true},
+               .no_grad = {false, true},
+               .i = {1, 1, 1, 1, 1, 1}},
+         CONV},
+        {.c = {.what = "1×1",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 3, 5, 7}, {6, 7, 1, 1}, {6}},
+               .weight = {false, true, true},
+               .i = {1, 1, 0, 0, 0, 0}},
+         CONV},
+        {.c = {.what = "1×1 with stride 2",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 5, 4, 7}, {6, 7, 1, 1}, {6}},
+               .weight = {false, true, true},
+               .i = {1, 2, 0, 0, 0, 0}},
+         CONV},
+        {.c = {.what = "4×4 patches without overlap to one position",
+               .inputs = 2,
+               .ndim = {4, 4},
+               .shape = {{2, 4, 4, 3}, {5, 3, 4, 4}},
+               .weight = {false, true},
+               .i = {0, 1, 0, 0, 0, 0}},
+         CONV},
+    };
+    *count = sizeof tests / sizeof *tests;
+    return tests;
+}

@@ -1,0 +1,153 @@
+/* Linear layers with and without adapters, trained and frozen; products of two activations. */
+#include "gradcheck.h"
+
+/* Linear: x, W, then (i[0]) b, then (i[1]) down, up; f[0] is the adapter's scale
+ * ------------------------------------------------------------ */
+
+static Tensor *run_linear(Ctx *c, const OpCase *k, Tensor **in)
+{
+    static Layer layer; /* the backward pass reads it */
+    static Adapter adapter;
+    int next = 2;
+    layer = (Layer){.name = "layer", .weight = in[1]};
+    if (k->i[0])
+        layer.bias = in[next++];
+    if (k->i[1]) {
+        adapter = (Adapter){.down = in[next], .up = in[next + 1], .scale = k->f[0]};
+        layer.adapters = &adapter;
+    }
+    return linear(c, &layer, in[0]);
+}
+
+static double dot(const double *a, const double *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+static int64_t twin_linear(const OpCase *k, const double *const *in, double *out)
+{
+    const int64_t I = k->shape[1][1], O = k->shape[1][0], N = optest_elements(k, 0) / I;
+    const double *bias = k->i[0] ? in[2] : NULL;
+    const int down = k->i[0] ? 3 : 2, up = down + 1;
+    const int64_t R = k->i[1] ? k->shape[down][0] : 0;
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t o = 0; o < O; o++) {
+            double y = dot(in[0] + n * I, in[1] + o * I, I) + (bias ? bias[o] : 0);
+            for (int64_t r = 0; r < R; r++)
+                y += (double)k->f[0] * in[up][o * R + r] * dot(in[0] + n * I, in[down] + r * I, I);
+            out[n * O + o] = y;
+        }
+    return N * O;
+}
+
+#define LINEAR .run = run_linear, .twin = twin_linear
+
+const OpTest *optest_linear(int *count)
+{
+    static const OpTest tests[] = {
+        {.c = {.what = "trained, with bias, every size odd",
+               .inputs = 3,
+               .ndim = {2, 2, 1},
+               .shape = {{7, 5}, {3, 5}, {3}},
+               .weight = {false, true, true},
+               .i = {1, 0}},
+         LINEAR},
+        {.c = {.what = "trained, no bias, pictures, more than a vector",
+               .inputs = 2,
+               .ndim = {4, 2},
+               .shape = {{2, 3, 11, 67}, {45, 67}},
+               .weight = {false, true}},
+         LINEAR},
+        {.c = {.what = "frozen, only the input's gradient",
+               .inputs = 3,
+               .ndim = {3, 2, 1},
+               .shape = {{2, 9, 33}, {20, 33}, {20}},
+               .weight = {false, true, true},
+               .no_grad = {false, true, true},
+               .i = {1, 0}},
+         LINEAR},
+        {.c = {.what = "frozen, with a trained adapter",
+               .inputs = 5,
+               .ndim = {3, 2, 1, 2, 2},
+               .shape = {{2, 9, 33}, {20, 33}, {20}, {4, 33}, {20, 4}},
+               .weight = {false, true, true, true, true},
+               .no_grad = {false, true, true},
+               .i = {1, 1},
+               .f = {0.5f},
+               .range = 0.5},
+         LINEAR},
+        {.c = {.what = "trained together with its adapter, which has the shape of a 1×1 convolution's",
+               .inputs = 4,
+               .ndim = {2, 4, 4, 4},
+               .shape = {{13, 16}, {8, 16, 1, 1}, {3, 16, 1, 1}, {8, 3, 1, 1}},
+               .weight = {false, true, true, true},
+               .i = {0, 1},
+               .f = {2.0f},
+               .range = 0.5},
+         LINEAR},
+        {.c = {.what = "frozen with a frozen adapter",
+               .inputs = 4,
+               .ndim = {2, 2, 2, 2},
+               .shape = {{5, 16}, {8, 16}, {3, 16}, {8, 3}},
+               .weight = {false, true, true, true},
+               .no_grad = {false, true, true, true},
+               .i = {0, 1},
+               .f = {1.5f},
+               .range = 0.5},
+         LINEAR},
+        {.c = {.what = "the input needs no gradient",
+               .inputs = 3,
+               .ndim = {2, 2, 1},
+               .shape = {{6, 8}, {4, 8}, {4}},
+               .weight = {false, true, true},
+               .no_grad = {true},
+               .i = {1, 0}},
+         LINEAR},
+    };
+    *count = sizeof tests / sizeof *tests;
+    return tests;
+}
+
+/* Matmul: a, b; i[0] transpose_b
+ * ------------------------------------------------------------------------------------ */
+
+static Tensor *run_matmul(Ctx *c, const OpCase *k, Tensor **in)
+{
+    return matmul(c, in[0], in[1], k->i[0]);
+}
+
+static int64_t twin_matmul(const OpCase *k, const double *const *in, double *out)
+{
+    const int64_t N = k->shape[0][0], K = k->shape[0][1], M = k->shape[1][k->i[0] ? 0 : 1];
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t m = 0; m < M; m++) {
+            double sum = 0;
+            for (int64_t i = 0; i < K; i++)
+                sum += in[0][n * K + i] * (k->i[0] ? in[1][m * K + i] : in[1][i * M + m]);
+            out[n * M + m] = sum;
+        }
+    return N * M;
+}
+
+#define MATMUL .run = run_matmul, .twin = twin_matmul
+
+const OpTest *optest_matmul(int *count)
+{
+    static const OpTest tests[] = {
+        {.c = {.what = "a b", .inputs = 2, .ndim = {2, 2}, .shape = {{5, 7}, {7, 3}}}, MATMUL},
+        {.c = {.what = "a b^T", .inputs = 2, .ndim = {2, 2}, .shape = {{5, 7}, {3, 7}}, .i = {1}}, MATMUL},
+        {.c = {.what = "a b^T, larger", .inputs = 2, .ndim = {2, 2}, .shape = {{70, 33}, {50, 33}}, .i = {1}},
+         MATMUL},
+        {.c = {.what = "b's gradient only",
+               .inputs = 2,
+               .ndim = {2, 2},
+               .shape = {{4, 6}, {6, 8}},
+               .no_grad = {true}},
+         MATMUL},
+    };
+    *count = sizeof tests / sizeof *tests;
+    return tests;
+}
