@@ -99,7 +99,7 @@ Status export_kohya(const Export *e, const char *path)
     if (s == STATUS_OK)
         s = write_hashed(path, &l, &m);
     items_free(&l);
-    metadata_free(&m);
+    lora_metadata_free(&m);
     tensor_free(alpha);
     return s;
 }
@@ -126,7 +126,7 @@ Status export_peft(const Export *e, const char *path)
     if (s == STATUS_OK)
         s = safetensors_write(path, l.items, l.count, m.items, m.count);
     items_free(&l);
-    metadata_free(&m);
+    lora_metadata_free(&m);
     return s;
 }
 

@@ -22,7 +22,7 @@ Status metadata_add(Metadata *m, const char *key, char *value)
     return STATUS_OK;
 }
 
-void metadata_free(Metadata *m)
+void lora_metadata_free(Metadata *m)
 {
     for (int i = 0; i < m->count; i++)
         mem_free((void *)m->items[i].value);

@@ -15,7 +15,7 @@ typedef struct Metadata {
 
 /* Adds key = value (value is taken over; NULL: out of memory). */
 Status metadata_add(Metadata *m, const char *key, char *value);
-void metadata_free(Metadata *m);
+void lora_metadata_free(Metadata *m);
 
 /* sd-scripts' "ss_…" keys. */
 Status metadata_kohya(const Export *e, Metadata *m);
