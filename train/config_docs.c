@@ -334,7 +334,7 @@ static json_t *section_schema(const char *section)
               place = schema_find_section(section);
     json_t *properties = json_object(), *required = json_array();
     for (int i = 0; i < children; i++) {
-        char path[3 * SCHEMA_NAME];
+        char path[256];
         snprintf(path, sizeof path, "%s%s%s", section, *section ? "." : "", names[i]);
         const int key = schema_find(path);
         json_object_set_new(properties, names[i], child_schema(path));

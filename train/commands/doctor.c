@@ -1,0 +1,196 @@
+/* `atelier doctor`: what this machine has, what will be used, and what is missing. */
+#include "../../infer/model.h"
+#include "../../kernels/cpu/isa.h"
+#include "../../kernels/cpu/onednn.h"
+#include "../../kernels/device.h"
+#include "../../kernels/file.h"
+#include "../../kernels/log.h"
+#include "../../kernels/mem.h"
+#include "../../kernels/options.h"
+#include "../available.h"
+#include "commands.h"
+#include "dispatch.h"
+#include "facts.h"
+
+#include <hdf5.h>
+#include <jconfig.h>
+#include <png.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <utf8proc.h>
+#include <webp/decode.h>
+#include <yaml.h>
+
+/* What of the processor's flags matters to speed, as /proc/cpuinfo spells them. */
+static const char *const FLAGS[] = {"sse4_2",      "avx",         "avx2",     "fma",      "f16c",
+                                    "avx512f",     "avx512bw",    "avx512dq", "avx512vl", "avx512_vnni",
+                                    "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd",
+                                    "bf16",        "sve",         "sve2"};
+
+/* The value of the first line of /proc/cpuinfo that begins with name; "" if there is none. */
+static void cpuinfo_line(const char *name, char *out, size_t size)
+{
+    char line[8192];
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    out[0] = 0;
+    while (f && !out[0] && fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, name, strlen(name)) != 0 || !colon)
+            continue;
+        colon[strcspn(colon, "\n")] = 0;
+        snprintf(out, size, "%s", colon + 1 + (colon[1] == ' '));
+    }
+    if (f)
+        fclose(f);
+}
+
+static json_t *instruction_sets(void)
+{
+    static char flags[8192 + 2];
+    json_t *list = json_array();
+    flags[0] = ' ';
+    cpuinfo_line("flags", flags + 1, sizeof flags - 2);
+    if (!flags[1])
+        cpuinfo_line("Features", flags + 1, sizeof flags - 2);
+    strcat(flags, " ");
+    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++) {
+        char word[32];
+        snprintf(word, sizeof word, " %s ", FLAGS[i]);
+        if (strstr(flags, word))
+            json_array_append_new(list, json_string(FLAGS[i]));
+    }
+    return list;
+}
+
+static json_t *processor(void)
+{
+    char name[256];
+    const char *cap = getenv("ATELIER_ISA");
+    cpuinfo_line("model name", name, sizeof name);
+    json_t *o = json_object();
+    json_object_set_new(o, "name", json_string(name[0] ? name : "unknown"));
+    json_object_set_new(o, "logical_cores", json_integer(sysconf(_SC_NPROCESSORS_ONLN)));
+    json_object_set_new(o, "threads_used", json_integer(device_cpu_threads()));
+    json_object_set_new(o, "instruction_sets", instruction_sets());
+    json_object_set_new(o, "path_chosen", json_string(device_cpu_isa()));
+    json_object_set_new(o, "capped_by_ATELIER_ISA", cap && *cap ? json_string(cap) : json_null());
+    json_object_set_new(o, "bf16_arithmetic", json_boolean(cpu_has_bf16()));
+    return o;
+}
+
+static json_t *memory(void)
+{
+    const json_int_t total = (json_int_t)sysconf(_SC_PHYS_PAGES) * (json_int_t)sysconf(_SC_PAGESIZE);
+    json_t *o = json_object();
+    json_object_set_new(o, "total_bytes", json_integer(total));
+    json_object_set_new(o, "available_bytes", json_integer((json_int_t)memory_available()));
+    return o;
+}
+
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+
+static void add_version(json_t *o, const char *name, int major, int minor, int patch)
+{
+    char version[48];
+    snprintf(version, sizeof version, "%d.%d.%d", major, minor, patch);
+    json_object_set_new(o, name, json_string(version));
+}
+
+static json_t *libraries(void)
+{
+    unsigned major = 0, minor = 0, patch = 0;
+    const int webp = WebPGetDecoderVersion();
+    json_t *o = json_object();
+    json_object_set_new(o, "oneDNN", json_string(onednn_version()));
+    H5get_libversion(&major, &minor, &patch);
+    add_version(o, "HDF5", (int)major, (int)minor, (int)patch);
+    json_object_set_new(o, "libyaml", json_string(yaml_get_version_string()));
+    json_object_set_new(o, "libjpeg-turbo", json_string(TEXT(LIBJPEG_TURBO_VERSION)));
+    json_object_set_new(o, "libpng", json_string(png_get_libpng_ver(NULL)));
+    add_version(o, "libwebp", webp >> 16, webp >> 8 & 0xFF, webp & 0xFF);
+    json_object_set_new(o, "jansson", json_string(jansson_version_str()));
+    json_object_set_new(o, "utf8proc", json_string(utf8proc_version()));
+    return o;
+}
+
+/* This version computes on the processor; a GPU that is there is worth a word. */
+static json_t *gpu(void)
+{
+    const bool nvidia = file_exists("/dev/nvidia0") || file_exists("/proc/driver/nvidia/version");
+    json_t *o = json_object();
+    json_object_set_new(o, "used", json_false());
+    json_object_set_new(o, "why",
+                        json_string(nvidia ? "an NVIDIA GPU is there, but Atelier was built without CUDA"
+                                           : "Atelier was built without CUDA"));
+    return o;
+}
+
+/* Where builtin:tiny lies, and whether its weights are there. *missing is the caller's (json_decref). */
+static json_t *builtin_model(json_t *missing)
+{
+    char *path = NULL, *weights = NULL;
+    json_t *o = json_object();
+    if (model_find("builtin:tiny", &path) == STATUS_OK)
+        weights = mem_printf("%s/unet/diffusion_pytorch_model.safetensors", path);
+    const bool complete = weights && file_exists(weights);
+    json_object_set_new(o, "name", json_string("builtin:tiny"));
+    json_object_set_new(o, "found", json_boolean(path != NULL));
+    json_object_set_new(o, "folder", path ? json_string(path) : json_null());
+    json_object_set_new(o, "complete", json_boolean(complete));
+    if (!path)
+        json_array_append_new(missing, json_string(status_message()));
+    else if (!complete) {
+        char *message = mem_printf("builtin:tiny: %s is not there", weights ? weights : "its UNet");
+        json_array_append_new(missing, json_string(message ? message : "builtin:tiny"));
+        mem_free(message);
+    }
+    mem_free(path);
+    mem_free(weights);
+    return o;
+}
+
+static Status doctor(int argc, char **argv)
+{
+    bool as_json = false, done;
+    const Option options[] = {
+        {.name = "json", .kind = OPTION_FLAG, .out = &as_json, .help = "print JSON"},
+    };
+    const Command command = {
+        .name = "doctor",
+        .usage = "[--json]",
+        .summary = "Prints what this machine has, what of it will be used, and what is missing. The exit "
+                   "status is 0 if "
+                   "nothing is missing, else 1.",
+        .example = "atelier doctor",
+        .options = options,
+        .option_count = 1,
+    };
+    TRY(options_parse(&command, argc, argv, &done));
+    if (done)
+        return STATUS_OK;
+    json_t *facts = json_object(), *missing = json_array();
+    json_object_set_new(facts, "atelier", json_string(ATELIER_VERSION));
+    json_object_set_new(facts, "processor", processor());
+    json_object_set_new(facts, "memory", memory());
+    json_object_set_new(facts, "gpu", gpu());
+    json_object_set_new(facts, "libraries", libraries());
+    json_object_set_new(facts, "builtin_model", builtin_model(missing));
+    const size_t count = json_array_size(missing);
+    json_object_set(facts, "missing", as_json ? missing : json_null());
+    const Status s = facts_print(facts, as_json);
+    for (size_t i = 0; i < count; i++)
+        log_error("%s", json_string_value(json_array_get(missing, i)));
+    json_decref(missing);
+    if (s == STATUS_OK && count == 0 && !as_json)
+        printf("\nNothing is missing.\n");
+    return s != STATUS_OK || count == 0 ? s : STATUS_FAILED;
+}
+
+int command_doctor(int argc, char **argv)
+{
+    const Status s = doctor(argc, argv);
+    return s == STATUS_REFUSED ? command_end(s) : (int)s; /* what is missing has been said */
+}
