@@ -52,6 +52,11 @@ void sample_result_free(SampleResult *r)
     *r = (SampleResult){0};
 }
 
+const Model *pipeline_model(const Pipeline *p)
+{
+    return p->m;
+}
+
 Status pipeline_new(Ctx *c, Model *m, Pipeline **out)
 {
     *out = mem_calloc(1, sizeof **out);
@@ -65,6 +70,11 @@ Status pipeline_new(Ctx *c, Model *m, Pipeline **out)
         *out = NULL;
     }
     return s;
+}
+
+const Model *pipeline_model(const Pipeline *p)
+{
+    return p->m;
 }
 
 static void forget_text(KeptText *k)
