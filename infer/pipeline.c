@@ -52,11 +52,6 @@ void sample_result_free(SampleResult *r)
     *r = (SampleResult){0};
 }
 
-const Model *pipeline_model(const Pipeline *p)
-{
-    return p->m;
-}
-
 Status pipeline_new(Ctx *c, Model *m, Pipeline **out)
 {
     *out = mem_calloc(1, sizeof **out);

@@ -265,6 +265,17 @@ static void print_option(const char *name, const char *value, const char *help, 
     print_wrapped(text, at, HELP_COLUMN);
 }
 
+/* Command lines as they are, each indented. */
+static void print_example(const char *text)
+{
+    printf("\nexample:\n");
+    while (*text) {
+        const size_t length = strcspn(text, "\n");
+        printf("  %.*s\n", (int)length, text);
+        text += length + (text[length] == '\n');
+    }
+}
+
 void options_help(const Command *c)
 {
     printf("usage: atelier %s ", c->name);
@@ -286,5 +297,5 @@ void options_help(const Command *c)
         print_wrapped(c->notes, 0, 0);
     }
     if (c->example)
-        printf("\nexample:\n  %s\n", c->example);
+        print_example(c->example);
 }

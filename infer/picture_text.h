@@ -1,0 +1,27 @@
+/* What is written into a picture about how it was made: A1111's "parameters" line, which most viewers of
+ * generated pictures read, and the same as JSON. Nothing in it differs between two equal runs. */
+#ifndef ATL_PICTURE_TEXT_H
+#define ATL_PICTURE_TEXT_H
+
+#include "pipeline.h"
+
+typedef struct UsedLora {
+    const char *path; /* as given; only its last part is written */
+    float scale;
+} UsedLora;
+
+typedef struct PictureOrigin {
+    const SampleRequest *request; /* width and height filled in */
+    const char *model;            /* as asked for; only its last part is written */
+    const UsedLora *loras;
+    int lora_count;
+    const char *dtype;
+} PictureOrigin;
+
+/* "prompt <lora:cat:0.8>\nNegative prompt: …\nSteps: 20, Sampler: DDIM, …". Caller: mem_free. NULL: out of
+ * memory. */
+char *picture_parameters(const PictureOrigin *o);
+/* {"version": …, "model": …, "prompt": …, …}. Caller: mem_free. NULL: out of memory. */
+char *picture_settings(const PictureOrigin *o);
+
+#endif

@@ -1,0 +1,460 @@
+/* The command `atelier sample`: reads the options, loads the model and the LoRAs, makes the pictures one
+ * after the other, and prints the names of the files. A seed belongs to one picture: picture i of --batch
+ * uses seed + i, whatever the others are. */
+#include "../train/commands/commands.h"
+#include "adapters.h"
+#include "picture_text.h"
+#include "pipeline.h"
+#include "sample_trace.h"
+
+#include "../kernels/device.h"
+#include "../kernels/file.h"
+#include "../kernels/log.h"
+#include "../kernels/mem.h"
+#include "../kernels/options.h"
+#include "../kernels/progress.h"
+#include "../kernels/text.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_LORAS 16
+#define MAX_PICTURES 4096
+
+static volatile sig_atomic_t stop_asked;
+
+static void ask_to_stop(int signal_number)
+{
+    (void)signal_number;
+    if (stop_asked)
+        _exit(STATUS_INTERRUPTED);
+    stop_asked = 1;
+}
+
+/* Options -------------------------------------------------------------------------------------- */
+
+typedef struct Arguments {
+    const char *model, *dtype, *device, *seeds_text, *out, *save_latents, *trace;
+    OptionList lora_texts;
+    SampleRequest request;
+    double guidance;
+    int threads, batch;
+    bool json;
+    UsedLora loras[MAX_LORAS];
+    uint64_t *seeds;
+    int picture_count;
+} Arguments;
+
+/* "FILE" or "FILE:SCALE"; a file that is there under the whole name is that file. */
+static Status parse_lora(const char *text, UsedLora *out)
+{
+    const char *colon = strrchr(text, ':');
+    double scale = 1;
+    *out = (UsedLora){.scale = 1};
+    if (!file_exists(text) && colon && colon != text) {
+        if (!text_to_float(colon + 1, &scale))
+            return status_refuse("sample: --lora %s: no such file, and `%s` is no scale", text, colon + 1);
+        char *path = mem_printf("%.*s", (int)(colon - text), text);
+        *out = (UsedLora){.path = path, .scale = (float)scale};
+        return path ? STATUS_OK : STATUS_FAILED;
+    }
+    out->path = mem_strdup(text);
+    return out->path ? STATUS_OK : STATUS_FAILED;
+}
+
+/* "1,5,9", each with the batch - 1 seeds after it. */
+static Status parse_seeds(Arguments *a)
+{
+    int listed = 1;
+    for (const char *p = a->seeds_text; *p; p++)
+        listed += *p == ',';
+    if ((int64_t)listed * a->batch > MAX_PICTURES)
+        return status_refuse("sample: more than %d pictures at once", MAX_PICTURES);
+    a->seeds = mem_calloc((size_t)listed * (size_t)a->batch, sizeof *a->seeds);
+    if (!a->seeds)
+        return STATUS_FAILED;
+    const char *p = a->seeds_text;
+    for (int i = 0; i < listed; i++) {
+        char word[32];
+        const size_t length = strcspn(p, ",");
+        uint64_t seed;
+        snprintf(word, sizeof word, "%.*s", (int)(length < 31 ? length : 31), p);
+        if (!text_to_uint(word, &seed))
+            return status_refuse("sample: --seed %s: `%s` is no whole number of 0 or more", a->seeds_text,
+                                 word);
+        for (int k = 0; k < a->batch; k++)
+            a->seeds[a->picture_count++] = seed + (uint64_t)k;
+        p += length + 1;
+    }
+    return STATUS_OK;
+}
+
+/* "one of: ddim (DDIM: …), …" for the help. */
+static void describe_samplers(char *out, size_t size)
+{
+    int count;
+    const SamplerKind *kinds = sampler_kinds(&count);
+    size_t used = (size_t)snprintf(out, size, "The way from noise to picture.");
+    for (int i = 0; i < count && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, " %s: %s.", kinds[i].name, kinds[i].description);
+}
+
+static Status parse(int argc, char **argv, Arguments *a, bool *done)
+{
+    char samplers[512];
+    describe_samplers(samplers, sizeof samplers);
+    SampleRequest *r = &a->request;
+    const Option table[] = {
+        {NULL, OPTION_HEADING, NULL, .help = "what to draw"},
+        {"model", OPTION_TEXT, &a->model, .value = "M", .required = true,
+         .help = "A diffusers folder, a single .safetensors file, or builtin:tiny."},
+        {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE]",
+         .help = "A LoRA file (kohya's, PEFT's or diffusers' names) and how strongly it counts. May be given "
+                 "several "
+                 "times.",
+         .shown = ":1"},
+        {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .required = true,
+         .help = "What the picture shows."},
+        {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show.",
+         .shown = "\"\""},
+        {"clip-skip", OPTION_INT, &r->clip_skip, .value = "N", .max = 64,
+         .help = "Leave out the last N layers of the text encoder (as in diffusers; A1111 counts one more).",
+         .shown = "0"},
+        {NULL, OPTION_HEADING, NULL, .help = "how"},
+        {"steps", OPTION_INT, &r->steps, .value = "N", .min = 1, .max = 100000, .help = "Sampling steps.",
+         .shown = "20"},
+        {"cfg", OPTION_FLOAT, &a->guidance, .value = "S", .min = 0, .max = 1000,
+         .help =
+             "Guidance scale: how far to go from the negative prompt towards the prompt; 1 or less: none.",
+         .shown = "7.5"},
+        {"sampler", OPTION_TEXT, &r->sampler, .value = "NAME", .help = samplers, .shown = "ddim"},
+        {"seed", OPTION_TEXT, &a->seeds_text, .value = "N[,N...]",
+         .help = "One picture for each; the noise is PyTorch's for that seed.", .shown = "0"},
+        {"batch", OPTION_INT, &a->batch, .value = "N", .min = 1, .max = MAX_PICTURES,
+         .help = "N pictures for each seed: with seed, seed + 1, and so on.", .shown = "1"},
+        {"width", OPTION_INT, &r->width, .value = "W", .min = 1, .max = PICTURE_MAX_SIDE,
+         .help = "In pixels.", .shown = "the model's"},
+        {"height", OPTION_INT, &r->height, .value = "H", .min = 1, .max = PICTURE_MAX_SIDE,
+         .help = "In pixels.", .shown = "the model's"},
+        {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = "f32|bf16|f16",
+         .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32"},
+        {"device", OPTION_TEXT, &a->device, .value = "D", .choices = "cpu", .help = "Where to compute.",
+         .shown = "cpu"},
+        {"threads", OPTION_INT, &a->threads, .value = "N", .min = 1, .max = 4096,
+         .help = "Processor threads.", .shown = "physical cores"},
+        {NULL, OPTION_HEADING, NULL, .help = "what to write"},
+        {"out", OPTION_TEXT, &a->out, .value = "FILE|DIR",
+         .help =
+             "A .png file, which is replaced if it is there (several pictures: FILE-SEED.png), or a folder.",
+         .shown = "atelier-SEED.png"},
+        {"save-latents", OPTION_TEXT, &a->save_latents, .value = "FILE",
+         .help = "The final latents of all pictures, as safetensors: `latents`, f32, (N,4,h,w)."},
+        {"trace", OPTION_TEXT, &a->trace, .value = "DIR",
+         .help = "What went in and came out of each sampling step, as safetensors."},
+        {"json", OPTION_FLAG, &a->json, .help = "Print the files and settings as JSON."},
+    };
+    const Command command = {.name = "sample",
+                             .usage = "--model M --prompt TEXT [options]",
+                             .summary = "Makes pictures from a prompt. Every picture holds how it was made, "
+                                        "in the PNG text that A1111 and "
+                                        "others read (`parameters`). Without --out, files are named "
+                                        "atelier-SEED.png in the current folder "
+                                        "and numbered where the name is taken.",
+                             .example =
+                                 "atelier sample --model builtin:tiny --prompt \"a red heart\" --seed 1,2,3\n"
+                                 "atelier sample --model sd15/ --lora cat.safetensors:0.8 \\\n"
+                                 "    --prompt \"a photo of sks cat\" --dtype bf16 --out cat.png",
+                             .options = table,
+                             .option_count = sizeof table / sizeof *table};
+    return options_parse(&command, argc, argv, done);
+}
+
+static Status read_arguments(int argc, char **argv, Arguments *a, bool *done)
+{
+    *a = (Arguments){.dtype = "f32", .device = "cpu", .seeds_text = "0", .batch = 1};
+    a->request = sample_request_default();
+    a->guidance = (double)a->request.guidance;
+    TRY(parse(argc, argv, a, done));
+    if (*done)
+        return STATUS_OK;
+    a->request.guidance = (float)a->guidance;
+    if (a->lora_texts.count > MAX_LORAS)
+        return status_refuse("sample: more than %d LoRAs", MAX_LORAS);
+    for (int i = 0; i < a->lora_texts.count; i++)
+        TRY(parse_lora(a->lora_texts.items[i], &a->loras[i]));
+    return parse_seeds(a);
+}
+
+static void arguments_free(Arguments *a)
+{
+    for (int i = 0; i < a->lora_texts.count && i < MAX_LORAS; i++)
+        mem_free((char *)a->loras[i].path);
+    mem_free(a->seeds);
+}
+
+/* File names ----------------------------------------------------------------------------------- */
+
+static bool ends_with(const char *text, const char *end)
+{
+    const size_t n = strlen(text), length = strlen(end);
+    return n >= length && strcmp(text + n - length, end) == 0;
+}
+
+static Status check_out(const Arguments *a)
+{
+    const char *base = a->out ? path_base(a->out) : "";
+    if (a->out && !*a->out)
+        return status_refuse("sample: --out is empty");
+    if (a->out && !file_is_dir(a->out) && strrchr(base, '.') && strrchr(base, '.') != base &&
+        !ends_with(base, ".png"))
+        return status_refuse("sample: --out %s: pictures are written as .png", a->out);
+    return STATUS_OK;
+}
+
+/* DIR/atelier-SEED.png, or with -2, -3, … where that is taken. */
+static char *free_name(const char *folder, uint64_t seed)
+{
+    char *path = NULL;
+    for (int n = 1; n < 1000000; n++) {
+        char number[16] = "";
+        if (n > 1)
+            snprintf(number, sizeof number, "-%d", n);
+        mem_free(path);
+        path = mem_printf("%s%satelier-%llu%s.png", folder, *folder && !ends_with(folder, "/") ? "/" : "",
+                          (unsigned long long)seed, number);
+        if (!path || !file_exists(path))
+            break;
+    }
+    return path;
+}
+
+/* Caller: mem_free. NULL: out of memory. */
+static char *picture_path(const Arguments *a, int i)
+{
+    if (!a->out)
+        return free_name("", a->seeds[i]);
+    if (!ends_with(a->out, ".png") || file_is_dir(a->out))
+        return free_name(a->out, a->seeds[i]);
+    if (a->picture_count == 1)
+        return mem_strdup(a->out);
+    return mem_printf("%.*s-%llu.png", (int)strlen(a->out) - 4, a->out, (unsigned long long)a->seeds[i]);
+}
+
+/* Making the pictures -------------------------------------------------------------------------- */
+
+typedef struct Session {
+    Arguments a;
+    Model *model;
+    Ctx *c;
+    Pipeline *pipeline;
+    LoraFile *loras[MAX_LORAS];
+    Progress progress;
+    int picture;     /* which one is being made */
+    int steps;       /* of one picture */
+    Tensor *latents; /* (N,4,h,w), with --save-latents */
+    char **paths;
+} Session;
+
+static Status session_open(Session *s)
+{
+    Arguments *a = &s->a;
+    DType dtype;
+    TRY(dtype_parse(a->dtype, &dtype));
+    TRY(model_load(a->model, MODEL_ALL, dtype, &s->model));
+    TRY(status_in(pipeline_check_size(s->model, &a->request.width, &a->request.height), "sample"));
+    for (int i = 0; i < a->lora_texts.count; i++)
+        TRY(lora_attach(s->model, a->loras[i].path, a->loras[i].scale, &s->loras[i]));
+    s->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = &stop_asked});
+    s->paths = mem_calloc((size_t)a->picture_count, sizeof *s->paths);
+    if (!s->c || !s->paths)
+        return STATUS_FAILED;
+    return pipeline_new(s->c, s->model, &s->pipeline);
+}
+
+static void session_close(Session *s)
+{
+    for (int i = 0; s->paths && i < s->a.picture_count; i++)
+        mem_free(s->paths[i]);
+    mem_free(s->paths);
+    tensor_free(s->latents);
+    pipeline_free(s->pipeline);
+    for (int i = s->a.lora_texts.count - 1; i >= 0; i--)
+        if (i < MAX_LORAS)
+            lora_detach(s->model, s->loras[i]);
+    ctx_free(s->c);
+    model_free(s->model);
+    arguments_free(&s->a);
+}
+
+static bool step_done(int step, int steps, const float *latents, void *arg)
+{
+    (void)latents;
+    (void)steps;
+    Session *s = arg;
+    if (s->a.picture_count > 1)
+        progress_update(&s->progress, (int64_t)s->picture * s->steps + step, "picture %d of %d",
+                        s->picture + 1, s->a.picture_count);
+    else
+        progress_update(&s->progress, step, NULL);
+    return !stop_asked;
+}
+
+static Status write_picture(Session *s, const SampleRequest *r, const Picture *picture, const char *path)
+{
+    const PictureOrigin origin = {.request = r,
+                                  .model = s->a.model,
+                                  .loras = s->a.loras,
+                                  .lora_count = s->a.lora_texts.count,
+                                  .dtype = s->a.dtype};
+    char *parameters = picture_parameters(&origin), *settings = picture_settings(&origin);
+    const PictureText text[] = {{"parameters", parameters}, {"atelier", settings}};
+    const Status status = parameters && settings ? picture_write_png(path, picture, text, 2) : STATUS_FAILED;
+    mem_free(parameters);
+    mem_free(settings);
+    return status;
+}
+
+/* Puts picture i's latents into the tensor of all. */
+static Status keep_latents(Session *s, int i, const Tensor *latents)
+{
+    if (!s->a.save_latents)
+        return STATUS_OK;
+    if (!s->latents) {
+        const int64_t shape[] = {s->a.picture_count, latents->shape[1], latents->shape[2], latents->shape[3]};
+        s->latents = tensor_new(DTYPE_F32, 4, shape);
+        if (!s->latents)
+            return STATUS_FAILED;
+    }
+    memcpy((char *)s->latents->data + (size_t)i * tensor_bytes(latents), latents->data,
+           tensor_bytes(latents));
+    return STATUS_OK;
+}
+
+static Status start_trace(Session *s, const SampleRequest *r, char **folder)
+{
+    *folder = NULL;
+    if (!s->a.trace)
+        return STATUS_OK;
+    *folder = s->a.picture_count > 1 ? mem_printf("%s/seed-%llu", s->a.trace, (unsigned long long)r->seed)
+                                     : mem_strdup(s->a.trace);
+    if (!*folder)
+        return STATUS_FAILED;
+    pipeline_trace(s->pipeline, sample_trace_write, *folder);
+    return dir_make(*folder);
+}
+
+static Status make_picture(Session *s, int i)
+{
+    SampleRequest r = s->a.request;
+    SampleResult result = {0};
+    char *folder;
+    r.seed = s->a.seeds[i];
+    s->picture = i;
+    Status status = start_trace(s, &r, &folder);
+    if (status == STATUS_OK)
+        status = pipeline_sample(s->pipeline, &r, step_done, s, &result);
+    if (status == STATUS_OK)
+        status = keep_latents(s, i, result.latents);
+    if (status == STATUS_OK) {
+        s->paths[i] = picture_path(&s->a, i);
+        status = s->paths[i] ? write_picture(s, &r, &result.picture, s->paths[i]) : STATUS_FAILED;
+    }
+    pipeline_trace(s->pipeline, NULL, NULL);
+    mem_free(folder);
+    sample_result_free(&result);
+    return status;
+}
+
+static Status make_pictures(Session *s)
+{
+    Sampler *sampler;
+    TRY(status_in(sampler_new(s->a.request.sampler, &s->model->schedule, s->a.request.steps, &sampler),
+                  "sample"));
+    s->steps = sampler_steps(sampler);
+    sampler_free(sampler);
+    Status status = STATUS_OK;
+    progress_begin(&s->progress, "sample", "step", 0, (int64_t)s->steps * s->a.picture_count);
+    for (int i = 0; status == STATUS_OK && i < s->a.picture_count; i++)
+        status = make_picture(s, i);
+    if (status == STATUS_OK)
+        progress_end(&s->progress);
+    else
+        progress_clear(&s->progress);
+    return status;
+}
+
+static Status save_latents(const Session *s)
+{
+    if (!s->a.save_latents)
+        return STATUS_OK;
+    const SafeItem item = {.name = "latents", .tensor = s->latents, .dtype = DTYPE_F32, .ndim = -1};
+    return safetensors_write(s->a.save_latents, &item, 1, NULL, 0);
+}
+
+/* What was made -------------------------------------------------------------------------------- */
+
+static Status print_json(const Session *s)
+{
+    const SampleRequest *r = &s->a.request;
+    json_t *pictures = json_array();
+    for (int i = 0; i < s->a.picture_count; i++) {
+        char seed[32];
+        snprintf(seed, sizeof seed, "%llu", (unsigned long long)s->a.seeds[i]);
+        json_array_append_new(pictures, json_pack("{s:s, s:s}", "file", s->paths[i], "seed", seed));
+    }
+    json_t *facts = json_pack(
+        "{s:o, s:s, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:s, s:s, s:i, s:I}", "pictures", pictures, "model",
+        s->a.model, "prompt", r->prompt, "negative", r->negative ? r->negative : "", "steps", r->steps, "cfg",
+        s->a.guidance, "sampler", r->sampler, "width", r->width, "height", r->height, "dtype", s->a.dtype,
+        "device", s->c->dev->name, "threads", s->c->threads, "peak_bytes", (json_int_t)mem_peak_bytes());
+    char *text = facts ? json_dumps(facts, JSON_INDENT(2) | JSON_REAL_PRECISION(7)) : NULL;
+    json_decref(facts);
+    if (!text)
+        return status_fail("sample: the settings cannot be written as JSON");
+    puts(text);
+    free(text);
+    return STATUS_OK;
+}
+
+static Status print_files(const Session *s)
+{
+    for (int i = 0; i < s->a.picture_count; i++)
+        if (s->paths[i])
+            puts(s->paths[i]);
+    return STATUS_OK;
+}
+
+static Status run(Session *s)
+{
+    TRY(check_out(&s->a));
+    TRY(session_open(s));
+    const Status made = make_pictures(s);
+    if (made != STATUS_OK) {
+        print_files(s); /* those that were finished */
+        return made;
+    }
+    TRY(save_latents(s));
+    return s->a.json ? print_json(s) : print_files(s);
+}
+
+int command_sample(int argc, char **argv)
+{
+    Session s = {0};
+    bool done = false;
+    struct sigaction ask = {.sa_handler = ask_to_stop};
+    sigemptyset(&ask.sa_mask);
+    Status status = read_arguments(argc, argv, &s.a, &done);
+    if (status == STATUS_OK && !done) {
+        stop_asked = 0;
+        sigaction(SIGINT, &ask, NULL);
+        sigaction(SIGTERM, &ask, NULL);
+        status = run(&s);
+    }
+    session_close(&s);
+    if (status != STATUS_OK)
+        log_error("%s", status_message());
+    return (int)status;
+}
