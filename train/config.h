@@ -7,10 +7,18 @@
 #define CONFIG_MAX_LIST 64
 
 typedef struct ConfigDataset {
-    char *path;                 /* FILE.h5, or a folder that is built on the spot */
-    int repeats;                /* 0: the dataset's own (kohya's folder name), else this */
-    struct { float dropout; bool shuffle; int keep_tokens; } caption;
-    struct { bool flip; float shift, scale; bool random_crop; } augment;
+    char *path;  /* FILE.h5, or a folder that is built on the spot */
+    int repeats; /* 0: the dataset's own (kohya's folder name), else this */
+    struct {
+        float dropout;
+        bool shuffle;
+        int keep_tokens;
+    } caption;
+    struct {
+        bool flip;
+        float shift, scale;
+        bool random_crop;
+    } augment;
 } ConfigDataset;
 
 typedef enum MethodKind { METHOD_LORA, METHOD_FULL } MethodKind;
@@ -18,17 +26,21 @@ typedef enum Targets { TARGETS_ATTENTION, TARGETS_ATTENTION_MLP } Targets;
 typedef enum LoraInit { LORA_INIT_KAIMING, LORA_INIT_GAUSSIAN } LoraInit; /* sd-scripts' and diffusers' */
 typedef enum Checkpointing { CHECKPOINTING_AUTO, CHECKPOINTING_ON, CHECKPOINTING_OFF } Checkpointing;
 typedef enum OptimizerKind { OPTIMIZER_ADAMW } OptimizerKind;
-typedef enum ScheduleKind { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE } ScheduleKind; /* all after warm-up */
+typedef enum ScheduleKind {
+    SCHEDULE_CONSTANT,
+    SCHEDULE_LINEAR,
+    SCHEDULE_COSINE
+} ScheduleKind; /* all after warm-up */
 typedef enum ModelInit { MODEL_INIT_PRETRAINED, MODEL_INIT_RANDOM } ModelInit;
 
 typedef struct Config {
-    char *origin;               /* path of the YAML file */
-    char *base_dir;             /* its folder: relative paths start here */
+    char *origin;   /* path of the YAML file */
+    char *base_dir; /* its folder: relative paths start here */
     struct {
-        char *base;             /* builtin:tiny, folder, file */
-        DType dtype;            /* frozen weights and saved activations */
-        ModelInit init;         /* random: UNet and text encoder start from random weights (training from scratch) */
-        char *vae;              /* another VAE folder, or NULL */
+        char *base;     /* builtin:tiny, folder, file */
+        DType dtype;    /* frozen weights and saved activations */
+        ModelInit init; /* random: UNet and text encoder start from random weights (training from scratch) */
+        char *vae;      /* another VAE folder, or NULL */
     } model;
     ConfigDataset datasets[CONFIG_MAX_LIST];
     int dataset_count;
@@ -42,39 +54,45 @@ typedef struct Config {
         int clip_skip;
     } method;
     struct {
-        int64_t steps, epochs;  /* one of them; the other 0 */
+        int64_t steps, epochs; /* one of them; the other 0 */
         int batch, accumulate;
-        int resolution;         /* side of the square in pixels; 0: the size the model was made for */
+        int resolution; /* side of the square in pixels; 0: the size the model was made for */
         Checkpointing checkpointing;
         uint64_t seed;
-        int threads, loader_threads; /* 0: chosen */
+        int threads, loader_threads;    /* 0: chosen */
         bool cache_latents, cache_text; /* encoded once, into the run's cache file */
-        float max_grad_norm;    /* 0: no clipping; 1 */
-        float ema;              /* decay; 0: off */
+        float max_grad_norm;            /* 0: no clipping; 1 */
+        float ema;                      /* decay; 0: off */
     } train;
     struct {
         OptimizerKind kind;
-        float lr, text_encoder_lr; /* text_encoder_lr 0: lr */
-        float weight_decay, beta1, beta2, eps;
+        double lr, text_encoder_lr; /* text_encoder_lr 0: lr */
+        double weight_decay, beta1, beta2, eps;
         ScheduleKind schedule;
         int64_t warmup;
     } optimizer;
-    struct { float snr_gamma; float noise_offset; } loss; /* 0: off */
-    struct { float share; int64_t every; } validation;     /* share of the pictures held out; 0: off */
     struct {
-        int64_t every;          /* 0: off */
+        float snr_gamma;
+        float noise_offset;
+    } loss; /* 0: off */
+    struct {
+        float share;
+        int64_t every;
+    } validation; /* share of the pictures held out; 0: off */
+    struct {
+        int64_t every; /* 0: off */
         char *prompts[CONFIG_MAX_LIST];
         int prompt_count;
         char *negative, *sampler;
         int steps, width, height; /* 0: the size the model was made for */
-        float guidance;         /* key: preview.cfg */
+        float guidance;           /* key: preview.cfg */
         uint64_t seed;
     } preview;
     struct {
         char *dir;
         int64_t save_every;
         int keep;
-        bool kohya, peft;       /* output.formats */
+        bool kohya, peft; /* output.formats */
         DType dtype;
     } output;
 } Config;
@@ -82,9 +100,11 @@ typedef struct Config {
 /* Reads path, applies `--set key.path=value` overrides (their errors name the option). NULL-safe free. */
 Status config_read(const char *path, const char *const *sets, int set_count, Config **out);
 void config_free(Config *c);
-/* The whole configuration as YAML, every key written out (what `config show` prints and a run keeps). Caller: mem_free. */
+/* The whole configuration as YAML, every key written out (what `config show` prints and a run keeps). Caller:
+ * mem_free. */
 Status config_write(const Config *c, char **yaml);
-/* JSON Schema for editors; one key explained (NULL: all); the reference page in Markdown. Caller: mem_free. */
+/* JSON Schema for editors; one key explained (NULL: all); the reference page in Markdown. Caller: mem_free.
+ */
 Status config_json_schema(char **text);
 Status config_explain(const char *key, char **text);
 Status config_reference(char **markdown);

@@ -248,14 +248,14 @@ static json_t *any_text(void)
 
 static json_t *number_schema(const SchemaKey *k)
 {
-    json_t *o = json_pack("{s:s}", "type", k->type == KEY_FLOAT ? "number" : "integer");
-    const bool whole = k->type != KEY_FLOAT;
+    const bool real = k->type == KEY_FLOAT || k->type == KEY_DOUBLE;
+    json_t *o = json_pack("{s:s}", "type", real ? "number" : "integer");
     if (k->type == KEY_UINT64) {
         json_object_set_new(o, "minimum", json_integer(0));
         return o;
     }
-    json_object_set_new(o, "minimum", whole ? json_integer((json_int_t)k->min) : json_real(k->min));
-    json_object_set_new(o, "maximum", whole ? json_integer((json_int_t)k->max) : json_real(k->max));
+    json_object_set_new(o, "minimum", real ? json_real(k->min) : json_integer((json_int_t)k->min));
+    json_object_set_new(o, "maximum", real ? json_real(k->max) : json_integer((json_int_t)k->max));
     if (k->multiple)
         json_object_set_new(o, "multipleOf", json_integer(k->multiple));
     return o;
@@ -294,8 +294,8 @@ static json_t *preset_json(const SchemaKey *k)
         return json_string(k->preset);
     if (k->type == KEY_SWITCH)
         return json_boolean(strcmp(k->preset, "true") == 0);
-    return k->type == KEY_FLOAT ? json_real(strtod(k->preset, NULL))
-                                : json_integer(strtoll(k->preset, NULL, 10));
+    return k->type == KEY_FLOAT || k->type == KEY_DOUBLE ? json_real(strtod(k->preset, NULL))
+                                                         : json_integer(strtoll(k->preset, NULL, 10));
 }
 
 static json_t *key_with_words(const SchemaKey *k)
@@ -335,7 +335,7 @@ static json_t *section_schema(const char *section)
     json_t *properties = json_object(), *required = json_array();
     for (int i = 0; i < children; i++) {
         char path[256];
-        snprintf(path, sizeof path, "%s%s%s", section, *section ? "." : "", names[i]);
+        snprintf(path, sizeof path, "%s%s%.*s", section, *section ? "." : "", SCHEMA_NAME - 1, names[i]);
         const int key = schema_find(path);
         json_object_set_new(properties, names[i], child_schema(path));
         if (key >= 0 && schema_keys(&count)[key].required)

@@ -109,12 +109,15 @@ static Status read_integer(const SchemaKey *k, const YamlNode *n, void *field)
     return STATUS_OK;
 }
 
-static Status read_float(const SchemaKey *k, const YamlNode *n, float *field)
+static Status read_real(const SchemaKey *k, const YamlNode *n, void *field)
 {
     double value;
     if (!text_to_float(n->text, &value) || value < k->min || value > k->max)
         return refuse_value(k, n, number_advice(n->text));
-    *field = (float)value;
+    if (k->type == KEY_DOUBLE)
+        *(double *)field = value;
+    else
+        *(float *)field = (float)value;
     return STATUS_OK;
 }
 
@@ -229,7 +232,8 @@ Status value_read(const SchemaKey *k, const YamlNode *n, Config *c, int dataset)
     case KEY_PATH:
         return read_text(k, n, field);
     case KEY_FLOAT:
-        return read_float(k, n, field);
+    case KEY_DOUBLE:
+        return read_real(k, n, field);
     case KEY_SWITCH:
         return read_switch(k, n, field);
     case KEY_CHOICE:
@@ -251,14 +255,14 @@ Status value_preset(const SchemaKey *k, Config *c, int dataset)
  * -----------------------------------------------------------------------------------------------------------
  */
 
-/* The shortest decimal that gives the same float again; with a point before an exponent, which readers of
- * YAML 1.1 want. */
-static void write_float(float value, Buffer *out)
+/* The shortest decimal that gives the same float or double again; with a point before an exponent, which
+ * readers of YAML 1.1 want. */
+static void write_real(double value, bool single, Buffer *out)
 {
     char text[32];
-    for (int digits = 1; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)value);
-        if (strtof(text, NULL) == value)
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (single ? strtof(text, NULL) == (float)value : strtod(text, NULL) == value)
             break;
     }
     const char *exponent = strchr(text, 'e');
@@ -373,7 +377,10 @@ bool value_write(const SchemaKey *k, const Config *c, int dataset, Buffer *out)
         buffer_add(out, "%llu", (unsigned long long)*(const uint64_t *)field);
         break;
     case KEY_FLOAT:
-        write_float(*(const float *)field, out);
+        write_real(*(const float *)field, true, out);
+        break;
+    case KEY_DOUBLE:
+        write_real(*(const double *)field, false, out);
         break;
     case KEY_SWITCH:
         buffer_add(out, "%s", *(const bool *)field ? "true" : "false");

@@ -139,17 +139,17 @@ static const SchemaKey KEYS[] = {
 /* optimizer */
 {.path = "optimizer.kind", .type = KEY_CHOICE, .offset = AT(optimizer.kind), .choices = "adamw", .preset = "adamw",
  .help = "The optimizer: adamw (Loshchilov & Hutter 2019)."},
-{.path = "optimizer.lr", .type = KEY_FLOAT, .offset = AT(optimizer.lr), .min = 0, .max = 10, .preset = "1.0e-4",
+{.path = "optimizer.lr", .type = KEY_DOUBLE, .offset = AT(optimizer.lr), .min = 0, .max = 10, .preset = "1.0e-4",
  .help = "Learning rate.", .more = "1e-4 suits adapters; a whole model wants 5e-6 when fine-tuned."},
-{.path = "optimizer.text_encoder_lr", .type = KEY_FLOAT, .offset = AT(optimizer.text_encoder_lr), .min = 1e-12, .max = 10,
+{.path = "optimizer.text_encoder_lr", .type = KEY_DOUBLE, .offset = AT(optimizer.text_encoder_lr), .min = 1e-12, .max = 10,
  .preset_note = "optimizer.lr", .help = "Learning rate of the text encoder; usually half of the UNet's."},
-{.path = "optimizer.weight_decay", .type = KEY_FLOAT, .offset = AT(optimizer.weight_decay), .min = 0, .max = 10,
+{.path = "optimizer.weight_decay", .type = KEY_DOUBLE, .offset = AT(optimizer.weight_decay), .min = 0, .max = 10,
  .preset = "0.01", .help = "Every step takes this share × the learning rate off each weight."},
-{.path = "optimizer.beta1", .type = KEY_FLOAT, .offset = AT(optimizer.beta1), .min = 0, .max = 0.999999,
+{.path = "optimizer.beta1", .type = KEY_DOUBLE, .offset = AT(optimizer.beta1), .min = 0, .max = 0.999999,
  .preset = "0.9", .help = "Decay of the mean of the gradients."},
-{.path = "optimizer.beta2", .type = KEY_FLOAT, .offset = AT(optimizer.beta2), .min = 0, .max = 0.999999,
+{.path = "optimizer.beta2", .type = KEY_DOUBLE, .offset = AT(optimizer.beta2), .min = 0, .max = 0.999999,
  .preset = "0.999", .help = "Decay of the mean of the squared gradients."},
-{.path = "optimizer.eps", .type = KEY_FLOAT, .offset = AT(optimizer.eps), .min = 1e-16, .max = 1, .preset = "1.0e-8",
+{.path = "optimizer.eps", .type = KEY_DOUBLE, .offset = AT(optimizer.eps), .min = 1e-16, .max = 1, .preset = "1.0e-8",
  .help = "Added to the root of that mean before dividing by it."},
 {.path = "optimizer.schedule", .type = KEY_CHOICE, .offset = AT(optimizer.schedule),
  .choices = "constant|linear|cosine", .preset = "cosine",
@@ -324,7 +324,9 @@ double schema_number(const SchemaKey *k, const Config *c, int dataset)
     case KEY_UINT64:
         return (double)*(const uint64_t *)field;
     case KEY_FLOAT:
-        return *(const float *)field;
+        return (double)*(const float *)field;
+    case KEY_DOUBLE:
+        return *(const double *)field;
     case KEY_SWITCH:
         return *(const bool *)field;
     default:
@@ -392,7 +394,7 @@ const char *schema_wants(const SchemaKey *k, char *buf, size_t size)
         wants_choice(k, buf, size);
     else if (k->type == KEY_INT || k->type == KEY_INT64)
         wants_number(k, "a whole number", buf, size);
-    else if (k->type == KEY_FLOAT)
+    else if (k->type == KEY_FLOAT || k->type == KEY_DOUBLE)
         wants_number(k, "a number", buf, size);
     else
         snprintf(buf, size, "%s",

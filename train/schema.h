@@ -16,6 +16,7 @@ typedef enum KeyType {
     KEY_INT64,  /* int64_t */
     KEY_UINT64, /* uint64_t */
     KEY_FLOAT,  /* float */
+    KEY_DOUBLE, /* double */
     KEY_SWITCH, /* bool */
     KEY_CHOICE, /* an enum whose values are the places of the words in `choices` */
     KEY_TEXTS,  /* char *[CONFIG_MAX_LIST], and an int at count_offset */

@@ -123,7 +123,7 @@ static void every_key_arrives_in_its_field(void **state)
     assert_int_equal(c->train.checkpointing, CHECKPOINTING_ON);
     assert_true(c->train.seed == UINT64_MAX);
     assert_true(c->train.cache_latents && c->train.cache_text);
-    assert_true(c->optimizer.lr == 1e-4f);
+    assert_true(c->optimizer.lr == 1e-4);
     assert_int_equal(c->optimizer.schedule, SCHEDULE_LINEAR);
     assert_true(c->loss.snr_gamma == 0 && c->loss.noise_offset == 0.05f);
     assert_int_equal(c->validation.every, 7);
@@ -180,7 +180,7 @@ static void numbers_are_whole_words_in_any_usual_notation(void **state)
     for (size_t i = 0; i < sizeof GOOD / sizeof *GOOD; i++) {
         snprintf(text, sizeof text, BASE "optimizer: {lr: %s}\n", GOOD[i]);
         Config *c = accepted(text);
-        assert_true(c->optimizer.lr == 1e-4f);
+        assert_true(c->optimizer.lr == 1e-4);
         config_free(c);
     }
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
