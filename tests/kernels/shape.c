@@ -1,0 +1,154 @@
+/* Cases of the rearranging operations. */
+#include "gradcheck.h"
+
+#include <string.h>
+
+#define COUNT_OF(tests) ((int)(sizeof(tests) / sizeof *(tests)))
+
+/* Reshape: to the shape in i[1]… of i[0] dimensions; a silu behind it, so that the gradient is no mere copy,
+ * and x's own square added in the old shape, so that x gets two gradients. */
+static Tensor *run_reshape(Ctx *c, const OpCase *k, Tensor **in)
+{
+    Tensor *y = reshape(c, multiply(c, in[0], in[0]), (int)k->i[0], &k->i[1]);
+    Tensor *x = reshape(c, in[0], (int)k->i[0], &k->i[1]);
+    return multiply(c, y, x);
+}
+
+static int64_t twin_reshape(const OpCase *k, const double *const *in, double *out)
+{
+    const int64_t n = optest_elements(k, 0);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = in[0][i] * in[0][i] * in[0][i];
+    return n;
+}
+
+static Tensor *run_reshape_only(Ctx *c, const OpCase *k, Tensor **in)
+{
+    return reshape(c, in[0], (int)k->i[0], &k->i[1]);
+}
+
+static int64_t twin_same(const OpCase *k, const double *const *in, double *out)
+{
+    const int64_t n = optest_elements(k, 0);
+    memcpy(out, in[0], sizeof *out * (size_t)n);
+    return n;
+}
+
+const OpTest *optest_reshape(int *count)
+{
+    static const OpTest tests[] = {
+        {{.what = "map to tokens", .inputs = 1, .ndim = {4}, .shape = {{2, 3, 5, 7}}, .i = {3, 2, 15, 7}},
+         run_reshape_only,
+         twin_same},
+        {{.what = "two views", .inputs = 1, .ndim = {4}, .shape = {{2, 3, 5, 3}}, .i = {2, 6, 15}},
+         run_reshape,
+         twin_reshape},
+    };
+    *count = COUNT_OF(tests);
+    return tests;
+}
+
+/* Concat: a (B,H,W,C), b (B,H,W,K) */
+static Tensor *run_concat(Ctx *c, const OpCase *k, Tensor **in)
+{
+    (void)k;
+    return concat(c, in[0], in[1]);
+}
+
+static int64_t twin_concat(const OpCase *k, const double *const *in, double *out)
+{
+    const int64_t C = k->shape[0][3], K = k->shape[1][3], rows = optest_elements(k, 0) / C;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < C + K; i++)
+            out[r * (C + K) + i] = i < C ? in[0][r * C + i] : in[1][r * K + i - C];
+    return rows * (C + K);
+}
+
+#define CONCAT(text, B, H, W, C, K, ...)                                                                     \
+    {                                                                                                        \
+        {.what = text, .inputs = 2, .ndim = {4, 4}, .shape = {{B, H, W, C}, {B, H, W, K}}, __VA_ARGS__},     \
+            run_concat, twin_concat                                                                          \
+    }
+
+const OpTest *optest_concat(int *count)
+{
+    static const OpTest tests[] = {
+        CONCAT("1 and 3 channels", 2, 3, 1, 1, 3, PLAIN),
+        CONCAT("17 and 5 channels", 1, 2, 3, 17, 5, PLAIN),
+        CONCAT("first is a constant", 1, 2, 3, 2, 5, .no_grad = {true, false}),
+        CONCAT("second is a constant", 1, 2, 3, 2, 5, .no_grad = {false, true}),
+        CONCAT("several pieces", 2, 13, 17, 33, 29, PLAIN),
+    };
+    *count = COUNT_OF(tests);
+    return tests;
+}
+
+/* Slice: channels i[0] … i[0]+i[1]-1 */
+static Tensor *run_slice_channels(Ctx *c, const OpCase *k, Tensor **in)
+{
+    return slice_channels(c, in[0], k->i[0], k->i[1]);
+}
+
+static int64_t twin_slice_channels(const OpCase *k, const double *const *in, double *out)
+{
+    const int64_t C = k->shape[0][2], rows = optest_elements(k, 0) / C, K = k->i[1];
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(out + r * K, in[0] + r * C + k->i[0], sizeof *out * (size_t)K);
+    return rows * K;
+}
+
+#define SLICE(text, B, T, C, first, n)                                                                       \
+    {                                                                                                        \
+        {.what = text, .inputs = 1, .ndim = {3}, .shape = {{B, T, C}}, .i = {first, n}}, run_slice_channels, \
+            twin_slice_channels                                                                              \
+    }
+
+const OpTest *optest_slice_channels(int *count)
+{
+    static const OpTest tests[] = {
+        SLICE("all of 5", 2, 3, 5, 0, 5),
+        SLICE("the first of 3", 1, 4, 3, 0, 1),
+        SLICE("the last 16 of 33", 2, 2, 33, 17, 16),
+        SLICE("the middle of 17", 3, 1, 17, 2, 9),
+        SLICE("several pieces", 2, 301, 77, 3, 70),
+    };
+    *count = COUNT_OF(tests);
+    return tests;
+}
+
+/* Upsample: x (B,H,W,C) */
+static Tensor *run_upsample_nearest2x(Ctx *c, const OpCase *k, Tensor **in)
+{
+    (void)k;
+    return upsample_nearest2x(c, in[0]);
+}
+
+static int64_t twin_upsample_nearest2x(const OpCase *k, const double *const *in, double *out)
+{
+    const int64_t B = k->shape[0][0], H = k->shape[0][1], W = k->shape[0][2], C = k->shape[0][3];
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t h = 0; h < 2 * H; h++)
+            for (int64_t w = 0; w < 2 * W; w++)
+                for (int64_t c = 0; c < C; c++)
+                    out[((b * 2 * H + h) * 2 * W + w) * C + c] = in[0][((b * H + h / 2) * W + w / 2) * C + c];
+    return B * 4 * H * W * C;
+}
+
+#define UPSAMPLE(text, B, H, W, C)                                                                           \
+    {                                                                                                        \
+        {.what = text, .inputs = 1, .ndim = {4}, .shape = {{B, H, W, C}}}, run_upsample_nearest2x,           \
+            twin_upsample_nearest2x                                                                          \
+    }
+
+const OpTest *optest_upsample_nearest2x(int *count)
+{
+    static const OpTest tests[] = {
+        UPSAMPLE("one pixel", 1, 1, 1, 3),
+        UPSAMPLE("C=5", 2, 3, 2, 5),
+        UPSAMPLE("C=17", 1, 2, 3, 17),
+        UPSAMPLE("C=33", 3, 1, 2, 33),
+        UPSAMPLE("several pieces", 2, 11, 13, 31),
+    };
+    *count = COUNT_OF(tests);
+    return tests;
+}

@@ -1,0 +1,43 @@
+/* Every operation of ATL_OPS: a test each, from the table of cases optest_NAME. An operation without one does
+ * not link. */
+#include "gradcheck.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#define DECLARE(name) const OpTest *optest_##name(int *count);
+ATL_OPS(DECLARE)
+
+typedef struct Entry {
+    const char *name;
+    const OpTest *(*cases)(int *count);
+} Entry;
+
+static void operation_agrees_with_its_twin_and_its_gradient_with_differences(void **state)
+{
+    const Entry *e = *state;
+    int count = 0;
+    const OpTest *tests = e->cases(&count);
+    assert_true(count > 0);
+    optest_check(e->name, tests, count);
+}
+
+#define ENTRY(name) {#name, optest_##name},
+static Entry entries[] = {ATL_OPS(ENTRY)};
+#define COUNT (sizeof entries / sizeof *entries)
+
+int main(void)
+{
+    struct CMUnitTest tests[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        tests[i] = (struct CMUnitTest){
+            .name = entries[i].name,
+            .test_func = operation_agrees_with_its_twin_and_its_gradient_with_differences,
+            .initial_state = &entries[i],
+        };
+    return cmocka_run_group_tests_name("operations", tests, NULL, NULL);
+}
