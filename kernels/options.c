@@ -286,8 +286,9 @@ void options_help(const Command *c)
         printf("\noptions:\n");
     for (int i = 0; i < c->option_count; i++) {
         const Option *o = &c->options[i];
+        const char *title = o->help ? o->help : o->name ? o->name : "";
         if (o->kind == OPTION_HEADING)
-            printf("\n%s:\n", o->help);
+            printf(*title ? "\n%s:\n" : "\n%s", title);
         else
             print_option(o->name, o->value, o->help, o->choices, o->shown);
     }

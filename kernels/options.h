@@ -34,7 +34,8 @@ typedef enum OptionKind {
     OPTION_FLOAT,  /* out: double *; in [min, max] */
     OPTION_TEXT,   /* out: const char ** */
     OPTION_LIST,   /* out: OptionList *; may be given several times */
-    OPTION_HEADING /* help: a line over the options that follow; nothing else is read */
+    OPTION_HEADING /* help, or name: a line over the options that follow, "" for a gap; nothing else is read
+                    */
 } OptionKind;
 
 /* Values of a repeatable option, or positional arguments. */
