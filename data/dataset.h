@@ -62,4 +62,8 @@ Status cache_close(DatasetCache *c);
  * does not have its final name yet. */
 Status dataset_add_caches(const char *dataset, const char *cache);
 
+/* Calls each for every array of every cache in the file: key, name, number of entries, floats of one. */
+typedef void (*CacheListed)(const char *key, const char *name, size_t count, size_t n, void *arg);
+Status cache_list(const char *path, CacheListed each, void *arg);
+
 #endif

@@ -1,0 +1,240 @@
+/* `atelier data`: datasets made (data_build.c), looked at and checked. */
+#include "data.h"
+
+#include "../../data/lint.h"
+#include "../../kernels/file.h"
+#include "../../kernels/log.h"
+#include "../../kernels/options.h"
+#include "../../kernels/progress.h"
+#include "commands.h"
+#include "facts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+volatile sig_atomic_t data_stop;
+
+static void ask_to_stop(int signal_number)
+{
+    (void)signal_number;
+    data_stop = 1;
+}
+
+void data_catch_signals(void)
+{
+    struct sigaction ask = {.sa_handler = ask_to_stop,
+                            .sa_flags = (int)SA_RESETHAND}; /* the second one ends at once */
+    sigemptyset(&ask.sa_mask);
+    sigaction(SIGINT, &ask, NULL);
+    sigaction(SIGTERM, &ask, NULL);
+}
+
+/* info --------------------------------------------------------------------------------------------------- */
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int count_distinct_captions(const Dataset *d)
+{
+    const int n = dataset_count(d);
+    const char **captions = malloc((size_t)n * sizeof *captions);
+    int distinct = 0;
+    if (!captions)
+        return 0;
+    for (int i = 0; i < n; i++)
+        captions[i] = dataset_caption(d, i);
+    qsort(captions, (size_t)n, sizeof *captions, by_text);
+    for (int i = 0; i < n; i++)
+        distinct += i == 0 || strcmp(captions[i], captions[i - 1]) != 0;
+    free(captions);
+    return distinct;
+}
+
+static json_t *size_facts(const Dataset *d)
+{
+    int smallest = 0, largest = 0;
+    int64_t least = INT64_MAX, most = 0;
+    char from[32], to[32];
+    for (int i = 0; i < dataset_count(d); i++) {
+        int w, h;
+        dataset_size(d, i, &w, &h);
+        const int64_t pixels = (int64_t)w * h;
+        if (pixels < least)
+            least = pixels, smallest = i;
+        if (pixels > most)
+            most = pixels, largest = i;
+    }
+    int w, h;
+    dataset_size(d, smallest, &w, &h);
+    snprintf(from, sizeof from, "%dx%d", w, h);
+    dataset_size(d, largest, &w, &h);
+    snprintf(to, sizeof to, "%dx%d", w, h);
+    return json_pack("{ss ss}", "smallest", from, "largest", to);
+}
+
+static json_t *caption_facts(const Dataset *d)
+{
+    size_t longest = 0;
+    for (int i = 0; i < dataset_count(d); i++) {
+        const size_t n = strlen(dataset_caption(d, i));
+        longest = n > longest ? n : longest;
+    }
+    return json_pack("{si sI ss}", "distinct", count_distinct_captions(d), "longest_bytes",
+                     (json_int_t)longest, "first", dataset_caption(d, 0));
+}
+
+static void add_cache(const char *key, const char *name, size_t count, size_t n, void *arg)
+{
+    json_t *caches = arg, *cache = json_object_get(caches, key);
+    char shape[64];
+    if (!cache)
+        json_object_set_new(caches, key, cache = json_object());
+    snprintf(shape, sizeof shape, "%zux%zu", count, n);
+    json_object_set_new(cache, name, json_string(shape));
+}
+
+static json_t *dataset_facts(const char *path, const Dataset *d, const DatasetSummary *built)
+{
+    uint64_t encoded = 0;
+    for (int i = 0; i < dataset_count(d); i++)
+        encoded += dataset_encoded_size(d, i);
+    json_t *facts = json_pack("{ss si}", "path", path, "pictures", dataset_count(d));
+    if (built && facts) {
+        json_object_set_new(facts, "skipped", json_integer(built->skipped));
+        json_object_set_new(facts, "unused_files", json_integer(built->unused_files));
+    }
+    json_t *rest =
+        json_pack("{si ss sI sI so so}", "repeats", dataset_repeats(d), "source", dataset_source(d),
+                  "encoded_bytes", (json_int_t)encoded, "file_bytes", (json_int_t)file_size(path), "sizes",
+                  size_facts(d), "captions", caption_facts(d));
+    json_t *caches = json_object();
+    if (cache_list(path, add_cache, caches) == STATUS_OK && json_object_size(caches))
+        json_object_set(rest, "caches", caches);
+    json_decref(caches);
+    json_object_update(facts, rest);
+    json_decref(rest);
+    return facts;
+}
+
+Status data_print_info(const char *path, bool json, const DatasetSummary *built)
+{
+    Dataset *d;
+    TRY(dataset_open(path, &d));
+    const Status s = facts_print(dataset_facts(path, d, built), json);
+    dataset_close(d);
+    return s;
+}
+
+static Status info(int argc, char **argv)
+{
+    OptionList files = {0};
+    bool json = false, done;
+    const Option table[] = {{"json", OPTION_FLAG, &json, .help = "Prints JSON."}};
+    const Command command = {
+        .name = "data info",
+        .usage = "FILE.h5 [--json]",
+        .summary = "Says what a dataset file holds.",
+        .example = "atelier data info dog.h5",
+        .options = table,
+        .option_count = 1,
+        .positional = &files,
+        .min_positional = 1,
+        .max_positional = 1,
+        .positional_name = "FILE.h5",
+    };
+    TRY(options_parse(&command, argc, argv, &done));
+    return done ? STATUS_OK : data_print_info(files.items[0], json, NULL);
+}
+
+static int command_info(int argc, char **argv)
+{
+    return command_end(info(argc, argv));
+}
+
+/* lint --------------------------------------------------------------------------------------------------- */
+
+typedef struct Findings {
+    Progress progress;
+    int errors, notes;
+} Findings;
+
+static void print_finding(bool error, const char *message, void *arg)
+{
+    Findings *f = arg;
+    *(error ? &f->errors : &f->notes) += 1;
+    if (f->progress.total)
+        progress_clear(&f->progress);
+    printf("%s: %s\n", error ? "error" : "note", message);
+}
+
+static void show(int done, int total, void *arg)
+{
+    Findings *f = arg;
+    if (f->progress.total != total)
+        progress_begin(&f->progress, "lint", "picture", 0, total);
+    progress_update(&f->progress, done, NULL);
+}
+
+static Status lint(int argc, char **argv, int *errors)
+{
+    OptionList paths = {0};
+    bool done;
+    const Command command = {
+        .name = "data lint",
+        .usage = "FOLDER|FILE.h5",
+        .summary = "Lists everything that is wrong with a folder of pictures or with a dataset file, and "
+                   "writes nothing. "
+                   "Errors are what `data build` fails on; notes are worth a look (unused files, equal "
+                   "pictures). The "
+                   "exit status is 1 if there are errors.",
+        .example = "atelier data lint photos/dog",
+        .positional = &paths,
+        .min_positional = 1,
+        .max_positional = 1,
+        .positional_name = "FOLDER or FILE.h5",
+    };
+    TRY(options_parse(&command, argc, argv, &done));
+    if (done)
+        return STATUS_OK;
+    data_catch_signals();
+    Findings f = {0};
+    int pictures;
+    const Lint l = {
+        .path = paths.items[0], .report = print_finding, .progress = show, .arg = &f, .stop = &data_stop};
+    const Status s = dataset_lint(&l, &pictures);
+    if (f.progress.total)
+        progress_end(&f.progress);
+    TRY(s);
+    printf("%s: %d pictures, %d errors, %d notes\n", paths.items[0], pictures, f.errors, f.notes);
+    *errors = f.errors;
+    return STATUS_OK;
+}
+
+static int command_lint(int argc, char **argv)
+{
+    int errors = 0;
+    const Status s = lint(argc, argv, &errors);
+    return s == STATUS_OK && errors ? STATUS_FAILED : command_end(s);
+}
+
+/* The family --------------------------------------------------------------------------------------------- */
+
+int command_data(int argc, char **argv)
+{
+    static const Subcommand commands[] = {
+        {"build", "FOLDER --out FILE.h5", "pack a folder of pictures into a dataset", command_data_build,
+         false},
+        {"info", "FILE.h5 [--json]", "what a dataset holds", command_info, false},
+        {"lint", "FOLDER|FILE.h5", "what is wrong with a folder or a dataset", command_lint, false},
+    };
+    static const Family family = {
+        .name = "data",
+        .summary = "Makes datasets of pictures and their captions, and looks at them.",
+        .commands = commands,
+        .count = sizeof commands / sizeof *commands,
+    };
+    return dispatch(&family, argc, argv);
+}

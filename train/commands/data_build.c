@@ -1,0 +1,233 @@
+/* `atelier data build`: a folder becomes a dataset file, with encoded latents and texts in it if asked for.
+ *
+ * With --cache the dataset is built under a temporary name beside the final one, encoded into a cache file
+ * beside that, and the caches are copied in before it gets its name: what stands under the final name is
+ * always whole. */
+#include "../../data/dataset.h"
+#include "../../data/layout.h"
+#include "../../kernels/file.h"
+#include "../../kernels/log.h"
+#include "../../kernels/mem.h"
+#include "../../kernels/options.h"
+#include "../../kernels/progress.h"
+#include "../caching.h"
+#include "data.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct Arguments {
+    const char *folder, *out, *caption;
+    const char *cache, *model, *dtype;
+    int resolution, clip_skip;
+    bool skip_bad, flip, json;
+    bool latents, text; /* of cache */
+} Arguments;
+
+static Status parse(int argc, char **argv, Arguments *a, bool *done)
+{
+    OptionList folder = {0};
+    const Option table[] = {
+        {"out", OPTION_TEXT, &a->out, .value = "FILE.h5", .help = "The dataset file to write.",
+         .required = true},
+        {"caption", OPTION_TEXT, &a->caption, .value = "TEXT",
+         .help = "The caption of every picture that has none of its own."},
+        {"skip-bad", OPTION_FLAG, &a->skip_bad,
+         .help = "Leaves out, and names, pictures that cannot be read or are too small, instead of failing."},
+        {"Encoding once, so that training runs need not", OPTION_HEADING},
+        {"cache", OPTION_TEXT, &a->cache, .value = "latents,text",
+         .help = "Encodes the pictures with the model's VAE, the captions with its text encoder, or both, "
+                 "and keeps "
+                 "the results in the dataset. A run uses them if its model, dtype, resolution and clip skip "
+                 "are the "
+                 "same.",
+         .choices = "latents|text|latents,text|text,latents"},
+        {"model", OPTION_TEXT, &a->model, .value = "M",
+         .help = "Folder, file or builtin:NAME, as for training."},
+        {"resolution", OPTION_INT, &a->resolution, .value = "N",
+         .help = "Side of the training pictures in pixels.", .min = 16, .max = 4096,
+         .shown = "the model's own"},
+        {"flip", OPTION_FLAG, &a->flip, .help = "Encodes the mirrored pictures too, for augment.flip."},
+        {"clip-skip", OPTION_INT, &a->clip_skip, .value = "N", .help = "As method.clip_skip.", .min = 0,
+         .max = 11, .shown = "0"},
+        {"dtype", OPTION_TEXT, &a->dtype, .value = "D", .help = "As model.dtype.", .choices = "f32|bf16|f16",
+         .shown = "bf16"},
+        {"", OPTION_HEADING},
+        {"json", OPTION_FLAG, &a->json, .help = "Prints the summary as JSON."},
+    };
+    const Command command = {
+        .name = "data build",
+        .usage = "FOLDER --out FILE.h5 [options]",
+        .summary =
+            "Packs the pictures of a folder (JPEG, PNG, WebP; sub-folders too) and their captions into one "
+            "dataset file. Every picture is decoded once, so a damaged one is found here.",
+        .example = "atelier data build photos/dog --out dog.h5 --caption \"a photo of sks dog\"",
+        .notes =
+            "A picture's caption is looked for in NAME.txt, then NAME.caption beside it, then in "
+            "metadata.jsonl "
+            "(\"file_name\", \"text\"), then in its folder's name (\"10_sks dog\": 10 repeats, caption \"sks "
+            "dog\"), then --caption is taken.",
+        .options = table,
+        .option_count = sizeof table / sizeof *table,
+        .positional = &folder,
+        .min_positional = 1,
+        .max_positional = 1,
+        .positional_name = "FOLDER",
+    };
+    TRY(options_parse(&command, argc, argv, done));
+    if (*done)
+        return STATUS_OK;
+    a->folder = folder.items[0];
+    a->latents = a->cache && strstr(a->cache, "latents");
+    a->text = a->cache && strstr(a->cache, "text");
+    if (a->cache && !a->model)
+        return status_refuse("data build: --cache needs --model, the model that is to be trained");
+    if (!a->cache && (a->model || a->resolution || a->flip || a->clip_skip))
+        return status_refuse(
+            "data build: --model, --resolution, --flip and --clip-skip say how to encode; give --cache "
+            "latents,text with them");
+    return STATUS_OK;
+}
+
+/* Building ----------------------------------------------------------------------------------------------- */
+
+static void show(int done, int total, void *arg)
+{
+    Progress *p = arg;
+    if (p->total != total)
+        progress_begin(p, "build", "picture", 0, total);
+    progress_update(p, done, NULL);
+}
+
+static Status build(const Arguments *a, const char *out, DatasetSummary *summary)
+{
+    Progress progress = {0};
+    const DatasetBuild b = {.folder = a->folder,
+                            .out = out,
+                            .caption = a->caption,
+                            .skip_bad = a->skip_bad,
+                            .progress = show,
+                            .arg = &progress,
+                            .stop = &data_stop};
+    const Status s = dataset_build(&b, summary);
+    if (progress.total)
+        progress_end(&progress);
+    return s;
+}
+
+/* Encoding ----------------------------------------------------------------------------------------------- */
+
+typedef struct Encoding {
+    const Arguments *a;
+    DType dtype;
+    Model *model;
+    Ctx *c;
+    Pipeline *pipeline;
+    Dataset *dataset;
+    const char *cache; /* the cache file */
+    Progress progress;
+} Encoding;
+
+static bool show_encoded(const char *what, int done, int total, void *arg)
+{
+    Encoding *e = arg;
+    if (done == 1)
+        progress_begin(&e->progress, what, strcmp(what, "text") == 0 ? "caption" : "picture", 0, total);
+    progress_update(&e->progress, done, NULL);
+    if (done == total)
+        progress_end(&e->progress);
+    return !data_stop;
+}
+
+static Status encode_latents(Encoding *e)
+{
+    char key[CACHE_KEY_SIZE];
+    const int resolution = e->a->resolution ? e->a->resolution : e->model->default_size;
+    if (resolution % e->model->size_multiple)
+        return status_refuse("data build: --resolution %d is not a multiple of %d; take %d or %d", resolution,
+                             e->model->size_multiple,
+                             resolution / e->model->size_multiple * e->model->size_multiple,
+                             (resolution / e->model->size_multiple + 1) * e->model->size_multiple);
+    DatasetCache *cache;
+    TRY(caching_latents_key(e->model, e->dtype, resolution, key));
+    TRY(cache_open(e->cache, key, dataset_count(e->dataset), &cache));
+    const Status s = caching_latents(e->pipeline, e->dataset, resolution, e->a->flip, cache, show_encoded, e);
+    const Status closed = cache_close(cache);
+    return s == STATUS_OK ? closed : s;
+}
+
+static Status encode_texts(Encoding *e)
+{
+    char key[CACHE_KEY_SIZE];
+    const ClipConfig *clip = clip_config(e->model->clip);
+    DatasetCache *cache;
+    TRY(caching_text_key(e->model, e->dtype, e->a->clip_skip, key));
+    TRY(cache_open(e->cache, key, dataset_count(e->dataset), &cache));
+    const size_t n = (size_t)clip->positions * (size_t)clip->hidden;
+    const Status s = caching_text(e->pipeline, e->dataset, e->a->clip_skip, n, cache, show_encoded, e);
+    const Status closed = cache_close(cache);
+    return s == STATUS_OK ? closed : s;
+}
+
+static Status encode_with_model(Encoding *e, const char *dataset)
+{
+    TRY(dtype_parse(e->a->dtype, &e->dtype));
+    TRY(model_load(e->a->model, MODEL_TEXT | MODEL_VAE | MODEL_TOKENIZER, e->dtype, &e->model));
+    e->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = e->dtype, .stop = &data_stop});
+    if (!e->c)
+        return STATUS_FAILED;
+    TRY(pipeline_new(e->c, e->model, &e->pipeline));
+    TRY(dataset_open(dataset, &e->dataset));
+    if (e->a->latents)
+        TRY(encode_latents(e));
+    if (e->a->text)
+        TRY(encode_texts(e));
+    return STATUS_OK;
+}
+
+static Status encode(const Arguments *a, const char *dataset, const char *cache)
+{
+    Encoding e = {.a = a, .cache = cache};
+    const Status s = encode_with_model(&e, dataset);
+    dataset_close(e.dataset);
+    pipeline_free(e.pipeline);
+    ctx_free(e.c);
+    model_free(e.model);
+    return s;
+}
+
+static Status build_and_encode(const Arguments *a, DatasetSummary *summary)
+{
+    char *part = mem_printf("%s.part-%ld.h5", a->out, (long)getpid());
+    char *cache = mem_printf("%s.part-%ld.cache.h5", a->out, (long)getpid());
+    Status s = part && cache ? build(a, part, summary) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = encode(a, part, cache);
+    if (s == STATUS_OK)
+        s = dataset_add_caches(part, cache);
+    if (s == STATUS_OK)
+        s = file_put_in_place(part, a->out);
+    if (part && s != STATUS_OK)
+        unlink(part);
+    if (cache)
+        unlink(cache);
+    mem_free(part);
+    mem_free(cache);
+    return s;
+}
+
+int command_data_build(int argc, char **argv)
+{
+    Arguments a = {.dtype = "bf16"};
+    bool done;
+    Status s = parse(argc, argv, &a, &done);
+    if (s != STATUS_OK || done)
+        return command_end(s);
+    data_catch_signals();
+    DatasetSummary summary;
+    s = a.cache ? build_and_encode(&a, &summary) : build(&a, a.out, &summary);
+    if (s == STATUS_OK)
+        s = data_print_info(a.out, a.json, &summary);
+    return command_end(s);
+}
