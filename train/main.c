@@ -15,7 +15,7 @@ int main(int argc, char **argv)
      * awake, makes a step many times slower as soon as anything else wants a core. OpenMP reads this when it
      * is loaded. */
     if (!getenv("OMP_WAIT_POLICY"))
-        setenv("GOMP_SPINCOUNT", "10000", 0);
+        setenv("GOMP_SPINCOUNT", "1000", 0);
     void *library = dlopen("libatelier.so.0", RTLD_NOW | RTLD_GLOBAL);
     if (!library) {
         fprintf(stderr, "atelier: error: cannot load its library: %s; build or install Atelier again\n",
