@@ -1,0 +1,414 @@
+/* `atelier bench`: how fast this machine is at the pieces of the work, on random weights of the true shapes.
+ *
+ * Each piece is planned as in real use, run once to warm up and then several times; the median counts. Beside
+ * it stand the arithmetic that the plan counted and the speed of one large matrix product on the same
+ * machine, so that a figure says how much of the machine was used. */
+#include "../../kernels/cpu/isa.h"
+#include "../../kernels/log.h"
+#include "../../kernels/mem.h"
+#include "../../kernels/options.h"
+#include "../../kernels/progress.h"
+#include "../../kernels/random.h"
+#include "../optimizer.h"
+#include "../parameters.h"
+#include "../step.h"
+#include "bench_models.h"
+#include "commands.h"
+#include "dispatch.h"
+#include "facts.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define PEAK_SIDE 2048 /* of the square matrices that the machine's own speed is measured with */
+#define PEAK_RUNS 4
+#define MAX_REPEAT 100
+#define RANK 4 /* of the LoRA in `bench train`, as in diffusers' example */
+
+typedef struct Bench {
+    const BenchShapes *shapes;
+    int resolution, repeat;
+    bool checkpointing;
+    Ctx *c;
+    Model *model;
+    int64_t batch, side, tokens, width; /* B, H = W of the latents, T and D of the text */
+    float *latents, *noise, *text, *timesteps, *weights, *per_sample;
+    int32_t *ids;
+    /* train */
+    Config config;
+    Parameters *parameters;
+    Step step;
+    int64_t done;
+} Bench;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The pieces
+ * ------------------------------------------------------------------------------------------------------- */
+
+static Tensor *stored(Ctx *c, Tensor *x)
+{
+    return c->dtype == DTYPE_F32 ? x : cast(c, x, c->dtype);
+}
+
+/* One guided step: the picture with and without its prompt, as a batch of two. */
+static void unet_piece(Ctx *c, void *arg)
+{
+    const Bench *b = arg;
+    Tensor *x =
+        from_nchw(c, ctx_input(c, DTYPE_F32, 4, (int64_t[]){b->batch, 4, b->side, b->side}, b->latents));
+    Tensor *t = ctx_input(c, DTYPE_F32, 1, &b->batch, b->timesteps);
+    Tensor *text = stored(c, ctx_input(c, DTYPE_F32, 3, (int64_t[]){b->batch, b->tokens, b->width}, b->text));
+    ctx_keep(c, unet_forward(c, b->model->unet, x, t, text));
+}
+
+static void vae_piece(Ctx *c, void *arg)
+{
+    const Bench *b = arg;
+    Tensor *z =
+        from_nchw(c, ctx_input(c, DTYPE_F32, 4, (int64_t[]){b->batch, 4, b->side, b->side}, b->latents));
+    ctx_keep(c, vae_decode(c, b->model->vae, z));
+}
+
+static void clip_piece(Ctx *c, void *arg)
+{
+    const Bench *b = arg;
+    Tensor *ids = ctx_input(c, DTYPE_I32, 2, (int64_t[]){b->batch, b->tokens}, b->ids);
+    ctx_keep(c, clip_forward(c, b->model->clip, 0, ids));
+}
+
+static void train_piece(Ctx *c, void *arg)
+{
+    Bench *b = arg;
+    train_step(c, &b->step);
+}
+
+static Status no_more(Bench *b)
+{
+    (void)b;
+    return STATUS_OK;
+}
+
+/* What a training step does when the gradients are there. */
+static Status change_weights(Bench *b)
+{
+    double lr;
+    const double norm = gradient_norm(b->c->dev, b->parameters);
+    b->done++;
+    TRY(optimizer_step(b->c->dev, &b->config, b->parameters, b->done, MAX_REPEAT + 1, norm, &lr));
+    parameters_zero_gradients(b->parameters);
+    return STATUS_OK;
+}
+
+static const struct Piece {
+    const char *name;
+    int parts; /* of the model */
+    int batch;
+    StepFn fn;
+    Status (*after)(Bench *b);
+} PIECES[] = {
+    {"unet", MODEL_UNET, 2, unet_piece, no_more},
+    {"vae", MODEL_VAE, 1, vae_piece, no_more},
+    {"clip", MODEL_TEXT, 1, clip_piece, no_more},
+    {"train", MODEL_UNET, 1, train_piece, change_weights},
+};
+
+/* Making ready
+ * ----------------------------------------------------------------------------------------------------- */
+
+static float *normal_numbers(int64_t n, uint32_t stream)
+{
+    float *x = mem_alloc((size_t)n * sizeof *x);
+    if (x)
+        random_normal((RandomKey){.seed = 1, .step = stream, .purpose = RANDOM_NOISE}, x, (size_t)n);
+    return x;
+}
+
+static Status make_inputs(Bench *b)
+{
+    const int64_t latents = b->batch * 4 * b->side * b->side;
+    b->latents = normal_numbers(latents, 1);
+    b->noise = normal_numbers(latents, 2);
+    b->text = normal_numbers(b->batch * b->tokens * b->width, 3);
+    b->timesteps = mem_alloc((size_t)b->batch * sizeof *b->timesteps);
+    b->weights = mem_alloc((size_t)b->batch * sizeof *b->weights);
+    b->per_sample = mem_alloc((size_t)b->batch * sizeof *b->per_sample);
+    b->ids = mem_alloc((size_t)(b->batch * b->tokens) * sizeof *b->ids);
+    if (!b->latents || !b->noise || !b->text || !b->timesteps || !b->weights || !b->per_sample || !b->ids)
+        return STATUS_FAILED;
+    for (int64_t i = 0; i < b->batch; i++) {
+        b->timesteps[i] = 500;
+        b->weights[i] = 1;
+    }
+    for (int64_t i = 0; i < b->batch * b->tokens; i++)
+        b->ids[i] = (int32_t)(i % (b->shapes->clip.vocab_size - 2)); /* no BOS or EOS */
+    return STATUS_OK;
+}
+
+/* A LoRA of rank 4 on diffusers' set of layers, batch 1: what the other programs' figures are for. */
+static Status make_training(Bench *b)
+{
+    b->config.method.kind = METHOD_LORA;
+    b->config.method.targets = TARGETS_ATTENTION;
+    b->config.method.rank = RANK;
+    b->config.method.alpha = RANK;
+    b->config.train.max_grad_norm = 1;
+    b->config.optimizer.lr = 1e-4;
+    b->config.optimizer.weight_decay = 0.01;
+    b->config.optimizer.beta1 = 0.9;
+    b->config.optimizer.beta2 = 0.999;
+    b->config.optimizer.eps = 1e-8;
+    TRY(parameters_new(&b->config, b->model, &b->parameters));
+    b->step.shape = (StepShape){.model = b->model,
+                                .batch = (int)b->batch,
+                                .channels = 4,
+                                .side = (int)b->side,
+                                .tokens = (int)b->tokens,
+                                .width = (int)b->width,
+                                .backward = true,
+                                .checkpointing = b->checkpointing};
+    b->step.data = (StepData){.noisy = b->latents,
+                              .target = b->noise,
+                              .timesteps = b->timesteps,
+                              .weights = b->weights,
+                              .text = b->text,
+                              .grad_scale = 1,
+                              .per_sample = b->per_sample};
+    return STATUS_OK;
+}
+
+static void free_all(Bench *b)
+{
+    parameters_free(b->parameters);
+    model_free(b->model);
+    ctx_free(b->c);
+    mem_free(b->latents);
+    mem_free(b->noise);
+    mem_free(b->text);
+    mem_free(b->timesteps);
+    mem_free(b->weights);
+    mem_free(b->per_sample);
+    mem_free(b->ids);
+}
+
+/* Measuring
+ * -------------------------------------------------------------------------------------------------------- */
+
+/* FLOP per second of one large matrix product, in what this machine multiplies fastest for such weights. */
+static Status measure_peak(Bench *b, double *flops)
+{
+    const DType type = b->c->dtype == DTYPE_BF16 && cpu_has_bf16() ? DTYPE_BF16 : DTYPE_F32;
+    const size_t n = (size_t)PEAK_SIDE * PEAK_SIDE;
+    Gemm g = {.m = PEAK_SIDE,
+              .n = PEAK_SIDE,
+              .k = PEAK_SIDE,
+              .trans_b = true,
+              .alpha = 1,
+              .a_type = type,
+              .b_type = type,
+              .bias_type = DTYPE_F32,
+              .y_type = type,
+              .lda = PEAK_SIDE,
+              .ldb = PEAK_SIDE,
+              .ldy = PEAK_SIDE};
+    void *a = mem_calloc(n, dtype_size(type)), *w = mem_calloc(n, dtype_size(type)),
+         *y = mem_calloc(n, dtype_size(type));
+    void *scratch = mem_alloc(b->c->dev->gemm_scratch(&g));
+    Status s = a && w && y && scratch ? STATUS_OK : STATUS_FAILED;
+    g.a = a;
+    g.b = w;
+    g.y = y;
+    double best = 0;
+    for (int i = 0; i <= PEAK_RUNS && s == STATUS_OK; i++) { /* the first warms up */
+        const double began = now();
+        s = b->c->dev->gemm(&g, scratch);
+        const double seconds = now() - began;
+        if (i && (best == 0 || seconds < best))
+            best = seconds;
+    }
+    mem_free(a);
+    mem_free(w);
+    mem_free(y);
+    mem_free(scratch);
+    *flops = best > 0 ? 2.0 * (double)n * PEAK_SIDE / best : 0;
+    return s;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median of b->repeat runs after one that warms up. */
+static Status measure_piece(Bench *b, const struct Piece *piece, double *median, double *flop)
+{
+    Plan *plan = NULL;
+    double seconds[MAX_REPEAT];
+    Progress p;
+    TRY(ctx_rehearse(b->c, piece->fn, b, &plan));
+    *flop = plan_flop(plan);
+    progress_begin(&p, piece->name, "run", 0, b->repeat + 1);
+    Status s = STATUS_OK;
+    for (int i = 0; i <= b->repeat && s == STATUS_OK; i++) {
+        const double began = now();
+        s = ctx_run(b->c, plan, piece->fn, b);
+        if (s == STATUS_OK)
+            s = piece->after(b);
+        if (i)
+            seconds[i - 1] = now() - began;
+        progress_update(&p, i + 1, NULL);
+    }
+    progress_clear(&p);
+    plan_free(plan);
+    qsort(seconds, (size_t)b->repeat, sizeof *seconds, by_value);
+    *median = seconds[b->repeat / 2];
+    return s;
+}
+
+static Status run_bench(Bench *b, const struct Piece *piece, DType dtype, int threads, json_t *facts)
+{
+    double peak, median, flop;
+    const int factor = 1 << (b->shapes->vae.levels - 1);
+    b->batch = piece->batch;
+    b->side = b->resolution / factor;
+    b->tokens = b->shapes->clip.positions;
+    b->width = b->shapes->unet.cross_attention_dim;
+    b->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = threads});
+    if (!b->c)
+        return STATUS_FAILED;
+    TRY(measure_peak(b, &peak));
+    TRY(make_inputs(b));
+    TRY(bench_model(b->shapes, piece->parts, dtype, &b->model));
+    if (strcmp(piece->name, "train") == 0)
+        TRY(make_training(b));
+    TRY(measure_piece(b, piece, &median, &flop));
+    json_object_set_new(facts, "work", json_string(piece->name));
+    json_object_set_new(facts, "size", json_string(b->shapes->name));
+    json_object_set_new(facts, "resolution", json_integer(b->resolution));
+    json_object_set_new(facts, "dtype", json_string(dtype_name(dtype)));
+    json_object_set_new(facts, "threads", json_integer(b->c->threads));
+    json_object_set_new(facts, "median_s", json_real(median));
+    json_object_set_new(facts, "flop", json_real(flop));
+    json_object_set_new(facts, "peak_flops", json_real(peak));
+    json_object_set_new(facts, "share_of_peak", json_real(flop / median / peak));
+    json_object_set_new(facts, "peak_bytes", json_integer((json_int_t)mem_peak_bytes()));
+    return STATUS_OK;
+}
+
+/* The command
+ * ------------------------------------------------------------------------------------------------------ */
+
+static Status check_resolution(const BenchShapes *shapes, int resolution)
+{
+    const int multiple = 1 << (shapes->vae.levels - 1 + shapes->unet.levels - 1);
+    if (resolution % multiple == 0)
+        return STATUS_OK;
+    return status_refuse("bench: --res %d: %s takes multiples of %d", resolution, shapes->name, multiple);
+}
+
+static const struct Piece *find_piece(const char *name)
+{
+    for (size_t i = 0; i < sizeof PIECES / sizeof *PIECES; i++)
+        if (strcmp(PIECES[i].name, name) == 0)
+            return &PIECES[i];
+    return NULL;
+}
+
+static Status bench(int argc, char **argv)
+{
+    const char *size = "sd15", *dtype_word = "bf16";
+    int resolution = 0, repeat = 0, threads = 0;
+    bool as_json = false, checkpointing = false, done;
+    OptionList works = {0};
+    const Option options[] = {
+        {.name = "size",
+         .kind = OPTION_TEXT,
+         .out = &size,
+         .value = "SIZE",
+         .choices = "tiny|sd15",
+         .shown = "sd15",
+         .help = "the model's shapes: the built-in one's or Stable Diffusion 1.5's"},
+        {.name = "res",
+         .kind = OPTION_INT,
+         .out = &resolution,
+         .value = "N",
+         .min = 8,
+         .max = 4096,
+         .shown = "the model's own",
+         .help = "side of the picture in pixels"},
+        {.name = "dtype",
+         .kind = OPTION_TEXT,
+         .out = &dtype_word,
+         .value = "D",
+         .choices = "f32|bf16|f16",
+         .shown = "bf16",
+         .help = "what weights and activations are stored in"},
+        {.name = "threads",
+         .kind = OPTION_INT,
+         .out = &threads,
+         .value = "N",
+         .min = 1,
+         .max = 1024,
+         .shown = "physical cores",
+         .help = "threads that compute"},
+        {.name = "repeat",
+         .kind = OPTION_INT,
+         .out = &repeat,
+         .value = "N",
+         .min = 1,
+         .max = MAX_REPEAT,
+         .shown = "3; 20 with --size tiny",
+         .help = "runs that are measured, after one that is not"},
+        {.name = "checkpointing",
+         .kind = OPTION_FLAG,
+         .out = &checkpointing,
+         .help = "train: compute activations again instead of keeping them"},
+        {.name = "json", .kind = OPTION_FLAG, .out = &as_json, .help = "print JSON"},
+    };
+    const Command command = {
+        .name = "bench",
+        .usage = "[unet|vae|clip|train] [options]",
+        .summary = "Measures how fast this machine is, on random weights; no model is needed. unet: one "
+                   "guided sampling "
+                   "step (a batch of two). vae: decoding one picture. clip: encoding one prompt. train: one "
+                   "LoRA step "
+                   "of rank 4 with batch 1.",
+        .example = "atelier bench unet --size sd15 --res 512 --dtype bf16",
+        .options = options,
+        .option_count = sizeof options / sizeof *options,
+        .positional = &works,
+        .max_positional = 1,
+        .positional_name = "a piece of work",
+    };
+    DType dtype;
+    TRY(options_parse(&command, argc, argv, &done));
+    if (done)
+        return STATUS_OK;
+    const struct Piece *piece = find_piece(works.count ? works.items[0] : "unet");
+    if (!piece)
+        return status_refuse("bench: %s: it is one of unet, vae, clip, train", works.items[0]);
+    Bench b = {.shapes = bench_shapes(size), .checkpointing = checkpointing};
+    b.resolution = resolution ? resolution : b.shapes->resolution;
+    b.repeat = repeat ? repeat : strcmp(size, "tiny") == 0 ? 20 : 3;
+    TRY(check_resolution(b.shapes, b.resolution));
+    TRY(dtype_parse(dtype_word, &dtype));
+    json_t *facts = json_object();
+    Status s = run_bench(&b, piece, dtype, threads, facts);
+    if (s == STATUS_OK)
+        s = facts_print(json_incref(facts), as_json);
+    json_decref(facts);
+    free_all(&b);
+    return s;
+}
+
+int command_bench(int argc, char **argv)
+{
+    return command_end(bench(argc, argv));
+}
