@@ -68,8 +68,8 @@ static Status add_hashes(const char *path, Metadata *m)
     sha256(data + from, size - from < LEGACY_SIZE ? size - from : LEGACY_SIZE, hash);
     sha256_hex(hash, legacy);
     mem_free(data);
-    TRY(metadata_add(m, "sshs_model_hash", mem_strdup(model)));
-    return metadata_add(m, "sshs_legacy_hash", mem_printf("%.8s", legacy));
+    TRY(export_metadata_add(m, "sshs_model_hash", mem_strdup(model)));
+    return export_metadata_add(m, "sshs_legacy_hash", mem_printf("%.8s", legacy));
 }
 
 static Status write_hashed(const char *path, const Items *l, Metadata *m)
@@ -95,7 +95,7 @@ Status export_kohya(const Export *e, const char *path)
         s = kohya_items(e, alpha, &l);
     }
     if (s == STATUS_OK)
-        s = metadata_kohya(e, &m);
+        s = export_metadata_kohya(e, &m);
     if (s == STATUS_OK)
         s = write_hashed(path, &l, &m);
     items_free(&l);
@@ -122,7 +122,7 @@ Status export_peft(const Export *e, const char *path)
             s = item(&l, mem_printf("%s.%s.lora_B.weight", part, name), module->adapter.up, dtype);
     }
     if (s == STATUS_OK)
-        s = metadata_peft(e, &m);
+        s = export_metadata_peft(e, &m);
     if (s == STATUS_OK)
         s = safetensors_write(path, l.items, l.count, m.items, m.count);
     items_free(&l);

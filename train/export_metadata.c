@@ -10,7 +10,7 @@
 #define MAX_TAGS                                                                                             \
     500 /* of a dataset, the most frequent: the header is read whole by everybody who opens the file */
 
-Status metadata_add(Metadata *m, const char *key, char *value)
+Status export_metadata_add(Metadata *m, const char *key, char *value)
 {
     if (!value)
         return STATUS_FAILED;
@@ -159,15 +159,15 @@ static Status dataset_metadata(const Export *e, Metadata *m)
         return s;
     }
     const int side = e->config->train.resolution;
-    const Status a = metadata_add(m, "ss_dataset_dirs", json_text(folders));
-    const Status b = metadata_add(m, "ss_tag_frequency", json_text(frequency));
+    const Status a = export_metadata_add(m, "ss_dataset_dirs", json_text(folders));
+    const Status b = export_metadata_add(m, "ss_tag_frequency", json_text(frequency));
     TRY(a);
     TRY(b);
-    TRY(metadata_add(m, "ss_bucket_info",
-                     json_text(json_pack("{s:{s:{s:[i,i],s:I}}}", "buckets", "0", "resolution", side, side,
-                                         "count", (json_int_t)shown))));
-    TRY(metadata_add(m, "ss_num_train_images", mem_printf("%lld", (long long)shown)));
-    return metadata_add(m, "ss_num_reg_images", mem_printf("0"));
+    TRY(export_metadata_add(m, "ss_bucket_info",
+                            json_text(json_pack("{s:{s:{s:[i,i],s:I}}}", "buckets", "0", "resolution", side,
+                                                side, "count", (json_int_t)shown))));
+    TRY(export_metadata_add(m, "ss_num_train_images", mem_printf("%lld", (long long)shown)));
+    return export_metadata_add(m, "ss_num_reg_images", mem_printf("0"));
 }
 
 /* Run
@@ -179,17 +179,18 @@ static Status model_metadata(const Export *e, Metadata *m)
     const UNetConfig *u = unet_config(e->model->unet);
     const bool v2 = u->cross_attention_dim == 1024;
     const bool v = e->model->schedule.prediction == PREDICT_V;
-    TRY(metadata_add(m, "ss_v2", mem_printf(v2 ? "True" : "False")));
-    TRY(metadata_add(m, "ss_base_model_version", mem_printf(v2 ? (v ? "sd_v2_v" : "sd_v2") : "sd_v1")));
-    TRY(metadata_add(m, "ss_sd_model_name", mem_printf("%s", path_base(e->config->model.base))));
-    TRY(metadata_add(m, "ss_network_module", mem_printf("networks.lora")));
-    TRY(metadata_add(m, "ss_network_dim", mem_printf("%d", e->config->method.rank)));
-    TRY(metadata_add(m, "ss_network_alpha", mem_printf("%g", (double)e->config->method.alpha)));
-    TRY(metadata_add(m, "ss_network_args", mem_printf("{}")));
+    TRY(export_metadata_add(m, "ss_v2", mem_printf(v2 ? "True" : "False")));
+    TRY(export_metadata_add(m, "ss_base_model_version",
+                            mem_printf(v2 ? (v ? "sd_v2_v" : "sd_v2") : "sd_v1")));
+    TRY(export_metadata_add(m, "ss_sd_model_name", mem_printf("%s", path_base(e->config->model.base))));
+    TRY(export_metadata_add(m, "ss_network_module", mem_printf("networks.lora")));
+    TRY(export_metadata_add(m, "ss_network_dim", mem_printf("%d", e->config->method.rank)));
+    TRY(export_metadata_add(m, "ss_network_alpha", mem_printf("%g", (double)e->config->method.alpha)));
+    TRY(export_metadata_add(m, "ss_network_args", mem_printf("{}")));
     /* counted from 1, as the programs that read it do */
-    return metadata_add(m, "ss_clip_skip",
-                        e->config->method.clip_skip ? mem_printf("%d", e->config->method.clip_skip + 1)
-                                                    : mem_printf("None"));
+    return export_metadata_add(m, "ss_clip_skip",
+                               e->config->method.clip_skip ? mem_printf("%d", e->config->method.clip_skip + 1)
+                                                           : mem_printf("None"));
 }
 
 static Status train_metadata(const Export *e, Metadata *m)
@@ -197,43 +198,46 @@ static Status train_metadata(const Export *e, Metadata *m)
     static const char *const schedules[] = {"constant_with_warmup", "linear", "cosine"};
     const Config *c = e->config;
     const double text_lr = c->optimizer.text_encoder_lr > 0 ? c->optimizer.text_encoder_lr : c->optimizer.lr;
-    TRY(metadata_add(m, "ss_learning_rate", mem_printf("%g", (double)c->optimizer.lr)));
-    TRY(metadata_add(m, "ss_unet_lr", mem_printf("%g", (double)c->optimizer.lr)));
-    TRY(metadata_add(m, "ss_text_encoder_lr",
-                     c->method.text_encoder ? mem_printf("%g", text_lr) : mem_printf("None")));
-    TRY(metadata_add(m, "ss_optimizer",
-                     mem_printf("atelier.AdamW(weight_decay=%g,betas=(%g, %g),eps=%g)",
-                                (double)c->optimizer.weight_decay, (double)c->optimizer.beta1,
-                                (double)c->optimizer.beta2, (double)c->optimizer.eps)));
-    TRY(metadata_add(m, "ss_lr_scheduler", mem_printf("%s", schedules[c->optimizer.schedule])));
-    TRY(metadata_add(m, "ss_lr_warmup_steps", mem_printf("%lld", (long long)c->optimizer.warmup)));
-    TRY(metadata_add(m, "ss_max_grad_norm", mem_printf("%g", (double)c->train.max_grad_norm)));
-    TRY(metadata_add(m, "ss_max_train_steps", mem_printf("%lld", (long long)e->steps)));
-    TRY(metadata_add(m, "ss_steps", mem_printf("%lld", (long long)e->steps)));
-    TRY(metadata_add(m, "ss_num_batches_per_epoch", mem_printf("%lld", (long long)e->steps_per_epoch)));
-    TRY(metadata_add(
+    TRY(export_metadata_add(m, "ss_learning_rate", mem_printf("%g", (double)c->optimizer.lr)));
+    TRY(export_metadata_add(m, "ss_unet_lr", mem_printf("%g", (double)c->optimizer.lr)));
+    TRY(export_metadata_add(m, "ss_text_encoder_lr",
+                            c->method.text_encoder ? mem_printf("%g", text_lr) : mem_printf("None")));
+    TRY(export_metadata_add(m, "ss_optimizer",
+                            mem_printf("atelier.AdamW(weight_decay=%g,betas=(%g, %g),eps=%g)",
+                                       (double)c->optimizer.weight_decay, (double)c->optimizer.beta1,
+                                       (double)c->optimizer.beta2, (double)c->optimizer.eps)));
+    TRY(export_metadata_add(m, "ss_lr_scheduler", mem_printf("%s", schedules[c->optimizer.schedule])));
+    TRY(export_metadata_add(m, "ss_lr_warmup_steps", mem_printf("%lld", (long long)c->optimizer.warmup)));
+    TRY(export_metadata_add(m, "ss_max_grad_norm", mem_printf("%g", (double)c->train.max_grad_norm)));
+    TRY(export_metadata_add(m, "ss_max_train_steps", mem_printf("%lld", (long long)e->steps)));
+    TRY(export_metadata_add(m, "ss_steps", mem_printf("%lld", (long long)e->steps)));
+    TRY(export_metadata_add(m, "ss_num_batches_per_epoch",
+                            mem_printf("%lld", (long long)e->steps_per_epoch)));
+    TRY(export_metadata_add(
         m, "ss_num_epochs",
         mem_printf("%lld", (long long)((e->steps + e->steps_per_epoch - 1) / e->steps_per_epoch))));
-    TRY(metadata_add(m, "ss_batch_size_per_device", mem_printf("%d", c->train.batch)));
-    TRY(metadata_add(m, "ss_total_batch_size", mem_printf("%d", c->train.batch * c->train.accumulate)));
-    TRY(metadata_add(m, "ss_gradient_accumulation_steps", mem_printf("%d", c->train.accumulate)));
-    TRY(metadata_add(m, "ss_gradient_checkpointing",
-                     mem_printf(c->train.checkpointing == CHECKPOINTING_ON ? "True" : "False")));
-    TRY(metadata_add(m, "ss_mixed_precision",
-                     mem_printf("%s", c->model.dtype == DTYPE_F32    ? "no"
-                                      : c->model.dtype == DTYPE_BF16 ? "bf16"
-                                                                     : "fp16")));
-    TRY(metadata_add(m, "ss_resolution", mem_printf("(%d, %d)", c->train.resolution, c->train.resolution)));
-    TRY(metadata_add(m, "ss_seed", mem_printf("%llu", (unsigned long long)c->train.seed)));
-    TRY(metadata_add(m, "ss_min_snr_gamma",
-                     c->loss.snr_gamma > 0 ? mem_printf("%g", (double)c->loss.snr_gamma)
-                                           : mem_printf("None")));
-    return metadata_add(m, "ss_noise_offset",
-                        c->loss.noise_offset > 0 ? mem_printf("%g", (double)c->loss.noise_offset)
-                                                 : mem_printf("None"));
+    TRY(export_metadata_add(m, "ss_batch_size_per_device", mem_printf("%d", c->train.batch)));
+    TRY(export_metadata_add(m, "ss_total_batch_size",
+                            mem_printf("%d", c->train.batch * c->train.accumulate)));
+    TRY(export_metadata_add(m, "ss_gradient_accumulation_steps", mem_printf("%d", c->train.accumulate)));
+    TRY(export_metadata_add(m, "ss_gradient_checkpointing",
+                            mem_printf(c->train.checkpointing == CHECKPOINTING_ON ? "True" : "False")));
+    TRY(export_metadata_add(m, "ss_mixed_precision",
+                            mem_printf("%s", c->model.dtype == DTYPE_F32    ? "no"
+                                             : c->model.dtype == DTYPE_BF16 ? "bf16"
+                                                                            : "fp16")));
+    TRY(export_metadata_add(m, "ss_resolution",
+                            mem_printf("(%d, %d)", c->train.resolution, c->train.resolution)));
+    TRY(export_metadata_add(m, "ss_seed", mem_printf("%llu", (unsigned long long)c->train.seed)));
+    TRY(export_metadata_add(m, "ss_min_snr_gamma",
+                            c->loss.snr_gamma > 0 ? mem_printf("%g", (double)c->loss.snr_gamma)
+                                                  : mem_printf("None")));
+    return export_metadata_add(m, "ss_noise_offset",
+                               c->loss.noise_offset > 0 ? mem_printf("%g", (double)c->loss.noise_offset)
+                                                        : mem_printf("None"));
 }
 
-Status metadata_kohya(const Export *e, Metadata *m)
+Status export_metadata_kohya(const Export *e, Metadata *m)
 {
     TRY(model_metadata(e, m));
     TRY(train_metadata(e, m));
@@ -259,7 +263,7 @@ static Status peft_part(const Export *e, json_t *all, bool text_encoder, const c
     return STATUS_OK;
 }
 
-Status metadata_peft(const Export *e, Metadata *m)
+Status export_metadata_peft(const Export *e, Metadata *m)
 {
     json_t *all = json_object();
     Status s = all ? peft_part(e, all, false, "unet") : STATUS_FAILED;
@@ -269,6 +273,6 @@ Status metadata_peft(const Export *e, Metadata *m)
         json_decref(all);
         return s;
     }
-    TRY(metadata_add(m, "lora_adapter_metadata", json_text(all)));
-    return metadata_add(m, "format", mem_printf("pt"));
+    TRY(export_metadata_add(m, "lora_adapter_metadata", json_text(all)));
+    return export_metadata_add(m, "format", mem_printf("pt"));
 }

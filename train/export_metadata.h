@@ -14,12 +14,12 @@ typedef struct Metadata {
 } Metadata;
 
 /* Adds key = value (value is taken over; NULL: out of memory). */
-Status metadata_add(Metadata *m, const char *key, char *value);
+Status export_metadata_add(Metadata *m, const char *key, char *value);
 void lora_metadata_free(Metadata *m);
 
 /* sd-scripts' "ss_…" keys. */
-Status metadata_kohya(const Export *e, Metadata *m);
+Status export_metadata_kohya(const Export *e, Metadata *m);
 /* "format" and diffusers' "lora_adapter_metadata". */
-Status metadata_peft(const Export *e, Metadata *m);
+Status export_metadata_peft(const Export *e, Metadata *m);
 
 #endif
