@@ -58,6 +58,8 @@ static Status add_picture(const Scan *scan, const ScanPicture *p, DatasetWriter 
 
 static Status add_pictures(const DatasetBuild *b, const Scan *scan, DatasetWriter *w, DatasetSummary *summary)
 {
+    if (b->progress)
+        b->progress(0, scan->count, b->arg);
     for (int i = 0; i < scan->count; i++) {
         bool bad;
         if (b->stop && *b->stop)

@@ -14,7 +14,7 @@ typedef struct DatasetBuild {
     const char *folder, *out; /* out: FILE.h5 */
     const char *caption; /* one caption for all that have none; NULL: a picture without one is an error */
     bool skip_bad;       /* leave out, and name, pictures that can't be read */
-    void (*progress)(int done, int total, void *arg);
+    void (*progress)(int done, int total, void *arg); /* done 0 at the beginning; NULL: none */
     void *arg;
     const volatile sig_atomic_t
         *stop; /* looked at between pictures: STATUS_INTERRUPTED, nothing written. NULL: never */

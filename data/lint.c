@@ -80,6 +80,8 @@ static Status lint_scan(const Lint *l, const Scan *scan)
     if (!known)
         return STATUS_FAILED;
     Status s = STATUS_OK;
+    if (l->progress)
+        l->progress(0, scan->count, l->arg);
     for (int i = 0; i < scan->count && s == STATUS_OK; i++) {
         look_at_file(l, scan, &scan->pictures[i], &known[i]);
         if (l->progress)
@@ -126,6 +128,8 @@ static Status lint_dataset(const Lint *l, Dataset *d)
     if (!known)
         return STATUS_FAILED;
     Status s = STATUS_OK;
+    if (l->progress)
+        l->progress(0, count, l->arg);
     for (int i = 0; i < count && s == STATUS_OK; i++) {
         look_at_entry(l, d, i);
         memcpy(known[i].sha256, dataset_sha256(d, i), SHA256_SIZE);

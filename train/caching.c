@@ -132,6 +132,8 @@ static Status cache_picture(LatentJob *j, int i, bool flipped)
 static Status cache_pictures(LatentJob *j, bool flip, CachingProgress progress, void *arg)
 {
     const int count = dataset_count(j->dataset);
+    if (progress && !progress("latents", 0, count, arg))
+        return status_interrupted();
     for (int i = 0; i < count; i++) {
         TRY(cache_picture(j, i, false));
         if (flip)
@@ -199,6 +201,8 @@ Status caching_text(Pipeline *p, Dataset *d, int clip_skip, size_t n, DatasetCac
     const int count = dataset_count(d);
     float *states = mem_alloc(n * sizeof *states);
     Status s = states ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && progress && !progress("text", 0, count, arg))
+        s = status_interrupted();
     for (int i = 0; i < count && s == STATUS_OK; i++) {
         s = cache_caption(p, d, i, clip_skip, cache, states, n);
         if (s == STATUS_OK && progress && !progress("text", i + 1, count, arg))

@@ -22,8 +22,8 @@
 Status caching_latents_key(const Model *m, DType activations, int resolution, char key[CACHE_KEY_SIZE]);
 Status caching_text_key(const Model *m, DType activations, int clip_skip, char key[CACHE_KEY_SIZE]);
 
-/* Called after each entry, encoded or found; what is "latents" or "text". Returning false stops:
- * STATUS_INTERRUPTED, with everything encoded so far kept. NULL: no progress. */
+/* Called at the beginning (done 0) and after each entry, encoded or found; what is "latents" or "text".
+ * Returning false stops: STATUS_INTERRUPTED, with everything encoded so far kept. NULL: no progress. */
 typedef bool (*CachingProgress)(const char *what, int done, int total, void *arg);
 
 /* Encodes what the cache does not have yet. */

@@ -5,6 +5,7 @@
  * always whole. */
 #include "../../data/dataset.h"
 #include "../../data/layout.h"
+#include "../../kernels/device.h"
 #include "../../kernels/file.h"
 #include "../../kernels/log.h"
 #include "../../kernels/mem.h"
@@ -35,7 +36,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "The caption of every picture that has none of its own."},
         {"skip-bad", OPTION_FLAG, &a->skip_bad,
          .help = "Leaves out, and names, pictures that cannot be read or are too small, instead of failing."},
-        {"Encoding once, so that training runs need not", OPTION_HEADING},
+        {.kind = OPTION_HEADING, .help = "Encoding once, so that training runs need not"},
         {"cache", OPTION_TEXT, &a->cache, .value = "latents,text",
          .help = "Encodes the pictures with the model's VAE, the captions with its text encoder, or both, "
                  "and keeps "
@@ -53,7 +54,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .max = 11, .shown = "0"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "D", .help = "As model.dtype.", .choices = "f32|bf16|f16",
          .shown = "bf16"},
-        {"", OPTION_HEADING},
+        {.kind = OPTION_HEADING, .help = "Output"},
         {"json", OPTION_FLAG, &a->json, .help = "Prints the summary as JSON."},
     };
     const Command command = {
@@ -132,7 +133,7 @@ typedef struct Encoding {
 static bool show_encoded(const char *what, int done, int total, void *arg)
 {
     Encoding *e = arg;
-    if (done == 1)
+    if (done == 0)
         progress_begin(&e->progress, what, strcmp(what, "text") == 0 ? "caption" : "picture", 0, total);
     progress_update(&e->progress, done, NULL);
     if (done == total)
@@ -173,7 +174,8 @@ static Status encode_texts(Encoding *e)
 static Status encode_with_model(Encoding *e, const char *dataset)
 {
     TRY(dtype_parse(e->a->dtype, &e->dtype));
-    TRY(model_load(e->a->model, MODEL_TEXT | MODEL_VAE | MODEL_TOKENIZER, e->dtype, &e->model));
+    const int parts = (e->a->latents ? MODEL_VAE : 0) | (e->a->text ? MODEL_TEXT | MODEL_TOKENIZER : 0);
+    TRY(model_load(e->a->model, parts, e->dtype, &e->model));
     e->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = e->dtype, .stop = &data_stop});
     if (!e->c)
         return STATUS_FAILED;
