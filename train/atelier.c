@@ -4,10 +4,11 @@
 
 #include "../kernels/log.h"
 
-#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const Subcommand COMMANDS[] = {
     {"train", "CONFIG.yaml", "fine-tune a model as a configuration says", command_train, false},
@@ -33,6 +34,14 @@ static const Family PROGRAM = {
     .count = sizeof COMMANDS / sizeof *COMMANDS,
 };
 
+/* Standard output is a pipe that nobody reads any more: `atelier config explain | head`. That is no failure.
+ */
+static bool reader_left(void)
+{
+    struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
+}
+
 int atelier_main(int argc, char **argv);
 
 /* Called by the launcher (main.c) with the program's own arguments. Returns the exit status. */
@@ -44,9 +53,9 @@ int atelier_main(int argc, char **argv)
         return STATUS_OK;
     }
     const int status = dispatch(&PROGRAM, argc, argv);
-    errno = 0;
-    if ((fflush(stdout) != 0 || ferror(stdout)) && status == STATUS_OK && errno != EPIPE && errno != 0) {
-        log_error("cannot write to standard output: %s", strerror(errno));
+    const bool written = fflush(stdout) == 0 && !ferror(stdout);
+    if (!written && status == STATUS_OK && !reader_left()) {
+        log_error("cannot write to standard output (is the disk full?)");
         return STATUS_FAILED;
     }
     return status;

@@ -41,8 +41,7 @@ static void print_help(const Family *f, FILE *out)
             fprintf(out, "  %s %-*s  %s\n", s->name, width - 1 - (int)strlen(s->name), s->arguments,
                     s->summary);
     }
-    fprintf(out, "\n`atelier %s%sCOMMAND --help` says what a command understands, with an example.\n", name,
-            space);
+    fprintf(out, "\n`atelier %s%sCOMMAND --help` explains a command, with an example.\n", name, space);
     if (f->notes)
         fprintf(out, "\n%s", f->notes);
 }

@@ -1,0 +1,163 @@
+#!/bin/bash
+# Every command's help, and what the program answers to mistakes: exit status and message. Breaks if a command loses its
+# help or its help does not fit a terminal, if a mistake ends in another status than 2, or if nothing is said about it.
+#
+#     commands.sh ATELIER
+set -u
+atelier=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failures=0
+
+fail() {
+    echo "FAILED: $*" >&2
+    failures=$((failures + 1))
+}
+
+# run WANTED_STATUS ARGUMENTS...: output goes to $work/out and $work/err
+run() {
+    local wanted=$1
+    shift
+    "$atelier" "$@" >"$work/out" 2>"$work/err" </dev/null
+    local status=$?
+    [ "$status" -eq "$wanted" ] || fail "atelier $*: status $status, not $wanted: $(tail -n 3 "$work/err")"
+}
+
+# says TEXT: it stands in what the last command wrote to standard error
+says() {
+    grep -qF -- "$1" "$work/err" || fail "\"$1\" is not in: $(cat "$work/err")"
+}
+
+prints() {
+    grep -qF -- "$1" "$work/out" || fail "\"$1\" is not in the output of the last command"
+}
+
+fits_a_terminal() {
+    local longest
+    longest=$(LC_ALL=C.UTF-8 awk '{ if (length($0) > n) n = length($0) } END { print n + 0 }' "$1")
+    [ "$longest" -le 80 ] || fail "$2: a line of $longest columns"
+}
+
+# Help -------------------------------------------------------------------------------------------------------------------
+for command in "train" "sample" "data build" "data info" "config show" "config check" "config explain" "config schema" \
+    "config reference" "lora info" "model info" "bench" "doctor"; do
+    for form in "$command --help" "$command -h" "help $command"; do
+        # shellcheck disable=SC2086
+        run 0 $form
+        prints "usage: atelier $command"
+        [ -s "$work/err" ] && fail "atelier $form: writes to standard error"
+    done
+    fits_a_terminal "$work/out" "atelier $command --help"
+    prints "example:"
+done
+for family in "" data config lora model; do
+    # shellcheck disable=SC2086
+    run 0 $family --help
+    fits_a_terminal "$work/out" "atelier $family --help"
+    # shellcheck disable=SC2086
+    run 2 $family
+done
+run 0 --help
+for word in train sample data config lora model bench doctor; do
+    prints "  $word "
+done
+run 0 --version
+prints "atelier "
+run 0 config explain
+fits_a_terminal "$work/out" "atelier config explain"
+
+# Mistakes ---------------------------------------------------------------------------------------------------------------
+run 2 trian
+says 'atelier: error: unknown command `trian`; did you mean `train`?'
+run 2 qwertyuiop
+says 'unknown command `qwertyuiop`'
+run 2 help trian
+says 'did you mean `train`?'
+run 2 config shwo
+says 'did you mean `config show`?'
+run 2 config show
+says 'FILE.yaml is missing'
+run 2 config show "$work/none.yaml"
+says "$work/none.yaml"
+run 2 config show a.yaml b.yaml
+says 'one argument too many'
+run 2 config explain train.stps
+says 'did you mean train.steps?'
+run 2 bench unet --sizes tiny
+says 'unknown option --sizes; did you mean --size?'
+run 2 bench unett
+says 'unet, vae, clip, train'
+run 2 bench --size large
+run 2 bench unet --size tiny --res 20
+says 'multiples of 16'
+run 2 bench unet --repeat 0
+run 2 train
+run 2 train "$work/none.yaml"
+says "$work/none.yaml"
+run 2 sample --model builtin:nosuch --prompt x
+says 'builtin:nosuch'
+run 2 model info "$work/none"
+says "$work/none"
+run 2 model info builtin:nosuch
+run 2 lora info "$work/none.safetensors"
+run 2 doctor --jsn
+says 'did you mean --json?'
+
+# Configurations ---------------------------------------------------------------------------------------------------------
+cat >"$work/good.yaml" <<'YAML'
+model: {base: builtin:tiny}
+dataset: {path: cat.h5}
+train: {steps: 10}
+YAML
+cat >"$work/bad.yaml" <<'YAML'
+model: {base: builtin:tiny}
+dataset: {path: cat.h5}
+train:
+  stpes: 10
+YAML
+run 0 config check "$work/good.yaml"
+prints 'all right'
+says 'dataset.path'
+run 2 config check "$work/good.yaml" "$work/bad.yaml"
+prints "$work/good.yaml: all right"
+says "atelier: error: $work/bad.yaml:4:3: unknown key train.stpes; did you mean train.steps?"
+run 2 train "$work/bad.yaml"
+says "$work/bad.yaml:4:3: unknown key"
+run 2 config check "$work/good.yaml" --set train.steps=1e3
+says '--set train.steps=1e3: train.steps wants a whole number'
+run 0 config show "$work/good.yaml" --set train.steps=7 --set "preview.prompts=[a, b]"
+prints '  steps: 7'
+prints '  prompts: [a, b]'
+cp "$work/out" "$work/again.yaml"
+run 0 config show "$work/again.yaml"
+cmp -s "$work/out" "$work/again.yaml" || fail "config show of its own output differs"
+run 0 config schema
+prints '"$schema": "https://json-schema.org/draft/2020-12/schema"'
+run 0 config reference
+cmp -s "$work/out" docs/configuration.md || fail "docs/configuration.md is not what config reference prints"
+
+# A reader that has seen enough is no crash
+"$atelier" config explain 2>"$work/err" | head -n 1 >/dev/null
+status=${PIPESTATUS[0]}
+[ "$status" -eq 0 ] || fail "atelier config explain | head: status $status"
+"$atelier" config explain >/dev/full 2>"$work/err" && fail "a full disk is no success"
+says 'cannot write to standard output'
+
+# Facts ------------------------------------------------------------------------------------------------------------------
+"$atelier" doctor --json >"$work/out" 2>"$work/err"
+[ $? -le 1 ] || fail "atelier doctor --json"
+for word in instruction_sets path_chosen oneDNN HDF5 builtin_model; do
+    prints "\"$word\""
+done
+ATELIER_ISA=baseline "$atelier" doctor >"$work/out" 2>"$work/err"
+prints 'baseline'
+run 0 bench clip --size tiny --dtype f32 --repeat 1 --json
+for word in work size resolution dtype threads median_s flop peak_flops share_of_peak peak_bytes; do
+    prints "\"$word\""
+done
+printf 'PK\003\004pickled' >"$work/model.ckpt"
+run 2 model info "$work/model.ckpt"
+says 'pickled'
+
+[ "$failures" -eq 0 ] || exit 1
+echo "all commands answer"
