@@ -19,7 +19,7 @@
 typedef struct ConvPlan {
     OneConv d;
     OnePrimitive *p;
-    bool convert_weight;                 /* the files' weight is not in a type that packs: widened first */
+    bool convert_weight;                 /* the weight is widened to f32 before it is packed */
     bool move_x, move_y;                 /* x or y is not used where it is: another type or layout */
     size_t x_bytes, y_bytes, bias_bytes; /* their places in scratch memory */
     size_t plain_bytes, packed_bytes;    /* weight as converted, and in oneDNN's order */
@@ -67,7 +67,8 @@ static Status plan_conv(const Conv *a, OneConvKind kind, ConvPlan *plan)
     plan->x_bytes = plan->move_x ? picture_bytes(x, type) : 0;
     plan->y_bytes = plan->move_y ? picture_bytes(y, type) : 0;
     plan->packed_bytes = aligned_bytes(onednn_weight_bytes(plan->p));
-    plan->convert_weight = kind != ONE_BACKWARD_WEIGHT && !onednn_packs(w->dtype);
+    /* oneDNN's packing is fast from f32, and from bf16 to bf16 */
+    plan->convert_weight = kind != ONE_BACKWARD_WEIGHT && w->dtype != DTYPE_F32 && w->dtype != type;
     plan->plain_bytes = plan->convert_weight ? aligned_bytes((size_t)tensor_count(w) * 4) : 0;
     if (plan->d.bias && (kind == ONE_BACKWARD_WEIGHT || a->bias->dtype != DTYPE_F32))
         plan->bias_bytes = aligned_bytes((size_t)tensor_count(a->bias) * 4);

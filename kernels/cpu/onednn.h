@@ -59,10 +59,4 @@ Status onednn_pack(OnePrimitive *p, const void *weight, DType type, void *packed
 /* weight gradient (K,C,kh,kw) f32 += packed, in the order of p. */
 Status onednn_unpack_add(OnePrimitive *p, const void *packed, float *gradient);
 
-/* Whether packing from and to these types is in oneDNN. */
-static inline bool onednn_packs(DType type)
-{
-    return type == DTYPE_F32 || type == DTYPE_BF16;
-}
-
 #endif

@@ -69,7 +69,7 @@ const OpTest *optest_attention(int *count)
                .ndim = {3, 3, 3},
                .shape = {{1, 4, 16}, {1, 6, 16}, {1, 6, 16}},
                .i = {1, 0},
-               .range = 3.5},
+               .range = 2.5},
          ATTENTION},
         {.c = {.what = "one key",
                .inputs = 3,
