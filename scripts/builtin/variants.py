@@ -35,6 +35,20 @@ NO_MIRROR = re.compile(
     r'keyboard|calendar|receipt|8 ball|card|newspaper|stop sign|ATM|school|bank|store|music|page|memo|dollar|'
     r'shinto|high-speed|castle|credit|money|label|game die|dvd|computer disk|one|abacus|alembic|dna|cyclone', re.I)
 
+# the everyday word for a thing with a longer name; its pictures are some of the thing's
+EVERYDAY = {
+    'red apple': 'apple', 'red heart': 'heart', 'red circle': 'circle', 'red square': 'square',
+    'automobile': 'car', 'deciduous tree': 'tree', 'closed book': 'book', 'hot beverage': 'coffee',
+    'doughnut': 'donut', 'airplane': 'plane', 'mobile phone': 'phone', 'bicycle': 'bike', 't-shirt': 'shirt',
+    'hamburger': 'burger', 'sailboat': 'boat', 'lady beetle': 'ladybug', 'desktop computer': 'computer',
+    'television': 'tv', 'wrapped gift': 'gift', 'light bulb': 'lamp', "man's shoe": 'shoe', "woman's hat": 'hat',
+    'bouquet': 'flowers', 'blossom': 'flower', 'high voltage': 'lightning', 'slightly smiling face': 'smiley',
+    'baby chick': 'chick', 'soccer ball': 'football', 'musical note': 'music', 'film projector': 'movie',
+    'pile of poo': 'poop', 'beer mug': 'beer', 'locomotive': 'steam train', 'kitchen knife': 'knife',
+    'ear of corn': 'corn', 'T-Rex': 'dinosaur', 'globe showing Americas': 'earth',
+    'wine glass': 'wine', 'french fries': 'fries'}
+EVERYDAY_PLAIN = 4      # of MOVED
+
 
 def article(name):
     """name with a or an before it, or as it is when it looks like a plural."""
@@ -55,7 +69,9 @@ def glyphs():
     cmap, bitmaps, names = font.getBestCmap(), font['CBDT'].strikeData[0], pictures.cldr_names()
     out = []
     for points, (group, subgroup) in pictures.emoji_groups().items():
-        if len(points) == 1 and points in names and pictures.wanted(group, subgroup) and cmap.get(ord(points)) in bitmaps:
+        if len(points) != 1 or points not in names or not pictures.wanted(group, subgroup):
+            continue
+        if cmap.get(ord(points)) in bitmaps:
             image = Image.open(io.BytesIO(bitmaps[cmap[ord(points)]].imageData)).convert('RGBA')
             square = Image.new('RGBA', (max(image.size),) * 2, (255, 255, 255, 0))
             square.paste(image, ((square.width - image.width) // 2, (square.height - image.height) // 2))
@@ -89,6 +105,7 @@ class Maker:
         self.name, self.rgba, self.names = name, rgba, names
         self.may_mirror = not NO_MIRROR.search(name)
         self.colour_in_name = next((w for w in re.split(r'[ -]', name) if w in colours.COLOURS), None)
+        self.everyday = EVERYDAY.get(name, name)
         self.variants = []
 
     def add(self, caption, **how):
@@ -102,8 +119,8 @@ class Maker:
     def plain(self, moved):
         for i in range(EXACT):
             self.add(self.name, mirror=self.may_mirror and i % 4 == 3)
-        for _ in range(moved):
-            self.add(self.name, **self.moved())
+        for i in range(moved):
+            self.add(self.everyday if i < EVERYDAY_PLAIN else self.name, **self.moved())
 
     def phrases(self):
         for i in self.draw.permutation(len(PHRASE))[:PHRASES]:
@@ -152,10 +169,14 @@ class Maker:
         order = order[:6] + order[8:10] + order[6:8]
         for colour in order:
             caption = self.coloured_name(colour)
-            if banned.search(caption) or caption in self.names or (colour == own and self.colour_in_name):
+            short = f'{colour} {self.everyday}'
+            if banned.search(caption) or banned.search(short) or caption in self.names:
+                continue
+            if colour == own and self.colour_in_name:
                 continue
             rgba = self.rgba if colour == own else colours.recoloured(self.rgba, colour)
-            self.add(caption, rgba=rgba, **self.moved())
+            take_short = self.everyday != self.name and short not in self.names and self.draw.random() < .5
+            self.add(short if take_short else caption, rgba=rgba, **self.moved())
             made += 1
             if made == RECOLOURED:
                 break

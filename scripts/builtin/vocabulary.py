@@ -3,8 +3,9 @@
     vocabulary.py PICTURES FOLDER       PICTURES: what pictures.py made; FOLDER: data/builtin/tiny/tokenizer
 
 Learns merges from the pictures' names and words.txt, most frequent pair first; of equal ones the pair whose word lacks
-the fewest merges to be one token, then in order of the alphabet, so that many words get whole. Entries as CLIP numbers them: 256 bytes, 256 bytes that end a word ("</w>"),
-the merges' results, <|startoftext|>, <|endoftext|>; padding is <|endoftext|> as in SD1.
+the fewest merges to be one token, then in order of the alphabet, so that many words get whole. Entries as CLIP
+numbers them: 256 bytes, 256 bytes that end a word ("</w>"), the merges' results, <|startoftext|>, <|endoftext|>;
+padding is <|endoftext|> as in SD1.
 """
 import collections
 import json
