@@ -13,7 +13,7 @@
 static const Subcommand COMMANDS[] = {
     {"train", "CONFIG.yaml", "fine-tune a model as a configuration says", command_train, false},
     {"sample", "--model M --prompt TEXT", "make pictures from a prompt", command_sample, false},
-    {"data", "build|info", "make and look at datasets of pictures", command_data, false},
+    {"data", "build|lint|info", "make and look at datasets of pictures", command_data, false},
     {"config", "show|check|schema|explain", "check and explain configurations", command_config, false},
     {"lora", "info", "look at LoRA files", command_lora, false},
     {"model", "info", "look at models", command_model, false},

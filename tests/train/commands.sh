@@ -39,7 +39,7 @@ fits_a_terminal() {
 }
 
 # Help -------------------------------------------------------------------------------------------------------------------
-for command in "train" "sample" "data build" "data info" "config show" "config check" "config explain" "config schema" \
+for command in "train" "sample" "data build" "data lint" "data info" "config show" "config check" "config explain" "config schema" \
     "config reference" "lora info" "model info" "bench" "doctor"; do
     for form in "$command --help" "$command -h" "help $command"; do
         # shellcheck disable=SC2086

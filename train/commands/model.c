@@ -33,6 +33,7 @@ static void count_file(const SafeTensors *f, const char *prefix, Count *count)
 static json_t *count_facts(const Count *count)
 {
     json_t *o = json_object(), *types = json_array();
+    json_object_set_new(o, "weights_missing", count->parameters ? json_null() : json_true());
     for (int t = 0; t <= DTYPE_F16; t++)
         if (count->types[t])
             json_array_append_new(types, json_string(dtype_name((DType)t)));
