@@ -7,6 +7,7 @@
  * processor has is run, each with and without a plan, and a plan must not change a byte. */
 #include "gradcheck.h"
 
+#include "cotangent.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/mem.h"
 
@@ -186,28 +187,6 @@ typedef struct Run {
 static bool wants_grad(const OpCase *k, int i)
 {
     return !k->no_grad[i];
-}
-
-/* The scalar at the end: d scalar / d out is the cotangent, whatever the values are. in: out, cotangent */
-static void cotangent_backward(Ctx *c, Node *n)
-{
-    op_begin(c, "cotangent", NULL);
-    op_use(c, n->in[1]);
-    Tensor *d = grad_target(c, n->in[0]);
-    RUN(c, c->dev->copy(n->in[1], d));
-    grad_add(c, n->in[0], d);
-}
-
-static Tensor *scalar_with_cotangent(Ctx *c, Tensor *out, const float *values)
-{
-    const int64_t one = 1;
-    Tensor *cotangent = ctx_input(c, DTYPE_F32, out->ndim, out->shape, values);
-    op_begin(c, "scalar", NULL);
-    Tensor *scalar = ctx_tensor(c, DTYPE_F32, 1, &one);
-    Node *n = tape_record(c, "scalar", NULL, scalar, out->requires_grad, cotangent_backward);
-    if (n)
-        n->in[0] = out, n->in[1] = cotangent;
-    return scalar;
 }
 
 static Tensor *activation_of(Ctx *c, const Run *run, int i)
