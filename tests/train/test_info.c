@@ -161,6 +161,35 @@ static void a_file_without_low_rank_pairs_is_no_lora(void **state)
     tensor_free(t);
 }
 
+static int run_model_info(void *name)
+{
+    char command[] = "model", sub[] = "info", flag[] = "--json";
+    char *argv[] = {command, sub, name, flag};
+    return command_model(4, argv);
+}
+
+static void a_models_parts_add_up(void **state)
+{
+    (void)state;
+    static char *const FOLDERS[] = {TEST_GOLDEN "/models/sd1", TEST_GOLDEN "/models/sd2"};
+    static const char *const PREDICTIONS[] = {"epsilon", "v_prediction"};
+    for (int i = 0; i < 2; i++) {
+        int status;
+        char *text = capture(run_model_info, FOLDERS[i], &status);
+        assert_int_equal(status, STATUS_OK);
+        json_t *o = json_loads(text, 0, NULL);
+        assert_string_equal(json_string_value(json_object_get(o, "prediction_type")), PREDICTIONS[i]);
+        const json_int_t unet = number(json_object_get(o, "unet"), "parameters");
+        const json_int_t vae = number(json_object_get(o, "vae"), "parameters");
+        const json_int_t clip = number(json_object_get(o, "text_encoder"), "parameters");
+        assert_true(unet > 1000 && vae > 1000 && clip > 1000);
+        assert_int_equal(number(o, "parameters"), unet + vae + clip);
+        assert_true(json_is_null(json_object_get(json_object_get(o, "unet"), "weights_missing")));
+        json_decref(o);
+        mem_free(text);
+    }
+}
+
 static int print_facts(void *facts)
 {
     return (int)facts_print(facts, false);
@@ -189,6 +218,7 @@ int main(void)
         TEST(a_kohya_file_is_told_in_numbers),
         TEST(a_changed_file_is_told_by_its_hash),
         TEST(a_file_without_low_rank_pairs_is_no_lora),
+        TEST(a_models_parts_add_up),
         TEST(facts_are_lines_and_cannot_steer_the_terminal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
