@@ -50,8 +50,10 @@ Status caption_clean(const char *text, size_t size, char **out)
     char *to = *out = mem_alloc(size + 1);
     if (!to)
         return STATUS_FAILED;
+    bool gap = false; /* in a run of white space that has a line end or a tab */
     for (size_t i = 0; i < size; i++) {
-        const bool gap = is_space(text[i]) && text[i] != ' ';
+        const bool space = is_space(text[i]);
+        gap = space && (gap || text[i] != ' ');
         if (!gap)
             *to++ = text[i];
         else if (to[-1] != ' ')

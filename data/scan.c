@@ -16,7 +16,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-#define MAX_DEPTH 40 /* deeper is a link that leads in a circle */
+#define MAX_DEPTH 40
 #define NAMES_SHOWN 5
 
 /* Lists -------------------------------------------------------------------------------------------------- */
@@ -86,8 +86,9 @@ typedef struct Walk {
     Scan *scan;
     struct stat except;
     bool has_except;
-    Metadata metadata; /* of all folders, file_name below the scanned folder */
-    ScanList origins;  /* of each entry: "metadata.jsonl line 3" */
+    struct stat outer[MAX_DEPTH + 1]; /* the folders that the walk stands in */
+    Metadata metadata;                /* of all folders, file_name below the scanned folder */
+    ScanList origins;                 /* of each entry: "metadata.jsonl line 3" */
 } Walk;
 
 typedef struct Folder {
@@ -244,6 +245,14 @@ static Status take_metadata(Walk *w, Folder *f, int at)
 
 static Status walk(Walk *w, const char *below_name, const char *caption, int repeats, int depth);
 
+static bool is_outer(const Walk *w, int depth, const struct stat *st)
+{
+    for (int i = 0; i <= depth; i++)
+        if (w->outer[i].st_dev == st->st_dev && w->outer[i].st_ino == st->st_ino)
+            return true;
+    return false;
+}
+
 /* Folders, metadata.jsonl and pictures are taken; the rest waits for being used by a picture. */
 static Status take_entry(Walk *w, Folder *f, int at, int depth)
 {
@@ -259,6 +268,8 @@ static Status take_entry(Walk *w, Folder *f, int at, int depth)
         const bool excepted = w->has_except && st.st_dev == w->except.st_dev && st.st_ino == w->except.st_ino;
         if (excepted) {
             f->used[at] = true;
+        } else if (is_outer(w, depth, &st)) {
+            /* a link in a circle: unused */
         } else if (S_ISDIR(st.st_mode)) {
             f->used[at] = true;
             s = walk(w, sub, f->caption, f->repeats, depth + 1);
@@ -296,14 +307,16 @@ static Status list_unused(Scan *s, const Folder *f)
 static Status walk(Walk *w, const char *below_name, const char *caption, int repeats, int depth)
 {
     if (depth > MAX_DEPTH)
-        return status_fail("%s: more than %d folders deep; does a link lead in a circle?", below_name,
-                           MAX_DEPTH);
+        return status_fail("%s: more than %d folders deep", below_name, MAX_DEPTH);
     Folder f = {.below = below_name, .caption = caption, .repeats = repeats};
     f.path = below_name[0] ? path_join(w->scan->folder, below_name) : mem_strdup(w->scan->folder);
     if (!f.path)
         return STATUS_FAILED;
     caption_of_folder(path_base(f.path), &f.repeats, &f.caption);
-    Status s = dir_list(f.path, &f.names, &f.count);
+    Status s =
+        stat(f.path, &w->outer[depth]) == 0 ? STATUS_OK : status_fail("%s: cannot be read: %m", f.path);
+    if (s == STATUS_OK)
+        s = dir_list(f.path, &f.names, &f.count);
     if (s == STATUS_OK && !(f.used = mem_calloc((size_t)f.count + 1, sizeof *f.used)))
         s = STATUS_FAILED;
     for (int i = 0; i < f.count && s == STATUS_OK; i++)
