@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SET_SHOWN 150  /* bytes of a --set that messages repeat */
 #define PATH_NAMES 256 /* longest path of a key in messages */
 
 typedef struct Reader {
@@ -206,10 +207,14 @@ static Status parse_set_value(YamlDoc *d, const char *origin, const char *path, 
 
 static Status apply_set(Reader *r, YamlNode **root, const char *set)
 {
-    char origin[200], path[PATH_NAMES];
-    snprintf(origin, sizeof origin, "--set %.150s%s", set, strlen(set) > 150 ? "…" : "");
+    char origin[SET_SHOWN + 16] = "--set ", path[PATH_NAMES];
     const size_t length = strcspn(set, "=");
     YamlNode *value;
+    size_t shown = strnlen(set, SET_SHOWN);
+    while (shown && ((unsigned char)set[shown] & 0xC0) == 0x80) /* not inside a character */
+        shown--;
+    strncat(origin, set, shown);
+    strcat(origin, set[shown] ? "…" : "");
     if (set[length] != '=' || length == 0 || length >= sizeof path)
         return status_refuse("%s: it is written KEY=VALUE, as in --set train.steps=500", origin);
     snprintf(path, sizeof path, "%.*s", (int)length, set);
