@@ -8,7 +8,7 @@
 #include "gradcheck.h"
 
 #include "cotangent.h"
-#include "kernels/cpu/isa.h"
+#include "isa_devices.h"
 #include "kernels/mem.h"
 
 #include <math.h>
@@ -361,31 +361,10 @@ static void check_on(const Where *w, const Device *dev, const Reference *r, cons
     ctx_free(c);
 }
 
-/* Every instruction set's table that this processor can run, up to ATELIER_ISA. */
-static int devices(Device *table, const char **names)
-{
-    int n = 0;
-    cpu_table_baseline(&table[n]);
-    names[n++] = "baseline";
-#ifdef ATL_X86
-    const char *best = device_cpu_isa();
-    if (strcmp(best, "baseline") != 0) {
-        cpu_table_avx2(&table[n]);
-        names[n++] = "avx2";
-    }
-    if (strncmp(best, "avx512", 6) == 0) {
-        cpu_table_avx512(&table[n]);
-        names[n++] = "avx512";
-    }
-#endif
-    return n;
-}
-
 void optest_check(const char *name, const OpTest *tests, int count)
 {
-    Device table[3] = {{0}};
-    const char *isa[3];
-    const int isas = devices(table, isa);
+    Device table[ISA_DEVICES_MAX];
+    const int isas = isa_devices(table);
     for (int t = 0; t < count; t++)
         for (int sixteen_bits = 0; sixteen_bits < 2; sixteen_bits++) {
             Reference r = reference_of(&tests[t], sixteen_bits);
@@ -396,8 +375,7 @@ void optest_check(const char *name, const OpTest *tests, int count)
             for (int i = 0; i < isas; i++)
                 for (DType type = sixteen_bits ? DTYPE_BF16 : DTYPE_F32;
                      type <= (sixteen_bits ? DTYPE_F16 : DTYPE_F32); type++) {
-                    const Where w = {.op = name, .isa = isa[i], .what = r.k->what, .dtype = type};
-                    table[i].name = isa[i];
+                    const Where w = {.op = name, .isa = table[i].name, .what = r.k->what, .dtype = type};
                     check_on(&w, &table[i], &r, d);
                 }
             for (int i = 0; i < r.k->inputs; i++) {

@@ -1,0 +1,32 @@
+/* Every instruction set's table that this processor can run, up to ATELIER_ISA. */
+#ifndef TESTS_ISA_DEVICES_H
+#define TESTS_ISA_DEVICES_H
+
+#include "kernels/cpu/isa.h"
+
+#include <string.h>
+
+#define ISA_DEVICES_MAX 3
+
+/* Fills in table and returns how many there are; each device's name is its instruction set. */
+static inline int isa_devices(Device table[ISA_DEVICES_MAX])
+{
+    int n = 0;
+    memset(table, 0, sizeof *table * ISA_DEVICES_MAX);
+    cpu_table_baseline(&table[n]);
+    table[n++].name = "baseline";
+#ifdef ATL_X86
+    const char *best = device_cpu_isa();
+    if (strcmp(best, "baseline") != 0) {
+        cpu_table_avx2(&table[n]);
+        table[n++].name = "avx2";
+    }
+    if (strncmp(best, "avx512", 6) == 0) {
+        cpu_table_avx512(&table[n]);
+        table[n++].name = "avx512";
+    }
+#endif
+    return n;
+}
+
+#endif
