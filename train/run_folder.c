@@ -5,8 +5,10 @@
 #include "checkpoint.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define LAST_LINE 16384 /* bytes: the last line of a log is far shorter */
@@ -60,6 +62,26 @@ bool run_finished(const char *path)
     const bool done = json_is_true(json_object_get(line, "done"));
     json_decref(line);
     return done;
+}
+
+Status run_lock(const char *path, int *lock)
+{
+    *lock = -1;
+    TRY(dir_make(path));
+    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*lock >= 0 && flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        run_unlock(*lock);
+        *lock = -1;
+        return status_refuse("%s: another process is training here; wait for it, or set another output.dir",
+                             path);
+    }
+    return STATUS_OK;
+}
+
+void run_unlock(int lock)
+{
+    if (lock >= 0)
+        close(lock);
 }
 
 Status run_open(const char *path, int64_t log_bytes, RunFolder **out)

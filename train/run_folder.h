@@ -23,6 +23,11 @@ bool run_exists(const char *path);
 /* True if the log's last line says "done": true. */
 bool run_finished(const char *path);
 
+/* Makes the folder and takes it for this process: two runs in one folder would spoil both. The lock ends with
+ * the process however it ends; file systems without locks go without. *lock: for run_unlock. */
+Status run_lock(const char *path, int *lock);
+void run_unlock(int lock); /* −1 allowed */
+
 /* Makes the folder, and opens the log cut back to log_bytes (0: a new one). */
 Status run_open(const char *path, int64_t log_bytes, RunFolder **out);
 void run_close(RunFolder *r); /* NULL allowed */

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* The split's key: no epoch has this number. */
 #define SPLIT_STEP 0xffffffffu
@@ -184,25 +185,36 @@ void sources_close(Sources *s)
 /* Caches ---------------------------------------------------------------------------------------------------
  */
 
+#define SHOWN_AFTER 1.0 /* seconds: a cache that is complete is read in less, and nothing is shown */
+
 typedef struct Showing {
     Progress progress;
+    double began;
     const volatile sig_atomic_t *stop;
 } Showing;
 
-/* A cache that is complete passes in a blink; then nothing is shown. */
 static bool show_cached(const char *what, int done, int total, void *arg)
 {
     Showing *s = arg;
-    if (s->progress.total != total)
-        progress_begin(&s->progress, what, strcmp(what, "text") == 0 ? "caption" : "picture", 0, total);
-    progress_update(&s->progress, done, NULL);
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    const double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    if (done == 0)
+        s->began = now;
+    if (!s->progress.total && now - s->began > SHOWN_AFTER)
+        progress_begin(&s->progress, what, strcmp(what, "text") == 0 ? "caption" : "picture", done, total);
+    if (s->progress.total)
+        progress_update(&s->progress, done, NULL);
+    if (s->progress.total && done == total) {
+        progress_end(&s->progress);
+        s->progress = (Progress){0};
+    }
     return !(s->stop && *s->stop);
 }
 
-static Status cache_one(Source *source, const Config *config, const char *folder, const char *name,
-                        const char *what, const char *key, DatasetCache **out)
+static Status cache_one(Source *source, const char *folder, const char *name, const char *what,
+                        const char *key, DatasetCache **out)
 {
-    (void)config;
     char *path = folder ? run_path(folder, "%s-%s.cache.h5", name, what) : NULL;
     if (folder && !path)
         return STATUS_FAILED;
@@ -218,13 +230,13 @@ static Status cache_source(Source *source, const Config *config, const char *fol
     char key[CACHE_KEY_SIZE];
     if (config->train.cache_latents) {
         TRY(caching_latents_key(m, activations, config->train.resolution, key));
-        TRY(cache_one(source, config, folder, name, "latents", key, &source->latents));
+        TRY(cache_one(source, folder, name, "latents", key, &source->latents));
         TRY(caching_latents(pipeline, source->dataset, config->train.resolution, source->config->augment.flip,
                             source->latents, show_cached, showing));
     }
     if (config->train.cache_text && !config->method.text_encoder) {
         TRY(caching_text_key(m, activations, config->method.clip_skip, key));
-        TRY(cache_one(source, config, folder, name, "text", key, &source->texts));
+        TRY(cache_one(source, folder, name, "text", key, &source->texts));
         TRY(caching_text(pipeline, source->dataset, config->method.clip_skip, (size_t)text_size,
                          source->texts, show_cached, showing));
     }
@@ -243,7 +255,7 @@ Status sources_cache(Sources *s, const Config *config, const char *folder, Pipel
                                   &showing);
         mem_free(name);
         if (showing.progress.total)
-            progress_end(&showing.progress);
+            progress_clear(&showing.progress);
         showing.progress = (Progress){0};
         TRY(status);
     }

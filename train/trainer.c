@@ -30,6 +30,7 @@ typedef struct Trainer {
     Loader *loader;
     Trace *trace;
     RunFolder *run;
+    int lock;              /* on the run's folder */
     CheckpointState state; /* after the last whole step */
     int64_t saved_step;    /* of the last checkpoint; −1: none */
     Progress progress;
@@ -339,19 +340,22 @@ static void close_all(Trainer *t)
     run_close(t->run);
     setup_free(t->setup);
     mem_free(t->state.made_with);
+    run_unlock(t->lock);
 }
 
 Status trainer_run(Config *config, const TrainOptions *o)
 {
-    Trainer t = {.config = config, .options = o, .saved_step = -1, .began = now()};
+    Trainer t = {.config = config, .options = o, .lock = -1, .saved_step = -1, .began = now()};
     t.state.validation = t.state.validation_before = NAN;
     bool finished = false;
     if (!o->plan)
         TRY(resume_check(config, o->resume, &finished));
     if (finished)
         return STATUS_OK;
-    Status s = setup_new(config, o->plan ? NULL : config->output.dir, o->resume != NULL, o->trace != NULL,
-                         o->stop, &t.setup);
+    Status s = o->plan ? STATUS_OK : run_lock(config->output.dir, &t.lock);
+    if (s == STATUS_OK)
+        s = setup_new(config, o->plan ? NULL : config->output.dir, o->resume != NULL, o->trace != NULL,
+                      o->stop, &t.setup);
     if (s == STATUS_OK && o->plan && o->json) {
         s = setup_print_json(t.setup);
     } else if (s == STATUS_OK) {
@@ -359,7 +363,7 @@ Status trainer_run(Config *config, const TrainOptions *o)
         if (!o->plan)
             s = run(&t);
     }
-    if (s == STATUS_INTERRUPTED && t.setup)
+    if (s == STATUS_INTERRUPTED)
         s = interrupted(&t);
     close_all(&t);
     return s;
