@@ -101,6 +101,7 @@ static Status file_release(CacheFile *f)
 /* The file may be read by others meanwhile, not written. */
 static Status file_lock(CacheFile *f)
 {
+    TRY(dir_make_parent(f->path));
     f->lock_fd = open(f->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (f->lock_fd < 0)
         return status_fail("%s: cannot be written: %m", f->path);
@@ -122,7 +123,7 @@ static Status file_make_writable(CacheFile *f)
     TRY(file_lock(f));
     Status s = sound ? h5_open(f->path, H5F_ACC_RDWR, &f->file) : STATUS_FAILED;
     if (s != STATUS_OK) {
-        TRY(h5_create(f->path, &f->file));
+        TRY(h5_create(f->path, true, &f->file));
         TRY(h5_write_attribute_int(f->file, f->path, "format_version", DATASET_FORMAT_VERSION));
         TRY(h5_write_attribute_text(f->file, f->path, "tool", "atelier " ATELIER_VERSION));
     }
@@ -291,15 +292,12 @@ static Status create_array(const DatasetCache *c, const Store *store, const char
     if (h5_exists(file, path))
         H5Ldelete(file, path, H5P_DEFAULT);
     const hsize_t dims[2] = {c->count, n};
-    const hid_t space = H5Screate_simple(2, dims, NULL), list = h5_create_list(),
-                links = H5Pcreate(H5P_LINK_CREATE);
-    H5Pset_create_intermediate_group(links, 1);
+    const hid_t space = H5Screate_simple(2, dims, NULL), list = h5_create_list();
     H5Pset_alloc_time(list, H5D_ALLOC_TIME_EARLY);
-    const hid_t set = H5Dcreate2(file, path, type, space, links, list, H5P_DEFAULT);
+    const hid_t set = H5Dcreate2(file, path, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
     const Status s = set >= 0 ? STATUS_OK : h5_fail(store->file->path, "cannot be written");
     if (set >= 0)
         H5Dclose(set);
-    H5Pclose(links);
     H5Pclose(list);
     H5Sclose(space);
     return s;

@@ -233,6 +233,14 @@ static char *parent_of(const char *path)
     return n == 0 ? mem_strdup("/") : mem_printf("%.*s", (int)n, path);
 }
 
+Status dir_make_parent(const char *path)
+{
+    char *parent = parent_of(path);
+    const Status s = parent ? dir_make(parent) : STATUS_FAILED;
+    mem_free(parent);
+    return s;
+}
+
 /* Writing --------------------------------------------------------------------------------------------- */
 
 struct AtomicFile {

@@ -1,5 +1,5 @@
-/* Files: whole or not at all. Everything Atelier writes under a final name goes through AtomicFile: written beside
- * it as NAME.part-PID, synced, then renamed over it; the folder is synced too. */
+/* Files: whole or not at all. Everything Atelier writes under a final name goes through AtomicFile: written
+ * beside it as NAME.part-PID, synced, then renamed over it; the folder is synced too. */
 #ifndef ATL_FILE_H
 #define ATL_FILE_H
 
@@ -10,27 +10,29 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* The whole file, with a 0 byte after it that *size does not count. Caller: mem_free. Larger than limit: refused. */
+/* The whole file, with a 0 byte after it that *size does not count. Caller: mem_free. Larger than limit:
+ * refused. */
 Status file_read(const char *path, size_t limit, char **data, size_t *size);
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
-int64_t file_size(const char *path);           /* -1: missing */
-Status dir_make(const char *path);             /* with its parents; existing is fine */
-Status dir_remove(const char *path);           /* with everything in it */
+int64_t file_size(const char *path);      /* -1: missing */
+Status dir_make(const char *path);        /* with its parents; existing is fine */
+Status dir_make_parent(const char *path); /* the folder that is to hold path, with its parents */
+Status dir_remove(const char *path);      /* with everything in it */
 /* Names in a folder without "." and "..", sorted by bytes. Caller: dir_list_free. */
 Status dir_list(const char *path, char ***names, int *count);
 void dir_list_free(char **names, int count);
 Status dir_sync(const char *path);
 /* "a/b" of "a" and "b"; b absolute: b. NULL: out of memory. Caller: mem_free. */
 char *path_join(const char *a, const char *b);
-const char *path_base(const char *path);       /* the last component, inside path */
+const char *path_base(const char *path); /* the last component, inside path */
 
 typedef struct AtomicFile AtomicFile;
-Status atomic_open(const char *path, AtomicFile **out);   /* makes missing parent folders */
+Status atomic_open(const char *path, AtomicFile **out); /* makes missing parent folders */
 FILE *atomic_stream(AtomicFile *f);
 Status atomic_write(AtomicFile *f, const void *data, size_t bytes);
-Status atomic_commit(AtomicFile *f);  /* flush, fsync, rename; frees f; on failure the temporary is removed */
-void atomic_abort(AtomicFile *f);     /* removes the temporary; frees f; NULL allowed */
+Status atomic_commit(AtomicFile *f); /* flush, fsync, rename; frees f; on failure the temporary is removed */
+void atomic_abort(AtomicFile *f);    /* removes the temporary; frees f; NULL allowed */
 Status file_write_atomic(const char *path, const void *data, size_t bytes);
 
 #endif
