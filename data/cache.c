@@ -305,8 +305,12 @@ static Status create_array(const DatasetCache *c, const Store *store, const char
 
 static Status series_create(DatasetCache *c, Store *store, Series *s, size_t n)
 {
-    series_clear(s);
+    char group[PATH_SIZE];
     const char *name = s->name;
+    series_clear(s);
+    snprintf(group, sizeof group, "/cache/%s", c->key);
+    TRY(h5_make_group(store->file->file, store->file->path, "/cache"));
+    TRY(h5_make_group(store->file->file, store->file->path, group));
     TRY(create_array(c, store, name, "", H5T_IEEE_F32LE, n));
     TRY(create_array(c, store, name, "_hash", H5T_STD_U8LE, SHA256_SIZE));
     TRY(create_array(c, store, name, "_check", H5T_STD_U8LE, SHA256_SIZE));

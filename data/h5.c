@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STRINGS_LIMIT ((size_t)1 << 30)
+#define ATTRIBUTE_LIMIT ((size_t)1 << 16)
+
 /* H5Pset_file_locking came with 1.10.7 and 1.12.1; before it there is an environment variable. */
 #if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))
 #define HAVE_FILE_LOCKING 1
@@ -51,6 +54,7 @@ static hid_t access_list(void)
 {
     const hid_t list = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_fclose_degree(list, H5F_CLOSE_STRONG);
+    H5Pset_libver_bounds(list, H5F_LIBVER_V18, H5F_LIBVER_LATEST); /* what is added has check sums */
 #ifdef HAVE_FILE_LOCKING
     H5Pset_file_locking(list, false, true);
 #else
@@ -89,11 +93,15 @@ Status h5_open(const char *path, unsigned flags, hid_t *out)
     return s;
 }
 
-Status h5_create(const char *path, hid_t *out)
+Status h5_create(const char *path, bool resumable, hid_t *out)
 {
-    const hid_t list = access_list();
-    *out = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, list);
+    const hid_t list = access_list(), create = H5Pcreate(H5P_FILE_CREATE);
+    const H5F_libver_t version = resumable ? H5F_LIBVER_V18 : H5F_LIBVER_V110;
+    H5Pset_libver_bounds(list, version, H5F_LIBVER_V110);
+    H5Pset_obj_track_times(create, false); /* of the root group */
+    *out = H5Fcreate(path, H5F_ACC_TRUNC, create, list);
     const Status s = *out >= 0 ? STATUS_OK : h5_fail(path, "cannot be made");
+    H5Pclose(create);
     H5Pclose(list);
     return s;
 }
@@ -104,6 +112,20 @@ Status h5_close(const char *path, hid_t file)
     const Status s = flushed ? STATUS_OK : h5_fail(path, "cannot be written");
     if (H5Fclose(file) < 0 && s == STATUS_OK)
         return h5_fail(path, "cannot be written");
+    return s;
+}
+
+Status h5_make_group(hid_t file, const char *path, const char *name)
+{
+    if (h5_exists(file, name))
+        return STATUS_OK;
+    const hid_t list = H5Pcreate(H5P_GROUP_CREATE);
+    H5Pset_obj_track_times(list, false);
+    const hid_t group = H5Gcreate2(file, name, H5P_DEFAULT, list, H5P_DEFAULT);
+    const Status s = group >= 0 ? STATUS_OK : h5_fail(path, "cannot be written");
+    H5Pclose(list);
+    if (group >= 0)
+        H5Gclose(group);
     return s;
 }
 
@@ -196,59 +218,80 @@ Status h5_read_array(hid_t file, const char *path, const char *name, hid_t mem, 
     return s;
 }
 
-static hid_t string_type(void)
+/* Strings of `size` bytes, padded with zeros; H5T_VARIABLE: of variable length. */
+static hid_t string_type(size_t size, H5T_cset_t letters)
 {
     const hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, H5T_VARIABLE);
-    H5Tset_cset(type, H5T_CSET_UTF8);
+    H5Tset_size(type, size);
+    H5Tset_strpad(type, size == H5T_VARIABLE ? H5T_STR_NULLTERM : H5T_STR_NULLPAD);
+    H5Tset_cset(type, letters);
     return type;
 }
 
-static Status pack_strings(char *const *raw, size_t count, char ***out)
+/* Copies strings into one block: the pointers, then the texts. raw[i], or fixed + i * size where raw is NULL.
+ */
+static Status pack_strings(char *const *raw, const char *fixed, size_t size, size_t count, char ***out)
 {
     size_t bytes = count * sizeof(char *);
     for (size_t i = 0; i < count; i++)
-        bytes += (raw[i] ? strlen(raw[i]) : 0) + 1;
+        bytes += 1 + (fixed ? strnlen(fixed + i * size, size) : raw[i] ? strlen(raw[i]) : 0);
     char **block = mem_alloc(bytes);
     if (!block)
         return STATUS_FAILED;
     char *at = (char *)(block + count);
     for (size_t i = 0; i < count; i++) {
-        const size_t n = (raw[i] ? strlen(raw[i]) : 0) + 1;
-        memcpy(at, raw[i] ? raw[i] : "", n);
+        const char *text = fixed ? fixed + i * size : raw[i] ? raw[i] : "";
+        const size_t n = fixed ? strnlen(text, size) : strlen(text);
+        memcpy(at, text, n);
+        at[n] = 0;
         block[i] = at;
-        at += n;
+        at += n + 1;
     }
     *out = block;
     return STATUS_OK;
+}
+
+static Status read_variable(hid_t set, const char *path, const char *name, hid_t type, size_t count,
+                            char ***out)
+{
+    char **raw = mem_calloc(count, sizeof *raw);
+    if (!raw)
+        return STATUS_FAILED;
+    const hid_t space = H5Dget_space(set);
+    const bool ok = H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, raw) >= 0;
+    const Status s = ok ? pack_strings(raw, NULL, 0, count, out) : h5_fail(path, name);
+    if (ok)
+        H5Dvlen_reclaim(type, space, H5P_DEFAULT, raw);
+    H5Sclose(space);
+    mem_free(raw);
+    return s;
+}
+
+static Status read_fixed(hid_t set, const char *path, const char *name, hid_t type, size_t count, char ***out)
+{
+    const size_t size = H5Tget_size(type);
+    if (size == 0 || size > STRINGS_LIMIT / count)
+        return status_fail("%s: %s is implausibly large", path, name);
+    char *fixed = mem_alloc(size * count);
+    if (!fixed)
+        return STATUS_FAILED;
+    const bool ok = H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, fixed) >= 0;
+    const Status s = ok ? pack_strings(NULL, fixed, size, count, out) : h5_fail(path, name);
+    mem_free(fixed);
+    return s;
 }
 
 static Status read_strings(hid_t set, const char *path, const char *name, size_t count, char ***out)
 {
     hsize_t dims[1] = {count};
     TRY(check_shape(set, path, name, H5T_STRING, 1, dims));
-    const hid_t stored = H5Dget_type(set), space = H5Dget_space(set);
+    const hid_t stored = H5Dget_type(set);
     const bool variable = H5Tis_variable_str(stored) > 0;
-    /* the character set must be the stored one: HDF5 does not convert */
-    const hid_t type = string_type();
-    H5Tset_cset(type, H5Tget_cset(stored));
-    char **raw = variable ? mem_calloc(count ? count : 1, sizeof *raw) : NULL;
-    Status s = STATUS_OK;
-    if (!variable)
-        s = status_fail("%s: %s does not hold strings of variable length", path, name);
-    else if (!raw)
-        s = STATUS_FAILED;
-    else if (count && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, raw) < 0)
-        s = h5_fail(path, name);
-    else {
-        s = pack_strings(raw, count, out);
-        if (count)
-            H5Dvlen_reclaim(type, space, H5P_DEFAULT, raw);
-    }
-    mem_free(raw);
+    /* the set of letters must be the stored one: HDF5 does not convert */
+    const hid_t type = string_type(variable ? H5T_VARIABLE : H5Tget_size(stored), H5Tget_cset(stored));
+    const Status s = (variable ? read_variable : read_fixed)(set, path, name, type, count, out);
     H5Tclose(type);
     H5Tclose(stored);
-    H5Sclose(space);
     return s;
 }
 
@@ -280,10 +323,19 @@ Status h5_write_array(hid_t file, const char *path, const char *name, hid_t file
 Status h5_write_strings(hid_t file, const char *path, const char *name, size_t count,
                         const char *const *strings)
 {
-    const hid_t type = string_type();
+    size_t size = 1;
+    for (size_t i = 0; i < count; i++)
+        size = strlen(strings[i]) > size ? strlen(strings[i]) : size;
+    char *fixed = mem_calloc(count, size);
+    if (!fixed)
+        return STATUS_FAILED;
+    for (size_t i = 0; i < count; i++)
+        memcpy(fixed + i * size, strings[i], strlen(strings[i]));
+    const hid_t type = string_type(size, H5T_CSET_UTF8);
     const hsize_t dims[1] = {count};
-    const Status s = h5_write_array(file, path, name, type, type, 1, dims, strings);
+    const Status s = h5_write_array(file, path, name, type, type, 1, dims, fixed);
     H5Tclose(type);
+    mem_free(fixed);
     return s;
 }
 
@@ -309,8 +361,9 @@ Status h5_write_attribute_int(hid_t file, const char *path, const char *name, in
 
 Status h5_write_attribute_text(hid_t file, const char *path, const char *name, const char *value)
 {
-    const hid_t type = string_type();
-    const Status s = write_attribute(file, path, name, type, type, &value);
+    const size_t size = strlen(value) ? strlen(value) : 1;
+    const hid_t type = string_type(size, H5T_CSET_UTF8);
+    const Status s = write_attribute(file, path, name, type, type, value);
     H5Tclose(type);
     return s;
 }
@@ -344,27 +397,41 @@ Status h5_read_attribute_int(hid_t file, const char *path, const char *name, int
     return ok ? STATUS_OK : h5_fail(path, name);
 }
 
+static Status read_attribute(hid_t a, const char *path, const char *name, hid_t type, bool variable,
+                             char **value)
+{
+    const size_t size = variable ? sizeof(char *) : H5Tget_size(type);
+    if (size > ATTRIBUTE_LIMIT)
+        return status_fail("%s: %s is implausibly large", path, name);
+    char *raw = mem_calloc(1, size + 1), **pointer = (char **)raw;
+    if (!raw)
+        return STATUS_FAILED;
+    Status s = STATUS_OK;
+    if (H5Aread(a, type, raw) < 0)
+        s = h5_fail(path, name);
+    else if (!(*value = mem_strdup(!variable ? raw : *pointer ? *pointer : "")))
+        s = STATUS_FAILED;
+    if (variable && *pointer) {
+        const hid_t space = H5Aget_space(a);
+        H5Dvlen_reclaim(type, space, H5P_DEFAULT, raw);
+        H5Sclose(space);
+    }
+    mem_free(raw);
+    return s;
+}
+
 Status h5_read_attribute_text(hid_t file, const char *path, const char *name, char **value)
 {
     *value = NULL;
     const hid_t a = open_attribute(file, name, H5T_STRING);
     if (a < 0)
         return STATUS_OK;
-    const hid_t stored = H5Aget_type(a), space = H5Aget_space(a), type = string_type();
-    H5Tset_cset(type, H5Tget_cset(stored));
-    char *raw = NULL;
-    Status s = STATUS_OK;
-    if (H5Tis_variable_str(stored) > 0) {
-        if (H5Aread(a, type, &raw) < 0)
-            s = h5_fail(path, name);
-        else if (!(*value = mem_strdup(raw ? raw : "")))
-            s = STATUS_FAILED;
-        if (raw)
-            H5Dvlen_reclaim(type, space, H5P_DEFAULT, &raw);
-    }
+    const hid_t stored = H5Aget_type(a);
+    const bool variable = H5Tis_variable_str(stored) > 0;
+    const hid_t type = string_type(variable ? H5T_VARIABLE : H5Tget_size(stored), H5Tget_cset(stored));
+    const Status s = read_attribute(a, path, name, type, variable, value);
     H5Tclose(type);
     H5Tclose(stored);
-    H5Sclose(space);
     H5Aclose(a);
     return s;
 }

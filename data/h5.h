@@ -19,7 +19,10 @@ Status h5_end(Status s);
 /* flags: H5F_ACC_RDONLY or H5F_ACC_RDWR. A missing file, one that is not HDF5 and a broken one are told
  * apart. */
 Status h5_open(const char *path, unsigned flags, hid_t *out);
-Status h5_create(const char *path, hid_t *out); /* truncates */
+/* Truncates. The file's format is one of HDF5's newer ones, in which all its structures carry check sums: the
+ * library has crashed on damaged structures without. resumable: the format of 1.8, which can be opened again
+ * after the process was killed in between; it has no check sums for the index of chunks. */
+Status h5_create(const char *path, bool resumable, hid_t *out);
 /* Flushes and closes; what could not be written is an error. */
 Status h5_close(const char *path, hid_t file);
 
@@ -29,11 +32,16 @@ Status h5_fail(const char *path, const char *what);
 /* True if every part of the path /a/b/c is there. */
 bool h5_exists(hid_t file, const char *name);
 
+/* Makes the group if it is not there; the one that it lies in is. */
+Status h5_make_group(hid_t file, const char *path, const char *name);
+
 /* Reads a whole array of integers (of any width; mem is the type wanted) or floats; its class and shape must
  * be as said: dims[i] 0 is filled in, others are checked. *out: mem_free. */
 Status h5_read_array(hid_t file, const char *path, const char *name, hid_t mem, int rank, hsize_t *dims,
                      size_t limit_bytes, void **out);
-/* Variable-length strings, count of them, as one block: out[i] points behind the pointers. mem_free(*out). */
+/* count strings as one block: out[i] points behind the pointers. mem_free(*out). Strings of fixed length
+ * (which is how they are written here: HDF5's heap for those of variable length has crashed on damaged files)
+ * or of variable length (which h5py writes). */
 Status h5_read_strings(hid_t file, const char *path, const char *name, size_t count, char ***out);
 Status h5_write_array(hid_t file, const char *path, const char *name, hid_t file_type, hid_t mem, int rank,
                       const hsize_t *dims, const void *data);

@@ -38,9 +38,9 @@ static Status create_data(DatasetWriter *w, uint64_t expected_bytes)
     hsize_t chunk = MIN_CHUNK;
     while (chunk < MAX_CHUNK && chunk * CHUNKS < expected_bytes)
         chunk *= 2;
-    TRY(h5_create(w->part, &w->file));
-    const hid_t images = H5Gcreate2(w->file, "/images", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    const hid_t captions = H5Gcreate2(w->file, "/captions", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    TRY(h5_create(w->part, false, &w->file));
+    TRY(h5_make_group(w->file, w->part, "/images"));
+    TRY(h5_make_group(w->file, w->part, "/captions"));
     const hsize_t none = 0, unlimited = H5S_UNLIMITED;
     const hid_t space = H5Screate_simple(1, &none, &unlimited), list = h5_create_list();
     H5Pset_chunk(list, 1, &chunk);
@@ -48,8 +48,6 @@ static Status create_data(DatasetWriter *w, uint64_t expected_bytes)
     const Status s = w->data >= 0 ? STATUS_OK : h5_fail(w->part, "cannot be written");
     H5Pclose(list);
     H5Sclose(space);
-    H5Gclose(images);
-    H5Gclose(captions);
     return s;
 }
 

@@ -89,11 +89,12 @@ static uint8_t round_pixel(int32_t sum)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* Rows top … of in (·,in,3) -> (h,count,3) */
+/* Rows top … of in (·,in,3) -> (h,count,3); outside, the edge's. */
 static void resize_rows(const Picture *in, int top, const Filter *f, Picture *out)
 {
     for (int y = 0; y < out->height; y++) {
-        const uint8_t *row = in->rgb + 3 * (size_t)in->width * (size_t)(top + y);
+        const int from = top + y < 0 ? 0 : top + y >= in->height ? in->height - 1 : top + y;
+        const uint8_t *row = in->rgb + 3 * (size_t)in->width * (size_t)from;
         uint8_t *to = out->rgb + 3 * (size_t)out->width * (size_t)y;
         for (int x = 0; x < out->width; x++, to += 3) {
             const uint8_t *p = row + 3 * f->first[x];

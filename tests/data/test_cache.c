@@ -1,0 +1,283 @@
+/* Caches: what was written is found, for the same picture and key only; damage and other runs' leftovers
+ * never get in. */
+#include "pictures.h"
+
+#include "data/dataset.h"
+#include "kernels/log.h"
+
+#include <sys/file.h>
+#include <sys/wait.h>
+
+#include <fcntl.h>
+
+#define KEY "0123abcd"
+#define N 100
+
+static char folder[64], *path;
+static const uint8_t hash_a[32] = {1, 2, 3}, hash_b[32] = {1, 2, 4};
+
+static int set_up(void **state)
+{
+    (void)state;
+    log_set_level(LOG_ERROR);
+    temporary_folder(folder);
+    path = path_join(folder, "run.cache.h5");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    mem_free(path);
+    return dir_remove(folder) != STATUS_OK;
+}
+
+static void fill(float *x, int seed)
+{
+    for (int i = 0; i < N; i++)
+        x[i] = (float)(seed * 1000 + i) * 0.37f;
+}
+
+static void write_entry(DatasetCache *c, const char *name, int i, const uint8_t hash[32])
+{
+    float x[N];
+    fill(x, i);
+    assert_ok(cache_write(c, name, i, hash, x, N));
+}
+
+static bool finds(DatasetCache *c, const char *name, int i, const uint8_t hash[32])
+{
+    float x[N], expected[N];
+    bool found;
+    fill(expected, i);
+    assert_ok(cache_read(c, name, i, hash, x, N, &found));
+    if (found)
+        assert_memory_equal(x, expected, sizeof x);
+    return found;
+}
+
+static void entries_come_back_after_reopening(void **state)
+{
+    (void)state;
+    DatasetCache *c;
+    assert_ok(cache_open(path, KEY, 5, &c));
+    assert_false(file_exists(path)); /* made at the first write */
+    assert_false(finds(c, "text", 2, hash_a));
+    write_entry(c, "text", 2, hash_a);
+    write_entry(c, "latent_mean", 4, hash_b);
+    assert_true(finds(c, "text", 2, hash_a));
+    assert_ok(cache_close(c));
+    for (int again = 0; again < 2; again++) {
+        assert_ok(cache_open(path, KEY, 5, &c));
+        assert_true(finds(c, "text", 2, hash_a));
+        assert_true(finds(c, "latent_mean", 4, hash_b));
+        assert_false(finds(c, "text", 4, hash_a));
+        assert_ok(cache_close(c));
+    }
+    assert_ok(cache_open(path, KEY, 5, &c)); /* and it can be gone on with */
+    write_entry(c, "text", 3, hash_b);
+    assert_true(finds(c, "text", 2, hash_a));
+    assert_true(finds(c, "text", 3, hash_b));
+    assert_ok(cache_close(c));
+}
+
+static void another_picture_or_key_or_size_finds_nothing(void **state)
+{
+    (void)state;
+    DatasetCache *c, *other;
+    float x[2 * N] = {0};
+    bool found;
+    assert_ok(cache_open(path, KEY, 5, &c));
+    write_entry(c, "text", 2, hash_a);
+    assert_false(finds(c, "text", 2, hash_b));
+    assert_ok(cache_read(c, "text", 2, hash_a, x, 2 * N, &found));
+    assert_false(found);
+    assert_ok(cache_open(path, "fe", 5, &other)); /* the same file twice in one process */
+    assert_false(finds(other, "text", 2, hash_a));
+    write_entry(other, "text", 2, hash_b);
+    assert_true(finds(c, "text", 2, hash_a));
+    assert_true(finds(other, "text", 2, hash_b));
+    assert_ok(cache_close(other));
+    assert_ok(cache_close(c));
+    assert_ok(cache_open(path, KEY, 6, &c)); /* the dataset has grown */
+    assert_false(finds(c, "text", 2, hash_a));
+    write_entry(c, "text", 5, hash_a);
+    assert_ok(cache_close(c));
+    assert_ok(cache_open(path, KEY, 6, &c));
+    assert_true(finds(c, "text", 5, hash_a));
+    assert_false(finds(c, "text", 2, hash_a));
+    assert_int_not_equal(cache_write(c, "text", 6, hash_a, x, N), STATUS_OK);
+    assert_int_not_equal(cache_write(c, "text", -1, hash_a, x, N), STATUS_OK);
+    assert_ok(cache_close(c));
+    assert_int_not_equal(cache_open(path, "../x", 6, &c), STATUS_OK);
+}
+
+static void a_damaged_entry_is_not_used(void **state)
+{
+    (void)state;
+    DatasetCache *c;
+    char *data;
+    size_t size;
+    float x[N];
+    assert_ok(cache_open(path, KEY, 3, &c));
+    write_entry(c, "text", 0, hash_a);
+    write_entry(c, "text", 1, hash_b);
+    assert_ok(cache_close(c));
+    assert_ok(file_read(path, 1 << 24, &data, &size));
+    fill(x, 1);
+    char *at = memmem(data, size, x, sizeof x);
+    assert_non_null(at);
+    at[17] ^= 4;
+    write_file(folder, "run.cache.h5", data, size);
+    assert_ok(cache_open(path, KEY, 3, &c));
+    assert_true(finds(c, "text", 0, hash_a));
+    assert_false(finds(c, "text", 1, hash_b));
+    write_entry(c, "text", 1, hash_b);
+    assert_true(finds(c, "text", 1, hash_b));
+    assert_ok(cache_close(c));
+    mem_free(data);
+}
+
+/* The file cut at any length, or not HDF5 at all: made anew, never used, never a failure. */
+static void a_broken_file_is_made_anew(void **state)
+{
+    (void)state;
+    DatasetCache *c;
+    char *data;
+    size_t size;
+    assert_ok(cache_open(path, KEY, 3, &c));
+    write_entry(c, "text", 0, hash_a);
+    assert_ok(cache_close(c));
+    assert_ok(file_read(path, 1 << 24, &data, &size));
+    for (size_t n = 0; n < size; n += 97) {
+        write_file(folder, "run.cache.h5", data, n);
+        assert_ok(cache_open(path, KEY, 3, &c));
+        assert_false(finds(c, "text", 0, hash_a));
+        write_entry(c, "text", 0, hash_a);
+        assert_true(finds(c, "text", 0, hash_a));
+        assert_ok(cache_close(c));
+    }
+    write_text(folder, "run.cache.h5", "no HDF5");
+    assert_ok(cache_open(path, KEY, 3, &c));
+    write_entry(c, "text", 0, hash_a);
+    assert_ok(cache_close(c));
+    mem_free(data);
+}
+
+/* A process that ends without closing, after three entries: they are there, and the file can be gone on with.
+ */
+static void a_killed_run_loses_nothing_it_had_written(void **state)
+{
+    (void)state;
+    DatasetCache *c;
+    const pid_t child = fork();
+    if (child == 0) {
+        if (cache_open(path, KEY, 9, &c) != STATUS_OK)
+            _exit(1);
+        for (int i = 0; i < 3; i++)
+            write_entry(c, "text", i, hash_a);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_ok(cache_open(path, KEY, 9, &c));
+    for (int i = 0; i < 3; i++)
+        assert_true(finds(c, "text", i, hash_a));
+    assert_false(finds(c, "text", 3, hash_a));
+    write_entry(c, "text", 3, hash_a);
+    assert_ok(cache_close(c));
+}
+
+static void two_runs_do_not_write_one_file(void **state)
+{
+    (void)state;
+    DatasetCache *c;
+    float x[N] = {0};
+    assert_ok(cache_open(path, KEY, 3, &c));
+    write_entry(c, "text", 0, hash_a);
+    assert_ok(cache_close(c));
+    const int other = open(path, O_RDWR); /* another process's lock looks the same */
+    assert_int_equal(flock(other, LOCK_EX | LOCK_NB), 0);
+    assert_ok(cache_open(path, KEY, 3, &c));
+    assert_true(finds(c, "text", 0, hash_a)); /* reading is free */
+    assert_int_equal(cache_write(c, "text", 1, hash_a, x, N), STATUS_REFUSED);
+    assert_message("another run is writing this cache");
+    assert_ok(cache_close(c));
+    close(other);
+}
+
+/* What `data build --cache` puts into the dataset is found by a run, whose own entries go to its own file. */
+static void caches_travel_in_the_dataset(void **state)
+{
+    (void)state;
+    char *dataset = path_join(folder, "cat.h5"), *before, *after;
+    size_t n, m;
+    DatasetCache *c;
+    Dataset *d;
+    write_png(folder, "a.png", 16, 16, 1);
+    write_png(folder, "b.png", 16, 16, 2);
+    assert_ok(dataset_build(&(DatasetBuild){.folder = folder, .out = dataset, .caption = "x"}, NULL));
+    assert_ok(cache_open(path, KEY, 2, &c));
+    write_entry(c, "text", 1, hash_a);
+    assert_ok(cache_close(c));
+    assert_ok(dataset_add_caches(dataset, path));
+    assert_ok(unlink(path));
+    assert_ok(file_read(dataset, 1 << 24, &before, &n));
+    assert_ok(dataset_open(dataset, &d));
+    assert_ok(cache_open_for(d, NULL, KEY, &c)); /* reading only */
+    assert_true(finds(c, "text", 1, hash_a));
+    assert_int_not_equal(cache_write(c, "text", 0, hash_a, (float[N]){0}, N), STATUS_OK);
+    assert_ok(cache_close(c));
+    assert_ok(cache_open_for(d, path, KEY, &c));
+    assert_true(finds(c, "text", 1, hash_a));
+    write_entry(c, "text", 0, hash_b);
+    assert_true(finds(c, "text", 0, hash_b));
+    assert_ok(cache_close(c));
+    dataset_close(d);
+    assert_ok(file_read(dataset, 1 << 24, &after, &m));
+    assert_int_equal(n, m);
+    assert_memory_equal(before, after, n);
+    assert_ok(cache_open(dataset, KEY, 2, &c)); /* a dataset is never written to as a cache */
+    assert_true(finds(c, "text", 1, hash_a));
+    assert_int_not_equal(cache_write(c, "text", 0, hash_a, (float[N]){0}, N), STATUS_OK);
+    assert_ok(cache_close(c));
+    mem_free(before);
+    mem_free(after);
+    mem_free(dataset);
+}
+
+static void take_name(const char *key, const char *name, size_t count, size_t n, void *arg)
+{
+    char *text = arg;
+    sprintf(text + strlen(text), "%s/%s %zux%zu;", key, name, count, n);
+}
+
+static void caches_are_listed(void **state)
+{
+    (void)state;
+    char text[256] = "";
+    DatasetCache *c;
+    assert_ok(cache_open(path, KEY, 3, &c));
+    write_entry(c, "text", 0, hash_a);
+    write_entry(c, "latent_std", 0, hash_a);
+    assert_ok(cache_close(c));
+    assert_ok(cache_list(path, take_name, text));
+    assert_string_equal(text, KEY "/latent_std 3x100;" KEY "/text 3x100;");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+        TEST(entries_come_back_after_reopening),
+        TEST(another_picture_or_key_or_size_finds_nothing),
+        TEST(a_damaged_entry_is_not_used),
+        TEST(a_broken_file_is_made_anew),
+        TEST(a_killed_run_loses_nothing_it_had_written),
+        TEST(two_runs_do_not_write_one_file),
+        TEST(caches_travel_in_the_dataset),
+        TEST(caches_are_listed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
