@@ -79,6 +79,7 @@ static int64_t twin_gaussian_sample(const OpCase *k, const double *const *in, do
          .shape = {{B, H, W, 2 * C}, {B, H, W, C}},                                                          \
          .no_grad = {false, true},                                                                           \
          .i = {noisy},                                                                                       \
+         .f = {factor},                                                                                      \
          .range = bound},                                                                                    \
             run_gaussian_sample, twin_gaussian_sample                                                        \
     }
