@@ -88,25 +88,47 @@ VEC vf vec_sqrt(vf x)
 #endif
 }
 
-/* Sum and largest over the lanes, by halves. */
+/* Sum and largest over the lanes, by halves: lane i with lane i + VL/2 first. */
+#if VL >= 8
+VEC __m256 vec_lower(vf x)
+{
+#if VL == 16
+    return _mm512_castps512_ps256((__m512)x);
+#else
+    return (__m256)x;
+#endif
+}
 VEC float vec_sum(vf x)
 {
-    float a[VL];
-    memcpy(a, &x, sizeof a);
-    for (int half = VL / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            a[i] += a[i + half];
-    return a[0];
+    __m256 a = vec_lower(x);
+#if VL == 16
+    a = _mm256_add_ps(a, _mm512_extractf32x8_ps((__m512)x, 1));
+#endif
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 VEC float vec_largest(vf x)
 {
-    float a[VL];
-    memcpy(a, &x, sizeof a);
-    for (int half = VL / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            a[i] = a[i] > a[i + half] ? a[i] : a[i + half];
-    return a[0];
+    __m256 a = vec_lower(x);
+#if VL == 16
+    a = _mm256_max_ps(a, _mm512_extractf32x8_ps((__m512)x, 1));
+#endif
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
+#else
+VEC float vec_sum(vf x)
+{
+    return (x[0] + x[2]) + (x[1] + x[3]);
+}
+VEC float vec_largest(vf x)
+{
+    const float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];
+    return a > b ? a : b;
+}
+#endif
 
 /* Loading and storing VL elements
  * ------------------------------------------------------------------------------- */
@@ -120,15 +142,32 @@ VEC void vec_store(float *p, vf x)
     *(vf_mem *)p = x;
 }
 
+/* By hand where gcc's own conversions between 16 and 32 bits take detours. */
 VEC vf vec_from_bf16(vh h)
 {
+#if VL == 16
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)h), 16);
+#elif VL == 8
+    return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)h), 16);
+#else
     return (vf)(__builtin_convertvector(h, vu) << 16);
+#endif
 }
 VEC vh vec_to_bf16(vf x)
 {
-    const vu u = (vu)x, rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16, quiet = (u >> 16) | 0x40;
+    const vu u = (vu)x, upper = u >> 16, rounded = (u + 0x7fff + (upper & 1)) >> 16;
+#if VL == 16
+    const __mmask16 nan = _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q);
+    const __m512i y = _mm512_mask_or_epi32((__m512i)rounded, nan, (__m512i)upper, _mm512_set1_epi32(0x40));
+    return (vh)_mm512_cvtepi32_epi16(y);
+#elif VL == 8
+    const __m256 nan = _mm256_cmp_ps((__m256)x, (__m256)x, _CMP_UNORD_Q);
+    const __m256i y = (__m256i)_mm256_blendv_ps((__m256)rounded, (__m256)(upper | 0x40), nan);
+    return (vh)_mm_packus_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+#else
     const vu nan = (vu)(x != x);
-    return __builtin_convertvector((quiet & nan) | (rounded & ~nan), vh);
+    return __builtin_convertvector(((upper | 0x40) & nan) | (rounded & ~nan), vh);
+#endif
 }
 VEC vf vec_from_f16(vh h)
 {
