@@ -63,7 +63,8 @@ static inline void convert_all(void *to, DType to_type, const void *from, DType 
                               .to_type = to_type,
                               .from_type = from_type,
                               .columns = n - rows * width};
-    convert_rows(&rest, rest.columns ? 1 : 0);
+    if (rest.columns)
+        convert_rows(&rest, 1);
 }
 
 /* Whether this copy computes products of bf16 in bf16: only the AVX-512 one, where the processor can. */
