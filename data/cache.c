@@ -29,7 +29,7 @@
 #define NAME_SIZE 32
 #define PATH_SIZE 160 /* of a name inside the file */
 
-/* Files -------------------------------------------------------------------------------------------------- */
+/* Files ------------------------------------------------------------------------------------------------ */
 
 /* One open file of this process. All fields are used with HDF5's lock held. */
 typedef struct CacheFile CacheFile;
@@ -131,7 +131,7 @@ static Status file_make_writable(CacheFile *f)
     return STATUS_OK;
 }
 
-/* Stores: one key in one file ---------------------------------------------------------------------------- */
+/* Stores: one key in one file -------------------------------------------------------------------------- */
 
 /* What is known of NAME in a store: hashes and checks of all entries, in memory. */
 typedef struct Series {
@@ -280,7 +280,7 @@ static Status store_read(DatasetCache *c, Store *store, const char *name, int i,
     return STATUS_OK;
 }
 
-/* Writing ------------------------------------------------------------------------------------------------ */
+/* Writing ---------------------------------------------------------------------------------------------- */
 
 /* An array of zeros with all its space taken now. Zero hashes belong to no picture. */
 static Status create_array(const DatasetCache *c, const Store *store, const char *name, const char *suffix,
@@ -345,7 +345,7 @@ static Status store_write(DatasetCache *c, Store *store, const char *name, int i
     return STATUS_OK;
 }
 
-/* The public side ---------------------------------------------------------------------------------------- */
+/* The public side -------------------------------------------------------------------------------------- */
 
 static Status check_key(const char *key)
 {

@@ -94,8 +94,7 @@ bool caption_of_folder(const char *name, int *repeats, const char **caption)
     return true;
 }
 
-/* metadata.jsonl -------------------------------------------------------------------------------------------
- */
+/* metadata.jsonl --------------------------------------------------------------------------------------- */
 
 void metadata_free(Metadata *m)
 {
@@ -180,7 +179,7 @@ Status metadata_read(const char *path, Metadata *out)
     return s;
 }
 
-/* Names -------------------------------------------------------------------------------------------------- */
+/* Names ------------------------------------------------------------------------------------------------ */
 
 /* Bytes of the UTF-8 character at p, 0 if there is none. */
 static size_t character(const char *p, size_t left)

@@ -48,7 +48,7 @@ Status h5_fail(const char *path, const char *what)
     return status_fail("%s: %s: %s", path, what, text);
 }
 
-/* Files -------------------------------------------------------------------------------------------------- */
+/* Files ------------------------------------------------------------------------------------------------ */
 
 static hid_t access_list(void)
 {
@@ -151,7 +151,7 @@ bool h5_exists(hid_t file, const char *name)
     return n < sizeof prefix;
 }
 
-/* Arrays ------------------------------------------------------------------------------------------------- */
+/* Arrays ----------------------------------------------------------------------------------------------- */
 
 static Status check_shape(hid_t set, const char *path, const char *name, H5T_class_t wanted, int rank,
                           hsize_t *dims)
@@ -339,7 +339,7 @@ Status h5_write_strings(hid_t file, const char *path, const char *name, size_t c
     return s;
 }
 
-/* Attributes --------------------------------------------------------------------------------------------- */
+/* Attributes ------------------------------------------------------------------------------------------- */
 
 static Status write_attribute(hid_t file, const char *path, const char *name, hid_t type, hid_t mem,
                               const void *value)

@@ -23,7 +23,7 @@ static void tell(const Lint *l, bool error, const char *format, ...)
     l->report(error, text, l->arg);
 }
 
-/* Equal pictures ----------------------------------------------------------------------------------------- */
+/* Equal pictures --------------------------------------------------------------------------------------- */
 
 typedef struct Known {
     uint8_t sha256[SHA256_SIZE];
@@ -47,7 +47,7 @@ static void tell_equal(const Lint *l, Known *known, int count)
             tell(l, false, "%s is the same file as %s", known[i].name, known[i - 1].name);
 }
 
-/* A folder ----------------------------------------------------------------------------------------------- */
+/* A folder --------------------------------------------------------------------------------------------- */
 
 static void look_at_file(const Lint *l, const Scan *scan, const ScanPicture *p, Known *known)
 {
@@ -95,7 +95,7 @@ static Status lint_scan(const Lint *l, const Scan *scan)
     return s;
 }
 
-/* A dataset file ----------------------------------------------------------------------------------------- */
+/* A dataset file --------------------------------------------------------------------------------------- */
 
 static void look_at_entry(const Lint *l, Dataset *d, int i)
 {

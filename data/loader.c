@@ -53,7 +53,7 @@ struct Loader {
     bool stopping;
 };
 
-/* Which sample ------------------------------------------------------------------------------------------- */
+/* Which sample ----------------------------------------------------------------------------------------- */
 
 static void enter_epoch(Loader *l, int64_t epoch)
 {
@@ -79,7 +79,7 @@ static void choose_sample(Loader *l, int64_t step, int place, LoaderSample *s)
     sample_choose(from, l->o.resolution, l->o.seed, step, place, s);
 }
 
-/* Threads ------------------------------------------------------------------------------------------------ */
+/* Threads ---------------------------------------------------------------------------------------------- */
 
 static Slot *slot_of(const Loader *l, int64_t step)
 {
@@ -144,7 +144,7 @@ static void release_slot(const Loader *l, Slot *slot)
     slot->step = 0;
 }
 
-/* The public side ---------------------------------------------------------------------------------------- */
+/* The public side -------------------------------------------------------------------------------------- */
 
 static Status check_options(const LoaderOptions *o)
 {

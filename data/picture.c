@@ -37,7 +37,7 @@ void picture_free(Picture *p)
     *p = (Picture){0};
 }
 
-/* Decoding ----------------------------------------------------------------------------------------------- */
+/* Decoding --------------------------------------------------------------------------------------------- */
 
 PictureFormat picture_format(const uint8_t *bytes, size_t size)
 {
@@ -141,7 +141,7 @@ void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width)
     }
 }
 
-/* Work on pixels ----------------------------------------------------------------------------------------- */
+/* Work on pixels --------------------------------------------------------------------------------------- */
 
 static int clamp(int v, int low, int high)
 {

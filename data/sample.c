@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Drawing ------------------------------------------------------------------------------------------------ */
+/* Drawing ---------------------------------------------------------------------------------------------- */
 
 /* Where the square lies in the picture after it was scaled to (width,height). */
 typedef struct Window {
@@ -69,7 +69,7 @@ void sample_choose(const LoaderSource *source, int resolution, uint64_t seed, in
     s->pixels = NULL;
 }
 
-/* Pictures kept ------------------------------------------------------------------------------------------ */
+/* Pictures kept ---------------------------------------------------------------------------------------- */
 
 typedef struct Kept {
     Picture *pictures; /* by number; rgb NULL: not kept (yet) */
@@ -141,7 +141,7 @@ static bool cache_keep(PixelCache *c, int source, int picture, const Picture *p)
     return keep;
 }
 
-/* Pixels ------------------------------------------------------------------------------------------------- */
+/* Pixels ----------------------------------------------------------------------------------------------- */
 
 /* The decoder is told the side of the square and not the drawn size, so that a drawn scale never decides how
  * a JPEG is decoded. */

@@ -19,7 +19,7 @@
 #define MAX_DEPTH 40
 #define NAMES_SHOWN 5
 
-/* Lists -------------------------------------------------------------------------------------------------- */
+/* Lists ------------------------------------------------------------------------------------------------ */
 
 Status scan_list_add(ScanList *l, const char *format, ...)
 {
@@ -80,7 +80,7 @@ const char *scan_list_names(const ScanList *l, char *text, size_t size)
     return text;
 }
 
-/* One folder --------------------------------------------------------------------------------------------- */
+/* One folder ------------------------------------------------------------------------------------------- */
 
 typedef struct Walk {
     Scan *scan;
@@ -329,7 +329,7 @@ static Status walk(Walk *w, const char *below_name, const char *caption, int rep
     return s;
 }
 
-/* The whole ---------------------------------------------------------------------------------------------- */
+/* The whole -------------------------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {

@@ -35,7 +35,7 @@ struct LoraFile {
     int count;
 };
 
-/* Layers by target ----------------------------------------------------------------------------- */
+/* Layers by target ------------------------------------------------------------------------------------- */
 
 static bool ends_with_any(const char *name, const char *const *endings, int count)
 {
@@ -94,7 +94,7 @@ Status lora_kohya_name(const Layer *l, bool text_encoder, char *out, size_t size
     return lora_module_name(l->name, text_encoder, out, size);
 }
 
-/* The file's keys, sorted to modules ----------------------------------------------------------- */
+/* The file's keys, sorted to modules ------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {
@@ -189,7 +189,7 @@ static Status place_keys(ModuleList *list, const SafeTensors *f)
     return bad ? refuse_key(first_bad, &first_key, bad - 1) : STATUS_OK;
 }
 
-/* Shapes --------------------------------------------------------------------------------------- */
+/* Shapes ----------------------------------------------------------------------------------------------- */
 
 /* (rows,columns), possibly with two more dimensions of 1. */
 static bool is_matrix(const SafeEntry *e, int64_t *rows, int64_t *columns)
@@ -234,7 +234,7 @@ static Status check_shapes(const Module *m, int64_t *rank)
     return STATUS_OK;
 }
 
-/* Alpha ---------------------------------------------------------------------------------------- */
+/* Alpha ------------------------------------------------------------------------------------------------ */
 
 static const json_t *part_setting(const json_t *metadata, bool text_encoder, const char *key)
 {
@@ -296,7 +296,7 @@ static Status read_metadata(const SafeTensors *f, json_t **out)
     return *out ? STATUS_OK : status_fail("metadata lora_adapter_metadata is no JSON: %s", error.text);
 }
 
-/* Attaching ------------------------------------------------------------------------------------ */
+/* Attaching -------------------------------------------------------------------------------------------- */
 
 /* The entry as a tensor of its own, f32 (rows,columns). */
 static Tensor *read_matrix(const SafeEntry *e)

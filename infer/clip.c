@@ -20,7 +20,7 @@ struct Clip {
     ClipLayer *blocks;
 };
 
-/* Construction ---------------------------------------------------------------------------------------- */
+/* Construction ----------------------------------------------------------------------------------------- */
 
 Status clip_config_parse(const char *json, const char *origin, ClipConfig *out)
 {
@@ -136,7 +136,7 @@ LayerSet *clip_layers(Clip *m)
     return &m->layers;
 }
 
-/* Forward --------------------------------------------------------------------------------------------- */
+/* Forward ---------------------------------------------------------------------------------------------- */
 
 /* x (B,T,D) -> (B,T,D) */
 static Tensor *clip_block(Ctx *c, const ClipConfig *k, const ClipLayer *b, Tensor *x)

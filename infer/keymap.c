@@ -23,8 +23,7 @@ static bool rename_beginning(const Renamed *table, size_t count, const char *pre
 #define RENAME(table, prefix, key, out)                                                                      \
     rename_beginning(table, sizeof(table) / sizeof *(table), prefix, key, out)
 
-/* UNet
- * ------------------------------------------------------------------------------------------------------- */
+/* UNet ------------------------------------------------------------------------------------------------- */
 
 static const Renamed unet_ends[] = {
     {"time_embed.0.", "time_embedding.linear_1."},
@@ -90,8 +89,7 @@ bool keymap_unet(const char *key, int layers_per_block, char out[KEYMAP_MAX])
     return false;
 }
 
-/* VAE
- * -------------------------------------------------------------------------------------------------------- */
+/* VAE -------------------------------------------------------------------------------------------------- */
 
 static const Renamed vae_whole[] = {{"quant_conv.", "quant_conv."}, {"post_quant_conv.", "post_quant_conv."}};
 static const Renamed vae_ends[] = {
@@ -147,8 +145,7 @@ bool keymap_vae(const char *key, int levels, char out[KEYMAP_MAX])
     return RENAME(vae_resnet, prefix, rest + used, out);
 }
 
-/* OpenCLIP
- * --------------------------------------------------------------------------------------------------- */
+/* OpenCLIP --------------------------------------------------------------------------------------------- */
 
 static const Renamed openclip_ends[] = {
     {"token_embedding.", "text_model.embeddings.token_embedding."},

@@ -52,8 +52,7 @@ struct Weights {
     char *message;
 };
 
-/* The table ------------------------------------------------------------------------------------------------
- */
+/* The table -------------------------------------------------------------------------------------------- */
 
 Status weights_new(const char *origin, DType dtype, Weights **out)
 {
@@ -211,8 +210,7 @@ void weights_warn_unused(const Weights *w, const char *const *expected)
                  unused, unused == 1 ? "" : "s", unused == 1 ? "s" : "", unused == 1 ? "is" : "are", first);
 }
 
-/* Failures -------------------------------------------------------------------------------------------------
- */
+/* Failures --------------------------------------------------------------------------------------------- */
 
 static void keep_failure(Weights *w, Status s)
 {
@@ -230,7 +228,7 @@ Status weights_status(const Weights *w)
     return w->status == STATUS_REFUSED ? status_refuse("%s", message) : status_fail("%s", message);
 }
 
-/* Layers ---------------------------------------------------------------------------------------------- */
+/* Layers ----------------------------------------------------------------------------------------------- */
 
 /* The file's shape may have ones at its end that the wanted one has not, and the other way: a 1×1
  * convolution. */
@@ -360,8 +358,7 @@ void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has
     keep_failure(w, s);
 }
 
-/* Sets of layers --------------------------------------------------------------------------------------------
- */
+/* Sets of layers --------------------------------------------------------------------------------------- */
 
 static void drop_packed(Layer *l)
 {

@@ -28,8 +28,7 @@ typedef struct Source {
     ClipConfig clip;
 } Source;
 
-/* Finding -------------------------------------------------------------------------------------------------
- */
+/* Finding ---------------------------------------------------------------------------------------------- */
 
 /* "../share/atelier/NAME" beside the folder of the running program. NULL: out of memory. */
 static char *installed_path(const char *name)
@@ -79,8 +78,7 @@ Status model_find(const char *name, char **path)
     return *path ? STATUS_OK : STATUS_FAILED;
 }
 
-/* Configurations -------------------------------------------------------------------------------------------
- */
+/* Configurations --------------------------------------------------------------------------------------- */
 
 /* FOLDER/PART/NAME as text; *text stays NULL if it is not there and need not be. */
 static Status read_text(const char *folder, const char *part, const char *name, bool needed, char **text)
@@ -178,8 +176,7 @@ static Status check_fit(const Source *src, char *const *json)
     return STATUS_OK;
 }
 
-/* Loading --------------------------------------------------------------------------------------------------
- */
+/* Loading ---------------------------------------------------------------------------------------------- */
 
 static Status part_weights(const Source *src, SinglePart part, Weights **out)
 {

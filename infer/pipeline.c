@@ -95,7 +95,7 @@ void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg)
     p->trace_arg = arg;
 }
 
-/* Text ----------------------------------------------------------------------------------------- */
+/* Text ------------------------------------------------------------------------------------------------- */
 
 /* Which adapters are on the text encoder; *fixed is false if its weights may change between two calls. */
 static uint64_t text_encoder_state(const Model *m, bool *fixed)
@@ -185,7 +185,7 @@ Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, floa
     return STATUS_OK;
 }
 
-/* Sizes ---------------------------------------------------------------------------------------- */
+/* Sizes ------------------------------------------------------------------------------------------------ */
 
 static Status check_side(const char *what, int side, int multiple)
 {
@@ -209,7 +209,7 @@ Status pipeline_check_size(const Model *m, int *width, int *height)
     return check_side("height", *height, m->size_multiple);
 }
 
-/* Sampling ------------------------------------------------------------------------------------- */
+/* Sampling --------------------------------------------------------------------------------------------- */
 
 /* Everything that one picture needs while it is made; latents of n numbers. */
 typedef struct Walk {
@@ -429,7 +429,7 @@ Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progr
     return s;
 }
 
-/* Encoding ------------------------------------------------------------------------------------- */
+/* Encoding --------------------------------------------------------------------------------------------- */
 
 Status pipeline_encode_picture(Pipeline *p, const float *pixels, int height, int width, float *mean,
                                float *std)

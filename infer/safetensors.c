@@ -59,7 +59,7 @@ static const char *type_name(DType t)
     return "?";
 }
 
-/* Reading --------------------------------------------------------------------------------------------- */
+/* Reading ---------------------------------------------------------------------------------------------- */
 
 static Status map_file(SafeTensors *f)
 {
@@ -360,7 +360,7 @@ void safetensors_release_entry(const SafeTensors *f, const SafeEntry *e)
         madvise(f->map + first, last - first, MADV_DONTNEED);
 }
 
-/* Writing --------------------------------------------------------------------------------------------- */
+/* Writing ---------------------------------------------------------------------------------------------- */
 
 static bool is_float(DType t)
 {

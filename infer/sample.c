@@ -34,7 +34,7 @@ static void ask_to_stop(int signal_number)
     stop_asked = 1;
 }
 
-/* Options -------------------------------------------------------------------------------------- */
+/* Options ---------------------------------------------------------------------------------------------- */
 
 typedef struct Arguments {
     const char *model, *dtype, *device, *seeds_text, *out, *save_latents, *trace;
@@ -195,7 +195,7 @@ static void arguments_free(Arguments *a)
     mem_free(a->seeds);
 }
 
-/* File names ----------------------------------------------------------------------------------- */
+/* File names ------------------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -243,7 +243,7 @@ static char *picture_path(const Arguments *a, int i)
     return mem_printf("%.*s-%llu.png", (int)strlen(a->out) - 4, a->out, (unsigned long long)a->seeds[i]);
 }
 
-/* Making the pictures -------------------------------------------------------------------------- */
+/* Making the pictures ---------------------------------------------------------------------------------- */
 
 typedef struct Session {
     Arguments a;
@@ -394,7 +394,7 @@ static Status save_latents(const Session *s)
     return safetensors_write(s->a.save_latents, &item, 1, NULL, 0);
 }
 
-/* What was made -------------------------------------------------------------------------------- */
+/* What was made ---------------------------------------------------------------------------------------- */
 
 static Status print_json(const Session *s)
 {

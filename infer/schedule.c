@@ -15,7 +15,7 @@
 
 #define MAX_TRAIN_STEPS 100000
 
-/* β -------------------------------------------------------------------------------------------- */
+/* β ---------------------------------------------------------------------------------------------------- */
 
 /* torch.linspace(start, end, n, dtype=float32): the second half is counted from the end. */
 static void linspace(double start, double end, int n, float *out)
@@ -66,7 +66,7 @@ static void cumulate(const float *betas, int n, double *alphas_cumprod)
     }
 }
 
-/* scheduler_config.json ------------------------------------------------------------------------ */
+/* scheduler_config.json -------------------------------------------------------------------------------- */
 
 /* Which of the words the key has; absent: `absent`. */
 static int read_word(JsonConfig *c, const char *key, const char *const *words, int count, int absent)

@@ -36,7 +36,7 @@ typedef struct Work {
     float *out;
 } Work;
 
-/* The steps ------------------------------------------------------------------------------------ */
+/* The steps -------------------------------------------------------------------------------------------- */
 
 static void text_step(Ctx *c, const Work *w)
 {
@@ -80,7 +80,7 @@ static void run_work(Ctx *c, void *arg)
     STEPS[w->kind](c, w);
 }
 
-/* Plans ---------------------------------------------------------------------------------------- */
+/* Plans ------------------------------------------------------------------------------------------------ */
 
 /* A number that differs where other adapters (by layer and rank) are attached. */
 static uint64_t hash_adapters(const LayerSet *set)
@@ -170,7 +170,7 @@ void stages_free(Stages *s)
     mem_free(s);
 }
 
-/* The calls ------------------------------------------------------------------------------------ */
+/* The calls -------------------------------------------------------------------------------------------- */
 
 Status stage_text_plan(Stages *s, int clip_skip, size_t *bytes)
 {

@@ -28,7 +28,7 @@ struct Tokenizer {
 
 #define TEXT_LIMIT ((size_t)16 << 20) /* bytes; ids are counted in int */
 
-/* Characters ----------------------------------------------------------------------------------- */
+/* Characters ------------------------------------------------------------------------------------------- */
 
 typedef enum CharClass { CLASS_SPACE, CLASS_LETTER, CLASS_NUMBER, CLASS_OTHER } CharClass;
 
@@ -68,7 +68,7 @@ static int32_t character(const char *p, const char *end, size_t *length)
     return c;
 }
 
-/* Normalising ---------------------------------------------------------------------------------- */
+/* Normalising ------------------------------------------------------------------------------------------ */
 
 /* White space to one space, and lower case; out has room for two bytes for each of text's: no character's
  * lower case takes more than that (Ⱥ takes 3 for 2, İ 3 for 2). Returns the end of what was written. */
@@ -111,7 +111,7 @@ static Status normalise(const char *text, size_t size, char **out, size_t *out_s
     return *out ? STATUS_OK : STATUS_FAILED;
 }
 
-/* Splitting ------------------------------------------------------------------------------------ */
+/* Splitting -------------------------------------------------------------------------------------------- */
 
 /* Bytes of the longest of words that stands at p, or 0. */
 static size_t starts_with_any(const char *p, const char *end, const char *const *words, int count)
@@ -216,7 +216,7 @@ static Status encode_between(const Vocabulary *v, const char *p, size_t size, bo
     return s;
 }
 
-/* The tokenizer -------------------------------------------------------------------------------- */
+/* The tokenizer ---------------------------------------------------------------------------------------- */
 
 /* Special tokens that are looked for in normalised text are normalised themselves. */
 static Status normalise_specials(Vocabulary *v)

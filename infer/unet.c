@@ -30,7 +30,7 @@ struct UNet {
     Transformer mid_attention;
 };
 
-/* Construction ---------------------------------------------------------------------------------------- */
+/* Construction ----------------------------------------------------------------------------------------- */
 
 static int time_width(const UNetConfig *k)
 {
@@ -194,7 +194,7 @@ LayerSet *unet_layers(UNet *u)
     return &u->layers;
 }
 
-/* Forward --------------------------------------------------------------------------------------------- */
+/* Forward ---------------------------------------------------------------------------------------------- */
 
 /* What every block gets besides the feature map. */
 typedef struct Conditions {

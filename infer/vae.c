@@ -38,7 +38,7 @@ struct Vae {
     Layer quant_conv, post_quant_conv;
 };
 
-/* Configuration --------------------------------------------------------------------------------------- */
+/* Configuration ---------------------------------------------------------------------------------------- */
 
 static void check_block_types(JsonConfig *c, const char *key, const char *type)
 {
@@ -88,7 +88,7 @@ Status vae_config_parse(const char *json, const char *origin, VaeConfig *out)
     return STATUS_OK;
 }
 
-/* Construction ---------------------------------------------------------------------------------------- */
+/* Construction ----------------------------------------------------------------------------------------- */
 
 static void conv(Vae *v, Weights *w, Layer *l, int out, int in, int side, const char *path)
 {
@@ -218,7 +218,7 @@ int vae_factor(const Vae *v)
     return 1 << (v->config.levels - 1);
 }
 
-/* Forward --------------------------------------------------------------------------------------------- */
+/* Forward ---------------------------------------------------------------------------------------------- */
 
 static Tensor *resnet(Ctx *c, const ResnetBlock *b, Tensor *x)
 {

@@ -59,7 +59,7 @@ static Status token_id(const Files *f, const char *text, int32_t *id)
     return STATUS_OK;
 }
 
-/* Tokens and merges ---------------------------------------------------------------------------- */
+/* Tokens and merges ------------------------------------------------------------------------------------ */
 
 static Status check_ids(Vocabulary *v, const Files *f)
 {
@@ -176,7 +176,7 @@ static Status read_merges(Vocabulary *v, const Files *f, const char *folder)
     return s;
 }
 
-/* Special tokens ------------------------------------------------------------------------------- */
+/* Special tokens --------------------------------------------------------------------------------------- */
 
 /* A named token is a string or {"content": …}. */
 static const char *token_text(const json_t *token)
@@ -271,7 +271,7 @@ static Status add_specials(Vocabulary *v, const Files *f)
     return STATUS_OK;
 }
 
-/* The whole ------------------------------------------------------------------------------------ */
+/* The whole -------------------------------------------------------------------------------------------- */
 
 static Status open_files(const char *folder, Files *f)
 {

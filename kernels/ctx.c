@@ -55,8 +55,7 @@ void ctx_free(Ctx *c)
     mem_free(c);
 }
 
-/* Failures
- * --------------------------------------------------------------------------------------------------- */
+/* Failures --------------------------------------------------------------------------------------------- */
 
 static void keep_failure(Ctx *c, Status status)
 {
@@ -101,8 +100,7 @@ Status ctx_status(const Ctx *c)
     return s->failed == STATUS_REFUSED ? status_refuse("%s", text) : status_fail("%s", text);
 }
 
-/* Steps
- * -------------------------------------------------------------------------------------------------------- */
+/* Steps ------------------------------------------------------------------------------------------------ */
 
 static void begin_step(Ctx *c, RunMode mode)
 {
@@ -191,8 +189,7 @@ void ctx_set_checkpointing(Ctx *c, bool on)
     c->state->checkpointing = on;
 }
 
-/* Host structs
- * -------------------------------------------------------------------------------------------------- */
+/* Host structs ----------------------------------------------------------------------------------------- */
 
 void *ctx_host(Ctx *c, size_t bytes)
 {
@@ -228,8 +225,7 @@ const void *ctx_copy(Ctx *c, const void *data, size_t bytes)
     return copy;
 }
 
-/* Memory of tensors
- * ---------------------------------------------------------------------------------------------- */
+/* Memory of tensors ------------------------------------------------------------------------------------ */
 
 static void *loose_memory(Ctx *c, size_t bytes)
 {
@@ -338,8 +334,7 @@ void ctx_read(Ctx *c, const Tensor *t, float *out)
         convert_floats(out, DTYPE_F32, t->data, t->dtype, tensor_count(t));
 }
 
-/* Operations
- * ------------------------------------------------------------------------------------------------------ */
+/* Operations ------------------------------------------------------------------------------------------- */
 
 void op_begin(Ctx *c, const char *name, const Layer *layer)
 {

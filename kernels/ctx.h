@@ -8,7 +8,8 @@
  * An operation takes a context and returns a tensor. A failure is kept once, with the operation's and layer's
  * name; after it every operation is a no-op that still returns a tensor of the right shape, and ctx_run
  * reports it at the end. While a step is rehearsed tensors have no data (Tensor.data is NULL) and c->live is
- * false: a step function must not look into them; the sequence of operations must depend on nothing but shapes.
+ * false: a step function must not look into them; the sequence of operations must depend on nothing but
+ * shapes.
  *
  * Memory: with a plan every tensor has a fixed place in the arena, found by running number. Without one
  * (tests, single operations) the arena grows and is emptied when the next step begins. */
@@ -26,9 +27,9 @@ typedef struct Ctx Ctx;
 typedef struct Node Node;
 
 typedef struct CtxOptions {
-    DType dtype;                         /* what activations are stored in: f32, bf16, f16 */
-    int threads;                         /* 0: physical cores allowed by affinity and cgroup */
-    const volatile sig_atomic_t *stop;   /* looked at between operations; NULL: never stops */
+    DType dtype;                       /* what activations are stored in: f32, bf16, f16 */
+    int threads;                       /* 0: physical cores allowed by affinity and cgroup */
+    const volatile sig_atomic_t *stop; /* looked at between operations; NULL: never stops */
 } CtxOptions;
 
 typedef void (*StepFn)(Ctx *c, void *arg);
@@ -56,13 +57,14 @@ Status ctx_rehearse(Ctx *c, StepFn fn, void *arg, Plan **plan);
  * valid until the next ctx_run or ctx_rehearse on this context if they were given to ctx_keep inside fn. */
 Status ctx_run(Ctx *c, const Plan *plan, StepFn fn, void *arg);
 
-/* Inside fn ---------------------------------------------------------------------------------------------- */
+/* Inside fn -------------------------------------------------------------------------------------------- */
 
 /* A tensor of the step; contents undefined. */
 Tensor *ctx_tensor(Ctx *c, DType dtype, int ndim, const int64_t *shape);
 /* The same, cleared, and the same with shape given in place: ctx_new4(c, DTYPE_F32, B, H, W, C). */
 Tensor *ctx_zeros(Ctx *c, DType dtype, int ndim, const int64_t *shape);
-/* A step's tensor holding a copy of host data (n bytes as the shape says); data is not read while rehearsing. */
+/* A step's tensor holding a copy of host data (n bytes as the shape says); data is not read while rehearsing.
+ */
 Tensor *ctx_input(Ctx *c, DType dtype, int ndim, const int64_t *shape, const void *data);
 /* Keep t's memory until the end of the step, and count a use now. Returns t. */
 Tensor *ctx_keep(Ctx *c, Tensor *t);
@@ -82,16 +84,18 @@ void ctx_set_checkpointing(Ctx *c, bool on);
 void ctx_set_recording(Ctx *c, bool on);
 
 Status ctx_status(const Ctx *c); /* the failure so far */
-/* A copy of a small host struct that lives until the next step: arguments of checkpointed blocks and of nodes. */
+/* A copy of a small host struct that lives until the next step: arguments of checkpointed blocks and of
+ * nodes. */
 const void *ctx_copy(Ctx *c, const void *data, size_t bytes);
 
-/* Plans ---------------------------------------------------------------------------------------------------- */
-size_t plan_peak_bytes(const Plan *p);                    /* what the arena must hold */
-size_t plan_kind_bytes(const Plan *p, PlaceKind kind);    /* share of it at the moment of the peak */
-int64_t plan_tick_count(const Plan *p);                   /* operations in the step */
-double plan_flop(const Plan *p);                          /* multiply-adds * 2 of products, convolutions, attention */
+/* Plans ------------------------------------------------------------------------------------------------ */
+size_t plan_peak_bytes(const Plan *p);                 /* what the arena must hold */
+size_t plan_kind_bytes(const Plan *p, PlaceKind kind); /* share of it at the moment of the peak */
+int64_t plan_tick_count(const Plan *p);                /* operations in the step */
+double plan_flop(const Plan *p); /* multiply-adds * 2 of products, convolutions, attention */
 void plan_free(Plan *p);
-/* Makes the arena large enough for the largest of plans now, so that memory runs out before step 1 or never. */
+/* Makes the arena large enough for the largest of plans now, so that memory runs out before step 1 or never.
+ */
 Status ctx_reserve(Ctx *c, size_t bytes);
 
 /* For operations (kernels/ops) ------------------------------------------------------------------------- */
@@ -109,10 +113,10 @@ void op_fail(Ctx *c, const char *format, ...) __attribute__((format(printf, 2, 3
 void op_flop(Ctx *c, double flop);
 
 /* Runs a device function if the step is live and nothing failed: RUN(c, c->dev->silu(x, y)) */
-#define RUN(c, call)             \
-    do {                         \
-        if ((c)->live)           \
-            op_check((c), call); \
+#define RUN(c, call)                                                                                         \
+    do {                                                                                                     \
+        if ((c)->live)                                                                                       \
+            op_check((c), call);                                                                             \
     } while (0)
 
 /* The tape. A node holds what the backward needs. */
@@ -122,16 +126,17 @@ struct Node {
     const char *name;
     BackwardFn backward;
     const Layer *layer;
-    Tensor *out;                 /* its grad is the incoming gradient */
-    Tensor *in[NODE_TENSORS];    /* inputs and whatever else was kept; meaning is the operation's */
-    int64_t i[8];                /* integer parameters */
-    float f[4];                  /* float parameters */
+    Tensor *out;              /* its grad is the incoming gradient */
+    Tensor *in[NODE_TENSORS]; /* inputs and whatever else was kept; meaning is the operation's */
+    int64_t i[8];             /* integer parameters */
+    float f[4];               /* float parameters */
     const void *arg;
     Node *before;
 };
-/* Records an operation whose output is out if c->recording and needs_grad: sets out->requires_grad. Returns the
- * node to fill in, or NULL if nothing is to be kept. */
-Node *tape_record(Ctx *c, const char *name, const Layer *layer, Tensor *out, bool needs_grad, BackwardFn backward);
+/* Records an operation whose output is out if c->recording and needs_grad: sets out->requires_grad. Returns
+ * the node to fill in, or NULL if nothing is to be kept. */
+Node *tape_record(Ctx *c, const char *name, const Layer *layer, Tensor *out, bool needs_grad,
+                  BackwardFn backward);
 
 /* Backward helpers. In a backward function n->out->grad is the gradient g of the output (never NULL).
  *   Tensor *d = grad_target(c, x);   // NULL if x needs none; a tensor like x to be overwritten

@@ -1,43 +1,45 @@
 /* Every operation that models are made of: one commented prototype each.
  *
- * kernels/ops/FAMILY.c has an operation's shape rule, what it keeps and its backward; kernels/cpu/FAMILY.c its
- * arithmetic; tests/kernels/FAMILY.c its gradient test. Letters: B pictures, H W height and width, C K channels in
- * and out, T tokens, D width of a token, N rows. x is (…,C) unless said otherwise; feature maps are NHWC.
- * Activations have the context's dtype; arithmetic is f32 or better inside, whatever they are stored in.
- * All are no-ops after a failure and return a tensor of the right shape. */
+ * kernels/ops/FAMILY.c has an operation's shape rule, what it keeps and its backward; kernels/cpu/FAMILY.c
+ * its arithmetic; tests/kernels/FAMILY.c its gradient test. Letters: B pictures, H W height and width, C K
+ * channels in and out, T tokens, D width of a token, N rows. x is (…,C) unless said otherwise; feature maps
+ * are NHWC. Activations have the context's dtype; arithmetic is f32 or better inside, whatever they are
+ * stored in. All are no-ops after a failure and return a tensor of the right shape. */
 #ifndef ATL_OPS_H
 #define ATL_OPS_H
 
 #include "ctx.h"
 
 /* The table of operations: tests/kernels has a gradient test for each, and does not link without it. */
+/* clang-format off */
 #define ATL_OPS(X)                                                                                              \
     X(linear) X(matmul) X(conv2d) X(group_norm) X(group_norm_silu) X(layer_norm) X(silu) X(gelu) X(quick_gelu)   \
     X(geglu) X(softmax) X(attention) X(embedding) X(upsample_nearest2x) X(concat) X(slice_channels) X(add)       \
     X(add_per_channel) X(add_rows) X(scale) X(multiply) X(reshape) X(cast) X(mse_loss) X(gaussian_sample)
+/* clang-format on */
 
-/* linear family --------------------------------------------------------------------------------------------- */
+/* linear family ---------------------------------------------------------------------------------------- */
 
 /* y = x W^T + b + adapters; x (…,in) -> (…,out). Also takes a 1×1 convolution's weight (out,in,1,1). */
 Tensor *linear(Ctx *c, const Layer *l, Tensor *x);
 /* y = a b^T (transpose_b) or a b; a (N,K), b (M,K) or (K,M) -> (N,M). Gradient to both. */
 Tensor *matmul(Ctx *c, Tensor *a, Tensor *b, bool transpose_b);
 
-/* conv family ------------------------------------------------------------------------------------------------- */
+/* conv family ------------------------------------------------------------------------------------------ */
 
 typedef struct ConvShape {
-    int stride;                          /* 1 or 2 */
+    int stride; /* 1 or 2 */
     int pad_top, pad_left, pad_bottom, pad_right;
 } ConvShape;
-#define CONV_SAME ((ConvShape){1, 1, 1, 1, 1})        /* 3×3, keeps the size */
-#define CONV_POINTWISE ((ConvShape){1, 0, 0, 0, 0})   /* 1×1 */
-#define CONV_DOWN ((ConvShape){2, 1, 1, 1, 1})        /* UNet's downsampling */
+#define CONV_SAME ((ConvShape){1, 1, 1, 1, 1})            /* 3×3, keeps the size */
+#define CONV_POINTWISE ((ConvShape){1, 0, 0, 0, 0})       /* 1×1 */
+#define CONV_DOWN ((ConvShape){2, 1, 1, 1, 1})            /* UNet's downsampling */
 #define CONV_DOWN_ASYMMETRIC ((ConvShape){2, 0, 0, 1, 1}) /* VAE encoder's: pads right and bottom only */
 
 /* x (B,H,W,C), weight (K,C,kh,kw) -> (B,H',W',K). Adapters: only on 1×1 layers, as linear. */
 Tensor *conv2d(Ctx *c, const Layer *l, ConvShape s, Tensor *x);
 
-/* norm family --------------------------------------------------------------------------------------------------- */
+/* norm family ------------------------------------------------------------------------------------------ */
 
 /* Wu & He 2018. x (B,…,C): groups of C/groups channels over all positions; weight, bias (C). */
 Tensor *group_norm(Ctx *c, const Layer *l, int groups, float eps, Tensor *x);
@@ -45,7 +47,7 @@ Tensor *group_norm_silu(Ctx *c, const Layer *l, int groups, float eps, Tensor *x
 /* Ba et al. 2016. Over the last dimension. */
 Tensor *layer_norm(Ctx *c, const Layer *l, float eps, Tensor *x);
 
-/* pointwise family ------------------------------------------------------------------------------------------- */
+/* pointwise family ------------------------------------------------------------------------------------- */
 
 Tensor *silu(Ctx *c, Tensor *x);       /* x σ(x) */
 Tensor *gelu(Ctx *c, Tensor *x);       /* x Φ(x), exact (erf) */
@@ -61,41 +63,41 @@ Tensor *add_per_channel(Ctx *c, Tensor *x, Tensor *v);
 Tensor *add_rows(Ctx *c, const Layer *l, Tensor *x);
 Tensor *cast(Ctx *c, Tensor *x, DType dtype);
 
-/* attention family ------------------------------------------------------------------------------------------- */
+/* attention family ------------------------------------------------------------------------------------- */
 
 Tensor *softmax(Ctx *c, Tensor *x); /* over the last dimension */
 /* softmax(q k^T / sqrt(d)) v per head, without the score matrix in memory; q (B,N,heads*d), k v (B,M,heads*d)
  * -> (B,N,heads*d). causal: query i sees keys 0…i. Dao et al. 2022 (the idea), Rabe & Staats 2021. */
 Tensor *attention(Ctx *c, int heads, bool causal, Tensor *q, Tensor *k, Tensor *v);
 
-/* shape family ------------------------------------------------------------------------------------------------- */
+/* shape family ----------------------------------------------------------------------------------------- */
 
-Tensor *reshape(Ctx *c, Tensor *x, int ndim, const int64_t *shape); /* a view */
-Tensor *concat(Ctx *c, Tensor *a, Tensor *b);                       /* along the last dimension */
+Tensor *reshape(Ctx *c, Tensor *x, int ndim, const int64_t *shape);      /* a view */
+Tensor *concat(Ctx *c, Tensor *a, Tensor *b);                            /* along the last dimension */
 Tensor *slice_channels(Ctx *c, Tensor *x, int64_t first, int64_t count); /* of the last dimension, copied */
-Tensor *upsample_nearest2x(Ctx *c, Tensor *x);                      /* (B,H,W,C) -> (B,2H,2W,C) */
+Tensor *upsample_nearest2x(Ctx *c, Tensor *x);                           /* (B,H,W,C) -> (B,2H,2W,C) */
 /* No gradient: (B,C,H,W) f32 -> (B,H,W,C) in the context's dtype, and back to f32. */
 Tensor *from_nchw(Ctx *c, Tensor *x);
 Tensor *to_nchw(Ctx *c, Tensor *x);
 /* Rows [first, first+count) of the first dimension; a view, no gradient. */
 Tensor *slice_batch(Ctx *c, Tensor *x, int64_t first, int64_t count);
 
-/* embedding family --------------------------------------------------------------------------------------------- */
+/* embedding family ------------------------------------------------------------------------------------- */
 
 /* ids i32 (B,T), weight (N,D) -> (B,T,D) in the context's dtype. */
 Tensor *embedding(Ctx *c, const Layer *l, Tensor *ids);
-/* Vaswani et al. 2017 as diffusers has it: t f32 (B) -> (B,dim); flip_sin_to_cos and downscale_freq_shift as in
- * the UNet's config. No gradient. */
+/* Vaswani et al. 2017 as diffusers has it: t f32 (B) -> (B,dim); flip_sin_to_cos and downscale_freq_shift as
+ * in the UNet's config. No gradient. */
 Tensor *timestep_embedding(Ctx *c, Tensor *t, int64_t dim, bool flip_sin_to_cos, float downscale_freq_shift);
 
-/* loss family --------------------------------------------------------------------------------------------------- */
+/* loss family ------------------------------------------------------------------------------------------ */
 
-/* Σ_b weight_b mean((prediction_b − target_b)²) / B; both (B,…), weight f32 (B) or NULL -> f32 (1). Per-sample means
- * (unweighted) go to per_sample f32 (B) if it is not NULL. */
+/* Σ_b weight_b mean((prediction_b − target_b)²) / B; both (B,…), weight f32 (B) or NULL -> f32 (1).
+ * Per-sample means (unweighted) go to per_sample f32 (B) if it is not NULL. */
 Tensor *mse_loss(Ctx *c, Tensor *prediction, Tensor *target, Tensor *weight, Tensor **per_sample);
 
-/* mean + exp(logvar/2) noise of a (…,2C) moments tensor, logvar clamped to [−30,20]; noise (…,C) or NULL for the
- * mean. -> (…,C). Kingma & Welling 2014. */
+/* mean + exp(logvar/2) noise of a (…,2C) moments tensor, logvar clamped to [−30,20]; noise (…,C) or NULL for
+ * the mean. -> (…,C). Kingma & Welling 2014. */
 Tensor *gaussian_sample(Ctx *c, Tensor *moments, Tensor *noise);
 
 #endif

@@ -11,7 +11,7 @@
 #define HELP_COLUMN 26 /* where an option's description begins */
 #define MAX_OPTIONS 128
 
-/* Reading -------------------------------------------------------------------------------------- */
+/* Reading ---------------------------------------------------------------------------------------------- */
 
 static const Option *find_option(const Command *c, const char *name, size_t length)
 {
@@ -200,7 +200,7 @@ Status options_parse(const Command *command, int argc, char **argv, bool *done)
     return check_complete(command, given);
 }
 
-/* Help ----------------------------------------------------------------------------------------- */
+/* Help ------------------------------------------------------------------------------------------------- */
 
 /* Columns that n bytes of UTF-8 take: continuation bytes take none. */
 static int columns(const char *text, size_t n)

@@ -92,8 +92,7 @@ void grad_pass(Ctx *c, Tensor *x, Tensor *g)
     x->grad_shared = true;
 }
 
-/* Checkpointed blocks (Chen et al. 2016)
- * -------------------------------------------------------------------------- */
+/* Checkpointed blocks (Chen et al. 2016) --------------------------------------------------------------- */
 
 #define BLOCK_INPUTS 6
 

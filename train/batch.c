@@ -49,8 +49,7 @@ void batch_free(Batch *b)
     mem_free(b);
 }
 
-/* Captions -------------------------------------------------------------------------------------------------
- */
+/* Captions --------------------------------------------------------------------------------------------- */
 
 typedef struct Part {
     const char *text;
@@ -115,8 +114,7 @@ Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cac
     return texts_get(b->texts, caption, cache, d, i, b->text + place * step_text_size(b->shape));
 }
 
-/* Samples
- * ---------------------------------------------------------------------------------------------------- */
+/* Samples ---------------------------------------------------------------------------------------------- */
 
 static Status fill_latent(Batch *b, const Source *source, const LoaderSample *sample, SampleKey key,
                           float *latent)

@@ -11,7 +11,7 @@
 
 #define EDGE ((size_t)64 << 10) /* bytes of each tensor's beginning and end that go into a key */
 
-/* Keys --------------------------------------------------------------------------------------------------- */
+/* Keys ------------------------------------------------------------------------------------------------- */
 
 static void hash_text(Sha256 *s, const char *text)
 {
@@ -79,7 +79,7 @@ Status caching_text_key(const Model *m, DType activations, int clip_skip, char k
     return STATUS_OK;
 }
 
-/* Latents ------------------------------------------------------------------------------------------------ */
+/* Latents ---------------------------------------------------------------------------------------------- */
 
 static const char *const mean_name[2] = {"latent_mean", "latent_mean_flipped"};
 static const char *const std_name[2] = {"latent_std", "latent_std_flipped"};
@@ -172,7 +172,7 @@ Status caching_read_latents(DatasetCache *cache, const Dataset *d, int i, bool f
                                dataset_name(d, i));
 }
 
-/* Texts -------------------------------------------------------------------------------------------------- */
+/* Texts ------------------------------------------------------------------------------------------------ */
 
 static Status find_text(DatasetCache *cache, const Dataset *d, int i, float *out, size_t n, bool *found)
 {

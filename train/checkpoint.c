@@ -32,8 +32,7 @@ static Tensor *content_of(const Parameter *q, Content what)
     }
 }
 
-/* Writing --------------------------------------------------------------------------------------------------
- */
+/* Writing ---------------------------------------------------------------------------------------------- */
 
 /* One file with the given contents of every parameter. */
 static Status write_tensors(const char *folder, const char *file, const Parameters *p, const Content *what,
@@ -96,8 +95,7 @@ static Status write_all(const char *folder, const Parameters *p, const Checkpoin
     return dir_sync(folder);
 }
 
-/* Finding ---------------------------------------------------------------------------------------------------
- */
+/* Finding ---------------------------------------------------------------------------------------------- */
 
 /* "step-000250" -> 250, else -1. */
 static int64_t step_of(const char *name)
@@ -234,8 +232,7 @@ Status checkpoint_write(const char *run, const Parameters *p, const CheckpointSt
     return status_in(s, "saving the state after step %lld", (long long)state->step);
 }
 
-/* Reading ---------------------------------------------------------------------------------------------------
- */
+/* Reading ---------------------------------------------------------------------------------------------- */
 
 static Status read_tensors(const char *folder, const char *file, Parameters *p, const Content *what,
                            int kinds)

@@ -37,8 +37,7 @@ static const YamlNode *given(Reader *r, const char *path, int dataset)
     return *given_place(r, schema_find(path), dataset);
 }
 
-/* Unknown keys
- * ------------------------------------------------------------------------------------------------------ */
+/* Unknown keys ----------------------------------------------------------------------------------------- */
 
 /* Another key's whole path that ends in this name, where only one does: train.lr is optimizer.lr. */
 static const char *same_name_elsewhere(const char *name)
@@ -104,9 +103,7 @@ static Status refuse_unknown(const YamlPair *pair, const char *section)
                        *section ? "of " : "there", section, list);
 }
 
-/* Walking
- * -----------------------------------------------------------------------------------------------------------
- */
+/* Walking ---------------------------------------------------------------------------------------------- */
 
 static Status refuse_section(const YamlNode *n, const char *section)
 {
@@ -173,9 +170,7 @@ static Status read_section(Reader *r, const YamlNode *map, const char *section, 
     return STATUS_OK;
 }
 
-/* --set
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --set ------------------------------------------------------------------------------------------------ */
 
 /* The value's node: a text as it stands for a key that takes one value, YAML for the rest and for quoted
  * texts. */
@@ -224,8 +219,7 @@ static Status apply_set(Reader *r, YamlNode **root, const char *set)
     return yaml_set(r->doc, root, path, value);
 }
 
-/* Defaults and contradictions
- * --------------------------------------------------------------------------------------- */
+/* Defaults and contradictions -------------------------------------------------------------------------- */
 
 /* Calls visit for each key, for a dataset's key once for each dataset. */
 static Status for_each_key(Reader *r, Status (*visit)(Reader *r, int key, int dataset))
@@ -321,9 +315,7 @@ static Status check_together(Reader *r)
     return STATUS_OK;
 }
 
-/* Paths
- * -------------------------------------------------------------------------------------------------------------
- */
+/* Paths ------------------------------------------------------------------------------------------------ */
 
 /* The absolute path of the folder that `path` lies in. */
 static Status folder_of(const char *path, char **out)
@@ -386,9 +378,7 @@ static Status make_absolute(Reader *r, int key, int dataset)
     return absolute_path(field, r->config->base_dir);
 }
 
-/* The whole
- * ---------------------------------------------------------------------------------------------------------
- */
+/* The whole -------------------------------------------------------------------------------------------- */
 
 static Status read_all(Reader *r, const char *path, const char *const *sets, int set_count)
 {

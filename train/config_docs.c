@@ -22,8 +22,7 @@ static void add_preset(const SchemaKey *k, Buffer *out)
         buffer_add(out, "%s", *k->preset ? k->preset : "\"\"");
 }
 
-/* Explaining
- * -------------------------------------------------------------------------------------------------------- */
+/* Explaining ------------------------------------------------------------------------------------------- */
 
 static int characters(const char *text, size_t bytes)
 {
@@ -132,8 +131,7 @@ Status config_explain(const char *key, char **text)
     return status_refuse("no key is named %s; atelier config explain lists them all", key);
 }
 
-/* The reference page
- * ------------------------------------------------------------------------------------------------ */
+/* The reference page ----------------------------------------------------------------------------------- */
 
 static const char INTRODUCTION[] =
     "# Configuration\n"
@@ -228,8 +226,7 @@ Status config_reference(char **markdown)
     return buffer_take(&out, markdown);
 }
 
-/* JSON Schema
- * ------------------------------------------------------------------------------------------------------- */
+/* JSON Schema ------------------------------------------------------------------------------------------ */
 
 static json_t *choices_of(const SchemaKey *k)
 {

@@ -49,8 +49,7 @@ Status buffer_take(Buffer *b, char **text)
     return STATUS_OK;
 }
 
-/* From a node
- * ------------------------------------------------------------------------------------------------------- */
+/* From a node ------------------------------------------------------------------------------------------ */
 
 /* A node as a message quotes it: "a list", or the text, cut where it is long. */
 static const char *shown(const YamlNode *n, char *buf, size_t size)
@@ -251,9 +250,7 @@ Status value_preset(const SchemaKey *k, Config *c, int dataset)
     return value_read(k, &n, c, dataset);
 }
 
-/* To text
- * -----------------------------------------------------------------------------------------------------------
- */
+/* To text ---------------------------------------------------------------------------------------------- */
 
 /* The shortest decimal that gives the same float or double again; with a point before an exponent, which
  * readers of YAML 1.1 want. */

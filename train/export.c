@@ -37,8 +37,7 @@ static Status item(Items *l, char *name, const Tensor *t, DType dtype)
     return STATUS_OK;
 }
 
-/* kohya
- * ------------------------------------------------------------------------------------------------------- */
+/* kohya ------------------------------------------------------------------------------------------------ */
 
 static Status kohya_items(const Export *e, const Tensor *alpha, Items *l)
 {
@@ -104,9 +103,7 @@ Status export_kohya(const Export *e, const char *path)
     return s;
 }
 
-/* PEFT
- * ----------------------------------------------------------------------------------------------------------
- */
+/* PEFT ------------------------------------------------------------------------------------------------- */
 
 Status export_peft(const Export *e, const char *path)
 {
@@ -130,8 +127,7 @@ Status export_peft(const Export *e, const char *path)
     return s;
 }
 
-/* Whole model
- * --------------------------------------------------------------------------------------------------- */
+/* Whole model ------------------------------------------------------------------------------------------ */
 
 Status export_model(const Export *e, const char *folder)
 {

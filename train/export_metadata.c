@@ -49,8 +49,7 @@ static char *dataset_label(const Source *s)
     return name;
 }
 
-/* Tags
- * ------------------------------------------------------------------------------------------------------- */
+/* Tags ------------------------------------------------------------------------------------------------- */
 
 typedef struct Tag {
     char *text;
@@ -170,9 +169,7 @@ static Status dataset_metadata(const Export *e, Metadata *m)
     return export_metadata_add(m, "ss_num_reg_images", mem_printf("0"));
 }
 
-/* Run
- * ----------------------------------------------------------------------------------------------------------
- */
+/* Run -------------------------------------------------------------------------------------------------- */
 
 static Status model_metadata(const Export *e, Metadata *m)
 {

@@ -46,7 +46,7 @@ static Status list_add(Parameters *p, const Config *config, char *name, Tensor *
     return STATUS_OK;
 }
 
-/* LoRA --------------------------------------------------------------------------------------------------- */
+/* LoRA ------------------------------------------------------------------------------------------------- */
 
 /* down: kaiming_uniform(a = √5), that is U(±1/√inputs), as sd-scripts has it, or N(0, 1/rank) as peft's
  * "gaussian" (its deviation is 1/rank). up stays 0, so that training starts from the base model. */
@@ -126,8 +126,7 @@ static Status lora_attach_all(Parameters *p, const Config *config, Model *m)
     return s;
 }
 
-/* Full -----------------------------------------------------------------------------------------------------
- */
+/* Full ------------------------------------------------------------------------------------------------- */
 
 static Status full_add(Parameters *p, const Config *config, LayerSet *set, const char *part,
                        bool text_encoder)

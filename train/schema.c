@@ -239,9 +239,7 @@ static const SchemaRule RULES[] = {
      "does nothing while output.save_every is 0; remove it, or set output.save_every"},
 };
 
-/* Looking
- * -----------------------------------------------------------------------------------------------------------
- */
+/* Looking ---------------------------------------------------------------------------------------------- */
 
 const SchemaKey *schema_keys(int *count)
 {

@@ -22,8 +22,7 @@ size_t memory_total(const MemoryNeed *m)
     return m->weights + m->activations + m->gradients + m->optimizer + m->workspace + m->other;
 }
 
-/* The model
- * --------------------------------------------------------------------------------------------------- */
+/* The model -------------------------------------------------------------------------------------------- */
 
 static Status load_parts(const Config *config, int parts, DType dtype, Model **out)
 {
@@ -86,9 +85,7 @@ static Status load_model(const Config *config, Model **out)
     return config->model.vae ? replace_vae(m, config->model.vae, config->model.dtype) : STATUS_OK;
 }
 
-/* Sizes
- * ----------------------------------------------------------------------------------------------------------
- */
+/* Sizes ------------------------------------------------------------------------------------------------ */
 
 static Status check_sizes(Config *config, const Model *m)
 {
@@ -156,9 +153,7 @@ static void sum_memory(Setup *s)
     m->activations = s->arena_bytes - plan_kind_bytes(s->plan, PLACE_GRADIENT) - m->workspace;
 }
 
-/* Plans
- * ----------------------------------------------------------------------------------------------------------
- */
+/* Plans ------------------------------------------------------------------------------------------------ */
 
 static Status plan_step(Setup *s, bool checkpointing)
 {

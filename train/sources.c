@@ -182,8 +182,7 @@ void sources_close(Sources *s)
     mem_free(s);
 }
 
-/* Caches ---------------------------------------------------------------------------------------------------
- */
+/* Caches ----------------------------------------------------------------------------------------------- */
 
 #define SHOWN_AFTER 1.0 /* seconds: a cache that is complete is read in less, and nothing is shown */
 

@@ -50,8 +50,7 @@ static bool stopped(const Trainer *t)
     return t->options->stop && *t->options->stop;
 }
 
-/* One step ------------------------------------------------------------------------------------------------
- */
+/* One step --------------------------------------------------------------------------------------------- */
 
 /* "a.jpg, b.jpg and 38 more". */
 static void name_pictures(const Trainer *t, const LoaderSample *samples, int count, char *out, size_t size)
@@ -130,8 +129,7 @@ static Status one_step(Trainer *t, int64_t step)
     return STATUS_OK;
 }
 
-/* After a step ---------------------------------------------------------------------------------------------
- */
+/* After a step ----------------------------------------------------------------------------------------- */
 
 static bool due(const Trainer *t, int64_t every)
 {
@@ -249,8 +247,7 @@ static Status run_steps(Trainer *t)
     return STATUS_OK;
 }
 
-/* Beginning and end
- * ---------------------------------------------------------------------------------------------- */
+/* Beginning and end ------------------------------------------------------------------------------------ */
 
 static Status open_loader(Trainer *t)
 {

@@ -23,8 +23,7 @@ struct YamlDoc {
     Block *blocks;
 };
 
-/* Memory of a document
- * --------------------------------------------------------------------------------------- */
+/* Memory of a document --------------------------------------------------------------------------------- */
 
 Status yaml_doc_new(YamlDoc **out)
 {
@@ -91,8 +90,7 @@ static Status map_add(YamlDoc *d, YamlNode *map, YamlPair pair)
     return STATUS_OK;
 }
 
-/* Messages
- * ------------------------------------------------------------------------------------------------------ */
+/* Messages --------------------------------------------------------------------------------------------- */
 
 static Status refuse_at(const char *origin, int line, int column, const char *message)
 {
@@ -111,8 +109,7 @@ Status yaml_refuse(const YamlNode *at, const char *format, ...)
     return refuse_at(at->origin, at->line, at->column, message);
 }
 
-/* Reading
- * ------------------------------------------------------------------------------------------------------- */
+/* Reading ---------------------------------------------------------------------------------------------- */
 
 typedef struct Anchor {
     const char *name;
@@ -446,8 +443,7 @@ void yaml_forget_lines(YamlNode *n)
     }
 }
 
-/* Looking and changing
- * ------------------------------------------------------------------------------------------ */
+/* Looking and changing --------------------------------------------------------------------------------- */
 
 bool yaml_is_empty(const YamlNode *n)
 {

@@ -77,8 +77,7 @@ static Status plan_conv(const Conv *a, OneConvKind kind, ConvPlan *plan)
     return STATUS_OK;
 }
 
-/* Moving pictures
- * ------------------------------------------------------------------------------------------------ */
+/* Moving pictures -------------------------------------------------------------------------------------- */
 
 /* (B,H,W,C) of any type <-> (B,C/8,H,W,8) in f32: a row of pixels at a time. */
 typedef struct Move {
@@ -139,8 +138,7 @@ static void picture_out(const ConvPlan *plan, const Tensor *t, void *from)
         convert_all(t->data, t->dtype, from, plan->d.type, tensor_count(t));
 }
 
-/* Weights
- * -------------------------------------------------------------------------------------------------------- */
+/* Weights ---------------------------------------------------------------------------------------------- */
 
 /* A frozen weight in oneDNN's order, kept in Layer.packed. */
 typedef struct Packed {
@@ -191,8 +189,7 @@ static void cpu_unpack(Layer *l)
     l->packed_bytes = 0;
 }
 
-/* The three products
- * --------------------------------------------------------------------------------------------------- */
+/* The three products ----------------------------------------------------------------------------------- */
 
 /* The pieces of scratch memory, in the order that plan_conv counts them. */
 typedef struct Places {

@@ -80,9 +80,7 @@ bool cpu_has_bf16(void)
     return has_bf16;
 }
 
-/* Threads
- * -----------------------------------------------------------------------------------------------------------
- */
+/* Threads ---------------------------------------------------------------------------------------------- */
 
 /* The lowest-numbered sibling of a core's hardware threads; the processor itself where the kernel doesn't
  * say. */

@@ -11,14 +11,13 @@
 
 #include <string.h>
 
-/* Products in bf16
- * ------------------------------------------------------------------------------------------------- */
+/* Products in bf16 ------------------------------------------------------------------------------------- */
 
 static bool is_bf16_product(const Gemm *g)
 {
-    return computes_bf16() && g->a_type == DTYPE_BF16 && (g->b_type == DTYPE_BF16 || g->b_type == DTYPE_F32) &&
-           g->y_type != DTYPE_F16 && (g->beta == 0.0f || g->beta == 1.0f) && !(g->bias && g->alpha != 1.0f) &&
-           g->k > 0;
+    return computes_bf16() && g->a_type == DTYPE_BF16 &&
+           (g->b_type == DTYPE_BF16 || g->b_type == DTYPE_F32) && g->y_type != DTYPE_F16 &&
+           (g->beta == 0.0f || g->beta == 1.0f) && !(g->bias && g->alpha != 1.0f) && g->k > 0;
 }
 
 static int64_t stored_rows_b(const Gemm *g)
@@ -83,8 +82,7 @@ static Status bf16_product(const Gemm *g, char *scratch)
     return onednn_run(p, (void *)g->a, (void *)b, (void *)bias, g->y, scratch);
 }
 
-/* Products in f32, by panels
- * ------------------------------------------------------------------------------------------- */
+/* Products in f32, by panels --------------------------------------------------------------------------- */
 
 enum { PANEL_BYTES = 4 << 20 };
 
@@ -199,8 +197,7 @@ static Status f32_product(const Gemm *g, char *scratch)
     return STATUS_OK;
 }
 
-/* The table's functions
- * ------------------------------------------------------------------------------------------------ */
+/* The table's functions -------------------------------------------------------------------------------- */
 
 static size_t cpu_gemm_scratch(const Gemm *g)
 {

@@ -12,8 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The two interfaces
- * ----------------------------------------------------------------------------------------- */
+/* The two interfaces ----------------------------------------------------------------------------------- */
 
 #if DNNL_VERSION_MAJOR >= 3
 
@@ -137,8 +136,7 @@ static dnnl_status_t conv_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, 
 
 #endif
 
-/* The table of primitives
- * ------------------------------------------------------------------------------------------ */
+/* The table of primitives ------------------------------------------------------------------------------ */
 
 enum { OP_A, OP_B, OP_BIAS, OP_Y, OP_SCRATCH, OPERANDS };
 enum { KEY = 20, BUCKETS = 1024, FORMATS = 256 };
@@ -297,8 +295,7 @@ static dnnl_status_t user_scratch(dnnl_primitive_attr_t *attr)
     return s ? s : dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
 }
 
-/* Descriptions
- * ------------------------------------------------------------------------------------------------------ */
+/* Descriptions ----------------------------------------------------------------------------------------- */
 
 /* Words that differ wherever the primitives do; the first tells matrix products from convolutions. */
 static void matmul_key(const OneMatmul *d, int64_t key[KEY])
@@ -461,8 +458,7 @@ int onednn_weight_format(const OnePrimitive *p)
     return p->weight_format;
 }
 
-/* Running
- * -------------------------------------------------------------------------------------------------------- */
+/* Running ---------------------------------------------------------------------------------------------- */
 
 static bool present(const OnePrimitive *p, int i)
 {

@@ -10,8 +10,7 @@
 
 #include "../device.h"
 
-/* Products of tensors
- * --------------------------------------------------------------------------------------------------- */
+/* Products of tensors ---------------------------------------------------------------------------------- */
 
 /* A tensor as a matrix: rows of its last dimension, whatever comes before. A weight (out,in,1,1) is (out,in).
  */
@@ -65,9 +64,7 @@ static Tensor *matrix_tensor(Ctx *c, DType dtype, int64_t rows, int64_t columns)
     return ctx_tensor(c, dtype, 2, shape);
 }
 
-/* Linear
- * ---------------------------------------------------------------------------------------------------------
- */
+/* Linear ----------------------------------------------------------------------------------------------- */
 
 static bool trains_adapter(const Layer *l)
 {
@@ -173,9 +170,7 @@ Tensor *linear(Ctx *c, const Layer *l, Tensor *x)
     return linear_as(c, "linear", l, x);
 }
 
-/* Matmul
- * ---------------------------------------------------------------------------------------------------------
- */
+/* Matmul ----------------------------------------------------------------------------------------------- */
 
 /* in: a b; i[0] transpose_b */
 static void matmul_backward(Ctx *c, Node *n)

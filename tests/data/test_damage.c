@@ -80,8 +80,7 @@ static void changed_bytes_in_pictures_do_no_harm(void **state)
     }
 }
 
-/* Datasets
- * --------------------------------------------------------------------------------------------------- */
+/* Datasets --------------------------------------------------------------------------------------------- */
 
 static char folder[64], *path, *good;
 static size_t good_size;

@@ -1,8 +1,7 @@
 /* Linear layers with and without adapters, trained and frozen; products of two activations. */
 #include "gradcheck.h"
 
-/* Linear: x, W, then (i[0]) b, then (i[1]) down, up; f[0] is the adapter's scale
- * ------------------------------------------------------------ */
+/* Linear: x, W, then (i[0]) b, then (i[1]) down, up; f[0] is the adapter's scale ----------------------- */
 
 static Tensor *run_linear(Ctx *c, const OpCase *k, Tensor **in)
 {
@@ -111,8 +110,7 @@ const OpTest *optest_linear(int *count)
     return tests;
 }
 
-/* Matmul: a, b; i[0] transpose_b
- * ------------------------------------------------------------------------------------ */
+/* Matmul: a, b; i[0] transpose_b ----------------------------------------------------------------------- */
 
 static Tensor *run_matmul(Ctx *c, const OpCase *k, Tensor **in)
 {

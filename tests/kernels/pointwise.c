@@ -5,8 +5,7 @@
 
 #define COUNT_OF(tests) ((int)(sizeof(tests) / sizeof *(tests)))
 
-/* Activations
- * ------------------------------------------------------------------------------------------------------ */
+/* Activations ------------------------------------------------------------------------------------------ */
 
 #define ACTIVATION(name, formula)                                                                            \
     static Tensor *run_##name(Ctx *c, const OpCase *k, Tensor **in)                                          \
@@ -78,8 +77,7 @@ const OpTest *optest_geglu(int *count)
     return tests;
 }
 
-/* Sums and products
- * ------------------------------------------------------------------------------------------------- */
+/* Sums and products ------------------------------------------------------------------------------------ */
 
 static Tensor *run_add(Ctx *c, const OpCase *k, Tensor **in)
 {
@@ -205,8 +203,7 @@ const OpTest *optest_scale(int *count)
     return tests;
 }
 
-/* One vector for many rows: x (B,H,W,C), v (B,C)
- * -------------------------------------------------------------------------- */
+/* One vector for many rows: x (B,H,W,C), v (B,C) ------------------------------------------------------- */
 
 static Tensor *run_add_per_channel(Ctx *c, const OpCase *k, Tensor **in)
 {
@@ -282,8 +279,7 @@ const OpTest *optest_add_rows(int *count)
     return tests;
 }
 
-/* Cast: to f32, and to the two 16-bit types of values that these hold exactly, so that nothing is rounded
- * ------------------ */
+/* Cast: to f32, and to the two 16-bit types of values that these hold exactly, so that nothing is rounded  */
 
 static Tensor *run_cast(Ctx *c, const OpCase *k, Tensor **in)
 {

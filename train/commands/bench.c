@@ -49,8 +49,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The pieces
- * ------------------------------------------------------------------------------------------------------- */
+/* The pieces ------------------------------------------------------------------------------------------- */
 
 static Tensor *stored(Ctx *c, Tensor *x)
 {
@@ -119,8 +118,7 @@ static const struct Piece {
     {"train", MODEL_UNET, 1, train_piece, change_weights},
 };
 
-/* Making ready
- * ----------------------------------------------------------------------------------------------------- */
+/* Making ready ----------------------------------------------------------------------------------------- */
 
 static float *normal_numbers(int64_t n, uint32_t stream)
 {
@@ -197,8 +195,7 @@ static void free_all(Bench *b)
     mem_free(b->ids);
 }
 
-/* Measuring
- * -------------------------------------------------------------------------------------------------------- */
+/* Measuring -------------------------------------------------------------------------------------------- */
 
 /* FLOP per second of one large matrix product, in what this machine multiplies fastest for such weights. */
 static Status measure_peak(Bench *b, double *flops)
@@ -302,8 +299,7 @@ static Status run_bench(Bench *b, const struct Piece *piece, DType dtype, int th
     return STATUS_OK;
 }
 
-/* The command
- * ------------------------------------------------------------------------------------------------------ */
+/* The command ------------------------------------------------------------------------------------------ */
 
 static Status check_resolution(const BenchShapes *shapes, int resolution)
 {

@@ -22,9 +22,7 @@ static void print_and_free(char *text)
     mem_free(text);
 }
 
-/* show
- * --------------------------------------------------------------------------------------------------------------
- */
+/* show ------------------------------------------------------------------------------------------------- */
 
 static Status show(int argc, char **argv)
 {
@@ -63,9 +61,7 @@ static int command_show(int argc, char **argv)
     return command_end(show(argc, argv));
 }
 
-/* check
- * -------------------------------------------------------------------------------------------------------------
- */
+/* check ------------------------------------------------------------------------------------------------ */
 
 /* Files that are not there yet: worth a word, but a dataset may be built later. */
 static void warn_missing(const Config *c)
@@ -137,8 +133,7 @@ static int command_check(int argc, char **argv)
     return s == STATUS_OK ? status : command_end(s);
 }
 
-/* schema, explain, reference
- * ---------------------------------------------------------------------------------------- */
+/* schema, explain, reference --------------------------------------------------------------------------- */
 
 static Status schema(int argc, char **argv)
 {

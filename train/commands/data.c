@@ -30,7 +30,7 @@ void data_catch_signals(void)
     sigaction(SIGTERM, &ask, NULL);
 }
 
-/* info --------------------------------------------------------------------------------------------------- */
+/* info ------------------------------------------------------------------------------------------------- */
 
 static int by_text(const void *a, const void *b)
 {
@@ -154,7 +154,7 @@ static int command_info(int argc, char **argv)
     return command_end(info(argc, argv));
 }
 
-/* lint --------------------------------------------------------------------------------------------------- */
+/* lint ------------------------------------------------------------------------------------------------- */
 
 typedef struct Findings {
     Progress progress;
@@ -220,7 +220,7 @@ static int command_lint(int argc, char **argv)
     return s == STATUS_OK && errors ? STATUS_FAILED : command_end(s);
 }
 
-/* The family --------------------------------------------------------------------------------------------- */
+/* The family ------------------------------------------------------------------------------------------- */
 
 int command_data(int argc, char **argv)
 {

@@ -91,7 +91,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
     return STATUS_OK;
 }
 
-/* Building ----------------------------------------------------------------------------------------------- */
+/* Building --------------------------------------------------------------------------------------------- */
 
 static void show(int done, int total, void *arg)
 {
@@ -117,7 +117,7 @@ static Status build(const Arguments *a, const char *out, DatasetSummary *summary
     return s;
 }
 
-/* Encoding ----------------------------------------------------------------------------------------------- */
+/* Encoding --------------------------------------------------------------------------------------------- */
 
 typedef struct Encoding {
     const Arguments *a;

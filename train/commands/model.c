@@ -112,9 +112,7 @@ static Status count_parts(const Model *m, const char *path, Count counts[PART_CO
     return s;
 }
 
-/* Shapes
- * ------------------------------------------------------------------------------------------------------------
- */
+/* Shapes ----------------------------------------------------------------------------------------------- */
 
 static json_t *channel_list(const int *channels, int levels)
 {
