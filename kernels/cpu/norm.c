@@ -30,9 +30,9 @@ typedef struct Group {
     bool silu;
     float eps;
     int64_t piece_rows, pieces; /* of one picture */
-    float *sums;                /* (B, pieces, 2, ld) */
-    float *channel;       /* (B, rows of ld): the forward has 3 (mean, factor, bias), the backward 2 more */
-    double *channel_sums; /* backward: (B, 2, ld), Σ dz and Σ dz x̂ */
+    float *sums;                /* (B, pieces, 2, ld): two sums of each channel */
+    double *totals;             /* (B, 2, ld): the pieces' sums added up */
+    float *channel; /* (B, rows of ld): the forward has 3 (mean, factor, bias), the backward 2 more */
 } Group;
 
 static int64_t padded(int64_t n)
@@ -73,33 +73,41 @@ VEC void forward_sums(const char *x, DType t, const char *base, int64_t rows, in
     }
 }
 
-/* Mean and rstd of one group of one picture from the pieces' sums; fills in its channels' mean, factor and
- * bias. */
+/* The pieces' sums of NORM_LANES channels added up, in the order of the pieces; item i counts them over all
+ * pictures. */
+static void add_pieces(const Group *s, int64_t i)
+{
+    const int64_t blocks = s->ld / NORM_LANES, b = i / blocks, c = i % blocks * NORM_LANES;
+    double total[2][NORM_LANES] = {{0}};
+    for (int64_t p = 0; p < s->pieces; p++)
+        for (int which = 0; which < 2; which++) {
+            const float *sums = s->sums + ((b * s->pieces + p) * 2 + which) * s->ld + c;
+            for (int j = 0; j < NORM_LANES; j++)
+                total[which][j] += (double)sums[j];
+        }
+    for (int which = 0; which < 2; which++)
+        memcpy(s->totals + (b * 2 + which) * s->ld + c, total[which], sizeof total[which]);
+}
+
+/* Mean and rstd of one group of one picture; fills in its channels' mean, factor and bias. */
 static void forward_group(const Group *s, int64_t b, int g)
 {
     const int64_t cg = s->C / s->groups, first = g * cg;
-    const double P = (double)s->P;
+    const double P = (double)s->P, *sum = s->totals + b * 2 * s->ld, *square = sum + s->ld;
     double mean = 0, spread = 0;
-    float *row = s->channel + b * 3 * s->ld;
     for (int pass = 0; pass < 2;
-         pass++) { /* the mean of the channels' means, then what they lie away from it */
+         pass++) /* the mean of the channels' means, then what they lie away from it */
         for (int64_t c = first; c < first + cg; c++) {
-            double sum = 0, square = 0;
-            for (int64_t i = 0; i < s->pieces; i++) {
-                const float *sums = s->sums + (b * s->pieces + i) * 2 * s->ld;
-                sum += (double)sums[c];
-                square += (double)sums[s->ld + c];
-            }
-            const double m = (double)get_float(s->x->data, s->x->dtype, b * s->P * s->C + c) + sum / P;
+            const double m = (double)get_float(s->x->data, s->x->dtype, b * s->P * s->C + c) + sum[c] / P;
             if (pass == 0)
                 mean += m / (double)cg;
             else
-                spread += square - sum * sum / P + P * (m - mean) * (m - mean);
+                spread += square[c] - sum[c] * sum[c] / P + P * (m - mean) * (m - mean);
         }
-    }
     const float rstd = (float)(1.0 / sqrt(fmax(spread, 0) / (P * (double)cg) + (double)s->eps));
     ((float *)s->mean->data)[b * s->groups + g] = (float)mean;
     ((float *)s->rstd->data)[b * s->groups + g] = rstd;
+    float *row = s->channel + b * 3 * s->ld;
     for (int64_t c = first; c < first + cg; c++) {
         row[c] = (float)mean;
         row[s->ld + c] = rstd * get_float(s->w->data, s->w->dtype, c);
@@ -161,7 +169,7 @@ static void forward_piece(const Group *s, int64_t i)
 static size_t cpu_group_norm_scratch(const Tensor *x, int groups)
 {
     const Group s = group_of(x, groups);
-    return (size_t)(s.B * s.ld * (2 * s.pieces + 3)) * sizeof(float);
+    return (size_t)(s.B * s.ld) * (2 * sizeof(double) + (size_t)(2 * s.pieces + 3) * sizeof(float));
 }
 
 static Status cpu_group_norm(const Tensor *x, const Tensor *w, const Tensor *b, int groups, float eps,
@@ -175,13 +183,17 @@ static Status cpu_group_norm(const Tensor *x, const Tensor *w, const Tensor *b, 
     s.y = y;
     s.mean = mean;
     s.rstd = rstd;
-    s.sums = scratch;
+    s.totals = scratch;
+    s.sums = (float *)(s.totals + s.B * 2 * s.ld);
     s.channel = s.sums + s.B * s.pieces * 2 * s.ld;
 #pragma omp parallel if (is_large(&s))
     {
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < s.B * s.pieces; i++)
             forward_sums_piece(&s, i);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < s.B * s.ld / NORM_LANES; i++)
+            add_pieces(&s, i);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < s.B * s.groups; i++)
             forward_group(&s, i / s.groups, (int)(i % s.groups));
@@ -247,27 +259,18 @@ static void backward_prepare(const Group *s, int64_t b)
     }
 }
 
-/* Adds the pieces up for one group of one picture, and makes its channels' slope and offset. */
+/* One group's channels' slope and offset. */
 static void backward_group(const Group *s, int64_t b, int g)
 {
     const int64_t cg = s->C / s->groups, first = g * cg;
     const double rstd = (double)((const float *)s->rstd->data)[b * s->groups + g];
-    double *total = s->channel_sums + b * 2 * s->ld;
+    const double *dz = s->totals + b * 2 * s->ld, *dzx = dz + s->ld, N = (double)(s->P * cg);
     double sum = 0, product = 0;
     for (int64_t c = first; c < first + cg; c++) {
-        double dz = 0, dzx = 0;
-        for (int64_t i = 0; i < s->pieces; i++) {
-            const float *sums = s->sums + (b * s->pieces + i) * 2 * s->ld;
-            dz += (double)sums[c];
-            dzx += (double)sums[s->ld + c];
-        }
-        total[c] = dz;
-        total[s->ld + c] = dzx * rstd;
         const double w = (double)get_float(s->w->data, s->w->dtype, c);
-        sum += w * dz;
-        product += w * dzx * rstd;
+        sum += w * dz[c];
+        product += w * dzx[c] * rstd;
     }
-    const double N = (double)(s->P * cg);
     float *row = s->channel + b * 5 * s->ld;
     for (int64_t c = first; c < first + cg; c++) {
         row[3 * s->ld + c] = (float)(-rstd * rstd * product / N);
@@ -308,13 +311,15 @@ static void backward_piece(const Group *s, int64_t i)
 }
 
 /* Gradients of weight and bias: the channels' sums, picture after picture. */
-static void add_channel_sums(const Group *s)
+static void add_weight_gradients(const Group *s)
 {
+    const int64_t cg = s->C / s->groups;
     for (int64_t c = 0; c < s->C; c++) {
         double dw = 0, db = 0;
         for (int64_t b = 0; b < s->B; b++) {
-            db += s->channel_sums[b * 2 * s->ld + c];
-            dw += s->channel_sums[(b * 2 + 1) * s->ld + c];
+            db += s->totals[b * 2 * s->ld + c];
+            dw += s->totals[(b * 2 + 1) * s->ld + c] *
+                  (double)((const float *)s->rstd->data)[b * s->groups + c / cg];
         }
         if (s->grad_w)
             ((float *)s->grad_w->data)[c] += (float)dw;
@@ -343,8 +348,8 @@ static Status cpu_group_norm_backward(const Tensor *x, const Tensor *w, const Te
     s.rstd = (Tensor *)rstd;
     s.grad_w = grad_w;
     s.grad_b = grad_b;
-    s.channel_sums = scratch;
-    s.sums = (float *)(s.channel_sums + s.B * 2 * s.ld);
+    s.totals = scratch;
+    s.sums = (float *)(s.totals + s.B * 2 * s.ld);
     s.channel = s.sums + s.B * s.pieces * 2 * s.ld;
 #pragma omp parallel if (is_large(&s))
     {
@@ -355,6 +360,9 @@ static Status cpu_group_norm_backward(const Tensor *x, const Tensor *w, const Te
         for (int64_t i = 0; i < s.B * s.pieces; i++)
             backward_sums_piece(&s, i);
 #pragma omp for schedule(static)
+        for (int64_t i = 0; i < s.B * s.ld / NORM_LANES; i++)
+            add_pieces(&s, i);
+#pragma omp for schedule(static)
         for (int64_t i = 0; i < s.B * s.groups; i++)
             backward_group(&s, i / s.groups, (int)(i % s.groups));
         if (grad_x) {
@@ -364,7 +372,7 @@ static Status cpu_group_norm_backward(const Tensor *x, const Tensor *w, const Te
         }
     }
     if (grad_w || grad_b)
-        add_channel_sums(&s);
+        add_weight_gradients(&s);
     return STATUS_OK;
 }
 
