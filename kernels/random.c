@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-/* Box-Muller, eight pairs at a time -------------------------------------------------------------------- */
+/* Box-Muller, eight pairs at a time --------------------------------------------------------------------- */
 
 static inline float float_of(uint32_t u)
 {
@@ -109,7 +109,7 @@ static void normal_pairs(const float *u1, const float *u2, float *c, float *s)
     normal_pairs_plain(u1, u2, c, s);
 }
 
-/* Philox4x32-10 (Salmon et al. 2011) ------------------------------------------------------------------- */
+/* Philox4x32-10 (Salmon et al. 2011) -------------------------------------------------------------------- */
 
 void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
@@ -181,7 +181,7 @@ void random_permutation(RandomKey k, uint32_t *out, uint32_t n)
     }
 }
 
-/* PyTorch's CPU generator: mt19937 (Matsumoto & Nishimura 1998) ---------------------------------------- */
+/* PyTorch's CPU generator: mt19937 (Matsumoto & Nishimura 1998) ----------------------------------------- */
 
 #define MT_N 624
 #define MT_M 397

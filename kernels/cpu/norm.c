@@ -1,13 +1,18 @@
 /* Group norm (with or without SiLU) and layer norm, forward and backward.
  *
- * Group norm, x (B,P,C), P positions, G groups of C/G channels. Memory decides, so x is read twice and no
- * more: once for sums per channel, once for the result, where everything that belongs to a channel is ready
- * in rows of C floats (mean, factor, bias …). Sums are taken over pieces of about 16384 elements, of x minus
- * a value near it (the picture's first pixel), so that the variance survives a mean that is large against it;
- * pieces are added in double, in order. y = f(z), z = (x - mean) rstd w + b, f the identity or SiLU dx = rstd
- * (w dz - (Σ w dz + x̂ Σ w dz x̂) / N), sums over the group's N = P C/G elements, dz = dy f'(z) The backward
- * works z out again: cheaper than reading it. Layer norm is by rows, each of which stays in the cache for its
- * passes. */
+ * Group norm, x (B,P,C), P positions, G groups of C/G channels:
+ *
+ *   y = f(z), z = (x - mean) rstd w + b, f the identity or SiLU
+ *
+ *   dx = rstd (w dz - (Σ w dz + x̂ Σ w dz x̂) / N), dz = dy f'(z), sums over the group's N = P C/G elements
+ *
+ * Memory decides, so x is read twice and no more: once for sums per channel, once for the result, where
+ * everything that belongs to a channel is ready in rows of C floats (mean, factor, bias …). Sums are taken
+ * over pieces of about 16384 elements, of x minus a value near it (the picture's first pixel), so that the
+ * variance survives a mean that is large against it; pieces are added in double, in order. The backward works
+ * z out again: cheaper than reading it.
+ *
+ * Layer norm goes by rows, each of which stays in the cache for its passes. */
 #include "families.h"
 #include "pieces.h"
 #include "vec.h"
@@ -17,9 +22,7 @@
 #define NORM_PIECE 16384
 #define NORM_LANES 16 /* rows of per-channel values are padded to this */
 
-/* Group norm
- * ---------------------------------------------------------------------------------------------------------
- */
+/* Group norm -------------------------------------------------------------------------------------------- */
 
 typedef struct Group {
     const Tensor *x, *w, *b, *dy;
@@ -376,8 +379,7 @@ static Status cpu_group_norm_backward(const Tensor *x, const Tensor *w, const Te
     return STATUS_OK;
 }
 
-/* Layer norm: x (N,D), each row by itself
- * ---------------------------------------------------------------------------- */
+/* Layer norm: x (N,D), each row by itself --------------------------------------------------------------- */
 
 #define LAYER_NORM_ROWS 64 /* rows of one partial sum of the weights' gradients */
 

@@ -13,7 +13,7 @@ typedef struct Args {
     float factor;
 } Args;
 
-/* Loops ------------------------------------------------------------------------------------------------ */
+/* Loops ------------------------------------------------------------------------------------------------- */
 
 typedef vf (*Unary)(vf a, float factor);
 typedef vf (*Binary)(vf a, vf b);
@@ -74,7 +74,7 @@ VEC void binary_loop(const Args *s, DType at, DType bt, DType yt, int64_t first,
         return STATUS_OK;                                                                                    \
     }
 
-/* Activations ------------------------------------------------------------------------------------------ */
+/* Activations ------------------------------------------------------------------------------------------- */
 
 VEC vf silu_of(vf x, float unused)
 {
@@ -127,7 +127,7 @@ BINARY_OP(cpu_gelu_backward, gelu_grad_of)
 UNARY_OP(cpu_quick_gelu, quick_gelu_of)
 BINARY_OP(cpu_quick_gelu_backward, quick_gelu_grad_of)
 
-/* Sums and products ------------------------------------------------------------------------------------ */
+/* Sums and products ------------------------------------------------------------------------------------- */
 
 VEC vf sum_of(vf a, vf b)
 {
@@ -189,7 +189,7 @@ static Status cpu_fill(Tensor *t, float value)
     return STATUS_OK;
 }
 
-/* GEGLU: x rows are (a, b), both C long; y rows C ------------------------------------------------------ */
+/* GEGLU: x rows are (a, b), both C long; y rows C ------------------------------------------------------- */
 
 VEC void geglu_row(const char *x, DType xt, char *y, DType yt, int64_t C)
 {
@@ -254,7 +254,7 @@ static Status cpu_geglu_backward(const Tensor *x, const Tensor *grad_y, Tensor *
     return STATUS_OK;
 }
 
-/* One vector for many rows: x (B,P,C) + v (B,C), and x (B,T,D) + rows (T,D) ---------------------------- */
+/* One vector for many rows: x (B,P,C) + v (B,C), and x (B,T,D) + rows (T,D) ----------------------------- */
 
 VEC void add_row(const char *x, DType xt, const char *v, DType vt, char *y, DType yt, int64_t C)
 {

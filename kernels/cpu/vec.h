@@ -130,7 +130,7 @@ VEC float vec_largest(vf x)
 }
 #endif
 
-/* Loading and storing VL elements ---------------------------------------------------------------------- */
+/* Loading and storing VL elements ----------------------------------------------------------------------- */
 
 VEC vf vec_load(const float *p)
 {
@@ -286,7 +286,7 @@ VEC char *at_element(const void *p, DType t, int64_t i)
         }                                                                                                    \
     } while (0)
 
-/* Functions -------------------------------------------------------------------------------------------- */
+/* Functions --------------------------------------------------------------------------------------------- */
 
 /* e^x within about 1 ulp (Cephes expf: x = n ln 2 + r, polynomial in r, times 2^n in two factors so that the
  * ends are right: 0 below -104, denormals above it, infinity from 88.73 on). */

@@ -10,7 +10,7 @@ static bool has_channels(const Layer *l, int64_t C)
     return l->weight && l->bias && tensor_count(l->weight) == C && tensor_count(l->bias) == C;
 }
 
-/* Group norm ------------------------------------------------------------------------------------------- */
+/* Group norm -------------------------------------------------------------------------------------------- */
 
 /* in: x, mean, rstd; i: groups, silu */
 static void group_norm_backward(Ctx *c, Node *n)
@@ -61,7 +61,7 @@ Tensor *group_norm_silu(Ctx *c, const Layer *l, int groups, float eps, Tensor *x
     return group_norm_of(c, "group_norm_silu", l, groups, eps, true, x);
 }
 
-/* Layer norm ------------------------------------------------------------------------------------------- */
+/* Layer norm -------------------------------------------------------------------------------------------- */
 
 /* in: x, mean, rstd */
 static void layer_norm_backward(Ctx *c, Node *n)

@@ -28,7 +28,7 @@ static bool check_same(Ctx *c, const Tensor *a, const Tensor *b)
     return false;
 }
 
-/* Activations: a function and its backward of the device, named in a table ----------------------------- */
+/* Activations: a function and its backward of the device, named in a table ------------------------------ */
 
 typedef Status (*ForwardFn)(const Tensor *x, Tensor *y);
 typedef Status (*GradientFn)(const Tensor *x, const Tensor *grad_y, Tensor *grad_x);
@@ -108,7 +108,7 @@ Tensor *geglu(Ctx *c, Tensor *x)
     return y;
 }
 
-/* Sums and products ------------------------------------------------------------------------------------ */
+/* Sums and products ------------------------------------------------------------------------------------- */
 
 static void add_backward(Ctx *c, Node *n)
 {
@@ -183,7 +183,7 @@ Tensor *scale(Ctx *c, Tensor *x, float factor)
     return y;
 }
 
-/* One vector for many rows ----------------------------------------------------------------------------- */
+/* One vector for many rows ------------------------------------------------------------------------------ */
 
 static void add_per_channel_backward(Ctx *c, Node *n)
 {
@@ -245,7 +245,7 @@ Tensor *add_rows(Ctx *c, const Layer *l, Tensor *x)
     return y;
 }
 
-/* Storage types ---------------------------------------------------------------------------------------- */
+/* Storage types ----------------------------------------------------------------------------------------- */
 
 static void cast_backward(Ctx *c, Node *n)
 {

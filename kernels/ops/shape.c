@@ -12,7 +12,7 @@ static void shape_with_last(const Tensor *x, int64_t last, int64_t *shape)
     shape[x->ndim - 1] = last;
 }
 
-/* Views: another Tensor over the same memory, in the same place of the plan ---------------------------- */
+/* Views: another Tensor over the same memory, in the same place of the plan ----------------------------- */
 
 static Tensor *view_of(Ctx *c, const Tensor *x, int ndim, const int64_t *shape, int64_t first)
 {
@@ -60,7 +60,7 @@ Tensor *slice_batch(Ctx *c, Tensor *x, int64_t first, int64_t count)
     return view_of(c, x, x->ndim, shape, first * (tensor_count(x) / x->shape[0]));
 }
 
-/* Joining and cutting ---------------------------------------------------------------------------------- */
+/* Joining and cutting ----------------------------------------------------------------------------------- */
 
 static void concat_backward(Ctx *c, Node *n)
 {
@@ -122,7 +122,7 @@ Tensor *slice_channels(Ctx *c, Tensor *x, int64_t first, int64_t count)
     return y;
 }
 
-/* Maps ------------------------------------------------------------------------------------------------- */
+/* Maps -------------------------------------------------------------------------------------------------- */
 
 static void upsample_backward(Ctx *c, Node *n)
 {

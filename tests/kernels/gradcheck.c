@@ -45,7 +45,7 @@ int64_t optest_elements(const OpCase *k, int input)
     return n;
 }
 
-/* One case's reference: inputs, result and cotangent in double ----------------------------------------- */
+/* One case's reference: inputs, result and cotangent in double ------------------------------------------ */
 
 typedef struct Reference {
     const OpTest *test;
@@ -169,7 +169,7 @@ static Differences differences_of(const Reference *r, int i)
     return d;
 }
 
-/* A run of the case on a device ------------------------------------------------------------------------ */
+/* A run of the case on a device ------------------------------------------------------------------------- */
 
 typedef struct Run {
     const Reference *r;
@@ -269,7 +269,7 @@ static void run_free(Run *run)
     free(run->out);
 }
 
-/* Comparison ------------------------------------------------------------------------------------------- */
+/* Comparison -------------------------------------------------------------------------------------------- */
 
 typedef struct Where {
     const char *op, *isa, *what;

@@ -10,7 +10,7 @@ static const Layer *layer_of(Ctx *c, Tensor *w, Tensor *b)
     return ctx_copy(c, &l, sizeof l);
 }
 
-/* Group norm: in x (B,…,C), w (C), b (C); i[0] groups, f[0] eps ---------------------------------------- */
+/* Group norm: in x (B,…,C), w (C), b (C); i[0] groups, f[0] eps ----------------------------------------- */
 
 static Tensor *run_group_norm(Ctx *c, const OpCase *k, Tensor **in)
 {
@@ -83,7 +83,7 @@ const OpTest *optest_group_norm_silu(int *count)
     return tests;
 }
 
-/* Layer norm: in x (N,T,D), w (D), b (D); f[0] eps ----------------------------------------------------- */
+/* Layer norm: in x (N,T,D), w (D), b (D); f[0] eps ------------------------------------------------------ */
 
 static Tensor *run_layer_norm(Ctx *c, const OpCase *k, Tensor **in)
 {

@@ -5,7 +5,7 @@
 
 #define COUNT_OF(tests) ((int)(sizeof(tests) / sizeof *(tests)))
 
-/* Activations ------------------------------------------------------------------------------------------ */
+/* Activations ------------------------------------------------------------------------------------------- */
 
 #define ACTIVATION(name, formula)                                                                            \
     static Tensor *run_##name(Ctx *c, const OpCase *k, Tensor **in)                                          \
@@ -77,7 +77,7 @@ const OpTest *optest_geglu(int *count)
     return tests;
 }
 
-/* Sums and products ------------------------------------------------------------------------------------ */
+/* Sums and products ------------------------------------------------------------------------------------- */
 
 static Tensor *run_add(Ctx *c, const OpCase *k, Tensor **in)
 {
@@ -203,7 +203,7 @@ const OpTest *optest_scale(int *count)
     return tests;
 }
 
-/* One vector for many rows: x (B,H,W,C), v (B,C) ------------------------------------------------------- */
+/* One vector for many rows: x (B,H,W,C), v (B,C) -------------------------------------------------------- */
 
 static Tensor *run_add_per_channel(Ctx *c, const OpCase *k, Tensor **in)
 {

@@ -5,8 +5,8 @@
 
 #define COUNT_OF(tests) ((int)(sizeof(tests) / sizeof *(tests)))
 
-/* Reshape: to the shape in i[1]… of i[0] dimensions; a silu behind it, so that the gradient is no mere copy,
- * and x's own square added in the old shape, so that x gets two gradients. */
+/* Reshape: to the shape in i[1]… of i[0] dimensions. Two views of what comes from one tensor, multiplied: x
+ * gets gradients in either shape. */
 static Tensor *run_reshape(Ctx *c, const OpCase *k, Tensor **in)
 {
     Tensor *y = reshape(c, multiply(c, in[0], in[0]), (int)k->i[0], &k->i[1]);
