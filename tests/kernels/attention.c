@@ -75,6 +75,7 @@ const OpTest *optest_attention(int *count)
                .inputs = 3,
                .ndim = {3, 3, 3},
                .shape = {{1, 3, 4}, {1, 1, 4}, {1, 1, 4}},
+               .no_grad = {true, true, false}, /* the others are 0 */
                .i = {1, 0}},
          ATTENTION},
         {.c = {.what = "text keys, heads of 40",
