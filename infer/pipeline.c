@@ -162,15 +162,21 @@ static void keep_text(Pipeline *p, const char *prompt, int clip_skip, uint64_t a
     oldest->used = ++p->clock;
 }
 
+static Status check_clip_skip(const ClipConfig *k, int clip_skip)
+{
+    if (clip_skip >= 0 && clip_skip < k->layers)
+        return STATUS_OK;
+    return status_refuse("clip_skip %d: the text encoder has %d layers, 0 to %d can be left out", clip_skip,
+                         k->layers, k->layers - 1);
+}
+
 Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, float *out)
 {
     if (!p->m->clip)
         return status_fail("%s was loaded without its text encoder", p->m->name);
     const ClipConfig *k = clip_config(p->m->clip);
     const size_t bytes = (size_t)k->positions * (size_t)k->hidden * sizeof(float);
-    if (clip_skip < 0 || clip_skip >= k->layers)
-        return status_refuse("clip_skip %d: the text encoder has %d layers, 0 to %d can be left out",
-                             clip_skip, k->layers, k->layers - 1);
+    TRY(check_clip_skip(k, clip_skip));
     bool fixed;
     const uint64_t adapters = text_encoder_state(p->m, &fixed);
     KeptText *kept = fixed ? find_text(p, prompt, clip_skip, adapters) : NULL;
@@ -248,6 +254,7 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
     int width = r->width, height = r->height;
     TRY(pipeline_check_size(p->m, &width, &height));
     const ClipConfig *k = clip_config(p->m->clip);
+    TRY(check_clip_skip(k, r->clip_skip));
     w->height = height / vae_factor(p->m->vae);
     w->width = width / vae_factor(p->m->vae);
     w->batch = r->guidance > 1 ? 2 : 1;

@@ -1,0 +1,380 @@
+/* The whole way from prompt to picture, against diffusers' latents for random tiny models of SD1-like and
+ * SD2-like shape (scripts/reference/models.py), and what the pipeline promises about batches, plans and
+ * interruptions. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "infer/pipeline.h"
+#include "kernels/device.h"
+#include "kernels/mem.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Fixture {
+    Model *m;
+    Ctx *c;
+    Pipeline *p;
+} Fixture;
+
+static void open_model(Fixture *f, const char *kind, DType dtype)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/models/%s", TEST_GOLDEN, kind);
+    if (model_load(path, MODEL_ALL, dtype, &f->m) != STATUS_OK)
+        fail_msg("%s", status_message());
+    f->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype});
+    assert_non_null(f->c);
+    assert_int_equal(pipeline_new(f->c, f->m, &f->p), STATUS_OK);
+}
+
+static void close_model(Fixture *f)
+{
+    pipeline_free(f->p);
+    ctx_free(f->c);
+    model_free(f->m);
+}
+
+/* Largest difference relative to the largest value. */
+static double difference(const float *a, const float *b, size_t n)
+{
+    double largest = 0, worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs((double)b[i]));
+        worst = fmax(worst, fabs((double)a[i] - (double)b[i]));
+        assert_true(isfinite(a[i]));
+    }
+    return worst / largest;
+}
+
+static void sample(Fixture *f, const SampleRequest *r, SampleResult *out)
+{
+    if (pipeline_sample(f->p, r, NULL, NULL, out) != STATUS_OK)
+        fail_msg("%s", status_message());
+}
+
+static SampleRequest golden_request(const SafeTensors *golden, int i, const char *sampler)
+{
+    SampleRequest r = sample_request_default();
+    char key[32];
+    snprintf(key, sizeof key, "prompt.%d", i);
+    r.prompt = safetensors_metadata(golden, key);
+    snprintf(key, sizeof key, "negative.%d", i);
+    r.negative = safetensors_metadata(golden, key);
+    snprintf(key, sizeof key, "seed.%d", i);
+    r.seed = strtoull(safetensors_metadata(golden, key), NULL, 10);
+    r.sampler = sampler;
+    return r;
+}
+
+static void compare_latents(const char *kind)
+{
+    static const char *const SAMPLERS[] = {"ddim", "euler"};
+    SafeTensors *golden;
+    Fixture f;
+    assert_int_equal(safetensors_open(TEST_GOLDEN "/latents.safetensors", &golden), STATUS_OK);
+    open_model(&f, kind, DTYPE_F32);
+    for (int s = 0; s < 2; s++)
+        for (int i = 0; i < 2; i++) {
+            char key[64];
+            snprintf(key, sizeof key, "%s.%s.%d", kind, SAMPLERS[s], i);
+            const SafeEntry *e = safetensors_find(golden, key);
+            assert_non_null(e);
+            const SampleRequest r = golden_request(golden, i, SAMPLERS[s]);
+            SampleResult result;
+            sample(&f, &r, &result);
+            const size_t n = (size_t)tensor_count(result.latents);
+            float *expected = mem_alloc(n * sizeof *expected);
+            assert_int_equal(e->bytes, n * sizeof *expected);
+            memcpy(expected, e->data, e->bytes);
+            const double d = difference(result.latents->data, expected, n);
+            print_message("%s: %.2g\n", key, d);
+            if (!(d <= 1e-3))
+                fail_msg("%s: latents differ by %g of the largest", key, d);
+            mem_free(expected);
+            sample_result_free(&result);
+        }
+    close_model(&f);
+    safetensors_close(golden);
+}
+
+static void latents_of_an_sd1_like_model_are_diffusers(void **state)
+{
+    (void)state;
+    compare_latents("sd1");
+}
+
+static void latents_of_an_sd2_like_model_are_diffusers(void **state)
+{
+    (void)state;
+    compare_latents("sd2");
+}
+
+static SampleRequest short_request(void)
+{
+    SampleRequest r = sample_request_default();
+    r.prompt = "a red heart";
+    r.steps = 2;
+    r.seed = 5;
+    return r;
+}
+
+static void the_same_request_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    Fixture f;
+    SampleResult a, b, c;
+    SampleRequest r = short_request(), other = r;
+    other.prompt = "a cat";
+    other.width = 64;
+    open_model(&f, "sd1", DTYPE_F32);
+    sample(&f, &r, &a);
+    sample(&f, &other, &c); /* another size and prompt between: plans and kept texts must not mix */
+    sample(&f, &r, &b);
+    assert_int_equal(a.picture.width, f.m->default_size);
+    assert_int_equal(c.picture.width, 64);
+    assert_memory_equal(a.latents->data, b.latents->data, tensor_bytes(a.latents));
+    assert_memory_equal(a.picture.rgb, b.picture.rgb, 3 * (size_t)a.picture.width * (size_t)a.picture.height);
+    sample_result_free(&a);
+    sample_result_free(&b);
+    sample_result_free(&c);
+    close_model(&f);
+}
+
+static void prompt_negative_guidance_and_clip_skip_count(void **state)
+{
+    (void)state;
+    Fixture f;
+    SampleResult base, result;
+    SampleRequest r[5];
+    for (int i = 0; i < 5; i++)
+        r[i] = short_request();
+    r[1].prompt = "a cat";
+    r[2].negative = "a cat";
+    r[3].guidance = 1;
+    r[4].clip_skip = 1;
+    open_model(&f, "sd1", DTYPE_F32);
+    sample(&f, &r[0], &base);
+    for (int i = 1; i < 5; i++) {
+        sample(&f, &r[i], &result);
+        assert_memory_not_equal(base.latents->data, result.latents->data, tensor_bytes(base.latents));
+        sample_result_free(&result);
+    }
+    sample_result_free(&base);
+    close_model(&f);
+}
+
+static void sixteen_bits_stay_near_f32(void **state)
+{
+    (void)state;
+    static const DType TYPES[] = {DTYPE_BF16, DTYPE_F16};
+    Fixture f;
+    SampleResult base, result;
+    const SampleRequest r = short_request();
+    open_model(&f, "sd1", DTYPE_F32);
+    sample(&f, &r, &base);
+    close_model(&f);
+    for (int i = 0; i < 2; i++) {
+        open_model(&f, "sd1", TYPES[i]);
+        sample(&f, &r, &result);
+        assert_true(difference(result.latents->data, base.latents->data, (size_t)tensor_count(base.latents)) <
+                    0.1);
+        sample_result_free(&result);
+        close_model(&f);
+    }
+    sample_result_free(&base);
+}
+
+static void plan_tells_the_arena_without_computing(void **state)
+{
+    (void)state;
+    Fixture f;
+    size_t small, large, alone;
+    SampleRequest r = short_request();
+    open_model(&f, "sd1", DTYPE_F32);
+    assert_int_equal(pipeline_plan(f.p, &r, &small), STATUS_OK);
+    r.guidance = 1;
+    assert_int_equal(pipeline_plan(f.p, &r, &alone), STATUS_OK);
+    r.width = r.height = 128;
+    assert_int_equal(pipeline_plan(f.p, &r, &large), STATUS_OK);
+    assert_true(small > 0 && alone <= small && small < large);
+    close_model(&f);
+}
+
+static void wrong_requests_are_refused(void **state)
+{
+    (void)state;
+    Fixture f;
+    SampleResult result;
+    SampleRequest r = short_request();
+    open_model(&f, "sd1", DTYPE_F32);
+    r.width = 33;
+    assert_int_equal(pipeline_sample(f.p, &r, NULL, NULL, &result), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "the nearest are 32 and 36"));
+    r = short_request();
+    r.height = 1;
+    assert_int_equal(pipeline_sample(f.p, &r, NULL, NULL, &result), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "the smallest is 4"));
+    r = short_request();
+    r.sampler = "edler";
+    assert_int_equal(pipeline_sample(f.p, &r, NULL, NULL, &result), STATUS_REFUSED);
+    r = short_request();
+    r.clip_skip = 3;
+    assert_int_equal(pipeline_sample(f.p, &r, NULL, NULL, &result), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "0 to 2"));
+    r = short_request();
+    r.prompt = "\xff";
+    assert_int_equal(pipeline_sample(f.p, &r, NULL, NULL, &result), STATUS_REFUSED);
+    assert_null(result.latents);
+    close_model(&f);
+}
+
+static bool stop_after_one(int step, int steps, const float *latents, void *arg)
+{
+    (void)steps;
+    assert_non_null(latents);
+    *(int *)arg = step;
+    return false;
+}
+
+static void progress_can_stop_the_sampling(void **state)
+{
+    (void)state;
+    Fixture f;
+    SampleResult result;
+    int seen = 0;
+    const SampleRequest r = short_request();
+    open_model(&f, "sd1", DTYPE_F32);
+    assert_int_equal(pipeline_sample(f.p, &r, stop_after_one, &seen, &result), STATUS_INTERRUPTED);
+    assert_int_equal(seen, 1);
+    assert_null(result.latents);
+    assert_null(result.picture.rgb);
+    close_model(&f);
+}
+
+typedef struct Traced {
+    int steps;
+    float last[4];
+} Traced;
+
+static Status trace(const SampleStep *s, void *arg)
+{
+    Traced *t = arg;
+    assert_int_equal(s->step, ++t->steps);
+    assert_int_equal(s->batch, 2);
+    const size_t n = (size_t)(s->channels * s->height * s->width);
+    for (size_t k = 0; k < n; k += 37)
+        assert_true(s->guided[k] == s->prediction[k] + 7.5f * (s->prediction[n + k] - s->prediction[k]));
+    memcpy(t->last, s->result, sizeof t->last);
+    return STATUS_OK;
+}
+
+static void trace_sees_every_step(void **state)
+{
+    (void)state;
+    Fixture f;
+    SampleResult result;
+    Traced t = {0};
+    const SampleRequest r = short_request();
+    open_model(&f, "sd1", DTYPE_F32);
+    pipeline_trace(f.p, trace, &t);
+    sample(&f, &r, &result);
+    assert_int_equal(t.steps, 2);
+    assert_memory_equal(t.last, result.latents->data, sizeof t.last);
+    sample_result_free(&result);
+    close_model(&f);
+}
+
+static void pictures_are_encoded_as_the_vae_of_diffusers_does(void **state)
+{
+    (void)state;
+    SafeTensors *golden;
+    Fixture f;
+    assert_int_equal(safetensors_open(TEST_GOLDEN "/models/sd1.safetensors", &golden), STATUS_OK);
+    const SafeEntry *pixels = safetensors_find(golden, "vae.pixels"),
+                    *moments = safetensors_find(golden, "vae.moments");
+    assert_non_null(pixels);
+    assert_non_null(moments);
+    const int H = (int)pixels->shape[2], W = (int)pixels->shape[3];
+    const size_t plane = (size_t)H * (size_t)W, n = moments->bytes / sizeof(float) / 2;
+    float *nchw = mem_alloc(pixels->bytes), *nhwc = mem_alloc(pixels->bytes),
+          *expected = mem_alloc(moments->bytes);
+    float *mean = mem_alloc(n * sizeof(float)), *std = mem_alloc(n * sizeof(float));
+    memcpy(nchw, pixels->data, pixels->bytes);
+    memcpy(expected, moments->data, moments->bytes);
+    for (size_t i = 0; i < plane; i++)
+        for (size_t k = 0; k < 3; k++)
+            nhwc[3 * i + k] = nchw[k * plane + i];
+    for (size_t i = 0; i < n; i++)
+        expected[n + i] = expf(expected[n + i] / 2);
+    open_model(&f, "sd1", DTYPE_F32);
+    assert_int_equal(pipeline_encode_picture(f.p, nhwc, H, W, mean, std), STATUS_OK);
+    assert_true(difference(mean, expected, n) < 1e-4);
+    assert_true(difference(std, expected + n, n) < 1e-4);
+    assert_int_equal(pipeline_encode_picture(f.p, nhwc, H - 1, W, mean, std), STATUS_REFUSED);
+    close_model(&f);
+    mem_free(nchw);
+    mem_free(nhwc);
+    mem_free(expected);
+    mem_free(mean);
+    mem_free(std);
+    safetensors_close(golden);
+}
+
+static void kept_texts_are_forgotten_when_the_encoder_changes(void **state)
+{
+    (void)state;
+    Fixture f;
+    open_model(&f, "sd1", DTYPE_F32);
+    const size_t n = 77 * (size_t)clip_config(f.m->clip)->hidden;
+    float *first = mem_alloc(n * sizeof *first), *second = mem_alloc(n * sizeof *second);
+    assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, first), STATUS_OK);
+    assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, second), STATUS_OK);
+    assert_memory_equal(first, second, n * sizeof *first);
+    Layer *l = layerset_find(clip_layers(f.m->clip), "text_model.encoder.layers.0.mlp.fc1");
+    assert_non_null(l);
+    Adapter adapter = {.scale = 1};
+    adapter.down = tensor_new(DTYPE_F32, 2, (int64_t[]){2, l->weight->shape[1]});
+    adapter.up = tensor_new(DTYPE_F32, 2, (int64_t[]){l->weight->shape[0], 2});
+    for (int64_t i = 0; i < tensor_count(adapter.down); i++)
+        tensor_set(adapter.down, i, 0.1);
+    for (int64_t i = 0; i < tensor_count(adapter.up); i++)
+        tensor_set(adapter.up, i, i % 3 - 1);
+    l->adapters = &adapter;
+    assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, second), STATUS_OK);
+    assert_memory_not_equal(first, second, n * sizeof *first);
+    adapter.up->requires_grad = true; /* trained: its numbers may change without anybody telling */
+    tensor_set(adapter.up, 0, 3);
+    assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, first), STATUS_OK);
+    assert_memory_not_equal(first, second, n * sizeof *first);
+    l->adapters = NULL;
+    tensor_free(adapter.down);
+    tensor_free(adapter.up);
+    mem_free(first);
+    mem_free(second);
+    close_model(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(latents_of_an_sd1_like_model_are_diffusers),
+        cmocka_unit_test(latents_of_an_sd2_like_model_are_diffusers),
+        cmocka_unit_test(the_same_request_gives_the_same_bytes),
+        cmocka_unit_test(prompt_negative_guidance_and_clip_skip_count),
+        cmocka_unit_test(sixteen_bits_stay_near_f32),
+        cmocka_unit_test(plan_tells_the_arena_without_computing),
+        cmocka_unit_test(wrong_requests_are_refused),
+        cmocka_unit_test(progress_can_stop_the_sampling),
+        cmocka_unit_test(trace_sees_every_step),
+        cmocka_unit_test(pictures_are_encoded_as_the_vae_of_diffusers_does),
+        cmocka_unit_test(kept_texts_are_forgotten_when_the_encoder_changes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
