@@ -1,0 +1,357 @@
+/* LoRA files onto models: every spelling of the keys, against diffusers' latents with the same LoRA
+ * (scripts/reference/lora.py), and what is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "infer/adapters.h"
+#include "infer/lora_names.h"
+#include "infer/pipeline.h"
+#include "kernels/device.h"
+#include "kernels/mem.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LORA_GOLDEN TEST_GOLDEN "/lora/"
+
+static Model *open_model(void)
+{
+    Model *m;
+    if (model_load(TEST_GOLDEN "/models/sd1", MODEL_ALL, DTYPE_F32, &m) != STATUS_OK)
+        fail_msg("%s", status_message());
+    return m;
+}
+
+static int count_adapters(Model *m)
+{
+    int n = 0;
+    const LayerSet *sets[] = {unet_layers(m->unet), clip_layers(m->clip)};
+    for (int s = 0; s < 2; s++)
+        for (int i = 0; i < sets[s]->count; i++)
+            for (const Adapter *a = sets[s]->items[i]->adapters; a; a = a->next)
+                n++;
+    return n;
+}
+
+/* Names ---------------------------------------------------------------------------------------- */
+
+static void every_spelling_of_a_key_is_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *module;
+        LoraRole role;
+    } cases[] = {
+        {"lora_unet_mid_block_attentions_0_proj_in.lora_down.weight",
+         "lora_unet_mid_block_attentions_0_proj_in", LORA_DOWN},
+        {"lora_te_text_model_encoder_layers_3_mlp_fc1.lora_up.weight",
+         "lora_te_text_model_encoder_layers_3_mlp_fc1", LORA_UP},
+        {"lora_unet_x.alpha", "lora_unet_x", LORA_ALPHA},
+        {"unet.mid_block.attentions.0.proj_in.lora_A.weight", "lora_unet_mid_block_attentions_0_proj_in",
+         LORA_DOWN},
+        {"base_model.model.mid_block.attentions.0.proj_in.lora_B.weight",
+         "lora_unet_mid_block_attentions_0_proj_in", LORA_UP},
+        {"base_model.model.unet.a.b.lora_A.default.weight", "lora_unet_a_b", LORA_DOWN},
+        {"unet.a.attn1.to_q.lora.down.weight", "lora_unet_a_attn1_to_q", LORA_DOWN},
+        {"unet.a.attn1.processor.to_out_lora.up.weight", "lora_unet_a_attn1_to_out_0", LORA_UP},
+        {"unet.a.attn2.processor.to_k_lora.down.weight", "lora_unet_a_attn2_to_k", LORA_DOWN},
+        {"text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.up.weight",
+         "lora_te_text_model_encoder_layers_0_self_attn_q_proj", LORA_UP},
+        {"text_encoder.encoder.layers.0.mlp.fc2.lora_A.weight", "lora_te_text_model_encoder_layers_0_mlp_fc2",
+         LORA_DOWN},
+        {"unet.a.to_q.alpha", "lora_unet_a_to_q", LORA_ALPHA},
+        {"lora_unet_x.hada_w1_a", "", LORA_OTHER_KIND},
+        {"lora_unet_x.lokr_w1", "", LORA_OTHER_KIND},
+        {"lora_unet_x.dora_scale", "", LORA_OTHER_KIND},
+        {"lora_unet_x.lora_mid.weight", "", LORA_OTHER_KIND},
+        {"lora_unet_x.diff", "", LORA_OTHER_KIND},
+        {"conv_in.weight", "", LORA_UNKNOWN},
+        {".alpha", "", LORA_UNKNOWN},
+        {"", "", LORA_UNKNOWN},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        LoraKey k;
+        lora_key_parse(cases[i].key, &k);
+        if (k.role != cases[i].role || strcmp(k.module, cases[i].module) != 0)
+            fail_msg("%s: role %d, module `%s`", cases[i].key, (int)k.role, k.module);
+    }
+    char longest[600];
+    memset(longest, 'a', sizeof longest);
+    memcpy(longest + sizeof longest - 7, ".alpha", 7);
+    LoraKey k;
+    lora_key_parse(longest, &k);
+    assert_int_equal(k.role, LORA_UNKNOWN);
+}
+
+static void targets_are_the_layers_that_others_train(void **state)
+{
+    (void)state;
+    Model *m = open_model();
+    Layer **layers;
+    int count;
+    char name[LORA_NAME_SIZE];
+    /* 4 transformers (down 1, mid 1, up 2) of two attentions with four layers each */
+    assert_int_equal(lora_unet_layers(m, LORA_ATTENTION, &layers, &count), STATUS_OK);
+    assert_int_equal(count, 4 * 8);
+    mem_free(layers);
+    assert_int_equal(lora_unet_layers(m, LORA_ATTENTION_MLP, &layers, &count), STATUS_OK);
+    assert_int_equal(count, 4 * 12);
+    assert_int_equal(lora_kohya_name(layers[0], false, name, sizeof name), STATUS_OK);
+    assert_string_equal(name, "lora_unet_down_blocks_0_attentions_0_proj_in");
+    assert_int_equal(lora_kohya_name(layers[0], false, name, 10), STATUS_FAILED);
+    mem_free(layers);
+    assert_int_equal(lora_text_layers(m, &layers, &count), STATUS_OK);
+    assert_int_equal(count, 3 * 6);
+    assert_int_equal(lora_kohya_name(layers[0], true, name, sizeof name), STATUS_OK);
+    assert_memory_equal(name, "lora_te_text_model_encoder_layers_0_", 36);
+    mem_free(layers);
+    model_free(m);
+}
+
+/* Against diffusers ---------------------------------------------------------------------------- */
+
+static SampleResult sample(Model *m)
+{
+    SampleRequest r = sample_request_default();
+    SampleResult result;
+    Pipeline *p;
+    r.prompt = "a red heart";
+    r.negative = "blue";
+    r.seed = 11;
+    Ctx *c = ctx_new(device_cpu(), &(CtxOptions){.dtype = DTYPE_F32});
+    assert_int_equal(pipeline_new(c, m, &p), STATUS_OK);
+    if (pipeline_sample(p, &r, NULL, NULL, &result) != STATUS_OK)
+        fail_msg("%s", status_message());
+    pipeline_free(p);
+    ctx_free(c);
+    return result;
+}
+
+static void compare(const SampleResult *r, const char *key)
+{
+    SafeTensors *golden;
+    assert_int_equal(safetensors_open(LORA_GOLDEN "latents.safetensors", &golden), STATUS_OK);
+    const SafeEntry *e = safetensors_find(golden, key);
+    const float *ours = r->latents->data;
+    double worst = 0, largest = 0;
+    assert_int_equal(e->bytes, tensor_bytes(r->latents));
+    for (size_t i = 0; i < e->bytes / 4; i++) {
+        float theirs;
+        memcpy(&theirs, (const char *)e->data + 4 * i, 4);
+        worst = fmax(worst, fabs((double)ours[i] - (double)theirs));
+        largest = fmax(largest, fabs((double)theirs));
+    }
+    print_message("%s: %.2g\n", key, worst / largest);
+    assert_true(worst <= 1e-3 * largest);
+    safetensors_close(golden);
+}
+
+static void files_of_all_kinds_give_diffusers_latents(void **state)
+{
+    (void)state;
+    static const char *const FILES[] = {"kohya", "peft", "diffusers"};
+    Model *m = open_model();
+    SampleResult r = sample(m);
+    compare(&r, "plain");
+    sample_result_free(&r);
+    for (int i = 0; i < 3; i++) {
+        char path[512];
+        LoraFile *f;
+        snprintf(path, sizeof path, "%s%s.safetensors", LORA_GOLDEN, FILES[i]);
+        if (lora_attach(m, path, 0.75f, &f) != STATUS_OK)
+            fail_msg("%s", status_message());
+        assert_int_equal(count_adapters(m), 4 * 12 + 3 * 6);
+        r = sample(m);
+        compare(&r, "latents");
+        sample_result_free(&r);
+        lora_detach(m, f);
+        assert_int_equal(count_adapters(m), 0);
+    }
+    r = sample(m); /* detached: as before */
+    compare(&r, "plain");
+    sample_result_free(&r);
+    model_free(m);
+}
+
+static void two_halves_make_a_whole(void **state)
+{
+    (void)state;
+    Model *m = open_model();
+    LoraFile *a, *b;
+    assert_int_equal(lora_attach(m, LORA_GOLDEN "kohya.safetensors", 0.5f, &a), STATUS_OK);
+    assert_int_equal(lora_attach(m, LORA_GOLDEN "peft.safetensors", 0.25f, &b), STATUS_OK);
+    assert_int_equal(count_adapters(m), 2 * (4 * 12 + 3 * 6));
+    SampleResult r = sample(m);
+    compare(&r, "latents");
+    sample_result_free(&r);
+    lora_detach(m, a); /* in the order of attaching: the list closes around it */
+    assert_int_equal(count_adapters(m), 4 * 12 + 3 * 6);
+    lora_detach(m, b);
+    assert_int_equal(count_adapters(m), 0);
+    lora_detach(m, NULL);
+    model_free(m);
+}
+
+/* What is refused ------------------------------------------------------------------------------ */
+
+#define Q "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+typedef struct Item {
+    const char *name;
+    int ndim;
+    int64_t shape[4];
+} Item;
+
+/* A file of ones with these tensors; attaches it and gives the status. */
+static Status attach_items(Model *m, const Item *list, int count, const char *metadata, LoraFile **f)
+{
+    char path[] = "/tmp/atelier-lora-XXXXXX";
+    SafeItem items[8];
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    for (int i = 0; i < count; i++) {
+        Tensor *t = tensor_new(DTYPE_F32, list[i].ndim, list[i].shape);
+        for (int64_t k = 0; k < tensor_count(t); k++)
+            tensor_set(t, k, 1);
+        items[i] = (SafeItem){.name = list[i].name, .tensor = t, .dtype = DTYPE_F32, .ndim = -1};
+    }
+    const SafeMeta meta = {"lora_adapter_metadata", metadata};
+    assert_int_equal(safetensors_write(path, items, count, &meta, metadata ? 1 : 0), STATUS_OK);
+    const Status s = lora_attach(m, path, 1, f);
+    for (int i = 0; i < count; i++)
+        tensor_free((Tensor *)items[i].tensor);
+    unlink(path);
+    return s;
+}
+
+static void wrong_files_are_refused_by_key_and_leave_the_model_alone(void **state)
+{
+    (void)state;
+    const struct {
+        Item items[3];
+        int count;
+        const char *says;
+    } cases[] = {
+        {{{Q ".lora_down.weight", 2, {2, 16}},
+          {Q ".lora_up.weight", 2, {16, 2}},
+          {"lora_unet_nowhere.alpha", 0, {0}}},
+         3,
+         "`lora_unet_nowhere.alpha`: the model has no such layer"},
+        {{{"a.weight", 1, {1}}, {"b.weight", 1, {1}}}, 2, "and 1 other keys"},
+        {{{Q ".hada_w1_a", 2, {2, 16}}}, 1, "LoHa is not supported"},
+        {{{"lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha", 0, {0}}}, 1, "for SDXL"},
+        {{{Q ".lora_down.weight", 2, {2, 16}}}, 1, "not the up part"},
+        {{{Q ".alpha", 0, {0}}}, 1, "not the down part"},
+        {{{Q ".lora_down.weight", 2, {2, 16}}, {Q ".lora_up.weight", 2, {16, 3}}},
+         2,
+         "has rank 2, its up part 3"},
+        {{{Q ".lora_down.weight", 2, {2, 20}}, {Q ".lora_up.weight", 2, {20, 2}}},
+         2,
+         "(20,20), the model's is (16,16)"},
+        {{{Q ".lora_down.weight", 1, {2}}, {Q ".lora_up.weight", 2, {16, 2}}}, 2, "a matrix is expected"},
+        {{{Q ".lora_down.weight", 2, {2, 16}}, {Q ".lora_up.weight", 2, {16, 2}}, {Q ".alpha", 1, {2}}},
+         3,
+         "one number is expected"},
+        {{{"lora_unet_mid_block_resnets_0_conv1.lora_down.weight", 4, {2, 16, 3, 3}},
+          {"lora_unet_mid_block_resnets_0_conv1.lora_up.weight", 4, {16, 2, 1, 1}}},
+         2,
+         "LoCon"},
+        {{{Q ".lora_down.weight", 2, {2, 16}},
+          {"unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight", 2, {2, 16}}},
+         2,
+         "are for the same layer"},
+        {{{"lora_te_text_model_embeddings_token_embedding.lora_down.weight", 2, {2, 16}}},
+         1,
+         "no such layer"},
+    };
+    Model *m = open_model();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        LoraFile *f;
+        assert_int_equal(attach_items(m, cases[i].items, cases[i].count, NULL, &f), STATUS_FAILED);
+        assert_null(f);
+        assert_int_equal(count_adapters(m), 0);
+        if (!strstr(status_message(), cases[i].says))
+            fail_msg("`%s` does not say `%s`", status_message(), cases[i].says);
+    }
+    model_free(m);
+}
+
+static float scale_of(Model *m, int ndim, const char *metadata, bool alpha)
+{
+    const Item items[] = {{Q ".lora_down.weight", ndim, {4, 16, 1, 1}},
+                          {Q ".lora_up.weight", ndim, {16, 4, 1, 1}},
+                          {Q ".alpha", 0, {0}}};
+    LoraFile *f;
+    if (attach_items(m, items, alpha ? 3 : 2, metadata, &f) != STATUS_OK)
+        fail_msg("%s", status_message());
+    const Layer *l =
+        layerset_find(unet_layers(m->unet), "mid_block.attentions.0.transformer_blocks.0.attn1.to_q");
+    const float scale = l->adapters->scale;
+    assert_int_equal(l->adapters->down->ndim, 2);
+    lora_detach(m, f);
+    return scale;
+}
+
+static void alpha_comes_from_where_the_file_has_it(void **state)
+{
+    (void)state;
+    Model *m = open_model();
+    assert_true(scale_of(m, 2, NULL, false) == 1); /* nothing said: alpha is the rank, 4 */
+    assert_true(scale_of(m, 4, NULL, true) ==
+                0.25f); /* a tensor of 1; shapes of convolutions are matrices too */
+    assert_true(scale_of(m, 2, "{\"unet.lora_alpha\": 8}", false) == 2);
+    assert_true(scale_of(m, 2, "{\"lora_alpha\": 8, \"use_rslora\": true}", false) == 4);
+    assert_true(scale_of(m, 2, "{\"text_encoder.lora_alpha\": 8}", false) == 1);
+    assert_true(scale_of(m, 2, "{\"unet.lora_alpha\": 8, \"unet.alpha_pattern\": {\"attn1.to_q\": 2}}",
+                         false) == 0.5f);
+    assert_true(scale_of(m, 2, "{\"unet.lora_alpha\": 8, \"unet.alpha_pattern\": {\"n1.to_q\": 2}}", false) ==
+                2);
+    assert_true(
+        scale_of(m, 2, "{\"unet.lora_alpha\": 8, \"unet.alpha_pattern\": {\"^attn1.to_q\": 2}}", false) == 2);
+    model_free(m);
+}
+
+static int refuse_at(size_t bytes, void *arg)
+{
+    (void)bytes;
+    return --*(int *)arg == 0;
+}
+
+static void every_failing_allocation_is_reported(void **state)
+{
+    (void)state;
+    Model *m = open_model();
+    Status s = STATUS_FAILED;
+    for (int n = 1; s != STATUS_OK; n++) {
+        int left = n;
+        LoraFile *f = NULL;
+        mem_set_hook(refuse_at, &left);
+        s = lora_attach(m, LORA_GOLDEN "kohya.safetensors", 1, &f);
+        mem_set_hook(NULL, NULL);
+        assert_int_equal(count_adapters(m), s == STATUS_OK ? 4 * 12 + 3 * 6 : 0);
+        lora_detach(m, f);
+        assert_true(n < 3000);
+    }
+    model_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_spelling_of_a_key_is_read),
+        cmocka_unit_test(targets_are_the_layers_that_others_train),
+        cmocka_unit_test(files_of_all_kinds_give_diffusers_latents),
+        cmocka_unit_test(two_halves_make_a_whole),
+        cmocka_unit_test(wrong_files_are_refused_by_key_and_leave_the_model_alone),
+        cmocka_unit_test(alpha_comes_from_where_the_file_has_it),
+        cmocka_unit_test(every_failing_allocation_is_reported),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
