@@ -258,6 +258,34 @@ typedef struct Session {
     char **paths;
 } Session;
 
+/* Says how much of a prompt the text encoder will not see. */
+static Status tell_cut(const Model *m, const char *what, const char *text)
+{
+    int32_t *ids;
+    int count;
+    const int seen = clip_config(m->clip)->positions - 2;
+    TRY(status_in(tokenizer_encode(m->tokenizer, text, &ids, &count), "sample: --%s", what));
+    mem_free(ids);
+    if (count > seen)
+        log_warn("the %s has %d tokens; the text encoder sees the first %d", what, count, seen);
+    return STATUS_OK;
+}
+
+static Status tell_surprises(const Session *s)
+{
+    const SampleRequest *r = &s->a.request;
+    const NoiseSchedule *schedule = &s->model->schedule;
+    TRY(tell_cut(s->model, "prompt", r->prompt));
+    if (r->negative)
+        TRY(tell_cut(s->model, "negative", r->negative));
+    if (schedule->clip_sample && strcmp(r->sampler, "ddim") == 0)
+        log_warn("the model's scheduler_config.json does not turn \"clip_sample\" off, so DDIM clips its "
+                 "predictions to "
+                 "%g, as diffusers does; if pictures look flat, set it to false there",
+                 schedule->clip_sample_range);
+    return STATUS_OK;
+}
+
 static Status session_open(Session *s)
 {
     Arguments *a = &s->a;
@@ -265,6 +293,7 @@ static Status session_open(Session *s)
     TRY(dtype_parse(a->dtype, &dtype));
     TRY(model_load(a->model, MODEL_ALL, dtype, &s->model));
     TRY(status_in(pipeline_check_size(s->model, &a->request.width, &a->request.height), "sample"));
+    TRY(tell_surprises(s));
     for (int i = 0; i < a->lora_texts.count; i++)
         TRY(lora_attach(s->model, a->loras[i].path, a->loras[i].scale, &s->loras[i]));
     s->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = &stop_asked});

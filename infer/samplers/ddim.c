@@ -58,7 +58,7 @@ static void add_noise(const Sampler *s, int start, const float *x0, const float 
 }
 
 const SamplerFamily sampler_ddim = {
-    .kind = {"ddim", "DDIM", "deterministic; the same noise gives the same picture at any number of steps"},
+    .kind = {"ddim", "DDIM", "deterministic, and good from 20 steps on"},
     .spacing = SPACING_LEADING,
     .init = init,
     .step = step,

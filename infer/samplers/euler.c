@@ -76,7 +76,7 @@ static void add_noise(const Sampler *s, int start, const float *x0, const float 
 }
 
 const SamplerFamily sampler_euler = {
-    .kind = {"euler", "Euler", "the plain first-order method on the noise levels"},
+    .kind = {"euler", "Euler", "first order on the noise levels, much like ddim"},
     .spacing = SPACING_LINSPACE,
     .init = init,
     .scale_input = scale_input,

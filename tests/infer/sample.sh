@@ -79,6 +79,13 @@ run 0 "${heart[@]}" --seed 5 --lora "$lora:0" --save-latents zero.safetensors --
 run 0 "${heart[@]}" --seed 5 --save-latents none.safetensors --out none.png
 same zero.safetensors none.safetensors
 
+# what the user would not expect is said
+run 0 "${heart[@]}" --out long.png --negative "$(printf 'word %.0s' $(seq 100))"
+says "the negative has 200 tokens"
+says "sees the first 75"
+run 2 "${heart[@]}" --negative $'caf\xe9'
+says "--negative: text is not valid UTF-8: byte 0xe9 at offset 3"
+
 # JSON and traces
 run 0 "${heart[@]}" --json --trace trace --dtype bf16 --threads 1 --out json.png
 grep -q '"file": "json.png"' out || fail "no file in: $(cat out)"
