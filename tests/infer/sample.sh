@@ -9,6 +9,9 @@ lora=$PWD/tests/golden/lora/kohya.safetensors
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
+# gcc 12's leak checker falls over the thread-local memory of libraries opened late; leaks are looked for in the tests that
+# link the library
+export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
 failures=0
 
 fail() {
