@@ -1,0 +1,320 @@
+/* CLIP, UNet and VAE against diffusers and transformers: outputs, and gradients of every weight. */
+#include "golden.h"
+
+#include "infer/model.h"
+#include "kernels/random.h"
+
+static const char *const kinds[] = {"sd1", "sd2"};
+
+typedef struct Case {
+    SafeTensors *golden;
+    Model *model;
+    Ctx *ctx;
+} Case;
+
+static Case case_open(const char *kind, DType dtype)
+{
+    Case k = {0};
+    char name[512];
+    snprintf(name, sizeof name, "models/%s.safetensors", kind);
+    k.golden = golden_open(name);
+    snprintf(name, sizeof name, TEST_GOLDEN "/models/%s", kind);
+    assert_ok(model_load(name, MODEL_ALL, dtype, &k.model));
+    k.ctx = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = 2});
+    assert_non_null(k.ctx);
+    return k;
+}
+
+static void case_close(Case *k)
+{
+    ctx_free(k->ctx);
+    model_free(k->model);
+    safetensors_close(k->golden);
+}
+
+/* A step: computes one of the modules and copies the result, as the reference lays it out, to out. */
+typedef struct Step {
+    const Case *k;
+    int clip_skip;
+    float *out;
+} Step;
+
+static void clip_step(Ctx *c, void *arg)
+{
+    Step *s = arg;
+    ctx_read(
+        c,
+        clip_forward(c, s->k->model->clip, s->clip_skip, golden_input(c, golden(s->k->golden, "clip.ids"))),
+        s->out);
+}
+
+static Tensor *clip_states(Ctx *c, const Case *k)
+{
+    return cast(c, golden_input(c, golden(k->golden, "clip.out")), c->dtype);
+}
+
+static void unet_step(Ctx *c, void *arg)
+{
+    Step *s = arg;
+    Tensor *x = from_nchw(c, golden_input(c, golden(s->k->golden, "unet.x")));
+    Tensor *t = golden_input(c, golden(s->k->golden, "unet.t"));
+    ctx_read(c, to_nchw(c, unet_forward(c, s->k->model->unet, x, t, clip_states(c, s->k))), s->out);
+}
+
+static void encode_step(Ctx *c, void *arg)
+{
+    Step *s = arg;
+    Tensor *x = from_nchw(c, golden_input(c, golden(s->k->golden, "vae.pixels")));
+    ctx_read(c, to_nchw(c, vae_encode(c, s->k->model->vae, x)), s->out);
+}
+
+static void decode_step(Ctx *c, void *arg)
+{
+    Step *s = arg;
+    Tensor *z = from_nchw(c, golden_input(c, golden(s->k->golden, "vae.z")));
+    ctx_read(c, to_nchw(c, vae_decode(c, s->k->model->vae, z)), s->out);
+}
+
+/* Runs the step without and with a plan, which must give the same bytes; out: mem_free. */
+static float *compute(const Case *k, StepFn fn, int clip_skip, const char *name)
+{
+    const size_t bytes = golden(k->golden, "%s", name)->bytes;
+    float *out = mem_calloc(1, bytes), *planned = mem_calloc(1, bytes);
+    Plan *plan = NULL;
+    assert_ok(ctx_run(k->ctx, NULL, fn, &(Step){k, clip_skip, out}));
+    assert_ok(ctx_rehearse(k->ctx, fn, &(Step){k, clip_skip, planned}, &plan));
+    assert_ok(ctx_run(k->ctx, plan, fn, &(Step){k, clip_skip, planned}));
+    assert_memory_equal(out, planned, bytes);
+    plan_free(plan);
+    mem_free(planned);
+    return out;
+}
+
+static void check(const Case *k, StepFn fn, int clip_skip, const char *name)
+{
+    float *out = compute(k, fn, clip_skip, name);
+    assert_close(name, out, golden(k->golden, "%s", name), MODULE_TOLERANCE);
+    mem_free(out);
+}
+
+static void test_modules_agree_with_the_reference(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        Case k = case_open(kinds[i], DTYPE_F32);
+        check(&k, clip_step, 0, "clip.out");
+        check(&k, clip_step, 1, "clip.skip");
+        check(&k, unet_step, 0, "unet.out");
+        check(&k, encode_step, 0, "vae.moments");
+        check(&k, decode_step, 0, "vae.decoded");
+        case_close(&k);
+    }
+}
+
+/* bf16 weights and activations may be off by what PyTorch's own bf16 is off, times 1.5. */
+static void test_bf16_is_as_exact_as_the_references(void **state)
+{
+    (void)state;
+    static const struct {
+        StepFn fn;
+        const char *name, *limit;
+    } modules[] = {{clip_step, "clip.out", "clip.bf16"},
+                   {unet_step, "unet.out", "unet.bf16"},
+                   {decode_step, "vae.decoded", "vae.bf16"}};
+    for (int i = 0; i < 2; i++) {
+        Case k = case_open(kinds[i], DTYPE_BF16);
+        for (size_t m = 0; m < sizeof modules / sizeof *modules; m++) {
+            const SafeEntry *e = golden(k.golden, "%s", modules[m].name);
+            float *out = compute(&k, modules[m].fn, 0, modules[m].name), *want = golden_floats(e);
+            float *limit = golden_floats(golden(k.golden, "%s", modules[m].limit));
+            const double error = l2_error(out, want, golden_count(e));
+            if (!(error <= 1.5 * (double)*limit))
+                fail_msg("%s %s in bf16: error %.3g, PyTorch's is %.3g", kinds[i], modules[m].name, error,
+                         (double)*limit);
+            mem_free(limit);
+            mem_free(want);
+            mem_free(out);
+        }
+        case_close(&k);
+    }
+}
+
+/* Gradients ---------------------------------------------------------------------------------------------- */
+
+typedef struct Training {
+    const Case *k;
+    float *x0, *noise, *noisy; /* (2,4,16,16) */
+    float t[2], loss;
+} Training;
+
+static Training training_new(const Case *k)
+{
+    const int64_t half = 4 * 16 * 16;
+    Training t = {.k = k, .t = {900, 250}};
+    t.x0 = mem_alloc(2 * half * sizeof(float));
+    t.noise = mem_alloc(2 * half * sizeof(float));
+    t.noisy = mem_alloc(2 * half * sizeof(float));
+    TorchRandom g;
+    torch_seed(&g, 7);
+    torch_randn(&g, t.x0, 2 * half);
+    torch_seed(&g, 8);
+    torch_randn(&g, t.noise, 2 * half);
+    for (int64_t i = 0; i < 2 * half; i++) {
+        const float a = (float)k->model->schedule.alphas_cumprod[(int)t.t[i / half]];
+        t.noisy[i] = sqrtf(a) * t.x0[i] + sqrtf(1 - a) * t.noise[i];
+    }
+    return t;
+}
+
+static void training_free(Training *t)
+{
+    mem_free(t->x0);
+    mem_free(t->noise);
+    mem_free(t->noisy);
+}
+
+static void full_step(Ctx *c, void *arg)
+{
+    Training *t = arg;
+    const int64_t shape[] = {2, 4, 16, 16};
+    Tensor *x = from_nchw(c, ctx_input(c, DTYPE_F32, 4, shape, t->noisy));
+    Tensor *target = from_nchw(c, ctx_input(c, DTYPE_F32, 4, shape, t->noise));
+    Tensor *times = ctx_input(c, DTYPE_F32, 1, (int64_t[]){2}, t->t);
+    Tensor *states = clip_forward(c, t->k->model->clip, 0, golden_input(c, golden(t->k->golden, "clip.ids")));
+    Tensor *loss = mse_loss(c, unet_forward(c, t->k->model->unet, x, times, states), target, NULL, NULL);
+    ctx_read(c, loss, &t->loss);
+    ctx_backward(c, loss, 1.0f);
+}
+
+static Tensor *parameter(const Model *m, const char *full_name)
+{
+    char name[256];
+    const bool unet = !strncmp(full_name, "unet.", 5);
+    snprintf(name, sizeof name, "%s", full_name + 5); /* "clip." is as long */
+    char *dot = strrchr(name, '.');
+    assert_non_null(dot);
+    *dot = 0;
+    const Layer *l = layerset_find(unet ? unet_layers(m->unet) : clip_layers(m->clip), name);
+    if (!l)
+        fail_msg("no layer %s", name);
+    return !strcmp(dot + 1, "weight") ? l->weight : l->bias;
+}
+
+/* The reference gives of each gradient g its norm, and the sum of g * r with r ~ N(0,1): an error e of g
+ * changes that sum by about |e|. whole: norm of all gradients together, for those that are 0 but for rounding
+ * (the bias of a key: the softmax does not see it). */
+static void check_gradient(const Case *k, const char *name, int number, double whole)
+{
+    const Tensor *g = parameter(k->model, name)->grad;
+    const int64_t n = tensor_count(g);
+    float *want = golden_floats(golden(k->golden, "full.%s", name)), *r = mem_alloc((size_t)n * sizeof *r);
+    TorchRandom random;
+    torch_seed(&random, (uint64_t)number);
+    torch_randn(&random, r, (size_t)n);
+    double norm = 0, sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double v = tensor_get(g, i);
+        norm += v * v;
+        sum += v * (double)r[i];
+    }
+    norm = sqrt(norm);
+    const double tolerance = MODULE_TOLERANCE * (double)want[0] + 1e-7 * whole;
+    if (!(fabs(norm - (double)want[0]) <= tolerance && fabs(sum - (double)want[1]) <= 3 * tolerance))
+        fail_msg("gradient of %s: norm %.7g and sum %.7g, the reference has %.7g and %.7g", name, norm, sum,
+                 (double)want[0], (double)want[1]);
+    mem_free(want);
+    mem_free(r);
+}
+
+static void check_gradients(const Case *k)
+{
+    char *names = mem_strdup(safetensors_metadata(k->golden, "full.names")), *rest = names;
+    int number = 0;
+    double whole = 0;
+    for (int i = 0; i < safetensors_count(k->golden); i++) {
+        const SafeEntry *e = safetensors_entry(k->golden, i);
+        if (!strncmp(e->name, "full.", 5) && golden_count(e) == 2) {
+            float *want = golden_floats(e);
+            whole += (double)want[0] * want[0];
+            mem_free(want);
+        }
+    }
+    for (char *name; (name = strsep(&rest, "\n")); number++)
+        check_gradient(k, name, number, sqrt(whole));
+    assert_true(number > 100);
+    mem_free(names);
+}
+
+static void test_gradients_of_all_weights_agree_with_the_reference(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        Case k = case_open(kinds[i], DTYPE_F32);
+        assert_ok(layerset_train(unet_layers(k.model->unet)));
+        assert_ok(layerset_train(clip_layers(k.model->clip)));
+        Training t = training_new(&k);
+        ctx_set_recording(k.ctx, true);
+        assert_ok(ctx_run(k.ctx, NULL, full_step, &t));
+        assert_close("loss", &t.loss, golden(k.golden, "full.loss"), MODULE_TOLERANCE);
+        check_gradients(&k);
+        training_free(&t);
+        case_close(&k);
+    }
+}
+
+/* Recomputing the segments must give the same gradients to the last bit. */
+static void test_checkpointing_changes_no_byte(void **state)
+{
+    (void)state;
+    Case k = case_open("sd1", DTYPE_F32);
+    assert_ok(layerset_train(unet_layers(k.model->unet)));
+    Training t = training_new(&k);
+    ctx_set_recording(k.ctx, true);
+    const LayerSet *set = unet_layers(k.model->unet);
+    void **first = mem_calloc((size_t)set->count, sizeof *first);
+    for (int run = 0; run < 2; run++) {
+        ctx_set_checkpointing(k.ctx, run == 1);
+        Plan *plan = NULL;
+        assert_ok(ctx_rehearse(k.ctx, full_step, &t, &plan));
+        assert_ok(ctx_run(k.ctx, plan, full_step, &t));
+        plan_free(plan);
+        for (int i = 0; i < set->count; i++) {
+            Tensor *g = set->items[i]->weight->grad;
+            if (run == 1)
+                assert_memory_equal(g->data, first[i], tensor_bytes(g));
+            else {
+                first[i] = mem_alloc(tensor_bytes(g));
+                memcpy(first[i], g->data, tensor_bytes(g));
+                memset(g->data, 0, tensor_bytes(g));
+            }
+        }
+    }
+    for (int i = 0; i < set->count; i++)
+        mem_free(first[i]);
+    mem_free(first);
+    training_free(&t);
+    case_close(&k);
+}
+
+static void test_clip_skip_beyond_the_layers_is_an_error(void **state)
+{
+    (void)state;
+    Case k = case_open("sd1", DTYPE_F32);
+    float *out = mem_alloc(golden(k.golden, "clip.out")->bytes);
+    assert_int_not_equal(ctx_run(k.ctx, NULL, clip_step, &(Step){&k, 3, out}), STATUS_OK);
+    assert_non_null(strstr(status_message(), "clip_skip is 3"));
+    mem_free(out);
+    case_close(&k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_modules_agree_with_the_reference),
+        cmocka_unit_test(test_bf16_is_as_exact_as_the_references),
+        cmocka_unit_test(test_gradients_of_all_weights_agree_with_the_reference),
+        cmocka_unit_test(test_checkpointing_changes_no_byte),
+        cmocka_unit_test(test_clip_skip_beyond_the_layers_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

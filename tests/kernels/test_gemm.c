@@ -1,0 +1,223 @@
+/* Matrix products in every mix of storage types and transpositions, at sizes beyond one panel, with bias,
+ * alpha and beta; sums over rows; convolutions whose frozen weight stays packed in the layer. */
+#include "gradcheck.h"
+
+#include "kernels/cpu/isa.h"
+#include "kernels/mem.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static Device tables[3];
+static int table_count;
+
+static int find_tables(void **state)
+{
+    (void)state;
+    const char *best = device_cpu_isa();
+    cpu_table_baseline(&tables[table_count++]);
+#ifdef ATL_X86
+    if (strcmp(best, "baseline") != 0)
+        cpu_table_avx2(&tables[table_count++]);
+    if (strncmp(best, "avx512", 6) == 0)
+        cpu_table_avx512(&tables[table_count++]);
+#endif
+    (void)best;
+    return 0;
+}
+
+/* A matrix of small multiples of 1/8: exact in every storage type, and so are short sums of products. */
+static Tensor *matrix(DType type, int64_t rows, int64_t columns, unsigned seed)
+{
+    const int64_t shape[] = {rows, columns};
+    Tensor *t = tensor_new(type, 2, shape);
+    assert_non_null(t);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        tensor_set(t, i, (double)((int)(seed >> 24) % 17 - 8) / 8);
+    }
+    return t;
+}
+
+static double at(const Tensor *t, bool transposed, int64_t row, int64_t column)
+{
+    return tensor_get(t, transposed ? column * t->shape[1] + row : row * t->shape[1] + column);
+}
+
+/* A product and its reference at sampled places. y may be 16 bits: its rounding is 2^-9 of the value. */
+typedef struct Case {
+    int64_t m, n, k;
+    bool trans_a, trans_b, bias;
+    float alpha, beta;
+} Case;
+
+static void check_product(const Device *d, const Case *c, DType a_type, DType b_type, DType y_type)
+{
+    Tensor *a = matrix(a_type, c->trans_a ? c->k : c->m, c->trans_a ? c->m : c->k, 1);
+    Tensor *b = matrix(b_type, c->trans_b ? c->n : c->k, c->trans_b ? c->k : c->n, 2);
+    Tensor *y = matrix(y_type, c->m, c->n, 3), *before = matrix(y_type, c->m, c->n, 3),
+           *bias = matrix(b_type, 1, c->n, 4);
+    const Gemm g = {.m = c->m,
+                    .n = c->n,
+                    .k = c->k,
+                    .trans_a = c->trans_a,
+                    .trans_b = c->trans_b,
+                    .alpha = c->alpha,
+                    .beta = c->beta,
+                    .a = a->data,
+                    .b = b->data,
+                    .bias = c->bias ? bias->data : NULL,
+                    .y = y->data,
+                    .a_type = a_type,
+                    .b_type = b_type,
+                    .bias_type = b_type,
+                    .y_type = y_type,
+                    .lda = a->shape[1],
+                    .ldb = b->shape[1],
+                    .ldy = c->n};
+    void *scratch = mem_alloc(d->gemm_scratch(&g));
+    assert_int_equal(d->gemm(&g, scratch), STATUS_OK);
+    const double limit = (y_type == DTYPE_F32 ? 1e-5 : 8e-3) * sqrt((double)c->k);
+    for (int64_t s = 0; s < 400; s++) {
+        const int64_t i = s == 0   ? 0
+                          : s == 1 ? c->m - 1
+                                   : s * 7919 % c->m,
+                      j = s == 1 ? c->n - 1 : s * 104729 % c->n;
+        double want =
+                   (double)c->beta * tensor_get(before, i * c->n + j) + (c->bias ? tensor_get(bias, j) : 0),
+               sum = 0;
+        for (int64_t p = 0; p < c->k; p++)
+            sum += at(a, c->trans_a, i, p) * at(b, c->trans_b, p, j);
+        want += (double)c->alpha * sum;
+        const double got = tensor_get(y, i * c->n + j);
+        if (!(fabs(got - want) <= limit))
+            fail_msg("%lldx%lldx%lld %s %s -> %s, transposed %d %d: [%lld,%lld] is %g, should be %g",
+                     (long long)c->m, (long long)c->n, (long long)c->k, dtype_name(a_type),
+                     dtype_name(b_type), dtype_name(y_type), c->trans_a, c->trans_b, (long long)i,
+                     (long long)j, got, want);
+    }
+    mem_free(scratch);
+    Tensor *all[] = {a, b, y, before, bias};
+    for (int i = 0; i < 5; i++)
+        tensor_free(all[i]);
+}
+
+static void check_products(const Case *c)
+{
+    for (int t = 0; t < table_count; t++)
+        for (DType a = DTYPE_F32; a <= DTYPE_F16; a++)
+            for (DType b = DTYPE_F32; b <= DTYPE_F16; b++)
+                for (DType y = DTYPE_F32; y <= DTYPE_F16; y++)
+                    check_product(&tables[t], c, a, b, y);
+}
+
+static void every_mix_of_types_and_transpositions_multiplies(void **state)
+{
+    (void)state;
+    for (int ta = 0; ta < 2; ta++)
+        for (int tb = 0; tb < 2; tb++)
+            for (int bias = 0; bias < 2; bias++)
+                check_products(&(Case){21, 35, 19, ta, tb, bias, 1, (float)(ta ^ bias)});
+    check_products(&(Case){5, 3, 7, false, true, true, 0.5f, 0.25f});
+    check_products(&(Case){1, 1, 1, false, false, false, 2, 1});
+}
+
+static void products_larger_than_a_panel_multiply(void **state)
+{
+    (void)state;
+    static const Case large[] = {
+        {2100, 70, 520, false, true, true, 1, 0},   /* several panels of a */
+        {40, 2200, 530, false, true, true, 1, 1},   /* several panels of b */
+        {70, 66, 4200, true, false, false, 2, 1},   /* several panels along k */
+        {150, 300, 8300, false, true, false, 1, 0}, /* all three */
+    };
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++)
+        for (int t = 0; t < table_count; t++) {
+            check_product(&tables[t], &large[i], DTYPE_BF16, DTYPE_BF16, DTYPE_F32);
+            check_product(&tables[t], &large[i], DTYPE_F16, DTYPE_F16, DTYPE_F16);
+            check_product(&tables[t], &large[i], DTYPE_F32, DTYPE_F16, DTYPE_F32);
+            check_product(&tables[t], &large[i], DTYPE_F16, DTYPE_F32, DTYPE_BF16);
+        }
+}
+
+static void column_sums_add_every_row_once(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][2] = {{1, 1}, {3, 70}, {1000, 131}, {17, 64}};
+    for (int t = 0; t < table_count; t++)
+        for (int s = 0; s < 4; s++)
+            for (DType type = DTYPE_F32; type <= DTYPE_F16; type++) {
+                Tensor *g = matrix(type, sizes[s][0], sizes[s][1], 5),
+                       *out = matrix(DTYPE_F32, 1, sizes[s][1], 6);
+                Tensor *before = matrix(DTYPE_F32, 1, sizes[s][1], 6);
+                for (int accumulate = 1; accumulate >= 0; accumulate--) {
+                    assert_int_equal(tables[t].column_sum(g, out, accumulate), STATUS_OK);
+                    for (int64_t j = 0; j < sizes[s][1]; j++) {
+                        double want = accumulate ? tensor_get(before, j) : 0;
+                        for (int64_t i = 0; i < sizes[s][0]; i++)
+                            want += at(g, false, i, j);
+                        assert_true(fabs(tensor_get(out, j) - want) < 1e-3);
+                    }
+                }
+                tensor_free(g), tensor_free(out), tensor_free(before);
+            }
+}
+
+/* A convolution of x (1,size,size,32) with a frozen weight (40,32,3,3); returns y, the caller's. */
+static Tensor *convolve(const Device *d, Layer *l, int64_t size)
+{
+    const int64_t xs[] = {1, size, size, 32}, ys[] = {1, size, size, 40};
+    Tensor *x = tensor_new(DTYPE_F32, 4, xs), *y = tensor_new(DTYPE_F32, 4, ys);
+    for (int64_t i = 0; i < tensor_count(x); i++)
+        tensor_set(x, i, (double)(i % 13 - 6) / 8);
+    const Conv a = {.s = CONV_SAME, .x = x, .w = l->weight, .y = y, .layer = l};
+    void *scratch = mem_alloc(d->conv2d_scratch(&a));
+    assert_int_equal(d->conv2d(&a, scratch), STATUS_OK);
+    mem_free(scratch);
+    tensor_free(x);
+    return y;
+}
+
+static void a_packed_weight_serves_every_size_and_can_be_dropped(void **state)
+{
+    (void)state;
+    const int64_t ws[] = {40, 32, 3, 3};
+    for (int t = 0; t < table_count; t++) {
+        Tensor *w = tensor_new(DTYPE_BF16, 4, ws);
+        for (int64_t i = 0; i < tensor_count(w); i++)
+            tensor_set(w, i, (double)(i % 11 - 5) / 8);
+        Layer l = {.name = "frozen", .weight = w};
+        static const int64_t sizes[] = {4, 16, 5};
+        for (int i = 0; i < 3; i++) {
+            Tensor *with = convolve(&tables[t], &l, sizes[i]);
+            assert_non_null(l.packed);
+            assert_true(l.packed_bytes >= (size_t)tensor_count(w) * 2);
+            Layer fresh = {.name = "fresh", .weight = w};
+            Tensor *without = convolve(&tables[t], &fresh, sizes[i]);
+            assert_memory_equal(with->data, without->data, tensor_bytes(with));
+            tables[t].unpack(&fresh);
+            tensor_free(with), tensor_free(without);
+        }
+        tables[t].unpack(&l);
+        assert_null(l.packed);
+        assert_int_equal(l.packed_bytes, 0);
+        tensor_free(w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_mix_of_types_and_transpositions_multiplies),
+        cmocka_unit_test(products_larger_than_a_panel_multiply),
+        cmocka_unit_test(column_sums_add_every_row_once),
+        cmocka_unit_test(a_packed_weight_serves_every_size_and_can_be_dropped),
+    };
+    return cmocka_run_group_tests_name("products", tests, find_tables, NULL);
+}
