@@ -214,6 +214,21 @@ static Status check_out(const Arguments *a)
     return STATUS_OK;
 }
 
+/* Makes the folder that the pictures go to, so that one that cannot be made is known before the work. */
+static Status prepare_out(const Arguments *a)
+{
+    if (!a->out)
+        return STATUS_OK;
+    const bool is_file = ends_with(a->out, ".png") && !file_is_dir(a->out);
+    const size_t length = is_file ? (size_t)(path_base(a->out) - a->out) : strlen(a->out);
+    if (!length)
+        return STATUS_OK;
+    char *folder = mem_printf("%.*s", (int)length, a->out);
+    const Status s = folder ? status_in(dir_make(folder), "sample: --out") : STATUS_FAILED;
+    mem_free(folder);
+    return s;
+}
+
 /* DIR/atelier-SEED.png, or with -2, -3, … where that is taken. */
 static char *free_name(const char *folder, uint64_t seed)
 {
@@ -460,6 +475,7 @@ static Status run(Session *s)
 {
     TRY(check_out(&s->a));
     TRY(session_open(s));
+    TRY(prepare_out(&s->a));
     const Status made = make_pictures(s);
     if (made != STATUS_OK) {
         print_files(s); /* those that were finished */

@@ -105,6 +105,9 @@ run 2 "${heart[@]}" --sampler eular
 says "did you mean euler?"
 run 2 "${heart[@]}" --out picture.jpg
 says "pictures are written as .png"
+run 1 "${heart[@]}" --out one.png/folder
+says "one.png"
+grep -q "step" err && fail "worked before it looked where to write"
 run 2 "${heart[@]}" --seed 1,x
 says '`x` is no whole number'
 run 2 "${heart[@]}" --lora "$lora:strong"
