@@ -7,7 +7,7 @@
 
 typedef struct ClipConfig {
     int vocab_size, hidden, intermediate, layers, heads, positions;
-    bool quick_gelu;                 /* hidden_act: quick_gelu (ViT-L) or gelu (ViT-H) */
+    bool quick_gelu; /* hidden_act: quick_gelu (ViT-L) or gelu (ViT-H) */
     float eps;
     int bos, eos, pad;
 } ClipConfig;
@@ -19,8 +19,8 @@ void clip_free(Clip *m);
 const ClipConfig *clip_config(const Clip *m);
 LayerSet *clip_layers(Clip *m); /* names always with "text_model." */
 
-/* ids i32 (B,T) -> (B,T,hidden): the last hidden state after the final norm; clip_skip n > 0: the states n layers
- * before the last, then the final norm (diffusers' clip_skip). */
+/* ids i32 (B,T) -> (B,T,hidden): the last hidden state after the final norm; clip_skip n > 0: the states n
+ * layers before the last, then the final norm (diffusers' clip_skip). */
 Tensor *clip_forward(Ctx *c, const Clip *m, int clip_skip, Tensor *ids);
 
 #endif

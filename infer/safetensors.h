@@ -8,21 +8,22 @@ typedef struct SafeTensors SafeTensors;
 
 typedef struct SafeEntry {
     const char *name;
-    DType dtype;             /* files with other element types are refused, the tensor named */
+    DType dtype; /* files with other element types are refused, the tensor named */
     int ndim;
     int64_t shape[TENSOR_MAX_DIMS];
-    const void *data;        /* in the mapping; aligned to 1 byte only */
+    const void *data; /* in the mapping; aligned to 1 byte only */
     size_t bytes;
 } SafeEntry;
 
-/* Maps path. The header is checked whole: size, JSON, types, shapes, offsets inside the file, no overlap, no gap. */
+/* Maps path. The header is checked whole: size, JSON, types, shapes, offsets inside the file, no overlap, no
+ * gap. */
 Status safetensors_open(const char *path, SafeTensors **out);
 /* One more owner of the same mapping, each of which closes it. Returns f. */
 SafeTensors *safetensors_share(SafeTensors *f);
 void safetensors_close(SafeTensors *f); /* NULL allowed; with the last owner, pointers into the mapping die */
 const char *safetensors_path(const SafeTensors *f);
 int safetensors_count(const SafeTensors *f);
-const SafeEntry *safetensors_entry(const SafeTensors *f, int i); /* in the order of the data */
+const SafeEntry *safetensors_entry(const SafeTensors *f, int i);           /* in the order of the data */
 const SafeEntry *safetensors_find(const SafeTensors *f, const char *name); /* NULL: not there */
 const char *safetensors_metadata(const SafeTensors *f, const char *key);   /* NULL: not there */
 int safetensors_metadata_count(const SafeTensors *f);
@@ -34,14 +35,15 @@ void safetensors_release_entry(const SafeTensors *f, const SafeEntry *e); /* the
 typedef struct SafeItem {
     const char *name;
     const Tensor *tensor;
-    DType dtype;   /* written as; floats are converted */
-    int ndim;      /* shape written, where it is not the tensor's own (e.g. 0-dimensional); -1: the tensor's */
+    DType dtype; /* written as; floats are converted */
+    int ndim;    /* shape written, where it is not the tensor's own (e.g. 0-dimensional); -1: the tensor's */
     int64_t shape[TENSOR_MAX_DIMS];
 } SafeItem;
 typedef struct SafeMeta {
     const char *key, *value;
 } SafeMeta;
 /* Items in the given order; header padded with spaces to 8 bytes as the reference writer does. Atomic. */
-Status safetensors_write(const char *path, const SafeItem *items, int count, const SafeMeta *meta, int meta_count);
+Status safetensors_write(const char *path, const SafeItem *items, int count, const SafeMeta *meta,
+                         int meta_count);
 
 #endif

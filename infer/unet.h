@@ -11,16 +11,16 @@
 
 typedef struct UNetConfig {
     int sample_size, in_channels, out_channels;
-    int levels;                                  /* len(block_out_channels) */
+    int levels; /* len(block_out_channels) */
     int channels[UNET_MAX_LEVELS];
-    bool down_attention[UNET_MAX_LEVELS];        /* CrossAttnDownBlock2D or DownBlock2D */
-    bool up_attention[UNET_MAX_LEVELS];          /* in the order of up_blocks */
+    bool down_attention[UNET_MAX_LEVELS]; /* CrossAttnDownBlock2D or DownBlock2D */
+    bool up_attention[UNET_MAX_LEVELS];   /* in the order of up_blocks */
     bool mid_attention;
     int layers_per_block;
-    int heads[UNET_MAX_LEVELS];                  /* "attention_head_dim" is really the number of heads */
-    int transformer_layers;                      /* 1 in SD1.x and SD2.x */
+    int heads[UNET_MAX_LEVELS]; /* "attention_head_dim" is really the number of heads */
+    int transformer_layers;     /* 1 in SD1.x and SD2.x */
     int cross_attention_dim;
-    bool linear_projection;                      /* proj_in and proj_out are linear layers (SD2.x) */
+    bool linear_projection; /* proj_in and proj_out are linear layers (SD2.x) */
     int norm_groups;
     float norm_eps;
     bool flip_sin_to_cos;
@@ -35,8 +35,8 @@ void unet_free(UNet *u);
 const UNetConfig *unet_config(const UNet *u);
 LayerSet *unet_layers(UNet *u);
 
-/* x (B,H,W,in) in the context's dtype, timesteps f32 (B), text (B,T,cross) -> (B,H,W,out) in the context's dtype.
- * Every resnet and transformer block is a checkpointed() segment. */
+/* x (B,H,W,in) in the context's dtype, timesteps f32 (B), text (B,T,cross) -> (B,H,W,out) in the context's
+ * dtype. Every resnet and transformer block is a checkpointed() segment. */
 Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, Tensor *text);
 
 #endif

@@ -1,4 +1,5 @@
-/* The KL autoencoder of Stable Diffusion (Kingma 2014; Rombach 2022), as diffusers' AutoencoderKL names it. */
+/* The KL autoencoder of Stable Diffusion (Kingma 2014; Rombach 2022), as diffusers' AutoencoderKL names it.
+ */
 #ifndef ATL_VAE_H
 #define ATL_VAE_H
 

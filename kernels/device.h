@@ -1,9 +1,10 @@
 /* A device: a table of functions over raw tensors, one file per family in kernels/cpu and kernels/cuda.
  *
- * A function gets tensors with data, computes, and returns a Status; shapes have been checked by the operation.
- * Whatever the storage dtypes (f32, bf16, f16, mixed), sums are f32 or better. Where memory is needed beyond the
- * arguments, the matching …_scratch function says how many bytes for these shapes (data pointers are NULL then), and
- * `scratch` is that memory, 64-byte aligned. Results depend on shapes, instruction set and threads alone. */
+ * A function gets tensors with data, computes, and returns a Status; shapes have been checked by the
+ * operation. Whatever the storage dtypes (f32, bf16, f16, mixed), sums are f32 or better. Where memory is
+ * needed beyond the arguments, the matching …_scratch function says how many bytes for these shapes (data
+ * pointers are NULL then), and `scratch` is that memory, 64-byte aligned. Results depend on shapes,
+ * instruction set and threads alone. */
 #ifndef ATL_DEVICE_H
 #define ATL_DEVICE_H
 
@@ -24,19 +25,20 @@ typedef struct Gemm {
 /* x (B,H,W,C), w (K,C,kh,kw), y (B,H',W',K). */
 typedef struct Conv {
     ConvShape s;
-    const Tensor *x, *w, *bias, *y; /* forward: writes y->data. backward data: reads y's grad, writes x's grad */
+    const Tensor *x, *w, *bias,
+        *y;       /* forward: writes y->data. backward data: reads y's grad, writes x's grad */
     Layer *layer; /* frozen weight that may be kept packed, or NULL */
 } Conv;
 
-/* q (B,N,heads*d), k v (B,M,heads*d), out like q. lse f32 (B,heads,N): log of the sum of exponentials, kept for
- * the backward. */
+/* q (B,N,heads*d), k v (B,M,heads*d), out like q. lse f32 (B,heads,N): log of the sum of exponentials, kept
+ * for the backward. */
 typedef struct Attention {
     int heads;
     bool causal;
     const Tensor *q, *k, *v;
     Tensor *out, *lse;
-    const Tensor *grad_out;            /* backward */
-    Tensor *grad_q, *grad_k, *grad_v;  /* any may be NULL */
+    const Tensor *grad_out;           /* backward */
+    Tensor *grad_q, *grad_k, *grad_v; /* any may be NULL */
 } Attention;
 
 typedef struct AdamW { /* Loshchilov & Hutter 2019, as torch.optim.AdamW; step counts from 1 */
@@ -45,14 +47,15 @@ typedef struct AdamW { /* Loshchilov & Hutter 2019, as torch.optim.AdamW; step c
 } AdamW;
 
 struct Device {
-    const char *name; /* "cpu (avx2)" */
-    Status (*copy)(const Tensor *from, Tensor *to);   /* any floating dtype to any; same count */
+    const char *name;                               /* "cpu (avx2)" */
+    Status (*copy)(const Tensor *from, Tensor *to); /* any floating dtype to any; same count */
     Status (*fill)(Tensor *t, float value);
 
     /* linear */
     size_t (*gemm_scratch)(const Gemm *g);
     Status (*gemm)(const Gemm *g, void *scratch);
-    Status (*column_sum)(const Tensor *g, Tensor *out, bool accumulate); /* g (N,C) -> f32 (C): bias gradients */
+    Status (*column_sum)(const Tensor *g, Tensor *out,
+                         bool accumulate); /* g (N,C) -> f32 (C): bias gradients */
 
     /* conv */
     size_t (*conv2d_scratch)(const Conv *a);
@@ -66,18 +69,19 @@ struct Device {
 
     /* norm: mean, rstd f32 (B,groups) or (N) are kept for the backward */
     size_t (*group_norm_scratch)(const Tensor *x, int groups);
-    Status (*group_norm)(const Tensor *x, const Tensor *w, const Tensor *b, int groups, float eps, bool silu, Tensor *y,
-                         Tensor *mean, Tensor *rstd, void *scratch);
+    Status (*group_norm)(const Tensor *x, const Tensor *w, const Tensor *b, int groups, float eps, bool silu,
+                         Tensor *y, Tensor *mean, Tensor *rstd, void *scratch);
     size_t (*group_norm_backward_scratch)(const Tensor *x, int groups);
     /* grad_x may be NULL; grad_w, grad_b f32 are added to, or NULL */
     Status (*group_norm_backward)(const Tensor *x, const Tensor *w, const Tensor *b, int groups, bool silu,
-                                  const Tensor *mean, const Tensor *rstd, const Tensor *grad_y, Tensor *grad_x,
-                                  Tensor *grad_w, Tensor *grad_b, void *scratch);
-    Status (*layer_norm)(const Tensor *x, const Tensor *w, const Tensor *b, float eps, Tensor *y, Tensor *mean,
-                         Tensor *rstd);
+                                  const Tensor *mean, const Tensor *rstd, const Tensor *grad_y,
+                                  Tensor *grad_x, Tensor *grad_w, Tensor *grad_b, void *scratch);
+    Status (*layer_norm)(const Tensor *x, const Tensor *w, const Tensor *b, float eps, Tensor *y,
+                         Tensor *mean, Tensor *rstd);
     size_t (*layer_norm_backward_scratch)(const Tensor *x);
     Status (*layer_norm_backward)(const Tensor *x, const Tensor *w, const Tensor *mean, const Tensor *rstd,
-                                  const Tensor *grad_y, Tensor *grad_x, Tensor *grad_w, Tensor *grad_b, void *scratch);
+                                  const Tensor *grad_y, Tensor *grad_x, Tensor *grad_w, Tensor *grad_b,
+                                  void *scratch);
 
     /* pointwise */
     Status (*silu)(const Tensor *x, Tensor *y);
@@ -116,12 +120,14 @@ struct Device {
     /* embedding */
     Status (*embedding)(const Tensor *ids, const Tensor *w, Tensor *y);
     Status (*embedding_backward)(const Tensor *ids, const Tensor *grad_y, Tensor *grad_w); /* f32, added to */
-    Status (*timestep_embedding)(const Tensor *t, bool flip_sin_to_cos, float downscale_freq_shift, Tensor *y);
+    Status (*timestep_embedding)(const Tensor *t, bool flip_sin_to_cos, float downscale_freq_shift,
+                                 Tensor *y);
 
     /* loss */
-    Status (*mse_loss)(const Tensor *p, const Tensor *t, const Tensor *weight, Tensor *loss, Tensor *per_sample);
-    Status (*mse_loss_backward)(const Tensor *p, const Tensor *t, const Tensor *weight, const Tensor *grad_loss,
-                                Tensor *grad_p);
+    Status (*mse_loss)(const Tensor *p, const Tensor *t, const Tensor *weight, Tensor *loss,
+                       Tensor *per_sample);
+    Status (*mse_loss_backward)(const Tensor *p, const Tensor *t, const Tensor *weight,
+                                const Tensor *grad_loss, Tensor *grad_p);
     Status (*gaussian_sample)(const Tensor *moments, const Tensor *noise, Tensor *y);
     Status (*gaussian_sample_backward)(const Tensor *moments, const Tensor *noise, const Tensor *grad_y,
                                        Tensor *grad_moments);
@@ -132,8 +138,8 @@ struct Device {
     double (*sum_of_squares)(const Tensor *t);                    /* fixed order; f64 */
 };
 
-/* The processor, by what it has; ATELIER_ISA=baseline|avx2|avx512 caps it, so that every path can be tested. The
- * first call decides. */
+/* The processor, by what it has; ATELIER_ISA=baseline|avx2|avx512 caps it, so that every path can be tested.
+ * The first call decides. */
 const Device *device_cpu(void);
 /* Physical cores this process may use (affinity, cgroup). */
 int device_cpu_threads(void);

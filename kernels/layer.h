@@ -1,15 +1,15 @@
 /* A layer: a weight, a bias, the name that files use for it, and the adapters attached to it.
  *
  * Models hold layers and hand them to operations; attaching a LoRA, freezing or quantising changes the layer
- * and never the model. Weights keep the layout of the files: linear (out,in), convolution (out,in,kh,kw), norms
- * (channels), embedding (count,channels). What a device wants packed it packs itself. */
+ * and never the model. Weights keep the layout of the files: linear (out,in), convolution (out,in,kh,kw),
+ * norms (channels), embedding (count,channels). What a device wants packed it packs itself. */
 #ifndef ATL_LAYER_H
 #define ATL_LAYER_H
 
 #include "tensor.h"
 
-/* One low-rank adapter: y += scale * up(down(x)); LoRA, Hu et al. 2021. down (rank,in[,1,1]), up (out,rank[,1,1]).
- * Trained adapters are f32 with requires_grad. Owned by whoever attached it. */
+/* One low-rank adapter: y += scale * up(down(x)); LoRA, Hu et al. 2021. down (rank,in[,1,1]), up
+ * (out,rank[,1,1]). Trained adapters are f32 with requires_grad. Owned by whoever attached it. */
 typedef struct Adapter Adapter;
 struct Adapter {
     Tensor *down, *up;
@@ -22,7 +22,7 @@ typedef struct Layer {
     Tensor *weight;   /* NULL: the layer is absent (conv_shortcut where channels do not change) */
     Tensor *bias;     /* or NULL */
     Adapter *adapters;
-    void *packed;     /* the device's own form of a frozen weight, made at first use; device_unpack() frees */
+    void *packed; /* the device's own form of a frozen weight, made at first use; device_unpack() frees */
     size_t packed_bytes;
 } Layer;
 

@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-void *mem_alloc(size_t bytes);                /* 64-byte aligned, not cleared; 0 bytes gives a valid pointer */
+void *mem_alloc(size_t bytes); /* 64-byte aligned, not cleared; 0 bytes gives a valid pointer */
 void *mem_calloc(size_t count, size_t bytes); /* cleared; checks count * bytes for overflow */
 void *mem_realloc(void *p, size_t bytes);     /* p from mem_alloc/mem_calloc/mem_realloc or NULL */
 void mem_free(void *p);                       /* NULL is allowed */

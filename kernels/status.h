@@ -26,11 +26,11 @@ Status status_in(Status s, const char *format, ...) __attribute__((format(printf
 const char *status_message(void);
 
 /* Evaluate x; if it failed, return its status from the enclosing function. The only macro that returns. */
-#define TRY(x)                            \
-    do {                                  \
-        const Status try_status_ = (x);   \
-        if (try_status_ != STATUS_OK)     \
-            return try_status_;           \
+#define TRY(x)                                                                                               \
+    do {                                                                                                     \
+        const Status try_status_ = (x);                                                                      \
+        if (try_status_ != STATUS_OK)                                                                        \
+            return try_status_;                                                                              \
     } while (0)
 
 #endif

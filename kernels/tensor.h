@@ -1,8 +1,8 @@
 /* Tensors: a pointer, an element type, a shape. Always contiguous, row-major; feature maps are NHWC.
  *
- * A tensor either lives in its own storage (weights, optimizer state: tensor_new, tensor_free) or in the arena
- * of the step that a context runs (made by operations, never freed one by one). Only floating tensors of a
- * step take part in the tape. */
+ * A tensor either lives in its own storage (weights, optimizer state: tensor_new, tensor_free) or in the
+ * arena of the step that a context runs (made by operations, never freed one by one). Only floating tensors
+ * of a step take part in the tape. */
 #ifndef ATL_TENSOR_H
 #define ATL_TENSOR_H
 
@@ -14,7 +14,16 @@
 
 #define TENSOR_MAX_DIMS 5
 
-typedef enum DType { DTYPE_F32 = 0, DTYPE_BF16, DTYPE_F16, DTYPE_I8, DTYPE_U8, DTYPE_I32, DTYPE_I64, DTYPE_COUNT } DType;
+typedef enum DType {
+    DTYPE_F32 = 0,
+    DTYPE_BF16,
+    DTYPE_F16,
+    DTYPE_I8,
+    DTYPE_U8,
+    DTYPE_I32,
+    DTYPE_I64,
+    DTYPE_COUNT
+} DType;
 
 typedef struct Tensor Tensor;
 struct Tensor {
@@ -29,18 +38,18 @@ struct Tensor {
     bool grad_shared; /* grad is another tensor's too: adding to it makes a new tensor */
     Tensor *grad;
 
-    int32_t place;    /* number of its buffer in the step, -1: own storage */
-    bool owned;       /* data was allocated by tensor_new */
+    int32_t place; /* number of its buffer in the step, -1: own storage */
+    bool owned;    /* data was allocated by tensor_new */
 };
 
-size_t dtype_size(DType t);             /* bytes of one element */
-const char *dtype_name(DType t);        /* "f32", "bf16", "f16", "i8", "u8", "i32", "i64" */
+size_t dtype_size(DType t);      /* bytes of one element */
+const char *dtype_name(DType t); /* "f32", "bf16", "f16", "i8", "u8", "i32", "i64" */
 Status dtype_parse(const char *name, DType *out);
 
-int64_t tensor_count(const Tensor *t);  /* number of elements; 1 for 0 dimensions */
+int64_t tensor_count(const Tensor *t); /* number of elements; 1 for 0 dimensions */
 size_t tensor_bytes(const Tensor *t);
 int64_t tensor_dim(const Tensor *t, int i); /* i < 0 counts from the end: -1 is the last */
-int64_t tensor_rows(const Tensor *t);   /* product of all dimensions but the last */
+int64_t tensor_rows(const Tensor *t);       /* product of all dimensions but the last */
 bool tensor_same_shape(const Tensor *a, const Tensor *b);
 /* "(2,64,64,320) bf16" into buf; returns buf. */
 const char *tensor_describe(const Tensor *t, char *buf, size_t size);
@@ -59,12 +68,18 @@ void tensor_set(Tensor *t, int64_t i, double value);
 
 static inline float bf16_to_f32(uint16_t h)
 {
-    union { uint32_t u; float f; } v = {.u = (uint32_t)h << 16};
+    union {
+        uint32_t u;
+        float f;
+    } v = {.u = (uint32_t)h << 16};
     return v.f;
 }
 static inline uint16_t f32_to_bf16(float f)
 {
-    union { float f; uint32_t u; } v = {.f = f};
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = f};
     if ((v.u & 0x7fffffffu) > 0x7f800000u) /* NaN: keep it quiet, never round it into infinity */
         return (uint16_t)((v.u >> 16) | 0x40);
     return (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16);

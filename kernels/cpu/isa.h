@@ -1,6 +1,7 @@
-/* The engine's own arithmetic is compiled once for each instruction set: baseline, avx2, avx512 (CMakeLists.txt).
- * ISA(f) gives each copy of a function its own name; vectors are the compiler's (16 floats: one zmm, two ymm), so
- * that one source serves all. table.c gathers a copy's functions into its Device; cpu.c chooses one. */
+/* The engine's own arithmetic is compiled once for each instruction set: baseline, avx2, avx512
+ * (CMakeLists.txt). ISA(f) gives each copy of a function its own name; vectors are the compiler's (16 floats:
+ * one zmm, two ymm), so that one source serves all. table.c gathers a copy's functions into its Device; cpu.c
+ * chooses one. */
 #ifndef ATL_CPU_ISA_H
 #define ATL_CPU_ISA_H
 
@@ -15,7 +16,8 @@ void cpu_table_baseline(Device *d);
 void cpu_table_avx2(Device *d);
 void cpu_table_avx512(Device *d);
 
-/* Which instruction sets oneDNN may use, and whether the processor computes bf16 (avx512_bf16) — set by cpu.c. */
+/* Which instruction sets oneDNN may use, and whether the processor computes bf16 (avx512_bf16) — set by
+ * cpu.c. */
 bool cpu_has_bf16(void);
 
 #endif
