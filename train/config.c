@@ -375,6 +375,8 @@ static Status make_absolute(Reader *r, int key, int dataset)
     char **field = schema_field(k, r->config, dataset);
     if (k->type != KEY_PATH || !*field || strncmp(*field, "builtin:", strlen("builtin:")) == 0)
         return STATUS_OK;
+    for (size_t n = strlen(*field); n > 1 && (*field)[n - 1] == '/'; n--)
+        (*field)[n - 1] = 0; /* "cat/" names what "cat" does: files are named after the last component */
     return absolute_path(field, r->config->base_dir);
 }
 

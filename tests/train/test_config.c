@@ -364,6 +364,9 @@ static void set_replaces_values_and_its_mistakes_name_it(void **state)
     c = accepted_with("model: {base: builtin:tiny}\n", "dataset.path=/x.h5");
     assert_string_equal(c->datasets[0].path, "/x.h5");
     config_free(c);
+    c = accepted_with("model: {base: builtin:tiny}\n", "dataset.path=/cat//");
+    assert_string_equal(c->datasets[0].path, "/cat");
+    config_free(c);
     refused_with(WHOLE, "train.steps=1,000", "--set train.steps=1,000: train.steps wants a whole number");
     refused_with(WHOLE, "train.step=5",
                  "--set train.step=5: unknown key train.step; did you mean train.steps?");
