@@ -1,0 +1,158 @@
+/* Encoding a dataset once: what is cached is what the VAE makes of the very pictures that the loader gives,
+ * it is made only once, and a key stands for everything it depends on. With the built-in model's VAE. */
+#include "tests/data/pictures.h"
+
+#include "data/sample.h"
+#include "kernels/device.h"
+#include "kernels/log.h"
+#include "train/caching.h"
+
+#define R 64
+#define N (4 * 16 * 16) /* the built-in VAE makes 4 pixels one latent */
+
+static char folder[64], *cache_path;
+static Dataset *dataset;
+static Model *model;
+static Ctx *ctx;
+static Pipeline *pipeline;
+
+static int set_up(void **state)
+{
+    (void)state;
+    log_set_level(LOG_ERROR);
+    temporary_folder(folder);
+    write_png(folder, "a.png", 80, 70, 1);
+    write_png(folder, "b.png", 64, 64, 2);
+    char *path = path_join(folder, "set.h5");
+    cache_path = path_join(folder, "run.cache.h5");
+    assert_ok(dataset_build(&(DatasetBuild){.folder = folder, .out = path, .caption = "x"}, NULL));
+    assert_ok(dataset_open(path, &dataset));
+    assert_ok(model_load("builtin:tiny", MODEL_VAE, DTYPE_F32, &model));
+    ctx = ctx_new(device_cpu(), &(CtxOptions){.dtype = DTYPE_F32, .threads = 1});
+    assert_ok(pipeline_new(ctx, model, &pipeline));
+    mem_free(path);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    pipeline_free(pipeline);
+    ctx_free(ctx);
+    model_free(model);
+    dataset_close(dataset);
+    mem_free(cache_path);
+    return dir_remove(folder) != STATUS_OK;
+}
+
+static void latents_of_the_loaders_pictures(void **state)
+{
+    (void)state;
+    char key[CACHE_KEY_SIZE];
+    DatasetCache *cache;
+    assert_ok(caching_latents_key(model, DTYPE_F32, R, key));
+    assert_ok(cache_open_for(dataset, cache_path, key, &cache));
+    assert_ok(caching_latents(pipeline, dataset, R, true, cache, NULL, NULL));
+    static const int all[] = {0, 1};
+    const LoaderSource source = {.dataset = dataset, .pictures = all, .count = 2, .repeats = 1, .flip = true};
+    Loader *loader;
+    assert_ok(loader_new(&(LoaderOptions){.sources = &source,
+                                          .source_count = 1,
+                                          .resolution = R,
+                                          .batch = 8,
+                                          .seed = 3,
+                                          .first_step = 1,
+                                          .pixels = true},
+                         &loader));
+    const LoaderSample *samples;
+    assert_ok(loader_next(loader, &samples));
+    float mean[N], std[N], expected_mean[N], expected_std[N];
+    for (int i = 0; i < 8; i++) {
+        const LoaderSample *s = &samples[i];
+        assert_ok(pipeline_encode_picture(pipeline, s->pixels, R, R, expected_mean, expected_std));
+        assert_ok(caching_read_latents(cache, dataset, s->picture, s->flipped, mean, std, N));
+        assert_memory_equal(mean, expected_mean, sizeof mean);
+        assert_memory_equal(std, expected_std, sizeof std);
+        assert_true(std[0] > 0);
+    }
+    loader_free(loader);
+    assert_ok(cache_close(cache));
+}
+
+static int calls;
+static bool stop_at_one(const char *what, int done, int total, void *arg)
+{
+    assert_string_equal(what, "latents");
+    assert_int_equal(total, 2);
+    calls++;
+    return arg == NULL || done < 1;
+}
+
+/* Stopped after one picture, gone on with, and then nothing is encoded any more: the file does not change. */
+static void entries_are_made_once(void **state)
+{
+    (void)state;
+    char key[CACHE_KEY_SIZE], *before, *after;
+    DatasetCache *cache;
+    size_t n, m;
+    float mean[N], std[N];
+    assert_ok(caching_latents_key(model, DTYPE_F32, R, key));
+    assert_ok(cache_open_for(dataset, cache_path, key, &cache));
+    assert_int_equal(caching_latents(pipeline, dataset, R, false, cache, stop_at_one, dataset),
+                     STATUS_INTERRUPTED);
+    assert_int_equal(calls, 2); /* 0 and 1 done */
+    assert_ok(caching_read_latents(cache, dataset, 0, false, mean, std, N));
+    assert_int_not_equal(caching_read_latents(cache, dataset, 1, false, mean, std, N), STATUS_OK);
+    assert_message("the cached latents of b.png are missing");
+    assert_ok(caching_latents(pipeline, dataset, R, false, cache, stop_at_one, NULL));
+    assert_ok(caching_read_latents(cache, dataset, 1, false, mean, std, N));
+    assert_int_not_equal(caching_read_latents(cache, dataset, 1, true, mean, std, N), STATUS_OK);
+    assert_ok(cache_close(cache));
+    assert_ok(file_read(cache_path, 1 << 24, &before, &n));
+    assert_ok(cache_open_for(dataset, cache_path, key, &cache));
+    assert_ok(caching_latents(pipeline, dataset, R, false, cache, NULL, NULL));
+    assert_ok(cache_close(cache));
+    assert_ok(file_read(cache_path, 1 << 24, &after, &m));
+    assert_int_equal(n, m);
+    assert_memory_equal(before, after, n);
+    mem_free(before);
+    mem_free(after);
+}
+
+static void keys_tell_everything_apart(void **state)
+{
+    (void)state;
+    char key[4][CACHE_KEY_SIZE];
+    assert_ok(caching_latents_key(model, DTYPE_F32, 64, key[0]));
+    assert_ok(caching_latents_key(model, DTYPE_BF16, 64, key[1]));
+    assert_ok(caching_latents_key(model, DTYPE_F32, 128, key[2]));
+    Model *again;
+    assert_ok(model_load("builtin:tiny", MODEL_VAE, DTYPE_F32, &again));
+    assert_ok(caching_latents_key(again, DTYPE_F32, 64, key[3]));
+    assert_string_equal(key[0], key[3]);
+    Tensor *w = vae_layers(again->vae)->items[0]->weight; /* one weight differs by a bit */
+    Tensor copy = *w;
+    copy.data = mem_alloc(tensor_bytes(w));
+    memcpy(copy.data, w->data, tensor_bytes(w));
+    ((uint8_t *)copy.data)[5] ^= 1;
+    vae_layers(again->vae)->items[0]->weight = &copy;
+    assert_ok(caching_latents_key(again, DTYPE_F32, 64, key[3]));
+    vae_layers(again->vae)->items[0]->weight = w;
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(key[i], key[k]);
+    mem_free(copy.data);
+    model_free(again);
+    assert_int_not_equal(caching_text_key(model, DTYPE_F32, 0, key[0]),
+                         STATUS_OK); /* no text encoder was loaded */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(latents_of_the_loaders_pictures, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(entries_are_made_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(keys_tell_everything_apart, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
