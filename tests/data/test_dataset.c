@@ -152,6 +152,23 @@ static void the_bytes_come_back_as_they_were(void **state)
         mem_free(files[i]);
 }
 
+/* '-' comes before '/' before 'b': not the order in which folders are walked. */
+static void the_order_is_that_of_whole_names(void **state)
+{
+    (void)state;
+    make_folder("a");
+    write_png(folder, "a/x.png", 16, 16, 1);
+    write_png(folder, "a-b.png", 16, 16, 2);
+    write_png(folder, "ab.png", 16, 16, 3);
+    assert_ok(dataset_build(&(DatasetBuild){.folder = folder, .out = out, .caption = "x"}, NULL));
+    Dataset *d;
+    assert_ok(dataset_open(out, &d));
+    check_entry(d, 0, "a-b.png", "x");
+    check_entry(d, 1, "a/x.png", "x");
+    check_entry(d, 2, "ab.png", "x");
+    dataset_close(d);
+}
+
 static void equal_folders_give_equal_files(void **state)
 {
     (void)state;
@@ -381,19 +398,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-        TEST(every_source_of_captions_in_its_rank),
-        TEST(kohyas_folders_give_captions_and_repeats),
-        TEST(the_bytes_come_back_as_they_were),
-        TEST(equal_folders_give_equal_files),
-        TEST(missing_captions_are_named),
-        TEST(bad_pictures_stop_or_are_left_out),
-        TEST(nothing_is_ignored_in_silence),
-        TEST(odd_names_work_and_are_escaped),
-        TEST(wrong_requests_are_refused),
-        TEST(interrupted_building_leaves_nothing),
-        TEST(links_in_a_circle_end),
-        TEST(other_files_are_told_apart),
-        TEST(lint_finds_all_faults_at_once),
+        TEST(every_source_of_captions_in_its_rank), TEST(kohyas_folders_give_captions_and_repeats),
+        TEST(the_bytes_come_back_as_they_were),     TEST(the_order_is_that_of_whole_names),
+        TEST(equal_folders_give_equal_files),       TEST(missing_captions_are_named),
+        TEST(bad_pictures_stop_or_are_left_out),    TEST(nothing_is_ignored_in_silence),
+        TEST(odd_names_work_and_are_escaped),       TEST(wrong_requests_are_refused),
+        TEST(interrupted_building_leaves_nothing),  TEST(links_in_a_circle_end),
+        TEST(other_files_are_told_apart),           TEST(lint_finds_all_faults_at_once),
         TEST(lint_finds_damage_in_a_dataset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,8 @@
 /* Decoding, resizing and writing pictures, against Pillow (scripts/reference/pictures.py). */
 #include "pictures.h"
 
+#include "data/decode.h"
+
 #include <math.h>
 
 #include <jpeglib.h>
@@ -60,9 +62,9 @@ static void ycck_is_inverted_cmyk(void **state)
     jpeg_set_colorspace(&jpeg, JCS_YCCK);
     jpeg_set_quality(&jpeg, 100, TRUE);
     jpeg_start_compress(&jpeg, TRUE);
-    unsigned char row[64];
-    for (int x = 0; x < 16; x++) /* inverted: 200 is little cyan, 255 no magenta and no black */
-        row[4 * x] = 200, row[4 * x + 1] = 255, row[4 * x + 2] = 100, row[4 * x + 3] = 255;
+    unsigned char row[64]; /* inverted: 200 is little cyan, 255 no magenta; the right half has black */
+    for (int x = 0; x < 16; x++)
+        row[4 * x] = 200, row[4 * x + 1] = 255, row[4 * x + 2] = 100, row[4 * x + 3] = x < 8 ? 255 : 128;
     JSAMPROW rows[1] = {row};
     for (int y = 0; y < 16; y++)
         jpeg_write_scanlines(&jpeg, rows, 1);
@@ -73,8 +75,35 @@ static void ycck_is_inverted_cmyk(void **state)
     assert_in_range(p.rgb[0], 197, 203);
     assert_in_range(p.rgb[1], 252, 255);
     assert_in_range(p.rgb[2], 97, 103);
+    assert_in_range(p.rgb[3 * 15], 97, 103);
+    assert_in_range(p.rgb[3 * 15 + 1], 125, 131);
+    assert_in_range(p.rgb[3 * 15 + 2], 47, 53);
     picture_free(&p);
     free(bytes);
+}
+
+/* Both byte orders; and what is broken is no orientation, never a read past the end. */
+static void exif_is_read_with_care(void **state)
+{
+    (void)state;
+    static const char big[] =
+        "MM\0*\0\0\0\x08\0\x02\x01\x0F\0\x02\0\0\0\x01xxxx\x01\x12\0\x03\0\0\0\x01\0\x06\0\0";
+    static const char little[] = "Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x05\0\0\0";
+    assert_int_equal(exif_orientation((const uint8_t *)big, sizeof big - 1), 6);
+    assert_int_equal(exif_orientation((const uint8_t *)little, sizeof little - 1), 5);
+    for (size_t n = 0; n < sizeof little - 1; n++) {
+        uint8_t *copy = malloc(n ? n : 1);
+        memcpy(copy, little, n);
+        assert_int_equal(exif_orientation(copy, n), 1);
+        free(copy);
+    }
+    uint8_t broken[sizeof little - 1];
+    memcpy(broken, little, sizeof broken);
+    broken[24] = 9; /* the value */
+    assert_int_equal(exif_orientation(broken, sizeof broken), 1);
+    broken[24] = 5;
+    memset(broken + 10, 0xFF, 4); /* the directory's place */
+    assert_int_equal(exif_orientation(broken, sizeof broken), 1);
 }
 
 static void resize_is_pillows_lanczos(void **state)
@@ -341,6 +370,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_looks_as_in_pillow),
         cmocka_unit_test(ycck_is_inverted_cmyk),
+        cmocka_unit_test(exif_is_read_with_care),
         cmocka_unit_test(resize_is_pillows_lanczos),
         cmocka_unit_test(decoding_smaller_changes_little),
         cmocka_unit_test(cover_keeps_the_shape_and_leaves_no_gap),
