@@ -125,8 +125,10 @@ static Status cache_picture(LatentJob *j, int i, bool flipped)
     TRY(find_latents(j->cache, j->dataset, i, flipped, j->mean, j->std, j->n, &found));
     if (found)
         return STATUS_OK;
-    return status_in(encode_latents(j, i, flipped), "%s: %s", dataset_path(j->dataset),
-                     dataset_name(j->dataset, i));
+    const Status s = encode_latents(j, i, flipped);
+    return s == STATUS_INTERRUPTED
+               ? s
+               : status_in(s, "%s: %s", dataset_path(j->dataset), dataset_name(j->dataset, i));
 }
 
 static Status cache_pictures(LatentJob *j, bool flip, CachingProgress progress, void *arg)
@@ -190,8 +192,11 @@ static Status cache_caption(Pipeline *p, const Dataset *d, int i, int clip_skip,
     if (found)
         return STATUS_OK;
     dataset_caption_sha256(d, i, hash);
-    TRY(status_in(pipeline_encode_text(p, dataset_caption(d, i), clip_skip, states), "%s: caption of %s",
-                  dataset_path(d), dataset_name(d, i)));
+    const Status s = pipeline_encode_text(p, dataset_caption(d, i), clip_skip, states);
+    if (s != STATUS_OK)
+        return s == STATUS_INTERRUPTED
+                   ? s
+                   : status_in(s, "%s: caption of %s", dataset_path(d), dataset_name(d, i));
     return cache_write(cache, "text", i, hash, states, n);
 }
 
