@@ -1,0 +1,139 @@
+/* One optimizer step over all tensors. Breaks if schedules, clipping by the global norm, AdamW with two rates
+ * or the EMA differed from PyTorch's and diffusers'. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "kernels/mem.h"
+#include "train/optimizer.h"
+
+#include <math.h>
+#include <string.h>
+
+/* diffusers.optimization.get_scheduler(…, num_warmup_steps=4, num_training_steps=20) at steps 4 to 19, where
+ * ours, which counts from 1 and learns at its first step too, has 5 to 20. */
+static void schedules_are_those_of_diffusers_after_the_warm_up(void **state)
+{
+    (void)state;
+    static const double linear[] = {1.0, 0.9375, 0.875, 0.8125, 0.75, 0.6875, 0.625, 0.5625,
+                                    0.5, 0.4375, 0.375, 0.3125, 0.25, 0.1875, 0.125, 0.0625};
+    static const double cosine[] = {1.0,
+                                    0.9903926402016152,
+                                    0.9619397662556434,
+                                    0.9157348061512727,
+                                    0.8535533905932737,
+                                    0.7777851165098011,
+                                    0.6913417161825449,
+                                    0.5975451610080642,
+                                    0.5,
+                                    0.4024548389919359,
+                                    0.30865828381745514,
+                                    0.22221488349019902,
+                                    0.14644660940672627,
+                                    0.08426519384872733,
+                                    0.03806023374435663,
+                                    0.009607359798384785};
+    for (int s = 5; s <= 20; s++) {
+        assert_float_equal(schedule_factor(SCHEDULE_CONSTANT, s, 20, 4), 1, 0);
+        assert_float_equal(schedule_factor(SCHEDULE_LINEAR, s, 20, 4), linear[s - 5], 1e-12);
+        assert_float_equal(schedule_factor(SCHEDULE_COSINE, s, 20, 4), cosine[s - 5], 1e-12);
+    }
+    for (int s = 1; s <= 4; s++)
+        assert_float_equal(schedule_factor(SCHEDULE_COSINE, s, 20, 4), s / 4.0, 1e-12);
+    assert_float_equal(schedule_factor(SCHEDULE_COSINE, 1, 20, 0), 1, 0);
+    assert_true(isfinite(schedule_factor(SCHEDULE_LINEAR, 20, 20, 20)));
+}
+
+static void ema_decay_rises_to_its_value(void **state)
+{
+    (void)state;
+    assert_float_equal(average_decay(0.999, 0), 0.1, 1e-12);
+    assert_float_equal(average_decay(0.999, 90), 0.91, 1e-12);
+    assert_float_equal(average_decay(0.999, 100000), 0.999, 1e-12);
+}
+
+static Tensor *tensor_of(int64_t n, const float *values)
+{
+    Tensor *t = tensor_new(DTYPE_F32, 1, &n);
+    assert_non_null(t);
+    if (values)
+        memcpy(t->data, values, (size_t)n * sizeof(float));
+    return t;
+}
+
+static Parameter parameter_of(int64_t n, const float *values, bool text_encoder)
+{
+    Parameter q = {.name = "p", .weight = tensor_of(n, values), .text_encoder = text_encoder};
+    q.weight->grad = tensor_of(n, NULL);
+    q.weight->grad->owned = true;
+    q.m = tensor_of(n, NULL);
+    q.v = tensor_of(n, NULL);
+    q.average = tensor_of(n, values);
+    return q;
+}
+
+static void parameter_close(Parameter *q)
+{
+    tensor_free(q->weight);
+    tensor_free(q->m);
+    tensor_free(q->v);
+    tensor_free(q->average);
+}
+
+/* torch.optim.AdamW with two groups and clip_grad_norm_(1.0), three steps; gradients grow and shrink. */
+static void three_steps_are_those_of_pytorch(void **state)
+{
+    (void)state;
+    static const double norms[] = {6.811066150665283, 7.553972244262695, 9.811505317687988};
+    static const double expected[3][5] = {
+        {0.9890000224113464, -1.9880000352859497, 0.4895000159740448, 0.25292500853538513, 3.995800018310547},
+        {0.9782542586326599, -1.9762552976608276, 0.47925373911857605, 0.255722314119339, 3.9917280673980713},
+        {0.9674303531646729, -1.9644333124160767, 0.46892881393432617, 0.25819721817970276,
+         3.987978935241699}};
+    static const float g[] = {3, -1, 0.5f}, h[] = {-2, 0.125f};
+    Config config = {0};
+    config.optimizer.lr = 1e-2;
+    config.optimizer.text_encoder_lr = 3e-3;
+    config.optimizer.weight_decay = 0.1;
+    config.optimizer.beta1 = 0.9;
+    config.optimizer.beta2 = 0.999;
+    config.optimizer.eps = 1e-8;
+    config.train.max_grad_norm = 1;
+    config.train.ema = 0.5f;
+    Parameter items[] = {parameter_of(3, (float[]){1, -2, 0.5f}, false),
+                         parameter_of(2, (float[]){0.25f, 4}, true)};
+    Parameters p = {.items = items, .count = 2};
+    double average = 1;
+    for (int k = 0; k < 3; k++) {
+        for (int i = 0; i < 3; i++)
+            ((float *)items[0].weight->grad->data)[i] = g[i] * (float)(k + 1);
+        for (int i = 0; i < 2; i++)
+            ((float *)items[1].weight->grad->data)[i] = h[i] * (float)(3 - k);
+        const double norm = gradient_norm(device_cpu(), &p);
+        double lr;
+        assert_float_equal(norm, norms[k], 1e-5);
+        assert_int_equal(optimizer_step(device_cpu(), &config, &p, k + 1, 3, norm, &lr), STATUS_OK);
+        assert_float_equal(lr, 1e-2, 1e-9);
+        for (int i = 0; i < 5; i++)
+            assert_float_equal(tensor_get(items[i / 3].weight, i % 3), expected[k][i], 1e-6);
+        const double decay = (1.0 + k) / (10.0 + k);
+        average = decay * average + (1 - decay) * expected[k][0];
+        assert_float_equal(tensor_get(items[0].average, 0), average, 1e-6);
+    }
+    assert_int_equal(p.average_updates, 3);
+    parameter_close(&items[0]);
+    parameter_close(&items[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(schedules_are_those_of_diffusers_after_the_warm_up),
+        cmocka_unit_test(ema_decay_rises_to_its_value),
+        cmocka_unit_test(three_steps_are_those_of_pytorch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
