@@ -1,0 +1,343 @@
+/* Whole runs, stopped and gone on with. Breaks if a run that was asked to stop would end in other bytes than
+ * one that was not, if batch and accumulate saw different numbers, or if a loss that is not a number were
+ * trained on. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "infer/safetensors.h"
+#include "kernels/file.h"
+#include "kernels/log.h"
+#include "kernels/mem.h"
+#include "train/resume.h"
+#include "train/run_folder.h"
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char work[64];
+
+static int open_work(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"banana", "bell", "bicycle", "butterfly", "cactus", "carrot"};
+    char command[512];
+    log_set_level(LOG_ERROR);
+    strcpy(work, "/tmp/atelier-resume-XXXXXX");
+    if (!mkdtemp(work))
+        return -1;
+    for (int i = 0; i < 6; i++) {
+        snprintf(command, sizeof command,
+                 "mkdir -p %s/pictures && cp data/examples/%s.jpg %s/pictures && echo '%s, neon' > "
+                 "%s/pictures/%s.txt",
+                 work, names[i], work, names[i], work, names[i]);
+        if (system(command) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int remove_work(void **state)
+{
+    (void)state;
+    return dir_remove(work);
+}
+
+/* A run of the tiny SD1 model in the folder work/NAME, with more settings ("train.batch=2", …, NULL). */
+static Config *config_for(const char *name, const char *model, ...)
+{
+    char path[128], *sets[24];
+    int count = 0;
+    snprintf(path, sizeof path, "%s/run.yaml", work);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f,
+            "model: {base: %s, dtype: f32}\n"
+            "dataset: {path: %s/pictures, caption: {dropout: 0.2}}\n"
+            "method: {kind: lora}\n"
+            "train: {steps: 6, batch: 2, resolution: 32, threads: 1}\n"
+            "optimizer: {lr: 1.0e-3}\n"
+            "output: {dir: %s/%s, save_every: 2, dtype: f32}\n",
+            model, work, work, name);
+    fclose(f);
+    va_list args;
+    va_start(args, model);
+    for (char *set = va_arg(args, char *); set; set = va_arg(args, char *))
+        sets[count++] = set;
+    va_end(args);
+    Config *config;
+    if (config_read(path, (const char *const *)sets, count, &config) != STATUS_OK)
+        fail_msg("%s", status_message());
+    return config;
+}
+
+#define SD1 TEST_GOLDEN "/models/sd1"
+
+static void train(Config *config, const char *resume)
+{
+    if (trainer_run(config, &(TrainOptions){.resume = resume}) != STATUS_OK)
+        fail_msg("%s", status_message());
+    config_free(config);
+}
+
+static void assert_same_file(const char *a, const char *b, const char *name)
+{
+    char *paths[] = {mem_printf("%s/%s/%s", work, a, name), mem_printf("%s/%s/%s", work, b, name)}, *bytes[2];
+    size_t sizes[2];
+    for (int i = 0; i < 2; i++)
+        if (file_read(paths[i], 1 << 24, &bytes[i], &sizes[i]) != STATUS_OK)
+            fail_msg("%s", status_message());
+    if (sizes[0] != sizes[1] || memcmp(bytes[0], bytes[1], sizes[0]) != 0)
+        fail_msg("%s and %s differ", paths[0], paths[1]);
+    for (int i = 0; i < 2; i++) {
+        mem_free(paths[i]);
+        mem_free(bytes[i]);
+    }
+}
+
+/* The n-th line of a run's log, from 0; NULL: there is none. */
+static json_t *log_line(const char *name, int n)
+{
+    char path[160], line[4096];
+    snprintf(path, sizeof path, "%s/%s/log.jsonl", work, name);
+    FILE *f = fopen(path, "r");
+    json_t *j = NULL;
+    for (int i = 0; f && i <= n; i++)
+        if (!fgets(line, sizeof line, f)) {
+            fclose(f);
+            return NULL;
+        }
+    if (f) {
+        j = json_loads(line, 0, NULL);
+        assert_non_null(j);
+        fclose(f);
+    }
+    return j;
+}
+
+static double number(const char *name, int line, const char *key)
+{
+    json_t *j = log_line(name, line);
+    assert_non_null(j);
+    const json_t *value = json_object_get(j, key);
+    const double x = json_is_number(value) ? json_number_value(value) : NAN;
+    json_decref(j);
+    return x;
+}
+
+/* The flag goes up at the n-th allocation after this: a place that no clock moves. */
+static volatile sig_atomic_t stop;
+static long left;
+static int count_down(size_t bytes, void *arg)
+{
+    (void)bytes;
+    (void)arg;
+    if (--left == 0)
+        stop = 1;
+    return 0;
+}
+
+static void a_run_stopped_anywhere_ends_in_the_same_bytes(void **state)
+{
+    (void)state;
+#define MORE                                                                                                 \
+    "train.ema=0.9", "validation.share=0.2", "validation.every=2", "method.text_encoder=true",               \
+        "preview.prompts=[a cat]", "preview.every=3", "preview.steps=2", (char *)NULL
+    train(config_for("whole", SD1, MORE), NULL);
+    int stops = 0;
+    for (long after = 200; after < 1000000; after += after / 3) {
+        Config *config = config_for("stopped", SD1, MORE);
+        stop = 0;
+        left = after;
+        mem_set_hook(count_down, NULL);
+        const Status s = trainer_run(config, &(TrainOptions){.resume = "auto", .stop = &stop});
+        mem_set_hook(NULL, NULL);
+        config_free(config);
+        if (s == STATUS_OK)
+            break;
+        if (s != STATUS_INTERRUPTED)
+            fail_msg("%s", status_message());
+        stops++;
+    }
+    assert_true(stops >= 3);
+    static const char *const files[] = {"lora.safetensors",
+                                        "samples/step-000000.png",
+                                        "samples/step-000006.png",
+                                        "samples/before-after.png",
+                                        "checkpoints/step-000006/weights.safetensors",
+                                        "checkpoints/step-000006/optimizer.safetensors",
+                                        "checkpoints/step-000006/ema.safetensors"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        assert_same_file("whole", "stopped", files[i]);
+    for (int i = 0; i < 7; i++) {
+        assert_true(number("whole", i, "step") == number("stopped", i, "step"));
+        assert_true(number("whole", i, "loss") == number("stopped", i, "loss"));
+        const double a = number("whole", i, "validation_loss"), b = number("stopped", i, "validation_loss");
+        assert_true(a == b || (isnan(a) && isnan(b)));
+    }
+    assert_null(log_line("stopped", 7));
+#undef MORE
+}
+
+static void a_finished_run_is_left_alone_and_a_new_one_refused(void **state)
+{
+    (void)state;
+    bool finished;
+    train(config_for("done", SD1, "train.steps=1", (char *)NULL), NULL);
+    Config *config = config_for("done", SD1, (char *)NULL);
+    assert_int_equal(resume_check(config, NULL, &finished), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "--resume auto"));
+    assert_non_null(strstr(status_message(), "output.dir"));
+    assert_int_equal(resume_check(config, "auto", &finished), STATUS_OK);
+    assert_true(finished);
+    assert_int_equal(resume_check(config, "/nowhere", &finished), STATUS_REFUSED);
+    config_free(config);
+}
+
+static void auto_starts_at_step_one_where_nothing_is_saved(void **state)
+{
+    (void)state;
+    train(config_for("fresh", SD1, "train.steps=2", (char *)NULL), "auto");
+    assert_true(number("fresh", 0, "step") == 1);
+    json_t *last = log_line("fresh", 2);
+    assert_true(json_is_true(json_object_get(last, "done")));
+    assert_true(json_integer_value(json_object_get(last, "peak_bytes")) > 0);
+    json_decref(last);
+}
+
+static void batch_and_accumulate_see_the_same_numbers(void **state)
+{
+    (void)state;
+    train(config_for("batch", SD1, "train.batch=4", "train.accumulate=1", (char *)NULL), NULL);
+    train(config_for("accumulate", SD1, "train.batch=1", "train.accumulate=4", (char *)NULL), NULL);
+    train(config_for("both", SD1, "train.batch=2", "train.accumulate=2", (char *)NULL), NULL);
+    for (int i = 0; i < 6; i++) {
+        assert_float_equal(number("batch", i, "loss"), number("accumulate", i, "loss"), 1e-5);
+        assert_float_equal(number("batch", i, "grad_norm"), number("both", i, "grad_norm"), 1e-5);
+    }
+}
+
+static void checkpointing_never_changes_a_byte(void **state)
+{
+    (void)state;
+    for (int full = 0; full < 2; full++) {
+        char *kind = full ? "method.kind=full" : "method.rank=4", name[2][24];
+        snprintf(name[0], sizeof name[0], "kept%d", full);
+        snprintf(name[1], sizeof name[1], "again%d", full);
+        train(config_for(name[0], SD1, kind, "train.steps=2", "train.checkpointing=off", (char *)NULL), NULL);
+        train(config_for(name[1], SD1, kind, "train.steps=2", "train.checkpointing=on", (char *)NULL), NULL);
+        assert_same_file(name[0], name[1], "checkpoints/step-000002/weights.safetensors");
+        assert_same_file(name[0], name[1], "checkpoints/step-000002/optimizer.safetensors");
+    }
+    assert_same_file("kept1", "again1", "model/unet/diffusion_pytorch_model.safetensors");
+}
+
+static void latents_are_the_same_cached_and_encoded_each_time(void **state)
+{
+    (void)state;
+    train(config_for("cached", SD1, "train.steps=2", "validation.share=0.3", (char *)NULL), NULL);
+    train(config_for("encoded", SD1, "train.steps=2", "validation.share=0.3", "train.cache_latents=false",
+                     "train.cache_text=false", (char *)NULL),
+          NULL);
+    assert_same_file("cached", "encoded", "checkpoints/step-000002/weights.safetensors");
+    assert_true(number("cached", 1, "validation_loss") == number("encoded", 1, "validation_loss"));
+}
+
+static void a_checkpoint_of_another_shape_is_refused(void **state)
+{
+    (void)state;
+    train(config_for("shape", SD1, "train.steps=2", (char *)NULL), NULL);
+    char *log = mem_printf("%s/shape/log.jsonl", work);
+    assert_int_equal(remove(log), 0); /* so that it is not finished */
+    mem_free(log);
+    Config *config = config_for("shape", SD1, "method.rank=3", (char *)NULL);
+    assert_int_equal(trainer_run(config, &(TrainOptions){.resume = "auto"}), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "config.yaml"));
+    config_free(config);
+}
+
+/* A copy of the model with one weight of the UNet that is not a number. */
+static char *broken_model(void)
+{
+    char command[512], *folder = mem_printf("%s/broken", work), *path, *bytes;
+    size_t size;
+    snprintf(command, sizeof command, "cp -r %s %s", SD1, folder);
+    assert_int_equal(system(command), 0);
+    path = mem_printf("%s/unet/diffusion_pytorch_model.safetensors", folder);
+    assert_int_equal(file_read(path, 1 << 24, &bytes, &size), STATUS_OK);
+    memset(bytes + size - 8, 0x7e, 8); /* 0x7e7e is one in f16 */
+    assert_int_equal(file_write_atomic(path, bytes, size), STATUS_OK);
+    mem_free(bytes);
+    mem_free(path);
+    return folder;
+}
+
+static void what_is_not_a_number_stops_the_run_by_name(void **state)
+{
+    (void)state;
+    char *model = broken_model();
+    Config *config = config_for("nan", model, (char *)NULL);
+    assert_int_equal(trainer_run(config, &(TrainOptions){0}), STATUS_FAILED);
+    assert_non_null(strstr(status_message(), "step 1"));
+    assert_non_null(strstr(status_message(), ".jpg"));
+    assert_null(log_line("nan", 0));
+    config_free(config);
+    mem_free(model);
+}
+
+static void a_trace_tells_all_of_a_step(void **state)
+{
+    (void)state;
+    char *folder = mem_printf("%s/trace", work);
+    Config *config = config_for("traced", SD1, "train.steps=3", "train.accumulate=2", (char *)NULL);
+    assert_int_equal(trainer_run(config, &(TrainOptions){.trace = folder, .trace_steps = 2}), STATUS_OK);
+    static const char *const names[] = {"latents",    "noise",  "timesteps", "conditioning",
+                                        "prediction", "target", "loss"};
+    for (int step = 0; step <= 2; step++) {
+        SafeTensors *f;
+        char *path = mem_printf("%s/step-%06d.safetensors", folder, step);
+        if (safetensors_open(path, &f) != STATUS_OK)
+            fail_msg("%s", status_message());
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            const SafeEntry *e = safetensors_find(f, names[i]);
+            assert_true((e != NULL) == (step > 0));
+            if (e && strcmp(names[i], "loss") != 0)
+                assert_int_equal(e->shape[0], 4);
+        }
+        const char *key =
+            "weight.lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight";
+        assert_non_null(safetensors_find(f, key));
+        safetensors_close(f);
+        mem_free(path);
+    }
+    char *third = mem_printf("%s/step-000003.safetensors", folder);
+    assert_false(file_exists(third));
+    mem_free(third);
+    config_free(config);
+    mem_free(folder);
+    /* and changes nothing */
+    train(config_for("untraced", SD1, "train.steps=3", "train.accumulate=2", (char *)NULL), NULL);
+    assert_same_file("traced", "untraced", "lora.safetensors");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_stopped_anywhere_ends_in_the_same_bytes),
+        cmocka_unit_test(a_finished_run_is_left_alone_and_a_new_one_refused),
+        cmocka_unit_test(auto_starts_at_step_one_where_nothing_is_saved),
+        cmocka_unit_test(batch_and_accumulate_see_the_same_numbers),
+        cmocka_unit_test(checkpointing_never_changes_a_byte),
+        cmocka_unit_test(latents_are_the_same_cached_and_encoded_each_time),
+        cmocka_unit_test(a_checkpoint_of_another_shape_is_refused),
+        cmocka_unit_test(what_is_not_a_number_stops_the_run_by_name),
+        cmocka_unit_test(a_trace_tells_all_of_a_step),
+    };
+    return cmocka_run_group_tests(tests, open_work, remove_work);
+}
