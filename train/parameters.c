@@ -93,8 +93,8 @@ static Status lora_add(Parameters *p, const Config *config, Layer **layers, int 
         module->layer = layers[i];
         module->text_encoder = text_encoder;
         TRY(lora_kohya_name(layers[i], text_encoder, module->kohya, sizeof module->kohya));
-        TRY(adapter_new(config, module, p->module_count));
-        p->module_count++;
+        p->module_count++; /* from here on parameters_free takes care of it */
+        TRY(adapter_new(config, module, p->module_count - 1));
         TRY(list_add(p, config, mem_printf("%s.lora_down.weight", module->kohya), module->adapter.down,
                      text_encoder));
         TRY(list_add(p, config, mem_printf("%s.lora_up.weight", module->kohya), module->adapter.up,

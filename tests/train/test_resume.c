@@ -326,6 +326,39 @@ static void a_trace_tells_all_of_a_step(void **state)
     assert_same_file("traced", "untraced", "lora.safetensors");
 }
 
+static int refuse_at(size_t bytes, void *arg)
+{
+    (void)bytes;
+    (void)arg;
+    return --left == 0;
+}
+
+/* One allocation fails, early or late; whatever the run was doing, it ends with a message, and can be gone on
+ * with. */
+static void running_out_of_memory_is_an_error_and_never_a_crash(void **state)
+{
+    (void)state;
+    int failures = 0;
+    for (long at = 1; at < 1000000; at += 1 + at / 16) {
+        Config *config =
+            config_for("memory", SD1, "train.steps=2", "validation.share=0.2", "train.ema=0.9", (char *)NULL);
+        left = at;
+        mem_set_hook(refuse_at, NULL);
+        const Status s = trainer_run(config, &(TrainOptions){.resume = "auto"});
+        mem_set_hook(NULL, NULL);
+        config_free(config);
+        if (s == STATUS_OK && left > 0)
+            break;
+        char *folder = mem_printf("%s/memory", work);
+        dir_remove(folder);
+        mem_free(folder);
+        failures += s != STATUS_OK;
+        if (s == STATUS_INTERRUPTED || (s != STATUS_OK && !*status_message()))
+            fail_msg("allocation %ld: status %d, \"%s\"", at, (int)s, status_message());
+    }
+    assert_true(failures > 50);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,6 +371,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_of_another_shape_is_refused),
         cmocka_unit_test(what_is_not_a_number_stops_the_run_by_name),
         cmocka_unit_test(a_trace_tells_all_of_a_step),
+        cmocka_unit_test(running_out_of_memory_is_an_error_and_never_a_crash),
     };
     return cmocka_run_group_tests(tests, open_work, remove_work);
 }
