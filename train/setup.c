@@ -6,6 +6,7 @@
 #include "available.h"
 #include "preview.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Text kept in memory, where the text encoder isn't trained. */
@@ -226,6 +227,7 @@ static Status build(Setup *s, const char *folder, bool keep, bool report, const 
                 &(CtxOptions){.dtype = config->model.dtype, .threads = config->train.threads, .stop = stop});
     if (!s->c)
         return STATUS_FAILED;
+    snprintf(s->device, sizeof s->device, "%s (%s)", s->c->dev->name, device_cpu_isa());
     config->train.threads = s->c->threads;
     TRY(parameters_new(config, s->model, &s->parameters));
     TRY(pipeline_new(s->c, s->model, &s->pipeline));

@@ -18,6 +18,7 @@ size_t memory_total(const MemoryNeed *m);
 typedef struct Setup {
     Config *config; /* borrowed; sizes and switches that were left open are filled in */
     Ctx *c;
+    char device[64]; /* "cpu (avx2)" */
     Model *model;
     Parameters *parameters;
     Pipeline *pipeline;

@@ -104,7 +104,7 @@ void setup_print(const Setup *s)
     print_pictures(s);
     print_trained(s);
     print_memory(s);
-    log_info("computed   on %s with %d threads; %.3g GFLOP a step", s->c->dev->name, s->c->threads,
+    log_info("computed   on %s with %d threads; %.3g GFLOP a step", s->device, s->c->threads,
              plan_flop(s->plan) * config->train.accumulate / 1e9);
 }
 
@@ -117,8 +117,8 @@ Status setup_print_json(const Setup *s)
                           "optimizer", (json_int_t)m->optimizer, "workspace", (json_int_t)m->workspace,
                           "other", (json_int_t)m->other, "steps", (json_int_t)s->steps, "steps_per_epoch",
                           (json_int_t)s->steps_per_epoch, "trained_parameters",
-                          (json_int_t)parameters_elements(s->parameters), "device", s->c->dev->name,
-                          "threads", s->c->threads, "checkpointing", s->shape.checkpointing);
+                          (json_int_t)parameters_elements(s->parameters), "device", s->device, "threads",
+                          s->c->threads, "checkpointing", s->shape.checkpointing);
     char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
     json_decref(j);
     if (!text)

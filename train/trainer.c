@@ -231,11 +231,11 @@ static void show(Trainer *t)
 static Status run_steps(Trainer *t)
 {
     const int64_t steps = t->setup->steps;
-    progress_begin(&t->progress, "train", "step", t->state.step, steps);
     if (t->state.step == 0)
         TRY(before_first(t));
     else if (!t->state.duties_done)
         TRY(duties(t));
+    progress_begin(&t->progress, "train", "step", t->state.step, steps);
     while (t->state.step < steps) {
         if (stopped(t))
             return status_interrupted();
@@ -282,7 +282,7 @@ static Status start(Trainer *t)
     Config *config = t->config;
     Setup *s = t->setup;
     const char *folder = config->output.dir;
-    t->state.made_with = mem_printf("%s, %s, %d threads", ATELIER_VERSION, s->c->dev->name, s->c->threads);
+    t->state.made_with = mem_printf("%s, %s, %d threads", ATELIER_VERSION, s->device, s->c->threads);
     if (!t->state.made_with)
         return STATUS_FAILED;
     if (t->options->resume)
