@@ -24,7 +24,7 @@ import torch
 import transformers
 import yaml
 from diffusers import UNet2DConditionModel
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file
 from transformers import CLIPTextModel
 
@@ -41,7 +41,7 @@ def attach(module, prefix, keys, config):
         return {}
     lora = LoraConfig(r=config["method"]["rank"], lora_alpha=config["method"]["alpha"],
                       target_modules=[names[w] for w in wanted])
-    module.add_adapter(lora)
+    inject_adapter_in_model(lora, module)
     found = {}
     for name, p in module.named_parameters():
         if ".lora_" in name:
