@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* The progress line's loss: mean of about this many steps. */
 #define SMOOTHING 50
@@ -363,5 +364,7 @@ Status trainer_run(Config *config, const TrainOptions *o)
     if (s == STATUS_INTERRUPTED)
         s = interrupted(&t);
     close_all(&t);
+    if (s != STATUS_OK && !o->plan)
+        rmdir(config->output.dir); /* a folder that nothing came into; others it leaves alone */
     return s;
 }

@@ -1,0 +1,71 @@
+#!/bin/bash
+# `atelier train` as a user meets it: --plan, signals, requests that are wrong, a whole model trained and drawn with.
+set -eu
+atelier=$1
+here=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "$*"; cat "$work/out" "$work/err"; exit 1; }
+# expect STATUS COMMAND…: its output in out and err
+expect() {
+    local wanted=$1 status=0
+    shift
+    "$@" > "$work/out" 2> "$work/err" || status=$?
+    [ $status = "$wanted" ] || fail "status $status, not $wanted: $*"
+}
+
+mkdir "$work/pictures"
+for name in banana bell bicycle; do
+    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
+done
+cat > "$work/run.yaml" <<YAML
+model: {base: $here/tests/golden/models/sd1, dtype: f32}
+dataset: {path: pictures, repeats: 4}
+method: {kind: full, text_encoder: true}
+train: {steps: 3, batch: 2, resolution: 32, threads: 1, ema: 0.9}
+optimizer: {lr: 1.0e-3}
+output: {dir: run}
+YAML
+train() { expect "$1" "$atelier" train "$work/run.yaml" "${@:2}"; }
+
+# --plan says what the run comes to and writes nothing.
+train 0 --plan --json
+for part in '"peak_bytes"' '"weights"' '"activations"' '"gradients"' '"optimizer"' '"workspace"' '"other"' \
+            '"steps": 3' '"steps_per_epoch": 6' '"trained_parameters"' '"device": "cpu'; do
+    grep -q "$part" "$work/out" || fail "--plan --json lacks $part"
+done
+[ ! -e "$work/run" ] || fail "--plan made the run's folder"
+train 0 --plan
+grep -q "3 × 4 repeats\|3, × 4 repeats" "$work/err" || fail "--plan does not say pictures × repeats"
+
+# Requests that are wrong.
+train 2 --json
+train 2 --trace :3
+train 2 --set model.base=builtin:tiny --set train.resolution=40
+grep -q "nearest are" "$work/err" || fail "the nearest good sizes are not named"
+train 2 --set model.base=nowhere
+train 2 --set dataset.path=nowhere
+train 2 --resume nowhere
+[ ! -e "$work/run" ] || fail "a request that was wrong left a folder"
+expect 2 "$atelier" train
+expect 0 "$atelier" train --help
+grep -q "Example\|atelier train" "$work/out" || fail "no example in the help"
+
+# SIGHUP does not end a run, SIGTERM saves, with status 130 and how to go on; the end is that of an uninterrupted run.
+train 0 --set output.dir=whole --set train.steps=40 --set optimizer.schedule=constant
+"$atelier" train "$work/run.yaml" --set train.steps=40 --set optimizer.schedule=constant > "$work/out" 2> "$work/err" & pid=$!
+while [ "$(cat "$work/run/log.jsonl" 2> /dev/null | wc -l)" -lt 2 ]; do sleep 0.01; done
+kill -HUP $pid
+kill -TERM $pid
+status=0; wait $pid || status=$?
+[ $status = 130 ] || fail "SIGTERM: status $status, not 130"
+grep -q "Go on with: atelier train .*--resume auto" "$work/err" || fail "it does not say how to go on"
+train 0 --set train.steps=40 --set optimizer.schedule=constant --resume auto
+for part in unet/diffusion_pytorch_model text_encoder/model; do
+    cmp "$work/whole/model/$part.safetensors" "$work/run/model/$part.safetensors" || fail "$part differs"
+done
+grep -q '"done":true' "$work/run/log.jsonl" || fail "the log has no last line"
+
+# The model is one like any other: it can be drawn with, and trained again.
+expect 0 "$atelier" sample --model "$work/run/model" --prompt "a bell" --steps 2 --out "$work/bell.png"
+train 0 --set model.base=run/model --set output.dir=again --set train.steps=1
