@@ -11,9 +11,9 @@
 
 /* Text kept in memory, where the text encoder isn't trained. */
 #define TEXTS_BYTES (256u << 20)
-/* Code, stacks, libraries and oneDNN's own buffers: measured on runs of the built-in model
- * (docs/training.md). */
-#define OTHER_BYTES (80u << 20)
+/* Code, stacks, libraries and their buffers: what a process had more than the rest comes to was 44 and 50 MB
+ * in runs of the built-in model, 116 MB in one of SD1.5's shapes (2 cores, AVX-512). */
+#define OTHER_BYTES (64u << 20)
 /* checkpointing: auto takes at most this share of what is free. */
 #define SHARE_OF_FREE 0.75
 #define CONFIG_LIMIT (1u << 20)
@@ -140,6 +140,20 @@ static size_t layers_bytes(const LayerSet *set)
     return bytes;
 }
 
+/* Frozen convolutions are kept a second time in the order that the device multiplies them in, in the type
+ * that it computes in. */
+static size_t packed_bytes(const LayerSet *set, DType activations)
+{
+    const bool half = activations == DTYPE_BF16 && strstr(device_cpu_isa(), "bf16");
+    size_t bytes = 0;
+    for (int i = 0; i < set->count; i++) {
+        const Tensor *w = set->items[i]->weight;
+        if (w && !w->requires_grad && w->ndim == 4 && w->shape[2] * w->shape[3] > 1)
+            bytes += (size_t)tensor_count(w) * (half ? 2 : 4);
+    }
+    return bytes;
+}
+
 static void sum_memory(Setup *s)
 {
     const size_t trained = (size_t)parameters_elements(s->parameters) * sizeof(float);
@@ -147,6 +161,8 @@ static void sum_memory(Setup *s)
     *m = (MemoryNeed){.optimizer = parameters_optimizer_bytes(s->parameters), .other = OTHER_BYTES};
     m->weights = layers_bytes(unet_layers(s->model->unet)) + layers_bytes(clip_layers(s->model->clip)) +
                  layers_bytes(vae_layers(s->model->vae));
+    m->weights += packed_bytes(unet_layers(s->model->unet), s->c->dtype) +
+                  packed_bytes(vae_layers(s->model->vae), s->c->dtype);
     if (s->parameters->module_count)
         m->weights += trained;
     m->gradients = trained + plan_kind_bytes(s->plan, PLACE_GRADIENT);
