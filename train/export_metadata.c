@@ -39,16 +39,6 @@ static char *json_text(json_t *j)
     return copy;
 }
 
-/* Last name of a dataset's path without ".h5". Caller: mem_free. */
-static char *dataset_label(const Source *s)
-{
-    char *name = mem_strdup(path_base(s->config->path));
-    char *dot = name ? strrchr(name, '.') : NULL;
-    if (dot && strcmp(dot, ".h5") == 0)
-        *dot = 0;
-    return name;
-}
-
 /* Tags ------------------------------------------------------------------------------------------------- */
 
 typedef struct Tag {
@@ -139,7 +129,7 @@ static Status dataset_metadata(const Export *e, Metadata *m)
     Status s = folders && frequency ? STATUS_OK : STATUS_FAILED;
     for (int i = 0; i < e->sources->count && s == STATUS_OK; i++) {
         const Source *source = &e->sources->items[i];
-        char *label = dataset_label(source);
+        char *label = source_label(e->config, i);
         json_t *tags = label ? tag_frequency(source) : NULL;
         if (!tags) {
             s = STATUS_FAILED;

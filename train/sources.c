@@ -38,23 +38,30 @@ static Status build(const char *folder, const char *out, const volatile sig_atom
     return s;
 }
 
-/* Name of a file of the run's own for dataset number i: "cat" of "data/cat.h5", "cat-1" where an earlier one
- * has that name. Caller: mem_free. */
-static char *own_name(const Config *config, int i)
+/* "cat" of "data/cat.h5" and of "data/cat". Caller: mem_free. NULL: out of memory. */
+static char *stem_of(const char *path)
 {
-    char *name = mem_strdup(path_base(config->datasets[i].path));
-    if (!name)
-        return NULL;
-    char *dot = strrchr(name, '.');
+    char *name = mem_strdup(path_base(path));
+    char *dot = name ? strrchr(name, '.') : NULL;
     if (dot && strcmp(dot, ".h5") == 0)
         *dot = 0;
-    for (int k = 0; k < i; k++)
-        if (strcmp(path_base(config->datasets[k].path), path_base(config->datasets[i].path)) == 0) {
-            char *numbered = mem_printf("%s-%d", name, i);
-            mem_free(name);
-            return numbered;
-        }
     return name;
+}
+
+char *source_label(const Config *config, int i)
+{
+    char *name = stem_of(config->datasets[i].path);
+    bool taken = false;
+    for (int k = 0; k < i && name && !taken; k++) {
+        char *other = stem_of(config->datasets[k].path);
+        taken = other && strcmp(other, name) == 0;
+        mem_free(other);
+    }
+    if (!taken)
+        return name;
+    char *numbered = mem_printf("%s-%d", name, i + 1);
+    mem_free(name);
+    return numbered;
 }
 
 static Status open_dataset(Source *s, const Config *config, int i, const char *folder, bool keep,
@@ -63,7 +70,7 @@ static Status open_dataset(Source *s, const Config *config, int i, const char *f
     const char *path = config->datasets[i].path;
     if (!file_is_dir(path))
         return dataset_open(path, &s->dataset);
-    char *name = own_name(config, i);
+    char *name = source_label(config, i);
     char *built = name ? run_path(folder, "%s.h5", name) : NULL;
     Status status = built ? STATUS_OK : STATUS_FAILED;
     if (status == STATUS_OK && !(keep && file_exists(built)))
@@ -247,7 +254,7 @@ Status sources_cache(Sources *s, const Config *config, const char *folder, Pipel
 {
     Showing showing = {.stop = stop};
     for (int i = 0; i < s->count; i++) {
-        char *name = own_name(config, i);
+        char *name = source_label(config, i);
         Status status = name ? STATUS_OK : STATUS_FAILED;
         if (status == STATUS_OK)
             status = cache_source(&s->items[i], config, folder, name, pipeline, m, activations, text_size,

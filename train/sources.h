@@ -33,6 +33,10 @@ Status sources_open(const Config *config, const char *folder, bool keep, const v
                     Sources **out);
 void sources_close(Sources *s); /* NULL allowed */
 
+/* Name of dataset number i in the run's own files: the last of its path, "cat" of "data/cat.h5"; "cat-2" for
+ * the second where an earlier one has that name. Caller: mem_free. NULL: out of memory. */
+char *source_label(const Config *config, int i);
+
 /* Opens caches as config.train asks for (cache_latents; cache_text unless the text encoder is trained), and
  * encodes what they lack, with progress shown. text_size: floats of one text. */
 Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, const Model *m,

@@ -14,6 +14,7 @@
 #include "kernels/mem.h"
 #include "train/resume.h"
 #include "train/run_folder.h"
+#include "train/sources.h"
 #include "train/trainer.h"
 
 #include <math.h>
@@ -326,6 +327,34 @@ static void a_trace_tells_all_of_a_step(void **state)
     assert_same_file("traced", "untraced", "lora.safetensors");
 }
 
+/* A folder and a file of the same name are two datasets, with caches of their own. */
+static void datasets_of_one_name_are_kept_apart(void **state)
+{
+    (void)state;
+    train(config_for("first", SD1, "train.steps=1", (char *)NULL), NULL);
+    char *set =
+        mem_printf("dataset=[{path: %s/pictures}, {path: %s/first/pictures.h5, repeats: 2}]", work, work);
+    Config *config = config_for("two", SD1, set, "train.steps=4", (char *)NULL);
+    char *labels[] = {source_label(config, 0), source_label(config, 1)};
+    assert_string_equal(labels[0], "pictures");
+    assert_string_equal(labels[1], "pictures-2");
+    train(config, NULL);
+    SafeTensors *f;
+    char *path = mem_printf("%s/two/lora.safetensors", work);
+    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
+    json_t *folders = json_loads(safetensors_metadata(f, "ss_dataset_dirs"), 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(folders, "pictures"), "n_repeats")),
+                     1);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(folders, "pictures-2"), "n_repeats")),
+                     2);
+    json_decref(folders);
+    safetensors_close(f);
+    for (int i = 0; i < 2; i++)
+        mem_free(labels[i]);
+    mem_free(path);
+    mem_free(set);
+}
+
 static int refuse_at(size_t bytes, void *arg)
 {
     (void)bytes;
@@ -371,6 +400,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_of_another_shape_is_refused),
         cmocka_unit_test(what_is_not_a_number_stops_the_run_by_name),
         cmocka_unit_test(a_trace_tells_all_of_a_step),
+        cmocka_unit_test(datasets_of_one_name_are_kept_apart),
         cmocka_unit_test(running_out_of_memory_is_an_error_and_never_a_crash),
     };
     return cmocka_run_group_tests(tests, open_work, remove_work);
