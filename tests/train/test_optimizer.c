@@ -89,10 +89,9 @@ static void three_steps_are_those_of_pytorch(void **state)
     (void)state;
     static const double norms[] = {6.811066150665283, 7.553972244262695, 9.811505317687988};
     static const double expected[3][5] = {
-        {0.9890000224113464, -1.9880000352859497, 0.4895000159740448, 0.25292500853538513, 3.995800018310547},
-        {0.9782542586326599, -1.9762552976608276, 0.47925373911857605, 0.255722314119339, 3.9917280673980713},
-        {0.9674303531646729, -1.9644333124160767, 0.46892881393432617, 0.25819721817970276,
-         3.987978935241699}};
+        {0.9908502697944641, -1.992051601409912, 0.4952666759490967, 0.2526191771030426, 3.997734785079956},
+        {0.9814170598983765, -1.98340904712677, 0.4897269010543823, 0.2550690174102783, 3.995638132095337},
+        {0.9717546105384827, -1.974405288696289, 0.48378226161003113, 0.2571820318698883, 3.993739366531372}};
     static const float g[] = {3, -1, 0.5f}, h[] = {-2, 0.125f};
     Config config = {0};
     config.optimizer.lr = 1e-2;
@@ -100,7 +99,7 @@ static void three_steps_are_those_of_pytorch(void **state)
     config.optimizer.weight_decay = 0.1;
     config.optimizer.beta1 = 0.9;
     config.optimizer.beta2 = 0.999;
-    config.optimizer.eps = 1e-8;
+    config.optimizer.eps = 0.1; /* large: else AdamW would not see how far the gradient was clipped */
     config.train.max_grad_norm = 1;
     config.train.ema = 0.5f;
     Parameter items[] = {parameter_of(3, (float[]){1, -2, 0.5f}, false),
