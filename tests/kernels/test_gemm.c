@@ -184,16 +184,18 @@ static Tensor *convolve(const Device *d, Layer *l, int64_t size)
     return y;
 }
 
+/* One layer goes through all instruction sets, which want different orders: what the first packed must not be
+ * taken for another's. */
 static void a_packed_weight_serves_every_size_and_can_be_dropped(void **state)
 {
     (void)state;
     const int64_t ws[] = {40, 32, 3, 3};
-    for (int t = 0; t < table_count; t++) {
-        Tensor *w = tensor_new(DTYPE_BF16, 4, ws);
-        for (int64_t i = 0; i < tensor_count(w); i++)
-            tensor_set(w, i, (double)(i % 11 - 5) / 8);
-        Layer l = {.name = "frozen", .weight = w};
-        static const int64_t sizes[] = {4, 16, 5};
+    static const int64_t sizes[] = {4, 16, 5};
+    Tensor *w = tensor_new(DTYPE_BF16, 4, ws);
+    for (int64_t i = 0; i < tensor_count(w); i++)
+        tensor_set(w, i, (double)(i % 11 - 5) / 8);
+    Layer l = {.name = "frozen", .weight = w};
+    for (int t = 0; t < table_count; t++)
         for (int i = 0; i < 3; i++) {
             Tensor *with = convolve(&tables[t], &l, sizes[i]);
             assert_non_null(l.packed);
@@ -204,11 +206,10 @@ static void a_packed_weight_serves_every_size_and_can_be_dropped(void **state)
             tables[t].unpack(&fresh);
             tensor_free(with), tensor_free(without);
         }
-        tables[t].unpack(&l);
-        assert_null(l.packed);
-        assert_int_equal(l.packed_bytes, 0);
-        tensor_free(w);
-    }
+    tables[0].unpack(&l);
+    assert_null(l.packed);
+    assert_int_equal(l.packed_bytes, 0);
+    tensor_free(w);
 }
 
 int main(void)
