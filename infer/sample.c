@@ -1,7 +1,7 @@
 /* The command `atelier sample`: reads the options, loads the model and the LoRAs, makes the pictures one
  * after the other, and prints the names of the files. A seed belongs to one picture: picture i of --batch
  * uses seed + i, whatever the others are. */
-#include "../train/commands/commands.h"
+#include "sample.h"
 #include "adapters.h"
 #include "picture_text.h"
 #include "pipeline.h"

@@ -1,4 +1,5 @@
 /* What the program does once its library is loaded: the table of commands. */
+#include "../infer/sample.h"
 #include "commands/commands.h"
 #include "commands/dispatch.h"
 

@@ -1,5 +1,5 @@
-/* The commands of the program: one file each. argv[0] is the command's own name. Each returns the exit status
- * and has printed its failure. */
+/* The commands of the program, one file each; `sample` is infer/sample.h's. argv[0] is the command's own
+ * name. Each returns the exit status and has printed its failure. */
 #ifndef ATL_COMMANDS_H
 #define ATL_COMMANDS_H
 
@@ -10,7 +10,5 @@ int command_lora(int argc, char **argv);
 int command_model(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_doctor(int argc, char **argv);
-/* infer/sample.c */
-int command_sample(int argc, char **argv);
 
 #endif
