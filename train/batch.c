@@ -144,7 +144,7 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
     objective_noise(key, b->config->loss.noise_offset, s->channels, area, noise);
     objective_noisy(schedule, t, latent, noise, n, b->noisy + place * n, b->target + place * n);
     b->timesteps[place] = (float)t;
-    b->weights[place] = objective_weight(schedule, t, b->config->loss.snr_gamma);
+    b->weights[place] = objective_weight(schedule, t, b->config->loss.snr_gamma, b->config->loss.debiased);
 
     char *caption = caption_for(source->config, dataset_caption(source->dataset, sample->picture), key);
     if (!caption)

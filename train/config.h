@@ -74,6 +74,7 @@ typedef struct Config {
     struct {
         float snr_gamma;
         float noise_offset;
+        bool debiased;
     } loss; /* 0: off */
     struct {
         float share;

@@ -219,6 +219,7 @@ static Status train_metadata(const Export *e, Metadata *m)
     TRY(export_metadata_add(m, "ss_min_snr_gamma",
                             c->loss.snr_gamma > 0 ? mem_printf("%g", (double)c->loss.snr_gamma)
                                                   : mem_printf("None")));
+    TRY(export_metadata_add(m, "ss_debiased_estimation", mem_printf(c->loss.debiased ? "True" : "False")));
     return export_metadata_add(m, "ss_noise_offset",
                                c->loss.noise_offset > 0 ? mem_printf("%g", (double)c->loss.noise_offset)
                                                         : mem_printf("None"));

@@ -67,19 +67,42 @@ void objective_noisy(const NoiseSchedule *s, int t, const float *latent, const f
     }
 }
 
-float objective_weight(const NoiseSchedule *s, int t, float gamma)
+static double min_snr_weight(PredictionType kind, double snr, double gamma)
 {
-    if (gamma <= 0)
-        return 1;
+    switch (kind) {
+    case PREDICT_V:
+        return fmin(snr, gamma) / (snr + 1);
+    case PREDICT_SAMPLE:
+        return fmin(snr, gamma);
+    default:
+        return snr > gamma ? gamma / snr : 1; /* also right where the SNR is 0 */
+    }
+}
+
+#define DEBIASED_MAX_SNR 1000.0
+#define DEBIASED_MIN_SNR 1e-4 /* a schedule that ends in pure noise has 0 there */
+
+static double debiased_weight(PredictionType kind, double snr)
+{
+    snr = fmax(fmin(snr, DEBIASED_MAX_SNR), DEBIASED_MIN_SNR);
+    switch (kind) {
+    case PREDICT_V:
+        return 1 / (snr + 1);
+    case PREDICT_SAMPLE:
+        return sqrt(snr); /* what 1/√SNR on ε comes to */
+    default:
+        return 1 / sqrt(snr);
+    }
+}
+
+float objective_weight(const NoiseSchedule *s, int t, float gamma, bool debiased)
+{
     const double a = s->alphas_cumprod[t];
     const double snr = a < 1 ? a / (1 - a) : INFINITY;
-    const double clipped = fmin(snr, gamma);
-    switch (s->prediction) {
-    case PREDICT_V:
-        return (float)(clipped / (snr + 1));
-    case PREDICT_SAMPLE:
-        return (float)clipped;
-    default:
-        return snr > gamma ? (float)(gamma / snr) : 1; /* also right where the SNR is 0 */
-    }
+    double weight = 1;
+    if (gamma > 0)
+        weight = min_snr_weight(s->prediction, snr, gamma);
+    if (debiased)
+        weight *= debiased_weight(s->prediction, snr);
+    return (float)weight;
 }

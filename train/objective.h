@@ -11,6 +11,7 @@
 
 #include "../infer/schedule.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Which sample: the seed, the optimizer step (from 1), the place in the step over all micro-batches. */
@@ -30,7 +31,9 @@ void objective_latent(SampleKey k, const float *mean, const float *deviation, fl
 /* The noisy latent at timestep t and what the UNet should answer. noisy may be latent. */
 void objective_noisy(const NoiseSchedule *s, int t, const float *latent, const float *noise, int64_t n,
                      float *noisy, float *target);
-/* Weight of the sample's loss: min-SNR-γ (Hang et al. 2023), 1 where gamma is 0. */
-float objective_weight(const NoiseSchedule *s, int t, float gamma);
+/* Weight of the sample's loss: min-SNR-γ (Hang et al. 2023), 1 where gamma is 0, times the debiased
+ * estimation loss's 1/√SNR (Yu et al. 2023) where that is asked for. As sd-scripts has it: SNR at most 1000,
+ * and for a model that tells v 1/(SNR+1). */
+float objective_weight(const NoiseSchedule *s, int t, float gamma, bool debiased);
 
 #endif

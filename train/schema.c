@@ -161,6 +161,10 @@ static const SchemaKey KEYS[] = {
 {.path = "loss.snr_gamma", .type = KEY_FLOAT, .offset = AT(loss.snr_gamma), .min = 0, .max = 1000, .preset = "5.0",
  .help = "Weight of the easy, little noised steps (min-SNR-γ, Hang et al. 2023); 0 is off.",
  .more = "5 is the paper's value. Without it the loss is the plain mean of squares."},
+{.path = "loss.debiased", .type = KEY_SWITCH, .offset = AT(loss.debiased), .preset = "false",
+ .help = "Gives the much noised steps more weight, 1/√SNR (debiased estimation, Yu et al. 2023).",
+ .more = "There a picture's composition is decided; a model trained from nothing learns what its words mean sooner. "
+         "Works together with snr_gamma."},
 {.path = "loss.noise_offset", .type = KEY_FLOAT, .offset = AT(loss.noise_offset), .min = 0, .max = 1, .preset = "0",
  .help = "Adds this much of one random number per channel to the noise; 0 is off.",
  .more = "Around 0.05 to 0.1 lets the model learn very dark and very bright pictures."},

@@ -249,7 +249,7 @@ static const struct {
     {BASE "rank: 4\n", "3:1: unknown key rank; did you mean method.rank?"},
     {BASE "train.steps: 4\n", "3:1: unknown key train.steps; keys are nested"},
     {BASE "loss: {zzzzzzz: 4}\n",
-     "3:8: unknown key loss.zzzzzzz; the keys of loss are: snr_gamma, noise_offset"},
+     "3:8: unknown key loss.zzzzzzz; the keys of loss are: snr_gamma, debiased, noise_offset"},
     {BASE "zzzzzzzzz: 4\n", "3:1: unknown key zzzzzzzzz; the keys there are: model, dataset, method"},
     {BASE "train: {steps: 1}\ntrain: {batch: 1}\n", "4:1: the key train is given twice (first in line 3)"},
     {BASE "train: {batch: 4097}\n", "3:16: train.batch wants a whole number from 1 to 4096, not \"4097\""},

@@ -46,11 +46,36 @@ static void min_snr_weights_are_the_papers(void **state)
     NoiseSchedule s = schedule;
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
         s.prediction = PREDICT_EPSILON;
-        assert_float_equal(objective_weight(&s, expected[i].t, 5), expected[i].epsilon,
+        assert_float_equal(objective_weight(&s, expected[i].t, 5, false), expected[i].epsilon,
                            2e-6 * expected[i].epsilon);
         s.prediction = PREDICT_V;
-        assert_float_equal(objective_weight(&s, expected[i].t, 5), expected[i].v, 2e-6 * expected[i].v);
-        assert_true(objective_weight(&s, expected[i].t, 0) == 1);
+        assert_float_equal(objective_weight(&s, expected[i].t, 5, false), expected[i].v,
+                           2e-6 * expected[i].v);
+        assert_true(objective_weight(&s, expected[i].t, 0, false) == 1);
+    }
+}
+
+/* numpy: snr = min(a/(1 − a), 1000); 1/√snr, and 1/(snr + 1) for v. Together with min-SNR the two multiply.
+ */
+static void debiased_weights_are_sd_scripts(void **state)
+{
+    (void)state;
+    static const struct {
+        int t;
+        double epsilon, v;
+    } expected[] = {{0, 0.03162277660168379, 0.000999000999000999},
+                    {250, 0.6957989370616523, 0.3262073747666785},
+                    {999, 14.61464122933364, 0.9953399014869226}};
+    NoiseSchedule s = schedule;
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        const int t = expected[i].t;
+        s.prediction = PREDICT_EPSILON;
+        assert_float_equal(objective_weight(&s, t, 0, true), expected[i].epsilon, 2e-6 * expected[i].epsilon);
+        assert_float_equal(objective_weight(&s, t, 5, true),
+                           expected[i].epsilon * (double)objective_weight(&s, t, 5, false),
+                           2e-6 * expected[i].epsilon);
+        s.prediction = PREDICT_V;
+        assert_float_equal(objective_weight(&s, t, 0, true), expected[i].v, 2e-6 * expected[i].v);
     }
 }
 
@@ -205,6 +230,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(min_snr_weights_are_the_papers),
+        cmocka_unit_test(debiased_weights_are_sd_scripts),
         cmocka_unit_test(targets_give_latent_and_noise_back),
         cmocka_unit_test(timesteps_cover_the_schedule_evenly),
         cmocka_unit_test(offset_noise_shifts_whole_channels_and_nothing_else),
