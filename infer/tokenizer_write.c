@@ -93,14 +93,29 @@ static Status write_vocabulary(const char *path, const Texts *t)
     return write_json(path, vocab, JSON_COMPACT);
 }
 
+static Status write_text(AtomicFile *f, const char *text)
+{
+    return atomic_write(f, text, strlen(text));
+}
+
 static Status write_merges(const char *path, const Texts *t)
 {
     AtomicFile *f = NULL;
     TRY(atomic_open(path, &f));
-    fputs("#version: 0.2\n", atomic_stream(f));
-    for (int i = 0; i < t->merge_count; i++)
-        fprintf(atomic_stream(f), "%s %s\n", t->texts[t->merges[i]->left], t->texts[t->merges[i]->right]);
-    return atomic_commit(f);
+    Status s = write_text(f, "#version: 0.2\n");
+    for (int i = 0; i < t->merge_count && s == STATUS_OK; i++) {
+        s = write_text(f, t->texts[t->merges[i]->left]);
+        if (s == STATUS_OK)
+            s = write_text(f, " ");
+        if (s == STATUS_OK)
+            s = write_text(f, t->texts[t->merges[i]->right]);
+        if (s == STATUS_OK)
+            s = write_text(f, "\n");
+    }
+    if (s == STATUS_OK)
+        return atomic_commit(f);
+    atomic_abort(f);
+    return s;
 }
 
 static Status write_config(const char *path, const char *pad)

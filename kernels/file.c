@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -243,17 +244,39 @@ Status dir_make_parent(const char *path)
 
 /* Writing ---------------------------------------------------------------------------------------------- */
 
+#define BUFFER_BYTES ((size_t)64 << 10)
+
 struct AtomicFile {
     char *path, *part, *folder;
-    FILE *out;
-    int error; /* errno of a failed atomic_write: committing is refused */
+    int fd;
+    uint8_t *buffer; /* (BUFFER_BYTES): small writes wait here */
+    size_t used;
+    int error; /* errno of a failed write: committing is refused */
 };
+
+/* A disk that is nearly full takes less than it is given, a signal may come between: go on where it stopped.
+ */
+int fd_write(int fd, const void *data, size_t bytes)
+{
+    const uint8_t *at = data;
+    while (bytes > 0) {
+        const ssize_t n = write(fd, at, bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? errno : EIO;
+        at += n;
+        bytes -= (size_t)n;
+    }
+    return 0;
+}
 
 static void atomic_free(AtomicFile *f)
 {
     mem_free(f->path);
     mem_free(f->part);
     mem_free(f->folder);
+    mem_free(f->buffer);
     mem_free(f);
 }
 
@@ -270,10 +293,11 @@ Status atomic_open(const char *path, AtomicFile **out)
     f->path = mem_strdup(path);
     f->part = mem_printf("%s.part-%ld", path, (long)getpid());
     f->folder = parent_of(path);
-    Status s = f->path && f->part && f->folder ? dir_make(f->folder) : STATUS_FAILED;
+    f->buffer = mem_alloc(BUFFER_BYTES);
+    Status s = f->path && f->part && f->folder && f->buffer ? dir_make(f->folder) : STATUS_FAILED;
     if (s == STATUS_OK) {
-        f->out = fopen(f->part, "wbe");
-        if (!f->out)
+        f->fd = open(f->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        if (f->fd < 0)
             s = errno_status(f->part, "cannot be written");
     }
     if (s != STATUS_OK) {
@@ -284,27 +308,39 @@ Status atomic_open(const char *path, AtomicFile **out)
     return STATUS_OK;
 }
 
-FILE *atomic_stream(AtomicFile *f)
+static Status write_out(AtomicFile *f, const void *data, size_t bytes)
 {
-    return f->out;
+    if (!f->error)
+        f->error = fd_write(f->fd, data, bytes);
+    errno = f->error;
+    return f->error ? errno_status(f->path, "cannot be written") : STATUS_OK;
+}
+
+static Status flush(AtomicFile *f)
+{
+    const size_t bytes = f->used;
+    f->used = 0;
+    return write_out(f, f->buffer, bytes);
 }
 
 Status atomic_write(AtomicFile *f, const void *data, size_t bytes)
 {
-    if (bytes > 0 && fwrite(data, 1, bytes, f->out) != bytes) {
-        f->error = errno;
-        return errno_status(f->path, "cannot be written");
-    }
+    if (f->used + bytes > BUFFER_BYTES)
+        TRY(flush(f));
+    if (bytes >= BUFFER_BYTES)
+        return write_out(f, data, bytes);
+    if (bytes > 0)
+        memcpy(f->buffer + f->used, data, bytes);
+    f->used += bytes;
     return STATUS_OK;
 }
 
 Status atomic_commit(AtomicFile *f)
 {
-    Status s = STATUS_OK;
-    errno = f->error;
-    if (f->error || fflush(f->out) != 0 || ferror(f->out) || fsync(fileno(f->out)) != 0)
+    Status s = flush(f);
+    if (s == STATUS_OK && fsync(f->fd) != 0)
         s = errno_status(f->path, "cannot be written");
-    if (fclose(f->out) != 0 && s == STATUS_OK)
+    if (close(f->fd) != 0 && s == STATUS_OK)
         s = errno_status(f->path, "cannot be written");
     if (s == STATUS_OK && rename(f->part, f->path) != 0)
         s = errno_status(f->path, "cannot be put in its place");
@@ -320,7 +356,7 @@ void atomic_abort(AtomicFile *f)
 {
     if (!f)
         return;
-    fclose(f->out);
+    close(f->fd);
     unlink(f->part);
     atomic_free(f);
 }
@@ -335,4 +371,34 @@ Status file_write_atomic(const char *path, const void *data, size_t bytes)
         return s;
     }
     return atomic_commit(f);
+}
+
+/* Leftovers -------------------------------------------------------------------------------------------- */
+
+/* "lora.safetensors.part-4711": what ends in the mark and a number. */
+static bool is_leftover(const char *name)
+{
+    static const char *const marks[] = {".part-", ".old-", ".hashed-"};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        const char *at = strstr(name, marks[i]);
+        const char *digits = at ? at + strlen(marks[i]) : "";
+        if (*digits && digits[strspn(digits, "0123456789")] == 0)
+            return true;
+    }
+    return false;
+}
+
+void dir_remove_leftovers(const char *path)
+{
+    char **names = NULL;
+    int count = 0;
+    if (dir_list(path, &names, &count) != STATUS_OK)
+        return;
+    for (int i = 0; i < count; i++) {
+        char *child = is_leftover(names[i]) ? path_join(path, names[i]) : NULL;
+        if (child && unlink(child) != 0)
+            dir_remove(child);
+        mem_free(child);
+    }
+    dir_list_free(names, count);
 }

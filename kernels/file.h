@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 /* The whole file, with a 0 byte after it that *size does not count. Caller: mem_free. Larger than limit:
  * refused. */
@@ -29,10 +28,15 @@ const char *path_base(const char *path); /* the last component, inside path */
 
 typedef struct AtomicFile AtomicFile;
 Status atomic_open(const char *path, AtomicFile **out); /* makes missing parent folders */
-FILE *atomic_stream(AtomicFile *f);
 Status atomic_write(AtomicFile *f, const void *data, size_t bytes);
 Status atomic_commit(AtomicFile *f); /* flush, fsync, rename; frees f; on failure the temporary is removed */
 void atomic_abort(AtomicFile *f);    /* removes the temporary; frees f; NULL allowed */
 Status file_write_atomic(const char *path, const void *data, size_t bytes);
+/* Removes what writers that were killed left in a folder: NAME.part-PID, NAME.old-PID, NAME.hashed-PID. Only
+ * for a folder that no other process writes to. */
+void dir_remove_leftovers(const char *path);
+
+/* All bytes to fd; 0, or the errno of what went wrong. */
+int fd_write(int fd, const void *data, size_t bytes);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "../kernels/log.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -43,11 +44,20 @@ static bool reader_left(void)
     return poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
 }
 
+/* A number below 3 that is not open would be given to the next file, and messages be written into it. */
+static void open_standard_streams(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_WRONLY : O_RDONLY) < 0)
+            return;
+}
+
 int atelier_main(int argc, char **argv);
 
 /* Called by the launcher (main.c) with the program's own arguments. Returns the exit status. */
 int atelier_main(int argc, char **argv)
 {
+    open_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* `atelier config show F | head` must not end a run, nor look like a crash */
     if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
         printf("atelier %s\n", ATELIER_VERSION);

@@ -55,7 +55,8 @@ static Status log_done(RunFolder *run, const CheckpointState *state)
         json_object_set_new(line, "validation_loss_before", json_real(state->validation_before));
         json_object_set_new(line, "validation_loss", json_real(state->validation));
     }
-    return run_log(run, line);
+    TRY(run_log(run, line));
+    return run_log_sync(run);
 }
 
 static void say(const Setup *s, const char *run, const CheckpointState *state, bool compared)

@@ -7,8 +7,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #define LAST_LINE 16384 /* bytes: the last line of a log is far shorter */
@@ -64,26 +65,6 @@ bool run_finished(const char *path)
     return done;
 }
 
-Status run_lock(const char *path, int *lock)
-{
-    *lock = -1;
-    TRY(dir_make(path));
-    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*lock >= 0 && flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-        run_unlock(*lock);
-        *lock = -1;
-        return status_refuse("%s: another process is training here; wait for it, or set another output.dir",
-                             path);
-    }
-    return STATUS_OK;
-}
-
-void run_unlock(int lock)
-{
-    if (lock >= 0)
-        close(lock);
-}
-
 Status run_open(const char *path, int64_t log_bytes, RunFolder **out)
 {
     TRY(dir_make(path));
@@ -95,16 +76,16 @@ Status run_open(const char *path, int64_t log_bytes, RunFolder **out)
         return STATUS_FAILED;
     }
     r->path = mem_strdup(path);
-    r->log = fopen(file, "ab");
+    r->log = open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     Status s = r->path ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && !r->log)
+    if (s == STATUS_OK && r->log < 0)
         s = status_fail("%s: cannot be opened for writing: %s", file, strerror(errno));
     if (s == STATUS_OK && file_size(file) < log_bytes)
         s = status_fail(
             "%s: is shorter than the checkpoint says (%lld bytes); it was changed since. Put it back, or "
             "start again with another output.dir",
             file, (long long)log_bytes);
-    if (s == STATUS_OK && ftruncate(fileno(r->log), log_bytes) != 0)
+    if (s == STATUS_OK && ftruncate(r->log, log_bytes) != 0)
         s = status_fail("%s: cannot be cut back to %lld bytes: %s", file, (long long)log_bytes,
                         strerror(errno));
     r->log_bytes = log_bytes;
@@ -121,10 +102,15 @@ void run_close(RunFolder *r)
 {
     if (!r)
         return;
-    if (r->log)
-        fclose(r->log);
+    if (r->log >= 0)
+        close(r->log);
     mem_free(r->path);
     mem_free(r);
+}
+
+static Status log_failed(const RunFolder *r, int error)
+{
+    return status_fail("%s/log.jsonl: cannot be written: %s", r->path, strerror(error));
 }
 
 Status run_log(RunFolder *r, json_t *line)
@@ -135,12 +121,15 @@ Status run_log(RunFolder *r, json_t *line)
         return status_fail("%s/log.jsonl: out of memory for a line", r->path);
     const size_t size = strlen(text);
     text[size] = '\n';
-    const bool written = fwrite(text, 1, size + 1, r->log) == size + 1 && fflush(r->log) == 0;
+    const int error = fd_write(r->log, text, size + 1);
     free(text);
-    if (!written)
-        return status_fail(
-            "%s/log.jsonl: cannot be written: %s; free some space and go on with --resume auto", r->path,
-            strerror(errno));
+    if (error)
+        return log_failed(r, error);
     r->log_bytes += (int64_t)size + 1;
     return STATUS_OK;
+}
+
+Status run_log_sync(RunFolder *r)
+{
+    return fsync(r->log) == 0 ? STATUS_OK : log_failed(r, errno);
 }

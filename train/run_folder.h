@@ -10,11 +10,10 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 
 typedef struct RunFolder {
     char *path;
-    FILE *log;
+    int log;           /* file descriptor */
     int64_t log_bytes; /* written so far */
 } RunFolder;
 
@@ -23,16 +22,13 @@ bool run_exists(const char *path);
 /* True if the log's last line says "done": true. */
 bool run_finished(const char *path);
 
-/* Makes the folder and takes it for this process: two runs in one folder would spoil both. The lock ends with
- * the process however it ends; file systems without locks go without. *lock: for run_unlock. */
-Status run_lock(const char *path, int *lock);
-void run_unlock(int lock); /* −1 allowed */
-
 /* Makes the folder, and opens the log cut back to log_bytes (0: a new one). */
 Status run_open(const char *path, int64_t log_bytes, RunFolder **out);
 void run_close(RunFolder *r); /* NULL allowed */
 /* Appends one line; frees line. */
 Status run_log(RunFolder *r, json_t *line);
+/* What has been logged is on the disk when this returns: before a checkpoint says how long the log is. */
+Status run_log_sync(RunFolder *r);
 
 /* "PATH/NAME" with a printf-like NAME. Caller: mem_free. NULL: out of memory. */
 char *run_path(const char *path, const char *format, ...) __attribute__((format(printf, 2, 3)));

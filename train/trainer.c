@@ -10,6 +10,7 @@
 #include "preview.h"
 #include "resume.h"
 #include "run_folder.h"
+#include "run_lock.h"
 #include "setup.h"
 #include "trace.h"
 
@@ -189,6 +190,7 @@ static Status log_step(Trainer *t, bool validated)
 static Status save(Trainer *t)
 {
     t->state.elapsed = t->elapsed_before + now() - t->began;
+    TRY(run_log_sync(t->run));
     TRY(checkpoint_write(t->run->path, t->setup->parameters, &t->state, t->config->output.keep,
                          t->config->output.save_every));
     t->saved_step = t->state.step;
