@@ -92,7 +92,7 @@ static Status parse_seeds(Arguments *a)
     return STATUS_OK;
 }
 
-/* "one of: ddim (DDIM: …), …" for the help. */
+/* What each sampler is, for the help. */
 static void describe_samplers(char *out, size_t size)
 {
     int count;
@@ -108,67 +108,62 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
     describe_samplers(samplers, sizeof samplers);
     SampleRequest *r = &a->request;
     const Option table[] = {
-        {NULL, OPTION_HEADING, NULL, .help = "what to draw"},
+        {NULL, OPTION_HEADING, NULL, .help = "What to draw"},
         {"model", OPTION_TEXT, &a->model, .value = "M", .required = true,
          .help = "A diffusers folder, a single .safetensors file, or builtin:tiny."},
         {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE]",
-         .help = "A LoRA file (kohya's, PEFT's or diffusers' names) and how strongly it counts. May be given "
-                 "several "
-                 "times.",
-         .shown = ":1"},
+         .help = "A LoRA file (kohya's, PEFT's or diffusers' names), and how strongly it counts: :0.8, or :1 "
+                 "where nothing is said. May be given several times."},
         {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .required = true,
          .help = "What the picture shows."},
-        {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show.",
-         .shown = "\"\""},
+        {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show."},
         {"clip-skip", OPTION_INT, &r->clip_skip, .value = "N", .max = 64,
-         .help = "Leave out the last N layers of the text encoder (as in diffusers; A1111 counts one more).",
+         .help = "Leaves out the last N layers of the text encoder (as in diffusers; A1111 counts one more).",
          .shown = "0"},
-        {NULL, OPTION_HEADING, NULL, .help = "how"},
+        {NULL, OPTION_HEADING, NULL, .help = "How"},
         {"steps", OPTION_INT, &r->steps, .value = "N", .min = 1, .max = 100000, .help = "Sampling steps.",
          .shown = "20"},
         {"cfg", OPTION_FLOAT, &a->guidance, .value = "S", .min = 0, .max = 1000,
-         .help =
-             "Guidance scale: how far to go from the negative prompt towards the prompt; 1 or less: none.",
+         .help = "Guidance scale: how far to go from the negative prompt towards the prompt. 1 or less: no "
+                 "guidance.",
          .shown = "7.5"},
         {"sampler", OPTION_TEXT, &r->sampler, .value = "NAME", .help = samplers, .shown = "ddim"},
         {"seed", OPTION_TEXT, &a->seeds_text, .value = "N[,N...]",
-         .help = "One picture for each; the noise is PyTorch's for that seed.", .shown = "0"},
+         .help = "One picture for each. The noise is PyTorch's for that seed.", .shown = "0"},
         {"batch", OPTION_INT, &a->batch, .value = "N", .min = 1, .max = MAX_PICTURES,
          .help = "N pictures for each seed: with seed, seed + 1, and so on.", .shown = "1"},
         {"width", OPTION_INT, &r->width, .value = "W", .min = 1, .max = PICTURE_MAX_SIDE,
-         .help = "In pixels.", .shown = "the model's"},
+         .help = "Width in pixels.", .shown = "the size the model was made for"},
         {"height", OPTION_INT, &r->height, .value = "H", .min = 1, .max = PICTURE_MAX_SIDE,
-         .help = "In pixels.", .shown = "the model's"},
+         .help = "Height in pixels.", .shown = "the size the model was made for"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = "f32|bf16|f16",
          .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32"},
         {"device", OPTION_TEXT, &a->device, .value = "D", .choices = "cpu", .help = "Where to compute.",
          .shown = "cpu"},
         {"threads", OPTION_INT, &a->threads, .value = "N", .min = 1, .max = 4096,
-         .help = "Processor threads.", .shown = "physical cores"},
-        {NULL, OPTION_HEADING, NULL, .help = "what to write"},
+         .help = "Threads that compute.", .shown = "physical cores"},
+        {NULL, OPTION_HEADING, NULL, .help = "What to write"},
         {"out", OPTION_TEXT, &a->out, .value = "FILE|DIR",
          .help =
              "A .png file, which is replaced if it is there (several pictures: FILE-SEED.png), or a folder.",
-         .shown = "atelier-SEED.png"},
+         .shown = "atelier-SEED.png in the current folder, numbered where the name is taken"},
         {"save-latents", OPTION_TEXT, &a->save_latents, .value = "FILE",
-         .help = "The final latents of all pictures, as safetensors: `latents`, f32, (N,4,h,w)."},
+         .help = "Writes the final latents of all pictures, as safetensors: `latents`, f32, (N,4,h,w)."},
         {"trace", OPTION_TEXT, &a->trace, .value = "DIR",
-         .help = "What went in and came out of each sampling step, as safetensors."},
-        {"json", OPTION_FLAG, &a->json, .help = "Print the files and settings as JSON."},
+         .help = "Writes what went in and came out of each sampling step, as safetensors, one file a step."},
+        {"json", OPTION_FLAG, &a->json, .help = "Prints the files and settings as JSON."},
     };
-    const Command command = {.name = "sample",
-                             .usage = "--model M --prompt TEXT [options]",
-                             .summary = "Makes pictures from a prompt. Every picture holds how it was made, "
-                                        "in the PNG text that A1111 and "
-                                        "others read (`parameters`). Without --out, files are named "
-                                        "atelier-SEED.png in the current folder "
-                                        "and numbered where the name is taken.",
-                             .example =
-                                 "atelier sample --model builtin:tiny --prompt \"a red heart\" --seed 1,2,3\n"
-                                 "atelier sample --model sd15/ --lora cat.safetensors:0.8 \\\n"
-                                 "    --prompt \"a photo of sks cat\" --dtype bf16 --out cat.png",
-                             .options = table,
-                             .option_count = sizeof table / sizeof *table};
+    const Command command = {
+        .name = "sample",
+        .usage = "--model M --prompt TEXT [options]",
+        .summary = "Makes pictures from a prompt, and prints the names of their files. Each "
+                   "holds how it was made, in the PNG text that A1111 and others read "
+                   "(`parameters`).",
+        .example = "atelier sample --model builtin:tiny --prompt \"a red heart\" --seed 1,2,3\n"
+                   "atelier sample --model sd15/ --lora runs/cat/lora.safetensors:0.8 \\\n"
+                   "    --prompt \"a photo of sks cat\" --dtype bf16 --out cat.png",
+        .options = table,
+        .option_count = sizeof table / sizeof *table};
     return options_parse(&command, argc, argv, done);
 }
 

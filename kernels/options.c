@@ -1,17 +1,12 @@
-/* Reading a command line by its table, and printing the table as help (options.h). */
+/* Reading a command line by its table (options.h). */
 #include "options.h"
 
 #include "text.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#define HELP_WIDTH 79
-#define HELP_COLUMN 26 /* where an option's description begins */
 #define MAX_OPTIONS 128
-
-/* Reading ---------------------------------------------------------------------------------------------- */
 
 static const Option *find_option(const Command *c, const char *name, size_t length)
 {
@@ -156,12 +151,17 @@ static Status read_positional(const Command *c, const char *text)
     return add_to_list(c, c->positional, text);
 }
 
-static bool wants_help(int argc, char **argv)
+typedef enum Help { HELP_NONE, HELP_TEXT, HELP_PAGE } Help;
+
+static Help help_asked(int argc, char **argv)
 {
-    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            return true;
-    return false;
+            return HELP_TEXT;
+        if (strcmp(argv[i], OPTIONS_HELP_PAGE) == 0)
+            return HELP_PAGE;
+    }
+    return HELP_NONE;
 }
 
 static Status check_complete(const Command *c, const bool *given)
@@ -179,11 +179,10 @@ static Status check_complete(const Command *c, const bool *given)
 Status options_parse(const Command *command, int argc, char **argv, bool *done)
 {
     bool given[MAX_OPTIONS] = {false};
-    *done = wants_help(argc, argv);
-    if (*done) {
-        options_help(command);
-        return STATUS_OK;
-    }
+    const Help help = help_asked(argc, argv);
+    *done = help != HELP_NONE;
+    if (*done)
+        return help == HELP_TEXT ? options_help(command) : options_page(command);
     bool only_positional = false;
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i];
@@ -198,105 +197,4 @@ Status options_parse(const Command *command, int argc, char **argv, bool *done)
         }
     }
     return check_complete(command, given);
-}
-
-/* Help ------------------------------------------------------------------------------------------------- */
-
-/* Columns that n bytes of UTF-8 take: continuation bytes take none. */
-static int columns(const char *text, size_t n)
-{
-    int width = 0;
-    for (size_t i = 0; i < n; i++)
-        width += (text[i] & 0xc0) != 0x80;
-    return width;
-}
-
-/* Prints text in lines of at most HELP_WIDTH, the first starting at column `at`, the others at `indent`. A
- * newline in the text is a newline. */
-static void print_wrapped(const char *text, int at, int indent)
-{
-    bool line_start = true;
-    while (*text) {
-        if (*text == '\n' || *text == ' ') {
-            if (*text == '\n') {
-                putchar('\n');
-                at = 0;
-                line_start = true;
-            }
-            text++;
-            continue;
-        }
-        const size_t length = strcspn(text, " \n");
-        const int width = columns(text, length);
-        if (!line_start && at + 1 + width > HELP_WIDTH) {
-            putchar('\n');
-            at = 0;
-            line_start = true;
-        }
-        if (line_start && at < indent) {
-            printf("%*s", indent - at, "");
-            at = indent;
-        } else if (!line_start) {
-            putchar(' ');
-            at++;
-        }
-        printf("%.*s", (int)length, text);
-        at += width;
-        line_start = false;
-        text += length;
-    }
-    putchar('\n');
-}
-
-static void print_option(const char *name, const char *value, const char *help, const char *choices,
-                         const char *shown)
-{
-    char left[128];
-    snprintf(left, sizeof left, "  --%s%s%s", name, value ? " " : "", value ? value : "");
-    char text[1024];
-    snprintf(text, sizeof text, "%s%s%s%s%s%s%s", help, choices ? " (" : "", choices ? choices : "",
-             choices ? ")" : "", shown ? " [" : "", shown ? shown : "", shown ? "]" : "");
-    fputs(left, stdout);
-    int at = columns(left, strlen(left));
-    if (at + 2 > HELP_COLUMN) {
-        putchar('\n');
-        at = 0;
-    }
-    print_wrapped(text, at, HELP_COLUMN);
-}
-
-/* Command lines as they are, each indented. */
-static void print_example(const char *text)
-{
-    printf("\nexample:\n");
-    while (*text) {
-        const size_t length = strcspn(text, "\n");
-        printf("  %.*s\n", (int)length, text);
-        text += length + (text[length] == '\n');
-    }
-}
-
-void options_help(const Command *c)
-{
-    printf("usage: atelier %s ", c->name);
-    print_wrapped(c->usage, 16 + columns(c->name, strlen(c->name)), 8);
-    putchar('\n');
-    print_wrapped(c->summary, 0, 0);
-    if (c->option_count && c->options[0].kind != OPTION_HEADING)
-        printf("\noptions:\n");
-    for (int i = 0; i < c->option_count; i++) {
-        const Option *o = &c->options[i];
-        const char *title = o->help ? o->help : o->name ? o->name : "";
-        if (o->kind == OPTION_HEADING)
-            printf(*title ? "\n%s:\n" : "\n%s", title);
-        else
-            print_option(o->name, o->value, o->help, o->choices, o->shown);
-    }
-    print_option("help", NULL, "this text", NULL, NULL);
-    if (c->notes) {
-        putchar('\n');
-        print_wrapped(c->notes, 0, 0);
-    }
-    if (c->example)
-        print_example(c->example);
 }

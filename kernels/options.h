@@ -73,7 +73,10 @@ typedef struct Command {
 
 /* argv[0] is the command's own name and is not looked at. */
 Status options_parse(const Command *command, int argc, char **argv, bool *done);
-/* Prints the help to standard output. */
-void options_help(const Command *command);
+/* Prints the help to standard output: for a terminal, or as a section of docs/commands.md, which
+ * OPTIONS_HELP_PAGE asks for (options_help.c). */
+#define OPTIONS_HELP_PAGE "--help=markdown"
+Status options_help(const Command *command);
+Status options_page(const Command *command);
 
 #endif

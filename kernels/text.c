@@ -177,3 +177,11 @@ int64_t text_invalid_utf8(const char *text, size_t size)
     }
     return -1;
 }
+
+int text_columns(const char *text, size_t n)
+{
+    int columns = 0;
+    for (size_t i = 0; i < n; i++)
+        columns += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return columns;
+}

@@ -25,4 +25,7 @@ const char *text_nearest(const char *word, const char *const *words, int count);
 /* Offset of the first byte that is not valid UTF-8 (RFC 3629), or -1. */
 int64_t text_invalid_utf8(const char *text, size_t size);
 
+/* Columns that n bytes of UTF-8 take on a terminal: continuation bytes take none. */
+int text_columns(const char *text, size_t n);
+
 #endif

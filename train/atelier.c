@@ -16,7 +16,7 @@ static const Subcommand COMMANDS[] = {
     {"train", "CONFIG.yaml", "fine-tune a model as a configuration says", command_train, false},
     {"sample", "--model M --prompt TEXT", "make pictures from a prompt", command_sample, false},
     {"data", "build|lint|info", "make and look at datasets of pictures", command_data, false},
-    {"config", "show|check|schema|explain", "check and explain configurations", command_config, false},
+    {"config", "show|check|explain|schema", "check and explain configurations", command_config, false},
     {"lora", "info", "look at LoRA files", command_lora, false},
     {"model", "info", "look at models", command_model, false},
     {"bench", "unet|vae|clip|train", "measure the speed of this machine", command_bench, false},
@@ -25,13 +25,11 @@ static const Subcommand COMMANDS[] = {
 
 static const Family PROGRAM = {
     .summary = "Atelier " ATELIER_VERSION ": fine-tunes Stable Diffusion and makes pictures with it.",
-    .notes = "To begin, with what comes with Atelier:\n"
-             "  atelier doctor\n"
-             "  atelier sample --model builtin:tiny --prompt \"a red heart\" --out heart.png\n"
-             "  atelier train configs/quickstart.yaml\n"
-             "\n"
-             "Exit status: 0 done, 1 failed while working, 2 the request was wrong,\n"
-             "130 interrupted after saving.\n",
+    .example = "atelier doctor\n"
+               "atelier sample --model builtin:tiny --prompt \"a red heart\" --out heart.png\n"
+               "atelier train configs/quickstart.yaml\n",
+    .notes = "Exit status: 0 done, 1 failed while working, 2 the request was wrong, 130 interrupted after "
+             "saving.",
     .commands = COMMANDS,
     .count = sizeof COMMANDS / sizeof *COMMANDS,
 };

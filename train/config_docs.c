@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS 80
-
 /* The default as a person reads it. */
 static void add_preset(const SchemaKey *k, Buffer *out)
 {
@@ -24,34 +22,6 @@ static void add_preset(const SchemaKey *k, Buffer *out)
 
 /* Explaining ------------------------------------------------------------------------------------------- */
 
-static int characters(const char *text, size_t bytes)
-{
-    int n = 0;
-    for (size_t i = 0; i < bytes; i++)
-        n += ((unsigned char)text[i] & 0xC0) != 0x80;
-    return n;
-}
-
-/* text by words, the first line after `column` characters that stand already, the others indented. */
-static void add_wrapped(Buffer *out, int column, int indent, const char *text)
-{
-    bool first = true;
-    while (*text) {
-        const size_t length = strcspn(text, " ");
-        const int width = characters(text, length);
-        if (!first && column + 1 + width > COLUMNS) {
-            buffer_add(out, "\n%*s", indent, "");
-            column = indent;
-            first = true;
-        }
-        buffer_add(out, "%s%.*s", first ? "" : " ", (int)length, text);
-        column += width + !first;
-        first = false;
-        text += length + strspn(text + length, " ");
-    }
-    buffer_add(out, "\n");
-}
-
 static void explain_key(const SchemaKey *k, Buffer *out)
 {
     char wants[320];
@@ -59,21 +29,21 @@ static void explain_key(const SchemaKey *k, Buffer *out)
     add_preset(k, &preset);
     buffer_add(out, "%s\n", k->path);
     buffer_add(out, "  wants    ");
-    add_wrapped(out, 11, 11, schema_wants(k, wants, sizeof wants));
+    buffer_add_wrapped(out, 11, 11, schema_wants(k, wants, sizeof wants));
     buffer_add(out, "  default  ");
-    add_wrapped(out, 11, 11, preset.failed ? "" : preset.data);
+    buffer_add_wrapped(out, 11, 11, preset.failed ? "" : preset.data);
     buffer_add(out, "\n  ");
-    add_wrapped(out, 2, 2, k->help);
+    buffer_add_wrapped(out, 2, 2, k->help);
     if (k->more) {
         buffer_add(out, "  ");
-        add_wrapped(out, 2, 2, k->more);
+        buffer_add_wrapped(out, 2, 2, k->more);
     }
     int count;
     const SchemaRule *rules = schema_rules(&count);
     for (int i = 0; i < count; i++)
         if (strcmp(rules[i].key, k->path) == 0) {
             buffer_add(out, "  It ");
-            add_wrapped(out, 5, 2, rules[i].why);
+            buffer_add_wrapped(out, 5, 2, rules[i].why);
         }
     if (strncmp(k->path, "preview.", 8) == 0 && strcmp(k->path, "preview.every") != 0)
         buffer_add(out, "  It does nothing while preview.every is 0.\n");
@@ -88,12 +58,12 @@ static void explain_section(const SchemaSection *s, Buffer *out)
     const SchemaKey *keys = schema_keys(&count);
     const size_t length = strlen(s->path);
     buffer_add(out, "%s\n  ", s->path);
-    add_wrapped(out, 2, 2, s->help);
+    buffer_add_wrapped(out, 2, 2, s->help);
     for (int i = 0; i < count; i++)
         if (strncmp(keys[i].path, s->path, length) == 0 && keys[i].path[length] == '.') {
             const int width = 28;
             buffer_add(out, "  %-*s ", width, keys[i].path);
-            add_wrapped(out, width + 3, width + 3, keys[i].help);
+            buffer_add_wrapped(out, width + 3, width + 3, keys[i].help);
         }
 }
 

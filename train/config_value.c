@@ -5,49 +5,9 @@
 #include "../kernels/mem.h"
 #include "../kernels/text.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-void buffer_add(Buffer *b, const char *format, ...)
-{
-    va_list args, again;
-    va_start(args, format);
-    va_copy(again, args);
-    const int n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
-    const size_t needed = b->length + (size_t)(n > 0 ? n : 0) + 1;
-    if (!b->failed && needed > b->capacity) {
-        const size_t capacity = needed < 1024 ? 2048 : 2 * needed;
-        char *data = mem_realloc(b->data, capacity);
-        if (data) {
-            b->data = data;
-            b->capacity = capacity;
-        } else {
-            b->failed = true;
-        }
-    }
-    if (!b->failed && n >= 0) {
-        vsnprintf(b->data + b->length, b->capacity - b->length, format, again);
-        b->length += (size_t)n;
-    }
-    va_end(again);
-}
-
-Status buffer_take(Buffer *b, char **text)
-{
-    if (!b->data && !b->failed)
-        buffer_add(b, "%s", "");
-    if (b->failed) {
-        mem_free(b->data);
-        *b = (Buffer){0};
-        return status_fail("out of memory");
-    }
-    *text = b->data;
-    *b = (Buffer){0};
-    return STATUS_OK;
-}
 
 /* From a node ------------------------------------------------------------------------------------------ */
 

@@ -3,18 +3,9 @@
 #ifndef ATL_CONFIG_VALUE_H
 #define ATL_CONFIG_VALUE_H
 
+#include "../kernels/buffer.h"
 #include "schema.h"
 #include "yaml.h"
-
-/* A text that grows; a failure is kept, and buffer_take tells it. */
-typedef struct Buffer {
-    char *data;
-    size_t length, capacity;
-    bool failed;
-} Buffer;
-void buffer_add(Buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The text, the caller's (mem_free), or STATUS_FAILED. */
-Status buffer_take(Buffer *b, char **text);
 
 /* Stores the node's value in the key's field, replacing what was there. Refuses a wrong type or range by
  * line. */

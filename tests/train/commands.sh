@@ -48,7 +48,7 @@ for command in "train" "sample" "data build" "data lint" "data info" "config sho
         [ -s "$work/err" ] && fail "atelier $form: writes to standard error"
     done
     fits_a_terminal "$work/out" "atelier $command --help"
-    prints "example:"
+    prints "Example:"
 done
 for family in "" data config lora model; do
     # shellcheck disable=SC2086
@@ -133,8 +133,6 @@ run 0 config show "$work/again.yaml"
 cmp -s "$work/out" "$work/again.yaml" || fail "config show of its own output differs"
 run 0 config schema
 prints '"$schema": "https://json-schema.org/draft/2020-12/schema"'
-run 0 config reference
-cmp -s "$work/out" docs/configuration.md || fail "docs/configuration.md is not what config reference prints"
 
 # A reader that has seen enough is no crash
 "$atelier" config explain 2>"$work/err" | head -n 1 >/dev/null

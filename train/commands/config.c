@@ -144,8 +144,8 @@ static Status schema(int argc, char **argv)
                    "server use it to "
                    "complete, explain and check keys as they are typed.",
         .example = "atelier config schema > atelier.schema.json",
-        .notes = "Then, as the first line of a configuration:\n# yaml-language-server: "
-                 "$schema=atelier.schema.json",
+        .notes = "To use it, begin a configuration with the line\n"
+                 "`# yaml-language-server: $schema=atelier.schema.json`.",
     };
     bool done;
     char *text = NULL;

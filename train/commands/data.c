@@ -136,7 +136,7 @@ static Status info(int argc, char **argv)
     const Command command = {
         .name = "data info",
         .usage = "FILE.h5 [--json]",
-        .summary = "Says what a dataset file holds.",
+        .summary = "Says what a dataset file holds: how many pictures, their sizes, captions, caches.",
         .example = "atelier data info dog.h5",
         .options = table,
         .option_count = 1,

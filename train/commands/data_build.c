@@ -36,24 +36,24 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "The caption of every picture that has none of its own."},
         {"skip-bad", OPTION_FLAG, &a->skip_bad,
          .help = "Leaves out, and names, pictures that cannot be read or are too small, instead of failing."},
-        {.kind = OPTION_HEADING, .help = "Encoding once, so that training runs need not"},
+        {.kind = OPTION_HEADING, .help = "Encoding now, so that training runs need not"},
         {"cache", OPTION_TEXT, &a->cache, .value = "latents,text",
-         .help = "Encodes the pictures with the model's VAE, the captions with its text encoder, or both, "
-                 "and keeps "
-                 "the results in the dataset. A run uses them if its model, dtype, resolution and clip skip "
-                 "are the "
-                 "same.",
+         .help =
+             "Encodes the pictures with the model's VAE (latents), the captions with its text encoder "
+             "(text), or both, and keeps the results in the dataset. A run uses them if its model, dtype, "
+             "resolution and clip skip are the same. Training encodes by itself what it does not find.",
          .choices = "latents|text|latents,text|text,latents"},
         {"model", OPTION_TEXT, &a->model, .value = "M",
-         .help = "Folder, file or builtin:NAME, as for training."},
+         .help = "The model that will be trained: a diffusers folder, a .safetensors file, or builtin:tiny."},
         {"resolution", OPTION_INT, &a->resolution, .value = "N",
          .help = "Side of the training pictures in pixels.", .min = 16, .max = 4096,
-         .shown = "the model's own"},
-        {"flip", OPTION_FLAG, &a->flip, .help = "Encodes the mirrored pictures too, for augment.flip."},
-        {"clip-skip", OPTION_INT, &a->clip_skip, .value = "N", .help = "As method.clip_skip.", .min = 0,
-         .max = 11, .shown = "0"},
-        {"dtype", OPTION_TEXT, &a->dtype, .value = "D", .help = "As model.dtype.", .choices = "f32|bf16|f16",
-         .shown = "bf16"},
+         .shown = "the size the model was made for"},
+        {"flip", OPTION_FLAG, &a->flip,
+         .help = "Encodes the mirrored pictures too, for dataset.augment.flip."},
+        {"clip-skip", OPTION_INT, &a->clip_skip, .value = "N",
+         .help = "As method.clip_skip of the configuration.", .min = 0, .max = 11, .shown = "0"},
+        {"dtype", OPTION_TEXT, &a->dtype, .value = "D", .help = "As model.dtype of the configuration.",
+         .choices = "f32|bf16|f16", .shown = "bf16"},
         {.kind = OPTION_HEADING, .help = "Output"},
         {"json", OPTION_FLAG, &a->json, .help = "Prints the summary as JSON."},
     };

@@ -1,7 +1,10 @@
 /* Families of commands as tables (dispatch.h). */
 #include "dispatch.h"
 
+#include "../../kernels/buffer.h"
 #include "../../kernels/log.h"
+#include "../../kernels/mem.h"
+#include "../../kernels/options.h"
 #include "../../kernels/text.h"
 
 #include <stdio.h>
@@ -24,17 +27,20 @@ static const Subcommand *find(const Family *f, const char *name)
     return NULL;
 }
 
+static int entry_width(const Subcommand *s)
+{
+    return (int)(strlen(s->name) + 1 + strlen(s->arguments));
+}
+
 static void print_help(const Family *f, FILE *out)
 {
     const char *name = f->name ? f->name : "";
     const char *space = f->name ? " " : "";
     int width = 0;
-    for (int i = 0; i < f->count; i++) {
-        const int w = (int)(strlen(f->commands[i].name) + 1 + strlen(f->commands[i].arguments));
-        if (!f->commands[i].hidden && w > width)
-            width = w;
-    }
-    fprintf(out, "usage: atelier %s%sCOMMAND [options]\n\n%s\n\n", name, space, f->summary);
+    for (int i = 0; i < f->count; i++)
+        if (!f->commands[i].hidden && entry_width(&f->commands[i]) > width)
+            width = entry_width(&f->commands[i]);
+    fprintf(out, "usage: atelier %s%sCOMMAND ...\n\n%s\n\nCommands:\n", name, space, f->summary);
     for (int i = 0; i < f->count; i++) {
         const Subcommand *s = &f->commands[i];
         if (!s->hidden)
@@ -42,8 +48,47 @@ static void print_help(const Family *f, FILE *out)
                     s->summary);
     }
     fprintf(out, "\n`atelier %s%sCOMMAND --help` explains a command, with an example.\n", name, space);
+    if (f->example) {
+        fprintf(out, "\nTo begin:\n");
+        for (const char *line = f->example; *line; line += strcspn(line, "\n") + 1)
+            fprintf(out, "  %.*s\n", (int)strcspn(line, "\n"), line);
+    }
+    if (f->notes) {
+        Buffer notes = {0};
+        char *text = NULL;
+        buffer_add_wrapped(&notes, 0, 0, f->notes);
+        if (buffer_take(&notes, &text) == STATUS_OK)
+            fprintf(out, "\n%s", text);
+        mem_free(text);
+    }
+}
+
+/* docs/commands.md, or the section of a family: the table of its commands, then each of them. */
+static int print_page(const Family *f)
+{
+    if (!f->name)
+        printf("# Commands\n\n<!-- Made by `atelier " OPTIONS_HELP_PAGE "`, which scripts/docs calls; a test "
+               "compares them. Change the commands' own tables. -->\n");
+    else
+        printf("\n## atelier %s\n", f->name);
+    printf("\n%s\n\n| command | |\n|---|---|\n", f->summary);
+    for (int i = 0; i < f->count; i++)
+        if (!f->commands[i].hidden)
+            printf("| [`atelier %s%s%s`](#atelier-%s%s%s) | %s |\n", f->name ? f->name : "",
+                   f->name ? " " : "", f->commands[i].name, f->name ? f->name : "", f->name ? "-" : "",
+                   f->commands[i].name, f->commands[i].summary);
     if (f->notes)
-        fprintf(out, "\n%s", f->notes);
+        printf("\n%s\n", f->notes);
+    if (f->example)
+        printf("\nTo begin:\n\n```sh\n%s```\n", f->example);
+    int status = STATUS_OK;
+    char page[] = OPTIONS_HELP_PAGE;
+    for (int i = 0; i < f->count && status == STATUS_OK; i++) {
+        char *words[] = {(char *)f->commands[i].name, page, NULL};
+        if (!f->commands[i].hidden)
+            status = f->commands[i].run(2, words);
+    }
+    return status;
 }
 
 static Status refuse_unknown(const Family *f, const char *word)
@@ -68,6 +113,8 @@ int dispatch(const Family *f, int argc, char **argv)
         print_help(f, stderr);
         return STATUS_REFUSED;
     }
+    if (strcmp(argv[1], OPTIONS_HELP_PAGE) == 0)
+        return print_page(f);
     const bool help = strcmp(argv[1], "help") == 0;
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || (help && argc == 2)) {
         print_help(f, stdout);

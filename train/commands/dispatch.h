@@ -18,13 +18,15 @@ typedef struct Subcommand {
 typedef struct Family {
     const char *name; /* "config"; NULL: the program itself */
     const char *summary;
-    const char *notes; /* printed after the table; NULL: nothing */
+    const char *example; /* command lines to begin with; NULL: none */
+    const char *notes;   /* paragraphs printed at the end; NULL: nothing */
     const Subcommand *commands;
     int count;
 } Family;
 
 /* Runs the command that argv[1] names, and returns its exit status. "help" and "--help" print the table,
- * "help NAME" the command's own help; an unknown word is answered with the nearest. */
+ * "help NAME" the command's own help; OPTIONS_HELP_PAGE prints docs/commands.md; an unknown word is answered
+ * with the nearest. */
 int dispatch(const Family *f, int argc, char **argv);
 
 /* How a command ends: prints the failure, if s is one, and returns the exit status. */

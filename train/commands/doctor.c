@@ -156,7 +156,7 @@ static Status doctor(int argc, char **argv)
 {
     bool as_json = false, done;
     const Option options[] = {
-        {.name = "json", .kind = OPTION_FLAG, .out = &as_json, .help = "print JSON"},
+        {.name = "json", .kind = OPTION_FLAG, .out = &as_json, .help = "Prints JSON."},
     };
     const Command command = {
         .name = "doctor",

@@ -164,7 +164,7 @@ static Status info(int argc, char **argv)
     bool as_json = false, done;
     OptionList files = {0};
     const Option options[] = {
-        {.name = "json", .kind = OPTION_FLAG, .out = &as_json, .help = "print JSON"},
+        {.name = "json", .kind = OPTION_FLAG, .out = &as_json, .help = "Prints JSON."},
     };
     const Command command = {
         .name = "lora info",

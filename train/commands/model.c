@@ -193,7 +193,7 @@ static Status info(int argc, char **argv)
     bool as_json = false, done;
     OptionList names = {0};
     const Option options[] = {
-        {.name = "json", .kind = OPTION_FLAG, .out = &as_json, .help = "print JSON"},
+        {.name = "json", .kind = OPTION_FLAG, .out = &as_json, .help = "Prints JSON."},
     };
     const Command command = {
         .name = "model info",

@@ -41,22 +41,26 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
 {
     const Option table[] = {
         {"set", OPTION_LIST, &a->sets, .value = "key.path=value",
-         .help = "Overrides a key of the configuration."},
+         .help = "Replaces a value of the configuration: --set train.steps=500. May be given several times."},
         {"resume", OPTION_TEXT, &a->resume, .value = "RUN|auto",
-         .help = "Goes on with a run from its last checkpoint; auto: the one in the configuration's "
-                 "output.dir, from step "
-                 "1 if it has no checkpoint."},
+         .help = "Goes on with a run from its last checkpoint. RUN is the run's folder; auto takes the "
+                 "configuration's output.dir, and begins at step 1 where it holds no checkpoint yet."},
         {"plan", OPTION_FLAG, &a->plan,
-         .help = "Says what the run comes to (steps, memory) and does nothing."},
-        {"json", OPTION_FLAG, &a->json, .help = "With --plan: as JSON."},
+         .help = "Says what the run comes to (steps, memory), and writes and trains nothing."},
+        {"json", OPTION_FLAG, &a->json, .help = "Prints the plan as JSON."},
         {"trace", OPTION_TEXT, &a->trace, .value = "DIR[:N]",
-         .help = "Writes what goes into and comes out of the first N steps (all, without N) as safetensors."},
+         .help =
+             "Writes what goes into and comes out of the first N steps, or of all, as safetensors, one file "
+             "a step."},
     };
     const Command command = {
         .name = "train",
         .usage = "CONFIG.yaml [options]",
-        .summary = "Fine-tunes a model on pictures, as a configuration says: a LoRA, or the whole UNet. "
-                   "Ctrl-C saves the state and says how to go on.",
+        .summary = "Fine-tunes a model on pictures, as a configuration says: a LoRA, or the whole UNet. Log, "
+                   "previews, checkpoints and the result go into its output.dir. Ctrl-C saves the state and "
+                   "says how to go on.",
+        .notes = "Configurations to copy lie in configs/; `atelier config explain` lists all keys, and "
+                 "`atelier config check` says what is wrong with a file.",
         .example = "atelier train configs/quickstart.yaml\n"
                    "atelier train cat.yaml --set train.steps=500 --plan\n"
                    "atelier train cat.yaml --resume auto",
