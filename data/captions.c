@@ -20,6 +20,12 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+/* Bytes of a byte order mark at the beginning: 3, or 0. Texts put together from files have several. */
+static size_t begins_with_mark(const char *text, size_t size)
+{
+    return size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+}
+
 static Status check_text(const char *text, size_t size)
 {
     if (size >= 2 && (memcmp(text, "\xFF\xFE", 2) == 0 || memcmp(text, "\xFE\xFF", 2) == 0))
@@ -37,10 +43,8 @@ Status caption_clean(const char *text, size_t size, char **out)
 {
     *out = NULL;
     TRY(check_text(text, size));
-    if (size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0)
-        text += 3, size -= 3;
-    while (size && is_space(text[0]))
-        text++, size--;
+    for (size_t n; (n = begins_with_mark(text, size)) || (size && (n = is_space(text[0])));)
+        text += n, size -= n;
     while (size && is_space(text[size - 1]))
         size--;
     if (size == 0)
@@ -145,8 +149,8 @@ static Status read_line(Metadata *m, int line, const char *text, size_t size)
 static Status read_lines(const char *text, size_t size, Metadata *m)
 {
     TRY(check_text(text, size));
-    if (size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0)
-        text += 3, size -= 3;
+    const size_t mark = begins_with_mark(text, size);
+    text += mark, size -= mark;
     for (int line = 1; size; line++) {
         const char *end = memchr(text, '\n', size);
         const size_t length = end ? (size_t)(end - text) : size;

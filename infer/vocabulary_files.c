@@ -10,6 +10,7 @@
 
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
+#include "../kernels/text.h"
 #include "merge_table.h"
 
 #include <jansson.h>
@@ -19,6 +20,8 @@
 #define JSON_LIMIT ((size_t)256 << 20)
 #define TOKEN_BYTES                                                                                          \
     1024 /* longest token text: a byte takes two bytes here, and CLIP's longest has 256 bytes */
+
+#define MAX_ID ((int64_t)1 << 24) /* of a token; the largest vocabularies have a quarter of a million */
 
 typedef struct Files {
     json_t *vocab;     /* text -> id; borrowed from tokenizer or own */
@@ -59,21 +62,29 @@ static Status token_id(const Files *f, const char *text, int32_t *id)
     return STATUS_OK;
 }
 
+/* A JSON number as a token's id; -1: it is none. */
+static int32_t id_of(const json_t *value)
+{
+    const json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
+    return id >= 0 && id <= MAX_ID ? (int32_t)id : -1;
+}
+
 /* Tokens and merges ------------------------------------------------------------------------------------ */
 
 static Status check_ids(Vocabulary *v, const Files *f)
 {
     const char *text;
     json_t *value;
-    int64_t largest = -1;
+    int32_t largest = -1;
     json_object_foreach(f->vocab, text, value)
     {
-        const int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
-        if (id < 0 || id >= INT32_MAX)
-            return status_refuse("token `%s` has no valid id", text);
+        const int32_t id = id_of(value);
+        if (id < 0)
+            return status_refuse("token `%s` has no valid id (a whole number from 0 to %lld)", text,
+                                 (long long)MAX_ID);
         largest = id > largest ? id : largest;
     }
-    v->size = (int)(largest + 1);
+    v->size = largest + 1;
     return STATUS_OK;
 }
 
@@ -232,14 +243,18 @@ static Status add_listed(Vocabulary *v, const Files *f, bool *decoder)
     *decoder = by_id || list;
     json_object_foreach(by_id, key, token)
     {
-        int id;
-        if (sscanf(key, "%d", &id) != 1 || id < 0)
+        int64_t id;
+        if (!text_to_int(key, &id) || id < 0 || id > MAX_ID)
             return status_refuse("added_tokens_decoder: `%s` is no id", key);
+        TRY(add_special(v, f, token, (int32_t)id));
+    }
+    for (i = 0; !by_id && i < json_array_size(list); i++) {
+        token = json_array_get(list, i);
+        const int32_t id = id_of(json_object_get(token, "id"));
+        if (id < 0)
+            return status_refuse("added_tokens: number %zu has no valid id", i + 1);
         TRY(add_special(v, f, token, id));
     }
-    if (!by_id)
-        json_array_foreach(list, i, token)
-            TRY(add_special(v, f, token, (int32_t)json_integer_value(json_object_get(token, "id"))));
     return STATUS_OK;
 }
 

@@ -28,10 +28,17 @@ static void write_headings(const char *before, const char *path, bool first_of_i
         buffer_add(out, "- ");
 }
 
+/* Keys whose 0 says that they are not given, and is refused where it is written. */
+static const char *const ABSENT_AT_ZERO[] = {"train.steps", "train.epochs", "optimizer.text_encoder_lr"};
+
 static bool left_out(const SchemaKey *k, const Config *c, int dataset)
 {
-    const bool length = strcmp(k->path, "train.steps") == 0 || strcmp(k->path, "train.epochs") == 0;
-    return schema_idle(k, c, dataset) != NULL || (length && schema_number(k, c, dataset) == 0);
+    if (schema_idle(k, c, dataset))
+        return true;
+    for (size_t i = 0; i < sizeof ABSENT_AT_ZERO / sizeof *ABSENT_AT_ZERO; i++)
+        if (strcmp(k->path, ABSENT_AT_ZERO[i]) == 0)
+            return schema_number(k, c, dataset) == 0;
+    return false;
 }
 
 static void write_key(const SchemaKey *k, const Config *c, int dataset, const char **before,
