@@ -190,7 +190,7 @@ static Status lint(int argc, char **argv, int *errors)
                    "Errors are what `data build` fails on; notes are worth a look (unused files, equal "
                    "pictures). The "
                    "exit status is 1 if there are errors.",
-        .example = "atelier data lint photos/dog",
+        .example = "atelier data lint photos/cat",
         .positional = &paths,
         .min_positional = 1,
         .max_positional = 1,

@@ -61,8 +61,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
                    "says how to go on.",
         .notes = "Configurations to copy lie in configs/; `atelier config explain` lists all keys, and "
                  "`atelier config check` says what is wrong with a file.",
-        .example = "atelier train configs/quickstart.yaml\n"
-                   "atelier train cat.yaml --set train.steps=500 --plan\n"
+        .example = "atelier train cat.yaml --plan\n"
+                   "atelier train cat.yaml --set train.steps=500\n"
                    "atelier train cat.yaml --resume auto",
         .options = table,
         .option_count = sizeof table / sizeof *table,
