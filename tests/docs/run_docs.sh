@@ -113,7 +113,7 @@ run_page() { # PAGE
             ;;
         *.sh)
             PATH=$PWD/build:$PATH bash -eu "$block" >"$work/output" 2>&1 </dev/null ||
-                fail "$place: a command failed:
+                fail "$place: a command failed (if it takes minutes, or what a reader has not: <!-- by hand: WHY -->):
 $(cat "$block")
 $(tail -n 20 "$work/output")"
             ;;
