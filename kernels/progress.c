@@ -1,5 +1,6 @@
-/* The progress line. The rate is an exponential average of the time a unit takes, with a memory of about half
- * a minute, so that a slow first step (planning, page faults) does not haunt the time left. */
+/* The progress line. The rate is the time of the last half minute or so over the units done in it, both
+ * fading exponentially, so that a slow first step (planning, page faults) does not haunt the time left, and
+ * one unit with a long pause in it (a preview) counts as one among many. */
 #include "progress.h"
 
 #include <stdarg.h>
@@ -70,14 +71,10 @@ static void measure(Progress *p, double now)
     const double seconds = now - p->recent_time;
     if (units <= 0 || seconds <= 0)
         return;
-    const double each = seconds / (double)units;
-    /* 1 - exp(-t/T), to first order, and at least the plain mean while little is known */
-    double share = seconds / (seconds + RATE_MEMORY);
-    const double known = p->recent_time - p->began;
-    if (known < RATE_MEMORY)
-        share = seconds / (seconds + known);
-    p->seconds_per_unit =
-        p->seconds_per_unit > 0 ? p->seconds_per_unit + share * (each - p->seconds_per_unit) : each;
+    const double kept = RATE_MEMORY / (RATE_MEMORY + seconds); /* exp(-t/T), to first order */
+    p->known_seconds = kept * p->known_seconds + seconds;
+    p->known_units = kept * p->known_units + (double)units;
+    p->seconds_per_unit = p->known_seconds / p->known_units;
     p->recent_done = p->done;
     p->recent_time = now;
 }

@@ -32,7 +32,8 @@ typedef struct Progress {
     double began, recent_time; /* by that clock: when the work began, when the rate was last measured */
     /* private */
     double shown;
-    double seconds_per_unit; /* smoothed; 0: not known yet */
+    double known_seconds, known_units; /* fading sums */
+    double seconds_per_unit;           /* their ratio; 0: not known yet */
     int64_t recent_done, shown_done;
     bool line_open; /* the cursor stands at the end of a progress line */
 } Progress;

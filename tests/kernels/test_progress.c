@@ -106,6 +106,20 @@ static void the_rate_follows_a_change_within_a_minute(void **state)
     free(text);
 }
 
+static void a_pause_counts_as_one_unit_among_many(void **state)
+{
+    (void)state;
+    Progress p;
+    begin(&p, 0, 1000, false);
+    for (int i = 1; i <= 400; i++) {
+        time_now += i == 400 ? 9 : 0.1; /* a preview in the last one */
+        progress_update(&p, i, NULL);
+    }
+    assert_true(p.seconds_per_unit > 0.1 && p.seconds_per_unit < 0.16);
+    end(&p);
+    free(text);
+}
+
 static void a_terminals_line_stays_inside_and_is_redrawn_ten_times_a_second(void **state)
 {
     (void)state;
@@ -167,6 +181,7 @@ int main(void)
         cmocka_unit_test(long_work_writes_a_line_a_minute),
         cmocka_unit_test(a_resumed_run_counts_its_own_steps_only),
         cmocka_unit_test(the_rate_follows_a_change_within_a_minute),
+        cmocka_unit_test(a_pause_counts_as_one_unit_among_many),
         cmocka_unit_test(a_terminals_line_stays_inside_and_is_redrawn_ten_times_a_second),
         cmocka_unit_test(an_unknown_total_shows_no_share),
         cmocka_unit_test(times_are_short),
