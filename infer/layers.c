@@ -48,6 +48,7 @@ struct Weights {
     uint64_t seed;
     uint32_t drawn; /* parameters drawn so far: the next one's number */
     float normal;   /* weights_random_normal */
+    bool described;
     Status status;
     char *message;
 };
@@ -187,6 +188,11 @@ bool weights_is_random(const Weights *w)
     return w->random;
 }
 
+void weights_describe(Weights *w)
+{
+    w->described = true;
+}
+
 void weights_random_normal(Weights *w, float std)
 {
     w->normal = std;
@@ -252,6 +258,11 @@ static Status wrong_shape(const Weights *w, const Entry *f, const int64_t *found
                        tensor_describe(&b, wants, sizeof wants));
 }
 
+static Tensor *own_tensor(const Weights *w, DType dtype, int ndim, const int64_t *shape)
+{
+    return w->described ? tensor_shape_only(dtype, ndim, shape) : tensor_new(dtype, ndim, shape);
+}
+
 /* One tensor from a file: over the mapping, or converted. */
 static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtype, int ndim,
                           const int64_t *shape, Tensor **out)
@@ -276,9 +287,9 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
         *out = tensor_over((void *)data, dtype, ndim, shape);
         return *out ? STATUS_OK : STATUS_FAILED;
     }
-    *out = tensor_new(dtype, ndim, shape);
-    if (!*out)
-        return STATUS_FAILED;
+    *out = own_tensor(w, dtype, ndim, shape);
+    if (!*out || w->described)
+        return *out ? STATUS_OK : STATUS_FAILED;
     convert_floats((*out)->data, dtype, data, f->e->dtype, tensor_count(*out));
     safetensors_release_entry(f->file, f->e);
     return STATUS_OK;
@@ -288,9 +299,9 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
 static Status draw_tensor(Weights *w, LayerKind kind, bool bias, float bound, DType dtype, int ndim,
                           const int64_t *shape, Tensor **out)
 {
-    *out = tensor_new(dtype, ndim, shape);
-    if (!*out)
-        return STATUS_FAILED;
+    *out = own_tensor(w, dtype, ndim, shape);
+    if (!*out || w->described)
+        return *out ? STATUS_OK : STATUS_FAILED;
     const RandomKey key = {.seed = w->seed, .step = w->drawn++, .purpose = RANDOM_INIT};
     if (kind == LAYER_NORM)
         random_fill_constant(*out, bias ? 0.0f : 1.0f);
@@ -348,6 +359,7 @@ void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has
     vsnprintf(name, sizeof name, path_format, args);
     va_end(args);
     *l = (Layer){0};
+    set->described = w->described;
     l->name = mem_strdup(name);
     Status s = l->name ? layerset_add(set, l) : STATUS_FAILED;
     if (s != STATUS_OK) { /* not in the set: nobody else would free it */
@@ -397,20 +409,30 @@ Layer *layerset_find(const LayerSet *set, const char *name)
     return NULL;
 }
 
+/* Gives the pages of a mapped file back, as far as they are t's alone. */
+static void rest_tensor(const Tensor *t)
+{
+    if (t && t->data && !t->owned)
+        mem_pages_rest(t->data, tensor_bytes(t));
+}
+
 /* Replaces *t by an f32 copy that is trained. */
-static Status train_tensor(Tensor **t)
+static Status train_tensor(Tensor **t, bool described)
 {
     if (!*t)
         return STATUS_OK;
-    Tensor *own = tensor_new(DTYPE_F32, (*t)->ndim, (*t)->shape);
+    Tensor *(*const make)(DType, int, const int64_t *) = described ? tensor_shape_only : tensor_new;
+    Tensor *own = make(DTYPE_F32, (*t)->ndim, (*t)->shape);
     if (!own)
         return STATUS_FAILED;
-    own->grad = tensor_new(DTYPE_F32, own->ndim, own->shape);
+    own->grad = make(DTYPE_F32, own->ndim, own->shape);
     if (!own->grad) {
         tensor_free(own);
         return STATUS_FAILED;
     }
-    convert_floats(own->data, DTYPE_F32, (*t)->data, (*t)->dtype, tensor_count(own));
+    if (!described)
+        convert_floats(own->data, DTYPE_F32, (*t)->data, (*t)->dtype, tensor_count(own));
+    rest_tensor(*t);
     own->requires_grad = true;
     tensor_free(*t);
     *t = own;
@@ -421,9 +443,27 @@ Status layerset_train(LayerSet *set)
 {
     for (int i = 0; i < set->count; i++) {
         drop_packed(set->items[i]);
-        TRY(train_tensor(&set->items[i]->weight));
-        TRY(train_tensor(&set->items[i]->bias));
+        TRY(train_tensor(&set->items[i]->weight, set->described));
+        TRY(train_tensor(&set->items[i]->bias, set->described));
     }
     close_files(set);
     return STATUS_OK;
+}
+
+void layerset_keep_packed(LayerSet *set, bool keep)
+{
+    for (int i = 0; i < set->count; i++) {
+        set->items[i]->pack_off = !keep;
+        if (!keep)
+            drop_packed(set->items[i]);
+    }
+}
+
+void layerset_rest(LayerSet *set)
+{
+    for (int i = 0; i < set->count; i++) {
+        drop_packed(set->items[i]);
+        rest_tensor(set->items[i]->weight);
+        rest_tensor(set->items[i]->bias);
+    }
 }

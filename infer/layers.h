@@ -19,6 +19,7 @@ typedef struct LayerSet {
     int count, capacity;
     SafeTensors **files; /* mappings that weights lie in; one share of each */
     int file_count;
+    bool described; /* weights_describe: shapes only */
 } LayerSet;
 
 /* Frozen weights in this storage type (mapped as they are where file and type agree and the device can use
@@ -44,6 +45,9 @@ void weights_alias(Weights *w, const char *text, const char *other);
 /* Random weights of linear layers and embeddings from here on: N(0, std), biases 0. 0: PyTorch's defaults. */
 void weights_random_normal(Weights *w, float std);
 bool weights_is_random(const Weights *w);
+/* From here on layers get shapes and no memory: a tensor that can be used where it lies in a mapped file
+ * points there, untouched; every other has data NULL. For plans, which are made before anything is loaded. */
+void weights_describe(Weights *w);
 /* Warns, naming one, of tensors that no layer asked for, but for keys that contain one of the words in
  * `expected` (NULL-terminated). */
 void weights_warn_unused(const Weights *w, const char *const *expected);
@@ -66,5 +70,10 @@ void layerset_free(
 Layer *layerset_find(const LayerSet *set, const char *name);
 /* Makes every weight and bias its own f32 storage with requires_grad and a zeroed grad: method full. */
 Status layerset_train(LayerSet *set);
+/* Whether the device may keep frozen convolutions a second time in its own order: faster, in more memory,
+ * with the same result. */
+void layerset_keep_packed(LayerSet *set, bool keep);
+/* Gives back what comes again when it is needed: packed forms, and pages of mapped files. */
+void layerset_rest(LayerSet *set);
 
 #endif

@@ -21,6 +21,7 @@ typedef struct Source {
     bool is_folder;
     SingleFile single;
     bool random; /* UNet and text encoder are drawn */
+    bool described;
     uint64_t seed;
     DType dtype;
     UNetConfig unet;
@@ -178,7 +179,7 @@ static Status check_fit(const Source *src, char *const *json)
 
 /* Loading ---------------------------------------------------------------------------------------------- */
 
-static Status part_weights(const Source *src, SinglePart part, Weights **out)
+static Status find_weights(const Source *src, SinglePart part, Weights **out)
 {
     static const char *const folders[] = {"unet", "vae", "text_encoder"};
     static const char *const stems[] = {"diffusion_pytorch_model", "diffusion_pytorch_model", "model"};
@@ -194,12 +195,20 @@ static Status part_weights(const Source *src, SinglePart part, Weights **out)
     return s;
 }
 
+static Status part_weights(const Source *src, SinglePart part, Weights **out)
+{
+    TRY(find_weights(src, part, out));
+    if (src->described)
+        weights_describe(*out);
+    return STATUS_OK;
+}
+
 static Status load_unet(Model *m, const Source *src)
 {
     Weights *w = NULL;
     TRY(part_weights(src, SINGLE_UNET, &w));
     const Status s = unet_new(&src->unet, w, &m->unet);
-    if (s == STATUS_OK)
+    if (s == STATUS_OK && !src->described)
         weights_warn_unused(w, NULL);
     weights_close(w);
     return s;
@@ -211,7 +220,7 @@ static Status load_vae(Model *m, const Source *src)
     Weights *w = NULL;
     TRY(part_weights(src, SINGLE_VAE, &w));
     const Status s = vae_new(&src->vae, w, &m->vae);
-    if (s == STATUS_OK)
+    if (s == STATUS_OK && !src->described)
         weights_warn_unused(w, expected);
     weights_close(w);
     return s;
@@ -231,7 +240,7 @@ static Status load_text(Model *m, const Source *src)
     Weights *w = NULL;
     TRY(part_weights(src, SINGLE_CLIP, &w));
     const Status s = clip_new(&src->clip, w, &m->clip);
-    if (s == STATUS_OK)
+    if (s == STATUS_OK && !src->described)
         weights_warn_unused(w, expected);
     weights_close(w);
     return s;
@@ -269,7 +278,7 @@ static Status load_schedule(Model *m, const Source *src, bool *builtin)
 /* One line about what the model did not bring along. */
 static void tell_defaults(const Model *m, const Source *src, bool tokenizer, bool schedule)
 {
-    if (!tokenizer && !schedule)
+    if ((!tokenizer && !schedule) || src->described)
         return;
     log_info("%s: brings no %s%s%s; %s%s%s%s used", m->name, tokenizer ? "tokenizer" : "",
              tokenizer && schedule ? " and no " : "", schedule ? "schedule" : "", tokenizer ? "CLIP's" : "",
@@ -326,9 +335,8 @@ static Status load_source(Source *src, const char *name, int parts, Model **out)
     return STATUS_OK;
 }
 
-static Status load(const char *name, int parts, DType dtype, bool random, uint64_t seed, Model **out)
+static Status load(const char *name, int parts, Source src, Model **out)
 {
-    Source src = {.random = random, .seed = seed, .dtype = dtype};
     *out = NULL;
     TRY(model_find(name, &src.path));
     const Status s = load_source(&src, name, parts, out);
@@ -338,12 +346,17 @@ static Status load(const char *name, int parts, DType dtype, bool random, uint64
 
 Status model_load(const char *name, int parts, DType dtype, Model **out)
 {
-    return load(name, parts, dtype, false, 0, out);
+    return load(name, parts, (Source){.dtype = dtype}, out);
 }
 
 Status model_load_random(const char *name, int parts, DType dtype, uint64_t seed, Model **out)
 {
-    return load(name, parts, dtype, true, seed, out);
+    return load(name, parts, (Source){.dtype = dtype, .random = true, .seed = seed}, out);
+}
+
+Status model_describe(const char *name, int parts, DType dtype, bool random, Model **out)
+{
+    return load(name, parts, (Source){.dtype = dtype, .random = random, .described = true}, out);
 }
 
 void model_free(Model *m)

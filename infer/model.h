@@ -44,6 +44,9 @@ Status model_load(const char *name, int parts, DType dtype, Model **out);
 /* Random weights of the shapes that a diffusers folder's config.json files give: training from scratch,
  * tests. The VAE, tokenizer and schedule are read from the folder. */
 Status model_load_random(const char *name, int parts, DType dtype, uint64_t seed, Model **out);
+/* The same model without its weights: configurations, tokenizer and layers with their shapes
+ * (weights_describe). For plans. random: as model_load_random would load it. */
+Status model_describe(const char *name, int parts, DType dtype, bool random, Model **out);
 void model_free(Model *m);
 /* Where `builtin:NAME` lies: $ATELIER_MODELS, ../share/atelier beside the program, the source tree. Caller:
  * mem_free. */

@@ -460,3 +460,15 @@ Status pipeline_encode_picture(Pipeline *p, const float *pixels, int height, int
     mem_free(moments);
     return s;
 }
+
+/* Plans ------------------------------------------------------------------------------------------------ */
+
+Status pipeline_encode_text_plan(Pipeline *p, int clip_skip, size_t *bytes)
+{
+    return stage_text_plan(p->stages, clip_skip, bytes);
+}
+
+Status pipeline_encode_picture_plan(Pipeline *p, int height, int width, size_t *bytes)
+{
+    return stage_encode_plan(p->stages, height, width, bytes);
+}

@@ -48,6 +48,9 @@ void pipeline_free(Pipeline *p);
 const Model *pipeline_model(const Pipeline *p);
 /* The largest arena that a picture of this size needs, in bytes, without computing anything. */
 Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes);
+/* The same for the encoding of one caption, and of one picture. */
+Status pipeline_encode_text_plan(Pipeline *p, int clip_skip, size_t *bytes);
+Status pipeline_encode_picture_plan(Pipeline *p, int height, int width, size_t *bytes);
 Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
                        SampleResult *out);
 /* Calls trace after every sampling step from now on; NULL: no more. */

@@ -354,10 +354,8 @@ void safetensors_release(const SafeTensors *f)
 
 void safetensors_release_entry(const SafeTensors *f, const SafeEntry *e)
 {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), begin = (size_t)((const uint8_t *)e->data - f->map);
-    const size_t first = (begin + page - 1) / page * page, last = (begin + e->bytes) / page * page;
-    if (last > first)
-        madvise(f->map + first, last - first, MADV_DONTNEED);
+    (void)f;
+    mem_pages_rest(e->data, e->bytes);
 }
 
 /* Writing ---------------------------------------------------------------------------------------------- */

@@ -213,6 +213,11 @@ LayerSet *vae_layers(Vae *v)
     return &v->layers;
 }
 
+bool vae_layer_encodes(const Layer *l)
+{
+    return strncmp(l->name, "encoder.", 8) == 0 || strncmp(l->name, "quant_conv", 10) == 0;
+}
+
 int vae_factor(const Vae *v)
 {
     return 1 << (v->config.levels - 1);

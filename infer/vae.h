@@ -22,7 +22,8 @@ Status vae_new(const VaeConfig *config, Weights *w, Vae **out);
 void vae_free(Vae *v);
 const VaeConfig *vae_config(const Vae *v);
 LayerSet *vae_layers(Vae *v);
-int vae_factor(const Vae *v); /* pixels per latent: 2^(levels-1) */
+bool vae_layer_encodes(const Layer *l); /* one of the encoder's layers, not the decoder's */
+int vae_factor(const Vae *v);           /* pixels per latent: 2^(levels-1) */
 
 /* x (B,H,W,3) in [-1,1] -> moments (B,H/f,W/f,2·latent): mean and log-variance, unscaled. */
 Tensor *vae_encode(Ctx *c, const Vae *v, Tensor *x);

@@ -24,6 +24,7 @@ typedef struct Layer {
     Adapter *adapters;
     void *packed; /* the device's own form of a frozen weight, made at first use; device_unpack() frees */
     size_t packed_bytes;
+    bool pack_off; /* no such form is kept: it is made anew at each call, in the step's own memory */
 } Layer;
 
 /* True if a gradient has to reach any parameter of the layer. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define ALIGNMENT 64
 
@@ -106,6 +107,14 @@ void mem_pages_free(void *p, size_t bytes)
 {
     if (p)
         munmap(p, bytes ? bytes : 1);
+}
+
+void mem_pages_rest(const void *p, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)p;
+    const uintptr_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
+    if (last > first)
+        madvise((void *)first, last - first, MADV_DONTNEED);
 }
 
 /* A line "VmHWM:    1234 kB" of /proc/self/status, in bytes; 0 where there is none. */

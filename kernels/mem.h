@@ -15,6 +15,8 @@ char *mem_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Pages straight from the kernel, for arenas and weights: cleared, page aligned, counted when touched. */
 void *mem_pages(size_t bytes);
 void mem_pages_free(void *p, size_t bytes);
+/* Gives back the whole pages of a read-only file mapping among these bytes; they come again when touched. */
+void mem_pages_rest(const void *p, size_t bytes);
 
 /* Asked before each allocation; returning nonzero makes it fail. NULL removes the hook. For tests. */
 void mem_set_hook(int (*refuse)(size_t bytes, void *arg), void *arg);

@@ -91,6 +91,11 @@ Tensor *tensor_over(void *data, DType dtype, int ndim, const int64_t *shape)
     return t;
 }
 
+Tensor *tensor_shape_only(DType dtype, int ndim, const int64_t *shape)
+{
+    return tensor_over(NULL, dtype, ndim, shape);
+}
+
 Tensor *tensor_new(DType dtype, int ndim, const int64_t *shape)
 {
     Tensor *t = tensor_over(NULL, dtype, ndim, shape);

@@ -56,6 +56,8 @@ const char *tensor_describe(const Tensor *t, char *buf, size_t size);
 
 /* A tensor with storage of its own, cleared. NULL: out of memory (status message set). */
 Tensor *tensor_new(DType dtype, int ndim, const int64_t *shape);
+/* A shape and no data, for plans. */
+Tensor *tensor_shape_only(DType dtype, int ndim, const int64_t *shape);
 /* A tensor over memory that somebody else owns and keeps alive. */
 Tensor *tensor_over(void *data, DType dtype, int ndim, const int64_t *shape);
 void tensor_free(Tensor *t); /* and its grad, where that is owned; NULL allowed */

@@ -7,12 +7,18 @@
 #include <math.h>
 #include <string.h>
 
+/* f32 storage, cleared; of a described model's parameters only the shape. */
+static Tensor *new_tensor(const Parameters *p, int ndim, const int64_t *shape)
+{
+    return p->described ? tensor_shape_only(DTYPE_F32, ndim, shape) : tensor_new(DTYPE_F32, ndim, shape);
+}
+
 /* Makes t trained: a gradient of its own, cleared. */
-static Status make_trained(Tensor *t)
+static Status make_trained(const Parameters *p, Tensor *t)
 {
     t->requires_grad = true;
     if (!t->grad)
-        t->grad = tensor_new(DTYPE_F32, t->ndim, t->shape);
+        t->grad = new_tensor(p, t->ndim, t->shape);
     return t->grad ? STATUS_OK : STATUS_FAILED;
 }
 
@@ -33,15 +39,16 @@ static Status list_add(Parameters *p, const Config *config, char *name, Tensor *
     }
     Parameter *q = &p->items[p->count++];
     *q = (Parameter){.name = name, .weight = weight, .text_encoder = text_encoder};
-    q->m = tensor_new(DTYPE_F32, weight->ndim, weight->shape);
-    q->v = tensor_new(DTYPE_F32, weight->ndim, weight->shape);
+    q->m = new_tensor(p, weight->ndim, weight->shape);
+    q->v = new_tensor(p, weight->ndim, weight->shape);
     if (!q->m || !q->v)
         return STATUS_FAILED;
     if (config->train.ema > 0) {
-        q->average = tensor_new(DTYPE_F32, weight->ndim, weight->shape);
+        q->average = new_tensor(p, weight->ndim, weight->shape);
         if (!q->average)
             return STATUS_FAILED;
-        memcpy(q->average->data, weight->data, tensor_bytes(weight));
+        if (!p->described)
+            memcpy(q->average->data, weight->data, tensor_bytes(weight));
     }
     return STATUS_OK;
 }
@@ -66,21 +73,22 @@ static void adapter_init(Adapter *a, LoraInit init, uint64_t seed, int number)
         w[i] = (float)((2 * random_uniform(key, (uint32_t)i) - 1) * bound);
 }
 
-static Status adapter_new(const Config *config, LoraModule *module, int number)
+static Status adapter_new(const Parameters *p, const Config *config, LoraModule *module, int number)
 {
     const Tensor *w = module->layer->weight;
     const int64_t rank = config->method.rank, out = w->shape[0];
     const int64_t in = tensor_count(w) / out;
     const int ndim = w->ndim; /* a 1×1 convolution's adapter keeps the file's two more dimensions */
     Adapter *a = &module->adapter;
-    a->down = tensor_new(DTYPE_F32, ndim, (int64_t[]){rank, in, 1, 1});
-    a->up = tensor_new(DTYPE_F32, ndim, (int64_t[]){out, rank, 1, 1});
+    a->down = new_tensor(p, ndim, (int64_t[]){rank, in, 1, 1});
+    a->up = new_tensor(p, ndim, (int64_t[]){out, rank, 1, 1});
     if (!a->down || !a->up)
         return STATUS_FAILED;
     a->scale = config->method.alpha / (float)config->method.rank;
-    adapter_init(a, config->method.init, config->train.seed, number);
-    TRY(make_trained(a->down));
-    TRY(make_trained(a->up));
+    if (!p->described)
+        adapter_init(a, config->method.init, config->train.seed, number);
+    TRY(make_trained(p, a->down));
+    TRY(make_trained(p, a->up));
     a->next = module->layer->adapters;
     module->layer->adapters = a;
     return STATUS_OK;
@@ -94,7 +102,7 @@ static Status lora_add(Parameters *p, const Config *config, Layer **layers, int 
         module->text_encoder = text_encoder;
         TRY(lora_kohya_name(layers[i], text_encoder, module->kohya, sizeof module->kohya));
         p->module_count++; /* from here on parameters_free takes care of it */
-        TRY(adapter_new(config, module, p->module_count - 1));
+        TRY(adapter_new(p, config, module, p->module_count - 1));
         TRY(list_add(p, config, mem_printf("%s.lora_down.weight", module->kohya), module->adapter.down,
                      text_encoder));
         TRY(list_add(p, config, mem_printf("%s.lora_up.weight", module->kohya), module->adapter.up,
@@ -148,6 +156,7 @@ Status parameters_new(const Config *config, Model *m, Parameters **out)
     Parameters *p = mem_calloc(1, sizeof *p);
     if (!p)
         return STATUS_FAILED;
+    p->described = unet_layers(m->unet)->described;
     Status s;
     if (config->method.kind == METHOD_LORA) {
         s = lora_attach_all(p, config, m);

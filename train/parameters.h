@@ -35,6 +35,7 @@ typedef struct Parameters {
     int layer_count;         /* modules or layers trained */
     int64_t average_updates; /* n of the EMA's decay */
     bool averaged;           /* the averages stand in the weights' place now */
+    bool described;          /* of a model_describe'd model: shapes and no data */
 } Parameters;
 
 /* Attaches what config.method asks for to m and lists it. */

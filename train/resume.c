@@ -47,8 +47,12 @@ static Status take_over(Config *config, const char *folder)
     if (s == STATUS_OK && file_exists(path)) {
         s = config_read(path, NULL, 0, &old);
         if (s == STATUS_OK) {
+            if (config->train.mode == MODE_AUTO)
+                config->train.mode = old->train.mode;
             if (config->train.checkpointing == CHECKPOINTING_AUTO)
                 config->train.checkpointing = old->train.checkpointing;
+            if (config->train.pack_weights == PACK_AUTO)
+                config->train.pack_weights = old->train.pack_weights;
             if (config->train.threads == 0)
                 config->train.threads = old->train.threads;
             if (config->train.resolution == 0)

@@ -112,10 +112,17 @@ static const SchemaKey KEYS[] = {
  .preset = "0", .preset_note = "the size the model was made for",
  .help = "Side of the square that pictures are scaled and cut to, in pixels.",
  .more = "A multiple of 8, and of the model's own step (64 for Stable Diffusion)."},
+{.path = "train.mode", .type = KEY_CHOICE, .offset = AT(train.mode), .choices = "auto|minimal|balanced|speed",
+ .preset = "auto", .help = "How memory is traded for time; no mode changes a byte of the result.",
+ .more = "speed keeps every activation. balanced has train.checkpointing on. minimal also has train.pack_weights off. auto "
+         "takes the fastest of them that leaves a quarter of the free memory free; `atelier train --plan` prints what "
+         "each takes. A setting given by itself stands, whatever the mode."},
 {.path = "train.checkpointing", .type = KEY_CHOICE, .offset = AT(train.checkpointing), .choices = "auto|on|off",
  .preset = "auto", .help = "Compute activations a second time instead of keeping them.",
- .more = "A third slower, in much less memory, with the same result to the last byte. auto does it when the step would "
-         "not fit otherwise."},
+ .more = "A third slower, in much less memory, with the same result to the last byte. auto: as train.mode says."},
+{.path = "train.pack_weights", .type = KEY_CHOICE, .offset = AT(train.pack_weights), .choices = "auto|on|off",
+ .preset = "auto", .help = "Keep frozen convolutions a second time, in the order that the processor multiplies them in.",
+ .more = "Some percent faster; takes as much memory as those weights. auto: as train.mode says."},
 {.path = "train.seed", .type = KEY_UINT64, .offset = AT(train.seed), .preset = "42",
  .help = "Where all random numbers of the training come from.", .more = "The same seed gives the same file again."},
 {.path = "train.threads", .type = KEY_INT, .offset = AT(train.threads), .min = 0, .max = 1024, .preset = "0",

@@ -4,36 +4,32 @@
 #include "../kernels/log.h"
 #include "../kernels/mem.h"
 #include "available.h"
+#include "fit.h"
+#include "modes.h"
 #include "preview.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* Text kept in memory, where the text encoder isn't trained. */
-#define TEXTS_BYTES (256u << 20)
-/* Code, stacks, libraries and their buffers: what a process had more than the rest comes to was 44 and 50 MB
- * in runs of the built-in model, 116 MB in one of SD1.5's shapes (2 cores, AVX-512). */
-#define OTHER_BYTES (64u << 20)
-/* checkpointing: auto takes at most this share of what is free. */
+/* The mode that is chosen for a run takes at most this share of what is free. */
 #define SHARE_OF_FREE 0.75
 #define CONFIG_LIMIT (1u << 20)
 
-size_t memory_total(const MemoryNeed *m)
-{
-    return m->weights + m->activations + m->gradients + m->optimizer + m->workspace + m->other;
-}
-
 /* The model -------------------------------------------------------------------------------------------- */
 
-static Status load_parts(const Config *config, int parts, DType dtype, Model **out)
+/* described: shapes only. */
+static Status load_parts(const Config *config, int parts, DType dtype, bool described, Model **out)
 {
-    if (config->model.init == MODEL_INIT_RANDOM)
+    const bool random = config->model.init == MODEL_INIT_RANDOM;
+    if (described)
+        return model_describe(config->model.base, parts, dtype, random, out);
+    if (random)
         return model_load_random(config->model.base, parts, dtype, config->train.seed, out);
     return model_load(config->model.base, parts, dtype, out);
 }
 
 /* model.vae: another VAE folder (its config.json and weights, or a whole model's vae/). */
-static Status replace_vae(Model *m, const char *folder, DType dtype)
+static Status replace_vae(Model *m, const char *folder, DType dtype, bool described)
 {
     char *inner = path_join(folder, "vae"), *json = NULL;
     const char *from = inner && file_is_dir(inner) ? inner : folder;
@@ -51,6 +47,8 @@ static Status replace_vae(Model *m, const char *folder, DType dtype)
             config.levels - 1, vae_config(m->vae)->levels - 1);
     if (s == STATUS_OK)
         s = weights_open_folder(from, "diffusion_pytorch_model", dtype, &w);
+    if (s == STATUS_OK && described)
+        weights_describe(w);
     if (s == STATUS_OK)
         s = vae_new(&config, w, &vae);
     if (s == STATUS_OK) {
@@ -65,16 +63,16 @@ static Status replace_vae(Model *m, const char *folder, DType dtype)
 }
 
 /* Parts that are trained whole are read as f32, so that nothing is lost before the first step. */
-static Status load_model(const Config *config, Model **out)
+static Status load_model(const Config *config, bool described, Model **out)
 {
     int trained = 0;
     if (config->method.kind == METHOD_FULL)
         trained = MODEL_UNET | (config->method.text_encoder ? MODEL_TEXT : 0);
     Model *m = NULL, *whole = NULL;
-    TRY(load_parts(config, MODEL_ALL & ~trained, config->model.dtype, &m));
+    TRY(load_parts(config, MODEL_ALL & ~trained, config->model.dtype, described, &m));
     *out = m;
     if (trained) {
-        TRY(load_parts(config, trained, DTYPE_F32, &whole));
+        TRY(load_parts(config, trained, DTYPE_F32, described, &whole));
         m->unet = whole->unet;
         whole->unet = NULL;
         if (trained & MODEL_TEXT) {
@@ -83,7 +81,13 @@ static Status load_model(const Config *config, Model **out)
         }
         model_free(whole);
     }
-    return config->model.vae ? replace_vae(m, config->model.vae, config->model.dtype) : STATUS_OK;
+    if (config->model.vae)
+        TRY(replace_vae(m, config->model.vae, config->model.dtype, described));
+    if (config->train.pack_weights == PACK_OFF) {
+        layerset_keep_packed(unet_layers(m->unet), false);
+        layerset_keep_packed(vae_layers(m->vae), false);
+    }
+    return STATUS_OK;
 }
 
 /* Sizes ------------------------------------------------------------------------------------------------ */
@@ -129,96 +133,118 @@ static StepShape shape_of(const Config *config, const Model *m, bool report)
                        .report = report};
 }
 
-static size_t layers_bytes(const LayerSet *set)
-{
-    size_t bytes = 0;
-    for (int i = 0; i < set->count; i++) {
-        const Layer *l = set->items[i];
-        bytes += l->weight ? tensor_bytes(l->weight) : 0;
-        bytes += l->bias ? tensor_bytes(l->bias) : 0;
-    }
-    return bytes;
-}
-
-/* Frozen convolutions are kept a second time in the order that the device multiplies them in, in the type
- * that it computes in. */
-static size_t packed_bytes(const LayerSet *set, DType activations)
-{
-    const bool half = activations == DTYPE_BF16 && strstr(device_cpu_isa(), "bf16");
-    size_t bytes = 0;
-    for (int i = 0; i < set->count; i++) {
-        const Tensor *w = set->items[i]->weight;
-        if (w && !w->requires_grad && w->ndim == 4 && w->shape[2] * w->shape[3] > 1)
-            bytes += (size_t)tensor_count(w) * (half ? 2 : 4);
-    }
-    return bytes;
-}
-
-static void sum_memory(Setup *s)
-{
-    const size_t trained = (size_t)parameters_elements(s->parameters) * sizeof(float);
-    MemoryNeed *m = &s->memory;
-    *m = (MemoryNeed){.optimizer = parameters_optimizer_bytes(s->parameters), .other = OTHER_BYTES};
-    m->weights = layers_bytes(unet_layers(s->model->unet)) + layers_bytes(clip_layers(s->model->clip)) +
-                 layers_bytes(vae_layers(s->model->vae));
-    m->weights += packed_bytes(unet_layers(s->model->unet), s->c->dtype) +
-                  packed_bytes(vae_layers(s->model->vae), s->c->dtype);
-    if (s->parameters->module_count)
-        m->weights += trained;
-    m->gradients = trained + plan_kind_bytes(s->plan, PLACE_GRADIENT);
-    m->workspace = plan_kind_bytes(s->plan, PLACE_WORKSPACE);
-    m->activations = s->arena_bytes - plan_kind_bytes(s->plan, PLACE_GRADIENT) - m->workspace;
-}
-
 /* Plans ------------------------------------------------------------------------------------------------ */
 
-static Status plan_step(Setup *s, bool checkpointing)
+static void take_larger(size_t *bytes, size_t other)
 {
-    Step step = {.shape = s->shape, .data = {.grad_scale = 1}};
-    step.shape.checkpointing = checkpointing;
-    plan_free(s->plan);
-    s->plan = NULL;
-    TRY(ctx_rehearse(s->c, train_step, &step, &s->plan));
-    s->shape.checkpointing = checkpointing;
-    s->arena_bytes = plan_peak_bytes(s->plan);
-    sum_memory(s);
-    return STATUS_OK;
+    if (other > *bytes)
+        *bytes = other;
 }
 
-static Status choose_checkpointing(Setup *s)
-{
-    Config *config = s->config;
-    TRY(plan_step(s, config->train.checkpointing == CHECKPOINTING_ON));
-    if (config->train.checkpointing == CHECKPOINTING_AUTO) {
-        const size_t free_bytes = memory_available();
-        const bool tight =
-            free_bytes && (double)memory_total(&s->memory) > SHARE_OF_FREE * (double)free_bytes;
-        config->train.checkpointing = tight ? CHECKPOINTING_ON : CHECKPOINTING_OFF;
-        if (tight)
-            TRY(plan_step(s, true));
-    }
-    return STATUS_OK;
-}
-
-/* The arena is as large as the largest plan of the run. */
+/* The arena is as large as the largest plan of the run: the step, validation, encoding, a preview. */
 static Status plan_all(Setup *s)
 {
-    TRY(choose_checkpointing(s));
-    if (s->sources->held_count > 0) {
-        Step step = validation_step(&s->shape);
-        TRY(ctx_rehearse(s->c, train_step, &step, &s->validation_plan));
-        if (plan_peak_bytes(s->validation_plan) > s->arena_bytes)
-            s->arena_bytes = plan_peak_bytes(s->validation_plan);
+    const Config *config = s->config;
+    Step step = {.shape = s->shape, .data = {.grad_scale = 1}};
+    size_t bytes = 0;
+    TRY(ctx_rehearse(s->c, train_step, &step, &s->plan));
+    s->arena_bytes = plan_peak_bytes(s->plan);
+    if (config->validation.share > 0) {
+        Step validation = validation_step(&s->shape);
+        TRY(ctx_rehearse(s->c, train_step, &validation, &s->validation_plan));
+        take_larger(&s->arena_bytes, plan_peak_bytes(s->validation_plan));
     }
-    if (s->config->preview.every > 0 && s->config->preview.prompt_count > 0) {
-        size_t bytes = 0;
-        TRY(preview_plan(s->pipeline, s->config, &bytes));
-        if (bytes > s->arena_bytes)
-            s->arena_bytes = bytes;
+    TRY(pipeline_encode_picture_plan(s->pipeline, config->train.resolution, config->train.resolution,
+                                     &bytes));
+    take_larger(&s->arena_bytes, bytes);
+    if (!config->method.text_encoder) {
+        TRY(pipeline_encode_text_plan(s->pipeline, config->method.clip_skip, &bytes));
+        take_larger(&s->arena_bytes, bytes);
     }
-    sum_memory(s);
+    if (config->preview.every > 0 && config->preview.prompt_count > 0) {
+        TRY(preview_plan(s->pipeline, config, &bytes));
+        take_larger(&s->arena_bytes, bytes);
+    }
     return STATUS_OK;
 }
+
+/* Model, parameters and context; described: shapes only. The context is made once. */
+static Status make_parts(Setup *s, bool described)
+{
+    Config *config = s->config;
+    TRY(load_model(config, described, &s->model));
+    TRY(check_sizes(config, s->model));
+    if (!s->c)
+        s->c = ctx_new(
+            device_cpu(),
+            &(CtxOptions){.dtype = config->model.dtype, .threads = config->train.threads, .stop = s->stop});
+    if (!s->c)
+        return STATUS_FAILED;
+    config->train.threads = s->c->threads;
+    TRY(parameters_new(config, s->model, &s->parameters));
+    return pipeline_new(s->c, s->model, &s->pipeline);
+}
+
+static void drop_parts(Setup *s)
+{
+    pipeline_free(s->pipeline);
+    parameters_free(s->parameters);
+    model_free(s->model);
+    s->pipeline = NULL;
+    s->parameters = NULL;
+    s->model = NULL;
+}
+
+/* Plans the configuration as it stands; mode: for what it leaves open. */
+static Status plan_mode(Setup *s, TrainMode mode)
+{
+    plan_free(s->plan);
+    plan_free(s->validation_plan);
+    s->plan = s->validation_plan = NULL;
+    drop_parts(s);
+    mode_settle(s->config, mode);
+    TRY(make_parts(s, true));
+    s->shape = shape_of(s->config, s->model, s->report);
+    s->shape.checkpointing = s->config->train.checkpointing == CHECKPOINTING_ON;
+    TRY(plan_all(s));
+    s->memory = memory_need(s);
+    return STATUS_OK;
+}
+
+/* mode auto: the fastest one that leaves something free. */
+static Status plan_described(Setup *s)
+{
+    const size_t available = memory_available();
+    const Config asked = *s->config;
+    if (asked.train.mode != MODE_AUTO)
+        return plan_mode(s, asked.train.mode);
+    for (TrainMode mode = MODE_SPEED;; mode--) {
+        s->config->train = asked.train;
+        TRY(plan_mode(s, mode));
+        const double most = SHARE_OF_FREE * (double)(available + s->base_bytes);
+        if (mode == MODE_MINIMAL || !available || (double)memory_total(&s->memory) <= most)
+            return STATUS_OK;
+    }
+}
+
+Status setup_try(const Setup *like, Config *config, MemoryNeed *need)
+{
+    Setup s = {.config = config,
+               .sources = like->sources,
+               .base_bytes = like->base_bytes,
+               .stop = like->stop,
+               .report = like->report};
+    const Status status = plan_described(&s);
+    if (status == STATUS_OK)
+        *need = s.memory;
+    plan_free(s.plan);
+    plan_free(s.validation_plan);
+    drop_parts(&s);
+    ctx_free(s.c);
+    return status;
+}
+
+/* The whole -------------------------------------------------------------------------------------------- */
 
 static Status count_steps(Setup *s)
 {
@@ -233,28 +259,21 @@ static Status count_steps(Setup *s)
     return STATUS_OK;
 }
 
-static Status build(Setup *s, const char *folder, bool keep, bool report, const volatile sig_atomic_t *stop)
+static Status build(Setup *s, const char *folder, bool keep)
 {
-    Config *config = s->config;
-    TRY(load_model(config, &s->model));
-    TRY(check_sizes(config, s->model));
-    s->c =
-        ctx_new(device_cpu(),
-                &(CtxOptions){.dtype = config->model.dtype, .threads = config->train.threads, .stop = stop});
-    if (!s->c)
-        return STATUS_FAILED;
+    s->base_bytes = mem_current_bytes();
+    TRY(plan_described(s));
     snprintf(s->device, sizeof s->device, "%s (%s)", s->c->dev->name, device_cpu_isa());
-    config->train.threads = s->c->threads;
-    TRY(parameters_new(config, s->model, &s->parameters));
-    TRY(pipeline_new(s->c, s->model, &s->pipeline));
-    TRY(sources_open(config, folder, keep, stop, &s->sources));
+    s->disk = disk_need(s);
+    TRY(fit_memory(s));
+    TRY(folder ? fit_disk(s, folder) : STATUS_OK);
+    TRY(sources_open(s->config, folder, keep, s->stop, &s->sources));
     TRY(count_steps(s));
-    s->shape = shape_of(config, s->model, report);
-    TRY(plan_all(s));
-    if (!config->method.text_encoder)
-        TRY(texts_new(s->pipeline, config->method.clip_skip, step_text_size(&s->shape), TEXTS_BYTES,
-                      &s->texts));
-    return STATUS_OK;
+    s->base_bytes = mem_current_bytes();
+    s->memory = memory_need(s);
+    s->disk = disk_need(s);
+    TRY(fit_memory(s));
+    return folder ? fit_disk(s, folder) : STATUS_OK;
 }
 
 Status setup_new(Config *config, const char *folder, bool keep, bool report,
@@ -263,14 +282,26 @@ Status setup_new(Config *config, const char *folder, bool keep, bool report,
     Setup *s = mem_calloc(1, sizeof *s);
     if (!s)
         return STATUS_FAILED;
-    s->config = config;
-    const Status status = build(s, folder, keep, report, stop);
+    *s = (Setup){.config = config, .asked = *config, .stop = stop, .report = report};
+    const Status status = build(s, folder, keep);
     if (status != STATUS_OK) {
         setup_free(s);
         return status;
     }
     *out = s;
     return STATUS_OK;
+}
+
+Status setup_load(Setup *s)
+{
+    const Config *config = s->config;
+    drop_parts(s);
+    TRY(make_parts(s, false));
+    s->shape.model = s->model;
+    if (config->method.text_encoder)
+        return STATUS_OK;
+    return texts_new(s->pipeline, config->method.clip_skip, step_text_size(&s->shape), SETUP_TEXTS_BYTES,
+                     &s->texts);
 }
 
 void setup_free(Setup *s)
@@ -281,9 +312,7 @@ void setup_free(Setup *s)
     plan_free(s->validation_plan);
     texts_free(s->texts);
     sources_close(s->sources);
-    pipeline_free(s->pipeline);
-    parameters_free(s->parameters);
-    model_free(s->model);
+    drop_parts(s);
     ctx_free(s->c);
     mem_free(s);
 }

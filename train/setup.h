@@ -1,45 +1,57 @@
 /* Everything a run holds before its first step: the model, what of it is trained, the pictures, the step's
- * plan, and what all of it comes to. `train --plan` ends here. */
+ * plan, and what all of it comes to.
+ *
+ * First comes the plan, made from shapes: the model is described, not loaded (model_describe), so that a run
+ * that does not fit is refused before it has taken anything. `train --plan --no-time` ends there. Then
+ * setup_load. */
 #ifndef ATL_SETUP_H
 #define ATL_SETUP_H
 
 #include "batch.h"
+#include "memory.h"
 #include "parameters.h"
 #include "validation.h"
 
 #include "../kernels/device.h"
 
-/* Bytes by what they are for. */
-typedef struct MemoryNeed {
-    size_t weights, activations, gradients, optimizer, workspace, other;
-} MemoryNeed;
-size_t memory_total(const MemoryNeed *m);
+/* Text kept in memory, where the text encoder isn't trained. */
+#define SETUP_TEXTS_BYTES ((size_t)256 << 20)
 
 typedef struct Setup {
     Config *config; /* borrowed; sizes and switches that were left open are filled in */
+    Config asked;   /* as it was before that: a copy of the struct, its texts are config's */
     Ctx *c;
     char device[64]; /* "cpu (avx2)" */
-    Model *model;
+    Model *model;    /* described, until setup_load */
     Parameters *parameters;
     Pipeline *pipeline;
     Sources *sources;
-    Texts *texts; /* NULL: the text encoder is trained */
+    Texts *texts; /* NULL: the text encoder is trained, or nothing is loaded yet */
     StepShape shape;
     Plan *plan;            /* of a micro-batch */
     Plan *validation_plan; /* or NULL */
     size_t arena_bytes;    /* the largest of all plans of the run */
+    size_t base_bytes;     /* what the process has without a run in it */
     MemoryNeed memory;
+    DiskNeed disk;
     int64_t steps, steps_per_epoch;
+    const volatile sig_atomic_t *stop;
+    bool report;
 } Setup;
 
-/* folder: the run's, made if missing; NULL: nothing is written (--plan). keep: as for sources_open. report:
- * the step reads out prediction and conditioning (--trace). */
+/* Plans the run. folder: the run's, made if missing; NULL: nothing is written (--plan). keep: as for
+ * sources_open. report: the step reads out prediction and conditioning (--trace). */
 Status setup_new(Config *config, const char *folder, bool keep, bool report,
                  const volatile sig_atomic_t *stop, Setup **out);
+/* Loads the model and makes what is trained. */
+Status setup_load(Setup *s);
 void setup_free(Setup *s); /* NULL allowed */
 
-/* Says what the numbers come to, as text or as --plan's JSON on standard output. */
+/* What a run of another configuration of the same pictures would take: plans it, and keeps nothing. config is
+ * settled as setup_new would (sizes, mode). */
+Status setup_try(const Setup *like, Config *config, MemoryNeed *need);
+
+/* Says what the numbers come to. */
 void setup_print(const Setup *s);
-Status setup_print_json(const Setup *s);
 
 #endif

@@ -2,21 +2,12 @@
 #include "setup.h"
 
 #include "../kernels/log.h"
+#include "modes.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* "1.86 GB", "312 MB" into buf. */
-static const char *bytes_text(size_t bytes, char *buf, size_t size)
-{
-    if (bytes >= 1000000000u)
-        snprintf(buf, size, "%.2f GB", (double)bytes / 1e9);
-    else
-        snprintf(buf, size, "%.0f MB", (double)bytes / 1e6);
-    return buf;
-}
 
 /* "10,941,316". */
 static const char *count_text(int64_t n, char *buf, size_t size)
@@ -41,7 +32,7 @@ static void print_pictures(const Setup *s)
         char held[64] = "";
         if (source->held_count)
             snprintf(held, sizeof held, ", %d held out for validation", source->held_count);
-        log_info("pictures   %s: %s%s, × %d repeats", dataset_path(source->dataset),
+        log_info("pictures   %s: %s%s, × %d repeats", source->config->path,
                  count_text(source->trained_count, a, sizeof a), held, source->repeats);
     }
     const int64_t per_step = (int64_t)s->config->train.batch * s->config->train.accumulate;
@@ -87,12 +78,20 @@ static void print_memory(const Setup *s)
     char total[32], part[6][32];
     log_info(
         "memory     about %s: weights %s, activations %s, gradients %s, optimizer %s, workspace %s, other "
-        "%s%s",
+        "%s; mode %s",
         bytes_text(memory_total(m), total, sizeof total), bytes_text(m->weights, part[0], sizeof part[0]),
         bytes_text(m->activations, part[1], sizeof part[1]),
         bytes_text(m->gradients, part[2], sizeof part[2]), bytes_text(m->optimizer, part[3], sizeof part[3]),
         bytes_text(m->workspace, part[4], sizeof part[4]), bytes_text(m->other, part[5], sizeof part[5]),
-        s->shape.checkpointing ? "; with checkpointing" : "");
+        mode_name(s->config->train.mode));
+}
+
+static void print_disk(const Setup *s)
+{
+    char total[32], one[32], result[32];
+    log_info("disk       about %s: %s a checkpoint, of which %d stay; %s the result",
+             bytes_text(s->disk.total, total, sizeof total), bytes_text(s->disk.checkpoint, one, sizeof one),
+             s->config->output.keep, bytes_text(s->disk.result, result, sizeof result));
 }
 
 void setup_print(const Setup *s)
@@ -104,21 +103,40 @@ void setup_print(const Setup *s)
     print_pictures(s);
     print_trained(s);
     print_memory(s);
-    log_info("computed   on %s with %d threads; %.3g GFLOP a step", s->device, s->c->threads,
-             plan_flop(s->plan) * config->train.accumulate / 1e9);
+    print_disk(s);
+    log_info("computed   on %s with %d thread%s; %.3g GFLOP a step", s->device, s->c->threads,
+             s->c->threads == 1 ? "" : "s", plan_flop(s->plan) * config->train.accumulate / 1e9);
 }
 
-Status setup_print_json(const Setup *s)
+void modes_print(const ModeTable *table)
+{
+    char bytes[MODE_COUNT][32];
+    for (TrainMode mode = MODE_MINIMAL; mode < MODE_COUNT; mode++)
+        bytes_text(memory_total(&table->need[mode]), bytes[mode], sizeof bytes[mode]);
+    log_info("modes      minimal %s, balanced %s, speed %s (train.mode)", bytes[MODE_MINIMAL],
+             bytes[MODE_BALANCED], bytes[MODE_SPEED]);
+}
+
+static json_t *modes_json(const ModeTable *table)
+{
+    json_t *j = json_object();
+    for (TrainMode mode = MODE_MINIMAL; j && mode < MODE_COUNT; mode++)
+        json_object_set_new(j, mode_name(mode), json_integer((json_int_t)memory_total(&table->need[mode])));
+    return j;
+}
+
+Status setup_print_json(const Setup *s, const ModeTable *modes)
 {
     const MemoryNeed *m = &s->memory;
-    json_t *j = json_pack("{s:I,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:I,s:I,s:I,s:s,s:i,s:b}", "peak_bytes",
-                          (json_int_t)memory_total(m), "categories", "weights", (json_int_t)m->weights,
-                          "activations", (json_int_t)m->activations, "gradients", (json_int_t)m->gradients,
-                          "optimizer", (json_int_t)m->optimizer, "workspace", (json_int_t)m->workspace,
-                          "other", (json_int_t)m->other, "steps", (json_int_t)s->steps, "steps_per_epoch",
-                          (json_int_t)s->steps_per_epoch, "trained_parameters",
-                          (json_int_t)parameters_elements(s->parameters), "device", s->device, "threads",
-                          s->c->threads, "checkpointing", s->shape.checkpointing);
+    json_t *j = json_pack(
+        "{s:I,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:I,s:I,s:I,s:s,s:i,s:b,s:s,s:o,s:I}", "peak_bytes",
+        (json_int_t)memory_total(m), "categories", "weights", (json_int_t)m->weights, "activations",
+        (json_int_t)m->activations, "gradients", (json_int_t)m->gradients, "optimizer",
+        (json_int_t)m->optimizer, "workspace", (json_int_t)m->workspace, "other", (json_int_t)m->other,
+        "steps", (json_int_t)s->steps, "steps_per_epoch", (json_int_t)s->steps_per_epoch,
+        "trained_parameters", (json_int_t)parameters_elements(s->parameters), "device", s->device, "threads",
+        s->c->threads, "checkpointing", s->shape.checkpointing, "mode", mode_name(s->config->train.mode),
+        "modes", modes_json(modes), "disk_bytes", (json_int_t)s->disk.total);
     char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
     json_decref(j);
     if (!text)

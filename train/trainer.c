@@ -6,6 +6,7 @@
 #include "../kernels/progress.h"
 #include "checkpoint.h"
 #include "finish.h"
+#include "modes.h"
 #include "optimizer.h"
 #include "preview.h"
 #include "resume.h"
@@ -291,9 +292,11 @@ static Status start(Trainer *t)
     if (t->options->resume)
         TRY(resume_state(folder, s->parameters, &t->state, &t->saved_step));
     t->elapsed_before = t->state.elapsed;
+    TRY(ctx_reserve(s->c, s->arena_bytes));
     TRY(sources_cache(s->sources, config, folder, s->pipeline, s->model, config->model.dtype,
                       step_text_size(&s->shape), t->options->stop));
-    TRY(ctx_reserve(s->c, s->arena_bytes));
+    layerset_rest(vae_layers(s->model->vae));
+    layerset_rest(clip_layers(s->model->clip));
     TRY(batch_new(config, &s->shape, s->sources, s->pipeline, s->texts, &t->batch));
     if (s->sources->held_count > 0)
         TRY(validation_new(config, &s->shape, s->sources, s->pipeline, &t->validation));
@@ -331,6 +334,18 @@ static Status run(Trainer *t)
     return finish_run(t->setup, t->run, &t->state);
 }
 
+/* --plan. */
+static Status say_plan(const Trainer *t)
+{
+    ModeTable modes;
+    TRY(mode_table(t->setup, &modes));
+    if (t->options->json)
+        return setup_print_json(t->setup, &modes);
+    setup_print(t->setup);
+    modes_print(&modes);
+    return STATUS_OK;
+}
+
 static void close_all(Trainer *t)
 {
     loader_free(t->loader);
@@ -356,13 +371,14 @@ Status trainer_run(Config *config, const TrainOptions *o)
     if (s == STATUS_OK)
         s = setup_new(config, o->plan ? NULL : config->output.dir, o->resume != NULL, o->trace != NULL,
                       o->stop, &t.setup);
-    if (s == STATUS_OK && o->plan && o->json) {
-        s = setup_print_json(t.setup);
-    } else if (s == STATUS_OK) {
+    if (s == STATUS_OK && o->plan)
+        s = say_plan(&t);
+    if (s == STATUS_OK && !o->plan) {
         setup_print(t.setup);
-        if (!o->plan)
-            s = run(&t);
+        s = setup_load(t.setup);
     }
+    if (s == STATUS_OK && !o->plan)
+        s = run(&t);
     if (s == STATUS_INTERRUPTED)
         s = interrupted(&t);
     close_all(&t);

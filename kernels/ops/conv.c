@@ -16,8 +16,9 @@ static Conv conv_of(const Layer *l, ConvShape s, const Tensor *x, const Tensor *
                   .w = l->weight,
                   .bias = l->bias,
                   .y = y,
-                  .layer =
-                      l->weight->requires_grad ? NULL : (Layer *)l}; /* only its packed form is changed */
+                  .layer = l->weight->requires_grad || l->pack_off
+                               ? NULL
+                               : (Layer *)l}; /* only its packed form is changed */
 }
 
 /* Multiply-adds * 2 of one of the three products. */

@@ -34,7 +34,7 @@ static void set_signals(void)
 typedef struct Arguments {
     OptionList config, sets;
     const char *resume, *trace;
-    bool plan, json;
+    bool plan, no_time, json;
 } Arguments;
 
 static Status parse(int argc, char **argv, Arguments *a, bool *done)
@@ -46,7 +46,9 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "Goes on with a run from its last checkpoint. RUN is the run's folder; auto takes the "
                  "configuration's output.dir, and begins at step 1 where it holds no checkpoint yet."},
         {"plan", OPTION_FLAG, &a->plan,
-         .help = "Says what the run comes to (steps, memory), and writes and trains nothing."},
+         .help = "Says what the run comes to (steps, memory, disk), and writes and trains nothing."},
+        {"no-time", OPTION_FLAG, &a->no_time,
+         .help = "Goes with --plan: works out everything but the time, in a moment."},
         {"json", OPTION_FLAG, &a->json, .help = "Prints the plan as JSON."},
         {"trace", OPTION_TEXT, &a->trace, .value = "DIR[:N]",
          .help =
@@ -73,6 +75,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
     TRY(options_parse(&command, argc, argv, done));
     if (!*done && a->json && !a->plan)
         return status_refuse("--json goes with --plan; a run's numbers are in its log.jsonl");
+    if (!*done && a->no_time && !a->plan)
+        return status_refuse("--no-time goes with --plan");
     return STATUS_OK;
 }
 

@@ -1,0 +1,67 @@
+#!/bin/bash
+# What --plan tells against what a run takes: memory of each mode, refusals of what does not fit.
+set -eu
+atelier=$1
+here=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "$*"; cat "$work/out" "$work/err"; exit 1; }
+expect() {
+    local wanted=$1 status=0
+    shift
+    "$@" > "$work/out" 2> "$work/err" || status=$?
+    [ $status = "$wanted" ] || fail "status $status, not $wanted: $*"
+}
+number() { grep -o "\"$1\": *[0-9]*" "$2" | tail -1 | grep -o '[0-9]*$'; }
+
+mkdir "$work/pictures"
+for name in banana bell; do
+    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
+done
+cat > "$work/run.yaml" <<YAML
+model: {base: builtin:tiny, dtype: f32}
+dataset: {path: pictures}
+method: {kind: lora, rank: 8}
+train: {steps: 1, batch: 4, resolution: 64, threads: 1}
+output: {dir: run}
+YAML
+train() { expect "$1" "$atelier" train "$work/run.yaml" "${@:2}"; }
+# Sanitizers keep memory of their own, which nobody can tell beforehand.
+library=$(find "$(dirname "$atelier")" -name 'libatelier.so' | head -1)
+measured=yes
+if ldd "$library" | grep -q 'lib[at]san'; then measured=no; fi
+
+# Each mode takes what the plan says, within 5 %, and the same bytes come out.
+before=0
+for mode in minimal balanced speed; do
+    train 0 --set train.mode=$mode --plan --no-time --json
+    told=$(number peak_bytes "$work/out")
+    table=$(number $mode "$work/out")
+    [ $((table * 100)) -gt $((told * 98)) ] && [ $((table * 100)) -lt $((told * 102)) ] ||
+        fail "mode $mode: the table tells $table bytes, the plan itself $told"
+    [ "$told" -gt $before ] || fail "$mode is not told to take more than the mode before it"
+    before=$told
+    train 0 --set train.mode=$mode --set output.dir=$mode
+    used=$(number peak_bytes "$work/$mode/log.jsonl")
+    if [ $measured = yes ] && [ $((told * 100)) -lt $((used * 95)) -o $((told * 100)) -gt $((used * 105)) ]; then
+        fail "mode $mode: told $told bytes, used $used"
+    fi
+    weights=checkpoints/step-000001/weights.safetensors
+    cmp "$work/minimal/$weights" "$work/$mode/$weights" || fail "mode $mode changes the result"
+done
+train 0 --plan --no-time
+for mode in minimal balanced speed; do
+    grep -q "^modes .*$mode [0-9]* MB" "$work/err" || fail "--plan does not tell mode $mode"
+done
+
+# What cannot fit any machine is refused before anything is loaded or written, with settings that would fit.
+train 2 --set train.batch=4096 --set train.resolution=1024 --set output.dir=large
+grep -q "this run needs about .* GB of memory" "$work/err" || fail "the refusal tells no figure"
+way=$(grep -o -- '--set train.*:' "$work/err" | head -1 | tr -d :)
+[ -n "$way" ] || fail "the refusal tells no way that fits"
+[ ! -e "$work/large" ] || fail "a refused run left a folder"
+# shellcheck disable=SC2086
+train 0 --set train.resolution=1024 --set train.batch=4096 $way --plan --no-time
+train 2 --set output.save_every=1 --set output.keep=1000000 --set train.steps=900000000 --set output.dir=large
+grep -q "of disk" "$work/err" || fail "disk that is too small is not told of"
+[ ! -e "$work/large" ] || fail "a run refused for its disk left a folder"

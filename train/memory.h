@@ -1,0 +1,33 @@
+/* What a run takes of memory and disk, worked out from shapes before anything is loaded.
+ *
+ * Memory is the process's own peak (VmHWM). A run goes through phases: pictures and captions are encoded,
+ * then come the steps with their previews; each touches its own weights and its own part of one arena, and
+ * what a phase no longer needs is given back (layerset_rest). The peak is the fullest phase's. */
+#ifndef ATL_MEMORY_H
+#define ATL_MEMORY_H
+
+#include <stddef.h>
+
+struct Setup;
+
+/* Bytes by what they are for. */
+typedef struct MemoryNeed {
+    size_t weights, activations, gradients, optimizer, workspace, other;
+} MemoryNeed;
+size_t memory_total(const MemoryNeed *m);
+
+/* Bytes that a run writes into its folder and that stay, or stand there at the same time. */
+typedef struct DiskNeed {
+    size_t checkpoint; /* one of them */
+    size_t result;     /* adapters, or the whole model */
+    size_t total;      /* every checkpoint kept and the one being written, results, caches, datasets built */
+} DiskNeed;
+
+/* The fullest phase of the run that s plans. Without s->sources what depends on pictures is left out. */
+MemoryNeed memory_need(const struct Setup *s);
+DiskNeed disk_need(const struct Setup *s);
+
+/* "1.86 GB", "312 MB" into buf; returns buf. */
+const char *bytes_text(size_t bytes, char *buf, size_t size);
+
+#endif

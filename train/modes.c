@@ -1,0 +1,36 @@
+#include "modes.h"
+
+static const struct {
+    const char *name;
+    Checkpointing checkpointing;
+    Packing packing;
+} MODES[MODE_COUNT] = {
+    [MODE_AUTO] = {"auto", CHECKPOINTING_AUTO, PACK_AUTO},
+    [MODE_MINIMAL] = {"minimal", CHECKPOINTING_ON, PACK_OFF},
+    [MODE_BALANCED] = {"balanced", CHECKPOINTING_ON, PACK_ON},
+    [MODE_SPEED] = {"speed", CHECKPOINTING_OFF, PACK_ON},
+};
+
+void mode_settle(Config *c, TrainMode mode)
+{
+    c->train.mode = mode;
+    if (c->train.checkpointing == CHECKPOINTING_AUTO)
+        c->train.checkpointing = MODES[mode].checkpointing;
+    if (c->train.pack_weights == PACK_AUTO)
+        c->train.pack_weights = MODES[mode].packing;
+}
+
+const char *mode_name(TrainMode mode)
+{
+    return MODES[mode].name;
+}
+
+Status mode_table(const Setup *s, ModeTable *out)
+{
+    for (TrainMode mode = MODE_MINIMAL; mode < MODE_COUNT; mode++) {
+        Config config = s->asked;
+        config.train.mode = mode;
+        TRY(setup_try(s, &config, &out->need[mode]));
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,29 @@
+/* Memory modes: names for the settings that trade memory for time.
+ *
+ *              checkpointing   packed weights
+ *   speed      off             kept
+ *   balanced   on              kept
+ *   minimal    on              not kept
+ *
+ * None of them changes a byte of the result. A setting given by itself stands; the mode says what was left
+ * open. */
+#ifndef ATL_MODES_H
+#define ATL_MODES_H
+
+#include "setup.h"
+
+/* Fills in what the configuration leaves open. mode is not MODE_AUTO. */
+void mode_settle(Config *c, TrainMode mode);
+const char *mode_name(TrainMode mode);
+
+/* What the run would take in each mode, by TrainMode; [MODE_AUTO] stays empty. */
+typedef struct ModeTable {
+    MemoryNeed need[MODE_COUNT];
+} ModeTable;
+Status mode_table(const Setup *s, ModeTable *out);
+void modes_print(const ModeTable *table);
+
+/* --plan's JSON, on standard output. */
+Status setup_print_json(const Setup *s, const ModeTable *modes);
+
+#endif
