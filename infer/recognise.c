@@ -9,22 +9,39 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PICKLED                                                                                              \
+    "is a pickled checkpoint (.ckpt, .bin, .pt), which can run any code when it is read; convert it to "     \
+    "safetensors"
+#define WEB_PAGE "is a web page, not the model that was to be downloaded (a login or licence page?)"
+
 static const struct {
     const char *bytes;
     size_t count;
     const char *what;
 } MAGIC[] = {
-    {"PK\003\004", 4,
-     "is a pickled checkpoint (.ckpt, .bin, .pt), which can run any code when it is read; convert it "
-     "to safetensors"},
-    {"\x80\x02", 2,
-     "is a pickled checkpoint (.ckpt, .bin, .pt), which can run any code when it is read; convert it "
-     "to safetensors"},
+    {"PK\003\004", 4, PICKLED},
+    {"\x80\x02", 2, PICKLED},
+    {"\x80\x03", 2, PICKLED},
+    {"\x80\x04", 2, PICKLED},
     {"GGUF", 4, "is a GGUF file, quantised for another program; take the model's .safetensors file"},
     {"version https://git-lfs", 23,
      "is a Git LFS pointer, not the model itself; fetch it with `git lfs pull`"},
     {"\x89HDF\r\n\x1a\n", 8, "is an HDF5 file (a dataset?), not a model"},
+    {"\x89PNG", 4, "is a picture, not a model"},
+    {"\xff\xd8\xff", 3, "is a picture, not a model"},
+    {"RIFF", 4, "is a picture, not a model"},
+    {"GIF8", 4, "is a picture, not a model"},
+    {"<!DOCTYPE", 9, WEB_PAGE},
+    {"<!doctype", 9, WEB_PAGE},
+    {"<html", 5, WEB_PAGE},
 };
+
+/* The header's size, far below 4 GB, and JSON. It may begin as a pickled file does: 0x280 bytes are no rare
+ * size. */
+static bool begins_as_safetensors(const char *head, size_t n)
+{
+    return n > 8 && !memcmp(head + 4, "\0\0\0\0{", 5);
+}
 
 Status refuse_other_files(const char *path)
 {
@@ -34,22 +51,28 @@ Status refuse_other_files(const char *path)
         return status_refuse("%s: cannot be opened: %s", path, strerror(errno));
     const size_t n = fread(head, 1, sizeof head, in);
     fclose(in);
-    for (size_t i = 0; i < sizeof MAGIC / sizeof *MAGIC; i++)
+    if (n == 0)
+        return status_refuse("%s: the file is empty", path);
+    for (size_t i = 0; i < sizeof MAGIC / sizeof *MAGIC && !begins_as_safetensors(head, n); i++)
         if (n >= MAGIC[i].count && !memcmp(head, MAGIC[i].bytes, MAGIC[i].count))
             return status_refuse("%s: %s", path, MAGIC[i].what);
     return STATUS_OK;
 }
+
+#define LORA "is a LoRA, not a model; give it with --lora beside the model it was made for"
 
 /* In this order: a LoRA of an SDXL model is a LoRA. */
 static const struct {
     const char *part; /* of a key; "^" first: its beginning */
     const char *what;
 } KINDS[] = {
-    {"lora_unet_", "is a LoRA, not a model; give it with --lora beside the model it was made for"},
-    {"lora_te_", "is a LoRA, not a model; give it with --lora beside the model it was made for"},
-    {".lora_A.", "is a LoRA, not a model; give it with --lora beside the model it was made for"},
-    {".lora_down.", "is a LoRA, not a model; give it with --lora beside the model it was made for"},
-    {".lora.down.", "is a LoRA, not a model; give it with --lora beside the model it was made for"},
+    {"^lora_unet_", LORA},
+    {"^lora_te", LORA},
+    {".lora_A.", LORA},
+    {".lora_down.", LORA},
+    {".lora.down.", LORA},
+    {"^controlnet_cond_embedding.", "is a ControlNet, not a model"},
+    {"^text_model.", "is a text encoder alone; give the file or folder of the whole model"},
     {"^emb_params", "is a textual-inversion embedding, not a model"},
     {"^control_model.", "is a ControlNet, not a model"},
     {"^input_hint_block.", "is a ControlNet, not a model"},
@@ -79,7 +102,11 @@ Status refuse_other_models(const char *path, const SafeTensors *f)
                                                     : "a special model");
     if (first)
         return STATUS_OK;
-    if (safetensors_find(f, "conv_in.weight") || safetensors_find(f, "encoder.conv_in.weight"))
+    if (safetensors_find(f, KEYMAP_VAE "encoder.conv_in.weight") ||
+        safetensors_find(f, "encoder.conv_in.weight"))
+        return status_refuse("%s: is an autoencoder (VAE) alone; give the file or folder of the whole model",
+                             path);
+    if (safetensors_find(f, "conv_in.weight"))
         return status_refuse(
             "%s: is one part of a diffusers model; give the folder that holds model_index.json", path);
     return status_refuse("%s: holds no Stable Diffusion model (no %sinput_blocks.0.0.weight)", path,

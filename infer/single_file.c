@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define OPENCLIP_LAYERS_USED 23
+
 static const SafeEntry *entry(const SingleFile *f, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 static const SafeEntry *entry(const SingleFile *f, const char *format, ...)
@@ -126,8 +128,9 @@ static void count_clip_layers(const SingleFile *f, ClipConfig *k)
         if (!e || k->layers == 1000)
             break;
     }
-    if (f->sd2)
-        k->layers--; /* SD2 takes the states before the last layer: it is not part of the model */
+    /* SD2 takes the states before the last of 24 layers; a file made out of a diffusers folder has no last */
+    if (f->sd2 && k->layers > OPENCLIP_LAYERS_USED)
+        k->layers = OPENCLIP_LAYERS_USED;
 }
 
 static Status read_clip(const SingleFile *f, ClipConfig *k)
