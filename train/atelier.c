@@ -28,8 +28,13 @@ static const Family PROGRAM = {
     .example = "atelier doctor\n"
                "atelier sample --model builtin:tiny --prompt \"a red heart\" --out heart.png\n"
                "atelier train configs/quickstart.yaml\n",
-    .notes = "Exit status: 0 done, 1 failed while working, 2 the request was wrong, 130 interrupted after "
-             "saving.",
+    .notes =
+        "Exit status: 0 done, 1 failed while working, 2 the request was wrong, 130 interrupted after "
+        "saving.\n"
+        "\n"
+        "Environment: ATELIER_MODELS is a folder to look for built-in models in; ATELIER_ISA=avx2 or "
+        "baseline makes a better processor work like a lesser one; NO_COLOR turns colours off; temporary "
+        "files go into TMPDIR.",
     .commands = COMMANDS,
     .count = sizeof COMMANDS / sizeof *COMMANDS,
 };

@@ -108,6 +108,7 @@ run_page() { # PAGE
         case $block in
         *.yaml) check_yaml "$block" "$place" ;;
         *.hand)
+            echo "by hand: $place"
             found=$(look_up "$block" "$place")
             [ -z "$found" ] || fail "$found"
             ;;
