@@ -2,6 +2,7 @@
 
 #include "../kernels/mem.h"
 
+#include <math.h>
 #include <string.h>
 
 /* What a plan depends on: the work, the sizes, and the ranks of the adapters attached. */
@@ -148,6 +149,29 @@ static Status perform(Stages *s, Work w, size_t *bytes)
     return status;
 }
 
+/* Does the work, whose result is n numbers. Where one of them is none, the work is done again under the
+ * engine's checks, which name the layer: NaN must get neither into a cache nor into a training step. */
+static Status perform_finite(Stages *s, Work w, int64_t n)
+{
+    TRY(perform(s, w, NULL));
+    int64_t i = 0;
+    while (i < n && isfinite(w.out[i]))
+        i++;
+    if (i == n)
+        return STATUS_OK;
+    ctx_set_checks(s->c, true);
+    const Status status = perform(s, w, NULL);
+    const CtxFinding f = *ctx_finding(s->c);
+    ctx_set_checks(s->c, false);
+    if (status == STATUS_INTERRUPTED)
+        return status;
+    if (!f.op)
+        return status_fail("the result holds %g", (double)w.out[i]);
+    return status_fail("%s: %s; %s", w.kind == STAGE_TEXT ? "text encoder" : "VAE", status_message(),
+                       f.broken ? "the model's file is damaged, take another copy"
+                                : "model.dtype: bf16 or f32 reach further than f16");
+}
+
 Status stages_new(Ctx *c, Model *m, Stages **out)
 {
     *out = mem_calloc(1, sizeof **out);
@@ -194,7 +218,9 @@ Status stage_encode_plan(Stages *s, int height, int width, size_t *bytes)
 
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out)
 {
-    return perform(s, (Work){.kind = STAGE_TEXT, .clip_skip = clip_skip, .ids = ids, .out = out}, NULL);
+    const ClipConfig *k = s->m->clip ? clip_config(s->m->clip) : NULL;
+    return perform_finite(s, (Work){.kind = STAGE_TEXT, .clip_skip = clip_skip, .ids = ids, .out = out},
+                          k ? (int64_t)k->positions * k->hidden : 0);
 }
 
 Status stage_unet(Stages *s, int batch, int height, int width, const float *x, float timestep,
@@ -219,6 +245,9 @@ Status stage_decode(Stages *s, int height, int width, const float *z, float *out
 
 Status stage_encode(Stages *s, int height, int width, const float *pixels, float *out)
 {
-    return perform(s, (Work){.kind = STAGE_ENCODE, .height = height, .width = width, .x = pixels, .out = out},
-                   NULL);
+    const Vae *vae = s->m->vae;
+    const int f = vae ? vae_factor(vae) : 1;
+    return perform_finite(
+        s, (Work){.kind = STAGE_ENCODE, .height = height, .width = width, .x = pixels, .out = out},
+        vae ? (int64_t)vae_config(vae)->latent_channels * 2 * (height / f) * (width / f) : 0);
 }

@@ -117,7 +117,8 @@ static void begin_step(Ctx *c, RunMode mode)
     s->place = 0;
     s->kind = PLACE_ACTIVATION;
     s->head = NULL;
-    s->probing = false;
+    s->backward = s->probing = false;
+    checks_reset(s);
     c->live = mode != RUN_REHEARSE;
 }
 
@@ -170,6 +171,8 @@ Status ctx_run(Ctx *c, const Plan *plan, StepFn fn, void *arg)
     s->plan = plan;
     const bool recording = c->recording, checkpointing = s->checkpointing;
     fn(c, arg);
+    if (s->checks)
+        checks_done(c);
     c->recording = recording;
     s->checkpointing = checkpointing;
     if (plan && s->failed == STATUS_OK && s->place != plan->count)
@@ -285,6 +288,8 @@ Tensor *ctx_place(Ctx *c, DType dtype, int ndim, const int64_t *shape, PlaceKind
     if (ndim)
         memcpy(t->shape, shape, sizeof *shape * (size_t)ndim);
     t->data = take_memory(c, tensor_bytes(t), kind, &t->place);
+    if (c->state->checks)
+        checks_made(c, t);
     return t;
 }
 
@@ -339,6 +344,8 @@ void ctx_read(Ctx *c, const Tensor *t, float *out)
 void op_begin(Ctx *c, const char *name, const Layer *layer)
 {
     CtxState *s = c->state;
+    if (s->checks)
+        checks_done(c);
     s->op = name;
     s->layer = layer;
     s->tick++;

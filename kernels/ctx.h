@@ -84,6 +84,23 @@ void ctx_set_checkpointing(Ctx *c, bool on);
 void ctx_set_recording(Ctx *c, bool on);
 
 Status ctx_status(const Ctx *c); /* the failure so far */
+
+/* The first operation of a step whose result held NaN or infinity. */
+typedef struct CtxFinding {
+    const char *op;    /* NULL: there was none */
+    const char *layer; /* the operation's own, else of the last operation before it that had one; or NULL */
+    bool own;          /* the operation's own */
+    bool backward;     /* in the backward pass: what it made is a gradient */
+    const char *what;  /* "result", "gradient of its input", "gradient of its weight", … */
+    double value;
+    const char *broken; /* the part of the layer that was not finite to begin with ("weight", "bias",
+                           "adapter"), or NULL */
+} CtxFinding;
+/* Looks at everything that each operation makes, forward and backward, and ends the step with a failure at
+ * the first number that is none. Numbers and memory are those of a step without checks; off, it costs
+ * nothing. Stays on until it is switched off; the finding stays until the next step begins. */
+void ctx_set_checks(Ctx *c, bool on);
+const CtxFinding *ctx_finding(const Ctx *c);
 /* A copy of a small host struct that lives until the next step: arguments of checkpointed blocks and of
  * nodes. */
 const void *ctx_copy(Ctx *c, const void *data, size_t bytes);

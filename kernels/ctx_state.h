@@ -15,6 +15,13 @@ struct Piece {
     max_align_t bytes[];
 };
 
+/* What the open operation has made so far, while checks are on. */
+typedef struct Made Made;
+struct Made {
+    const Tensor *tensor;
+    Made *next;
+};
+
 typedef enum RunMode { RUN_FREE, RUN_REHEARSE, RUN_PLANNED } RunMode;
 
 typedef struct CtxState {
@@ -41,11 +48,23 @@ typedef struct CtxState {
     /* the tape */
     Node *head;
     bool checkpointing;
-    bool probing; /* inside a checkpointed block's first run: propagate requires_grad, keep nothing */
+    bool backward; /* walking it back */
+    bool probing;  /* inside a checkpointed block's first run: propagate requires_grad, keep nothing */
+
+    /* checks.c */
+    bool checks;
+    Made *made, **made_end; /* in the order they were made */
+    const Layer *near;      /* of the last operation that had one */
+    CtxFinding found;
 } CtxState;
 
 void *ctx_host(Ctx *c,
                size_t bytes); /* cleared, from the pieces; on failure a spare cell and the context fails */
 Tensor *ctx_place(Ctx *c, DType dtype, int ndim, const int64_t *shape, PlaceKind kind);
+
+/* While checks are on: the open operation fills t, and it is done (before the next one begins). */
+void checks_made(Ctx *c, const Tensor *t);
+void checks_done(Ctx *c);
+void checks_reset(CtxState *s);
 
 #endif

@@ -45,8 +45,12 @@ void ctx_backward(Ctx *c, Tensor *loss, float grad_scale)
     s->head = NULL;
     op_begin(c, "loss gradient", NULL);
     loss->grad = ctx_place(c, loss->dtype, loss->ndim, loss->shape, PLACE_GRADIENT);
+    s->backward = true;
     RUN(c, c->dev->fill(loss->grad, grad_scale));
     walk_back(c, head);
+    if (s->checks)
+        checks_done(c);
+    s->backward = false;
     c->recording = recording;
 }
 
@@ -68,6 +72,8 @@ void grad_add(Ctx *c, Tensor *x, Tensor *d)
     Tensor *sum = x->grad_shared ? ctx_place(c, x->dtype, x->ndim, x->shape, PLACE_GRADIENT) : x->grad;
     op_use(c, x->grad);
     op_use(c, d);
+    if (c->state->checks)
+        checks_made(c, sum);
     RUN(c, c->dev->add(x->grad, d, sum));
     x->grad = sum;
     x->grad_shared = false;

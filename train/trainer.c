@@ -8,12 +8,11 @@
 #include "finish.h"
 #include "modes.h"
 #include "optimizer.h"
+#include "pass.h"
 #include "preview.h"
 #include "resume.h"
 #include "run_folder.h"
 #include "run_lock.h"
-#include "setup.h"
-#include "trace.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -55,75 +54,27 @@ static bool stopped(const Trainer *t)
 
 /* One step --------------------------------------------------------------------------------------------- */
 
-/* "a.jpg, b.jpg and 38 more". */
-static void name_pictures(const Trainer *t, const LoaderSample *samples, int count, char *out, size_t size)
-{
-    size_t at = 0;
-    out[0] = 0;
-    const int shown = count < 8 ? count : 8;
-    for (int i = 0; i < shown && at < size; i++) {
-        const Dataset *d = t->setup->sources->items[samples[i].source].dataset;
-        at +=
-            (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "", dataset_name(d, samples[i].picture));
-    }
-    if (count > shown && at < size)
-        snprintf(out + at, size - at, " and %d more", count - shown);
-}
-
-static Status not_finite(const Trainer *t, int64_t step, const char *what, double value,
-                         const LoaderSample *samples, int count)
-{
-    char pictures[512], last[96] = "nothing is saved yet";
-    name_pictures(t, samples, count, pictures, sizeof pictures);
-    if (t->saved_step >= 0)
-        snprintf(last, sizeof last, "the checkpoint of step %lld stays", (long long)t->saved_step);
-    return status_fail(
-        "step %lld: the %s is %g, with the pictures %s; nothing was trained on it, and %s. A smaller "
-        "optimizer.lr or model.dtype: f32 are the usual ways out",
-        (long long)step, what, value, pictures, last);
-}
-
-/* Forward and backward of all micro-batches; *loss is their mean. */
-static Status run_batches(Trainer *t, int64_t step, const LoaderSample *samples, double *loss)
-{
-    const Config *config = t->config;
-    Setup *s = t->setup;
-    const int B = config->train.batch;
-    *loss = 0;
-    for (int i = 0; i < config->train.accumulate; i++) {
-        Step micro = {.shape = s->shape, .data = {.grad_scale = 1.0f / (float)config->train.accumulate}};
-        TRY(batch_fill(t->batch, step, i * B, samples + i * B, &micro.data));
-        if (t->trace)
-            trace_aim(t->trace, i, &micro.data);
-        TRY(ctx_run(s->c, s->plan, train_step, &micro));
-        if (t->trace)
-            trace_batch(t->trace, i, t->batch);
-        if (!isfinite(micro.data.loss))
-            return not_finite(t, step, "loss", (double)micro.data.loss, samples + i * B, B);
-        *loss += (double)micro.data.loss / config->train.accumulate;
-    }
-    return STATUS_OK;
-}
-
 /* After this the weights are those of `step`. A failure or an interruption leaves them as they were. */
 static Status one_step(Trainer *t, int64_t step)
 {
     const double start = now();
     Setup *s = t->setup;
     const LoaderSample *samples;
-    double loss, lr;
+    const Pass pass = {.setup = s, .batch = t->batch, .trace = t->trace};
+    PassNumbers numbers;
+    double lr;
     TRY(loader_next(t->loader, &samples));
-    parameters_zero_gradients(s->parameters);
-    TRY(run_batches(t, step, samples, &loss));
+    TRY(pass_run(&pass, step, samples, &numbers));
+    if (!isfinite(numbers.loss))
+        return pass_explain(&pass, step, samples, "loss", numbers.loss, t->saved_step);
     const double norm = gradient_norm(s->c->dev, s->parameters);
     if (!isfinite(norm))
-        return not_finite(t, step, "gradients' norm", norm, samples,
-                          t->config->train.batch * t->config->train.accumulate);
+        return pass_explain(&pass, step, samples, "gradients' norm", norm, t->saved_step);
     TRY(optimizer_step(s->c->dev, t->config, s->parameters, step, s->steps, norm, &lr));
     if (t->trace)
-        TRY(trace_step(t->trace, s->parameters, step, loss));
+        TRY(trace_step(t->trace, s->parameters, step, numbers.loss));
     t->state.step = step;
-    t->state.loss = loss;
+    t->state.loss = numbers.loss;
     t->state.lr = lr;
     t->state.grad_norm = norm;
     t->state.seconds = now() - start;

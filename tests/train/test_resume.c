@@ -1,136 +1,10 @@
 /* Whole runs, stopped and gone on with. Breaks if a run that was asked to stop would end in other bytes than
- * one that was not, if batch and accumulate saw different numbers, or if a loss that is not a number were
- * trained on. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+ * one that was not, or if batch and accumulate saw different numbers. */
+#include "runs.h"
 
 #include "infer/safetensors.h"
-#include "kernels/file.h"
-#include "kernels/log.h"
-#include "kernels/mem.h"
 #include "train/resume.h"
-#include "train/run_folder.h"
 #include "train/sources.h"
-#include "train/trainer.h"
-
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-static char work[64];
-
-static int open_work(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"banana", "bell", "bicycle", "butterfly", "cactus", "carrot"};
-    char command[512];
-    log_set_level(LOG_ERROR);
-    strcpy(work, "/tmp/atelier-resume-XXXXXX");
-    if (!mkdtemp(work))
-        return -1;
-    for (int i = 0; i < 6; i++) {
-        snprintf(command, sizeof command,
-                 "mkdir -p %s/pictures && cp data/examples/%s.jpg %s/pictures && echo '%s, neon' > "
-                 "%s/pictures/%s.txt",
-                 work, names[i], work, names[i], work, names[i]);
-        if (system(command) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int remove_work(void **state)
-{
-    (void)state;
-    return dir_remove(work);
-}
-
-/* A run of the tiny SD1 model in the folder work/NAME, with more settings ("train.batch=2", …, NULL). */
-static Config *config_for(const char *name, const char *model, ...)
-{
-    char path[128], *sets[24];
-    int count = 0;
-    snprintf(path, sizeof path, "%s/run.yaml", work);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fprintf(f,
-            "model: {base: %s, dtype: f32}\n"
-            "dataset: {path: %s/pictures, caption: {dropout: 0.2}}\n"
-            "method: {kind: lora}\n"
-            "train: {steps: 6, batch: 2, resolution: 32, threads: 1}\n"
-            "optimizer: {lr: 1.0e-3}\n"
-            "output: {dir: %s/%s, save_every: 2, dtype: f32}\n",
-            model, work, work, name);
-    fclose(f);
-    va_list args;
-    va_start(args, model);
-    for (char *set = va_arg(args, char *); set; set = va_arg(args, char *))
-        sets[count++] = set;
-    va_end(args);
-    Config *config;
-    if (config_read(path, (const char *const *)sets, count, &config) != STATUS_OK)
-        fail_msg("%s", status_message());
-    return config;
-}
-
-#define SD1 TEST_GOLDEN "/models/sd1"
-
-static void train(Config *config, const char *resume)
-{
-    if (trainer_run(config, &(TrainOptions){.resume = resume}) != STATUS_OK)
-        fail_msg("%s", status_message());
-    config_free(config);
-}
-
-static void assert_same_file(const char *a, const char *b, const char *name)
-{
-    char *paths[] = {mem_printf("%s/%s/%s", work, a, name), mem_printf("%s/%s/%s", work, b, name)}, *bytes[2];
-    size_t sizes[2];
-    for (int i = 0; i < 2; i++)
-        if (file_read(paths[i], 1 << 24, &bytes[i], &sizes[i]) != STATUS_OK)
-            fail_msg("%s", status_message());
-    if (sizes[0] != sizes[1] || memcmp(bytes[0], bytes[1], sizes[0]) != 0)
-        fail_msg("%s and %s differ", paths[0], paths[1]);
-    for (int i = 0; i < 2; i++) {
-        mem_free(paths[i]);
-        mem_free(bytes[i]);
-    }
-}
-
-/* The n-th line of a run's log, from 0; NULL: there is none. */
-static json_t *log_line(const char *name, int n)
-{
-    char path[160], line[4096];
-    snprintf(path, sizeof path, "%s/%s/log.jsonl", work, name);
-    FILE *f = fopen(path, "r");
-    json_t *j = NULL;
-    for (int i = 0; f && i <= n; i++)
-        if (!fgets(line, sizeof line, f)) {
-            fclose(f);
-            return NULL;
-        }
-    if (f) {
-        j = json_loads(line, 0, NULL);
-        assert_non_null(j);
-        fclose(f);
-    }
-    return j;
-}
-
-static double number(const char *name, int line, const char *key)
-{
-    json_t *j = log_line(name, line);
-    assert_non_null(j);
-    const json_t *value = json_object_get(j, key);
-    const double x = json_is_number(value) ? json_number_value(value) : NAN;
-    json_decref(j);
-    return x;
-}
 
 /* The flag goes up at the n-th allocation after this: a place that no clock moves. */
 static volatile sig_atomic_t stop;
@@ -263,35 +137,6 @@ static void a_checkpoint_of_another_shape_is_refused(void **state)
     config_free(config);
 }
 
-/* A copy of the model with one weight of the UNet that is not a number. */
-static char *broken_model(void)
-{
-    char command[512], *folder = mem_printf("%s/broken", work), *path, *bytes;
-    size_t size;
-    snprintf(command, sizeof command, "cp -r %s %s", SD1, folder);
-    assert_int_equal(system(command), 0);
-    path = mem_printf("%s/unet/diffusion_pytorch_model.safetensors", folder);
-    assert_int_equal(file_read(path, 1 << 24, &bytes, &size), STATUS_OK);
-    memset(bytes + size - 8, 0x7e, 8); /* 0x7e7e is one in f16 */
-    assert_int_equal(file_write_atomic(path, bytes, size), STATUS_OK);
-    mem_free(bytes);
-    mem_free(path);
-    return folder;
-}
-
-static void what_is_not_a_number_stops_the_run_by_name(void **state)
-{
-    (void)state;
-    char *model = broken_model();
-    Config *config = config_for("nan", model, (char *)NULL);
-    assert_int_equal(trainer_run(config, &(TrainOptions){0}), STATUS_FAILED);
-    assert_non_null(strstr(status_message(), "step 1"));
-    assert_non_null(strstr(status_message(), ".jpg"));
-    assert_null(log_line("nan", 0));
-    config_free(config);
-    mem_free(model);
-}
-
 static void a_trace_tells_all_of_a_step(void **state)
 {
     (void)state;
@@ -398,7 +243,6 @@ int main(void)
         cmocka_unit_test(checkpointing_never_changes_a_byte),
         cmocka_unit_test(latents_are_the_same_cached_and_encoded_each_time),
         cmocka_unit_test(a_checkpoint_of_another_shape_is_refused),
-        cmocka_unit_test(what_is_not_a_number_stops_the_run_by_name),
         cmocka_unit_test(a_trace_tells_all_of_a_step),
         cmocka_unit_test(datasets_of_one_name_are_kept_apart),
         cmocka_unit_test(running_out_of_memory_is_an_error_and_never_a_crash),

@@ -1,0 +1,230 @@
+/* NaN and infinity in training. Breaks if the message no longer names step, layer, pass and pictures, if
+ * anything is trained on such a step or a checkpoint is lost to it, or if the second look, under checks,
+ * would see other numbers than the first. */
+#include "runs.h"
+
+#include "infer/safetensors.h"
+#include "kernels/device.h"
+#include "train/pass.h"
+
+#include <unistd.h>
+
+/* A copy of the model SD1 in work/NAME whose tensor `key` of part/file holds one that is none. */
+static char *broken_model(const char *name, const char *file, const char *key)
+{
+    char *folder = mem_printf("%s/%s-model", work, name), *command = mem_printf("cp -r %s %s", SD1, folder);
+    char *path = mem_printf("%s/%s", folder, file), *bytes;
+    size_t size;
+    assert_int_equal(system(command), 0);
+    assert_int_equal(file_read(path, 1 << 24, &bytes, &size), STATUS_OK);
+    SafeTensors *f;
+    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
+    const SafeEntry *e = safetensors_find(f, key);
+    assert_non_null(e);
+    char *at = memmem(bytes, size, e->data, e->bytes);
+    assert_non_null(at);
+    memset(at, 0x7e, 2); /* 0x7e7e is one in f16 */
+    safetensors_close(f);
+    assert_int_equal(file_write_atomic(path, bytes, size), STATUS_OK);
+    mem_free(bytes);
+    mem_free(path);
+    mem_free(command);
+    return folder;
+}
+
+static void assert_says(const char *text)
+{
+    if (!strstr(status_message(), text))
+        fail_msg("\"%s\" is not in: %s", text, status_message());
+}
+
+static void fails(Config *config, const char *resume)
+{
+    assert_int_equal(trainer_run(config, &(TrainOptions){.resume = resume}), STATUS_FAILED);
+    config_free(config);
+}
+
+static void a_broken_weight_of_the_unet_is_named(void **state)
+{
+    (void)state;
+    char *model = broken_model("unet", "unet/diffusion_pytorch_model.safetensors",
+                               "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight");
+    for (int on = 0; on < 2; on++) {
+        char *name = on ? "unet-on" : "unet-off", *set = on ? "train.checkpointing=on" : "train.batch=2";
+        fails(config_for(name, model, set, "train.accumulate=2", (char *)NULL), NULL);
+        assert_says("step 1: the ");
+        assert_says(" is nan. It began in the");
+        assert_says("forward pass, at down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q (linear)");
+        assert_says("weight is not finite itself");
+        assert_says(".jpg, ");
+        assert_says("no checkpoint");
+        assert_null(log_line(name, 0));
+    }
+    mem_free(model);
+}
+
+static void a_broken_text_encoder_on_the_tape_is_named(void **state)
+{
+    (void)state;
+    char *model = broken_model("text", "text_encoder/model.safetensors", "encoder.layers.0.layer_norm1.bias");
+    fails(config_for("text", model, "method.text_encoder=true", (char *)NULL), NULL);
+    assert_says("forward pass, at text_model.encoder.layers.0.layer_norm1 (layer_norm)");
+    mem_free(model);
+}
+
+/* What the VAE and the text encoder make for caches or a batch is looked at when it is made. */
+static void what_the_encoders_make_is_never_kept(void **state)
+{
+    (void)state;
+    char *model = broken_model("vae", "vae/diffusion_pytorch_model.safetensors", "encoder.conv_in.weight");
+    for (int cached = 0; cached < 2; cached++) {
+        char *set = cached ? "train.cache_latents=true" : "train.cache_latents=false";
+        fails(config_for(cached ? "vae1" : "vae0", model, set, (char *)NULL), NULL);
+        assert_says("VAE: conv2d (encoder.conv_in): its result holds nan; the model's file is damaged");
+        assert_says(".jpg");
+    }
+    mem_free(model);
+    model = broken_model("clip", "text_encoder/model.safetensors", "encoder.layers.0.layer_norm1.bias");
+    fails(config_for("clip", model, (char *)NULL), NULL);
+    assert_says("layer_norm (text_model.encoder.layers.0.layer_norm1)");
+    assert_says(".jpg");
+    mem_free(model);
+}
+
+/* Sets the first number of a weight in a checkpoint. */
+static void poison_checkpoint(const char *name, int step, const char *key, float value)
+{
+    char *path = mem_printf("%s/%s/checkpoints/step-%06d/weights.safetensors", work, name, step), *bytes;
+    size_t size;
+    SafeTensors *f;
+    assert_int_equal(file_read(path, 1 << 24, &bytes, &size), STATUS_OK);
+    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
+    const SafeEntry *e = safetensors_find(f, key);
+    assert_non_null(e);
+    char *at = memmem(bytes, size, e->data, e->bytes);
+    memcpy(at, &value, sizeof value);
+    safetensors_close(f);
+    assert_int_equal(file_write_atomic(path, bytes, size), STATUS_OK);
+    mem_free(bytes);
+    mem_free(path);
+}
+
+#define UP "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight"
+
+/* A run in which a number goes wrong at step 5 of 6: steps 1 to 4 stay as they were, saved and logged. */
+static void the_last_good_checkpoint_stays(void **state)
+{
+    (void)state;
+    train(config_for("late", SD1, "train.steps=6", "output.keep=3", (char *)NULL), NULL);
+    char *whole = mem_printf("%s/late", work), *command = mem_printf("cp -r %s %s/good", whole, work);
+    assert_int_equal(system(command), 0);
+    mem_free(command);
+    char *log = mem_printf("%s/log.jsonl", whole), *last = mem_printf("%s/checkpoints/step-000006", whole);
+    assert_int_equal(truncate(log, file_size(log) - 1), 0); /* not finished any more */
+    assert_int_equal(dir_remove(last), STATUS_OK);
+    poison_checkpoint("late", 4, UP, 3e38f);
+    char *fourth = mem_printf("%s/checkpoints/step-000004/weights.safetensors", whole), *before, *after;
+    size_t sizes[2];
+    assert_int_equal(file_read(fourth, 1 << 24, &before, &sizes[0]), STATUS_OK);
+    fails(config_for("late", SD1, "train.steps=6", "output.keep=3", (char *)NULL), "auto");
+    assert_says("step 5");
+    assert_says("mid_block.attentions.0.transformer_blocks.0.attn1.to_q");
+    assert_says("the checkpoint of step 4 stays");
+    assert_says("optimizer.lr (now 0.001)");
+    assert_false(file_exists(last));
+    assert_int_equal(file_read(fourth, 1 << 24, &after, &sizes[1]), STATUS_OK);
+    assert_int_equal(sizes[0], sizes[1]);
+    assert_memory_equal(before, after, sizes[0]);
+    assert_same_file("late", "good", "checkpoints/step-000002/weights.safetensors");
+    assert_true(number("late", 3, "step") == 4);
+    assert_null(log_line("late", 4));
+    char *all[] = {whole, log, last, fourth, before, after};
+    for (int i = 0; i < 6; i++)
+        mem_free(all[i]);
+}
+
+/* The step under checks, in memory that an earlier step left full of NaN: the same bytes, and no finding. */
+static void poison(Ctx *c, void *arg)
+{
+    const int64_t n = *(int64_t *)arg;
+    op_begin(c, "poison", NULL);
+    Tensor *t = ctx_tensor(c, DTYPE_F32, 1, &n);
+    if (c->live)
+        memset(t->data, 0xff, tensor_bytes(t));
+}
+
+static void fill_arena_with_nan(Setup *s)
+{
+    Plan *p;
+    int64_t n = (int64_t)s->arena_bytes / 4;
+    assert_int_equal(ctx_rehearse(s->c, poison, &n, &p), STATUS_OK);
+    assert_int_equal(ctx_run(s->c, p, poison, &n), STATUS_OK);
+    plan_free(p);
+}
+
+static float *all_gradients(const Parameters *p)
+{
+    float *all = mem_alloc((size_t)parameters_elements(p) * sizeof *all), *at = all;
+    for (int i = 0; i < p->count; i++) {
+        memcpy(at, p->items[i].weight->grad->data, tensor_bytes(p->items[i].weight));
+        at += tensor_count(p->items[i].weight);
+    }
+    return all;
+}
+
+static void the_second_look_sees_the_same_numbers(void **state)
+{
+    (void)state;
+    static char *const sets[][3] = {
+        {"model.dtype=f32", "method.kind=lora", "train.checkpointing=off"},
+        {"model.dtype=bf16", "method.kind=lora", "train.checkpointing=on"},
+        {"model.dtype=f16", "method.text_encoder=true", "train.checkpointing=off"},
+        {"model.dtype=bf16", "method.kind=full", "method.text_encoder=true"},
+    };
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        Config *config = config_for("look", SD1, sets[i][0], sets[i][1], sets[i][2],
+                                    "train.cache_latents=false", (char *)NULL);
+        char *folder = mem_printf("%s/look", work);
+        Setup *s;
+        Batch *b;
+        if (setup_new(config, folder, true, false, NULL, &s) != STATUS_OK || setup_load(s) != STATUS_OK)
+            fail_msg("%s", status_message());
+        assert_int_equal(ctx_reserve(s->c, s->arena_bytes), STATUS_OK);
+        assert_int_equal(batch_new(config, &s->shape, s->sources, s->pipeline, s->texts, &b), STATUS_OK);
+        float *pixels = mem_calloc(3 * 32 * 32, sizeof *pixels);
+        const LoaderSample samples[] = {{.picture = 1, .pixels = pixels}, {.picture = 4, .pixels = pixels}};
+        const Pass pass = {.setup = s, .batch = b};
+        PassNumbers numbers[2];
+        float *gradients[2];
+        for (int checked = 0; checked < 2; checked++) {
+            fill_arena_with_nan(s);
+            ctx_set_checks(s->c, checked);
+            if (pass_run(&pass, 3, samples, &numbers[checked]) != STATUS_OK)
+                fail_msg("%s: %s", sets[i][0], status_message());
+            ctx_set_checks(s->c, false);
+            gradients[checked] = all_gradients(s->parameters);
+        }
+        assert_true(numbers[0].loss == numbers[1].loss);
+        assert_memory_equal(gradients[0], gradients[1],
+                            (size_t)parameters_elements(s->parameters) * sizeof(float));
+        mem_free(gradients[0]);
+        mem_free(gradients[1]);
+        mem_free(pixels);
+        mem_free(folder);
+        batch_free(b);
+        setup_free(s);
+        config_free(config);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_broken_weight_of_the_unet_is_named),
+        cmocka_unit_test(a_broken_text_encoder_on_the_tape_is_named),
+        cmocka_unit_test(what_the_encoders_make_is_never_kept),
+        cmocka_unit_test(the_last_good_checkpoint_stays),
+        cmocka_unit_test(the_second_look_sees_the_same_numbers),
+    };
+    return cmocka_run_group_tests(tests, open_work, remove_work);
+}
