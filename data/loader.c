@@ -3,7 +3,8 @@
  * Samples are numbered from the start of training: sample g is place g % batch of step g / batch + 1, and
  * position g % T of epoch g / T + 1, where T = Σ count × repeats; each epoch has its own permutation, so
  * batches run on over an epoch's end. What a sample is follows from g alone; threads only decide when its
- * pixels are made.
+ * pixels are made. Those of the source beside are numbered in the same way, with epochs of their own, and
+ * stand at places batch + g % batch.
  *
  * A ring of `ahead` + 1 steps: one that the caller looks at, the others being filled. A thread takes the next
  * sample of the ring in order, makes its pixels without the lock, and counts it done. The permutation is
@@ -26,18 +27,23 @@
 typedef struct Slot {
     int64_t step; /* 0: free */
     int taken, done;
-    LoaderSample *samples; /* (batch) */
-    float *pixels;         /* (batch,R,R,3) */
-    char **failures;       /* (batch): messages; NULL: none */
+    LoaderSample *samples; /* (step_samples) */
+    float *pixels;         /* (step_samples,R,R,3) */
+    char **failures;       /* (step_samples): messages; NULL: none */
 } Slot;
+
+/* The permutation of one epoch. */
+typedef struct Order {
+    int64_t epoch;   /* 0: none yet */
+    int64_t samples; /* of an epoch */
+    uint32_t *places;
+} Order;
 
 struct Loader {
     LoaderOptions o;
-    LoaderSource *sources;
-    int64_t epoch_samples;
-    /* the permutation of one epoch */
-    int64_t epoch; /* 0: none yet */
-    uint32_t *order;
+    LoaderSource *sources; /* the one beside comes last */
+    int step_samples;      /* batch, or twice that with a source beside */
+    Order batch, beside;
     int64_t *starts; /* (source_count + 1): each source's first unshuffled position, and the end */
 
     Slot *slots;
@@ -55,27 +61,35 @@ struct Loader {
 
 /* Which sample ----------------------------------------------------------------------------------------- */
 
-static void enter_epoch(Loader *l, int64_t epoch)
+/* The unshuffled position of sample g. */
+static int64_t position_of(const Loader *l, Order *o, int64_t g)
 {
-    if (l->epoch == epoch)
-        return;
-    const RandomKey key = {.seed = l->o.seed, .step = (uint32_t)epoch, .sample = 0, .purpose = RANDOM_ORDER};
-    random_permutation(key, l->order, (uint32_t)l->epoch_samples);
-    l->epoch = epoch;
+    const int64_t epoch = g / o->samples + 1;
+    if (o->epoch != epoch) {
+        const RandomKey key = {
+            .seed = l->o.seed, .step = (uint32_t)epoch, .sample = o == &l->beside, .purpose = RANDOM_ORDER};
+        random_permutation(key, o->places, (uint32_t)o->samples);
+        o->epoch = epoch;
+    }
+    return o->places[g % o->samples];
 }
 
 /* Fills *s with everything but pixels. */
 static void choose_sample(Loader *l, int64_t step, int place, LoaderSample *s)
 {
-    const int64_t g = (step - 1) * l->o.batch + place;
-    enter_epoch(l, g / l->epoch_samples + 1);
-    const int64_t position = l->order[g % l->epoch_samples];
+    const int B = l->o.batch;
+    const int64_t g = (step - 1) * B + place % B;
+    int64_t position = position_of(l, place < B ? &l->batch : &l->beside, g);
     int source = 0;
-    while (position >= l->starts[source + 1])
-        source++;
+    if (place >= B) {
+        source = l->o.source_count;
+    } else {
+        while (position >= l->starts[source + 1])
+            source++;
+        position -= l->starts[source];
+    }
     const LoaderSource *from = &l->sources[source];
-    *s = (LoaderSample){.source = source,
-                        .picture = from->pictures[(position - l->starts[source]) % from->count]};
+    *s = (LoaderSample){.source = source, .picture = from->pictures[position % from->count]};
     sample_choose(from, l->o.resolution, l->o.seed, step, place, s);
 }
 
@@ -90,7 +104,7 @@ static Slot *slot_of(const Loader *l, int64_t step)
 static Slot *next_work(Loader *l)
 {
     Slot *slot = slot_of(l, l->take_step);
-    if (slot->step == l->take_step && slot->taken == l->o.batch)
+    if (slot->step == l->take_step && slot->taken == l->step_samples)
         slot = slot_of(l, ++l->take_step);
     if (slot->step == l->take_step)
         return slot;
@@ -128,7 +142,7 @@ static void *work(void *arg)
         pthread_mutex_unlock(&l->lock);
         make_sample(l, slot, place);
         pthread_mutex_lock(&l->lock);
-        if (++slot->done == l->o.batch)
+        if (++slot->done == l->step_samples)
             pthread_cond_broadcast(&l->ready);
     }
     pthread_mutex_unlock(&l->lock);
@@ -137,7 +151,7 @@ static void *work(void *arg)
 
 static void release_slot(const Loader *l, Slot *slot)
 {
-    for (int i = 0; i < l->o.batch; i++) {
+    for (int i = 0; i < l->step_samples; i++) {
         mem_free(slot->failures[i]);
         slot->failures[i] = NULL;
     }
@@ -146,20 +160,24 @@ static void release_slot(const Loader *l, Slot *slot)
 
 /* The public side -------------------------------------------------------------------------------------- */
 
+static Status check_source(const LoaderSource *s)
+{
+    if (s->count < 1 || s->repeats < 1)
+        return status_fail("%s: no pictures to load", dataset_path(s->dataset));
+    if (s->shift < 0 || s->shift > 1 || s->scale < 0 || s->scale >= 1)
+        return status_fail("loader: shift must be in [0,1], scale in [0,1)");
+    return STATUS_OK;
+}
+
 static Status check_options(const LoaderOptions *o)
 {
     if (o->batch < 1 || o->resolution < 1 || o->resolution > PICTURE_MAX_SIDE || o->first_step < 1 ||
         o->source_count < 1)
         return status_fail(
             "loader: batch, resolution, first step and the number of sources must be at least 1");
-    for (int i = 0; i < o->source_count; i++) {
-        const LoaderSource *s = &o->sources[i];
-        if (s->count < 1 || s->repeats < 1)
-            return status_fail("%s: no pictures to load", dataset_path(s->dataset));
-        if (s->shift < 0 || s->shift > 1 || s->scale < 0 || s->scale >= 1)
-            return status_fail("loader: shift must be in [0,1], scale in [0,1)");
-    }
-    return STATUS_OK;
+    for (int i = 0; i < o->source_count; i++)
+        TRY(check_source(&o->sources[i]));
+    return o->beside ? check_source(o->beside) : STATUS_OK;
 }
 
 static Status allocate_slots(Loader *l)
@@ -167,7 +185,7 @@ static Status allocate_slots(Loader *l)
     l->slots = mem_calloc((size_t)l->slot_count, sizeof *l->slots);
     if (!l->slots)
         return STATUS_FAILED;
-    const size_t batch = (size_t)l->o.batch;
+    const size_t batch = (size_t)l->step_samples;
     const size_t pixels = 3 * (size_t)l->o.resolution * (size_t)l->o.resolution;
     for (int i = 0; i < l->slot_count; i++) {
         Slot *slot = &l->slots[i];
@@ -181,10 +199,18 @@ static Status allocate_slots(Loader *l)
     return STATUS_OK;
 }
 
+static Status order_allocate(Order *o)
+{
+    if (o->samples > INT32_MAX)
+        return status_fail("%lld samples an epoch are too many; use fewer repeats", (long long)o->samples);
+    o->places = mem_alloc((size_t)o->samples * sizeof *o->places);
+    return o->places ? STATUS_OK : STATUS_FAILED;
+}
+
 static Status fill(Loader *l)
 {
     const size_t n = (size_t)l->o.source_count;
-    l->sources = mem_alloc(n * sizeof *l->sources);
+    l->sources = mem_alloc((n + 1) * sizeof *l->sources);
     l->starts = mem_alloc((n + 1) * sizeof *l->starts);
     if (!l->sources || !l->starts)
         return STATUS_FAILED;
@@ -192,13 +218,15 @@ static Status fill(Loader *l)
     l->starts[0] = 0;
     for (size_t i = 0; i < n; i++)
         l->starts[i + 1] = l->starts[i] + (int64_t)l->sources[i].count * l->sources[i].repeats;
-    l->epoch_samples = l->starts[n];
-    if (l->epoch_samples > INT32_MAX)
-        return status_fail("%lld samples an epoch are too many; use fewer repeats",
-                           (long long)l->epoch_samples);
-    l->order = mem_alloc((size_t)l->epoch_samples * sizeof *l->order);
-    if (!l->order)
-        return STATUS_FAILED;
+    l->batch.samples = l->starts[n];
+    l->step_samples = l->o.batch;
+    TRY(order_allocate(&l->batch));
+    if (l->o.beside) {
+        l->sources[n] = *l->o.beside;
+        l->beside.samples = (int64_t)l->o.beside->count * l->o.beside->repeats;
+        l->step_samples *= 2;
+        TRY(order_allocate(&l->beside));
+    }
     return allocate_slots(l);
 }
 
@@ -231,7 +259,7 @@ Status loader_new(const LoaderOptions *o, Loader **out)
     pthread_cond_init(&l->ready, NULL);
     Status s = fill(l);
     if (s == STATUS_OK && o->pixels)
-        s = pixel_cache_new(l->sources, o->source_count, &l->cache);
+        s = pixel_cache_new(l->sources, o->source_count + (o->beside != NULL), &l->cache);
     if (s == STATUS_OK && o->pixels)
         s = start_threads(l);
     if (s != STATUS_OK)
@@ -263,7 +291,8 @@ void loader_free(Loader *l)
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);
     mem_free(l->slots);
-    mem_free(l->order);
+    mem_free(l->batch.places);
+    mem_free(l->beside.places);
     mem_free(l->starts);
     mem_free(l->sources);
     mem_free(l);
@@ -271,7 +300,7 @@ void loader_free(Loader *l)
 
 int64_t loader_epoch_samples(const Loader *l)
 {
-    return l->epoch_samples;
+    return l->batch.samples;
 }
 
 static Status next_with_pixels(Loader *l, const LoaderSample **samples)
@@ -282,11 +311,11 @@ static Status next_with_pixels(Loader *l, const LoaderSample **samples)
         release_slot(l, slot_of(l, l->next_step - 1));
         pthread_cond_broadcast(&l->work);
     }
-    while (slot->step != l->next_step || slot->done < l->o.batch)
+    while (slot->step != l->next_step || slot->done < l->step_samples)
         pthread_cond_wait(&l->ready, &l->lock);
     pthread_mutex_unlock(&l->lock);
     l->next_step++;
-    for (int i = 0; i < l->o.batch; i++)
+    for (int i = 0; i < l->step_samples; i++)
         if (!slot->samples[i].pixels)
             return status_fail("%s", slot->failures[i] ? slot->failures[i] : "out of memory in the loader");
     *samples = slot->samples;
@@ -298,7 +327,7 @@ Status loader_next(Loader *l, const LoaderSample **samples)
     *samples = NULL;
     if (l->o.pixels)
         return next_with_pixels(l, samples);
-    for (int i = 0; i < l->o.batch; i++)
+    for (int i = 0; i < l->step_samples; i++)
         choose_sample(l, l->next_step, i, &l->slots[0].samples[i]);
     l->next_step++;
     *samples = l->slots[0].samples;

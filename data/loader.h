@@ -22,6 +22,9 @@ typedef struct LoaderOptions {
     int threads, ahead; /* 0: 2 threads, 2 steps ahead */
     int64_t first_step; /* counts from 1 */
     bool pixels;        /* false: only tell which pictures (latents come from a cache) */
+    /* One more source, or NULL, in an order of its own: after a step's samples come as many of it, with
+     * source = source_count. The samples before them are those that come without it. */
+    const LoaderSource *beside;
 } LoaderOptions;
 
 typedef struct LoaderSample {
@@ -34,8 +37,9 @@ typedef struct LoaderSample {
 typedef struct Loader Loader;
 Status loader_new(const LoaderOptions *o, Loader **out);
 void loader_free(Loader *l);
-int64_t loader_epoch_samples(const Loader *l); /* Σ count × repeats */
-/* The samples of the next step (options.batch of them); valid until the next call. */
+int64_t loader_epoch_samples(const Loader *l); /* Σ count × repeats, without those beside */
+/* The samples of the next step (options.batch of them, and as many of those beside); valid until the next
+ * call. */
 Status loader_next(Loader *l, const LoaderSample **samples);
 
 #endif

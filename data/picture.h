@@ -56,6 +56,9 @@ typedef struct PictureText {
     const char *key, *value;
 } PictureText;
 Status picture_write_png(const char *path, const Picture *p, const PictureText *text, int count);
+/* The value (UTF-8) of the text with this key that stands before a PNG's pixels; *value NULL: there is none.
+ * Caller: mem_free. */
+Status picture_png_text(const uint8_t *bytes, size_t size, const char *key, char **value);
 /* rows × columns of equal pictures with a gap of 2 white pixels; pictures[i] may have rgb NULL (white). */
 Status picture_grid(const Picture *pictures, int count, int columns, Picture *out);
 

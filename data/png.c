@@ -89,13 +89,19 @@ Status decode_png_header(const uint8_t *bytes, size_t size, PictureHeader *out)
     return STATUS_OK;
 }
 
-/* Opens the file and asks for 8-bit RGB or RGBA. Returns the number of channels. */
-static int begin(Job *j)
+/* Reads what stands before the pixels. */
+static void read_info(Job *j)
 {
     png_set_read_fn(j->png, j, read_bytes);
     png_set_user_limits(j->png, PICTURE_MAX_SIDE, PICTURE_MAX_SIDE);
     png_set_chunk_malloc_max(j->png, MAX_CHUNK);
     png_read_info(j->png, j->info);
+}
+
+/* Opens the file and asks for 8-bit RGB or RGBA. Returns the number of channels. */
+static int begin(Job *j)
+{
+    read_info(j);
     png_set_expand(j->png);
     png_set_scale_16(j->png);
     png_set_gray_to_rgb(j->png);
@@ -130,17 +136,72 @@ static Status run_decode(Job *j)
     return STATUS_OK;
 }
 
+static Status open_png(Job *j)
+{
+    j->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, j, fail, warn, NULL, allocate, release);
+    j->info = j->png ? png_create_info_struct(j->png) : NULL;
+    return j->info ? STATUS_OK : status_fail("out of memory for decoding PNG");
+}
+
 Status decode_png(const uint8_t *bytes, size_t size, Picture *out)
 {
     Job j = {.bytes = bytes, .size = size};
-    j.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &j, fail, warn, NULL, allocate, release);
-    j.info = j.png ? png_create_info_struct(j.png) : NULL;
-    const Status s = j.info ? run_decode(&j) : status_fail("out of memory for decoding PNG");
+    Status s = open_png(&j);
+    if (s == STATUS_OK)
+        s = run_decode(&j);
     png_destroy_read_struct(&j.png, &j.info, NULL);
     mem_free(j.rgba);
     mem_free(j.rows);
     if (s != STATUS_OK)
         picture_free(&j.picture);
     *out = j.picture;
+    return s;
+}
+
+/* Text ------------------------------------------------------------------------------------------------- */
+
+/* Latin-1, which tEXt and zTXt are in, as UTF-8. NULL: out of memory. */
+static char *from_latin1(const char *text)
+{
+    char *all = mem_alloc(2 * strlen(text) + 1), *out = all;
+    for (const uint8_t *p = (const uint8_t *)text; all && *p; p++) {
+        if (*p < 0x80) {
+            *out++ = (char)*p;
+        } else {
+            *out++ = (char)(0xC0 | *p >> 6);
+            *out++ = (char)(0x80 | (*p & 0x3F));
+        }
+    }
+    if (all)
+        *out = 0;
+    return all;
+}
+
+static Status find_text(Job *j, const char *key, char **value)
+{
+    png_textp texts;
+    int count = 0;
+    if (setjmp(j->out))
+        return STATUS_FAILED;
+    read_info(j);
+    png_get_text(j->png, j->info, &texts, &count);
+    for (int i = 0; i < count; i++) {
+        if (strcmp(texts[i].key, key) != 0)
+            continue;
+        *value = texts[i].compression >= PNG_ITXT_COMPRESSION_NONE ? mem_strdup(texts[i].text)
+                                                                   : from_latin1(texts[i].text);
+        return *value ? STATUS_OK : STATUS_FAILED;
+    }
+    return STATUS_OK;
+}
+
+Status picture_png_text(const uint8_t *bytes, size_t size, const char *key, char **value)
+{
+    Job j = {.bytes = bytes, .size = size};
+    *value = NULL;
+    Status s = open_png(&j);
+    if (s == STATUS_OK)
+        s = find_text(&j, key, value);
+    png_destroy_read_struct(&j.png, &j.info, NULL);
     return s;
 }

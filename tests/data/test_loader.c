@@ -287,19 +287,73 @@ static void a_bad_picture_is_named(void **state)
     dataset_close(damaged);
 }
 
+/* A source beside: as many of its samples after the step's own, equally often and in an order of their own;
+ * the samples before them are those that come without it. */
+static void a_source_beside_changes_nothing_before_it(void **state)
+{
+    (void)state;
+    enum { BATCH = 3, BESIDE = 4, STEPS = 20 };
+    const LoaderSource source = plain_source();
+    const LoaderSource beside = {
+        .dataset = dataset, .pictures = all, .count = BESIDE, .repeats = 1, .flip = true};
+    LoaderOptions o = {.sources = &source,
+                       .source_count = 1,
+                       .resolution = R,
+                       .batch = BATCH,
+                       .seed = 42,
+                       .threads = 3,
+                       .first_step = 1,
+                       .pixels = true};
+    Loader *alone, *both, *chosen;
+    int seen[BESIDE] = {0}, in_order = 0, flipped = 0;
+    assert_ok(loader_new(&o, &alone));
+    o.beside = &beside;
+    assert_ok(loader_new(&o, &both));
+    o.pixels = false;
+    assert_ok(loader_new(&o, &chosen));
+    assert_int_equal(loader_epoch_samples(both), PICTURES);
+    for (int i = 0; i < STEPS; i++) {
+        const LoaderSample *a, *b, *c;
+        assert_ok(loader_next(alone, &a));
+        assert_ok(loader_next(both, &b));
+        assert_ok(loader_next(chosen, &c));
+        for (int k = 0; k < BATCH; k++) {
+            assert_same(&a[k], &b[k]);
+            assert_memory_equal(a[k].pixels, b[k].pixels, 3 * R * R * sizeof(float));
+        }
+        for (int k = BATCH; k < 2 * BATCH; k++) {
+            assert_same(&b[k], &c[k]);
+            assert_int_equal(b[k].source, 1);
+            assert_in_range(b[k].picture, 0, BESIDE - 1);
+            assert_non_null(b[k].pixels);
+            seen[b[k].picture]++;
+            in_order += b[k].picture == a[k - BATCH].picture;
+            flipped += b[k].flipped;
+        }
+    }
+    for (int k = 0; k < BESIDE; k++)
+        assert_int_equal(seen[k], BATCH * STEPS / BESIDE);
+    assert_true(in_order < BATCH * STEPS / 2);
+    assert_in_range(flipped, 15, 45);
+    loader_free(alone);
+    loader_free(both);
+    loader_free(chosen);
+}
+
 static void senseless_options_are_refused(void **state)
 {
     (void)state;
     const LoaderSource source = plain_source(), empty = {.dataset = dataset, .repeats = 1};
     const LoaderOptions good = {
         .sources = &source, .source_count = 1, .resolution = R, .batch = 1, .first_step = 1};
-    LoaderOptions bad[] = {good, good, good, good, good};
+    LoaderOptions bad[] = {good, good, good, good, good, good};
     bad[0].batch = 0;
     bad[1].first_step = 0;
     bad[2].resolution = 0;
     bad[3].sources = &empty;
     bad[4].source_count = 0;
-    for (int i = 0; i < 5; i++) {
+    bad[5].beside = &empty;
+    for (int i = 0; i < 6; i++) {
         Loader *l;
         assert_int_not_equal(loader_new(&bad[i], &l), STATUS_OK);
         assert_null(l);
@@ -316,6 +370,7 @@ int main(void)
         cmocka_unit_test(flipped_samples_are_mirrored),
         cmocka_unit_test(random_crops_lie_inside),
         cmocka_unit_test(a_bad_picture_is_named),
+        cmocka_unit_test(a_source_beside_changes_nothing_before_it),
         cmocka_unit_test(senseless_options_are_refused),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

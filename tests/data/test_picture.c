@@ -302,6 +302,17 @@ static void written_png_reads_back(void **state)
     assert_memory_equal(data[0], data[1], size[0]);
     assert_non_null(memmem(data[0], size[0], "tEXtparameters\0caf\xE9, 20", 22));
     assert_non_null(memmem(data[0], size[0], "iTXtTitle\0\0\0\0\0\xE7\x8C\xAB", 17));
+    const char *const keys[] = {"parameters", "Title", "Author"};
+    const char *const values[] = {text[0].value, text[1].value, NULL};
+    for (int i = 0; i < 3; i++) {
+        char *value;
+        assert_ok(picture_png_text((uint8_t *)data[0], size[0], keys[i], &value));
+        assert_true(value ? values[i] && strcmp(value, values[i]) == 0 : !values[i]);
+        mem_free(value);
+    }
+    char *none;
+    assert_int_not_equal(picture_png_text((uint8_t *)data[0], 20, "Title", &none), STATUS_OK);
+    assert_null(none);
     assert_ok(picture_decode((uint8_t *)data[0], size[0], &q));
     assert_int_equal(largest_difference(&p, &q), 0);
     assert_int_not_equal(picture_write_png(folder, &p, NULL, 0), STATUS_OK);
