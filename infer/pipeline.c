@@ -306,6 +306,17 @@ Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes)
     return s;
 }
 
+double pipeline_flop(Pipeline *p, const SampleRequest *r)
+{
+    Walk w;
+    double flop = 0;
+    if (walk_begin(&w, p, r) == STATUS_OK)
+        flop = sampler_steps(w.sampler) * stage_unet_flop(p->stages, w.batch, w.height, w.width) +
+               stage_decode_flop(p->stages, w.height, w.width);
+    walk_end(&w);
+    return flop;
+}
+
 static Status walk_prepare(Walk *w)
 {
     size_t bytes;

@@ -48,6 +48,8 @@ void pipeline_free(Pipeline *p);
 const Model *pipeline_model(const Pipeline *p);
 /* The largest arena that a picture of this size needs, in bytes, without computing anything. */
 Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes);
+/* Arithmetic of the picture's sampling steps and decoding, after pipeline_plan; 0: it has no plan. */
+double pipeline_flop(Pipeline *p, const SampleRequest *r);
 /* The same for the encoding of one caption, and of one picture. */
 Status pipeline_encode_text_plan(Pipeline *p, int clip_skip, size_t *bytes);
 Status pipeline_encode_picture_plan(Pipeline *p, int height, int width, size_t *bytes);

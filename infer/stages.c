@@ -194,6 +194,15 @@ void stages_free(Stages *s)
     mem_free(s);
 }
 
+/* 0: it was not planned. */
+static double flop_of(Stages *s, Work w)
+{
+    const Plan *plan = NULL;
+    size_t bytes;
+    w.m = s->m;
+    return perform(s, w, &bytes) == STATUS_OK && find_plan(s, &w, &plan) == STATUS_OK ? plan_flop(plan) : 0;
+}
+
 /* The calls -------------------------------------------------------------------------------------------- */
 
 Status stage_text_plan(Stages *s, int clip_skip, size_t *bytes)
@@ -214,6 +223,16 @@ Status stage_decode_plan(Stages *s, int height, int width, size_t *bytes)
 Status stage_encode_plan(Stages *s, int height, int width, size_t *bytes)
 {
     return perform(s, (Work){.kind = STAGE_ENCODE, .height = height, .width = width}, bytes);
+}
+
+double stage_unet_flop(Stages *s, int batch, int height, int width)
+{
+    return flop_of(s, (Work){.kind = STAGE_UNET, .batch = batch, .height = height, .width = width});
+}
+
+double stage_decode_flop(Stages *s, int height, int width)
+{
+    return flop_of(s, (Work){.kind = STAGE_DECODE, .height = height, .width = width});
 }
 
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out)

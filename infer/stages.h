@@ -18,6 +18,10 @@ Status stage_unet_plan(Stages *s, int batch, int height, int width, size_t *byte
 Status stage_decode_plan(Stages *s, int height, int width, size_t *bytes);
 Status stage_encode_plan(Stages *s, int height, int width, size_t *bytes);
 
+/* Arithmetic of one run of each, after it was planned. */
+double stage_unet_flop(Stages *s, int batch, int height, int width);
+double stage_decode_flop(Stages *s, int height, int width);
+
 /* ids (T) -> out f32 (T,D), T the text encoder's positions. */
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out);
 /* x f32 (batch,C,h,w), one timestep for all, text f32 (batch,T,D) -> out f32 (batch,C,h,w). */

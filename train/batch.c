@@ -131,6 +131,20 @@ static Status fill_latent(Batch *b, const Source *source, const LoaderSample *sa
     return STATUS_OK;
 }
 
+int batch_sample(const Batch *b, int place)
+{
+    const int B = b->config->train.batch;
+    return place < B ? place : B * b->config->train.accumulate + place - B;
+}
+
+float batch_loss_weight(const Config *c, const NoiseSchedule *schedule, int place, int t)
+{
+    if (place >= c->train.batch)
+        return OBJECTIVE_PRIOR_SHARE * c->prior.weight;
+    const float weight = objective_weight(schedule, t, c->loss.snr_gamma, c->loss.debiased);
+    return config_has_prior(c) ? OBJECTIVE_PRIOR_SHARE * weight : weight;
+}
+
 static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample *sample)
 {
     const StepShape *s = b->shape;
@@ -144,9 +158,10 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
     objective_noise(key, b->config->loss.noise_offset, s->channels, area, noise);
     objective_noisy(schedule, t, latent, noise, n, b->noisy + place * n, b->target + place * n);
     b->timesteps[place] = (float)t;
-    b->weights[place] = objective_weight(schedule, t, b->config->loss.snr_gamma, b->config->loss.debiased);
+    b->weights[place] = batch_loss_weight(b->config, schedule, place, t);
 
-    char *caption = caption_for(source->config, dataset_caption(source->dataset, sample->picture), key);
+    const char *whole = source->caption ? source->caption : dataset_caption(source->dataset, sample->picture);
+    char *caption = caption_for(source->config, whole, key);
     if (!caption)
         return STATUS_FAILED;
     const Status status = batch_caption(b, place, caption, source->texts, source->dataset, sample->picture);
@@ -157,9 +172,10 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
 Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples, StepData *data)
 {
     for (int i = 0; i < b->shape->batch; i++) {
+        const int k = batch_sample(b, i);
         const SampleKey key = {
-            .seed = b->config->train.seed, .step = (uint32_t)step, .sample = (uint32_t)(first + i)};
-        TRY(fill_sample(b, i, key, &samples[i]));
+            .seed = b->config->train.seed, .step = (uint32_t)step, .sample = (uint32_t)(first + k)};
+        TRY(fill_sample(b, i, key, &samples[k]));
     }
     data->noisy = b->noisy;
     data->target = b->target;

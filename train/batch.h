@@ -28,8 +28,13 @@ Status batch_new(const Config *config, const StepShape *shape, Sources *sources,
 void batch_free(Batch *b); /* NULL allowed */
 
 /* Fills the batch with shape->batch samples, the first of which has place `first` in optimizer step `step`,
- * and sets data's inputs to it. */
+ * and sets data's inputs to it. samples: the step's, from place `first` on; class pictures come after all of
+ * the step's others, and in the batch after the batch's. */
 Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples, StepData *data);
+/* The factor on the loss of the sample at this place of the batch, at timestep t. */
+float batch_loss_weight(const Config *config, const NoiseSchedule *schedule, int place, int t);
+/* Which of `samples` stands at this place of the batch. */
+int batch_sample(const Batch *b, int place);
 
 /* Puts caption number `place` of the batch in: its tokens, or its states. cache, d, i as for texts_get. */
 Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cache, const Dataset *d, int i);

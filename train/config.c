@@ -193,9 +193,10 @@ static Status parse_set_value(YamlDoc *d, const char *origin, const char *path, 
     const bool quoted = length >= 2 && (text[0] == '"' || text[0] == '\'') && text[length - 1] == text[0];
     if (text_invalid_utf8(text, length) >= 0)
         return status_refuse("%s: the value is not UTF-8", path);
-    if (length == 0 || (one && !quoted))
+    const bool cleared = length == 0 && schema_find_section(name) >= 0; /* "prior=": nothing of the section */
+    if (!cleared && (length == 0 || (one && !quoted)))
         return yaml_scalar(d, origin, text, out);
-    TRY(yaml_parse(d, origin, text, length, out));
+    TRY(yaml_parse(d, origin, cleared ? "{}" : text, cleared ? 2 : length, out));
     yaml_forget_lines(*out);
     return STATUS_OK;
 }
@@ -266,6 +267,8 @@ static Status resolve(Reader *r)
     if (c->method.text_encoder && c->optimizer.text_encoder_lr == 0 &&
         !given(r, "optimizer.text_encoder_lr", 0))
         c->optimizer.text_encoder_lr = c->optimizer.lr;
+    if (!given(r, "prior.weight", 0) && (given(r, "prior.path", 0) || given(r, "prior.prompt", 0)))
+        c->prior.weight = 1;
     if (!given(r, "preview.every", 0) && c->preview.prompt_count == 0)
         c->preview.every = 0;
     bool shuffle = false, moved = false;
@@ -293,6 +296,44 @@ static Status check_idle(Reader *r, int key, int dataset)
     const YamlNode *at = *given_place(r, key, dataset);
     const SchemaRule *rule = at ? schema_idle(k, r->config, dataset) : NULL;
     return rule ? yaml_refuse(at, "%s %s", k->path, rule->why) : STATUS_OK;
+}
+
+/* True: path is folder, or lies in it. Both are absolute. */
+static bool lies_in(const char *path, const char *folder)
+{
+    const size_t length = strlen(folder);
+    return strncmp(path, folder, length) == 0 && (path[length] == '/' || !path[length]);
+}
+
+/* Prior preservation: what belongs together, and class pictures apart from the subject's. */
+static Status check_prior(Reader *r)
+{
+    const Config *c = r->config;
+    static const char *const wanted[] = {"prior.path", "prior.prompt"};
+    const char *const values[] = {c->prior.path, c->prior.prompt};
+    if (c->prior.weight <= 0)
+        return STATUS_OK;
+    for (int i = 0; i < 2; i++) {
+        const YamlNode *at = given(r, wanted[i], 0);
+        const char *what = i ? "the class's name, as in \"a dog\"" : "a folder for the class pictures";
+        if (!at) {
+            const YamlNode *other = given(r, wanted[1 - i], 0);
+            return yaml_refuse(other ? other : given(r, "prior.weight", 0), "%s is missing; it wants %s",
+                               wanted[i], what);
+        }
+        if (!values[i] || !*values[i])
+            return yaml_refuse(at, "%s is empty; it wants %s", wanted[i], what);
+    }
+    for (int i = 0; i < c->dataset_count; i++) {
+        const char *pictures = c->datasets[i].path;
+        if (lies_in(pictures, c->prior.path) || lies_in(c->prior.path, pictures))
+            return yaml_refuse(
+                given(r, "prior.path", 0),
+                "prior.path %s and dataset %s lie in one another; class pictures would be taken "
+                "for the subject's: name another folder",
+                c->prior.path, pictures);
+    }
+    return STATUS_OK;
 }
 
 /* What no single key's range can say. */
@@ -398,7 +439,8 @@ static Status read_all(Reader *r, const char *path, const char *const *sets, int
     TRY(resolve(r));
     TRY(for_each_key(r, check_idle));
     TRY(check_together(r));
-    return for_each_key(r, make_absolute);
+    TRY(for_each_key(r, make_absolute));
+    return check_prior(r);
 }
 
 Status config_read(const char *path, const char *const *sets, int set_count, Config **out)

@@ -81,6 +81,16 @@ typedef struct Config {
         bool debiased;
     } loss; /* 0: off */
     struct {
+        float weight; /* of the class pictures' loss; 0: no prior preservation */
+        char *path, *prompt;
+        int pictures;
+        /* how those that are missing are drawn */
+        char *negative, *sampler;
+        int steps, resolution; /* 0: the size the model was made for */
+        float guidance;        /* key: prior.cfg */
+        uint64_t seed;
+    } prior;
+    struct {
         float share;
         int64_t every;
     } validation; /* share of the pictures held out; 0: off */
@@ -101,6 +111,17 @@ typedef struct Config {
         DType dtype;
     } output;
 } Config;
+
+/* Prior preservation: each batch holds as many class pictures as pictures. */
+static inline bool config_has_prior(const Config *c)
+{
+    return c->prior.weight > 0;
+}
+/* Samples that are computed at once. */
+static inline int config_samples(const Config *c)
+{
+    return c->train.batch * (config_has_prior(c) ? 2 : 1);
+}
 
 /* Reads path, applies `--set key.path=value` overrides (their errors name the option). NULL-safe free. */
 Status config_read(const char *path, const char *const *sets, int set_count, Config **out);

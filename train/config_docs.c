@@ -41,12 +41,10 @@ static void explain_key(const SchemaKey *k, Buffer *out)
     int count;
     const SchemaRule *rules = schema_rules(&count);
     for (int i = 0; i < count; i++)
-        if (strcmp(rules[i].key, k->path) == 0) {
+        if (schema_rule_is_for(&rules[i], k->path)) {
             buffer_add(out, "  It ");
             buffer_add_wrapped(out, 5, 2, rules[i].why);
         }
-    if (strncmp(k->path, "preview.", 8) == 0 && strcmp(k->path, "preview.every") != 0)
-        buffer_add(out, "  It does nothing while preview.every is 0.\n");
     out->failed |= preset.failed;
     mem_free(preset.data);
 }
@@ -147,7 +145,7 @@ static const char INTRODUCTION[] =
     "- `--set KEY=VALUE` on the command line replaces a value of the file: `--set train.steps=500`, `--set "
     "'preview.prompts=[a red heart, a blue fish]'`. One of several datasets is named by its place, counted "
     "from 0: "
-    "`--set dataset.1.repeats=5`.\n";
+    "`--set dataset.1.repeats=5`. `--set SECTION=` takes a section out of the file.\n";
 
 /* text with what Markdown would take for the end of a table's cell escaped. */
 static void add_cell(Buffer *out, const char *text)

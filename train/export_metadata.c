@@ -122,6 +122,21 @@ static json_t *tag_frequency(const Source *s)
     return j;
 }
 
+/* sd-scripts' words for prior preservation: regularisation images. */
+static Status prior_metadata(const Export *e, Metadata *m)
+{
+    const Source *prior = e->sources->prior;
+    if (!prior)
+        return STATUS_OK;
+    char *label = source_label(e->config, e->sources->count);
+    json_t *folder = label ? json_pack("{s:{s:i,s:i}}", label, "n_repeats", prior->repeats, "img_count",
+                                       prior->trained_count)
+                           : NULL;
+    mem_free(label);
+    TRY(export_metadata_add(m, "ss_reg_dataset_dirs", json_text(folder)));
+    return export_metadata_add(m, "ss_prior_loss_weight", mem_printf("%g", (double)e->config->prior.weight));
+}
+
 static Status dataset_metadata(const Export *e, Metadata *m)
 {
     json_t *folders = json_object(), *frequency = json_object();
@@ -148,6 +163,7 @@ static Status dataset_metadata(const Export *e, Metadata *m)
         return s;
     }
     const int side = e->config->train.resolution;
+    const Source *reg = e->sources->prior;
     const Status a = export_metadata_add(m, "ss_dataset_dirs", json_text(folders));
     const Status b = export_metadata_add(m, "ss_tag_frequency", json_text(frequency));
     TRY(a);
@@ -156,7 +172,8 @@ static Status dataset_metadata(const Export *e, Metadata *m)
                             json_text(json_pack("{s:{s:{s:[i,i],s:I}}}", "buckets", "0", "resolution", side,
                                                 side, "count", (json_int_t)shown))));
     TRY(export_metadata_add(m, "ss_num_train_images", mem_printf("%lld", (long long)shown)));
-    return export_metadata_add(m, "ss_num_reg_images", mem_printf("0"));
+    TRY(export_metadata_add(m, "ss_num_reg_images", mem_printf("%d", reg ? reg->trained_count : 0)));
+    return prior_metadata(e, m);
 }
 
 /* Run -------------------------------------------------------------------------------------------------- */

@@ -129,7 +129,7 @@ static size_t step_host_bytes(const Setup *s)
                  side = (size_t)config->train.resolution, per_step = B * (size_t)config->train.accumulate;
     size_t bytes = B * (4 * latent + text);
     if (!config->method.text_encoder) {
-        const size_t kept = (pictures_count(s) + 1) * text;
+        const size_t kept = (pictures_count(s) + 1 + config_has_prior(config)) * text;
         bytes += kept < SETUP_TEXTS_BYTES ? kept : SETUP_TEXTS_BYTES;
     }
     if (s->sources)
@@ -177,6 +177,12 @@ static Phase fullest_phase(const Setup *s)
     if (texts_in_steps)
         steps.weights += clip.touched;
     Phase most = steps;
+    if (s->prior.missing > 0) {
+        const size_t side = (size_t)(config->prior.resolution ? config->prior.resolution : m->default_size);
+        const Phase drawing = {own + unet.touched + clip.touched + decoder.touched, s->arena_bytes,
+                               3 * side * side * (2 + sizeof(float))};
+        most = fuller(most, drawing);
+    }
     if (config->train.cache_latents)
         most = fuller(most, pictures);
     if (config->train.cache_text)
@@ -216,13 +222,15 @@ static size_t model_elements(const Model *m)
 static size_t cache_bytes(const Setup *s)
 {
     const Config *config = s->config;
+    const size_t latent = 2 * (size_t)step_latent_size(&s->shape) * sizeof(float);
     size_t bytes = 0;
+    if (config->train.cache_latents && config_has_prior(config))
+        bytes += (size_t)config->prior.pictures * latent;
     for (int i = 0; s->sources && i < s->sources->count; i++) {
         const Source *source = &s->sources->items[i];
         const size_t n = (size_t)dataset_count(source->dataset);
         if (config->train.cache_latents)
-            bytes += n * 2 * (size_t)step_latent_size(&s->shape) * sizeof(float) *
-                     (source->config->augment.flip ? 2 : 1);
+            bytes += n * latent * (source->config->augment.flip ? 2 : 1);
         if (config->train.cache_text)
             bytes += n * (size_t)step_text_size(&s->shape) * sizeof(float);
     }

@@ -23,6 +23,9 @@ static const SchemaSection SECTIONS[] = {
     {"train", "How long, in which pieces, and on what."},
     {"optimizer", "How the weights are changed."},
     {"loss", "How a wrong answer is counted."},
+    {"prior", "Prior preservation (DreamBooth): pictures of the subject's class, drawn by the model as it "
+              "is, are trained on "
+              "beside the subject's own, so that the class stays what it was."},
     {"validation", "Pictures held out, to see whether the model learns or only remembers."},
     {"preview", "Pictures drawn during the run, with the code of `atelier sample`."},
     {"output", "What is written, where and when."},
@@ -176,6 +179,36 @@ static const SchemaKey KEYS[] = {
  .help = "Adds this much of one random number per channel to the noise; 0 is off.",
  .more = "Around 0.05 to 0.1 lets the model learn very dark and very bright pictures."},
 
+/* prior */
+{.path = "prior.path", .type = KEY_PATH, .offset = AT(prior.path), .preset_note = "none",
+ .help = "The class pictures: a folder, which is made and filled where it lacks pictures; or a dataset file.",
+ .more = "Pictures drawn once stay and are used again by later runs, so it lies outside the run's folder. Pictures of your "
+         "own count as well. Each is trained as prior.prompt, whatever captions it has."},
+{.path = "prior.prompt", .type = KEY_TEXT, .offset = AT(prior.prompt), .preset_note = "none",
+ .help = "What the class is called, as in \"a dog\": what is drawn, and every class picture's caption.",
+ .more = "The subject's own captions have the rare word besides: \"a sks dog\"."},
+{.path = "prior.weight", .type = KEY_FLOAT, .offset = AT(prior.weight), .min = 0, .max = 1000, .preset = "0",
+ .preset_note = "1 where prior.path or prior.prompt is given, else 0",
+ .help = "How much the class pictures' loss counts beside the subject's; 0 is off.",
+ .more = "As in diffusers: loss = mean over the batch + weight × mean over as many class pictures; loss.snr_gamma and "
+         "loss.debiased weigh the first mean alone."},
+{.path = "prior.pictures", .type = KEY_INT, .offset = AT(prior.pictures), .min = 1, .max = 99999, .preset = "100",
+ .help = "How many class pictures are used; those that the folder lacks are drawn before the first step.",
+ .more = "100 to 200 are usual. Of a folder that has more the first ones by name are taken."},
+{.path = "prior.steps", .type = KEY_INT, .offset = AT(prior.steps), .min = 1, .max = 1000, .preset = "50",
+ .help = "Sampling steps of a class picture."},
+{.path = "prior.cfg", .type = KEY_FLOAT, .offset = AT(prior.guidance), .min = 0, .max = 100, .preset = "7.5",
+ .help = "Guidance scale of a class picture."},
+{.path = "prior.negative", .type = KEY_TEXT, .offset = AT(prior.negative), .preset = "",
+ .help = "What class pictures should not show."},
+{.path = "prior.seed", .type = KEY_UINT64, .offset = AT(prior.seed), .preset = "0",
+ .help = "Seed of the first class picture; the next ones count up.",
+ .more = "`atelier sample` with that seed, prompt and settings draws the same picture."},
+{.path = "prior.sampler", .type = KEY_TEXT, .offset = AT(prior.sampler), .choices = "ddim|euler", .preset = "ddim",
+ .help = "The sampler of class pictures."},
+{.path = "prior.resolution", .type = KEY_INT, .offset = AT(prior.resolution), .min = 0, .max = 4096, .multiple = 8,
+ .preset = "0", .preset_note = "the size the model was made for", .help = "Side of a class picture, in pixels."},
+
 /* validation */
 {.path = "validation.share", .type = KEY_FLOAT, .offset = AT(validation.share), .min = 0, .max = 0.9, .preset = "0",
  .preset_note = "off", .help = "Share of the pictures that is held out; 0 is off.",
@@ -218,6 +251,8 @@ static const SchemaKey KEYS[] = {
 /* clang-format on */
 static_assert(sizeof KEYS / sizeof *KEYS <= SCHEMA_MAX_KEYS, "SCHEMA_MAX_KEYS");
 
+#define NO_PRIOR                                                                                             \
+    "does nothing without prior preservation; give prior.path and prior.prompt, and no prior.weight of 0"
 #define NO_ADAPTERS "does nothing with method.kind: full, which has no adapters; remove it"
 #define NOT_CACHED                                                                                           \
     "does not go with train.cache_latents: true (cached latents can only be mirrored); remove one of them"
@@ -242,6 +277,10 @@ static const SchemaRule RULES[] = {
     {"dataset.augment.shift", "train.cache_latents", true, true, true, NOT_CACHED},
     {"dataset.augment.scale", "train.cache_latents", true, true, true, NOT_CACHED},
     {"dataset.augment.random_crop", "train.cache_latents", true, true, true, NOT_CACHED},
+    {"prior.*", "prior.weight", true, 0, false, NO_PRIOR},
+    {"prior.path", "model.init", true, MODEL_INIT_RANDOM, false,
+     "does not go with model.init: random (a model without training has nothing to preserve); remove the "
+     "section prior"},
     {"validation.every", "validation.share", true, 0, false,
      "does nothing while validation.share is 0; remove it, or hold out a share (0.1)"},
     {"preview.*", "preview.every", true, 0, false,
@@ -343,7 +382,7 @@ double schema_number(const SchemaKey *k, const Config *c, int dataset)
     }
 }
 
-static bool rule_is_for(const SchemaRule *r, const char *path)
+bool schema_rule_is_for(const SchemaRule *r, const char *path)
 {
     const size_t length = strlen(r->key);
     if (r->key[length - 1] == '*')
@@ -355,7 +394,7 @@ const SchemaRule *schema_idle(const SchemaKey *k, const Config *c, int dataset)
 {
     for (int i = 0; i < COUNT(RULES); i++) {
         const SchemaRule *r = &RULES[i];
-        if (!rule_is_for(r, k->path))
+        if (!schema_rule_is_for(r, k->path))
             continue;
         const double other = schema_number(&KEYS[schema_find(r->other)], c, dataset);
         if ((other == r->value) == r->is && !(r->unless_off && schema_number(k, c, dataset) == 0))

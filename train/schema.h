@@ -69,6 +69,7 @@ void *schema_field(const SchemaKey *k, Config *c, int dataset);
 const void *schema_field_const(const SchemaKey *k, const Config *c, int dataset);
 /* Numbers, switches and choices as a number; 0 for texts and lists. */
 double schema_number(const SchemaKey *k, const Config *c, int dataset);
+bool schema_rule_is_for(const SchemaRule *r, const char *path);
 /* The rule that makes the key do nothing in this configuration, or NULL. */
 const SchemaRule *schema_idle(const SchemaKey *k, const Config *c, int dataset);
 

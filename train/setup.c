@@ -122,7 +122,7 @@ static Status check_sizes(Config *config, const Model *m)
 static StepShape shape_of(const Config *config, const Model *m, bool report)
 {
     return (StepShape){.model = m,
-                       .batch = config->train.batch,
+                       .batch = config_samples(config),
                        .channels = vae_config(m->vae)->latent_channels,
                        .side = config->train.resolution / vae_factor(m->vae),
                        .tokens = clip_config(m->clip)->positions,
@@ -165,6 +165,10 @@ static Status plan_all(Setup *s)
         TRY(preview_plan(s->pipeline, config, &bytes));
         take_larger(&s->arena_bytes, bytes);
     }
+    if (s->prior.missing > 0) {
+        TRY(prior_plan(s->pipeline, config, &bytes, &s->prior.flop));
+        take_larger(&s->arena_bytes, bytes);
+    }
     return STATUS_OK;
 }
 
@@ -195,6 +199,15 @@ static void drop_parts(Setup *s)
     s->model = NULL;
 }
 
+/* Which class pictures are there: once, and not where the run has its own dataset of them already. */
+static Status count_prior(Setup *s)
+{
+    if (!config_has_prior(s->config) || s->prior.there + s->prior.missing > 0)
+        return STATUS_OK;
+    s->prior.there = s->config->prior.pictures;
+    return s->prior_built ? STATUS_OK : prior_look(s->config, s->model, &s->prior);
+}
+
 /* Plans the configuration as it stands; mode: for what it leaves open. */
 static Status plan_mode(Setup *s, TrainMode mode)
 {
@@ -204,6 +217,7 @@ static Status plan_mode(Setup *s, TrainMode mode)
     drop_parts(s);
     mode_settle(s->config, mode);
     TRY(make_parts(s, true));
+    TRY(count_prior(s));
     s->shape = shape_of(s->config, s->model, s->report);
     s->shape.checkpointing = s->config->train.checkpointing == CHECKPOINTING_ON;
     TRY(plan_all(s));
@@ -231,6 +245,7 @@ Status setup_try(const Setup *like, Config *config, MemoryNeed *need)
 {
     Setup s = {.config = config,
                .sources = like->sources,
+               .prior = like->prior,
                .base_bytes = like->base_bytes,
                .stop = like->stop,
                .report = like->report};
@@ -262,6 +277,7 @@ static Status count_steps(Setup *s)
 static Status build(Setup *s, const char *folder, bool keep)
 {
     s->base_bytes = mem_current_bytes();
+    s->prior_built = folder && keep && config_has_prior(s->config) && sources_prior_built(s->config, folder);
     TRY(plan_described(s));
     snprintf(s->device, sizeof s->device, "%s (%s)", s->c->dev->name, device_cpu_isa());
     s->disk = disk_need(s);

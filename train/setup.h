@@ -10,6 +10,7 @@
 #include "batch.h"
 #include "memory.h"
 #include "parameters.h"
+#include "prior.h"
 #include "validation.h"
 
 #include "../kernels/device.h"
@@ -35,6 +36,8 @@ typedef struct Setup {
     MemoryNeed memory;
     DiskNeed disk;
     int64_t steps, steps_per_epoch;
+    PriorNeed prior;  /* class pictures, with prior preservation */
+    bool prior_built; /* a dataset of them is in the run's folder */
     const volatile sig_atomic_t *stop;
     bool report;
 } Setup;

@@ -23,12 +23,18 @@ static void show_built(int done, int total, void *arg)
     progress_update(p, done, NULL);
 }
 
-static Status build(const char *folder, const char *out, const volatile sig_atomic_t *stop)
+/* caption: for pictures without one; NULL: they are refused. */
+static Status build(const char *folder, const char *out, const char *caption,
+                    const volatile sig_atomic_t *stop)
 {
     Progress progress = {0};
     DatasetSummary summary = {0};
-    const DatasetBuild b = {
-        .folder = folder, .out = out, .progress = show_built, .arg = &progress, .stop = stop};
+    const DatasetBuild b = {.folder = folder,
+                            .out = out,
+                            .caption = caption,
+                            .progress = show_built,
+                            .arg = &progress,
+                            .stop = stop};
     const Status s = dataset_build(&b, &summary);
     if (progress.total)
         progress_end(&progress);
@@ -48,12 +54,17 @@ static char *stem_of(const char *path)
     return name;
 }
 
+static const char *path_of(const Config *config, int i)
+{
+    return i < config->dataset_count ? config->datasets[i].path : config->prior.path;
+}
+
 char *source_label(const Config *config, int i)
 {
-    char *name = stem_of(config->datasets[i].path);
+    char *name = stem_of(path_of(config, i));
     bool taken = false;
     for (int k = 0; k < i && name && !taken; k++) {
-        char *other = stem_of(config->datasets[k].path);
+        char *other = stem_of(path_of(config, k));
         taken = other && strcmp(other, name) == 0;
         mem_free(other);
     }
@@ -64,20 +75,29 @@ char *source_label(const Config *config, int i)
     return numbered;
 }
 
+/* Where the dataset is that a folder is built into. Caller: mem_free. NULL: out of memory, or no folder. */
+static char *built_path(const Config *config, int i, const char *folder)
+{
+    char *name = folder ? source_label(config, i) : NULL;
+    char *path = name ? run_path(folder, "%s.h5", name) : NULL;
+    mem_free(name);
+    return path;
+}
+
 static Status open_dataset(Source *s, const Config *config, int i, const char *folder, bool keep,
                            const volatile sig_atomic_t *stop)
 {
-    const char *path = config->datasets[i].path;
-    if (!file_is_dir(path))
-        return dataset_open(path, &s->dataset);
-    char *name = source_label(config, i);
-    char *built = name ? run_path(folder, "%s.h5", name) : NULL;
-    Status status = built ? STATUS_OK : STATUS_FAILED;
-    if (status == STATUS_OK && !(keep && file_exists(built)))
-        status = build(path, built, stop);
-    if (status == STATUS_OK)
+    const char *path = path_of(config, i);
+    char *built = built_path(config, i, folder);
+    Status status = built || !folder ? STATUS_OK : STATUS_FAILED;
+    const bool file = file_exists(path) && !file_is_dir(path);
+    const bool kept = keep && !file && built && file_exists(built);
+    if (status == STATUS_OK && !kept && !file_is_dir(path))
+        status = dataset_open(path, &s->dataset);
+    if (status == STATUS_OK && !kept && !s->dataset)
+        status = build(path, built, s->caption, stop);
+    if (status == STATUS_OK && !s->dataset)
         status = dataset_open(built, &s->dataset);
-    mem_free(name);
     mem_free(built);
     return status;
 }
@@ -135,7 +155,7 @@ static Status make_scratch(Sources *s)
 static Status open_all(Sources *s, const Config *config, const char *folder, bool keep,
                        const volatile sig_atomic_t *stop)
 {
-    s->items = mem_calloc((size_t)config->dataset_count, sizeof *s->items);
+    s->items = mem_calloc((size_t)config->dataset_count + 1, sizeof *s->items);
     if (!s->items)
         return STATUS_FAILED;
     for (int i = 0; i < config->dataset_count; i++) {
@@ -172,7 +192,7 @@ void sources_close(Sources *s)
 {
     if (!s)
         return;
-    for (int i = 0; i < s->count; i++) {
+    for (int i = 0; s->items && i < s->count + (s->prior != NULL); i++) {
         Source *source = &s->items[i];
         if (source->latents)
             cache_close(source->latents);
@@ -187,6 +207,62 @@ void sources_close(Sources *s)
     mem_free(s->scratch);
     mem_free(s->items);
     mem_free(s);
+}
+
+/* Class pictures ------------------------------------------------------------------------------------------
+ */
+
+bool sources_prior_built(const Config *config, const char *folder)
+{
+    char *built = built_path(config, config->dataset_count, folder);
+    const bool found = built && file_exists(built);
+    mem_free(built);
+    return found;
+}
+
+/* What nobody means: the subject without a word of its own, class pictures' captions that are not looked at.
+ */
+static void tell_captions(const Sources *s)
+{
+    const Source *prior = s->prior;
+    int others = 0;
+    for (int i = 0; i < prior->trained_count; i++)
+        others += strcmp(dataset_caption(prior->dataset, i), prior->caption) != 0;
+    if (others)
+        log_info("%s: %d of the class pictures have a caption of their own; all are trained as \"%s\" "
+                 "(prior.prompt)",
+                 prior->config->path, others, prior->caption);
+    for (int i = 0; i < s->count; i++) {
+        const Dataset *d = s->items[i].dataset;
+        for (int k = 0; k < dataset_count(d); k++)
+            if (strcmp(dataset_caption(d, k), prior->caption) == 0) {
+                log_warn("%s: %s has the class's own caption, \"%s\"; the subject wants a rare word "
+                         "besides, as in \"sks %s\"",
+                         s->items[i].config->path, dataset_name(d, k), prior->caption, prior->caption);
+                break;
+            }
+    }
+}
+
+Status sources_open_prior(Sources *s, const Config *config, const char *folder, bool keep,
+                          const volatile sig_atomic_t *stop)
+{
+    Source *prior = &s->items[s->count];
+    s->prior_config = (ConfigDataset){.path = config->prior.path, .repeats = 1};
+    *prior = (Source){.config = &s->prior_config, .caption = config->prior.prompt, .repeats = 1};
+    s->prior = prior;
+    TRY(open_dataset(prior, config, s->count, folder, keep, stop));
+    const int count = dataset_count(prior->dataset), wanted = config->prior.pictures;
+    if (count < wanted)
+        return status_refuse("%s: has %d class pictures, and prior.pictures is %d",
+                             dataset_path(prior->dataset), count, wanted);
+    prior->trained = mem_alloc((size_t)wanted * sizeof *prior->trained);
+    if (!prior->trained)
+        return STATUS_FAILED;
+    for (int i = 0; i < wanted; i++)
+        prior->trained[prior->trained_count++] = i;
+    tell_captions(s);
+    return STATUS_OK;
 }
 
 /* Caches ----------------------------------------------------------------------------------------------- */
@@ -240,7 +316,7 @@ static Status cache_source(Source *source, const Config *config, const char *fol
         TRY(caching_latents(pipeline, source->dataset, config->train.resolution, source->config->augment.flip,
                             source->latents, show_cached, showing));
     }
-    if (config->train.cache_text && !config->method.text_encoder) {
+    if (config->train.cache_text && !config->method.text_encoder && !source->caption) {
         TRY(caching_text_key(m, activations, config->method.clip_skip, key));
         TRY(cache_one(source, folder, name, "text", key, &source->texts));
         TRY(caching_text(pipeline, source->dataset, config->method.clip_skip, (size_t)text_size,
@@ -253,7 +329,7 @@ Status sources_cache(Sources *s, const Config *config, const char *folder, Pipel
                      DType activations, int64_t text_size, const volatile sig_atomic_t *stop)
 {
     Showing showing = {.stop = stop};
-    for (int i = 0; i < s->count; i++) {
+    for (int i = 0; i < s->count + (s->prior != NULL); i++) {
         char *name = source_label(config, i);
         Status status = name ? STATUS_OK : STATUS_FAILED;
         if (status == STATUS_OK)

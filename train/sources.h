@@ -13,6 +13,7 @@
 
 typedef struct Source {
     const ConfigDataset *config;
+    const char *caption; /* of every picture, whatever the dataset says; NULL: the dataset's own */
     Dataset *dataset;
     DatasetCache *latents, *texts; /* NULL: not cached */
     int *trained, *held;           /* numbers of pictures */
@@ -20,8 +21,10 @@ typedef struct Source {
 } Source;
 
 typedef struct Sources {
-    Source *items;
-    int count;
+    Source *items; /* the datasets, and after them the class pictures' */
+    int count;     /* of datasets */
+    Source *prior; /* the class pictures (prior preservation); NULL: there are none, or not yet */
+    ConfigDataset prior_config;
     int held_count;        /* all sources' */
     int64_t epoch_samples; /* pictures × repeats, without those held out */
     char *scratch;         /* a folder of datasets that is removed at the end (--plan), or NULL */
@@ -32,9 +35,16 @@ typedef struct Sources {
 Status sources_open(const Config *config, const char *folder, bool keep, const volatile sig_atomic_t *stop,
                     Sources **out);
 void sources_close(Sources *s); /* NULL allowed */
+/* Opens the class pictures, once they are there (train/prior.h): s->prior. */
+Status sources_open_prior(Sources *s, const Config *config, const char *folder, bool keep,
+                          const volatile sig_atomic_t *stop);
+/* True: an earlier start of the run has built its dataset of class pictures; the folder they came from is not
+ * looked at any more. */
+bool sources_prior_built(const Config *config, const char *folder);
 
 /* Name of dataset number i in the run's own files: the last of its path, "cat" of "data/cat.h5"; "cat-2" for
- * the second where an earlier one has that name. Caller: mem_free. NULL: out of memory. */
+ * the second where an earlier one has that name; number dataset_count are the class pictures. Caller:
+ * mem_free. NULL: out of memory. */
 char *source_label(const Config *config, int i);
 
 /* Opens caches as config.train asks for (cache_latents; cache_text unless the text encoder is trained), and

@@ -13,7 +13,7 @@
 /* What the sequence of operations depends on, and so what a plan is made for. */
 typedef struct StepShape {
     const Model *model;
-    int batch;          /* B */
+    int batch;          /* B; with prior preservation class pictures are its second half */
     int channels, side; /* C and H = W of a latent */
     int tokens, width;  /* T and D of the text */
     int clip_skip;

@@ -24,6 +24,28 @@ static const char *count_text(int64_t n, char *buf, size_t size)
     return buf;
 }
 
+/* "412 GFLOP", "63.1 TFLOP". */
+static const char *flop_text(double flop, char *buf, size_t size)
+{
+    if (flop >= 1e13)
+        snprintf(buf, size, "%.3g TFLOP", flop / 1e12);
+    else
+        snprintf(buf, size, "%.3g GFLOP", flop / 1e9);
+    return buf;
+}
+
+static void print_prior(const Setup *s)
+{
+    const Config *config = s->config;
+    char missing[128] = "", flop[32];
+    if (s->prior.missing)
+        snprintf(missing, sizeof missing, "; %d are missing and drawn first: %d steps each, %s together",
+                 s->prior.missing, config->prior.steps,
+                 flop_text(s->prior.flop * s->prior.missing, flop, sizeof flop));
+    log_info("class      %s: %d of %d pictures of \"%s\"%s", config->prior.path, s->prior.there,
+             config->prior.pictures, config->prior.prompt, missing);
+}
+
 static void print_pictures(const Setup *s)
 {
     char a[32], b[32];
@@ -35,6 +57,8 @@ static void print_pictures(const Setup *s)
         log_info("pictures   %s: %s%s, × %d repeats", source->config->path,
                  count_text(source->trained_count, a, sizeof a), held, source->repeats);
     }
+    if (config_has_prior(s->config))
+        print_prior(s);
     const int64_t per_step = (int64_t)s->config->train.batch * s->config->train.accumulate;
     log_info("steps      %s pictures an epoch ÷ %lld a step (batch %d × accumulate %d) = %lld steps an "
              "epoch; %s steps = "
@@ -42,6 +66,9 @@ static void print_pictures(const Setup *s)
              count_text(s->sources->epoch_samples, a, sizeof a), (long long)per_step, s->config->train.batch,
              s->config->train.accumulate, (long long)s->steps_per_epoch, count_text(s->steps, b, sizeof b),
              (double)s->steps * (double)per_step / (double)s->sources->epoch_samples);
+    if (config_has_prior(s->config))
+        log_info("           and beside them %lld class pictures a step, whose loss counts %g times",
+                 (long long)per_step, (double)s->config->prior.weight);
 }
 
 static int64_t part_elements(const LayerSet *set)
@@ -137,6 +164,10 @@ Status setup_print_json(const Setup *s, const ModeTable *modes)
         "trained_parameters", (json_int_t)parameters_elements(s->parameters), "device", s->device, "threads",
         s->c->threads, "checkpointing", s->shape.checkpointing, "mode", mode_name(s->config->train.mode),
         "modes", modes_json(modes), "disk_bytes", (json_int_t)s->disk.total);
+    if (j && config_has_prior(s->config))
+        json_object_set_new(j, "class_pictures",
+                            json_pack("{s:i,s:i,s:f}", "there", s->prior.there, "missing", s->prior.missing,
+                                      "flop_each", s->prior.flop));
     char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
     json_decref(j);
     if (!text)

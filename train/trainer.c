@@ -204,24 +204,30 @@ static Status run_steps(Trainer *t)
 
 /* Beginning and end ------------------------------------------------------------------------------------ */
 
+static LoaderSource loader_source(const Source *s)
+{
+    return (LoaderSource){.dataset = s->dataset,
+                          .pictures = s->trained,
+                          .count = s->trained_count,
+                          .repeats = s->repeats,
+                          .random_crop = s->config->augment.random_crop,
+                          .flip = s->config->augment.flip,
+                          .shift = s->config->augment.shift,
+                          .scale = s->config->augment.scale};
+}
+
 static Status open_loader(Trainer *t)
 {
     const Config *config = t->config;
     const Sources *sources = t->setup->sources;
-    LoaderSource list[CONFIG_MAX_LIST] = {0};
-    for (int i = 0; i < sources->count; i++) {
-        const Source *s = &sources->items[i];
-        list[i] = (LoaderSource){.dataset = s->dataset,
-                                 .pictures = s->trained,
-                                 .count = s->trained_count,
-                                 .repeats = s->repeats,
-                                 .random_crop = s->config->augment.random_crop,
-                                 .flip = s->config->augment.flip,
-                                 .shift = s->config->augment.shift,
-                                 .scale = s->config->augment.scale};
-    }
+    LoaderSource list[CONFIG_MAX_LIST] = {0}, prior = {0};
+    for (int i = 0; i < sources->count; i++)
+        list[i] = loader_source(&sources->items[i]);
+    if (sources->prior)
+        prior = loader_source(sources->prior);
     const LoaderOptions o = {.sources = list,
                              .source_count = sources->count,
+                             .beside = sources->prior ? &prior : NULL,
                              .resolution = config->train.resolution,
                              .batch = config->train.batch * config->train.accumulate,
                              .seed = config->train.seed,
@@ -229,6 +235,20 @@ static Status open_loader(Trainer *t)
                              .first_step = t->state.step + 1,
                              .pixels = !config->train.cache_latents};
     return loader_new(&o, &t->loader);
+}
+
+/* The class pictures are drawn with the weights that the run starts from: before a checkpoint is read. */
+static Status prepare_prior(Trainer *t)
+{
+    Setup *s = t->setup;
+    if (!config_has_prior(t->config))
+        return STATUS_OK;
+    if (!s->prior_built) {
+        TRY(prior_draw(t->config, s->pipeline, t->options->stop));
+        layerset_rest(vae_layers(s->model->vae));
+    }
+    return sources_open_prior(s->sources, t->config, t->config->output.dir, t->options->resume != NULL,
+                              t->options->stop);
 }
 
 /* Everything that needs the run's folder: the state to go on from, caches, the log. */
@@ -240,6 +260,7 @@ static Status start(Trainer *t)
     t->state.made_with = mem_printf("%s, %s, %d threads", ATELIER_VERSION, s->device, s->c->threads);
     if (!t->state.made_with)
         return STATUS_FAILED;
+    TRY(prepare_prior(t));
     if (t->options->resume)
         TRY(resume_state(folder, s->parameters, &t->state, &t->saved_step));
     t->elapsed_before = t->state.elapsed;

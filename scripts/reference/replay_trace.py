@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Replays a `train --trace` of LoRA steps in PyTorch + peft and compares every number.
 
+With prior preservation a batch's second half are its class pictures, and the loss is diffusers' (train_dreambooth.py).
+
 For each step, from the trace's own weights before it: the prediction, the target, the loss, the gradient of every
 trained tensor, and the weights after AdamW. Then all steps in a row from the first weights, to see what adds up.
 Tolerances (docs: agreement with PyTorch):
@@ -97,7 +99,8 @@ class Reference:
     def backward(self, t):
         """Loss and gradients of one traced step; micro-batches one after the other."""
         self.optimizer.zero_grad()
-        batch = self.config["train"]["batch"]
+        prior = self.config["prior"]["weight"]
+        batch = self.config["train"]["batch"] * (2 if prior else 1)
         total, predictions, targets = 0.0, [], []
         micro = len(t["timesteps"]) // batch
         for i in range(micro):
@@ -116,8 +119,15 @@ class Reference:
             gamma = self.config["loss"]["snr_gamma"]
             if gamma:
                 v = self.prediction_type == "v_prediction"
-                loss = loss * snr.clamp(max=gamma) / (snr + 1 if v else snr)
-            loss = loss.mean()
+                weight = snr.clamp(max=gamma) / (snr + 1 if v else snr)
+                if prior:
+                    weight[batch // 2:] = 1
+                loss = loss * weight
+            if prior:
+                own, of_class = loss.chunk(2)
+                loss = own.mean() + prior * of_class.mean()
+            else:
+                loss = loss.mean()
             (loss / micro).backward()
             total += loss.item() / micro
             predictions.append(prediction.detach())

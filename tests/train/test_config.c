@@ -168,6 +168,44 @@ static void defaults_that_depend_on_other_keys(void **state)
     config_free(c);
 }
 
+#define PRIOR "prior: {path: class, prompt: a dog}\n"
+
+/* Prior preservation is on where its pictures and its prompt are given, and says what it lacks. */
+static void prior_preservation_has_its_parts_together(void **state)
+{
+    (void)state;
+    char expected[200];
+    Config *c = accepted(BASE);
+    assert_false(config_has_prior(c));
+    assert_int_equal(config_samples(c), 1);
+    config_free(c);
+    c = accepted(BASE PRIOR);
+    snprintf(expected, sizeof expected, "%s/class", folder);
+    assert_true(config_has_prior(c) && c->prior.weight == 1);
+    assert_int_equal(config_samples(c), 2);
+    assert_string_equal(c->prior.path, expected);
+    assert_int_equal(c->prior.pictures, 100);
+    config_free(c);
+    c = accepted_with(BASE PRIOR, "prior=");
+    assert_false(config_has_prior(c));
+    config_free(c);
+    refused_with(BASE "prior: {path: class}\n", NULL, "3:15: prior.prompt is missing");
+    refused_with(BASE "prior: {prompt: a dog}\n", NULL, "3:17: prior.path is missing");
+    refused_with(BASE "prior: {weight: 1}\n", NULL, "3:17: prior.path is missing");
+    refused_with(BASE "prior: {path: class, prompt: \"\"}\n", NULL, "3:30: prior.prompt is empty");
+    refused_with(BASE "prior: {pictures: 5}\n", NULL,
+                 "3:19: prior.pictures does nothing without prior preservation");
+    refused_with(BASE PRIOR, "prior.weight=0", "prior.path does nothing without prior preservation");
+    refused_with(BASE PRIOR, "prior.weight=-1", "prior.weight wants a number from 0 to 1000");
+    refused_with(BASE PRIOR, "prior.pictures=0", "prior.pictures wants a whole number from 1 to 99999");
+    refused_with(BASE PRIOR, "model.init=random", "prior.path does not go with model.init: random");
+    refused_with(BASE PRIOR, "prior.path=cat.h5", "lie in one another");
+    refused_with(BASE PRIOR, "dataset.path=class/cats/", "lie in one another");
+    refused_with(BASE PRIOR, "dataset.path=.", "lie in one another");
+    refused_with(BASE PRIOR, "prior.class=a dog", "unknown key prior.class");
+    config_free(accepted_with(BASE PRIOR, "dataset.path=class-of-95"));
+}
+
 static void numbers_are_whole_words_in_any_usual_notation(void **state)
 {
     (void)state;
@@ -425,6 +463,7 @@ static void what_is_written_reads_back_the_same(void **state)
              "Yes]}\n",
         "model: {base: builtin:tiny}\ndataset: {path: a, augment: {shift: .1}, caption: {shuffle: on, "
         "keep_tokens: 2}}\n",
+        BASE "prior: {path: class, prompt: 'no', weight: 0.5, negative: a, seed: 3}\n",
     };
     for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
         char *once, *twice;
@@ -610,6 +649,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(every_key_arrives_in_its_field),
         TEST(defaults_that_depend_on_other_keys),
+        TEST(prior_preservation_has_its_parts_together),
         TEST(numbers_are_whole_words_in_any_usual_notation),
         TEST(switches_are_six_words),
         TEST(mistakes_are_named_with_their_place),
