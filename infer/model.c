@@ -340,6 +340,8 @@ static Status load(const char *name, int parts, Source src, Model **out)
     *out = NULL;
     TRY(model_find(name, &src.path));
     const Status s = load_source(&src, name, parts, out);
+    if (s == STATUS_OK)
+        (*out)->random = src.random;
     mem_free(src.path);
     return s;
 }

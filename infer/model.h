@@ -32,6 +32,7 @@ typedef struct Model {
     Vae *vae;
     Tokenizer *tokenizer;
     NoiseSchedule schedule;
+    bool random;                      /* UNet and text encoder began from random weights */
     int default_size;                 /* UNet's sample_size × VAE factor, pixels */
     int size_multiple;                /* VAE factor × 2^(UNet levels − 1) */
     char *config_json[MODEL_CONFIGS]; /* texts of the parts' configurations, as model_save writes them; or
@@ -52,7 +53,8 @@ void model_free(Model *m);
  * mem_free. */
 Status model_find(const char *name, char **path);
 /* Writes a diffusers folder (configs and tokenizer copied from m, weights from the parts' layers as dtype).
- * Parts that m was loaded without are read from where it came. */
+ * Parts that m was loaded without are read from where it came, and so are frozen ones that it holds in
+ * another 16-bit type than asked for. */
 Status model_save(const Model *m, const char *folder, DType dtype);
 
 #endif

@@ -98,13 +98,40 @@ static Status write_tokenizer(const Model *m, const char *folder)
     return s;
 }
 
-/* m's part, or the other model's where m has none. */
-static Status write_parts(const Model *m, const Model *rest, const char *folder, DType dtype)
+/* Frozen weights that are held in fewer bits than their file may have, and not in what is to be written: to
+ * write them would lose bits that nobody asked to lose. */
+static bool narrowed(const LayerSet *set, DType dtype)
+{
+    for (int i = 0; i < set->count; i++) {
+        const Tensor *weight = set->items[i]->weight;
+        if (weight && weight->dtype != DTYPE_F32 && weight->dtype != dtype)
+            return true;
+    }
+    return false;
+}
+
+/* ModelPart bits of what has to be read from where m came. */
+static int parts_to_read(const Model *m, DType dtype)
+{
+    int parts = (m->unet ? 0 : MODEL_UNET) | (m->vae ? 0 : MODEL_VAE) | (m->clip ? 0 : MODEL_TEXT);
+    if (m->vae && narrowed(vae_layers(m->vae), dtype))
+        parts |= MODEL_VAE;
+    if (m->random) /* there is no file that holds these */
+        return parts;
+    if (m->unet && narrowed(unet_layers(m->unet), dtype))
+        parts |= MODEL_UNET;
+    if (m->clip && narrowed(clip_layers(m->clip), dtype))
+        parts |= MODEL_TEXT;
+    return parts;
+}
+
+/* The other model's part where it was read, or m's. */
+static Status write_parts(const Model *m, const Model *rest, int read, const char *folder, DType dtype)
 {
     static const char file[] = "diffusion_pytorch_model.safetensors";
-    UNet *unet = m->unet ? m->unet : rest->unet;
-    Vae *vae = m->vae ? m->vae : rest->vae;
-    Clip *clip = m->clip ? m->clip : rest->clip;
+    UNet *unet = read & MODEL_UNET ? rest->unet : m->unet;
+    Vae *vae = read & MODEL_VAE ? rest->vae : m->vae;
+    Clip *clip = read & MODEL_TEXT ? rest->clip : m->clip;
     const Model *const vae_owner = m->config_json[CONFIG_VAE] ? m : rest;
     const Model *const text_owner = m->config_json[CONFIG_TEXT] ? m : rest;
     TRY(write_part(folder, "unet", m->config_json[CONFIG_UNET], file, unet_layers(unet), dtype));
@@ -121,11 +148,11 @@ static Status write_parts(const Model *m, const Model *rest, const char *folder,
 
 Status model_save(const Model *m, const char *folder, DType dtype)
 {
-    const int missing = (m->unet ? 0 : MODEL_UNET) | (m->vae ? 0 : MODEL_VAE) | (m->clip ? 0 : MODEL_TEXT);
+    const int read = parts_to_read(m, dtype);
     Model *rest = NULL;
-    if (missing)
-        TRY(model_load(m->name, missing, dtype, &rest));
-    const Status s = write_parts(m, rest, folder, dtype);
+    if (read)
+        TRY(model_load(m->name, read, dtype, &rest));
+    const Status s = write_parts(m, rest, read, folder, dtype);
     model_free(rest);
     return status_in(s, "saving the model");
 }

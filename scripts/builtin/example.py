@@ -3,7 +3,7 @@
     example.py FOLDER [VAE SHEET.png]   FOLDER: data/examples; with a VAE folder (needs diffusers), SHEET.png shows how
                                         much of the style passes through it: pictures above, reconstructions below
 
-The captions follow one pattern, "neon sign of a frog", so that the style can be asked for with other names too; those
+The captions follow one pattern, "frog, neon sign", so that the style can be asked for with other names too; those
 in HELD_OUT are the quickstart's test and never here.
 """
 import sys
@@ -68,7 +68,7 @@ def main():
         images.append(neon(found[name]))
         path = folder / pictures.file_name(0, name)[5:]
         images[-1].save(path.with_suffix('.jpg'), quality=QUALITY, subsampling=0, optimize=True)
-        path.with_suffix('.txt').write_text(f'neon sign of {variants.article(name)}\n')
+        path.with_suffix('.txt').write_text(f'{name}, neon sign\n')
     print(f'{len(images)} pictures, {sum(f.stat().st_size for f in folder.glob("*.jpg"))} bytes')
     if len(sys.argv) > 3:
         back, before = through_vae(sys.argv[2], images)

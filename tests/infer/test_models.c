@@ -4,6 +4,8 @@
 #include "infer/model.h"
 #include "kernels/random.h"
 
+#include <stdlib.h>
+
 static const char *const kinds[] = {"sd1", "sd2"};
 
 typedef struct Case {
@@ -307,6 +309,37 @@ static void test_clip_skip_beyond_the_layers_is_an_error(void **state)
     case_close(&k);
 }
 
+static void assert_same_weights(const LayerSet *a, const LayerSet *b)
+{
+    assert_int_equal(a->count, b->count);
+    for (int i = 0; i < a->count; i++) {
+        const Tensor *x = a->items[i]->weight, *y = b->items[i]->weight;
+        for (int64_t k = 0; x && k < tensor_count(x); k++)
+            assert_true(tensor_get(x, k) == tensor_get(y, k));
+    }
+}
+
+/* A frozen part that training holds in bf16 must not come out of it with bf16's bits in a file of f32. */
+static void test_a_model_held_in_16_bits_is_saved_in_full(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/atelier-models-XXXXXX", command[64];
+    assert_non_null(mkdtemp(folder));
+    Model *first, *narrow, *saved;
+    assert_ok(model_load(TEST_GOLDEN "/models/sd1", MODEL_ALL, DTYPE_F32, &first));
+    assert_ok(model_load(TEST_GOLDEN "/models/sd1", MODEL_ALL, DTYPE_BF16, &narrow));
+    assert_ok(model_save(narrow, folder, DTYPE_F32));
+    assert_ok(model_load(folder, MODEL_ALL, DTYPE_F32, &saved));
+    assert_same_weights(vae_layers(first->vae), vae_layers(saved->vae));
+    assert_same_weights(clip_layers(first->clip), clip_layers(saved->clip));
+    assert_same_weights(unet_layers(first->unet), unet_layers(saved->unet));
+    model_free(first);
+    model_free(narrow);
+    model_free(saved);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_gradients_of_all_weights_agree_with_the_reference),
         cmocka_unit_test(test_checkpointing_changes_no_byte),
         cmocka_unit_test(test_clip_skip_beyond_the_layers_is_an_error),
+        cmocka_unit_test(test_a_model_held_in_16_bits_is_saved_in_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
