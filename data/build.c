@@ -31,7 +31,7 @@ static Status check_scan(const DatasetBuild *b, const Scan *scan)
     if (scan->without_caption)
         return status_fail(
             "%s: %d of %d pictures have no caption: %s; put the text into NAME.txt beside each, or give "
-            "one for all with --caption",
+            "one for all with --caption (in a run's configuration: dataset.caption.missing)",
             b->folder, scan->without_caption, scan->count,
             scan_names_without_caption(scan, names, sizeof names));
     return STATUS_OK;
@@ -68,7 +68,10 @@ static Status add_pictures(const DatasetBuild *b, const Scan *scan, DatasetWrite
         if (s != STATUS_OK && !bad)
             return s;
         if (s != STATUS_OK && !b->skip_bad)
-            return status_fail("%s; fix or remove it, or build with --skip-bad", status_message());
+            return status_fail(
+                "%s; fix or remove it, or leave it out with --skip-bad (in a run's configuration: "
+                "dataset.skip_bad: true)",
+                status_message());
         if (s != STATUS_OK) {
             log_warn("left out: %s", status_message());
             summary->skipped++;

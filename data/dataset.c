@@ -25,6 +25,7 @@ struct Dataset {
     uint8_t *sha256;          /* (count,32) */
     char **names;             /* one block */
     uint64_t *caption_offset; /* (count+1), as stored */
+    char *missing;            /* what stands for an empty caption, or NULL */
     char *captions;           /* each followed by a 0: caption i begins at caption_offset[i] + i */
 };
 
@@ -196,6 +197,7 @@ void dataset_close(Dataset *d)
     mem_free(d->names);
     mem_free(d->caption_offset);
     mem_free(d->captions);
+    mem_free(d->missing);
     mem_free(d);
 }
 
@@ -223,7 +225,15 @@ const char *dataset_name(const Dataset *d, int i)
 
 const char *dataset_caption(const Dataset *d, int i)
 {
-    return d->captions + d->caption_offset[i] + i;
+    const char *caption = d->captions + d->caption_offset[i] + i;
+    return *caption || !d->missing ? caption : d->missing;
+}
+
+Status dataset_set_missing_caption(Dataset *d, const char *caption)
+{
+    mem_free(d->missing);
+    d->missing = mem_strdup(caption);
+    return d->missing ? STATUS_OK : STATUS_FAILED;
 }
 
 const uint8_t *dataset_sha256(const Dataset *d, int i)

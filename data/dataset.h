@@ -28,8 +28,10 @@ Status dataset_open(const char *path, Dataset **out);
 void dataset_close(Dataset *d);
 int dataset_count(const Dataset *d);
 const char *dataset_path(const Dataset *d);
-const char *dataset_name(const Dataset *d, int i);                   /* "cat/03.jpg" */
-const char *dataset_caption(const Dataset *d, int i);                /* UTF-8 */
+const char *dataset_name(const Dataset *d, int i);    /* "cat/03.jpg" */
+const char *dataset_caption(const Dataset *d, int i); /* UTF-8 */
+/* Says what pictures without a caption (an empty one) have from here on. */
+Status dataset_set_missing_caption(Dataset *d, const char *caption);
 const uint8_t *dataset_sha256(const Dataset *d, int i);              /* 32 bytes, of the encoded picture */
 void dataset_size(const Dataset *d, int i, int *width, int *height); /* after orientation */
 int dataset_repeats(const Dataset *d); /* kohya's folder name ("10_sks cat"); 1 */

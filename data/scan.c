@@ -374,6 +374,8 @@ static Status apply_defaults(Scan *s, const char *caption)
         if (!p->caption && text && caption_clean(text, strlen(text), &p->caption) != STATUS_OK)
             return status_in(STATUS_FAILED, p->folder_caption ? "%s: folder's name" : "%s: caption for all",
                              p->shown);
+        if (!p->caption && caption && !*caption && !(p->caption = mem_strdup(""))) /* nothing, and meant so */
+            return STATUS_FAILED;
         s->without_caption += !p->caption;
     }
     return STATUS_OK;

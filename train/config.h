@@ -9,10 +9,12 @@
 typedef struct ConfigDataset {
     char *path;  /* FILE.h5, or a folder that is built on the spot */
     int repeats; /* 0: the dataset's own (kohya's folder name), else this */
+    bool skip_bad;
     struct {
         float dropout;
         bool shuffle;
         int keep_tokens;
+        char *missing; /* for pictures that have none; NULL: such a picture stops the run */
     } caption;
     struct {
         bool flip;

@@ -57,6 +57,8 @@ static const SchemaKey KEYS[] = {
  .help = "How often each picture comes in an epoch.",
  .more = "0 takes what the dataset says: the number before a kohya folder's name (\"10_sks cat\"), else 1. With "
          "several datasets this weighs one against the other."},
+{.path = "dataset.skip_bad", .type = KEY_SWITCH, .offset = IN(skip_bad), .preset = "false",
+ .help = "Leave out pictures of a folder that cannot be read, and name them; without it the first one stops the run."},
 {.path = "dataset.caption.dropout", .type = KEY_FLOAT, .offset = IN(caption.dropout), .min = 0, .max = 1,
  .preset = "0", .help = "Share of the times that a picture is shown with an empty caption.",
  .more = "Keeps the model able to draw without a prompt, which guidance needs. 0.1 is usual in long trainings."},
@@ -64,6 +66,9 @@ static const SchemaKey KEYS[] = {
  .help = "Put the comma-separated parts of the caption in another order each time."},
 {.path = "dataset.caption.keep_tokens", .type = KEY_INT, .offset = IN(caption.keep_tokens), .min = 0, .max = 1000,
  .preset = "0", .help = "Parts at the beginning of the caption that are not shuffled."},
+{.path = "dataset.caption.missing", .type = KEY_TEXT, .offset = IN(caption.missing), .preset_note = "none: they stop the run",
+ .help = "The caption of pictures that have none.",
+ .more = "Without it they are named, and the run does not begin. \"\" trains them without words."},
 {.path = "dataset.augment.flip", .type = KEY_SWITCH, .offset = IN(augment.flip), .preset = "false",
  .help = "Mirror half of the pictures, left to right.",
  .more = "Not for faces that should be recognised, lettering, or anything with a left and a right."},

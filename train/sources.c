@@ -8,6 +8,7 @@
 #include "run_folder.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -23,8 +24,9 @@ static void show_built(int done, int total, void *arg)
     progress_update(p, done, NULL);
 }
 
-/* caption: for pictures without one; NULL: they are refused. */
-static Status build(const char *folder, const char *out, const char *caption,
+/* caption: for pictures without one; NULL: they are refused. skip_bad: pictures that cannot be read are left
+ * out. */
+static Status build(const char *folder, const char *out, const char *caption, bool skip_bad,
                     const volatile sig_atomic_t *stop)
 {
     Progress progress = {0};
@@ -32,6 +34,7 @@ static Status build(const char *folder, const char *out, const char *caption,
     const DatasetBuild b = {.folder = folder,
                             .out = out,
                             .caption = caption,
+                            .skip_bad = skip_bad,
                             .progress = show_built,
                             .arg = &progress,
                             .stop = stop};
@@ -39,7 +42,8 @@ static Status build(const char *folder, const char *out, const char *caption,
     if (progress.total)
         progress_end(&progress);
     if (s == STATUS_OK)
-        log_info("%s: %d pictures built into %s%s", folder, summary.pictures, out,
+        log_info("%s: %d pictures built into %s%s%s", folder, summary.pictures, out,
+                 summary.skipped ? "; those left out are named above" : "",
                  summary.unused_files ? "; files that are not used are named above" : "");
     return s;
 }
@@ -95,11 +99,38 @@ static Status open_dataset(Source *s, const Config *config, int i, const char *f
     if (status == STATUS_OK && !kept && !file_is_dir(path))
         status = dataset_open(path, &s->dataset);
     if (status == STATUS_OK && !kept && !s->dataset)
-        status = build(path, built, s->caption, stop);
+        status = build(path, built, s->caption ? s->caption : s->config->caption.missing, s->config->skip_bad,
+                       stop);
     if (status == STATUS_OK && !s->dataset)
         status = dataset_open(built, &s->dataset);
     mem_free(built);
     return status;
+}
+
+/* A picture without a caption is named, and stops the run unless the configuration says what stands for it.
+ */
+static Status check_captions(const Source *s)
+{
+    enum { SHOWN = 8 };
+    char names[512] = "";
+    int without = 0;
+    if (s->config->caption.missing)
+        return dataset_set_missing_caption(s->dataset, s->config->caption.missing);
+    for (int i = 0; i < dataset_count(s->dataset); i++) {
+        const char *caption = dataset_caption(s->dataset, i);
+        const size_t used = strlen(names);
+        if (caption[strspn(caption, " \t\n")])
+            continue;
+        if (without++ < SHOWN)
+            snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "",
+                     dataset_name(s->dataset, i));
+    }
+    if (without == 0)
+        return STATUS_OK;
+    return status_refuse(
+        "%s: %d of %d pictures have no caption: %s%s; give them one, or say with dataset.caption.missing "
+        "what stands for it (\"\": nothing)",
+        dataset_path(s->dataset), without, dataset_count(s->dataset), names, without > SHOWN ? ", …" : "");
 }
 
 /* Which pictures are held out: the first of a permutation by the seed, then each part in the dataset's own
@@ -165,6 +196,7 @@ static Status open_all(Sources *s, const Config *config, const char *folder, boo
         if (!folder && !s->scratch && file_is_dir(d->path))
             TRY(make_scratch(s));
         TRY(open_dataset(source, config, i, folder ? folder : s->scratch, keep, stop));
+        TRY(check_captions(source));
         TRY(split(source, config, i));
         source->repeats = d->repeats > 0 ? d->repeats : dataset_repeats(source->dataset);
         s->epoch_samples += (int64_t)source->trained_count * source->repeats;

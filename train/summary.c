@@ -152,7 +152,14 @@ static json_t *modes_json(const ModeTable *table)
     return j;
 }
 
-Status setup_print_json(const Setup *s, const ModeTable *modes)
+static json_t *time_json(const Estimate *e)
+{
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "total", e->total, "step", e->step, "steps",
+                     e->steps, "start", e->start, "caching", e->caching, "validation", e->validation,
+                     "previews", e->previews, "saving", e->saving);
+}
+
+Status setup_print_json(const Setup *s, const ModeTable *modes, const Estimate *time)
 {
     const MemoryNeed *m = &s->memory;
     json_t *j = json_pack(
@@ -168,6 +175,8 @@ Status setup_print_json(const Setup *s, const ModeTable *modes)
         json_object_set_new(j, "class_pictures",
                             json_pack("{s:i,s:i,s:f}", "there", s->prior.there, "missing", s->prior.missing,
                                       "flop_each", s->prior.flop));
+    if (j && time)
+        json_object_set_new(j, "seconds", time_json(time));
     char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
     json_decref(j);
     if (!text)

@@ -5,10 +5,12 @@
 #include "../kernels/mem.h"
 #include "../kernels/progress.h"
 #include "checkpoint.h"
+#include "estimate.h"
 #include "finish.h"
 #include "modes.h"
 #include "optimizer.h"
 #include "pass.h"
+#include "preflight.h"
 #include "preview.h"
 #include "resume.h"
 #include "run_folder.h"
@@ -35,6 +37,7 @@ typedef struct Trainer {
     int lock;              /* on the run's folder */
     CheckpointState state; /* after the last whole step */
     int64_t saved_step;    /* of the last checkpoint; −1: none */
+    Pace pace;             /* as far as it has been measured */
     Progress progress;
     double smoothed, smoothed_weight;
     double began, elapsed_before;
@@ -165,13 +168,17 @@ static Status duties(Trainer *t)
     return due(t, t->config->output.save_every) || t->state.step == t->setup->steps ? save(t) : STATUS_OK;
 }
 
-/* Before the first step: the numbers and pictures to compare with. */
+/* Before the first step: the numbers and pictures to compare with, and how long they took. */
 static Status before_first(Trainer *t)
 {
+    const double began = now();
     if (t->validation)
         TRY(validate(t, &t->state.validation_before));
+    t->pace.validation = now() - began;
     t->state.validation = t->state.validation_before;
-    return previews_on(t) ? preview(t) : STATUS_OK;
+    TRY(previews_on(t) ? preview(t) : STATUS_OK);
+    t->pace.preview = now() - began - t->pace.validation;
+    return STATUS_OK;
 }
 
 static void show(Trainer *t)
@@ -190,6 +197,8 @@ static Status run_steps(Trainer *t)
         TRY(before_first(t));
     else if (!t->state.duties_done)
         TRY(duties(t));
+    const Estimate left = estimate_run(t->setup, &t->pace, t->state.step, false);
+    estimate_print(&left, "time left ");
     progress_begin(&t->progress, "train", "step", t->state.step, steps);
     while (t->state.step < steps) {
         if (stopped(t))
@@ -265,6 +274,9 @@ static Status start(Trainer *t)
         TRY(resume_state(folder, s->parameters, &t->state, &t->saved_step));
     t->elapsed_before = t->state.elapsed;
     TRY(ctx_reserve(s->c, s->arena_bytes));
+    TRY(preflight(s, folder, &t->state, &t->pace));
+    if (config->train.cache_latents || config->train.cache_text)
+        layerset_rest(unet_layers(s->model->unet));
     TRY(sources_cache(s->sources, config, folder, s->pipeline, s->model, config->model.dtype,
                       step_text_size(&s->shape), t->options->stop));
     layerset_rest(vae_layers(s->model->vae));
@@ -306,15 +318,34 @@ static Status run(Trainer *t)
     return finish_run(t->setup, t->run, &t->state);
 }
 
+/* The whole run's time, from steps that are run here; what is trained by them is thrown away. */
+static Status measure(Trainer *t, Estimate *whole)
+{
+    if (!t->options->json)
+        log_info(
+            "measuring how long it takes: a step, or up to 20 seconds of them (--no-time leaves it out)");
+    TRY(setup_load(t->setup));
+    TRY(pace_measure(t->setup, now() - t->began, &t->pace));
+    *whole = estimate_run(t->setup, &t->pace, 0, true);
+    return STATUS_OK;
+}
+
 /* --plan. */
-static Status say_plan(const Trainer *t)
+static Status say_plan(Trainer *t)
 {
     ModeTable modes;
     TRY(mode_table(t->setup, &modes));
+    if (!t->options->json) {
+        setup_print(t->setup);
+        modes_print(&modes);
+    }
+    Estimate whole;
+    if (t->options->time)
+        TRY(measure(t, &whole));
     if (t->options->json)
-        return setup_print_json(t->setup, &modes);
-    setup_print(t->setup);
-    modes_print(&modes);
+        return setup_print_json(t->setup, &modes, t->options->time ? &whole : NULL);
+    if (t->options->time)
+        estimate_print(&whole, "time      ");
     return STATUS_OK;
 }
 

@@ -17,6 +17,7 @@
 typedef struct TrainOptions {
     const char *resume; /* NULL: a new run; "auto": the configuration's folder; else a run's folder */
     bool plan, json;    /* say what it comes to and do nothing */
+    bool time;          /* with plan: how long it takes too, which is measured */
     const char *trace;  /* folder, or NULL */
     int trace_steps;    /* how many steps; 0: all */
     const char *again;  /* the command that goes on after an interruption, for the message */

@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#define QUESTIONS 4 /* timesteps a picture */
 #define NO_STEP 0xffffffffu
 
 struct Validation {
@@ -118,7 +117,7 @@ static Status put_question(const Validation *v, Batch *b, int place, int j, int 
 {
     const NoiseSchedule *schedule = &v->shape.model->schedule;
     const int64_t n = step_latent_size(&v->shape);
-    const int quarter = schedule->train_steps / QUESTIONS;
+    const int quarter = schedule->train_steps / VALIDATION_QUESTIONS;
     const RandomKey key = {
         .seed = v->config->train.seed, .step = NO_STEP, .sample = (uint32_t)j, .purpose = RANDOM_TIMESTEP};
     const int t = q * quarter + (int)random_below(key, 0, (uint32_t)quarter);
@@ -160,15 +159,15 @@ Status validation_run(Validation *v, Ctx *c, const Plan *plan, Batch *b, double 
     for (int j = 0; j < v->count; j++) {
         TorchRandom g;
         torch_seed(&g, v->config->train.seed + (uint64_t)j);
-        for (int q = 0; q < QUESTIONS; q++) {
+        for (int q = 0; q < VALIDATION_QUESTIONS; q++) {
             torch_randn(&g, noise, (size_t)n);
             TRY(put_question(v, b, place++, j, q, noise));
-            if (place < B && !(j == v->count - 1 && q == QUESTIONS - 1))
+            if (place < B && !(j == v->count - 1 && q == VALIDATION_QUESTIONS - 1))
                 continue;
             TRY(run_batch(v, c, plan, b, place, &sum));
             place = 0;
         }
     }
-    *loss = sum / ((double)v->count * QUESTIONS);
+    *loss = sum / ((double)v->count * VALIDATION_QUESTIONS);
     return STATUS_OK;
 }

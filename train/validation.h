@@ -9,6 +9,8 @@
 
 #include "batch.h"
 
+#define VALIDATION_QUESTIONS 4 /* timesteps a picture */
+
 typedef struct Validation Validation;
 
 /* Takes the latents of the held-out pictures (encoding them, where they aren't cached). shape is the training

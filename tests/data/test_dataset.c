@@ -220,7 +220,7 @@ static void bad_pictures_stop_or_are_left_out(void **state)
     DatasetBuild b = {.folder = folder, .out = out, .caption = "x"};
     assert_int_not_equal(dataset_build(&b, NULL), STATUS_OK);
     assert_message("1-cut.jpg: JPEG data ends early at byte");
-    assert_message("fix or remove it, or build with --skip-bad");
+    assert_message("fix or remove it, or leave it out with --skip-bad");
     assert_nothing_left();
     b.skip_bad = true;
     DatasetSummary summary;

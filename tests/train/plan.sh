@@ -1,5 +1,6 @@
 #!/bin/bash
-# What --plan tells against what a run takes: memory of each mode, refusals of what does not fit.
+# What is told before the first step, against what comes: memory of each mode, refusals of what does not fit, the trial,
+# pictures that have no caption or cannot be read.
 set -eu
 atelier=$1
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -65,3 +66,45 @@ train 0 --set train.resolution=1024 --set train.batch=4096 $way --plan --no-time
 train 2 --set output.save_every=1 --set output.keep=1000000 --set train.steps=900000000 --set output.dir=large
 grep -q "of disk" "$work/err" || fail "disk that is too small is not told of"
 [ ! -e "$work/large" ] || fail "a run refused for its disk left a folder"
+
+# The time is measured, and nothing is kept of it.
+train 0 --plan --json --set output.dir=timed
+for part in total step steps start caching saving; do
+    grep -A9 '"seconds"' "$work/out" | grep -q "\"$part\": [0-9.]" || fail "--plan --json lacks the seconds of $part"
+done
+[ ! -e "$work/timed" ] || fail "--plan made the run's folder"
+[ -z "$(find "$work" -maxdepth 1 -name '.atelier*')" ] || fail "--plan left a trial behind"
+train 2 --no-time
+
+# Before the first step: the run is tried, and told.
+train 0 --set output.dir=tried
+for line in "^trained .*frozen" "^tried .*written and read back" "^time left .*a step"; do
+    grep -q "$line" "$work/err" || fail "the run does not say: $line"
+done
+[ ! -e "$work/tried/.trial" ] || fail "the trial is left behind"
+# Files that cannot become large enough (a disk quota): said before anything is trained.
+status=0
+(trap '' XFSZ; ulimit -f 300; exec "$atelier" train "$work/run.yaml" --set output.dir=quota) \
+    > "$work/out" 2> "$work/err" || status=$?
+[ $status = 1 ] || fail "status $status, not 1, where files cannot be written"
+grep -q "trying what the run will write" "$work/err" || fail "it does not say what it was about"
+[ ! -s "$work/quota/log.jsonl" ] || fail "steps were made though nothing can be saved"
+[ ! -e "$work/quota/.trial" ] || fail "the failed trial is left behind"
+
+# A picture without a caption, or that cannot be read, is named and stops the run, unless told otherwise.
+mkdir "$work/bare"
+cp "$here/data/examples/banana.jpg" "$work/bare"
+plan_of() { train "$1" --plan --no-time --set dataset.path="$2" "${@:3}"; }
+plan_of 1 bare
+grep -q "banana.jpg" "$work/err" || fail "the picture without a caption is not named"
+plan_of 0 bare --set "dataset.caption.missing=a thing"
+expect 0 "$atelier" data build "$work/bare" --caption "" --out "$work/bare.h5"
+plan_of 2 bare.h5
+grep -q "banana.jpg.*dataset.caption.missing" "$work/err" || fail "the picture without a caption is not named"
+plan_of 0 bare.h5 --set "dataset.caption.missing=a thing"
+echo "no picture" > "$work/pictures/bad.jpg"
+echo "a caption" > "$work/pictures/bad.txt"
+plan_of 1 pictures
+grep -q "bad.jpg.*dataset.skip_bad" "$work/err" || fail "the bad picture is not named"
+plan_of 0 pictures --set dataset.skip_bad=true
+grep -q "left out: bad.jpg" "$work/err" || fail "the picture left out is not named"

@@ -46,9 +46,10 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "Goes on with a run from its last checkpoint. RUN is the run's folder; auto takes the "
                  "configuration's output.dir, and begins at step 1 where it holds no checkpoint yet."},
         {"plan", OPTION_FLAG, &a->plan,
-         .help = "Says what the run comes to (steps, memory, disk), and writes and trains nothing."},
+         .help = "Says what the run comes to (steps, memory, disk, time), and keeps nothing. The time is "
+                 "measured: one step, or up to 20 seconds of them."},
         {"no-time", OPTION_FLAG, &a->no_time,
-         .help = "Goes with --plan: works out everything but the time, in a moment."},
+         .help = "Goes with --plan: leaves the time out, and loads and measures nothing."},
         {"json", OPTION_FLAG, &a->json, .help = "Prints the plan as JSON."},
         {"trace", OPTION_TEXT, &a->trace, .value = "DIR[:N]",
          .help =
@@ -135,8 +136,12 @@ static Status train(int argc, char **argv)
         return STATUS_OK;
     char *folder = NULL, *again = command_again(argc, argv);
     Config *config = NULL;
-    TrainOptions o = {
-        .resume = a.resume, .plan = a.plan, .json = a.json, .again = again, .stop = &stop_asked};
+    TrainOptions o = {.resume = a.resume,
+                      .plan = a.plan,
+                      .json = a.json,
+                      .time = a.plan && !a.no_time,
+                      .again = again,
+                      .stop = &stop_asked};
     Status s = split_trace(a.trace, &folder, &o.trace_steps);
     o.trace = folder;
     if (s == STATUS_OK)

@@ -1,0 +1,31 @@
+/* How long a run takes: seconds of one of each kind of work, measured, times how many of them there are. */
+#ifndef ATL_ESTIMATE_H
+#define ATL_ESTIMATE_H
+
+#include "setup.h"
+
+/* Seconds of one of each. */
+typedef struct Pace {
+    double step;               /* an optimizer step, all its micro-batches */
+    double validation;         /* the loss on all held-out pictures */
+    double preview;            /* a grid */
+    double checkpoint, result; /* written */
+    double picture, caption;   /* encoded for the caches */
+    double start;              /* loading and trying, once */
+} Pace;
+
+typedef struct Estimate {
+    double start, caching, steps, validation, previews, saving, total;
+    double step; /* one */
+} Estimate;
+
+/* Measures the pace on the loaded model: one step or 20 seconds of them, whichever is longer, and one of the
+ * rest. The weights are no longer the model's afterwards. Files are tried beside output.dir, and removed. */
+Status pace_measure(Setup *s, double start_seconds, Pace *out);
+
+/* The run from after step `done` on; done 0: with everything before the first step, where `before` is true.
+ */
+Estimate estimate_run(const Setup *s, const Pace *p, int64_t done, bool before);
+void estimate_print(const Estimate *e, const char *what);
+
+#endif
