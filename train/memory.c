@@ -28,10 +28,18 @@ const char *bytes_text(size_t bytes, char *buf, size_t size)
 /* Weights ---------------------------------------------------------------------------------------------- */
 
 /* A part's layers: storage of their own, which they have from loading on; what is mapped, once it is touched;
- * and the second form of frozen convolutions, in the order and type that the device multiplies them in. */
+ * the second form of frozen convolutions, in the order and type that the device multiplies them in. Of a
+ * mapped table of `looked_up` rows only the rows that are looked up are touched, and all of it when the model
+ * is written. */
 typedef struct Held {
-    size_t own, touched;
+    size_t own, mapped, packed, table;
 } Held;
+
+/* What the part has besides its own storage once it has been used. */
+static size_t touched(const Held *h)
+{
+    return h->mapped + h->packed;
+}
 
 static size_t packed_bytes(const Layer *l, DType activations)
 {
@@ -48,16 +56,17 @@ static void hold_tensor(Held *h, const Tensor *t, int64_t looked_up)
         return;
     if (t->owned || !t->data)
         h->own += tensor_bytes(t);
-    else if (t->ndim != 2 ||
-             t->shape[0] != looked_up) /* of a table only the rows that are looked up are touched */
-        h->touched += tensor_bytes(t);
+    else if (t->ndim == 2 && t->shape[0] == looked_up)
+        h->table += tensor_bytes(t);
+    else
+        h->mapped += tensor_bytes(t);
 }
 
 static void hold_layer(Held *h, const Layer *l, DType activations, int64_t looked_up)
 {
     hold_tensor(h, l->weight, looked_up);
     hold_tensor(h, l->bias, 0);
-    h->touched += packed_bytes(l, activations);
+    h->packed += packed_bytes(l, activations);
 }
 
 static Held hold_set(const LayerSet *set, DType activations, int64_t looked_up)
@@ -167,15 +176,15 @@ static Phase fullest_phase(const Setup *s)
     const size_t own = unet.own + clip.own + encoder.own + decoder.own;
     const bool texts_in_steps = has_previews(config) || !config->train.cache_text || any_dropout(config);
     /* the arena has been touched as far as the largest plan by the trial step, before anything is encoded */
-    const Phase pictures = {own + encoder.touched, s->arena_bytes, decoding_bytes(s)};
-    const Phase captions = {own + clip.touched, s->arena_bytes, 0};
-    Phase steps = {own + unet.touched, s->arena_bytes, step_host_bytes(s)};
+    const Phase pictures = {own + touched(&encoder), s->arena_bytes, decoding_bytes(s)};
+    const Phase captions = {own + touched(&clip), s->arena_bytes, 0};
+    Phase steps = {own + touched(&unet), s->arena_bytes, step_host_bytes(s)};
     if (!config->train.cache_latents)
-        steps.weights += encoder.touched;
+        steps.weights += touched(&encoder);
     if (has_previews(config))
-        steps.weights += decoder.touched;
+        steps.weights += touched(&decoder);
     if (texts_in_steps)
-        steps.weights += clip.touched;
+        steps.weights += touched(&clip);
     Phase most = steps;
     if (s->prior.missing > 0) {
         const size_t side = (size_t)(config->prior.resolution ? config->prior.resolution : m->default_size);
@@ -187,7 +196,13 @@ static Phase fullest_phase(const Setup *s)
         most = fuller(most, pictures);
     if (config->train.cache_text)
         most = fuller(most, captions);
-    return most;
+    /* a whole model is written, and before the first step it is tried: every part of its files is looked at
+     */
+    Phase saving = {own + touched(&unet) + clip.mapped + clip.table + encoder.mapped + decoder.mapped,
+                    s->arena_bytes, 0};
+    if (has_previews(config))
+        saving.weights += decoder.packed;
+    return config->method.kind == METHOD_FULL ? fuller(most, saving) : most;
 }
 
 MemoryNeed memory_need(const Setup *s)

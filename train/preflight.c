@@ -284,6 +284,8 @@ static Status try_files(Setup *s, const char *trial, const CheckpointState *stat
     const double began = seconds_now();
     TRY(try_result(s, trial));
     *result = seconds_now() - began;
+    layerset_rest(clip_layers(s->model->clip)); /* writing a model has looked at all of it */
+    layerset_rest(vae_layers(s->model->vae));
     return STATUS_OK;
 }
 
