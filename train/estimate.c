@@ -198,7 +198,8 @@ static Status measure_all(Setup *s, Trial *t, Pace *p)
         TRY(measure_preview(s, &p->preview));
     TRY(measure_files(s, p));
     const double per_picture = config->train.cache_latents ? 0 : p->picture;
-    p->step = config->train.accumulate * (micro + config->train.batch * per_picture) + update;
+    p->step = config->train.accumulate * (micro + s->shape.batch * per_picture) + update;
+    p->class_picture = micro * s->prior.flop / plan_flop(s->plan);
     p->validation = validation * validation_batches(s);
     p->start += micro + p->checkpoint + p->result;
     return STATUS_OK;
@@ -239,6 +240,8 @@ static double caching_seconds(const Setup *s, const Pace *p)
         if (config->train.cache_text)
             seconds += n * p->caption;
     }
+    if (config_has_prior(config) && config->train.cache_latents)
+        seconds += config->prior.pictures * p->picture;
     return seconds;
 }
 
@@ -255,8 +258,9 @@ Estimate estimate_run(const Setup *s, const Pace *p, int64_t done, bool before)
     if (before) {
         e.start = p->start;
         e.caching = caching_seconds(s, p);
+        e.classes = p->class_picture * s->prior.missing;
     }
-    e.total = e.start + e.caching + e.steps + e.validation + e.previews + e.saving;
+    e.total = e.start + e.classes + e.caching + e.steps + e.validation + e.previews + e.saving;
     return e;
 }
 
@@ -274,6 +278,7 @@ void estimate_print(const Estimate *e, const char *what)
     char total[32], parts[256] = "";
     add_part(parts, sizeof parts, "steps", e->steps, e->total);
     add_part(parts, sizeof parts, "start", e->start, e->total);
+    add_part(parts, sizeof parts, "class pictures", e->classes, e->total);
     add_part(parts, sizeof parts, "caches", e->caching, e->total);
     add_part(parts, sizeof parts, "validation", e->validation, e->total);
     add_part(parts, sizeof parts, "previews", e->previews, e->total);

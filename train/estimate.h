@@ -11,11 +11,12 @@ typedef struct Pace {
     double preview;            /* a grid */
     double checkpoint, result; /* written */
     double picture, caption;   /* encoded for the caches */
+    double class_picture;      /* drawn, by its arithmetic against a step's */
     double start;              /* loading and trying, once */
 } Pace;
 
 typedef struct Estimate {
-    double start, caching, steps, validation, previews, saving, total;
+    double start, classes, caching, steps, validation, previews, saving, total;
     double step; /* one */
 } Estimate;
 

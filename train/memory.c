@@ -188,7 +188,7 @@ static Phase fullest_phase(const Setup *s)
     Phase most = steps;
     if (s->prior.missing > 0) {
         const size_t side = (size_t)(config->prior.resolution ? config->prior.resolution : m->default_size);
-        const Phase drawing = {own + unet.touched + clip.touched + decoder.touched, s->arena_bytes,
+        const Phase drawing = {own + touched(&unet) + touched(&clip) + touched(&decoder), s->arena_bytes,
                                3 * side * side * (2 + sizeof(float))};
         most = fuller(most, drawing);
     }

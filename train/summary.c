@@ -154,9 +154,9 @@ static json_t *modes_json(const ModeTable *table)
 
 static json_t *time_json(const Estimate *e)
 {
-    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "total", e->total, "step", e->step, "steps",
-                     e->steps, "start", e->start, "caching", e->caching, "validation", e->validation,
-                     "previews", e->previews, "saving", e->saving);
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "total", e->total, "step", e->step, "steps",
+                     e->steps, "start", e->start, "class_pictures", e->classes, "caching", e->caching,
+                     "validation", e->validation, "previews", e->previews, "saving", e->saving);
 }
 
 Status setup_print_json(const Setup *s, const ModeTable *modes, const Estimate *time)

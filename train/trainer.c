@@ -269,12 +269,13 @@ static Status start(Trainer *t)
     t->state.made_with = mem_printf("%s, %s, %d threads", ATELIER_VERSION, s->device, s->c->threads);
     if (!t->state.made_with)
         return STATUS_FAILED;
+    TRY(ctx_reserve(s->c, s->arena_bytes));
+    TRY(preflight(s, folder, &t->state,
+                  &t->pace)); /* before class pictures and caches, which may take hours */
     TRY(prepare_prior(t));
     if (t->options->resume)
         TRY(resume_state(folder, s->parameters, &t->state, &t->saved_step));
     t->elapsed_before = t->state.elapsed;
-    TRY(ctx_reserve(s->c, s->arena_bytes));
-    TRY(preflight(s, folder, &t->state, &t->pace));
     if (config->train.cache_latents || config->train.cache_text)
         layerset_rest(unet_layers(s->model->unet));
     TRY(sources_cache(s->sources, config, folder, s->pipeline, s->model, config->model.dtype,
