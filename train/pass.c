@@ -60,18 +60,22 @@ Status pass_run(const Pass *p, int64_t step, const LoaderSample *samples, PassNu
 typedef struct Trouble {
     char where[512], hint[256];
     int first, count; /* the samples that it concerns */
+    int beside;       /* and as many of the class pictures beside them */
 } Trouble;
 
 /* "a.jpg, b.jpg and 38 more". */
-static void name_pictures(const Pass *p, const LoaderSample *samples, int count, char *out, size_t size)
+static void name_pictures(const Pass *p, const LoaderSample *samples, const Trouble *t, char *out,
+                          size_t size)
 {
+    const Config *config = p->setup->config;
+    const int others = config->train.batch * config->train.accumulate, count = t->count + t->beside;
     size_t at = 0;
     out[0] = 0;
     const int shown = count < SHOWN_PICTURES ? count : SHOWN_PICTURES;
     for (int i = 0; i < shown && at < size; i++) {
-        const Dataset *d = p->setup->sources->items[samples[i].source].dataset;
-        at +=
-            (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "", dataset_name(d, samples[i].picture));
+        const LoaderSample *sample = &samples[t->first + (i < t->count ? i : others + i - t->count)];
+        const Dataset *d = p->setup->sources->items[sample->source].dataset;
+        at += (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "", dataset_name(d, sample->picture));
     }
     if (count > shown && at < size)
         snprintf(out + at, size - at, " and %d more", count - shown);
@@ -91,14 +95,15 @@ static bool input_trouble(const Pass *p, const LoaderSample *samples, Trouble *t
     const Batch *b = p->batch;
     const int64_t latent = step_latent_size(b->shape), text = step_text_size(b->shape);
     for (int i = 0; i < b->shape->batch; i++) {
-        const Source *source = &b->sources->items[samples[i].source];
+        const Source *source = &b->sources->items[samples[batch_sample(b, i)].source];
         const bool bad_latent = !all_finite(b->latents + i * latent, latent);
         const bool bad_text = b->text && !all_finite(b->text + i * text, text);
         if (!bad_latent && !bad_text)
             continue;
         const bool cached = bad_latent ? source->latents != NULL : source->texts != NULL;
-        t->first += i;
+        t->first += batch_sample(b, i);
         t->count = 1;
+        t->beside = 0;
         snprintf(t->where, sizeof t->where, "It began before the first layer, in the %s of one picture%s",
                  bad_latent ? "latents" : "caption as the text encoder sees it",
                  cached ? ", as the cache has it" : "");
@@ -149,6 +154,7 @@ static Status look_again(const Pass *p, int64_t step, const LoaderSample *sample
         TRY(fill_micro(p, step, i, samples, &micro));
         t->first = i * B;
         t->count = B;
+        t->beside = config_samples(s->config) - B;
         if (input_trouble(p, samples + i * B, t))
             return STATUS_OK;
         if (p->trace)
@@ -165,6 +171,7 @@ static Status look_again(const Pass *p, int64_t step, const LoaderSample *sample
     }
     t->first = 0;
     t->count = B * s->config->train.accumulate;
+    t->beside = t->beside ? t->count : 0;
     snprintf(t->where, sizeof t->where,
              "The same step run again gave no such number: that points to the machine's memory");
     hint_for(s->config, f, t);
@@ -177,11 +184,11 @@ Status pass_explain(const Pass *p, int64_t step, const LoaderSample *samples, co
     char pictures[512], last[96] = "no checkpoint is there yet: start again";
     Trouble t = {0};
     TRY(look_again(p, step, samples, &t));
-    name_pictures(p, samples + t.first, t.count, pictures, sizeof pictures);
+    name_pictures(p, samples, &t, pictures, sizeof pictures);
     if (saved_step >= 0)
         snprintf(last, sizeof last, "the checkpoint of step %lld stays: go on from it (--resume auto)",
                  (long long)saved_step);
     return status_fail("step %lld: the %s is %g. %s. %s: %s. Nothing was trained on it, and %s, with %s",
                        (long long)step, what, isnan(value) ? NAN : value, t.where,
-                       t.count == 1 ? "The picture" : "The pictures", pictures, last, t.hint);
+                       t.count + t.beside == 1 ? "The picture" : "The pictures", pictures, last, t.hint);
 }

@@ -119,6 +119,11 @@ says "loss counts 0.5 times"
 grep -q '"ss_num_reg_images":"2"' "$work/lora/lora.safetensors" || fail "the LoRA says nothing of its class pictures"
 grep -q '"timesteps":{"dtype":"F32","shape":\[4\]' "$work/trace/step-000001.safetensors" || fail "no whole batch traced"
 
+# A loss that is none names the class pictures of the batch too.
+train 1 --set output.dir=none --set optimizer.lr=10 --set optimizer.beta2=0 --set train.max_grad_norm=0 \
+    --set optimizer.weight_decay=1 --set train.steps=20
+says "The pictures: [a-z]*.jpg, class-0000[0-2].png\."
+
 # Stopped while class pictures are drawn: those that are done stay, and the next start draws the others.
 "$atelier" train "$work/run.yaml" --set output.dir=stopped --set prior.path=many --set prior.pictures=60 \
     > "$work/out" 2> "$work/err" & pid=$!
