@@ -189,7 +189,7 @@ VEC vf tile_exp2(vf x)
     p = p * f + 2.4022119719e-1f;
     p = p * f + 6.9314696706e-1f;
     p = p * f + 1.0000000717f;
-    return (vf)((vi)p + ((vi)shifted << 23));
+    return (vf)((vu)p + ((vu)shifted << 23)); /* unsigned: what is no number may run over */
 }
 
 /* Two rows of floats as pairs of bf16, a in the low half; nearest, halves away from 0. */
