@@ -15,6 +15,7 @@
 
 /* The split's key: no epoch has this number. */
 #define SPLIT_STEP 0xffffffffu
+#define CUT_SHOWN 10 /* captions that are too long are named up to this many */
 
 static void show_built(int done, int total, void *arg)
 {
@@ -357,10 +358,35 @@ static Status cache_source(Source *source, const Config *config, const char *fol
     return STATUS_OK;
 }
 
+/* Names the captions of which the text encoder sees only the beginning. */
+static Status tell_cut(const Source *s, const Model *m)
+{
+    const int seen = clip_config(m->clip)->positions - 2;
+    int cut = 0;
+    for (int i = 0; i < dataset_count(s->dataset); i++) {
+        const char *caption = dataset_caption(s->dataset, i);
+        int32_t *ids;
+        int tokens;
+        if (strlen(caption) <= (size_t)seen) /* a token has a byte or more */
+            continue;
+        TRY(status_in(tokenizer_encode(m->tokenizer, caption, &ids, &tokens), "caption of %s",
+                      dataset_name(s->dataset, i)));
+        mem_free(ids);
+        if (tokens > seen && cut++ < CUT_SHOWN)
+            log_warn("%s: the caption of %s has %d tokens; the text encoder sees the first %d",
+                     s->config->path, dataset_name(s->dataset, i), tokens, seen);
+    }
+    if (cut > CUT_SHOWN)
+        log_warn("%s: %d more captions are too long", s->config->path, cut - CUT_SHOWN);
+    return STATUS_OK;
+}
+
 Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, const Model *m,
                      DType activations, int64_t text_size, const volatile sig_atomic_t *stop)
 {
     Showing showing = {.stop = stop};
+    for (int i = 0; i < s->count; i++)
+        TRY(tell_cut(&s->items[i], m));
     for (int i = 0; i < s->count + (s->prior != NULL); i++) {
         char *name = source_label(config, i);
         Status status = name ? STATUS_OK : STATUS_FAILED;

@@ -69,3 +69,9 @@ grep -q '"done":true' "$work/run/log.jsonl" || fail "the log has no last line"
 # The model is one like any other: it can be drawn with, and trained again.
 expect 0 "$atelier" sample --model "$work/run/model" --prompt "a bell" --steps 2 --out "$work/bell.png"
 train 0 --set model.base=run/model --set output.dir=again --set train.steps=1
+
+# A caption that the text encoder does not see whole is named.
+for ((i = 0; i < 80; i++)); do printf 'bell '; done > "$work/pictures/bell.txt"
+train 0 --set output.dir=long --set train.steps=1
+grep -q "the caption of bell.jpg has 80 tokens; the text encoder sees the first 75" "$work/err" || fail "a cut caption is not named"
+[ "$(grep -c "the caption of" "$work/err")" = 1 ] || fail "captions that are not cut are named"
