@@ -12,7 +12,8 @@
 #     run_docs.sh ATELIER [PAGE...]
 set -u
 here=$(cd "$(dirname "$0")/../.." && pwd)
-export ATELIER_REAL=$1 GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
+ATELIER_REAL=$(realpath "$1")
+export ATELIER_REAL GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
 # gcc 12's leak checker falls over the thread-local memory of libraries opened late, as the launcher opens ours
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
 shift
