@@ -25,9 +25,9 @@ static Status check_scan(const DatasetBuild *b, const Scan *scan)
         return status_fail("%s", scan->problems.items[0]);
     }
     if (scan->count == 0)
-        return status_refuse("%s: no pictures (JPEG, PNG, WebP)%s%s", b->folder,
-                             scan->unused.count ? "; not used: " : "",
-                             scan_list_names(&scan->unused, names, sizeof names));
+        return status_refuse(
+            "%s: no pictures (JPEG, PNG, WebP) in it%s%s; put some there, or name another folder", b->folder,
+            scan->unused.count ? "; not used: " : "", scan_list_names(&scan->unused, names, sizeof names));
     if (scan->without_caption)
         return status_fail(
             "%s: %d of %d pictures have no caption: %s; put the text into NAME.txt beside each, or give "
@@ -37,7 +37,8 @@ static Status check_scan(const DatasetBuild *b, const Scan *scan)
     return STATUS_OK;
 }
 
-static Status add_picture(const Scan *scan, const ScanPicture *p, DatasetWriter *w, bool *bad)
+static Status add_picture(const DatasetBuild *b, const Scan *scan, const ScanPicture *p, DatasetWriter *w,
+                          bool *bad)
 {
     char *path = path_join(scan->folder, p->name), *bytes = NULL;
     size_t size = 0;
@@ -45,8 +46,8 @@ static Status add_picture(const Scan *scan, const ScanPicture *p, DatasetWriter 
     Status s = path ? file_read(path, MAX_ENCODED, &bytes, &size) : STATUS_FAILED;
     mem_free(path);
     if (s == STATUS_OK)
-        s = status_in(picture_check((uint8_t *)bytes, size, &e.width, &e.height, &e.orientation), "%s",
-                      p->shown);
+        s = status_in(picture_check((uint8_t *)bytes, size, &e.width, &e.height, &e.orientation), "%s/%s",
+                      b->folder, p->shown);
     *bad = s != STATUS_OK;
     e.bytes = (const uint8_t *)bytes;
     e.size = size;
@@ -64,7 +65,7 @@ static Status add_pictures(const DatasetBuild *b, const Scan *scan, DatasetWrite
         bool bad;
         if (b->stop && *b->stop)
             return status_interrupted();
-        const Status s = add_picture(scan, &scan->pictures[i], w, &bad);
+        const Status s = add_picture(b, scan, &scan->pictures[i], w, &bad);
         if (s != STATUS_OK && !bad)
             return s;
         if (s != STATUS_OK && !b->skip_bad)

@@ -3,6 +3,7 @@
 
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
+#include "h5_check.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -12,6 +13,7 @@
 
 #define STRINGS_LIMIT ((size_t)1 << 30)
 #define ATTRIBUTE_LIMIT ((size_t)1 << 16)
+#define MAX_LINKS 10000 /* of a group, kept in its header */
 
 /* H5Pset_file_locking came with 1.10.7 and 1.12.1; before it there is an environment variable. */
 #if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))
@@ -85,6 +87,7 @@ static Status check_signature(const char *path)
 Status h5_open(const char *path, unsigned flags, hid_t *out)
 {
     TRY(check_signature(path));
+    TRY(h5_check(path));
     const hid_t list = access_list();
     *out = H5Fopen(path, flags, list);
     const Status s =
@@ -121,6 +124,7 @@ Status h5_make_group(hid_t file, const char *path, const char *name)
         return STATUS_OK;
     const hid_t list = H5Pcreate(H5P_GROUP_CREATE);
     H5Pset_obj_track_times(list, false);
+    H5Pset_link_phase_change(list, MAX_LINKS, MAX_LINKS); /* h5_check does not read the dense form */
     const hid_t group = H5Gcreate2(file, name, H5P_DEFAULT, list, H5P_DEFAULT);
     const Status s = group >= 0 ? STATUS_OK : h5_fail(path, "cannot be written");
     H5Pclose(list);

@@ -51,23 +51,10 @@ static Status create_data(DatasetWriter *w, uint64_t expected_bytes)
     return s;
 }
 
-static Status make_parent(const char *path)
-{
-    const char *base = path_base(path);
-    if (base == path || base == path + 1)
-        return STATUS_OK;
-    char *parent = mem_printf("%.*s", (int)(base - path - 1), path);
-    const Status s = parent ? dir_make(parent) : STATUS_FAILED;
-    mem_free(parent);
-    return s;
-}
-
 Status dataset_writer_open(const char *path, uint64_t expected_bytes, DatasetWriter **out)
 {
     *out = NULL;
-    if (file_is_dir(path) || !path_base(path)[0])
-        return status_refuse("%s: is a folder, a file name is needed", path);
-    TRY(make_parent(path));
+    TRY(file_try(path)); /* makes its folder too */
     DatasetWriter *w = mem_calloc(1, sizeof *w);
     if (!w)
         return STATUS_FAILED;

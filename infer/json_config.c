@@ -24,7 +24,7 @@ void json_config_open(JsonConfig *c, const char *json, const char *origin)
     json_error_t error;
     c->root = json_loads(json, JSON_REJECT_DUPLICATES, &error);
     if (!c->root)
-        json_config_fail(c, "%s at line %d, column %d", error.text, error.line, error.column);
+        json_config_fail(c, "not valid JSON: %s at line %d, column %d", error.text, error.line, error.column);
     else if (!json_is_object(c->root))
         json_config_fail(c, "is not a JSON object");
 }

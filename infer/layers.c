@@ -253,8 +253,9 @@ static Status wrong_shape(const Weights *w, const Entry *f, const int64_t *found
     Tensor a = {.ndim = f->e->ndim, .dtype = f->e->dtype}, b = {.ndim = ndim, .dtype = w->dtype};
     memcpy(a.shape, found, sizeof a.shape);
     memcpy(b.shape, shape, (size_t)ndim * sizeof *shape);
-    return status_fail("%s: tensor %s is %s, but the model's configuration asks for %s", w->origin,
-                       f->e->name, tensor_describe(&a, has, sizeof has),
+    return status_fail("%s: tensor %s is %s, but the model's configuration asks for %s; do its weights and "
+                       "its config.json belong together?",
+                       w->origin, f->e->name, tensor_describe(&a, has, sizeof has),
                        tensor_describe(&b, wants, sizeof wants));
 }
 
@@ -269,7 +270,8 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
 {
     Entry *f = find_spelled(w, key);
     if (!f)
-        return status_fail("%s: tensor %s is missing", w->origin, key);
+        return status_fail("%s: tensor %s is missing; do its weights and its config.json belong together?",
+                           w->origin, key);
     int64_t found[TENSOR_MAX_DIMS];
     memcpy(found, f->e->shape, sizeof found);
     if (f->e->ndim > 0)

@@ -92,7 +92,9 @@ static Status read_text(const char *folder, const char *part, const char *name, 
     if (file_exists(path))
         s = file_read(path, CONFIG_MAX, text, &size);
     else if (needed)
-        s = status_refuse("%s: has no %s/%s", folder, part, name);
+        s = status_refuse(
+            "%s: has no %s/%s (a model is a diffusers folder, a .safetensors file or builtin:NAME)", folder,
+            part, name);
     mem_free(path);
     return s;
 }

@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -87,27 +89,38 @@ static Status map_file(SafeTensors *f)
     return s;
 }
 
+/* What the header says cannot be. */
+static Status broken(const SafeTensors *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static Status broken(const SafeTensors *f, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return status_fail("%s: %s; fetch or write the file again", f->path, text);
+}
+
 static Status parse_header(SafeTensors *f)
 {
     uint64_t length = 0;
     for (unsigned i = 0; i < LENGTH_BYTES; i++)
         length |= (uint64_t)f->map[i] << (8 * i);
     if (length > HEADER_MAX)
-        return status_fail("%s: bytes 0-7 give a header of %llu bytes, more than the format allows (not a "
-                           "safetensors file?)",
-                           f->path, (unsigned long long)length);
+        return broken(f,
+                      "is not a safetensors file: bytes 0-7 give a header of %llu bytes, more than "
+                      "the format allows",
+                      (unsigned long long)length);
     if (length > f->size - LENGTH_BYTES)
-        return status_fail("%s: header of %llu bytes ends after the file's %zu bytes (file truncated?)",
-                           f->path, (unsigned long long)length, f->size);
+        return broken(f, "header of %llu bytes ends after the file's %zu bytes (file truncated?)",
+                      (unsigned long long)length, f->size);
     const char *text = (const char *)f->map + LENGTH_BYTES;
     if (length == 0 || text[0] != '{')
-        return status_fail("%s: the header at byte 8 does not begin with '{' (not a safetensors file?)",
-                           f->path);
+        return broken(f, "is not a safetensors file: what stands at byte 8 is no header");
     json_error_t error;
     f->header = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &error);
     if (!f->header)
-        return status_fail("%s: header: %s at byte %d", f->path, error.text,
-                           (int)LENGTH_BYTES + error.position);
+        return broken(f, "header: %s at byte %d", error.text, (int)LENGTH_BYTES + error.position);
     f->data = LENGTH_BYTES + (size_t)length;
     return STATUS_OK;
 }
@@ -118,11 +131,11 @@ static Status check_metadata(SafeTensors *f)
     if (!f->metadata)
         return STATUS_OK;
     if (!json_is_object(f->metadata))
-        return status_fail("%s: header: __metadata__ is not an object", f->path);
+        return broken(f, "header: __metadata__ is not an object");
     const char *key;
     json_t *value;
-    json_object_foreach(f->metadata, key, value) if (!json_is_string(value)) return status_fail(
-        "%s: header: __metadata__: %s is not a string", f->path, key);
+    json_object_foreach(f->metadata, key, value) if (!json_is_string(value)) return broken(
+        f, "header: __metadata__: %s is not a string", key);
     return STATUS_OK;
 }
 
@@ -149,30 +162,29 @@ static Status parse_entry(const SafeTensors *f, const char *name, const json_t *
     const char *type = json_string_value(json_object_get(value, "dtype"));
     const json_t *shape = json_object_get(value, "shape"), *offsets = json_object_get(value, "data_offsets");
     if (!type || !shape || !offsets || json_object_size(value) != 3)
-        return status_fail("%s: tensor %s: needs dtype, shape and data_offsets, and nothing else", f->path,
-                           name);
+        return broken(f, "tensor %s: needs dtype, shape and data_offsets, and nothing else", name);
     if (!type_parse(type, &e->dtype))
-        return status_fail("%s: tensor %s: elements of type %s are not supported", f->path, name, type);
+        return status_fail("%s: tensor %s: elements of type %s are not supported (F32, F16 and BF16 are)",
+                           f->path, name, type);
     if (json_is_array(shape) && json_array_size(shape) > TENSOR_MAX_DIMS)
         return status_fail("%s: tensor %s: %zu dimensions, at most %d are supported", f->path, name,
                            json_array_size(shape), TENSOR_MAX_DIMS);
     int64_t count = 0, bytes = 0;
     if (!parse_shape(shape, e, &count) ||
         __builtin_mul_overflow(count, (int64_t)dtype_size(e->dtype), &bytes))
-        return status_fail("%s: tensor %s: its shape is not a list of sizes, or too large", f->path, name);
+        return broken(f, "tensor %s: its shape is not a list of sizes, or too large", name);
     const json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(first) || !json_is_integer(last))
-        return status_fail("%s: tensor %s: data_offsets are not two numbers", f->path, name);
+        return broken(f, "tensor %s: data_offsets are not two numbers", name);
     const int64_t begin = json_integer_value(first), end = json_integer_value(last);
     if (begin < 0 || end < begin || (uint64_t)end > f->size - f->data)
-        return status_fail(
-            "%s: tensor %s: data_offsets [%lld,%lld] do not lie in the file's %zu bytes of data "
-            "(file truncated?)",
-            f->path, name, (long long)begin, (long long)end, f->size - f->data);
+        return broken(f,
+                      "tensor %s: data_offsets [%lld,%lld] do not lie in the file's %zu bytes of data "
+                      "(file truncated?)",
+                      name, (long long)begin, (long long)end, f->size - f->data);
     if (end - begin != bytes)
-        return status_fail("%s: tensor %s: %lld bytes at byte %lld, but its type and shape need %lld",
-                           f->path, name, (long long)(end - begin), (long long)begin + (long long)f->data,
-                           (long long)bytes);
+        return broken(f, "tensor %s: %lld bytes at byte %lld, but its type and shape need %lld", name,
+                      (long long)(end - begin), (long long)begin + (long long)f->data, (long long)bytes);
     e->name = name;
     e->data = f->map + f->data + begin;
     e->bytes = (size_t)bytes;
@@ -199,14 +211,14 @@ static Status check_cover(SafeTensors *f)
         const SafeEntry *e = &f->entries[i];
         const size_t at = (size_t)((const uint8_t *)e->data - f->map);
         if ((const uint8_t *)e->data != place)
-            return status_fail("%s: tensor %s at byte %zu %s", f->path, e->name, at,
-                               (const uint8_t *)e->data < place ? "overlaps the one before it"
-                                                                : "leaves a gap before it");
+            return broken(f, "tensor %s at byte %zu %s", e->name, at,
+                          (const uint8_t *)e->data < place ? "overlaps the one before it"
+                                                           : "leaves a gap before it");
         place += e->bytes;
     }
     if (place != f->map + f->size)
-        return status_fail("%s: %zu bytes at the end, from byte %zu, belong to no tensor", f->path,
-                           (size_t)(f->map + f->size - place), (size_t)(place - f->map));
+        return broken(f, "%zu bytes at the end, from byte %zu, belong to no tensor",
+                      (size_t)(f->map + f->size - place), (size_t)(place - f->map));
     return STATUS_OK;
 }
 

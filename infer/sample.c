@@ -209,21 +209,6 @@ static Status check_out(const Arguments *a)
     return STATUS_OK;
 }
 
-/* Makes the folder that the pictures go to, so that one that cannot be made is known before the work. */
-static Status prepare_out(const Arguments *a)
-{
-    if (!a->out)
-        return STATUS_OK;
-    const bool is_file = ends_with(a->out, ".png") && !file_is_dir(a->out);
-    const size_t length = is_file ? (size_t)(path_base(a->out) - a->out) : strlen(a->out);
-    if (!length)
-        return STATUS_OK;
-    char *folder = mem_printf("%.*s", (int)length, a->out);
-    const Status s = folder ? status_in(dir_make(folder), "sample: --out") : STATUS_FAILED;
-    mem_free(folder);
-    return s;
-}
-
 /* DIR/atelier-SEED.png, or with -2, -3, … where that is taken. */
 static char *free_name(const char *folder, uint64_t seed)
 {
@@ -251,6 +236,17 @@ static char *picture_path(const Arguments *a, int i)
     if (a->picture_count == 1)
         return mem_strdup(a->out);
     return mem_printf("%.*s-%llu.png", (int)strlen(a->out) - 4, a->out, (unsigned long long)a->seeds[i]);
+}
+
+/* Proves that the results can be written where they are to go, before the work. */
+static Status prepare_out(const Arguments *a)
+{
+    char *first = picture_path(a, 0);
+    Status s = first ? status_in(file_try(first), "sample: --out") : STATUS_FAILED;
+    if (s == STATUS_OK && a->save_latents)
+        s = status_in(file_try(a->save_latents), "sample: --save-latents");
+    mem_free(first);
+    return s;
 }
 
 /* Making the pictures ---------------------------------------------------------------------------------- */

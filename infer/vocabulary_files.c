@@ -44,7 +44,7 @@ static Status read_json(const char *folder, const char *name, json_t **out)
         s = file_read(path, JSON_LIMIT, &text, &size);
         json_error_t error;
         if (s == STATUS_OK && !(*out = json_loadb(text, size, 0, &error)))
-            s = status_refuse("%s:%d:%d: %s", path, error.line, error.column, error.text);
+            s = status_refuse("%s:%d:%d: not valid JSON: %s", path, error.line, error.column, error.text);
         if (s == STATUS_OK && !json_is_object(*out))
             s = status_refuse("%s: a JSON object is expected", path);
     }
@@ -176,7 +176,9 @@ static Status read_merges_json(Vocabulary *v, const Files *f, const json_t *merg
 static Status read_merges(Vocabulary *v, const Files *f, const char *folder)
 {
     if (f->tokenizer)
-        return read_merges_json(v, f, json_object_get(json_object_get(f->tokenizer, "model"), "merges"));
+        return status_in(
+            read_merges_json(v, f, json_object_get(json_object_get(f->tokenizer, "model"), "merges")),
+            "%s/tokenizer.json", folder);
     char *path = path_join(folder, "merges.txt"), *text = NULL;
     size_t size;
     Status s = path ? file_read(path, JSON_LIMIT, &text, &size) : STATUS_FAILED;
@@ -306,8 +308,8 @@ static Status open_files(const char *folder, Files *f)
 
 static Status fill(Vocabulary *v, const Files *f, const char *folder)
 {
-    TRY(check_ids(v, f));
-    TRY(add_specials(v, f));
+    TRY(status_in(check_ids(v, f), "%s", folder));
+    TRY(status_in(add_specials(v, f), "%s", folder));
     find_bytes(v, f);
     return read_merges(v, f, folder);
 }
@@ -318,7 +320,7 @@ Status vocabulary_open(const char *folder, Vocabulary *out)
     *out = (Vocabulary){0};
     Status s = open_files(folder, &f);
     if (s == STATUS_OK)
-        s = status_in(fill(out, &f, folder), "%s", folder);
+        s = fill(out, &f, folder);
     if (s != STATUS_OK)
         vocabulary_free(out);
     json_decref(f.vocab);

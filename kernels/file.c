@@ -107,7 +107,11 @@ Status dir_make(const char *path)
             continue;
         const char kept = p[i];
         p[i] = 0;
-        if (mkdir(p, 0777) != 0 && !(errno == EEXIST && file_is_dir(p)))
+        if (mkdir(p, 0777) == 0 || (errno == EEXIST && file_is_dir(p)))
+            s = STATUS_OK;
+        else if (errno == EEXIST)
+            s = status_refuse("%s: is a file where a folder is needed; choose another name", p);
+        else
             s = errno_status(p, "folder cannot be made");
         p[i] = kept;
     }
@@ -280,13 +284,30 @@ static void atomic_free(AtomicFile *f)
     mem_free(f);
 }
 
+Status file_check_target(const char *path)
+{
+    struct stat st;
+    if (path_base(path)[0] == 0)
+        return status_refuse("%s: is no name for a file", path[0] ? path : "\"\"");
+    if (stat(path, &st) != 0 || S_ISREG(st.st_mode))
+        return STATUS_OK;
+    return status_refuse(S_ISDIR(st.st_mode) ? "%s: is a folder, a file name is needed"
+                                             : "%s: is no ordinary file; choose another name",
+                         path);
+}
+
+Status file_try(const char *path)
+{
+    AtomicFile *f;
+    TRY(atomic_open(path, &f));
+    atomic_abort(f);
+    return STATUS_OK;
+}
+
 Status atomic_open(const char *path, AtomicFile **out)
 {
     *out = NULL;
-    if (path_base(path)[0] == 0)
-        return status_refuse("%s: is no name for a file", path[0] ? path : "\"\"");
-    if (file_is_dir(path))
-        return status_refuse("%s: is a folder, a file name is needed", path);
+    TRY(file_check_target(path));
     AtomicFile *f = mem_calloc(1, sizeof *f);
     if (!f)
         return STATUS_FAILED;
@@ -298,7 +319,7 @@ Status atomic_open(const char *path, AtomicFile **out)
     if (s == STATUS_OK) {
         f->fd = open(f->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
         if (f->fd < 0)
-            s = errno_status(f->part, "cannot be written");
+            s = errno_status(f->path, "cannot be written");
     }
     if (s != STATUS_OK) {
         atomic_free(f);

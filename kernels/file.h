@@ -26,6 +26,11 @@ Status dir_sync(const char *path);
 char *path_join(const char *a, const char *b);
 const char *path_base(const char *path); /* the last component, inside path */
 
+/* Refuses a path that no file can be put at: a folder, or a device, which a rename would replace. */
+Status file_check_target(const char *path);
+/* Proves that a file can be written at path, by beginning one: before the work that is to go into it. */
+Status file_try(const char *path);
+
 typedef struct AtomicFile AtomicFile;
 Status atomic_open(const char *path, AtomicFile **out); /* makes missing parent folders */
 Status atomic_write(AtomicFile *f, const void *data, size_t bytes);

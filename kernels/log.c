@@ -3,11 +3,31 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define LONGEST 4096
+
 static LogLevel level_now = LOG_INFO;
 
 void log_set_level(LogLevel level)
 {
     level_now = level;
+}
+
+/* An error or warning is one line, whatever names and texts it quotes: line ends and other control characters
+ * are shown as \n and \x1B. A line end before two spaces is the message's own, of a list of ways out. */
+static void say_in_one_line(const char *format, va_list args)
+{
+    char text[LONGEST];
+    vsnprintf(text, sizeof text, format, args);
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        if (*p == '\n' && p[1] == ' ' && p[2] == ' ')
+            fputc('\n', stderr);
+        else if (*p == '\n')
+            fputs("\\n", stderr);
+        else if (*p < 0x20 || *p == 0x7F)
+            fprintf(stderr, "\\x%02X", *p);
+        else
+            fputc(*p, stderr);
+    }
 }
 
 static void say(LogLevel level, const char *prefix, const char *format, va_list args)
@@ -16,7 +36,10 @@ static void say(LogLevel level, const char *prefix, const char *format, va_list 
         return;
     flockfile(stderr);
     fputs(prefix, stderr);
-    vfprintf(stderr, format, args);
+    if (level <= LOG_WARN)
+        say_in_one_line(format, args);
+    else
+        vfprintf(stderr, format, args);
     fputc('\n', stderr);
     funlockfile(stderr);
 }

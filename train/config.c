@@ -91,6 +91,11 @@ static Status refuse_unknown(const YamlPair *pair, const char *section)
         return yaml_refuse(
             &at, "unknown key %s%s%s; keys are nested: write \"%.*s:\", and the rest indented below it",
             section, dot, pair->key, (int)strcspn(pair->key, "."), pair->key);
+    if (pair->key[0] >= '0' && pair->key[0] <= '9')
+        return yaml_refuse(&at,
+                           "unknown key %s%s%s; is it a part of a number? Those are written without commas, "
+                           "with a point for decimals",
+                           section, dot, pair->key);
     nearest_key(section, pair->key, near, sizeof near);
     if (near[0])
         return yaml_refuse(&at, "unknown key %s%s%s; did you mean %s?", section, dot, pair->key, near);

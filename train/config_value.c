@@ -37,14 +37,23 @@ static Status refuse_value(const SchemaKey *k, const YamlNode *n, const char *ad
                        shown(n, value, sizeof value), advice);
 }
 
-/* What may be wrong with a number that is none. */
+/* What may be wrong with a number that is none, or is none of the kind that is wanted. */
 static const char *number_advice(const char *text)
 {
-    if (strchr(text, ','))
-        return "; numbers are written without commas, with a point for decimals";
-    if (strchr(text, '%'))
-        return "; a share is written as 0.1, not 10%";
-    return "";
+    static const struct {
+        const char *part, *advice;
+    } SIGNS[] = {{",", "; numbers are written without commas, with a point for decimals"},
+                 {"%", "; a share is written as 0.1, not 10%"},
+                 {"_", "; digits are written without _ between them"},
+                 {"^", "; powers of ten are written as 1e-4"},
+                 {"/", "; a fraction is written as a decimal, 0.25"},
+                 {"\u2212", "; the minus is another character, write the - of the keyboard"},
+                 {"\u2013", "; the minus is another character, write the - of the keyboard"}};
+    double value;
+    for (size_t i = 0; i < sizeof SIGNS / sizeof *SIGNS; i++)
+        if (strstr(text, SIGNS[i].part))
+            return SIGNS[i].advice;
+    return text_to_float(text, &value) && strpbrk(text, ".eE") ? "; write it out in digits, as 1000" : "";
 }
 
 static Status read_integer(const SchemaKey *k, const YamlNode *n, void *field)
@@ -57,8 +66,10 @@ static Status read_integer(const SchemaKey *k, const YamlNode *n, void *field)
         *(uint64_t *)field = positive;
         return STATUS_OK;
     }
-    if (!text_to_int(n->text, &value) || (double)value < k->min || (double)value > k->max)
+    if (!text_to_int(n->text, &value))
         return refuse_value(k, n, number_advice(n->text));
+    if ((double)value < k->min || (double)value > k->max)
+        return refuse_value(k, n, "");
     if (k->multiple && value % k->multiple)
         return refuse_value(k, n, "");
     if (k->type == KEY_INT)
@@ -71,8 +82,10 @@ static Status read_integer(const SchemaKey *k, const YamlNode *n, void *field)
 static Status read_real(const SchemaKey *k, const YamlNode *n, void *field)
 {
     double value;
-    if (!text_to_float(n->text, &value) || value < k->min || value > k->max)
+    if (!text_to_float(n->text, &value))
         return refuse_value(k, n, number_advice(n->text));
+    if (value < k->min || value > k->max)
+        return refuse_value(k, n, "");
     if (k->type == KEY_DOUBLE)
         *(double *)field = value;
     else

@@ -393,6 +393,9 @@ static Status read_document(Reader *r, YamlNode **root)
 
 Status yaml_parse(YamlDoc *d, const char *origin, const char *text, size_t size, YamlNode **root)
 {
+    static const char MARK[] = "\xEF\xBB\xBF"; /* a byte order mark, from editors on Windows */
+    if (size >= 3 && memcmp(text, MARK, 3) == 0)
+        text += 3, size -= 3;
     Reader r = {.doc = d, .text = text, .size = size};
     r.origin = doc_text(d, origin, strlen(origin));
     if (!r.origin)

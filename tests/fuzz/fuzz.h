@@ -19,10 +19,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
  * pixels, and one picture of that size takes a second. */
 #define FUZZ_MAX_PIXELS (1 << 18)
 
-/* The path of a file in memory with these bytes, the same path for each call: one file a process. */
+/* A folder in memory that is the process's own; fuzz_put writes one file of it (size 0: removes it),
+ * fuzz_file the file "input", whose path it returns. */
 const char *fuzz_file(const uint8_t *data, size_t size);
-
-/* A folder in memory that is the process's own; fuzz_put writes one file of it (size 0: removes it). */
 const char *fuzz_folder(void);
 void fuzz_put(const char *name, const char *data, size_t size);
 

@@ -105,7 +105,7 @@ run 2 "${heart[@]}" --sampler eular
 says "did you mean euler?"
 run 2 "${heart[@]}" --out picture.jpg
 says "pictures are written as .png"
-run 1 "${heart[@]}" --out one.png/folder
+run 2 "${heart[@]}" --out one.png/folder
 says "one.png"
 grep -q "step" err && fail "worked before it looked where to write"
 run 2 "${heart[@]}" --seed 1,x

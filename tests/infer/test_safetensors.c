@@ -203,10 +203,10 @@ static void test_wrong_headers_are_named(void **state)
         int64_t length;
         const char *why;
     } headers[] = {
-        {"", -1, "begin with '{'"},
-        {" {}", -1, "begin with '{'"},
+        {"", -1, "is not a safetensors file"},
+        {" {}", -1, "is not a safetensors file"},
         {"{}", 3, "truncated"},
-        {"{}", 100000001, "not a safetensors file"},
+        {"{}", 100000001, "is not a safetensors file"},
         {"{}x", -1, "byte 1"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
          "\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",

@@ -1,0 +1,66 @@
+/* The file as h5_check.c and h5_check_data.c see it: bytes, and places in them. */
+#ifndef ATL_H5_CHECK_FILE_H
+#define ATL_H5_CHECK_FILE_H
+
+#include "../kernels/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define H5_UNDEFINED UINT64_MAX /* an address: nothing is there */
+
+typedef struct H5File {
+    const char *path;
+    const char *object; /* what is being looked at, for messages: "/images/name" */
+    const uint8_t *bytes;
+    uint64_t size;                 /* up to the superblock's end of file */
+    uint64_t steps;                /* left; a sound file needs far fewer */
+    unsigned leaf_k, node_k;       /* half the entries of a group's leaf and of a tree's node */
+    unsigned chunk_k;              /* half the entries of a node of a tree of chunks */
+    uint64_t heap;                 /* the global heap that was looked through last; 0: none */
+    uint32_t heap_sizes[1u << 16]; /* its objects' sizes + 1; 0: there is none */
+} H5File;
+
+/* A piece of the file that is read from front to back. Reading past its end gives zeros and sets failed. */
+typedef struct H5Piece {
+    const uint8_t *at, *end;
+    bool failed;
+} H5Piece;
+
+/* size bytes at address, all inside the file; false if they are not. */
+bool h5_piece(const H5File *f, uint64_t address, uint64_t size, H5Piece *out);
+uint64_t h5_take(H5Piece *p, int bytes); /* the next little-endian number */
+const uint8_t *h5_skip(H5Piece *p, uint64_t bytes);
+static inline uint64_t h5_left(const H5Piece *p)
+{
+    return (uint64_t)(p->end - p->at);
+}
+
+Status h5_damaged(const H5File *f, const char *what);
+/* What is refused though it may be sound; advice: what to do about it. */
+Status h5_unread(const H5File *f, const char *what, const char *advice);
+/* Counts a step, so that a file whose parts point at each other comes to an end. */
+Status h5_step(H5File *f);
+
+/* h5_check_data.c: the parts that an array or attribute is described by. */
+
+typedef struct H5Type {
+    unsigned class; /* H5_FIXED, … */
+    uint64_t size;
+} H5Type;
+enum { H5_FIXED = 0, H5_FLOAT = 1, H5_STRING = 3, H5_ENUM = 8, H5_VARIABLE = 9 };
+
+typedef struct H5Space {
+    int rank;
+    uint64_t dims[32], count;
+} H5Space;
+
+Status h5_check_type(H5File *f, H5Piece *p, H5Type *out);
+Status h5_check_space(H5File *f, H5Piece *p, H5Space *out);
+/* The layout message of an array of this type and space, and the bytes it leads to. */
+Status h5_check_layout(H5File *f, H5Piece p, const H5Type *type, const H5Space *space);
+/* Elements in the file: texts of variable length are looked up in their heap. */
+Status h5_check_elements(H5File *f, H5Piece p, const H5Type *type, uint64_t count);
+
+#endif

@@ -1,0 +1,329 @@
+#!/bin/bash
+# Bad input, as a user has it: each case is answered by exactly one line "atelier: error: …" that says what is wrong,
+# where, and what to do about it, with exit status 1 (failed while working) or 2 (the request was wrong); nothing is
+# written. Breaks if a message loses one of those, turns into two, or if a half-written file stays.
+#
+#     bad_input.sh ATELIER
+set -u
+atelier=$(realpath "$1")
+here=$(cd "$(dirname "$0")/../.." && pwd)
+golden=$here/tests/golden
+corpus=$here/tests/fuzz/corpus
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+
+fail() {
+    echo "FAILED: $*" >&2
+    failures=$((failures + 1))
+}
+
+# bad STATUS TEXT... -- ARGUMENTS...: the command ends so, each text stands in its one line of error
+bad() {
+    local wanted=$1 texts=() before after status
+    shift
+    while [ "$1" != -- ]; do
+        texts+=("$1")
+        shift
+    done
+    shift
+    before=$(find . -not -name 'o-*' | LC_ALL=C sort)
+    "$atelier" "$@" >o-out 2>o-err </dev/null
+    status=$?
+    after=$(find . -not -name 'o-*' | LC_ALL=C sort)
+    [ "$status" -eq "$wanted" ] || fail "atelier $*: status $status, not $wanted: $(cat o-err)"
+    [ "$(grep -c '^atelier: error: ' o-err)" -eq 1 ] && [ "$(grep -vcE '^(atelier: error: |(build|dataset)  )' o-err)" -eq 0 ] ||
+        fail "atelier $*: not one line of error: $(cat o-err)"
+    for text in "${texts[@]}"; do
+        grep -qF -- "$text" o-err || fail "atelier $*: \"$text\" is not in: $(cat o-err)"
+    done
+    [ "$before" = "$after" ] || fail "atelier $*: left something: $(diff <(echo "$before") <(echo "$after"))"
+}
+
+good() {
+    "$atelier" "$@" >o-out 2>o-err </dev/null || fail "atelier $*: status $?: $(cat o-err)"
+}
+
+# Folders of pictures ----------------------------------------------------------------------------------------------------
+picture=$golden/pictures/jpeg-444.jpg
+build() { # STATUS TEXT... -- FOLDER [OPTION...]
+    local head=()
+    while [ "$1" != -- ]; do
+        head+=("$1")
+        shift
+    done
+    bad "${head[@]}" -- data build "${@:2}" --out set.h5
+}
+folder() { mkdir -p "$1"; }
+
+build 2 'nowhere: there is no such folder' -- nowhere
+folder empty
+build 2 'empty: no pictures (JPEG, PNG, WebP) in it' 'put some there' -- empty
+folder texts; echo a cat >texts/notes.txt
+build 2 'texts: no pictures' 'not used: notes.txt' -- texts
+folder plain; cp "$picture" plain/a.jpg; cp "$picture" plain/b.jpg
+build 1 'plain: 2 of 2 pictures have no caption: a.jpg, b.jpg' 'put the text into NAME.txt' -- plain
+bad 1 'plain: 2 of 2 pictures have no caption' -- data build plain --out set.h5 --skip-bad
+bad 2 '--out' -- data build plain --caption x
+
+folder cut; head -c 500 "$picture" >cut/a.jpg
+build 1 'cut/a.jpg: JPEG data ends early at byte 500 (file truncated?)' 'fix or remove it' 'leave it out with --skip-bad' -- cut --caption x
+folder text; echo 'not a picture' >text/a.jpg
+build 1 'text/a.jpg: is not a JPEG, PNG or WebP picture' 'fix or remove it' -- text --caption x
+folder zero; : >zero/a.png
+build 1 'zero/a.png: the file is empty' -- zero --caption x
+folder gif; printf 'GIF89a......' >gif/a.png
+build 1 'gif/a.png: is a GIF; JPEG, PNG and WebP are read' -- gif --caption x
+folder one # 1 x 1 pixel
+base64 -d >one/a.png <<'B64'
+iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQAAAAA3bvkkAAAACklEQVR42mNgAAAAAgAB5Sfe/AAAAABJRU5ErkJggg==
+B64
+build 1 'one/a.png: picture is 1 x 1, too small to train on (8 x 8 at least)' 'fix or remove it' -- one --caption x
+folder huge # 20,000 x 20,000: nothing behind the header is looked at
+printf '\211PNG\r\n\032\n\0\0\0\rIHDR\0\0N\040\0\0N\040\010\002\0\0\0\0\0\0\0\0\0\0\0' >huge/a.png
+build 1 'huge/a.png: picture is 20000 x 20000' 'scale it down' -- huge --caption x
+folder wide # 20,000 x 8, white, 1 bit
+base64 -d >wide/a.png <<'B64'
+iVBORw0KGgoAAAANSUhEUgAATiAAAAAIAQAAAAA0wPLrAAAAOElEQVR42u3WQREAAAzCMPybBh3b
+JRL6agoAwDmRAADAxAEAYOIAADBxAAAmDgAAEwcAgIkDAPhsDejWZIZUuRkAAAAASUVORK5CYII=
+B64
+good data build wide --out wide.h5 --caption x
+grep -q '20000x8' o-out || fail "a picture 20,000 pixels wide: $(cat o-out)"
+rm wide.h5
+folder mixed; cp "$picture" mixed/a.jpg; cp cut/a.jpg mixed/b.jpg; cp text/a.jpg mixed/c.jpg
+good data build mixed --out set.h5 --caption x --skip-bad
+[ "$(grep -c '^atelier: warning: left out: mixed/[bc].jpg' o-err)" -eq 2 ] || fail "--skip-bad names: $(cat o-err)"
+rm set.h5
+
+# Captions ---------------------------------------------------------------------------------------------------------------
+caption() { # NAME BYTES: a folder with one picture and its caption
+    folder "$1"
+    cp "$picture" "$1/a.jpg"
+    printf '%b' "$2" >"$1/a.txt"
+}
+caption latin1 'caf\xe9'
+build 1 'latin1/a.txt: byte 3 is not UTF-8' 'save the file as UTF-8' -- latin1
+caption utf16 '\xff\xfea\0'
+build 1 'utf16/a.txt: is UTF-16; save it as UTF-8' -- utf16
+caption binary 'a\0b'
+build 1 'binary/a.txt: byte 1 is zero' -- binary
+caption windows '\xef\xbb\xbfa cat,\r\non a mat\r\n'
+good data build windows --out set.h5
+good data info set.h5 --json
+grep -qF '"first": "a cat, on a mat"' o-out || fail "BOM and CRLF: $(cat o-out)"
+rm set.h5
+folder jsonl; cp "$picture" jsonl/a.jpg
+printf '{"file_name": "a.jpg", "text": "x"}\n{"file_name": "a.jpg" "text"}\n' >jsonl/metadata.jsonl
+build 1 'jsonl/metadata.jsonl: line 2: ' -- jsonl
+printf '{"file_name": "a.jpg", "caption": "x"}\n' >jsonl/metadata.jsonl
+build 1 'metadata.jsonl: line 1: needs "text"' -- jsonl
+
+# Names ------------------------------------------------------------------------------------------------------------------
+folder names
+for name in 'with space' 'Ünï 猫' $'new\nline' $'byte\xff' -dash "quote'\"" '%s%n' '$(x)'; do
+    cp "$picture" "names/$name.jpg"
+done
+good data build names --out set.h5 --caption x
+good data lint set.h5
+[ "$(grep -c '^note: ' o-out)" -eq 7 ] || fail "eight equal files are named in one line each: $(cat o-out)"
+grep -qF 'new\nline.jpg' o-out || fail "a line end in a name is shown as \\n: $(cat o-out)"
+rm set.h5
+folder $'line\nend'
+build 2 'line\nend: no pictures' -- $'line\nend'
+cp text/a.jpg $'line\nend/\033[31m.jpg'
+build 1 'line\nend/\x1B[31m.jpg: is not a' -- $'line\nend' --caption x
+build 2 'no\nwhere' -- $'no\nwhere'
+
+# Configurations ---------------------------------------------------------------------------------------------------------
+top='model: {base: builtin:tiny}\ndataset: {path: set.h5}\n'
+config() { # TEXT TEXT_OF_MESSAGE...: status 2 and the file's name
+    printf '%b' "$1" >c.yaml
+    bad 2 c.yaml "${@:2}" -- config check c.yaml
+}
+config "${top}trian: {steps: 5}" 'c.yaml:3:1: unknown key trian; did you mean train?'
+config "${top}train: {stpes: 5}" 'c.yaml:3:9: unknown key train.stpes; did you mean train.steps?'
+config "${top}train: {lr: 1e-4}" 'c.yaml:3:9: unknown key train.lr; did you mean optimizer.lr?'
+config "${top}train.steps: 5" 'keys are nested'
+config "${top}train: {steps: 5}\ntrain: {batch: 2}" 'c.yaml:4:1: the key train is given twice (first in line 3)'
+config "${top}train: {steps: 5, steps: 6}" 'c.yaml:3:19: the key steps is given twice'
+config "${top}train: 5" 'c.yaml:3:8: train wants keys below it'
+config "${top}train: {steps: maybe}" 'c.yaml:3:16: train.steps wants a whole number' 'not "maybe"'
+config "${top}train: {steps: [5]}" 'c.yaml:3:16: train.steps wants a whole number' 'not a list'
+config "${top}method: {text_encoder: 1}" 'method.text_encoder wants true or false, not "1"'
+config "${top}train: {checkpointing: atuo}" 'wants one of auto, on, off, not "atuo"; did you mean auto?'
+config "${top}train: {steps: 1_000}" 'not "1_000"; digits are written without _'
+config "${top}train: {steps: 1e3}" 'not "1e3"; write it out in digits'
+config "${top}train: {steps: 1,000}" 'c.yaml:3:18: unknown key train.000' 'written without commas'
+config "${top}optimizer:\n  lr: 0,0001" 'c.yaml:4:7: optimizer.lr wants a number' 'with a point for decimals'
+for number in 1_000 '1e−4' 10^-4 1/10000 1e '1 e-4' 1e-4f 0x1p-4 .inf nan -1e-4 11; do
+    config "${top}optimizer:\n  lr: $number" 'c.yaml:4:7: optimizer.lr wants a number from 0 to 10' "not \"$number\""
+done
+for number in 1e-4 1.0e-4 1.e-4 0.0001 .0001 0.1e-3 100e-6 1E-4 +1e-4 1e-04 '"1e-4"' "'1e-4'" '"0.0001"'; do
+    printf '%b' "${top}optimizer: {lr: $number}" >c.yaml
+    good config show c.yaml
+    grep -qx '  lr: 0.0001' o-out || fail "lr: $number is $(grep ' lr:' o-out)"
+done
+config "${top}train:\n\tsteps: 5" 'c.yaml:4:1: a tab in the indentation; YAML is indented with spaces'
+config "${top}train:\n  steps: 5\n\tbatch: 2" 'c.yaml:5:1: a tab in the indentation'
+config "${top}train: {steps: 5" 'c.yaml:4:1: not valid YAML' 'is every bracket closed?'
+config "${top}preview: {prompts: [\"a]}" 'not valid YAML' 'every quote'
+config "${top}preview: {prompts: [a: b]}" 'text that contains ": " goes in quotes'
+config "${top}preview: {prompts: [*a]}" '*a names nothing' 'goes in quotes'
+config "${top}train: {<<: {steps: 5}}" 'c.yaml:3:9: merge keys (<<) are not supported; write the keys out'
+config "${top}train: &a {steps: *a}" 'stands inside of what it names'
+config "${top}---\na: 1" 'a second document begins'
+config 'model: {base: caf\xe9}' 'c.yaml:1:18: byte 0xE9 is not UTF-8; save the text as UTF-8'
+config 'model: {base: a}\0' 'a control character (0x00); remove it'
+config '' 'there is nothing in it'
+config 'cat.h5' 'a configuration is made of keys (model: …)'
+bomb='a: &a [x,x,x,x,x,x,x,x,x]\n'
+for pair in ab bc cd de ef fg gh hi; do
+    from=${pair:0:1} to=${pair:1:1}
+    bomb+="$to: &$to [*$from,*$from,*$from,*$from,*$from,*$from,*$from,*$from,*$from]\n"
+done
+config "$bomb" 'more than 10000 values once aliases are expanded'
+head -c 2000000 /dev/zero | tr '\0' ' ' >c.yaml
+bad 2 'c.yaml: larger than' -- config check c.yaml
+printf '\xef\xbb\xbf%b' "${top}train: {steps: 7}\r\n" >c.yaml
+good config show c.yaml
+grep -qx '  steps: 7' o-out || fail "a configuration with byte order mark and CRLF: $(cat o-out)"
+bad 2 'none.yaml: cannot be opened: No such file' -- train none.yaml
+bad 2 'empty: is a folder, a file is needed' -- train empty
+printf '%b' "$top" >c.yaml
+bad 2 '--set train.stps=4: unknown key train.stps; did you mean train.steps?' -- config check c.yaml --set train.stps=4
+bad 2 'it is written KEY=VALUE' -- config check c.yaml --set train.steps
+bad 2 'the value is not UTF-8' -- config check c.yaml --set $'preview.negative=\xff'
+
+# Models -----------------------------------------------------------------------------------------------------------------
+model() { # PART FILE: a fresh copy of the tiny model, in m; its FILE is then changed by the caller
+    rm -rf m
+    cp -r "$golden/models/sd1" m
+}
+sample() { # STATUS TEXT...: drawing with m and training on it fail in the same way
+    bad "$@" -- sample --model m --prompt x --steps 1 --out x.png
+    bad "$@" -- train run.yaml --plan
+}
+caption data 'a cat'
+good data build data --out data.h5
+cat >run.yaml <<'YAML'
+model: {base: m, dtype: f32}
+dataset: {path: data.h5}
+train: {steps: 1, batch: 1, resolution: 32, threads: 1}
+output: {dir: run}
+YAML
+weights=unet/diffusion_pytorch_model.safetensors
+bad 2 'nowhere: there is no such file or folder' 'a model is a diffusers folder' -- sample --model nowhere --prompt x
+bad 2 'empty: has no unet/config.json (a model is a diffusers folder' -- sample --model empty --prompt x
+bad 2 'builtin:none: not found' 'were tried' -- sample --model builtin:none --prompt x
+model; rm m/$weights
+sample 2 'm/unet: has no diffusion_pytorch_model.safetensors'
+model; head -c 1000 "$golden/models/sd1/$weights" >m/$weights
+sample 1 "m/$weights: header of 22240 bytes ends after the file's 1000 bytes (file truncated?)" 'fetch or write the file again'
+model; head -c 50000 "$golden/models/sd1/$weights" >m/$weights
+sample 1 "m/$weights: tensor " 'do not lie in the file' 'fetch or write the file again'
+model; echo '<!DOCTYPE html><html>404</html>' >m/$weights
+sample 1 "m/$weights: is not a safetensors file"
+model; cp m/vae/diffusion_pytorch_model.safetensors m/$weights
+sample 1 'm/unet: tensor conv_in.weight is missing; do its weights and its config.json belong together?'
+model; cp "$golden/models/sd2/$weights" m/$weights
+sample 1 'm/unet: tensor ' ' is (8,24) bf16, but the model' 'asks for (8,16) f32; do its weights'
+model; echo '{' >m/unet/config.json
+sample 2 'm/unet/config.json: not valid JSON: ' 'at line 2'
+model; sed -i 's/"norm_num_groups": 4/"norm_num_groups": 3/' m/unet/config.json
+sample 2 'm/unet/config.json: 8 channels do not split into norm_num_groups 3'
+model; rm m/vae/config.json
+sample 2 'm: has no vae/config.json'
+model; rm m/tokenizer/merges.txt
+sample 2 'm/tokenizer/merges.txt: cannot be opened'
+model; echo 'a b c' >>m/tokenizer/merges.txt
+sample 2 'm/tokenizer/merges.txt: merge ' 'not `a b c`'
+model; echo '{"a": 99999999999}' >m/tokenizer/vocab.json
+sample 2 'm/tokenizer: token `a` has no valid id'
+model; echo '{"prediction_type": "x"}' >m/scheduler/scheduler_config.json
+sample 2 'm/scheduler/scheduler_config.json: prediction_type: "x" is not supported'
+model
+printf 'PK\003\004pickled' >model.ckpt
+bad 2 'model.ckpt: is a pickled checkpoint' 'convert it to safetensors' -- sample --model model.ckpt --prompt x
+bad 2 '--prompt: text is not valid UTF-8: byte 0xff at offset 1' -- sample --model m --prompt $'x\xff' --steps 1 --out x.png
+
+lora() { # STATUS FILE TEXT...
+    bad "$1" "${@:3}" -- sample --model m --prompt x --steps 1 --out x.png --lora "$2"
+    bad "$1" "${@:3}" -- lora info "$2"
+}
+lora 2 nowhere.safetensors 'nowhere.safetensors: cannot be opened: No such file'
+head -c 20000 "$golden/lora/kohya.safetensors" >cut.safetensors
+lora 1 cut.safetensors 'cut.safetensors: header of ' '(file truncated?); fetch or write the file again'
+header() { # NAME TEXT...: a header from the corpus that is wrong in this way
+    lora 1 "$corpus/safetensors/$1" "safetensors/$1: " "${@:2}"
+}
+header overlap 'tensor b at byte 114 overlaps the one before it; fetch or write the file again'
+header gap 'tensor b at byte 115 leaves a gap before it'
+header huge-shape 'its shape is not a list of sizes, or too large'
+header negative 'its shape is not a list of sizes, or too large'
+header past-the-end 'data_offsets [0,4] do not lie in the file'
+header backwards 'data_offsets [3,0] do not lie in the file'
+header twice 'duplicate object key'
+header type 'elements of type F8_E4M3 are not supported'
+header dimensions '6 dimensions, at most 5 are supported'
+header extra-key 'needs dtype, shape and data_offsets, and nothing else'
+header metadata-number '__metadata__: n is not a string'
+header long-header 'is not a safetensors file'
+header deep 'tensor a: needs dtype'
+bad 1 'was this LoRA made for another model?' -- \
+    sample --model "$golden/models/sd2" --prompt x --steps 1 --out x.png --lora "$golden/lora/kohya.safetensors"
+
+# Datasets ---------------------------------------------------------------------------------------------------------------
+dataset() { # STATUS FILE TEXT...: looked at and trained on
+    bad "$1" "${@:3}" -- data info "$2"
+    bad "$1" "${@:3}" -- train run.yaml --set "dataset.path=$2"
+}
+size=$(stat -c %s data.h5)
+dataset 2 none.h5 'none.h5: there is no such file'
+dataset 1 c.yaml 'c.yaml: is not an HDF5 file'
+for bytes in 9 100 1000 $((size - 1)); do
+    head -c "$bytes" data.h5 >cut.h5
+    dataset 1 cut.h5 'cut.h5: is a broken HDF5 file: ' 'build or copy it again'
+done
+dataset 1 "$corpus/dataset/cache" 'is an HDF5 file, but no dataset of Atelier'
+damage() { # FILE OFFSET: four bytes there become 0xFF
+    cp "$1" cut.h5
+    printf '\377\377\377\377' | dd of=cut.h5 bs=1 seek="$2" conv=notrunc status=none
+}
+for place in data.h5:8 data.h5:13 data.h5:40 "$corpus"/dataset/h5py:{8,13,40,64}; do
+    damage "${place%:*}" "${place##*:}"
+    dataset 1 cut.h5 'cut.h5: is a broken HDF5 file: '
+done
+bad 2 'empty: no pictures' -- train run.yaml --set dataset.path=empty
+echo x >cut/a.txt
+bad 1 'cut/a.jpg: JPEG data ends early' -- train run.yaml --set dataset.path=cut
+bad 1 'plain: 2 of 2 pictures have no caption' -- train run.yaml --set dataset.path=plain
+
+# Where nothing can be written -------------------------------------------------------------------------------------------
+echo text >file
+bad 2 'file: is a file where a folder is needed' -- train run.yaml --set output.dir=file
+bad 2 'file: is a file where a folder is needed' -- data build data --out file/set.h5
+bad 2 '/proc/nothing: folder cannot be made' -- train run.yaml --set output.dir=/proc/nothing
+bad 2 '/proc/set.h5: cannot be written' -- data build data --out /proc/set.h5
+bad 2 'empty: is a folder, a file name is needed' -- data build data --out empty
+bad 2 '--out: /proc/x.png: cannot be written' -- sample --model m --prompt x --steps 1 --out /proc/x.png
+# a device is not replaced by a file
+ln -s /dev/full full.png
+ln -s /dev/full full.h5
+bad 2 'full.png: is no ordinary file; choose another name' -- sample --model m --prompt x --steps 1 --out full.png
+bad 2 'full.h5: is no ordinary file; choose another name' -- data build data --out full.h5
+[ -c /dev/full ] || fail "/dev/full is gone"
+if [ "$(id -u)" -ne 0 ]; then
+    mkdir locked
+    chmod a-w locked
+    bad 2 'cannot be written: Permission denied' -- data build data --out locked/set.h5
+    bad 2 'folder cannot be made: Permission denied' -- train run.yaml --set output.dir=locked/run
+fi
+for command in "data info data.h5" "config show c.yaml" "model info m" "doctor"; do
+    # shellcheck disable=SC2086
+    "$atelier" $command >/dev/full 2>o-err && fail "atelier $command: a full disk is no success"
+    grep -q 'cannot write to standard output' o-err || fail "atelier $command >/dev/full: $(cat o-err)"
+done
+
+[ "$failures" -eq 0 ] || exit 1
+echo "all bad input is answered"
