@@ -1,6 +1,5 @@
-/* The walk through a foreign HDF5 file (h5_check.h): superblock, groups in their old form (a tree of symbol
- * tables with the names in a heap) and their new one (link messages in the group's header), object headers of
- * both versions with their messages. */
+/* The walk through a foreign HDF5 file (h5_check.h): superblock, object headers of both versions with their
+ * messages, among them the links of groups in the new form. */
 #include "h5_check.h"
 
 #include "../kernels/mem.h"
@@ -14,8 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NAME_SIZE 512 /* of "/cache/KEY/latent_mean" */
-#define MAX_DEPTH 3   /* /cache/KEY/NAME: what lies deeper is never opened */
+#define MAX_DEPTH 3 /* /cache/KEY/NAME: what lies deeper is never opened */
 
 /* Pieces ----------------------------------------------------------------------------------------------- */
 
@@ -97,13 +95,6 @@ enum {
     REFERENCES = 0x16
 };
 
-/* A hard link of a group's header, or an entry of a symbol table. */
-typedef struct Entry {
-    char name[NAME_SIZE];
-    uint64_t address;    /* H5_UNDEFINED: another kind of link */
-    uint64_t tree, heap; /* of a group, where the entry says so; else H5_UNDEFINED */
-} Entry;
-
 typedef struct Object {
     H5Type type;
     H5Space space;
@@ -113,7 +104,7 @@ typedef struct Object {
     int depth;
 } Object;
 
-static Status check_object(H5File *f, uint64_t address, const Entry *known, int depth);
+static Status check_object(H5File *f, uint64_t address, const H5Entry *known, int depth);
 
 /* Everything that is opened by a name, and all of /cache. */
 static bool is_read(const char *path)
@@ -129,9 +120,10 @@ static bool is_read(const char *path)
 }
 
 /* What a group leads to. */
-static Status follow(H5File *f, const Object *o, const Entry *e)
+static Status follow(H5File *f, const H5Entry *e, void *group)
 {
-    char path[NAME_SIZE];
+    const Object *o = group;
+    char path[H5_NAME_SIZE];
     const char *outer = f->object;
     snprintf(path, sizeof path, "%.200s/%.200s", strcmp(outer, "/") == 0 ? "" : outer, e->name);
     if (o->depth == MAX_DEPTH || !is_read(path))
@@ -146,22 +138,22 @@ static Status follow(H5File *f, const Object *o, const Entry *e)
     return s;
 }
 
-static Status check_link(H5File *f, H5Piece p, const Object *o)
+static Status check_link(H5File *f, H5Piece p, Object *o)
 {
     const unsigned version = (unsigned)h5_take(&p, 1), flags = (unsigned)h5_take(&p, 1);
     const unsigned kind = flags & 8 ? (unsigned)h5_take(&p, 1) : 0;
     h5_skip(&p, (flags & 4 ? 8 : 0) + (flags & 16 ? 1 : 0));
     const uint64_t length = h5_take(&p, 1 << (flags & 3));
-    Entry e = {.address = H5_UNDEFINED, .tree = H5_UNDEFINED, .heap = H5_UNDEFINED};
+    H5Entry e = {.address = H5_UNDEFINED, .tree = H5_UNDEFINED, .heap = H5_UNDEFINED};
     if (version != 1 || flags > 31 || length == 0 || length > h5_left(&p) || memchr(p.at, 0, length))
         return h5_damaged(f, "a damaged link");
-    snprintf(e.name, sizeof e.name, "%.*s", (int)(length < NAME_SIZE ? length : NAME_SIZE),
+    snprintf(e.name, sizeof e.name, "%.*s", (int)(length < H5_NAME_SIZE ? length : H5_NAME_SIZE),
              h5_skip(&p, length));
     if (kind == 0)
         e.address = h5_take(&p, 8);
     else if (h5_take(&p, 2) > h5_left(&p))
         return h5_damaged(f, "a damaged link");
-    return p.failed ? h5_damaged(f, "a damaged link") : follow(f, o, &e);
+    return p.failed ? h5_damaged(f, "a damaged link") : follow(f, &e, o);
 }
 
 static Status check_attribute(H5File *f, H5Piece p)
@@ -359,114 +351,10 @@ static Status check_header_2(H5File *f, uint64_t address, H5Piece p, Object *o)
     return check_block(f, &h, p);
 }
 
-/* Groups in their old form ------------------------------------------------------------------------------ */
-
-typedef struct Names {
-    H5Piece text;
-    const Object *group;
-} Names;
-
-/* A local heap: its texts, and the list of its free blocks, which has to come to an end. */
-static Status read_names(H5File *f, uint64_t address, H5Piece *text)
-{
-    H5Piece p;
-    if (!h5_piece(f, address, 32, &p) || memcmp(h5_skip(&p, 4), "HEAP", 4) != 0 || h5_take(&p, 1) != 0)
-        return h5_damaged(f, "the names of its members are not there");
-    h5_skip(&p, 3);
-    const uint64_t size = h5_take(&p, 8);
-    uint64_t free_at = h5_take(&p, 8);
-    if (!h5_piece(f, h5_take(&p, 8), size, text))
-        return h5_damaged(f, "the names of its members lie outside of the file");
-    while (free_at != 1) { /* no more */
-        H5Piece block = *text;
-        TRY(h5_step(f));
-        if (free_at > size || size - free_at < 16)
-            return h5_damaged(f, "a damaged heap of names");
-        h5_skip(&block, free_at);
-        const uint64_t next = h5_take(&block, 8), length = h5_take(&block, 8);
-        if (length < 16 || length > size - free_at)
-            return h5_damaged(f, "a damaged heap of names");
-        free_at = next;
-    }
-    return STATUS_OK;
-}
-
-/* The text at an offset of the heap; NULL: it has no end. */
-static const char *name_at(const Names *n, uint64_t offset)
-{
-    H5Piece p = n->text;
-    if (offset >= h5_left(&p))
-        return NULL;
-    h5_skip(&p, offset);
-    return memchr(p.at, 0, h5_left(&p)) ? (const char *)p.at : NULL;
-}
-
-static Status check_symbol(H5File *f, H5Piece *p, const Names *n)
-{
-    Entry e = {.tree = H5_UNDEFINED, .heap = H5_UNDEFINED};
-    TRY(h5_step(f));
-    const char *name = name_at(n, h5_take(p, 8));
-    e.address = h5_take(p, 8);
-    const uint64_t cached = h5_take(p, 4);
-    h5_skip(p, 4);
-    H5Piece scratch = {h5_skip(p, 16), p->at, false};
-    if (p->failed || !name || !*name || cached > 2)
-        return h5_damaged(f, "a damaged table of members");
-    if (cached == 1) {
-        e.tree = h5_take(&scratch, 8);
-        e.heap = h5_take(&scratch, 8);
-    } else if (cached == 2) { /* a soft link: where it leads is a text of the heap */
-        e.address = H5_UNDEFINED;
-        if (!name_at(n, h5_take(&scratch, 4)))
-            return h5_damaged(f, "a damaged table of members");
-    }
-    snprintf(e.name, sizeof e.name, "%s", name);
-    return follow(f, n->group, &e);
-}
-
-static Status check_symbols(H5File *f, uint64_t address, const Names *n)
-{
-    H5Piece p;
-    if (!h5_piece(f, address, 8 + 2 * f->leaf_k * 40, &p) || memcmp(h5_skip(&p, 4), "SNOD", 4) != 0 ||
-        h5_take(&p, 1) != 1)
-        return h5_damaged(f, "a table of members is not there");
-    h5_skip(&p, 1);
-    const uint64_t count = h5_take(&p, 2);
-    if (count > 2 * f->leaf_k)
-        return h5_damaged(f, "a damaged table of members");
-    for (uint64_t i = 0; i < count; i++)
-        TRY(check_symbol(f, &p, n));
-    return STATUS_OK;
-}
-
-/* level -1: the root's own. */
-static Status check_names_node(H5File *f, uint64_t address, const Names *n, int level)
-{
-    H5Piece p;
-    TRY(h5_step(f));
-    if (!h5_piece(f, address, 24 + 2 * f->node_k * 8 + (2 * f->node_k + 1) * 8, &p) ||
-        memcmp(h5_skip(&p, 4), "TREE", 4) != 0 || h5_take(&p, 1) != 0)
-        return h5_damaged(f, "the list of its members is not there");
-    const int own_level = (int)h5_take(&p, 1);
-    const uint64_t entries = h5_take(&p, 2);
-    if (entries > 2 * f->node_k || own_level > 16 || (level >= 0 && own_level != level))
-        return h5_damaged(f, "a damaged list of members");
-    h5_skip(&p, 16); /* neighbours */
-    for (uint64_t i = 0; i <= entries; i++) {
-        if (!name_at(n, h5_take(&p, 8)))
-            return h5_damaged(f, "a damaged list of members");
-        if (i == entries)
-            break;
-        const uint64_t child = h5_take(&p, 8);
-        TRY(own_level ? check_names_node(f, child, n, own_level - 1) : check_symbols(f, child, n));
-    }
-    return STATUS_OK;
-}
-
 /* Objects ---------------------------------------------------------------------------------------------- */
 
 /* known: the entry that led here, or NULL. */
-static Status check_object(H5File *f, uint64_t address, const Entry *known, int depth)
+static Status check_object(H5File *f, uint64_t address, const H5Entry *known, int depth)
 {
     Object o = {.depth = depth, .tree = H5_UNDEFINED, .heap = H5_UNDEFINED};
     H5Piece p;
@@ -486,11 +374,8 @@ static Status check_object(H5File *f, uint64_t address, const Entry *known, int 
             return h5_damaged(f, "a damaged value for what was never written");
     if (o.has[LAYOUT])
         TRY(h5_check_layout(f, o.layout, &o.type, &o.space));
-    if (o.has[SYMBOL_TABLE] && depth < MAX_DEPTH) {
-        Names names = {.group = &o};
-        TRY(read_names(f, o.heap, &names.text));
-        TRY(check_names_node(f, o.tree, &names, -1));
-    }
+    if (o.has[SYMBOL_TABLE] && depth < MAX_DEPTH)
+        TRY(h5_check_symbols(f, o.tree, o.heap, follow, &o));
     return STATUS_OK;
 }
 
@@ -499,7 +384,7 @@ static Status check_object(H5File *f, uint64_t address, const Entry *known, int 
 /* Versions 0 and 1: the root group is an entry of a symbol table. */
 static Status check_superblock_0(H5File *f, H5Piece p, int version)
 {
-    Entry root = {.tree = H5_UNDEFINED, .heap = H5_UNDEFINED};
+    H5Entry root = {.tree = H5_UNDEFINED, .heap = H5_UNDEFINED};
     h5_skip(&p, 4); /* versions of parts, all 0 */
     const uint64_t offset_size = h5_take(&p, 1), length_size = h5_take(&p, 1);
     h5_skip(&p, 1);

@@ -1,4 +1,4 @@
-/* The file as h5_check.c and h5_check_data.c see it: bytes, and places in them. */
+/* The file as h5_check*.c see it: bytes, and places in them. */
 #ifndef ATL_H5_CHECK_FILE_H
 #define ATL_H5_CHECK_FILE_H
 
@@ -42,6 +42,21 @@ Status h5_damaged(const H5File *f, const char *what);
 Status h5_unread(const H5File *f, const char *what, const char *advice);
 /* Counts a step, so that a file whose parts point at each other comes to an end. */
 Status h5_step(H5File *f);
+
+/* h5_check_groups.c: groups in their old form. */
+
+#define H5_NAME_SIZE 512 /* of "/cache/KEY/latent_mean" */
+
+/* A member of a group. */
+typedef struct H5Entry {
+    char name[H5_NAME_SIZE];
+    uint64_t address;    /* of its header; H5_UNDEFINED: another kind of link */
+    uint64_t tree, heap; /* of a group in the old form, where the entry says so; else H5_UNDEFINED */
+} H5Entry;
+
+/* Calls member for each; its failure ends the walk. */
+typedef Status (*H5Member)(H5File *f, const H5Entry *e, void *arg);
+Status h5_check_symbols(H5File *f, uint64_t tree, uint64_t heap, H5Member member, void *arg);
 
 /* h5_check_data.c: the parts that an array or attribute is described by. */
 

@@ -12,7 +12,9 @@
 #include <png.h>
 
 #define SIGNATURE 8
-#define MAX_CHUNK (16u << 20) /* text, profiles */
+#define MAX_CHUNK (16u << 20)     /* text, profiles */
+#define LIBRARY_MEMORY (4u << 20) /* libpng's own: some rows of at most PICTURE_MAX_SIDE pixels of 8 bytes   \
+                                   */
 
 typedef struct Job {
     png_structp png;
@@ -48,10 +50,12 @@ static void read_bytes(png_structp png, png_bytep to, size_t count)
     j->at += count;
 }
 
+/* libpng believes the length that a chunk gives itself, up to 2 GB. Rows and its own state are small, and no
+ * chunk is larger than the file; a text or profile that is when unpacked is done without. */
 static png_voidp allocate(png_structp png, png_alloc_size_t size)
 {
-    (void)png;
-    return mem_alloc(size);
+    const Job *j = png_get_mem_ptr(png);
+    return size <= j->size + LIBRARY_MEMORY ? mem_alloc(size) : NULL;
 }
 
 static void release(png_structp png, png_voidp p)
@@ -138,7 +142,7 @@ static Status run_decode(Job *j)
 
 static Status open_png(Job *j)
 {
-    j->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, j, fail, warn, NULL, allocate, release);
+    j->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, j, fail, warn, j, allocate, release);
     j->info = j->png ? png_create_info_struct(j->png) : NULL;
     return j->info ? STATUS_OK : status_fail("out of memory for decoding PNG");
 }
