@@ -51,6 +51,12 @@ const uint8_t *h5_skip(H5Piece *p, uint64_t bytes)
     return before;
 }
 
+H5Piece h5_part(H5Piece *p, uint64_t bytes)
+{
+    const uint8_t *at = h5_skip(p, bytes);
+    return (H5Piece){.at = at, .end = p->at};
+}
+
 Status h5_damaged(const H5File *f, const char *what)
 {
     const bool whole = strcmp(f->object, "/") == 0;
@@ -156,6 +162,16 @@ static Status check_link(H5File *f, H5Piece p, Object *o)
     return p.failed ? h5_damaged(f, "a damaged link") : follow(f, &e, o);
 }
 
+/* An attribute's value, whose type and shape stand before it. */
+static Status check_value(H5File *f, H5Piece *type_at, H5Piece *space_at, H5Piece values)
+{
+    H5Type type;
+    H5Space space;
+    TRY(h5_check_type(f, type_at, &type));
+    TRY(h5_check_space(f, space_at, &space));
+    return h5_check_elements(f, values, &type, space.count);
+}
+
 static Status check_attribute(H5File *f, H5Piece p)
 {
     const unsigned version = (unsigned)h5_take(&p, 1), flags = (unsigned)h5_take(&p, 1);
@@ -163,21 +179,23 @@ static Status check_attribute(H5File *f, H5Piece p)
     const uint64_t unit = version == 1 ? 8 : 1; /* the parts are filled up to it */
     if (version == 3)
         h5_skip(&p, 1);
-    H5Type type;
-    H5Space space;
     if (version < 1 || version > 3 || flags || name == 0 || name > h5_left(&p) || p.at[name - 1] != 0 ||
         memchr(p.at, 0, name) != p.at + name - 1)
         return h5_damaged(f, "a damaged attribute");
-    h5_skip(&p, (name + unit - 1) / unit * unit);
-    H5Piece t = {h5_skip(&p, (type_size + unit - 1) / unit * unit), p.at, false};
-    H5Piece s = {h5_skip(&p, (space_size + unit - 1) / unit * unit), p.at, false};
+    const char *text = (const char *)h5_skip(&p, (name + unit - 1) / unit * unit);
+    H5Piece t = h5_part(&p, (type_size + unit - 1) / unit * unit);
+    H5Piece s = h5_part(&p, (space_size + unit - 1) / unit * unit);
     if (p.failed)
         return h5_damaged(f, "a damaged attribute");
     t.end = t.at + type_size;
     s.end = s.at + space_size;
-    TRY(h5_check_type(f, &t, &type));
-    TRY(h5_check_space(f, &s, &space));
-    return h5_check_elements(f, p, &type, space.count);
+    char object[H5_NAME_SIZE];
+    const char *outer = f->object;
+    snprintf(object, sizeof object, "%.200s: attribute %.200s", outer, text);
+    f->object = object;
+    const Status checked = check_value(f, &t, &s, p);
+    f->object = outer;
+    return checked;
 }
 
 /* The value of elements that were never written: none, or one element. */
@@ -305,10 +323,9 @@ static Status check_block(H5File *f, Header *h, H5Piece p)
         const uint64_t size = h5_take(&p, 2);
         const unsigned flags = (unsigned)h5_take(&p, 1);
         h5_skip(&p, head - (h->version == 1 ? 5 : 4));
-        H5Piece message = {h5_skip(&p, size), p.at, false};
+        const H5Piece message = h5_part(&p, size);
         if (p.failed || (h->version == 1 && size % 8))
             return h5_damaged(f, "a header whose parts do not fit into it");
-        message.at = message.end - size;
         h->messages++;
         TRY(check_message(f, kind, flags, message, h->object));
         if (kind == CONTINUATION)

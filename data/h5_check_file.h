@@ -32,6 +32,7 @@ typedef struct H5Piece {
 bool h5_piece(const H5File *f, uint64_t address, uint64_t size, H5Piece *out);
 uint64_t h5_take(H5Piece *p, int bytes); /* the next little-endian number */
 const uint8_t *h5_skip(H5Piece *p, uint64_t bytes);
+H5Piece h5_part(H5Piece *p, uint64_t bytes); /* the next bytes as a piece of their own */
 static inline uint64_t h5_left(const H5Piece *p)
 {
     return (uint64_t)(p->end - p->at);

@@ -54,7 +54,7 @@ static Status check_symbol(H5File *f, H5Piece *p, const Names *n)
     e.address = h5_take(p, 8);
     const uint64_t cached = h5_take(p, 4);
     h5_skip(p, 4);
-    H5Piece scratch = {h5_skip(p, 16), p->at, false};
+    H5Piece scratch = h5_part(p, 16);
     if (p->failed || !name || !*name || cached > 2)
         return h5_damaged(f, "a damaged table of members");
     if (cached == 1) {

@@ -12,9 +12,10 @@
 #include <png.h>
 
 #define SIGNATURE 8
-#define MAX_CHUNK (16u << 20)     /* text, profiles */
-#define LIBRARY_MEMORY (4u << 20) /* libpng's own: some rows of at most PICTURE_MAX_SIDE pixels of 8 bytes   \
-                                   */
+#define MAX_CHUNK (16u << 20) /* text, profiles */
+#define LIBRARY_MEMORY                                                                                       \
+    (4u << 20) /* libpng's own: some rows of at most PICTURE_MAX_SIDE pixels of 8 bytes                      \
+                */
 
 typedef struct Job {
     png_structp png;

@@ -226,6 +226,19 @@ static void name_a_type(hid_t file)
     H5Tclose(type);
 }
 
+static void add_complex_number(hid_t file)
+{
+    const hid_t scalar = H5Screate(H5S_SCALAR), type = H5Tcreate(H5T_COMPOUND, 16);
+    const double value[2] = {1, 2};
+    H5Tinsert(type, "r", 0, H5T_IEEE_F64LE);
+    H5Tinsert(type, "i", 8, H5T_IEEE_F64LE);
+    const hid_t a = H5Acreate2(file, "factor", type, scalar, H5P_DEFAULT, H5P_DEFAULT);
+    H5Awrite(a, type, value);
+    H5Aclose(a);
+    H5Tclose(type);
+    H5Sclose(scalar);
+}
+
 static void leave_unwritten(hid_t file)
 {
     const hsize_t n = N;
@@ -259,6 +272,8 @@ static void rare_forms_are_refused_by_name(void **state)
                 "soft or external link");
         refuses(&(Form){.change = name_a_type, .new_format = new_format}, "/images/orientation",
                 "rarely used");
+        refuses(&(Form){.change = add_complex_number, .new_format = new_format}, "attribute factor",
+                "a type other than numbers and strings");
         refuses(&(Form){.change = leave_unwritten, .new_format = new_format}, "/images/width",
                 "never written");
         refuses(&(Form){.change = claim_too_much, .new_format = new_format}, "/images/data",
