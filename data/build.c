@@ -42,7 +42,7 @@ static Status add_picture(const DatasetBuild *b, const Scan *scan, const ScanPic
 {
     char *path = path_join(scan->folder, p->name), *bytes = NULL;
     size_t size = 0;
-    DatasetEntry e = {.name = p->shown, .caption = p->caption};
+    DatasetEntry e = {.name = p->shown, .caption = p->caption, .repeats = p->repeats};
     Status s = path ? file_read(path, MAX_ENCODED, &bytes, &size) : STATUS_FAILED;
     mem_free(path);
     if (s == STATUS_OK)
@@ -114,7 +114,7 @@ static Status build(const DatasetBuild *b, const Scan *scan, DatasetSummary *sum
         dataset_writer_abort(w);
         return s;
     }
-    return dataset_writer_commit(w, path_base(scan->folder), scan->pictures[0].repeats);
+    return dataset_writer_commit(w, path_base(scan->folder));
 }
 
 Status dataset_build(const DatasetBuild *b, DatasetSummary *summary)

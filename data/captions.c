@@ -13,7 +13,6 @@
 #include <string.h>
 
 #define METADATA_MAX_BYTES ((size_t)1 << 30)
-#define MAX_REPEATS 100000
 
 static bool is_space(char c)
 {

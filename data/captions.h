@@ -15,6 +15,8 @@
 Status caption_clean(const char *text, size_t size, char **out);
 /* The caption in a text file; errors name the file. */
 Status caption_read(const char *path, char **out);
+#define MAX_REPEATS 100000 /* of a picture in an epoch */
+
 /* kohya's folder name, "10_sks cat": repeats 10, caption "sks cat" (inside name). False: an ordinary name. */
 bool caption_of_folder(const char *name, int *repeats, const char **caption);
 

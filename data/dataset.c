@@ -6,6 +6,7 @@
 #include "../kernels/mem.h"
 #include "../kernels/sha256.h"
 #include "../kernels/text.h"
+#include "captions.h"
 #include "h5.h"
 #include "layout.h"
 
@@ -17,9 +18,9 @@
 struct Dataset {
     char *path, *source;
     hid_t file, data;
-    int count, repeats;
+    int count, repeats; /* of all, where they are not listed */
     uint64_t data_size;
-    uint32_t *width, *height;
+    uint32_t *width, *height, *repeats_of; /* repeats_of may be NULL */
     uint8_t *orientation;
     uint64_t *offset, *length;
     uint8_t *sha256;          /* (count,32) */
@@ -46,7 +47,7 @@ static Status read_version(Dataset *d)
                            version, DATASET_FORMAT_VERSION);
     d->repeats = 1;
     TRY(h5_read_attribute_int(d->file, d->path, "repeats", &d->repeats, &found));
-    if (d->repeats < 1)
+    if (d->repeats < 1 || d->repeats > MAX_REPEATS)
         return status_fail("%s: the attribute repeats is %d", d->path, d->repeats);
     return h5_read_attribute_text(d->file, d->path, "source", &d->source);
 }
@@ -87,6 +88,8 @@ static Status read_images(Dataset *d)
     TRY(read_column(d, "/images/width", H5T_NATIVE_UINT32, (void *)&d->width));
     TRY(read_column(d, "/images/height", H5T_NATIVE_UINT32, (void *)&d->height));
     TRY(read_column(d, "/images/orientation", H5T_NATIVE_UINT8, (void *)&d->orientation));
+    if (h5_exists(d->file, "/images/repeats"))
+        TRY(read_column(d, "/images/repeats", H5T_NATIVE_UINT32, (void *)&d->repeats_of));
     hsize_t dims[2] = {(hsize_t)d->count, SHA256_SIZE};
     TRY(h5_read_array(d->file, d->path, "/images/sha256", H5T_NATIVE_UINT8, 2, dims, LIMIT,
                       (void *)&d->sha256));
@@ -107,6 +110,8 @@ static Status check_images(const Dataset *d)
             (uint64_t)d->width[i] * d->height[i] > PICTURE_MAX_PIXELS)
             return status_fail("%s: %s has an impossible size, %" PRIu32 " x %" PRIu32, d->path, name,
                                d->width[i], d->height[i]);
+        if (d->repeats_of && d->repeats_of[i] - 1 >= MAX_REPEATS)
+            return status_fail("%s: %s has impossible repeats, %" PRIu32, d->path, name, d->repeats_of[i]);
         if (d->orientation[i] < 1 || d->orientation[i] > 8)
             return status_fail("%s: %s has an impossible orientation, %d", d->path, name, d->orientation[i]);
     }
@@ -191,6 +196,7 @@ void dataset_close(Dataset *d)
     mem_free(d->width);
     mem_free(d->height);
     mem_free(d->orientation);
+    mem_free(d->repeats_of);
     mem_free(d->offset);
     mem_free(d->length);
     mem_free(d->sha256);
@@ -247,9 +253,9 @@ void dataset_size(const Dataset *d, int i, int *width, int *height)
     *height = (int)d->height[i];
 }
 
-int dataset_repeats(const Dataset *d)
+int dataset_repeats(const Dataset *d, int i)
 {
-    return d->repeats;
+    return d->repeats_of ? (int)d->repeats_of[i] : d->repeats;
 }
 
 uint64_t dataset_encoded_size(const Dataset *d, int i)
@@ -273,6 +279,8 @@ void dataset_source_sha256(const Dataset *d, uint8_t out[SHA256_SIZE])
         dataset_caption_sha256(d, i, hash);
         sha256_update(&s, hash, sizeof hash);
     }
+    if (d->repeats_of)
+        sha256_update(&s, d->repeats_of, (size_t)d->count * sizeof *d->repeats_of);
     sha256_final(&s, out);
 }
 

@@ -20,7 +20,7 @@
 
 typedef struct Column {
     uint64_t offset, length;
-    uint32_t width, height;
+    uint32_t width, height, repeats;
     uint8_t orientation, sha256[SHA256_SIZE];
     char *name, *caption;
 } Column;
@@ -137,6 +137,7 @@ Status dataset_writer_add(DatasetWriter *w, const DatasetEntry *e)
                   .width = (uint32_t)e->width,
                   .height = (uint32_t)e->height,
                   .orientation = (uint8_t)e->orientation,
+                  .repeats = (uint32_t)e->repeats,
                   .name = mem_strdup(e->name),
                   .caption = mem_strdup(e->caption)};
     if (!c->name || !c->caption)
@@ -199,7 +200,17 @@ static Status write_captions(DatasetWriter *w)
     return s;
 }
 
-static Status write_rest(DatasetWriter *w, const char *source, int repeats)
+/* One number for all, or where they differ one a picture. */
+static Status write_repeats(DatasetWriter *w)
+{
+    const Column *c = w->columns;
+    for (size_t i = 1; i < w->count; i++)
+        if (c[i].repeats != c[0].repeats)
+            return write_column(w, "/images/repeats", H5T_STD_U32LE, H5T_NATIVE_UINT32, &c->repeats, 1);
+    return h5_write_attribute_int(w->file, w->part, "repeats", (int)c[0].repeats);
+}
+
+static Status write_rest(DatasetWriter *w, const char *source)
 {
     const Column *c = w->columns;
     TRY(write_column(w, "/images/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, &c->offset, 1));
@@ -213,7 +224,7 @@ static Status write_rest(DatasetWriter *w, const char *source, int repeats)
     TRY(h5_write_attribute_int(w->file, w->part, "format_version", DATASET_FORMAT_VERSION));
     TRY(h5_write_attribute_text(w->file, w->part, "tool", "atelier " ATELIER_VERSION));
     TRY(h5_write_attribute_text(w->file, w->part, "source", source));
-    return h5_write_attribute_int(w->file, w->part, "repeats", repeats);
+    return write_repeats(w);
 }
 
 Status file_put_in_place(const char *part, const char *path)
@@ -231,10 +242,10 @@ Status file_put_in_place(const char *part, const char *path)
     return s;
 }
 
-Status dataset_writer_commit(DatasetWriter *w, const char *source, int repeats)
+Status dataset_writer_commit(DatasetWriter *w, const char *source)
 {
     h5_begin();
-    Status s = h5_end(write_rest(w, source, repeats));
+    Status s = h5_end(write_rest(w, source));
     const Status closed = close_file(w);
     s = s == STATUS_OK ? closed : s;
     if (s == STATUS_OK)

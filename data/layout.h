@@ -16,7 +16,7 @@ typedef struct DatasetEntry {
     const char *name, *caption; /* UTF-8 */
     const uint8_t *bytes;       /* the encoded picture */
     uint64_t size;
-    int width, height, orientation;
+    int width, height, orientation, repeats;
 } DatasetEntry;
 
 /* Begins PATH.part-PID. expected_bytes: about how many bytes of pictures there will be. */
@@ -24,7 +24,7 @@ Status dataset_writer_open(const char *path, uint64_t expected_bytes, DatasetWri
 Status dataset_writer_add(DatasetWriter *w, const DatasetEntry *e);
 /* Writes the rest, syncs, renames. source: the last name of the folder it came from. Frees w in any case;
  * after a failure nothing is left. */
-Status dataset_writer_commit(DatasetWriter *w, const char *source, int repeats);
+Status dataset_writer_commit(DatasetWriter *w, const char *source);
 void dataset_writer_abort(DatasetWriter *w); /* NULL allowed */
 
 /* Syncs part, renames it to path, syncs the folder. */

@@ -381,20 +381,6 @@ static Status apply_defaults(Scan *s, const char *caption)
     return STATUS_OK;
 }
 
-static Status check_repeats(Scan *s)
-{
-    for (int i = 1; i < s->count; i++) {
-        const ScanPicture *a = &s->pictures[0], *b = &s->pictures[i];
-        if (a->repeats != b->repeats)
-            return scan_list_add(
-                &s->problems,
-                "%s is to be repeated %d times and %s %d times, as their folders' names say; a "
-                "dataset has one number of repeats: build one of each folder",
-                a->shown, a->repeats, b->shown, b->repeats);
-    }
-    return STATUS_OK;
-}
-
 static Status scan_all(Walk *w, const char *caption)
 {
     Scan *s = w->scan;
@@ -402,8 +388,7 @@ static Status scan_all(Walk *w, const char *caption)
     if (s->count)
         qsort(s->pictures, (size_t)s->count, sizeof *s->pictures, by_name);
     TRY(apply_metadata(w));
-    TRY(apply_defaults(s, caption));
-    return check_repeats(s);
+    return apply_defaults(s, caption);
 }
 
 Status scan_folder(const char *folder, const char *caption, const char *except, Scan *out)
@@ -413,10 +398,12 @@ Status scan_folder(const char *folder, const char *caption, const char *except, 
         return status_refuse(file_exists(folder) ? "%s: is not a folder" : "%s: there is no such folder",
                              folder);
     char *real = realpath(folder, NULL);
-    out->folder = real ? mem_strdup(real) : NULL;
+    if (!real)
+        return status_refuse("%s: cannot be opened: %m", folder);
+    out->folder = mem_strdup(real);
     free(real);
     if (!out->folder)
-        return status_refuse("%s: cannot be opened: %m", folder);
+        return STATUS_FAILED;
     Walk w = {.scan = out};
     w.has_except = except && stat(except, &w.except) == 0;
     const Status s = scan_all(&w, caption);

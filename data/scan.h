@@ -26,7 +26,7 @@ typedef struct Scan {
     ScanPicture *pictures; /* by the bytes of their names */
     int count, capacity;
     ScanList unused;   /* names for messages, with a reason where there is one */
-    ScanList problems; /* messages: unreadable captions, contradictory repeats */
+    ScanList problems; /* messages: unreadable captions */
     int without_caption;
 } Scan;
 

@@ -102,6 +102,30 @@ static size_t merge_tags(Tag *tags, size_t count)
     return kept;
 }
 
+/* {"n_repeats", "img_count"} of a dataset under its name; where repeats differ, of kohya's folders, whose
+ * names say so. */
+static Status add_folders(const Source *s, const char *label, json_t *folders)
+{
+    for (int i = 0, times; s->distinct < s->trained_count && i < s->trained_count; i += times) {
+        for (times = 1; i + times < s->trained_count && s->trained[i + times] == s->trained[i];)
+            times++;
+        const char *picture = dataset_name(s->dataset, s->trained[i]), *slash = strrchr(picture, '/');
+        char *path = slash ? mem_printf("%.*s", (int)(slash - picture), picture) : mem_strdup(label);
+        if (!path)
+            return STATUS_FAILED;
+        const char *name = path_base(path);
+        const json_int_t before =
+            json_integer_value(json_object_get(json_object_get(folders, name), "img_count"));
+        json_object_set_new(folders, name,
+                            json_pack("{s:i,s:I}", "n_repeats", times, "img_count", before + 1));
+        mem_free(path);
+    }
+    if (s->distinct == s->trained_count)
+        json_object_set_new(folders, label,
+                            json_pack("{s:i,s:i}", "n_repeats", s->repeats, "img_count", s->distinct));
+    return STATUS_OK;
+}
+
 /* {"tag": number of pictures with it}; NULL: out of memory. */
 static json_t *tag_frequency(const Source *s)
 {
@@ -109,7 +133,8 @@ static json_t *tag_frequency(const Source *s)
     size_t count = 0, capacity = 0;
     Status status = STATUS_OK;
     for (int i = 0; i < s->trained_count && status == STATUS_OK; i++)
-        status = add_tags(&tags, &count, &capacity, dataset_caption(s->dataset, s->trained[i]));
+        if (i == 0 || s->trained[i] != s->trained[i - 1])
+            status = add_tags(&tags, &count, &capacity, dataset_caption(s->dataset, s->trained[i]));
     json_t *j = status == STATUS_OK ? json_object() : NULL;
     if (count)
         count = merge_tags(tags, count);
@@ -149,9 +174,7 @@ static Status dataset_metadata(const Export *e, Metadata *m)
         if (!tags) {
             s = STATUS_FAILED;
         } else {
-            json_object_set_new(
-                folders, label,
-                json_pack("{s:i,s:i}", "n_repeats", source->repeats, "img_count", source->trained_count));
+            s = add_folders(source, label, folders);
             json_object_set_new(frequency, label, tags);
         }
         shown += (int64_t)source->trained_count * source->repeats;

@@ -171,6 +171,37 @@ static Status split(Source *s, const Config *config, int number)
     return status;
 }
 
+/* How often the trained pictures come in an epoch. The loader knows one number for a list of pictures; where
+ * kohya's folders have several, the list itself has each picture that often. */
+static Status repeat(Source *s)
+{
+    const int fixed = s->config->repeats, first = dataset_repeats(s->dataset, s->trained[0]);
+    int64_t total = 0;
+    bool differ = false;
+    for (int i = 0; i < s->trained_count; i++) {
+        const int repeats = dataset_repeats(s->dataset, s->trained[i]);
+        differ |= repeats != first;
+        total += repeats;
+    }
+    s->distinct = s->trained_count;
+    s->repeats = fixed > 0 ? fixed : differ ? 1 : first;
+    if (fixed > 0 || !differ)
+        return STATUS_OK;
+    if (total > INT32_MAX)
+        return status_refuse("%s: %lld samples an epoch are too many; use fewer repeats",
+                             dataset_path(s->dataset), (long long)total);
+    int *list = mem_alloc((size_t)total * sizeof *list), n = 0;
+    if (!list)
+        return STATUS_FAILED;
+    for (int i = 0; i < s->trained_count; i++)
+        for (int k = dataset_repeats(s->dataset, s->trained[i]); k > 0; k--)
+            list[n++] = s->trained[i];
+    mem_free(s->trained);
+    s->trained = list;
+    s->trained_count = n;
+    return STATUS_OK;
+}
+
 static Status make_scratch(Sources *s)
 {
     const char *base = getenv("TMPDIR");
@@ -199,7 +230,7 @@ static Status open_all(Sources *s, const Config *config, const char *folder, boo
         TRY(open_dataset(source, config, i, folder ? folder : s->scratch, keep, stop));
         TRY(check_captions(source));
         TRY(split(source, config, i));
-        source->repeats = d->repeats > 0 ? d->repeats : dataset_repeats(source->dataset);
+        TRY(repeat(source));
         s->epoch_samples += (int64_t)source->trained_count * source->repeats;
         s->held_count += source->held_count;
     }

@@ -18,6 +18,8 @@ typedef struct Source {
     DatasetCache *latents, *texts; /* NULL: not cached */
     int *trained, *held;           /* numbers of pictures */
     int trained_count, held_count, repeats;
+    int distinct; /* different ones in trained: where the dataset's repeats differ, a picture stands there as
+                     often as it comes in an epoch, one after the other, and repeats is 1 */
 } Source;
 
 typedef struct Sources {

@@ -54,8 +54,11 @@ static void print_pictures(const Setup *s)
         char held[64] = "";
         if (source->held_count)
             snprintf(held, sizeof held, ", %d held out for validation", source->held_count);
-        log_info("pictures   %s: %s%s, × %d repeats", source->config->path,
-                 count_text(source->trained_count, a, sizeof a), held, source->repeats);
+        char repeats[64] = "what their folders say";
+        if (source->distinct == source->trained_count)
+            snprintf(repeats, sizeof repeats, "%d repeats", source->repeats);
+        log_info("pictures   %s: %s%s, × %s", source->config->path, count_text(source->distinct, a, sizeof a),
+                 held, repeats);
     }
     if (config_has_prior(s->config))
         print_prior(s);

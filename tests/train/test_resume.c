@@ -200,6 +200,50 @@ static void datasets_of_one_name_are_kept_apart(void **state)
     mem_free(set);
 }
 
+static void copy_picture(const char *folder, const char *name)
+{
+    char command[512];
+    snprintf(command, sizeof command, "mkdir -p '%s/%s' && cp data/examples/%s.jpg '%s/%s'", work, folder,
+             name, work, folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* kohya's folders: each with a number of repeats of its own, in every epoch, and told so in the LoRA. */
+static void every_kohya_folder_has_its_own_repeats(void **state)
+{
+    (void)state;
+    copy_picture("kohya/3_a bell", "bell");
+    copy_picture("kohya/1_fruit", "banana");
+    copy_picture("kohya/1_fruit", "carrot");
+    Config *config =
+        config_for("kohya", SD1, "dataset.path=kohya", "train.steps=5", "train.batch=1", (char *)NULL);
+    Sources *sources;
+    train(config, NULL);
+    config = config_for("kohya-again", SD1, "dataset.path=kohya", (char *)NULL);
+    assert_int_equal(sources_open(config, NULL, false, NULL, &sources), STATUS_OK);
+    assert_int_equal(sources->epoch_samples, 5);
+    int times[3] = {0};
+    for (int i = 0; i < sources->items[0].trained_count; i++)
+        times[sources->items[0].trained[i]]++;
+    assert_true(times[0] == 1 && times[1] == 1 && times[2] == 3);
+    sources_close(sources);
+    config_free(config);
+    config = config_for("kohya-again", SD1, "dataset.path=kohya", "dataset.repeats=2", (char *)NULL);
+    assert_int_equal(sources_open(config, NULL, false, NULL, &sources), STATUS_OK);
+    assert_int_equal(sources->epoch_samples, 6); /* the configuration's number counts for all */
+    assert_int_equal(sources->items[0].trained_count, 3);
+    sources_close(sources);
+    config_free(config);
+    SafeTensors *f;
+    char *path = mem_printf("%s/kohya/lora.safetensors", work);
+    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
+    assert_string_equal(safetensors_metadata(f, "ss_dataset_dirs"),
+                        "{\"1_fruit\": {\"img_count\": 2, \"n_repeats\": 1}, "
+                        "\"3_a bell\": {\"img_count\": 1, \"n_repeats\": 3}}");
+    safetensors_close(f);
+    mem_free(path);
+}
+
 static int refuse_at(size_t bytes, void *arg)
 {
     (void)bytes;
@@ -244,6 +288,7 @@ int main(void)
         cmocka_unit_test(latents_are_the_same_cached_and_encoded_each_time),
         cmocka_unit_test(a_checkpoint_of_another_shape_is_refused),
         cmocka_unit_test(a_trace_tells_all_of_a_step),
+        cmocka_unit_test(every_kohya_folder_has_its_own_repeats),
         cmocka_unit_test(datasets_of_one_name_are_kept_apart),
         cmocka_unit_test(running_out_of_memory_is_an_error_and_never_a_crash),
     };

@@ -96,6 +96,18 @@ static void add_cache(const char *key, const char *name, size_t count, size_t n,
     json_object_set_new(cache, name, json_string(shape));
 }
 
+/* One number, or the fewest and the most where kohya's folders have several. */
+static json_t *repeats_facts(const Dataset *d)
+{
+    int fewest = dataset_repeats(d, 0), most = fewest;
+    for (int i = 1; i < dataset_count(d); i++) {
+        const int repeats = dataset_repeats(d, i);
+        fewest = repeats < fewest ? repeats : fewest;
+        most = repeats > most ? repeats : most;
+    }
+    return fewest == most ? json_integer(most) : json_pack("[i,i]", fewest, most);
+}
+
 static json_t *dataset_facts(const char *path, const Dataset *d, const DatasetSummary *built)
 {
     uint64_t encoded = 0;
@@ -106,10 +118,9 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const DatasetSu
         json_object_set_new(facts, "skipped", json_integer(built->skipped));
         json_object_set_new(facts, "unused_files", json_integer(built->unused_files));
     }
-    json_t *rest =
-        json_pack("{si ss sI sI so so}", "repeats", dataset_repeats(d), "source", dataset_source(d),
-                  "encoded_bytes", (json_int_t)encoded, "file_bytes", (json_int_t)file_size(path), "sizes",
-                  size_facts(d), "captions", caption_facts(d));
+    json_t *rest = json_pack("{so ss sI sI so so}", "repeats", repeats_facts(d), "source", dataset_source(d),
+                             "encoded_bytes", (json_int_t)encoded, "file_bytes", (json_int_t)file_size(path),
+                             "sizes", size_facts(d), "captions", caption_facts(d));
     json_t *caches = json_object();
     if (cache_list(path, add_cache, caches) == STATUS_OK && json_object_size(caches))
         json_object_set(rest, "caches", caches);
