@@ -5,6 +5,8 @@
  * is there if its hash is the one asked for and its check is right. So a file that a killed run left behind
  * can be gone on with: all space is taken and HDF5's own structures are flushed when a name is first written,
  * and after that entries only fill bytes in; one that was half written has no right check and is made again.
+ * The attribute "closed" says that no run was: then a look at the hashes tells what is there, and the floats
+ * (some GB of texts) are checked when they are read for a step.
  *
  * A cache has up to two stores: the dataset file itself, read only (written by `data build --cache`), and a
  * cache file. Open files are shared within the process, because HDF5 opens a file only once; other processes
@@ -38,6 +40,7 @@ struct CacheFile {
     hid_t file;  /* -1: not there yet */
     int lock_fd; /* holds the flock; -1: none */
     bool writable;
+    bool closed; /* its last writer came to an end */
     int users;
     CacheFile *next;
 };
@@ -52,6 +55,16 @@ static void file_shut(CacheFile *f)
         close(f->lock_fd);
     f->file = f->lock_fd = -1;
     f->writable = false;
+}
+
+/* A dataset was written whole. */
+static Status file_was_closed(CacheFile *f)
+{
+    int closed = 0;
+    bool found;
+    TRY(h5_read_attribute_int(f->file, f->path, "closed", &closed, &found));
+    f->closed = (found && closed == 1) || h5_exists(f->file, "/images");
+    return STATUS_OK;
 }
 
 static Status file_use(const char *path, CacheFile **out)
@@ -76,7 +89,7 @@ static Status file_use(const char *path, CacheFile **out)
         if (file_size(path) > 0)
             log_info("%s; it is made anew", status_message());
     }
-    return STATUS_OK;
+    return f->file < 0 ? STATUS_OK : file_was_closed(f);
 }
 
 static Status file_release(CacheFile *f)
@@ -85,7 +98,9 @@ static Status file_release(CacheFile *f)
         return STATUS_OK;
     Status s = STATUS_OK;
     if (f->writable) {
-        s = h5_close(f->path, f->file);
+        s = h5_write_attribute_int(f->file, f->path, "closed", 1);
+        const Status closed = h5_close(f->path, f->file);
+        s = s == STATUS_OK ? closed : s;
         f->file = -1;
     }
     file_shut(f);
@@ -128,7 +143,9 @@ static Status file_make_writable(CacheFile *f)
         TRY(h5_write_attribute_text(f->file, f->path, "tool", "atelier " ATELIER_VERSION));
     }
     f->writable = true;
-    return STATUS_OK;
+    f->closed = false;
+    TRY(h5_write_attribute_int(f->file, f->path, "closed", 0));
+    return H5Fflush(f->file, H5F_SCOPE_LOCAL) >= 0 ? STATUS_OK : h5_fail(f->path, "cannot be written");
 }
 
 /* Stores: one key in one file -------------------------------------------------------------------------- */
@@ -257,8 +274,9 @@ static void compute_check(const uint8_t hash[SHA256_SIZE], const float *values, 
     sha256_final(&s, out);
 }
 
+/* look: is the entry there? Its floats are then read only if they have to be checked. */
 static Status store_read(DatasetCache *c, Store *store, const char *name, int i, const uint8_t hash[32],
-                         float *out, size_t n, bool *found)
+                         bool look, float *out, size_t n, bool *found)
 {
     Series *s;
     if (!store->file)
@@ -267,6 +285,10 @@ static Status store_read(DatasetCache *c, Store *store, const char *name, int i,
     const size_t at = SHA256_SIZE * (size_t)i;
     if (s->n != n || memcmp(s->hash + at, hash, SHA256_SIZE) != 0)
         return STATUS_OK;
+    if (look && (s->verified[i] || store->file->closed)) {
+        *found = true;
+        return STATUS_OK;
+    }
     if (transfer(c, store, name, "", H5T_NATIVE_FLOAT, i, n, out, NULL) != STATUS_OK) {
         log_info("%s; the entry is made anew", status_message());
         return STATUS_OK;
@@ -397,17 +419,29 @@ Status cache_open_for(const Dataset *d, const char *path, const char *key, Datas
     return open_cache(path, dataset_path(d), key, dataset_count(d), out);
 }
 
-Status cache_read(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *out, size_t n,
-                  bool *found)
+static Status read_entry(DatasetCache *c, const char *name, int i, const uint8_t hash[32], bool look,
+                         float *out, size_t n, bool *found)
 {
     *found = false;
     if (i < 0 || (size_t)i >= c->count)
         return status_fail("a cache of %zu entries has no entry %d", c->count, i);
     h5_begin();
-    Status s = store_read(c, &c->built_in, name, i, hash, out, n, found);
+    Status s = store_read(c, &c->built_in, name, i, hash, look, out, n, found);
     if (s == STATUS_OK && !*found)
-        s = store_read(c, &c->own, name, i, hash, out, n, found);
+        s = store_read(c, &c->own, name, i, hash, look, out, n, found);
     return h5_end(s);
+}
+
+Status cache_read(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *out, size_t n,
+                  bool *found)
+{
+    return read_entry(c, name, i, hash, false, out, n, found);
+}
+
+Status cache_has(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *scratch, size_t n,
+                 bool *found)
+{
+    return read_entry(c, name, i, hash, true, scratch, n, found);
 }
 
 Status cache_write(DatasetCache *c, const char *name, int i, const uint8_t hash[32], const float *in,

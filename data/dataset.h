@@ -56,6 +56,10 @@ Status cache_open_for(const Dataset *d, const char *path, const char *key, Datas
  * differs). */
 Status cache_read(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *out, size_t n,
                   bool *found);
+/* Is it there? As cache_read, but the floats are read, into scratch, only where a run that was killed may
+ * have left them half written. */
+Status cache_has(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *scratch, size_t n,
+                 bool *found);
 Status cache_write(DatasetCache *c, const char *name, int i, const uint8_t hash[32], const float *in,
                    size_t n);
 Status cache_close(DatasetCache *c);

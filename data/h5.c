@@ -345,11 +345,13 @@ Status h5_write_strings(hid_t file, const char *path, const char *name, size_t c
 
 /* Attributes ------------------------------------------------------------------------------------------- */
 
+/* One that is there is written over, and has this type. */
 static Status write_attribute(hid_t file, const char *path, const char *name, hid_t type, hid_t mem,
                               const void *value)
 {
     const hid_t space = H5Screate(H5S_SCALAR);
-    const hid_t a = H5Acreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t a = H5Aexists(file, name) > 0 ? H5Aopen(file, name, H5P_DEFAULT)
+                                              : H5Acreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
     const bool ok = a >= 0 && H5Awrite(a, mem, value) >= 0;
     const Status s = ok ? STATUS_OK : h5_fail(path, "cannot be written");
     if (a >= 0)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define DELETE_CACHE "; delete the .cache.h5 files in the run's folder and go on with --resume auto"
 #define EDGE ((size_t)64 << 10) /* bytes of each tensor's beginning and end that go into a key */
 
 /* Keys ------------------------------------------------------------------------------------------------- */
@@ -84,13 +85,17 @@ Status caching_text_key(const Model *m, DType activations, int clip_skip, char k
 static const char *const mean_name[2] = {"latent_mean", "latent_mean_flipped"};
 static const char *const std_name[2] = {"latent_std", "latent_std_flipped"};
 
-static Status find_latents(DatasetCache *cache, const Dataset *d, int i, bool flipped, float *mean,
-                           float *std, size_t n, bool *found)
+/* cache_read or cache_has */
+typedef Status (*CacheReader)(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *out,
+                              size_t n, bool *found);
+
+static Status find_latents(CacheReader find, DatasetCache *cache, const Dataset *d, int i, bool flipped,
+                           float *mean, float *std, size_t n, bool *found)
 {
     const uint8_t *hash = dataset_sha256(d, i);
-    TRY(cache_read(cache, mean_name[flipped], i, hash, mean, n, found));
+    TRY(find(cache, mean_name[flipped], i, hash, mean, n, found));
     if (*found)
-        TRY(cache_read(cache, std_name[flipped], i, hash, std, n, found));
+        TRY(find(cache, std_name[flipped], i, hash, std, n, found));
     return STATUS_OK;
 }
 
@@ -122,7 +127,7 @@ static Status encode_latents(LatentJob *j, int i, bool flipped)
 static Status cache_picture(LatentJob *j, int i, bool flipped)
 {
     bool found;
-    TRY(find_latents(j->cache, j->dataset, i, flipped, j->mean, j->std, j->n, &found));
+    TRY(find_latents(cache_has, j->cache, j->dataset, i, flipped, j->mean, j->std, j->n, &found));
     if (found)
         return STATUS_OK;
     const Status s = encode_latents(j, i, flipped);
@@ -168,30 +173,23 @@ Status caching_read_latents(DatasetCache *cache, const Dataset *d, int i, bool f
                             float *std, size_t n)
 {
     bool found;
-    TRY(find_latents(cache, d, i, flipped, mean, std, n, &found));
+    TRY(find_latents(cache_read, cache, d, i, flipped, mean, std, n, &found));
     return found ? STATUS_OK
-                 : status_fail("%s: the cached latents of %s are missing or damaged", dataset_path(d),
-                               dataset_name(d, i));
+                 : status_fail("%s: the cached latents of %s are missing or damaged" DELETE_CACHE,
+                               dataset_path(d), dataset_name(d, i));
 }
 
 /* Texts ------------------------------------------------------------------------------------------------ */
-
-static Status find_text(DatasetCache *cache, const Dataset *d, int i, float *out, size_t n, bool *found)
-{
-    uint8_t hash[SHA256_SIZE];
-    dataset_caption_sha256(d, i, hash);
-    return cache_read(cache, "text", i, hash, out, n, found);
-}
 
 static Status cache_caption(Pipeline *p, const Dataset *d, int i, int clip_skip, DatasetCache *cache,
                             float *states, size_t n)
 {
     bool found;
     uint8_t hash[SHA256_SIZE];
-    TRY(find_text(cache, d, i, states, n, &found));
+    dataset_caption_sha256(d, i, hash);
+    TRY(cache_has(cache, "text", i, hash, states, n, &found));
     if (found)
         return STATUS_OK;
-    dataset_caption_sha256(d, i, hash);
     const Status s = pipeline_encode_text(p, dataset_caption(d, i), clip_skip, states);
     if (s != STATUS_OK)
         return s == STATUS_INTERRUPTED
@@ -220,8 +218,10 @@ Status caching_text(Pipeline *p, Dataset *d, int clip_skip, size_t n, DatasetCac
 Status caching_read_text(DatasetCache *cache, const Dataset *d, int i, float *out, size_t n)
 {
     bool found;
-    TRY(find_text(cache, d, i, out, n, &found));
+    uint8_t hash[SHA256_SIZE];
+    dataset_caption_sha256(d, i, hash);
+    TRY(cache_read(cache, "text", i, hash, out, n, &found));
     return found ? STATUS_OK
-                 : status_fail("%s: the cached text of %s is missing or damaged", dataset_path(d),
-                               dataset_name(d, i));
+                 : status_fail("%s: the cached text of %s is missing or damaged" DELETE_CACHE,
+                               dataset_path(d), dataset_name(d, i));
 }

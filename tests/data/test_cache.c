@@ -138,6 +138,58 @@ static void a_damaged_entry_is_not_used(void **state)
     mem_free(data);
 }
 
+static bool looks(DatasetCache *c, const char *name, int i, const uint8_t hash[32])
+{
+    float scratch[N];
+    bool found;
+    assert_ok(cache_has(c, name, i, hash, scratch, N, &found));
+    return found;
+}
+
+/* A look into a file that was closed reads hashes only: that a float has changed since then comes out when it
+ * is read. In one whose writer was killed the floats are checked. */
+static void a_look_is_cheap_where_it_may_be(void **state)
+{
+    (void)state;
+    for (int killed = 0; killed < 2; killed++) {
+        DatasetCache *c;
+        char *data;
+        size_t size;
+        float x[N];
+        const pid_t child = fork();
+        if (child == 0) {
+            if (cache_open(path, KEY, 3, &c) != STATUS_OK)
+                _exit(1);
+            write_entry(c, "text", 0, hash_a);
+            write_entry(c, "text", 1, hash_b);
+            _exit(killed || cache_close(c) == STATUS_OK ? 0 : 1);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+        assert_ok(file_read(path, 1 << 24, &data, &size));
+        fill(x, 1);
+        char *at = memmem(data, size, x, sizeof x);
+        assert_non_null(at);
+        at[17] ^= 4;
+        write_file(folder, "run.cache.h5", data, size);
+        mem_free(data);
+        assert_ok(cache_open(path, KEY, 3, &c));
+        assert_true(looks(c, "text", 0, hash_a));
+        assert_false(looks(c, "text", 0, hash_b));
+        assert_false(looks(c, "text", 2, hash_a));
+        assert_int_equal(looks(c, "text", 1, hash_b), !killed);
+        assert_false(finds(c, "text", 1, hash_b));
+        write_entry(c, "text", 1, hash_b);
+        assert_ok(cache_close(c)); /* closed now */
+        assert_ok(cache_open(path, KEY, 3, &c));
+        assert_true(looks(c, "text", 1, hash_b));
+        assert_true(finds(c, "text", 1, hash_b));
+        assert_ok(cache_close(c));
+        assert_ok(unlink(path));
+    }
+}
+
 /* The file cut at any length, or not HDF5 at all: made anew, never used, never a failure. */
 static void a_broken_file_is_made_anew(void **state)
 {
@@ -273,6 +325,7 @@ int main(void)
         TEST(entries_come_back_after_reopening),
         TEST(another_picture_or_key_or_size_finds_nothing),
         TEST(a_damaged_entry_is_not_used),
+        TEST(a_look_is_cheap_where_it_may_be),
         TEST(a_broken_file_is_made_anew),
         TEST(a_killed_run_loses_nothing_it_had_written),
         TEST(two_runs_do_not_write_one_file),
