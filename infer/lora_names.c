@@ -94,7 +94,10 @@ static void drop_processor(char *path)
 static Status name_module(const char *path, char *out)
 {
     if (begins_with(path, "lora_unet_") || begins_with(path, "lora_te")) {
-        snprintf(out, LORA_NAME_SIZE, "%s", path);
+        const size_t size = strlen(path);
+        if (size >= LORA_NAME_SIZE)
+            return status_fail("%s: the name is too long", path);
+        memcpy(out, path, size + 1);
         return STATUS_OK;
     }
     if (begins_with(path, "base_model.model."))
@@ -108,7 +111,7 @@ static Status name_module(const char *path, char *out)
     } else {
         text = begins_with(path, "text_model.") || begins_with(path, "encoder.layers.");
     }
-    char full[LORA_NAME_SIZE + 16];
+    char full[LORA_NAME_SIZE + 32];
     const bool short_text = text && begins_with(path, "encoder."); /* transformers 5 leaves text_model out */
     snprintf(full, sizeof full, "%s%s", short_text ? "text_model." : "", path);
     return lora_module_name(full, text, out, LORA_NAME_SIZE);

@@ -167,6 +167,8 @@ void progress_update(Progress *p, int64_t done, const char *note_format, ...)
     measure(p, now);
     if (!p->out)
         return;
+    if (!p->terminal && p->total > 0 && done >= p->total)
+        return; /* progress_end writes this line, with the time that it took */
     const double wait = p->terminal ? REDRAW_EVERY : plain_interval(now - p->began);
     if (p->shown < 0 || now - p->shown >= wait)
         draw(p, now, false);

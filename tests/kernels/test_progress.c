@@ -64,6 +64,25 @@ static void a_log_gets_the_first_a_few_and_the_last_line(void **state)
     free(text);
 }
 
+/* However slow: what is done last stands in the line of progress_end, also if something was printed in
+ * between. */
+static void the_last_unit_is_one_line_of_a_log(void **state)
+{
+    (void)state;
+    Progress p;
+    begin(&p, 0, 2, false);
+    for (int i = 1; i <= 2; i++) {
+        time_now += 20;
+        progress_update(&p, i, "loss %d", i);
+    }
+    progress_clear(&p);
+    progress_end(&p);
+    end(&p);
+    assert_string_equal(text, "train  1/2  50%  20.0 s/step  0:20 left  loss 1\n"
+                              "train  2/2  100%  20.0 s/step  took 0:40  loss 2\n");
+    free(text);
+}
+
 static void long_work_writes_a_line_a_minute(void **state)
 {
     (void)state;
@@ -178,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_log_gets_the_first_a_few_and_the_last_line),
+        cmocka_unit_test(the_last_unit_is_one_line_of_a_log),
         cmocka_unit_test(long_work_writes_a_line_a_minute),
         cmocka_unit_test(a_resumed_run_counts_its_own_steps_only),
         cmocka_unit_test(the_rate_follows_a_change_within_a_minute),
