@@ -190,6 +190,63 @@ static void a_models_parts_add_up(void **state)
     }
 }
 
+/* Of a single file: a model of one level, as far as its shapes are looked at. */
+static void a_single_files_shapes_are_read_off_its_tensors(void **state)
+{
+    (void)state;
+#define UNET_KEY(name) "model.diffusion_model." name
+#define VAE_KEY(name) "first_stage_model." name
+#define CLIP_KEY(name) "cond_stage_model.transformer.text_model." name
+    static const struct {
+        const char *name;
+        int ndim;
+        int64_t shape[4];
+    } TENSORS[] = {
+        {UNET_KEY("input_blocks.0.0.weight"), 4, {32, 4, 3, 3}},
+        {UNET_KEY("input_blocks.1.0.in_layers.0.weight"), 1, {32}},
+        {UNET_KEY("input_blocks.1.0.in_layers.2.weight"), 4, {32, 32, 3, 3}},
+        {UNET_KEY("middle_block.1.proj_in.weight"), 4, {32, 32, 1, 1}},
+        {UNET_KEY("middle_block.1.transformer_blocks.0.norm1.weight"), 1, {32}},
+        {UNET_KEY("middle_block.1.transformer_blocks.0.attn2.to_k.weight"), 2, {32, 64}},
+        {UNET_KEY("out.2.weight"), 4, {4, 32, 3, 3}},
+        {VAE_KEY("encoder.conv_in.weight"), 4, {32, 3, 3, 3}},
+        {VAE_KEY("encoder.down.0.block.0.conv1.weight"), 4, {32, 32, 3, 3}},
+        {VAE_KEY("decoder.conv_in.weight"), 4, {32, 4, 3, 3}},
+        {CLIP_KEY("embeddings.token_embedding.weight"), 2, {10, 64}},
+        {CLIP_KEY("embeddings.position_embedding.weight"), 2, {7, 64}},
+        {CLIP_KEY("encoder.layers.0.layer_norm1.weight"), 1, {64}},
+        {CLIP_KEY("encoder.layers.0.mlp.fc1.weight"), 2, {96, 64}},
+    };
+    enum { COUNT = sizeof TENSORS / sizeof *TENSORS };
+    static float numbers[32 * 32 * 9];
+    SafeItem items[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        items[i] = (SafeItem){.name = TENSORS[i].name,
+                              .tensor = tensor_over(numbers, DTYPE_F32, TENSORS[i].ndim, TENSORS[i].shape),
+                              .dtype = DTYPE_F16,
+                              .ndim = -1};
+    assert_int_equal(safetensors_write(path, items, COUNT, NULL, 0), STATUS_OK);
+    for (int i = 0; i < COUNT; i++)
+        tensor_free((Tensor *)items[i].tensor);
+    int status;
+    char *text = capture(run_model_info, path, &status);
+    assert_int_equal(status, STATUS_OK);
+    json_t *o = json_loads(text, 0, NULL), *unet = json_object_get(o, "unet"),
+           *clip = json_object_get(o, "text_encoder");
+    assert_string_equal(json_string_value(json_object_get(o, "layout")), "single file");
+    assert_string_equal(json_string_value(json_object_get(o, "prediction_type")), "epsilon");
+    assert_int_equal(number(o, "default_size"), 64);
+    assert_int_equal(number(unet, "parameters"), 1152 + 32 + 9216 + 1024 + 32 + 2048 + 1152);
+    assert_int_equal(number(unet, "layers_per_block"), 1);
+    assert_int_equal(number(unet, "text_width"), 64);
+    assert_int_equal(number(clip, "parameters"), 640 + 448 + 64 + 6144);
+    assert_int_equal(number(clip, "layers"), 1);
+    assert_int_equal(number(clip, "vocabulary"), 10);
+    assert_int_equal(number(json_object_get(o, "vae"), "latent_channels"), 4);
+    json_decref(o);
+    mem_free(text);
+}
+
 static int print_facts(void *facts)
 {
     return (int)facts_print(facts, false);
@@ -219,6 +276,7 @@ int main(void)
         TEST(a_changed_file_is_told_by_its_hash),
         TEST(a_file_without_low_rank_pairs_is_no_lora),
         TEST(a_models_parts_add_up),
+        TEST(a_single_files_shapes_are_read_off_its_tensors),
         TEST(facts_are_lines_and_cannot_steer_the_terminal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
