@@ -290,7 +290,9 @@ static void tell_defaults(const Model *m, const Source *src, bool tokenizer, boo
                                                    : "SD1.5's (scaled_linear, predicting the noise)",
              tokenizer && schedule ? " are" : " is");
     if (schedule && !src->is_folder && !src->single.prediction_known)
-        log_info("%s: does not say what its UNet predicts: v is taken, as for SD2's 768-pixel models",
+        log_info("%s: does not say what its UNet predicts: v is taken, as for SD2's 768-pixel models; for a "
+                 "512-pixel "
+                 "one say epsilon (model.prediction, --prediction)",
                  m->name);
 }
 
@@ -361,6 +363,37 @@ Status model_load_random(const char *name, int parts, DType dtype, uint64_t seed
 Status model_describe(const char *name, int parts, DType dtype, bool random, Model **out)
 {
     return load(name, parts, (Source){.dtype = dtype, .random = random, .described = true}, out);
+}
+
+/* What a single file of SD2's build predicts tells its size (single_file.c): v 768 pixels, the noise 512. */
+static Status set_sample_size(Model *m)
+{
+    UNetConfig unet;
+    TRY(unet_config_parse(m->config_json[CONFIG_UNET], m->name, &unet));
+    if (!unet.linear_projection) /* SD1's build */
+        return STATUS_OK;
+    const int sample_size = m->schedule.prediction == PREDICT_V ? SD2_SAMPLE_SIZE : SD1_SAMPLE_SIZE;
+    m->default_size = m->default_size / unet.sample_size * sample_size;
+    unet.sample_size = sample_size;
+    char *json = unet_config_json(&unet);
+    if (!json)
+        return status_fail("out of memory");
+    mem_free(m->config_json[CONFIG_UNET]);
+    m->config_json[CONFIG_UNET] = json;
+    return STATUS_OK;
+}
+
+Status model_set_prediction(Model *m, PredictionType prediction)
+{
+    if (m->schedule.prediction == prediction)
+        return STATUS_OK;
+    char *json = config_with_prediction(m->config_json[CONFIG_SCHEDULER], prediction);
+    if (!json)
+        return status_fail("out of memory");
+    mem_free(m->config_json[CONFIG_SCHEDULER]);
+    m->config_json[CONFIG_SCHEDULER] = json;
+    m->schedule.prediction = prediction;
+    return m->folder ? STATUS_OK : set_sample_size(m);
 }
 
 void model_free(Model *m)

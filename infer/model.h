@@ -49,6 +49,8 @@ Status model_load_random(const char *name, int parts, DType dtype, uint64_t seed
  * (weights_describe). For plans. random: as model_load_random would load it. */
 Status model_describe(const char *name, int parts, DType dtype, bool random, Model **out);
 void model_free(Model *m);
+/* What the UNet predicts, where the model's file does not say it or says it wrongly; model_save writes it. */
+Status model_set_prediction(Model *m, PredictionType prediction);
 /* Where `builtin:NAME` lies: $ATELIER_MODELS, ../share/atelier beside the program, the source tree. Caller:
  * mem_free. */
 Status model_find(const char *name, char **path);

@@ -92,14 +92,22 @@ char *clip_config_json(const ClipConfig *k)
                              "bos_token_id", k->bos, "eos_token_id", k->eos, "pad_token_id", k->pad));
 }
 
+static const char *const PREDICTIONS[] = {"epsilon", "v_prediction", "sample"};
+
+char *config_with_prediction(const char *json, PredictionType prediction)
+{
+    json_t *config = json_loads(json, 0, NULL);
+    json_object_set_new(config, "prediction_type", json_string(PREDICTIONS[prediction]));
+    return text_of(config);
+}
+
 char *scheduler_config_json(PredictionType prediction)
 {
-    static const char *const names[] = {"epsilon", "v_prediction", "sample"};
     return text_of(json_pack("{s:s, s:o, s:o, s:s, s:i, s:b, s:b, s:i, s:b, s:s}", "_class_name",
                              "PNDMScheduler", "beta_start", json_real(0.00085), "beta_end", json_real(0.012),
                              "beta_schedule", "scaled_linear", "num_train_timesteps", 1000,
                              "set_alpha_to_one", 0, "skip_prk_steps", 1, "steps_offset", 1, "clip_sample", 0,
-                             "prediction_type", names[prediction]));
+                             "prediction_type", PREDICTIONS[prediction]));
 }
 
 char *model_index_json(const char *scheduler_json)

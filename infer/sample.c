@@ -37,7 +37,7 @@ static void ask_to_stop(int signal_number)
 /* Options ---------------------------------------------------------------------------------------------- */
 
 typedef struct Arguments {
-    const char *model, *dtype, *device, *seeds_text, *out, *save_latents, *trace;
+    const char *model, *prediction, *dtype, *device, *seeds_text, *out, *save_latents, *trace;
     OptionList lora_texts;
     SampleRequest request;
     double guidance;
@@ -120,6 +120,11 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         {"clip-skip", OPTION_INT, &r->clip_skip, .value = "N", .max = 64,
          .help = "Leaves out the last N layers of the text encoder (as in diffusers; A1111 counts one more).",
          .shown = "0"},
+        {"prediction", OPTION_TEXT, &a->prediction, .value = "KIND", .choices = "auto|epsilon|v_prediction",
+         .help = "What the model predicts. Single files of Stable Diffusion 2.x mostly do not say it and are "
+                 "taken to "
+                 "predict v, as the 768-pixel models do; the 512-pixel base needs epsilon.",
+         .shown = "auto: what the model says"},
         {NULL, OPTION_HEADING, NULL, .help = "How"},
         {"steps", OPTION_INT, &r->steps, .value = "N", .min = 1, .max = 100000, .help = "Sampling steps.",
          .shown = "20"},
@@ -169,7 +174,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
 
 static Status read_arguments(int argc, char **argv, Arguments *a, bool *done)
 {
-    *a = (Arguments){.dtype = "f32", .device = "cpu", .seeds_text = "0", .batch = 1};
+    *a = (Arguments){.prediction = "auto", .dtype = "f32", .device = "cpu", .seeds_text = "0", .batch = 1};
     a->request = sample_request_default();
     a->guidance = (double)a->request.guidance;
     TRY(parse(argc, argv, a, done));
@@ -298,6 +303,8 @@ static Status session_open(Session *s)
     DType dtype;
     TRY(dtype_parse(a->dtype, &dtype));
     TRY(model_load(a->model, MODEL_ALL, dtype, &s->model));
+    if (!strcmp(a->prediction, "epsilon") || !strcmp(a->prediction, "v_prediction"))
+        TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
     TRY(status_in(pipeline_check_size(s->model, &a->request.width, &a->request.height), "sample"));
     TRY(tell_surprises(s));
     for (int i = 0; i < a->lora_texts.count; i++)

@@ -66,8 +66,8 @@ static Status read_unet(const SingleFile *f, UNetConfig *k)
     TRY(read_unet_levels(f, k));
     k->in_channels = dim(entry(f, KEYMAP_UNET "input_blocks.0.0.weight"), 1);
     k->out_channels = dim(entry(f, KEYMAP_UNET "out.2.weight"), 0);
-    k->sample_size =
-        f->prediction == PREDICT_V ? 96 : 64; /* SD2's 768-pixel models predict v, its 512-pixel ones ε */
+    /* SD2's 768-pixel models predict v, its 512-pixel ones ε */
+    k->sample_size = f->sd2 && f->prediction == PREDICT_V ? SD2_SAMPLE_SIZE : SD1_SAMPLE_SIZE;
     k->mid_attention = entry(f, KEYMAP_UNET "middle_block.1.proj_in.weight") != NULL;
     if (!k->mid_attention)
         return unfit(f, "the UNet has no attention in the middle");

@@ -9,6 +9,9 @@
 #include "unet.h"
 #include "vae.h"
 
+#define SD1_SAMPLE_SIZE 64 /* latents' side: 512 pixels */
+#define SD2_SAMPLE_SIZE 96 /* 768 pixels, of models that predict v */
+
 typedef struct SingleFile {
     SafeTensors *file;
     UNetConfig unet;

@@ -37,6 +37,9 @@ typedef enum ScheduleKind {
 } ScheduleKind; /* all after warm-up */
 typedef enum ModelInit { MODEL_INIT_PRETRAINED, MODEL_INIT_RANDOM } ModelInit;
 
+/* PREDICTION_AUTO: as the model says; the others are PredictionType + 1 */
+typedef enum Prediction { PREDICTION_AUTO, PREDICTION_EPSILON, PREDICTION_V } Prediction;
+
 typedef struct Config {
     char *origin;   /* path of the YAML file */
     char *base_dir; /* its folder: relative paths start here */
@@ -44,7 +47,8 @@ typedef struct Config {
         char *base;     /* builtin:tiny, folder, file */
         DType dtype;    /* frozen weights and saved activations */
         ModelInit init; /* random: UNet and text encoder start from random weights (training from scratch) */
-        char *vae;      /* another VAE folder, or NULL */
+        Prediction prediction;
+        char *vae; /* another VAE folder, or NULL */
     } model;
     ConfigDataset datasets[CONFIG_MAX_LIST];
     int dataset_count;

@@ -28,6 +28,7 @@ typedef struct Variant {
     DType dtype;
     PredictionType prediction;
     int64_t global_step; /* 0: the file does not say */
+    bool told;           /* the user says what it predicts */
     bool v_pred;         /* the mark of v models made by others than SD2's authors */
     bool training_state; /* EMA, betas, position numbers beside the weights, as in files saved by a trainer */
     bool bare_clip;      /* no "text_model." in the text encoder's names */
@@ -389,7 +390,10 @@ static void compare(const Variant *v, bool save)
     assert_int_equal(folder.prediction, v->prediction);
     model_free(m);
     m = load_in_silence(single_path);
+    if (v->told)
+        ok(model_set_prediction(m, v->prediction));
     run_model(m, &single);
+    assert_int_equal(m->default_size, !strcmp(v->kind, "sd2") && v->prediction == PREDICT_V ? 768 : 512);
     same_outcome(&folder, &single);
     if (save)
         ok(model_save(m, saved_path, v->dtype));
@@ -441,6 +445,13 @@ static void an_sd2_base_file_predicts_the_noise(void **state)
                        .flat_attention = true,
                        .prediction = PREDICT_EPSILON},
             false);
+}
+
+/* Most files of SD2's base say nothing, so the user does; a model saved from it says it. */
+static void what_a_model_predicts_can_be_said(void **state)
+{
+    (void)state;
+    compare(&(Variant){.kind = "sd2", .dtype = DTYPE_F16, .told = true, .prediction = PREDICT_EPSILON}, true);
 }
 
 /* Other files ------------------------------------------------------------------------------------------ */
@@ -564,6 +575,7 @@ int main(void)
         cmocka_unit_test(sd1_files_saved_by_other_programs),
         cmocka_unit_test(a_single_sd2_file_is_its_folder),
         cmocka_unit_test(an_sd2_base_file_predicts_the_noise),
+        cmocka_unit_test(what_a_model_predicts_can_be_said),
         cmocka_unit_test(other_safetensors_are_named),
         cmocka_unit_test(other_formats_are_named),
         cmocka_unit_test(incomplete_files_name_what_they_lack),
