@@ -132,8 +132,9 @@ struct Device {
     Status (*gaussian_sample_backward)(const Tensor *moments, const Tensor *noise, const Tensor *grad_y,
                                        Tensor *grad_moments);
 
-    /* optimizer: f32 tensors of one parameter */
-    Status (*adamw)(const AdamW *o, Tensor *w, const Tensor *grad, float grad_scale, Tensor *m, Tensor *v);
+    /* optimizer: f32 tensors of one parameter; *moved is the sum of squares of what w changed by */
+    Status (*adamw)(const AdamW *o, Tensor *w, const Tensor *grad, float grad_scale, Tensor *m, Tensor *v,
+                    double *moved);
     Status (*ema)(Tensor *average, const Tensor *w, float decay); /* average = decay average + (1-decay) w */
     double (*sum_of_squares)(const Tensor *t);                    /* fixed order; f64 */
 };

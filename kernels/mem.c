@@ -4,6 +4,7 @@
 
 #include <malloc.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,8 @@
 #include <unistd.h>
 
 #define ALIGNMENT 64
+
+static atomic_size_t in_use;
 
 static int (*refuse_hook)(size_t bytes, void *arg);
 static void *refuse_arg;
@@ -35,6 +38,7 @@ void *mem_alloc(size_t bytes)
     void *p = NULL;
     if (posix_memalign(&p, ALIGNMENT, bytes ? bytes : 1))
         return out_of_memory(bytes);
+    atomic_fetch_add_explicit(&in_use, malloc_usable_size(p), memory_order_relaxed);
     return p;
 }
 
@@ -60,13 +64,19 @@ void *mem_realloc(void *p, size_t bytes)
     if (!q)
         return NULL;
     memcpy(q, p, old < bytes ? old : bytes);
-    free(p);
+    mem_free(p);
     return q;
 }
 
 void mem_free(void *p)
 {
+    atomic_fetch_sub_explicit(&in_use, malloc_usable_size(p), memory_order_relaxed); /* 0 of NULL */
     free(p);
+}
+
+size_t mem_in_use(void)
+{
+    return atomic_load_explicit(&in_use, memory_order_relaxed);
 }
 
 char *mem_strdup(const char *text)
@@ -99,14 +109,17 @@ void *mem_pages(size_t bytes)
     void *p = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return out_of_memory(bytes);
+    atomic_fetch_add_explicit(&in_use, bytes, memory_order_relaxed);
     madvise(p, bytes, MADV_HUGEPAGE); /* a hint: fewer TLB misses in large feature maps */
     return p;
 }
 
 void mem_pages_free(void *p, size_t bytes)
 {
-    if (p)
-        munmap(p, bytes ? bytes : 1);
+    if (!p)
+        return;
+    atomic_fetch_sub_explicit(&in_use, bytes, memory_order_relaxed);
+    munmap(p, bytes ? bytes : 1);
 }
 
 void mem_pages_rest(const void *p, size_t bytes)

@@ -65,6 +65,19 @@ static json_t *number_or_null(double x)
     return isfinite(x) ? json_real(x) : json_null();
 }
 
+/* What tells how the run learns, beside the loss. */
+static void write_learning(json_t *j, const CheckpointState *state)
+{
+    json_t *bands = json_array();
+    for (int i = 0; i < PASS_BANDS; i++)
+        json_array_append_new(bands, number_or_null(state->bands[i]));
+    json_object_set_new(j, "loss_bands", bands);
+    json_object_set_new(j, "update_norm", number_or_null(state->moved.unet));
+    json_object_set_new(j, "update_norm_text_encoder", number_or_null(state->moved.text));
+    json_object_set_new(j, "change_norm", number_or_null(state->change_norm));
+    json_object_set_new(j, "skipped", json_integer(state->skipped));
+}
+
 static Status write_state(const char *folder, const Parameters *p, const CheckpointState *state)
 {
     json_t *j = json_pack(
@@ -75,6 +88,8 @@ static Status write_state(const char *folder, const Parameters *p, const Checkpo
         number_or_null(state->seconds), "validation_before", number_or_null(state->validation_before),
         "validation", number_or_null(state->validation), "elapsed", number_or_null(state->elapsed),
         "made_with", state->made_with ? state->made_with : "");
+    if (j)
+        write_learning(j, state);
     char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
     char *path = path_join(folder, "state.json");
     Status s = text && path ? file_write_atomic(path, text, strlen(text)) : status_fail("out of memory");
@@ -271,6 +286,18 @@ static double number_in(const json_t *j, const char *key)
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
+static void read_learning(const json_t *j, CheckpointState *state)
+{
+    for (size_t i = 0; i < PASS_BANDS; i++) {
+        const json_t *band = json_array_get(json_object_get(j, "loss_bands"), i);
+        state->bands[i] = json_is_number(band) ? json_number_value(band) : NAN;
+    }
+    state->moved =
+        (Moved){.unet = number_in(j, "update_norm"), .text = number_in(j, "update_norm_text_encoder")};
+    state->change_norm = number_in(j, "change_norm");
+    state->skipped = json_integer_value(json_object_get(j, "skipped"));
+}
+
 static Status read_state(const char *folder, Parameters *p, CheckpointState *state)
 {
     char *path = path_join(folder, "state.json"), *text = NULL;
@@ -295,6 +322,7 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
                                    .validation = number_in(j, "validation"),
                                    .elapsed = number_in(j, "elapsed"),
                                    .made_with = mem_strdup(made_with ? made_with : "")};
+        read_learning(j, state);
         p->average_updates = json_integer_value(json_object_get(j, "average_updates"));
         s = state->made_with ? STATUS_OK : STATUS_FAILED;
     }

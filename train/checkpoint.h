@@ -7,7 +7,8 @@
 #ifndef ATL_CHECKPOINT_H
 #define ATL_CHECKPOINT_H
 
-#include "parameters.h"
+#include "optimizer.h"
+#include "pass.h"
 
 #include <jansson.h>
 
@@ -16,6 +17,10 @@ typedef struct CheckpointState {
     int64_t log_bytes; /* log.jsonl is cut back to this */
     bool duties_done;  /* the step's log line, validation and preview are written, or have to be made again */
     double loss, lr, grad_norm, seconds;  /* of that step, for its log line */
+    double bands[PASS_BANDS];             /* as PassNumbers has them */
+    double change_norm;                   /* of the weights since step 1 (train/learning.h) */
+    Moved moved;                          /* by that step */
+    int64_t skipped;                      /* updates so far that moved no weight */
     double validation_before, validation; /* NaN: not measured */
     double elapsed;                       /* seconds of work so far */
     char *made_with;                      /* "0.1.0, cpu (avx2), 2 threads": what the bytes depend on */

@@ -32,7 +32,7 @@ double average_decay(double d, int64_t n)
 }
 
 Status optimizer_step(const Device *d, const Config *config, Parameters *p, int64_t step, int64_t total,
-                      double norm, double *lr)
+                      double norm, double *lr, Moved *moved)
 {
     const double factor = schedule_factor(config->optimizer.schedule, step, total, config->optimizer.warmup);
     const double text_lr =
@@ -46,14 +46,18 @@ Status optimizer_step(const Device *d, const Config *config, Parameters *p, int6
                .weight_decay = config->optimizer.weight_decay,
                .step = step};
     const double decay = average_decay(config->train.ema, p->average_updates);
+    double squares[2] = {0}, moved_by;
     *lr = factor * config->optimizer.lr;
     for (int i = 0; i < p->count; i++) {
         Parameter *q = &p->items[i];
         o.lr = (float)(factor * (q->text_encoder ? text_lr : config->optimizer.lr));
-        TRY(status_in(d->adamw(&o, q->weight, q->weight->grad, (float)clip, q->m, q->v), "%s", q->name));
+        TRY(status_in(d->adamw(&o, q->weight, q->weight->grad, (float)clip, q->m, q->v, &moved_by), "%s",
+                      q->name));
+        squares[q->text_encoder] += moved_by;
         if (q->average)
             TRY(status_in(d->ema(q->average, q->weight, (float)decay), "%s", q->name));
     }
     p->average_updates++;
+    *moved = (Moved){.unet = sqrt(squares[0]), .text = sqrt(squares[1])};
     return STATUS_OK;
 }

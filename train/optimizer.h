@@ -17,10 +17,15 @@ double schedule_factor(ScheduleKind kind, int64_t s, int64_t total, int64_t warm
 /* Square root of the sum of all gradients' squares. */
 double gradient_norm(const Device *d, const Parameters *p);
 
+/* How far an update moved the weights: L2 norms, NaN or infinity where a weight is not finite any more. */
+typedef struct Moved {
+    double unet, text;
+} Moved;
+
 /* Moves every trained tensor by its gradient and clears nothing. norm is gradient_norm(); step counts from 1.
- * *lr receives the UNet's learning rate of the step. */
+ * *lr receives the UNet's learning rate of the step, *moved how far it went. */
 Status optimizer_step(const Device *d, const Config *config, Parameters *p, int64_t step, int64_t total,
-                      double norm, double *lr);
+                      double norm, double *lr, Moved *moved);
 
 /* EMA's decay after n updates so far: min(d, (1+n)/(10+n)). */
 double average_decay(double d, int64_t n);

@@ -7,6 +7,7 @@
 #include "checkpoint.h"
 #include "estimate.h"
 #include "finish.h"
+#include "learning.h"
 #include "modes.h"
 #include "optimizer.h"
 #include "pass.h"
@@ -33,6 +34,7 @@ typedef struct Trainer {
     Batch *batch;
     Loader *loader;
     Trace *trace;
+    Learning *learning;
     RunFolder *run;
     int lock;              /* on the run's folder */
     CheckpointState state; /* after the last whole step */
@@ -40,6 +42,7 @@ typedef struct Trainer {
     Pace pace;             /* as far as it has been measured */
     Progress progress;
     double smoothed, smoothed_weight;
+    double smoothed_bands[PASS_BANDS]; /* NaN: none yet */
     double began, elapsed_before;
 } Trainer;
 
@@ -73,13 +76,17 @@ static Status one_step(Trainer *t, int64_t step)
     const double norm = gradient_norm(s->c->dev, s->parameters);
     if (!isfinite(norm))
         return pass_explain(&pass, step, samples, "gradients' norm", norm, t->saved_step);
-    TRY(optimizer_step(s->c->dev, t->config, s->parameters, step, s->steps, norm, &lr));
+    TRY(optimizer_step(s->c->dev, t->config, s->parameters, step, s->steps, norm, &lr, &t->state.moved));
+    TRY(learning_check(t->learning, t->config, step, &t->state.moved, norm, lr));
     if (t->trace)
         TRY(trace_step(t->trace, s->parameters, step, numbers.loss));
     t->state.step = step;
     t->state.loss = numbers.loss;
     t->state.lr = lr;
     t->state.grad_norm = norm;
+    memcpy(t->state.bands, numbers.bands, sizeof numbers.bands);
+    t->state.change_norm = learning_change(t->learning);
+    t->state.skipped += !(t->state.moved.unet > 0 || t->state.moved.text > 0);
     t->state.seconds = now() - start;
     t->state.duties_done = false;
     t->state.elapsed = t->elapsed_before + now() - t->began;
@@ -129,12 +136,26 @@ static bool previews_on(const Trainer *t)
     return t->config->preview.every > 0 && t->config->preview.prompt_count > 0;
 }
 
+static json_t *bands_json(const double bands[PASS_BANDS])
+{
+    json_t *list = json_array();
+    for (int i = 0; i < PASS_BANDS; i++)
+        json_array_append_new(list, isfinite(bands[i]) ? json_real(bands[i]) : json_null());
+    return list;
+}
+
 static Status log_step(Trainer *t, bool validated)
 {
     const CheckpointState *s = &t->state;
-    json_t *line = json_pack("{s:I,s:f,s:f,s:f,s:f,s:f}", "step", (json_int_t)s->step, "loss", s->loss, "lr",
-                             s->lr, "grad_norm", s->grad_norm, "seconds", s->seconds, "epoch",
-                             (double)s->step / (double)t->setup->steps_per_epoch);
+    json_t *line =
+        json_pack("{s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:I,s:I}", "step", (json_int_t)s->step,
+                  "loss", s->loss, "lr", s->lr, "grad_norm", s->grad_norm, "seconds", s->seconds, "epoch",
+                  (double)s->step / (double)t->setup->steps_per_epoch, "update_norm", s->moved.unet,
+                  "change_norm", s->change_norm, "updates", (json_int_t)(s->step - s->skipped), "skipped",
+                  (json_int_t)s->skipped, "loss_bands", bands_json(s->bands), "memory_bytes",
+                  (json_int_t)mem_current_bytes(), "allocated_bytes", (json_int_t)mem_in_use());
+    if (line && t->config->method.text_encoder)
+        json_object_set_new(line, "update_norm_text_encoder", json_real(s->moved.text));
     if (line && validated)
         json_object_set_new(line, "validation_loss", json_real(s->validation));
     if (line && s->step == 1 && isfinite(s->validation_before))
@@ -181,12 +202,27 @@ static Status before_first(Trainer *t)
     return STATUS_OK;
 }
 
+/* "loss 0.0640 [0.021 0.049 0.090 0.203]  moved 1.23  0.55 GB": the loss, the same by part of the timesteps
+ * from little noise to much, and how far the weights have come. */
 static void show(Trainer *t)
 {
     const double rate = 1.0 / SMOOTHING;
+    char bands[80] = "", skipped[40] = "";
+    size_t at = 0;
     t->smoothed = t->smoothed * (1 - rate) + t->state.loss * rate;
     t->smoothed_weight = t->smoothed_weight * (1 - rate) + rate;
-    progress_update(&t->progress, t->state.step, "loss %.4f  %.2f GB", t->smoothed / t->smoothed_weight,
+    for (int i = 0; i < PASS_BANDS; i++) {
+        double *band = &t->smoothed_bands[i];
+        if (isfinite(t->state.bands[i]))
+            *band = isfinite(*band) ? *band * (1 - rate) + t->state.bands[i] * rate : t->state.bands[i];
+        if (at < sizeof bands)
+            at += (size_t)snprintf(bands + at, sizeof bands - at, isfinite(*band) ? "%s%.3f" : "%s–",
+                                   i ? " " : "", *band);
+    }
+    if (t->state.skipped)
+        snprintf(skipped, sizeof skipped, "  %lld skipped", (long long)t->state.skipped);
+    progress_update(&t->progress, t->state.step, "loss %.4f [%s]  moved %.3g%s  %.2f GB",
+                    t->smoothed / t->smoothed_weight, bands, t->state.change_norm, skipped,
                     (double)mem_current_bytes() / 1e9);
 }
 
@@ -197,6 +233,8 @@ static Status run_steps(Trainer *t)
         TRY(before_first(t));
     else if (!t->state.duties_done)
         TRY(duties(t));
+    for (int i = 0; i < PASS_BANDS; i++)
+        t->smoothed_bands[i] = NAN;
     const Estimate left = estimate_run(t->setup, &t->pace, t->state.step, false);
     estimate_print(&left, "time left ");
     progress_begin(&t->progress, "train", "step", t->state.step, steps);
@@ -269,6 +307,7 @@ static Status start(Trainer *t)
     t->state.made_with = mem_printf("%s, %s, %d threads", ATELIER_VERSION, s->device, s->c->threads);
     if (!t->state.made_with)
         return STATUS_FAILED;
+    TRY(learning_new(s->parameters, &t->learning));
     TRY(ctx_reserve(s->c, s->arena_bytes));
     TRY(preflight(s, folder, &t->state,
                   &t->pace)); /* before class pictures and caches, which may take hours */
@@ -315,6 +354,7 @@ static Status run(Trainer *t)
 {
     TRY(start(t));
     TRY(run_steps(t));
+    TRY(learning_check_end(t->learning, t->config, t->state.grad_norm, t->state.lr));
     t->state.elapsed = t->elapsed_before + now() - t->began;
     return finish_run(t->setup, t->run, &t->state);
 }
@@ -353,6 +393,7 @@ static Status say_plan(Trainer *t)
 static void close_all(Trainer *t)
 {
     loader_free(t->loader);
+    learning_free(t->learning);
     trace_free(t->trace);
     validation_free(t->validation);
     batch_free(t->batch);

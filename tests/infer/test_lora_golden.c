@@ -151,7 +151,7 @@ static void update(const Lora *l, const AdamW *o, Tensor *w, Moments *s)
         s->m = tensor_new(DTYPE_F32, w->ndim, w->shape);
         s->v = tensor_new(DTYPE_F32, w->ndim, w->shape);
     }
-    assert_ok(l->ctx->dev->adamw(o, w, w->grad, 1, s->m, s->v));
+    assert_ok(l->ctx->dev->adamw(o, w, w->grad, 1, s->m, s->v, &(double){0}));
 }
 
 /* Σ (got − want)² and Σ (want − first)² of one tensor, first = randn(seed) factor. */

@@ -44,7 +44,7 @@ for file in lora.safetensors lora.peft.safetensors samples/step-000012.png sampl
     same "$file"
 done
 diff <(ls "$work/whole/checkpoints") <(ls "$work/killed/checkpoints") || failed=1
-times='s/"\(seconds\|peak_bytes\)":[0-9.e-]*//g'
+times='s/"\(seconds\|peak_bytes\|memory_bytes\|allocated_bytes\)":[0-9.e-]*//g'
 diff <(sed "$times" "$work/whole/log.jsonl") <(sed "$times" "$work/killed/log.jsonl") || failed=1
 
 # Two at a time in one folder are refused, as is a folder with a run without --resume; a finished one is left alone.

@@ -114,7 +114,8 @@ static void three_steps_are_those_of_pytorch(void **state)
         const double norm = gradient_norm(device_cpu(), &p);
         double lr;
         assert_float_equal(norm, norms[k], 1e-5);
-        assert_int_equal(optimizer_step(device_cpu(), &config, &p, k + 1, 3, norm, &lr), STATUS_OK);
+        assert_int_equal(optimizer_step(device_cpu(), &config, &p, k + 1, 3, norm, &lr, &(Moved){0}),
+                         STATUS_OK);
         assert_float_equal(lr, 1e-2, 1e-9);
         for (int i = 0; i < 5; i++)
             assert_float_equal(tensor_get(items[i / 3].weight, i % 3), expected[k][i], 1e-6);
