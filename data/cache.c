@@ -40,6 +40,7 @@ struct CacheFile {
     hid_t file;  /* -1: not there yet */
     int lock_fd; /* holds the flock; -1: none */
     bool writable;
+    bool failed; /* something could not be written: never touched again (h5_close) */
     bool closed; /* its last writer came to an end */
     int users;
     CacheFile *next;
@@ -47,14 +48,20 @@ struct CacheFile {
 
 static CacheFile *open_files;
 
-static void file_shut(CacheFile *f)
+static Status file_shut(CacheFile *f)
 {
-    if (f->file >= 0)
+    Status s = STATUS_OK;
+    if (f->writable && !f->failed) {
+        s = h5_write_attribute_int(f->file, f->path, "closed", 1);
+        if (s == STATUS_OK) /* else it is left alone (h5_close) */
+            s = h5_close(f->path, f->file);
+    } else if (f->file >= 0 && !f->failed)
         H5Fclose(f->file);
     if (f->lock_fd >= 0)
         close(f->lock_fd);
     f->file = f->lock_fd = -1;
-    f->writable = false;
+    f->writable = f->failed = false;
+    return s;
 }
 
 /* A dataset was written whole. */
@@ -84,7 +91,12 @@ static Status file_use(const char *path, CacheFile **out)
     f->users = 1;
     f->next = open_files;
     *out = open_files = f;
-    if (file_exists(path) && h5_open(path, H5F_ACC_RDONLY, &f->file) != STATUS_OK) {
+    Status s = file_exists(path) ? h5_open(path, H5F_ACC_RDONLY, &f->file) : STATUS_OK;
+    if (s == STATUS_OK && f->file >= 0 && !h5_exists(f->file, "/images") && !cache_is_sound(f->file)) {
+        s = status_fail("%s: was left half made", path);
+        H5Fclose(f->file);
+    }
+    if (s != STATUS_OK) {
         f->file = -1;
         if (file_size(path) > 0)
             log_info("%s; it is made anew", status_message());
@@ -96,14 +108,7 @@ static Status file_release(CacheFile *f)
 {
     if (!f || --f->users)
         return STATUS_OK;
-    Status s = STATUS_OK;
-    if (f->writable) {
-        s = h5_write_attribute_int(f->file, f->path, "closed", 1);
-        const Status closed = h5_close(f->path, f->file);
-        s = s == STATUS_OK ? closed : s;
-        f->file = -1;
-    }
-    file_shut(f);
+    const Status s = file_shut(f);
     CacheFile **at = &open_files;
     while (*at != f)
         at = &(*at)->next;
@@ -126,9 +131,17 @@ static Status file_lock(CacheFile *f)
                          f->path);
 }
 
+static Status write_failed(CacheFile *f)
+{
+    f->failed = true;
+    return h5_fail(f->path, "cannot be written");
+}
+
 /* Opened anew for writing, made if it is missing or broken. */
 static Status file_make_writable(CacheFile *f)
 {
+    if (f->failed)
+        return status_fail("%s: could not be written before", f->path);
     if (f->writable)
         return STATUS_OK;
     const bool sound = f->file >= 0;
@@ -144,8 +157,10 @@ static Status file_make_writable(CacheFile *f)
     }
     f->writable = true;
     f->closed = false;
-    TRY(h5_write_attribute_int(f->file, f->path, "closed", 0));
-    return H5Fflush(f->file, H5F_SCOPE_LOCAL) >= 0 ? STATUS_OK : h5_fail(f->path, "cannot be written");
+    if (h5_write_attribute_int(f->file, f->path, "closed", 0) != STATUS_OK ||
+        H5Fflush(f->file, H5F_SCOPE_LOCAL) < 0)
+        return write_failed(f);
+    return STATUS_OK;
 }
 
 /* Stores: one key in one file -------------------------------------------------------------------------- */
@@ -251,16 +266,19 @@ static Status transfer(const DatasetCache *c, const Store *store, const char *na
     inside(c, name, suffix, path);
     const hid_t set = H5Dopen2(store->file->file, path, H5P_DEFAULT);
     if (set < 0)
-        return h5_fail(store->file->path, path);
+        return in ? h5_fail(store->file->path, path) : write_failed(store->file);
     const hsize_t start[2] = {(hsize_t)i, 0}, count[2] = {1, n};
     const hid_t space = H5Dget_space(set), row = H5Screate_simple(2, count, NULL);
     H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL);
     const herr_t result = in ? H5Dread(set, mem, row, space, H5P_DEFAULT, in)
                              : H5Dwrite(set, mem, row, space, H5P_DEFAULT, out);
-    const Status s = result >= 0 ? STATUS_OK : h5_fail(store->file->path, path);
+    Status s = STATUS_OK;
+    if (result < 0)
+        s = in ? h5_fail(store->file->path, path) : write_failed(store->file);
     H5Sclose(space);
     H5Sclose(row);
-    H5Dclose(set);
+    if (H5Dclose(set) < 0 && s == STATUS_OK && !in)
+        s = write_failed(store->file);
     return s;
 }
 
@@ -317,9 +335,9 @@ static Status create_array(const DatasetCache *c, const Store *store, const char
     const hid_t space = H5Screate_simple(2, dims, NULL), list = h5_create_list();
     H5Pset_alloc_time(list, H5D_ALLOC_TIME_EARLY);
     const hid_t set = H5Dcreate2(file, path, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
-    const Status s = set >= 0 ? STATUS_OK : h5_fail(store->file->path, "cannot be written");
-    if (set >= 0)
-        H5Dclose(set);
+    Status s = set >= 0 ? STATUS_OK : write_failed(store->file);
+    if (set >= 0 && H5Dclose(set) < 0)
+        s = write_failed(store->file);
     H5Pclose(list);
     H5Sclose(space);
     return s;
@@ -337,7 +355,7 @@ static Status series_create(DatasetCache *c, Store *store, Series *s, size_t n)
     TRY(create_array(c, store, name, "_hash", H5T_STD_U8LE, SHA256_SIZE));
     TRY(create_array(c, store, name, "_check", H5T_STD_U8LE, SHA256_SIZE));
     if (H5Fflush(store->file->file, H5F_SCOPE_LOCAL) < 0)
-        return h5_fail(store->file->path, "cannot be written");
+        return write_failed(store->file);
     s->hash = mem_calloc(c->count, SHA256_SIZE);
     s->check = mem_calloc(c->count, SHA256_SIZE);
     s->verified = mem_calloc(c->count, sizeof *s->verified);
@@ -455,6 +473,18 @@ Status cache_write(DatasetCache *c, const char *name, int i, const uint8_t hash[
     return h5_end(store_write(c, &c->own, name, i, hash, in, n));
 }
 
+Status cache_settle(DatasetCache *c)
+{
+    CacheFile *f = c->own.file;
+    if (!f || !f->writable)
+        return STATUS_OK;
+    h5_begin();
+    Status s = file_shut(f);
+    if (s == STATUS_OK)
+        s = h5_open(f->path, H5F_ACC_RDONLY, &f->file);
+    return h5_end(s);
+}
+
 Status cache_close(DatasetCache *c)
 {
     if (!c)
@@ -469,25 +499,4 @@ Status cache_close(DatasetCache *c)
     }
     mem_free(c);
     return s;
-}
-
-Status dataset_add_caches(const char *dataset, const char *cache)
-{
-    hid_t from = -1, to = -1;
-    h5_begin();
-    Status s = h5_open(cache, H5F_ACC_RDONLY, &from);
-    if (s == STATUS_OK)
-        s = h5_open(dataset, H5F_ACC_RDWR, &to);
-    if (s == STATUS_OK && h5_exists(to, "/cache") && H5Ldelete(to, "/cache", H5P_DEFAULT) < 0)
-        s = h5_fail(dataset, "cannot be written");
-    if (s == STATUS_OK && h5_exists(from, "/cache") &&
-        H5Ocopy(from, "/cache", to, "/cache", H5P_DEFAULT, H5P_DEFAULT) < 0)
-        s = h5_fail(dataset, "cannot be written");
-    if (from >= 0)
-        H5Fclose(from);
-    if (to >= 0) {
-        const Status closed = h5_close(dataset, to);
-        s = s == STATUS_OK ? closed : s;
-    }
-    return h5_end(s);
 }

@@ -62,6 +62,8 @@ Status cache_has(DatasetCache *c, const char *name, int i, const uint8_t hash[32
                  bool *found);
 Status cache_write(DatasetCache *c, const char *name, int i, const uint8_t hash[32], const float *in,
                    size_t n);
+/* What was written is on its way to the disk, and the file is open for reading alone from here on. */
+Status cache_settle(DatasetCache *c);
 Status cache_close(DatasetCache *c);
 
 /* Copies everything in the cache file into a dataset file that nobody has open, in place: for a file that

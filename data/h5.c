@@ -21,10 +21,16 @@
 #endif
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool begun;
 
+/* At exit the library would write out what is still open; it crashes there on a file that it could not write
+ * before (h5_close), and everything else has been closed. */
 void h5_begin(void)
 {
     pthread_mutex_lock(&lock);
+    if (!begun)
+        H5dont_atexit();
+    begun = true;
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* kept per thread in thread-safe builds of the library */
 }
 
@@ -34,12 +40,18 @@ Status h5_end(Status s)
     return s;
 }
 
-/* The first entry met walking upward is the deepest, where it went wrong. */
+/* The first entry met walking upward is the deepest, where it went wrong. Of a system call's failure, "file
+ * write failed: time = …, error message = 'No space left on device', buf = …", the system's words are enough.
+ */
 static herr_t take_first(unsigned n, const H5E_error2_t *error, void *arg)
 {
+    static const char mark[] = "error message = '";
     char *text = arg;
-    if (n == 0 && error->desc)
-        snprintf(text, 256, "%s", error->desc);
+    if (n != 0 || !error->desc)
+        return 0;
+    const char *words = strstr(error->desc, mark);
+    words = words ? words + strlen(mark) : error->desc;
+    snprintf(text, 256, "%.*s", words == error->desc ? 255 : (int)strcspn(words, "'"), words);
     return 0;
 }
 
@@ -111,11 +123,9 @@ Status h5_create(const char *path, bool resumable, hid_t *out)
 
 Status h5_close(const char *path, hid_t file)
 {
-    const bool flushed = H5Fflush(file, H5F_SCOPE_LOCAL) >= 0;
-    const Status s = flushed ? STATUS_OK : h5_fail(path, "cannot be written");
-    if (H5Fclose(file) < 0 && s == STATUS_OK)
+    if (H5Fflush(file, H5F_SCOPE_LOCAL) < 0 || H5Fclose(file) < 0)
         return h5_fail(path, "cannot be written");
-    return s;
+    return STATUS_OK;
 }
 
 Status h5_make_group(hid_t file, const char *path, const char *name)
@@ -126,10 +136,8 @@ Status h5_make_group(hid_t file, const char *path, const char *name)
     H5Pset_obj_track_times(list, false);
     H5Pset_link_phase_change(list, MAX_LINKS, MAX_LINKS); /* h5_check does not read the dense form */
     const hid_t group = H5Gcreate2(file, name, H5P_DEFAULT, list, H5P_DEFAULT);
-    const Status s = group >= 0 ? STATUS_OK : h5_fail(path, "cannot be written");
+    const Status s = group >= 0 && H5Gclose(group) >= 0 ? STATUS_OK : h5_fail(path, "cannot be written");
     H5Pclose(list);
-    if (group >= 0)
-        H5Gclose(group);
     return s;
 }
 
@@ -316,9 +324,9 @@ Status h5_write_array(hid_t file, const char *path, const char *name, hid_t file
     const hid_t set = H5Dcreate2(file, name, file_type, space, H5P_DEFAULT, list, H5P_DEFAULT);
     const bool empty = H5Sget_simple_extent_npoints(space) == 0;
     const bool ok = set >= 0 && (empty || H5Dwrite(set, mem, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
-    const Status s = ok ? STATUS_OK : h5_fail(path, "cannot be written");
-    if (set >= 0)
-        H5Dclose(set);
+    Status s = ok ? STATUS_OK : h5_fail(path, "cannot be written");
+    if (set >= 0 && H5Dclose(set) < 0 && ok) /* small arrays are written only now */
+        s = h5_fail(path, "cannot be written");
     H5Pclose(list);
     H5Sclose(space);
     return s;
@@ -353,9 +361,9 @@ static Status write_attribute(hid_t file, const char *path, const char *name, hi
     const hid_t a = H5Aexists(file, name) > 0 ? H5Aopen(file, name, H5P_DEFAULT)
                                               : H5Acreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
     const bool ok = a >= 0 && H5Awrite(a, mem, value) >= 0;
-    const Status s = ok ? STATUS_OK : h5_fail(path, "cannot be written");
-    if (a >= 0)
-        H5Aclose(a);
+    Status s = ok ? STATUS_OK : h5_fail(path, "cannot be written");
+    if (a >= 0 && H5Aclose(a) < 0 && ok)
+        s = h5_fail(path, "cannot be written");
     H5Sclose(space);
     return s;
 }

@@ -23,7 +23,8 @@ Status h5_open(const char *path, unsigned flags, hid_t *out);
  * library has crashed on damaged structures without. resumable: the format of 1.8, which can be opened again
  * after the process was killed in between; it has no check sums for the index of chunks. */
 Status h5_create(const char *path, bool resumable, hid_t *out);
-/* Flushes and closes; what could not be written is an error. */
+/* Flushes and closes; what could not be written is an error. Such a file stays open until the process ends:
+ * the library keeps what it could not write, and crashes on being made to let go of it. */
 Status h5_close(const char *path, hid_t file);
 
 /* "PATH: WHAT: HDF5's own words" from the library's error stack. */
@@ -54,6 +55,9 @@ Status h5_write_attribute_text(hid_t file, const char *path, const char *name, c
 Status h5_read_attribute_int(hid_t file, const char *path, const char *name, int *value, bool *found);
 /* Missing or not a text: NULL. *value: mem_free. */
 Status h5_read_attribute_text(hid_t file, const char *path, const char *name, char **value);
+
+/* True if every array of the file's caches can be read (cache_check.c). */
+bool cache_is_sound(hid_t file);
 
 /* A property list for creating datasets: no times in the file, so that equal datasets are equal files. */
 hid_t h5_create_list(void);

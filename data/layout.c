@@ -60,7 +60,7 @@ Status dataset_writer_open(const char *path, uint64_t expected_bytes, DatasetWri
         return STATUS_FAILED;
     w->file = w->data = -1;
     w->path = mem_strdup(path);
-    w->part = mem_printf("%s.part-%ld", path, (long)getpid());
+    w->part = path_aside(path, "part");
     h5_begin();
     const Status s = h5_end(w->path && w->part ? create_data(w, expected_bytes) : STATUS_FAILED);
     if (s != STATUS_OK)
@@ -88,11 +88,11 @@ static Status close_file(DatasetWriter *w)
     if (w->file < 0)
         return STATUS_OK;
     h5_begin();
-    if (w->data >= 0)
-        H5Dclose(w->data);
-    const Status s = h5_end(h5_close(w->part, w->file));
+    Status s = w->data < 0 || H5Dclose(w->data) >= 0 ? STATUS_OK : h5_fail(w->part, "cannot be written");
+    if (s == STATUS_OK)
+        s = h5_close(w->part, w->file);
     w->file = w->data = -1;
-    return s;
+    return h5_end(s);
 }
 
 void dataset_writer_abort(DatasetWriter *w)

@@ -1,9 +1,9 @@
 /* Files and folders: reading whole, listing, and the one way of writing.
  *
- * A file under a final name is always complete. AtomicFile writes NAME.part-PID beside the target, flushes it
- * to the disk, renames it over the target and then syncs the folder, so that a power cut leaves either the
- * old file or the new one. The temporary lies in the target's own folder because rename() does not cross file
- * systems. */
+ * A file under a final name is always complete. AtomicFile writes path_aside(NAME, "part") beside the target,
+ * flushes it to the disk, renames it over the target and then syncs the folder, so that a power cut leaves
+ * either the old file or the new one. The temporary lies in the target's own folder because rename() does not
+ * cross file systems. */
 #include "file.h"
 
 #include "mem.h"
@@ -312,7 +312,7 @@ Status atomic_open(const char *path, AtomicFile **out)
     if (!f)
         return STATUS_FAILED;
     f->path = mem_strdup(path);
-    f->part = mem_printf("%s.part-%ld", path, (long)getpid());
+    f->part = path_aside(path, "part");
     f->folder = parent_of(path);
     f->buffer = mem_alloc(BUFFER_BYTES);
     Status s = f->path && f->part && f->folder && f->buffer ? dir_make(f->folder) : STATUS_FAILED;
@@ -396,17 +396,18 @@ Status file_write_atomic(const char *path, const void *data, size_t bytes)
 
 /* Leftovers -------------------------------------------------------------------------------------------- */
 
-/* "lora.safetensors.part-4711": what ends in the mark and a number. */
+static const char mark[] = ".atelier-";
+
+char *path_aside(const char *path, const char *what)
+{
+    return mem_printf("%s%s%s-%ld", path, mark, what, (long)getpid());
+}
+
+/* "lora.safetensors.atelier-part-4711". */
 static bool is_leftover(const char *name)
 {
-    static const char *const marks[] = {".part-", ".old-", ".hashed-"};
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
-        const char *at = strstr(name, marks[i]);
-        const char *digits = at ? at + strlen(marks[i]) : "";
-        if (*digits && digits[strspn(digits, "0123456789")] == 0)
-            return true;
-    }
-    return false;
+    const char *at = strstr(name, mark), *number = at ? strrchr(at + strlen(mark), '-') : NULL;
+    return number && number[1] && number[1 + strspn(number + 1, "0123456789")] == 0;
 }
 
 void dir_remove_leftovers(const char *path)

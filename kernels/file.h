@@ -1,5 +1,5 @@
 /* Files: whole or not at all. Everything Atelier writes under a final name goes through AtomicFile: written
- * beside it as NAME.part-PID, synced, then renamed over it; the folder is synced too. */
+ * beside it as NAME.atelier-part-PID, synced, then renamed over it; the folder is synced too. */
 #ifndef ATL_FILE_H
 #define ATL_FILE_H
 
@@ -37,8 +37,11 @@ Status atomic_write(AtomicFile *f, const void *data, size_t bytes);
 Status atomic_commit(AtomicFile *f); /* flush, fsync, rename; frees f; on failure the temporary is removed */
 void atomic_abort(AtomicFile *f);    /* removes the temporary; frees f; NULL allowed */
 Status file_write_atomic(const char *path, const void *data, size_t bytes);
-/* Removes what writers that were killed left in a folder: NAME.part-PID, NAME.old-PID, NAME.hashed-PID. Only
- * for a folder that no other process writes to. */
+/* "PATH.atelier-WHAT-PID", for what lies beside PATH until it may have the name. Caller: mem_free. NULL: out
+ * of memory. */
+char *path_aside(const char *path, const char *what);
+/* Removes such files and folders, which writers that were killed left in a folder. Only for a folder that no
+ * other process writes to. */
 void dir_remove_leftovers(const char *path);
 
 /* All bytes to fd; 0, or the errno of what went wrong. */

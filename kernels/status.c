@@ -4,14 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MESSAGE_SIZE 2048
-
-static _Thread_local char message[MESSAGE_SIZE];
+static _Thread_local char message[STATUS_MESSAGE_SIZE];
 
 /* The new text is formatted aside first: its arguments may point into the message that it replaces. */
 static void keep(const char *format, va_list args)
 {
-    char text[MESSAGE_SIZE];
+    char text[STATUS_MESSAGE_SIZE];
     vsnprintf(text, sizeof text, format, args);
     memcpy(message, text, sizeof message);
 }
@@ -44,7 +42,7 @@ Status status_in(Status s, const char *format, ...)
 {
     if (s == STATUS_OK)
         return s;
-    char text[MESSAGE_SIZE];
+    char text[STATUS_MESSAGE_SIZE];
     va_list args;
     va_start(args, format);
     const int n = vsnprintf(text, sizeof text, format, args);

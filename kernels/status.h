@@ -22,6 +22,7 @@ Status status_interrupted(void);
 /* If s is a failure, prefixes "CONTEXT: " to its message. Returns s. */
 Status status_in(Status s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+#define STATUS_MESSAGE_SIZE 2048 /* bytes, with the 0 at the end */
 /* The message of this thread's last failure, "" if there was none; valid until the next failure. */
 const char *status_message(void);
 

@@ -4,49 +4,14 @@
 
 #include "../data/sample.h"
 #include "../kernels/mem.h"
-#include "../kernels/sha256.h"
+#include "hashing.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define DELETE_CACHE "; delete the .cache.h5 files in the run's folder and go on with --resume auto"
-#define EDGE ((size_t)64 << 10) /* bytes of each tensor's beginning and end that go into a key */
 
 /* Keys ------------------------------------------------------------------------------------------------- */
-
-static void hash_text(Sha256 *s, const char *text)
-{
-    sha256_update(s, text, strlen(text) + 1);
-}
-
-static void hash_tensor(Sha256 *s, const char *name, const Tensor *t)
-{
-    char shape[128];
-    if (!t)
-        return;
-    hash_text(s, name);
-    hash_text(s, tensor_describe(t, shape, sizeof shape));
-    const size_t bytes = tensor_bytes(t), edge = bytes < EDGE ? bytes : EDGE;
-    sha256_update(s, t->data, edge);
-    sha256_update(s, (const uint8_t *)t->data + bytes - edge, edge);
-}
-
-static void hash_layers(Sha256 *s, const LayerSet *set)
-{
-    for (int i = 0; i < set->count; i++) {
-        const Layer *l = set->items[i];
-        hash_text(s, l->name);
-        hash_tensor(s, "weight", l->weight);
-        hash_tensor(s, "bias", l->bias);
-    }
-}
-
-static void finish_key(Sha256 *s, char key[CACHE_KEY_SIZE])
-{
-    uint8_t hash[SHA256_SIZE];
-    sha256_final(s, hash);
-    sha256_hex(hash, key);
-}
 
 Status caching_latents_key(const Model *m, DType activations, int resolution, char key[CACHE_KEY_SIZE])
 {
@@ -60,7 +25,7 @@ Status caching_latents_key(const Model *m, DType activations, int resolution, ch
              dtype_name(activations), v->norm_groups, v->use_quant_conv);
     hash_text(&s, text);
     hash_layers(&s, vae_layers(m->vae));
-    finish_key(&s, key);
+    hash_finish(&s, key);
     return STATUS_OK;
 }
 
@@ -76,7 +41,7 @@ Status caching_text_key(const Model *m, DType activations, int clip_skip, char k
              dtype_name(activations), c->heads, c->quick_gelu, (double)c->eps, c->bos, c->eos, c->pad);
     hash_text(&s, text);
     hash_layers(&s, clip_layers(m->clip));
-    finish_key(&s, key);
+    hash_finish(&s, key);
     return STATUS_OK;
 }
 

@@ -2,6 +2,7 @@
 
 #include "../infer/safetensors.h"
 #include "../kernels/file.h"
+#include "../kernels/log.h"
 #include "../kernels/mem.h"
 #include "run_folder.h"
 
@@ -13,6 +14,7 @@
 
 #define STATE_VERSION 1
 #define STATE_LIMIT (1u << 20)
+#define REPLACED ".replaced-"
 
 /* Which of a parameter's tensors a file holds. */
 typedef enum Content { CONTENT_WEIGHT, CONTENT_M, CONTENT_V, CONTENT_AVERAGE } Content;
@@ -78,16 +80,39 @@ static void write_learning(json_t *j, const CheckpointState *state)
     json_object_set_new(j, "skipped", json_integer(state->skipped));
 }
 
+static json_t *datasets_json(const Origins *o)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < o->count; i++)
+        json_array_append_new(list, json_string(o->datasets[i]));
+    return list;
+}
+
+static void read_hash(const json_t *j, char hash[SHA256_HEX_SIZE])
+{
+    snprintf(hash, SHA256_HEX_SIZE, "%s", json_is_string(j) ? json_string_value(j) : "");
+}
+
+/* Checkpoints of before had none. */
+static void read_origins(const json_t *state, Origins *o)
+{
+    const json_t *list = json_object_get(state, "datasets");
+    read_hash(json_object_get(state, "model"), o->model);
+    for (o->count = 0; o->count < ORIGINS_MAX && o->count < (int)json_array_size(list); o->count++)
+        read_hash(json_array_get(list, (size_t)o->count), o->datasets[o->count]);
+}
+
 static Status write_state(const char *folder, const Parameters *p, const CheckpointState *state)
 {
     json_t *j = json_pack(
-        "{s:i,s:I,s:I,s:b,s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:s}", "version", STATE_VERSION, "step",
+        "{s:i,s:I,s:I,s:b,s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:s,s:o,s:s}", "version", STATE_VERSION, "step",
         (json_int_t)state->step, "log_bytes", (json_int_t)state->log_bytes, "duties_done", state->duties_done,
         "average_updates", (json_int_t)p->average_updates, "loss", number_or_null(state->loss), "lr",
         number_or_null(state->lr), "grad_norm", number_or_null(state->grad_norm), "seconds",
         number_or_null(state->seconds), "validation_before", number_or_null(state->validation_before),
-        "validation", number_or_null(state->validation), "elapsed", number_or_null(state->elapsed),
-        "made_with", state->made_with ? state->made_with : "");
+        "validation", number_or_null(state->validation), "elapsed", number_or_null(state->elapsed), "model",
+        state->origins.model, "datasets", datasets_json(&state->origins), "made_with",
+        state->made_with ? state->made_with : "");
     if (j)
         write_learning(j, state);
     char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
@@ -167,14 +192,50 @@ static void remove_in(const char *all, const char *name)
     mem_free(path);
 }
 
-/* Removes a checkpoint: first its name goes, so that a half removed one is never taken for whole. */
+/* Removes a checkpoint: first its name goes, so that a half removed one is never taken for whole. What cannot
+ * be removed takes room and does no harm. */
 static void discard(const char *all, const char *name)
 {
     char *path = path_join(all, name), *hidden = run_path(all, ".%s.old-%ld", name, (long)getpid());
-    if (path && hidden && rename(path, hidden) == 0)
-        dir_remove(hidden);
+    if (path && hidden && (rename(path, hidden) != 0 || dir_remove(hidden) != STATUS_OK))
+        log_warn("%s: cannot be removed: %s", path, strerror(errno));
     mem_free(path);
     mem_free(hidden);
+}
+
+/* Gives the new checkpoint its name. One of the same step may have it (saved on an interruption, before its
+ * validation and preview were done): between the two renames neither has, and checkpoint_clean gives it back.
+ */
+static Status put_in_place(const char *all, const char *part, const char *final)
+{
+    char *replaced = run_path(all, ".%s" REPLACED "%ld", path_base(final), (long)getpid());
+    Status s = replaced ? STATUS_OK : STATUS_FAILED;
+    const bool there = file_is_dir(final);
+    if (s == STATUS_OK && there && rename(final, replaced) != 0)
+        s = status_fail("%s: cannot be replaced: %s", final, strerror(errno));
+    if (s == STATUS_OK && rename(part, final) != 0) {
+        s = status_fail("%s: cannot get its final name: %s", part, strerror(errno));
+        if (there && rename(replaced, final) != 0)
+            log_warn("%s: has lost its name; it is given back by the next run in this folder", replaced);
+    }
+    if (s == STATUS_OK)
+        s = dir_sync(all);
+    if (s == STATUS_OK && there)
+        remove_in(all, path_base(replaced));
+    mem_free(replaced);
+    return s;
+}
+
+/* ".step-000250.replaced-4711" while there is no step-000250: the writer was killed between two renames. */
+static void give_back(const char *all, const char *name)
+{
+    const char *end = strstr(name, REPLACED);
+    char *final = end ? run_path(all, "%.*s", (int)(end - name) - 1, name + 1) : NULL;
+    char *path = final ? path_join(all, name) : NULL;
+    if (path && !file_exists(final) && is_whole(path) && rename(path, final) != 0)
+        log_warn("%s: cannot be given its name back: %s", path, strerror(errno));
+    mem_free(path);
+    mem_free(final);
 }
 
 void checkpoint_clean(const char *run)
@@ -183,20 +244,22 @@ void checkpoint_clean(const char *run)
     int count = 0;
     if (all && file_is_dir(all) && dir_list(all, &names, &count) == STATUS_OK)
         for (int i = 0; i < count; i++)
-            if (strncmp(names[i], ".step-", 6) == 0)
+            if (strncmp(names[i], ".step-", 6) == 0) {
+                give_back(all, names[i]);
                 remove_in(all, names[i]);
+            }
     dir_list_free(names, count);
     mem_free(all);
 }
 
-/* Keeps the newest `keep`. One that an interruption left between two multiples of `every` goes as soon as a
- * later one is there, so that an interrupted run ends with the same folders as one that was not. */
-static void prune(const char *all, int64_t newest, int keep, int64_t every)
+void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every)
 {
-    char **names = NULL;
+    char *all = path_join(run, "checkpoints"), **names = NULL;
     int count = 0, kept = 0;
-    if (dir_list(all, &names, &count) != STATUS_OK)
+    if (!all || dir_list(all, &names, &count) != STATUS_OK) {
+        mem_free(all);
         return;
+    }
     int64_t limit = INT64_MAX; /* steps come in the order of names up to 999,999: don't count on it */
     for (;;) {
         int best = -1;
@@ -218,6 +281,7 @@ static void prune(const char *all, int64_t newest, int keep, int64_t every)
             kept++;
     }
     dir_list_free(names, count);
+    mem_free(all);
 }
 
 Status checkpoint_write(const char *run, const Parameters *p, const CheckpointState *state, int keep,
@@ -231,14 +295,10 @@ Status checkpoint_write(const char *run, const Parameters *p, const CheckpointSt
         s = dir_remove(part);
     if (s == STATUS_OK)
         s = write_all(part, p, state);
-    if (s == STATUS_OK && file_is_dir(final)) /* the same step, its duties not done then */
-        discard(all, path_base(final));
-    if (s == STATUS_OK && rename(part, final) != 0)
-        s = status_fail("%s: cannot get its final name: %s", part, strerror(errno));
     if (s == STATUS_OK)
-        s = dir_sync(all);
+        s = put_in_place(all, part, final);
     if (s == STATUS_OK)
-        prune(all, state->step, keep, every);
+        checkpoint_prune(run, state->step, keep, every);
     else if (part && file_is_dir(part))
         dir_remove(part);
     mem_free(all);
@@ -323,6 +383,7 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
                                    .elapsed = number_in(j, "elapsed"),
                                    .made_with = mem_strdup(made_with ? made_with : "")};
         read_learning(j, state);
+        read_origins(j, &state->origins);
         p->average_updates = json_integer_value(json_object_get(j, "average_updates"));
         s = state->made_with ? STATUS_OK : STATUS_FAILED;
     }

@@ -7,6 +7,7 @@
 #ifndef ATL_CHECKPOINT_H
 #define ATL_CHECKPOINT_H
 
+#include "origins.h"
 #include "optimizer.h"
 #include "pass.h"
 
@@ -23,6 +24,7 @@ typedef struct CheckpointState {
     int64_t skipped;                      /* updates so far that moved no weight */
     double validation_before, validation; /* NaN: not measured */
     double elapsed;                       /* seconds of work so far */
+    Origins origins;                      /* the model and the pictures that the run began with */
     char *made_with;                      /* "0.1.0, cpu (avx2), 2 threads": what the bytes depend on */
 } CheckpointState;
 
@@ -30,6 +32,10 @@ typedef struct CheckpointState {
  * lie on a multiple of `every`, are removed. */
 Status checkpoint_write(const char *run, const Parameters *p, const CheckpointState *state, int keep,
                         int64_t every);
+/* Keeps the newest `keep` up to step `newest`. One that an interruption left between two multiples of `every`
+ * goes as soon as a later one is there, so that an interrupted run ends with the same folders as one that was
+ * not. What cannot be removed is said and left. */
+void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every);
 /* Folder of the last whole checkpoint, *folder NULL: there is none. Caller: mem_free. */
 Status checkpoint_last(const char *run, char **folder);
 /* Removes what interrupted writers left. */

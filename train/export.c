@@ -73,7 +73,7 @@ static Status add_hashes(const char *path, Metadata *m)
 
 static Status write_hashed(const char *path, const Items *l, Metadata *m)
 {
-    char *first = mem_printf("%s.hashed-%ld", path, (long)getpid());
+    char *first = path_aside(path, "hashed");
     Status s = first ? safetensors_write(first, l->items, l->count, m->items, m->count) : STATUS_FAILED;
     if (s == STATUS_OK)
         s = add_hashes(first, m);
@@ -131,8 +131,8 @@ Status export_peft(const Export *e, const char *path)
 
 Status export_model(const Export *e, const char *folder)
 {
-    char *part = mem_printf("%s.part-%ld", folder, (long)getpid());
-    char *old = mem_printf("%s.old-%ld", folder, (long)getpid());
+    char *part = path_aside(folder, "part");
+    char *old = path_aside(folder, "old");
     Status s = part && old ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && file_is_dir(part))
         s = dir_remove(part);

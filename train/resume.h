@@ -4,12 +4,16 @@
 
 #include "checkpoint.h"
 
-/* Without resume, a folder that holds a run is refused. With it ("auto": the configuration's folder, else a
- * run's), sets config->output.dir, takes over what `auto` settings the run chose, and says where the
- * configuration differs from the run's. *finished: the run is complete, which has been said. */
-Status resume_check(Config *config, const char *resume, bool *finished);
-/* Restores the last whole checkpoint, if there is one, and says so. */
-Status resume_state(const char *folder, Parameters *p, CheckpointState *state, int64_t *saved_step);
+/* Sets config->output.dir to the run that --resume names; NULL and "auto" leave it. */
+Status resume_folder(Config *config, const char *resume);
+/* Without resume, a folder that holds a run is refused. With it, takes over what `auto` settings the run
+ * chose, and refuses a configuration that would change the result of what has been done already, unless
+ * allow_changes. *finished: the run is complete, which has been said. *begun: it has a checkpoint. */
+Status resume_check(Config *config, const char *resume, bool allow_changes, bool *finished, bool *begun);
+/* Restores the last whole checkpoint, if there is one, and says so. state has made_with and origins of now;
+ * other origins are refused, unless allow_changes. */
+Status resume_state(const char *folder, const Setup *s, bool allow_changes, CheckpointState *state,
+                    int64_t *saved_step);
 /* Writes RUN/config.yaml: every key, as the run uses it. */
 Status resume_write_config(const Config *config, const char *folder);
 

@@ -65,6 +65,15 @@ bool run_finished(const char *path)
     return done;
 }
 
+void run_clean(const char *path)
+{
+    char *samples = run_path(path, "samples");
+    dir_remove_leftovers(path);
+    if (samples && file_is_dir(samples))
+        dir_remove_leftovers(samples);
+    mem_free(samples);
+}
+
 Status run_open(const char *path, int64_t log_bytes, RunFolder **out)
 {
     TRY(dir_make(path));

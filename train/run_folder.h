@@ -22,6 +22,9 @@ bool run_exists(const char *path);
 /* True if the log's last line says "done": true. */
 bool run_finished(const char *path);
 
+/* Removes what killed runs left half written, checkpoints apart (checkpoint_clean). */
+void run_clean(const char *path);
+
 /* Makes the folder, and opens the log cut back to log_bytes (0: a new one). */
 Status run_open(const char *path, int64_t log_bytes, RunFolder **out);
 void run_close(RunFolder *r); /* NULL allowed */

@@ -23,6 +23,14 @@ typedef enum KeyType {
     KEY_FLAGS   /* a list of choices: one bool after the other */
 } KeyType;
 
+/* What a run that is gone on with may do with a key. */
+typedef enum KeyFreedom {
+    KEY_FIXED,         /* another value ends in another result */
+    KEY_FREE,          /* the result is the same, or is what is asked for now */
+    KEY_FREE_IF_LEVEL, /* as long as the learning rate does not depend on the number of steps */
+    KEY_PLACE          /* where something lies; what lies there is compared */
+} KeyFreedom;
+
 typedef struct SchemaKey {
     const char *path; /* "train.steps"; below "dataset." the field is in ConfigDataset */
     KeyType type;
@@ -33,6 +41,7 @@ typedef struct SchemaKey {
     int multiple;            /* whole numbers: 0, or what they have to be a multiple of */
     const char *choices;     /* "lora|full" */
     bool required;
+    KeyFreedom freedom;
     const char *help; /* one line */
     const char *more; /* further sentences, or NULL */
 } SchemaKey;

@@ -379,12 +379,14 @@ static Status cache_source(Source *source, const Config *config, const char *fol
         TRY(cache_one(source, folder, name, "latents", key, &source->latents));
         TRY(caching_latents(pipeline, source->dataset, config->train.resolution, source->config->augment.flip,
                             source->latents, show_cached, showing));
+        TRY(cache_settle(source->latents));
     }
     if (config->train.cache_text && !config->method.text_encoder && !source->caption) {
         TRY(caching_text_key(m, activations, config->method.clip_skip, key));
         TRY(cache_one(source, folder, name, "text", key, &source->texts));
         TRY(caching_text(pipeline, source->dataset, config->method.clip_skip, (size_t)text_size,
                          source->texts, show_cached, showing));
+        TRY(cache_settle(source->texts));
     }
     return STATUS_OK;
 }

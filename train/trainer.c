@@ -312,8 +312,9 @@ static Status start(Trainer *t)
     TRY(preflight(s, folder, &t->state,
                   &t->pace)); /* before class pictures and caches, which may take hours */
     TRY(prepare_prior(t));
+    TRY(origins_find(s, &t->state.origins));
     if (t->options->resume)
-        TRY(resume_state(folder, s->parameters, &t->state, &t->saved_step));
+        TRY(resume_state(folder, s, t->options->allow_changes, &t->state, &t->saved_step));
     t->elapsed_before = t->state.elapsed;
     if (config->train.cache_latents || config->train.cache_text)
         layerset_rest(unet_layers(s->model->unet));
@@ -338,11 +339,11 @@ static Status start(Trainer *t)
 static Status interrupted(Trainer *t)
 {
     progress_clear(&t->progress);
-    if (!t->run || t->state.step == 0) {
+    if (t->state.step == 0) {
         log_info("interrupted before the first step was done; nothing is saved");
         return status_interrupted();
     }
-    if (t->saved_step != t->state.step)
+    if (t->run && t->saved_step != t->state.step)
         TRY(save(t));
     log_info("interrupted; the state after step %lld of %lld is saved. Go on with: %s",
              (long long)t->state.step, (long long)t->setup->steps,
@@ -403,30 +404,52 @@ static void close_all(Trainer *t)
     run_unlock(t->lock);
 }
 
+/* The run's folder, for this process alone, and whether there is anything to do in it. */
+static Status take_folder(Trainer *t, bool *finished, bool *begun)
+{
+    const TrainOptions *o = t->options;
+    TRY(resume_folder(t->config, o->resume));
+    TRY(run_lock(t->config->output.dir, &t->lock));
+    TRY(resume_check(t->config, o->resume, o->allow_changes, finished, begun));
+    if (!*finished)
+        run_clean(t->config->output.dir);
+    return STATUS_OK;
+}
+
+static void say_what_stays(const Trainer *t)
+{
+    if (t->run && t->saved_step > 0)
+        log_info("the checkpoint of step %lld is whole; to go on from it: %s", (long long)t->saved_step,
+                 t->options->again ? t->options->again : "--resume auto");
+}
+
 Status trainer_run(Config *config, const TrainOptions *o)
 {
     Trainer t = {.config = config, .options = o, .lock = -1, .saved_step = -1, .began = now()};
     t.state.validation = t.state.validation_before = NAN;
-    bool finished = false;
-    if (!o->plan)
-        TRY(resume_check(config, o->resume, &finished));
-    if (finished)
-        return STATUS_OK;
-    Status s = o->plan ? STATUS_OK : run_lock(config->output.dir, &t.lock);
-    if (s == STATUS_OK)
-        s = setup_new(config, o->plan ? NULL : config->output.dir, o->resume != NULL, o->trace != NULL,
-                      o->stop, &t.setup);
+    bool finished = false, begun = false;
+    char why[STATUS_MESSAGE_SIZE];
+    Status s = o->plan ? STATUS_OK : take_folder(&t, &finished, &begun);
+    if (s == STATUS_OK && !finished)
+        s = setup_new(config, o->plan ? NULL : config->output.dir, begun, o->trace != NULL, o->stop,
+                      &t.setup);
     if (s == STATUS_OK && o->plan)
         s = say_plan(&t);
-    if (s == STATUS_OK && !o->plan) {
+    if (s == STATUS_OK && !o->plan && !finished) {
         setup_print(t.setup);
         s = setup_load(t.setup);
     }
-    if (s == STATUS_OK && !o->plan)
+    if (s == STATUS_OK && !o->plan && !finished)
         s = run(&t);
     if (s == STATUS_INTERRUPTED)
         s = interrupted(&t);
+    memcpy(why, status_message(),
+           sizeof why); /* closing may fail too, for the same reason or as a consequence */
+    if (s == STATUS_FAILED)
+        say_what_stays(&t);
     close_all(&t);
+    if (s != STATUS_OK)
+        status_fail("%s", why);
     if (s != STATUS_OK && !o->plan)
         rmdir(config->output.dir); /* a folder that nothing came into; others it leaves alone */
     return s;

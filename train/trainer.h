@@ -16,6 +16,7 @@
 
 typedef struct TrainOptions {
     const char *resume; /* NULL: a new run; "auto": the configuration's folder; else a run's folder */
+    bool allow_changes; /* resume though configuration, model or pictures would change the result */
     bool plan, json;    /* say what it comes to and do nothing */
     bool time;          /* with plan: how long it takes too, which is measured */
     const char *trace;  /* folder, or NULL */

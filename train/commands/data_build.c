@@ -201,8 +201,8 @@ static Status encode(const Arguments *a, const char *dataset, const char *cache)
 
 static Status build_and_encode(const Arguments *a, DatasetSummary *summary)
 {
-    char *part = mem_printf("%s.part-%ld.h5", a->out, (long)getpid());
-    char *cache = mem_printf("%s.part-%ld.cache.h5", a->out, (long)getpid());
+    char *part = path_aside(a->out, "build");
+    char *cache = path_aside(a->out, "cache");
     Status s = part && cache ? build(a, part, summary) : STATUS_FAILED;
     if (s == STATUS_OK)
         s = encode(a, part, cache);

@@ -34,7 +34,7 @@ static void set_signals(void)
 typedef struct Arguments {
     OptionList config, sets;
     const char *resume, *trace;
-    bool plan, no_time, json;
+    bool allow_changes, plan, no_time, json;
 } Arguments;
 
 static Status parse(int argc, char **argv, Arguments *a, bool *done)
@@ -45,6 +45,10 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         {"resume", OPTION_TEXT, &a->resume, .value = "RUN|auto",
          .help = "Goes on with a run from its last checkpoint. RUN is the run's folder; auto takes the "
                  "configuration's output.dir, and begins at step 1 where it holds no checkpoint yet."},
+        {"allow-changes", OPTION_FLAG, &a->allow_changes,
+         .help =
+             "With --resume: goes on though the configuration, the model or the pictures have changed in a "
+             "way that changes the result."},
         {"plan", OPTION_FLAG, &a->plan,
          .help = "Says what the run comes to (steps, memory, disk, time), and keeps nothing. The time is "
                  "measured: one step, or up to 20 seconds of them."},
@@ -74,6 +78,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         .max_positional = 1,
         .positional_name = "CONFIG.yaml"};
     TRY(options_parse(&command, argc, argv, done));
+    if (!*done && a->allow_changes && !a->resume)
+        return status_refuse("--allow-changes goes with --resume");
     if (!*done && a->json && !a->plan)
         return status_refuse("--json goes with --plan; a run's numbers are in its log.jsonl");
     if (!*done && a->no_time && !a->plan)
@@ -137,6 +143,7 @@ static Status train(int argc, char **argv)
     char *folder = NULL, *again = command_again(argc, argv);
     Config *config = NULL;
     TrainOptions o = {.resume = a.resume,
+                      .allow_changes = a.allow_changes,
                       .plan = a.plan,
                       .json = a.json,
                       .time = a.plan && !a.no_time,

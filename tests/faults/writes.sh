@@ -1,0 +1,98 @@
+#!/bin/bash
+# Every writing system call of a run failing in turn: a full disk, an I/O error once, a write that takes half. Breaks if
+# a run then ends in a crash or without a message that names file and cause, if an earlier checkpoint is harmed or a half
+# file has a final name, or if --resume auto does not end in the same bytes afterwards.
+#
+#     writes.sh ATELIER [STRIDE]      every STRIDE-th call (1: all, which takes minutes)
+. "$(dirname "$0")/common" "$1"
+stride=${2:-83}
+calls=0
+
+# ended FAULT STATUS WHAT: as it has to be after a fault.
+ended() {
+    local cause file
+    case $1 in
+    enospc) cause="No space left on device" ;;
+    eio) cause="Input/output error" ;;
+    short) [ "$2" = 0 ] || fail "$3: status $2: $(tail -n 2 "$work/err")"; return ;;
+    esac
+    # tolerated, with the same end: an old checkpoint that stays, and HDF5 opening a file at the second try
+    if [ "$2" = 0 ]; then
+        grep -q "^atelier: warning: .*cannot be removed: $cause" "$work/err" || grep -q "^eio open .*\.h5" "$work/fault" ||
+            fail "$3: status 0: the failure was not noticed"
+        return
+    fi
+    [ "$2" = 1 ] || fail "$3: status $2, not 1: $(tail -n 2 "$work/err")"
+    # what the call was about is named, as the file or as the folder that it lies in
+    file=$(sed -n '1s|^[a-z]* [a-z]* ||p' "$work/fault")
+    file=${file%%.atelier-*}
+    file=${file##*/.step-}
+    file=$(basename "${file%%.part-*}" | sed 's/^0*//')
+    grep "^atelier: .*$cause" "$work/err" | grep -qF -- "$file" && grep -q "^atelier: error: .*$cause" "$work/err" ||
+        fail "$3: file and cause are not named: $(tail -n 2 "$work/err")"
+}
+
+runs() {
+    local kind=$1 fault=$2 n=$3 status what
+    while :; do
+        rm -rf "$work/run"
+        status=0
+        disturbed "$fault" "$n" "$atelier" train "$work/$kind.yaml" || status=$?
+        [ -e "$work/fault" ] || break
+        what="$kind, $(cat "$work/fault") ($n)"
+        ended "$fault" $status "$what"
+        whole_files "$kind" "$what"
+        if [ $status = 0 ]; then
+            grep -q "cannot be removed" "$work/err" || same_end "$kind" "$what"
+        else
+            go_on "$kind" "$what"
+        fi
+        calls=$((calls + 1))
+        n=$((n + stride))
+    done
+}
+
+# commands NAME COMMAND…: one that writes $work/run/… in one go, and can be run again.
+commands() {
+    local name=$1 fault n status what
+    shift
+    rm -rf "$work/run" "$work/whole"
+    mkdir "$work/run"
+    "$@" > "$work/out" 2> "$work/err" || fail "$name: $(cat "$work/err")"
+    mv "$work/run" "$work/whole"
+    for fault in enospc eio short; do
+        n=$((1 + stride / 3))
+        while :; do
+            rm -rf "$work/run"
+            mkdir "$work/run"
+            status=0
+            disturbed $fault $n "$@" || status=$?
+            [ -e "$work/fault" ] || break
+            what="$name, $(cat "$work/fault") ($n)"
+            ended $fault $status "$what"
+            for file in "$work/run"/*; do # no half file, and nothing left over
+                [ ! -e "$file" ] || same_file "$file" "$work/whole/${file##*/}" "$what"
+            done
+            "$@" > "$work/out" 2> "$work/err" || fail "$what: and again: $(tail -n 2 "$work/err")"
+            for file in "$work/whole"/*; do
+                same_file "$work/run/${file##*/}" "$file" "$what: and again"
+            done
+            calls=$((calls + 1))
+            n=$((n + stride))
+        done
+    done
+}
+
+model=$here/tests/golden/models/sd1
+undisturbed lora
+undisturbed full
+runs lora enospc 1
+runs lora eio $((1 + stride / 3))
+runs lora short $((1 + stride / 2))
+runs full enospc $((1 + stride / 4))
+runs full eio $((1 + stride * 3 / 4))
+commands "data build" "$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --model "$model" --resolution 32 --dtype f32
+commands "sample" "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1,2 --threads 1 \
+    --out "$work/run" --save-latents "$work/run/latents.safetensors"
+echo "$calls faults"
+[ $failures = 0 ]
