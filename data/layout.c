@@ -99,10 +99,9 @@ void dataset_writer_abort(DatasetWriter *w)
 {
     if (!w)
         return;
-    const bool begun = w->file >= 0;
     close_file(w);
-    if (begun)
-        unlink(w->part);
+    if (w->part)
+        unlink(w->part); /* even where HDF5 says that it could not be made */
     writer_free(w);
 }
 

@@ -13,6 +13,7 @@
 #include "../kernels/mem.h"
 #include "../kernels/options.h"
 #include "../kernels/progress.h"
+#include "../kernels/stop.h"
 #include "../kernels/text.h"
 
 #include <jansson.h>
@@ -23,16 +24,6 @@
 
 #define MAX_LORAS 16
 #define MAX_PICTURES 4096
-
-static volatile sig_atomic_t stop_asked;
-
-static void ask_to_stop(int signal_number)
-{
-    (void)signal_number;
-    if (stop_asked)
-        _exit(STATUS_INTERRUPTED);
-    stop_asked = 1;
-}
 
 /* Options ---------------------------------------------------------------------------------------------- */
 
@@ -309,7 +300,7 @@ static Status session_open(Session *s)
     TRY(tell_surprises(s));
     for (int i = 0; i < a->lora_texts.count; i++)
         TRY(lora_attach(s->model, a->loras[i].path, a->loras[i].scale, &s->loras[i]));
-    s->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = &stop_asked});
+    s->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
     s->paths = mem_calloc((size_t)a->picture_count, sizeof *s->paths);
     if (!s->c || !s->paths)
         return STATUS_FAILED;
@@ -341,7 +332,7 @@ static bool step_done(int step, int steps, const float *latents, void *arg)
                         s->picture + 1, s->a.picture_count);
     else
         progress_update(&s->progress, step, NULL);
-    return !stop_asked;
+    return !*stop_flag();
 }
 
 static Status write_picture(Session *s, const SampleRequest *r, const Picture *picture, const char *path)
@@ -487,13 +478,9 @@ int command_sample(int argc, char **argv)
 {
     Session s = {0};
     bool done = false;
-    struct sigaction ask = {.sa_handler = ask_to_stop};
-    sigemptyset(&ask.sa_mask);
     Status status = read_arguments(argc, argv, &s.a, &done);
     if (status == STATUS_OK && !done) {
-        stop_asked = 0;
-        sigaction(SIGINT, &ask, NULL);
-        sigaction(SIGTERM, &ask, NULL);
+        stop_catch();
         status = run(&s);
     }
     session_close(&s);

@@ -8,6 +8,36 @@
 
 #define MAX_PARTS 512 /* of a caption; what comes after stays at the end as it is */
 
+/* A part may come with ", " before it that was "," or nothing. */
+size_t caption_room(const char *caption)
+{
+    return 3 * strlen(caption) + 1;
+}
+
+static size_t longest_caption(const Sources *sources)
+{
+    size_t most = 1;
+    for (int i = 0; i < sources->count; i++) {
+        const Source *source = &sources->items[i];
+        for (int k = 0; k < dataset_count(source->dataset); k++) {
+            const size_t room =
+                caption_room(source->caption ? source->caption : dataset_caption(source->dataset, k));
+            most = room > most ? room : most;
+        }
+    }
+    return most;
+}
+
+/* The caption of a sample whose own is dropped, which no cache has: encoded now, not when it first comes up.
+ */
+static Status encode_empty(Batch *b)
+{
+    for (int i = 0; b->texts && i < b->sources->count; i++)
+        if (b->sources->items[i].config->caption.dropout > 0)
+            return texts_get(b->texts, "", NULL, NULL, 0, b->text);
+    return STATUS_OK;
+}
+
 Status batch_new(const Config *config, const StepShape *shape, Sources *sources, Pipeline *pipeline,
                  Texts *texts, Batch **out)
 {
@@ -25,6 +55,7 @@ Status batch_new(const Config *config, const StepShape *shape, Sources *sources,
         ok &= (*scalars[i] = mem_calloc(B, sizeof(float))) != NULL;
     ok &= (b->mean = mem_calloc(n, sizeof(float))) != NULL;
     ok &= (b->deviation = mem_calloc(n, sizeof(float))) != NULL;
+    ok &= (b->caption = mem_alloc(longest_caption(sources))) != NULL;
     if (shape->text_on_tape)
         ok &= (b->ids = mem_calloc(B * (size_t)shape->tokens, sizeof(int32_t))) != NULL;
     else
@@ -32,6 +63,11 @@ Status batch_new(const Config *config, const StepShape *shape, Sources *sources,
     if (!ok) {
         batch_free(b);
         return STATUS_FAILED;
+    }
+    const Status s = encode_empty(b);
+    if (s != STATUS_OK) {
+        batch_free(b);
+        return s;
     }
     *out = b;
     return STATUS_OK;
@@ -46,6 +82,7 @@ void batch_free(Batch *b)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         mem_free(all[i]);
     mem_free(b->ids);
+    mem_free(b->caption);
     mem_free(b);
 }
 
@@ -76,22 +113,19 @@ static int split_parts(const char *caption, Part *parts)
     return count;
 }
 
-char *caption_for(const ConfigDataset *config, const char *caption, SampleKey k)
+const char *caption_for(const ConfigDataset *config, const char *caption, SampleKey k, char *out)
 {
     const RandomKey drop = {.seed = k.seed, .step = k.step, .sample = k.sample, .purpose = RANDOM_DROPOUT};
     if (config->caption.dropout > 0 && random_uniform(drop, 0) < (double)config->caption.dropout)
-        return mem_strdup("");
+        return strcpy(out, "");
     if (!config->caption.shuffle)
-        return mem_strdup(caption);
+        return strcpy(out, caption);
     Part parts[MAX_PARTS];
     uint32_t order[MAX_PARTS];
     const int count = split_parts(caption, parts);
     const int keep = config->caption.keep_tokens < count ? config->caption.keep_tokens : count;
     const RandomKey shuffle = {.seed = k.seed, .step = k.step, .sample = k.sample, .purpose = RANDOM_CAPTION};
     random_permutation(shuffle, order, (uint32_t)(count - keep));
-    char *out = mem_alloc(strlen(caption) + 2 * (size_t)count + 1);
-    if (!out)
-        return NULL;
     char *at = out;
     for (int i = 0; i < count; i++) {
         const Part *p = &parts[i < keep ? i : keep + (int)order[i - keep]];
@@ -161,12 +195,9 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
     b->weights[place] = batch_loss_weight(b->config, schedule, place, t);
 
     const char *whole = source->caption ? source->caption : dataset_caption(source->dataset, sample->picture);
-    char *caption = caption_for(source->config, whole, key);
-    if (!caption)
-        return STATUS_FAILED;
-    const Status status = batch_caption(b, place, caption, source->texts, source->dataset, sample->picture);
-    mem_free(caption);
-    return status_in(status, "caption of %s", dataset_name(source->dataset, sample->picture));
+    const char *caption = caption_for(source->config, whole, key, b->caption);
+    return status_in(batch_caption(b, place, caption, source->texts, source->dataset, sample->picture),
+                     "caption of %s", dataset_name(source->dataset, sample->picture));
 }
 
 Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples, StepData *data)

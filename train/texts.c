@@ -117,8 +117,7 @@ Status texts_get(Texts *t, const char *caption, DatasetCache *cache, const Datas
     else
         TRY(pipeline_encode_text(t->pipeline, caption, t->clip_skip, out));
     Entry *e = add_entry(t, caption, bucket);
-    if (!e)
-        return STATUS_FAILED;
-    memcpy(e->states, out, bytes);
+    if (e) /* else it is made again the next time */
+        memcpy(e->states, out, bytes);
     return STATUS_OK;
 }

@@ -33,7 +33,7 @@ ended() {
 }
 
 runs() {
-    local kind=$1 fault=$2 n=$3 status what
+    local kind=$1 fault=$2 n=$3 stride=$4 status what
     while :; do
         rm -rf "$work/run"
         status=0
@@ -86,11 +86,11 @@ commands() {
 model=$here/tests/golden/models/sd1
 undisturbed lora
 undisturbed full
-runs lora enospc 1
-runs lora eio $((1 + stride / 3))
-runs lora short $((1 + stride / 2))
-runs full enospc $((1 + stride / 4))
-runs full eio $((1 + stride * 3 / 4))
+runs lora enospc 1 "$stride"
+runs lora eio $((1 + stride / 3)) "$stride"
+runs lora short $((1 + stride / 2)) $((1 + stride / 9))
+runs full enospc $((1 + stride / 4)) "$stride"
+runs full eio $((1 + stride * 3 / 4)) "$stride"
 commands "data build" "$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --model "$model" --resolution 32 --dtype f32
 commands "sample" "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1,2 --threads 1 \
     --out "$work/run" --save-latents "$work/run/latents.safetensors"

@@ -189,10 +189,10 @@ static void captions_are_dropped_as_often_as_asked(void **state)
     ConfigDataset d = {.caption = {.dropout = 0.25f}};
     int dropped = 0;
     for (uint32_t i = 0; i < 4000; i++) {
-        char *c = caption_for(&d, "a cat", (SampleKey){.seed = 8, .step = i});
+        char room[64];
+        const char *c = caption_for(&d, "a cat", (SampleKey){.seed = 8, .step = i}, room);
         assert_true(!*c || strcmp(c, "a cat") == 0);
         dropped += !*c;
-        mem_free(c);
     }
     assert_in_range(dropped, 900, 1100);
 }
@@ -204,7 +204,9 @@ static void shuffling_keeps_every_part_and_the_first_ones_in_place(void **state)
     bool seen[3][3] = {{false}};
     static const char *const parts[] = {"red hat", "grass", "sky"};
     for (uint32_t i = 0; i < 200; i++) {
-        char *c = caption_for(&d, " sks cat ,red hat,, grass , sky", (SampleKey){.seed = 8, .step = i});
+        char room[128];
+        const char *c =
+            caption_for(&d, " sks cat ,red hat,, grass , sky", (SampleKey){.seed = 8, .step = i}, room);
         assert_memory_equal(c, "sks cat, ", 9);
         assert_int_equal(strlen(c), strlen("sks cat, red hat, grass, sky"));
         int places[3];
@@ -216,14 +218,13 @@ static void shuffling_keeps_every_part_and_the_first_ones_in_place(void **state)
                 places[p] += *k == ',';
             seen[p][places[p] - 1] = true;
         }
-        mem_free(c);
     }
     for (int p = 0; p < 3; p++)
         for (int k = 0; k < 3; k++)
             assert_true(seen[p][k]);
-    char *empty = caption_for(&d, "", (SampleKey){.seed = 8});
+    char room[4];
+    const char *empty = caption_for(&d, "", (SampleKey){.seed = 8}, room);
     assert_string_equal(empty, "");
-    mem_free(empty);
 }
 
 int main(void)

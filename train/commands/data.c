@@ -6,29 +6,13 @@
 #include "../../kernels/log.h"
 #include "../../kernels/options.h"
 #include "../../kernels/progress.h"
+#include "../../kernels/stop.h"
 #include "commands.h"
 #include "facts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-volatile sig_atomic_t data_stop;
-
-static void ask_to_stop(int signal_number)
-{
-    (void)signal_number;
-    data_stop = 1;
-}
-
-void data_catch_signals(void)
-{
-    struct sigaction ask = {.sa_handler = ask_to_stop,
-                            .sa_flags = (int)SA_RESETHAND}; /* the second one ends at once */
-    sigemptyset(&ask.sa_mask);
-    sigaction(SIGINT, &ask, NULL);
-    sigaction(SIGTERM, &ask, NULL);
-}
 
 /* info ------------------------------------------------------------------------------------------------- */
 
@@ -210,11 +194,11 @@ static Status lint(int argc, char **argv, int *errors)
     TRY(options_parse(&command, argc, argv, &done));
     if (done)
         return STATUS_OK;
-    data_catch_signals();
+    stop_catch();
     Findings f = {0};
     int pictures;
     const Lint l = {
-        .path = paths.items[0], .report = print_finding, .progress = show, .arg = &f, .stop = &data_stop};
+        .path = paths.items[0], .report = print_finding, .progress = show, .arg = &f, .stop = stop_flag()};
     const Status s = dataset_lint(&l, &pictures);
     if (f.progress.total)
         progress_end(&f.progress);

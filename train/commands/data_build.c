@@ -11,6 +11,7 @@
 #include "../../kernels/mem.h"
 #include "../../kernels/options.h"
 #include "../../kernels/progress.h"
+#include "../../kernels/stop.h"
 #include "../caching.h"
 #include "data.h"
 
@@ -110,7 +111,7 @@ static Status build(const Arguments *a, const char *out, DatasetSummary *summary
                             .skip_bad = a->skip_bad,
                             .progress = show,
                             .arg = &progress,
-                            .stop = &data_stop};
+                            .stop = stop_flag()};
     const Status s = dataset_build(&b, summary);
     if (progress.total)
         progress_end(&progress);
@@ -138,7 +139,7 @@ static bool show_encoded(const char *what, int done, int total, void *arg)
     progress_update(&e->progress, done, NULL);
     if (done == total)
         progress_end(&e->progress);
-    return !data_stop;
+    return !*stop_flag();
 }
 
 static Status encode_latents(Encoding *e)
@@ -176,7 +177,7 @@ static Status encode_with_model(Encoding *e, const char *dataset)
     TRY(dtype_parse(e->a->dtype, &e->dtype));
     const int parts = (e->a->latents ? MODEL_VAE : 0) | (e->a->text ? MODEL_TEXT | MODEL_TOKENIZER : 0);
     TRY(model_load(e->a->model, parts, e->dtype, &e->model));
-    e->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = e->dtype, .stop = &data_stop});
+    e->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = e->dtype, .stop = stop_flag()});
     if (!e->c)
         return STATUS_FAILED;
     TRY(pipeline_new(e->c, e->model, &e->pipeline));
@@ -226,7 +227,7 @@ int command_data_build(int argc, char **argv)
     Status s = parse(argc, argv, &a, &done);
     if (s != STATUS_OK || done)
         return command_end(s);
-    data_catch_signals();
+    stop_catch();
     DatasetSummary summary;
     s = a.cache ? build_and_encode(&a, &summary) : build(&a, a.out, &summary);
     if (s == STATUS_OK)

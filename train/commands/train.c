@@ -2,34 +2,12 @@
 #include "../../kernels/log.h"
 #include "../../kernels/mem.h"
 #include "../../kernels/options.h"
+#include "../../kernels/stop.h"
 #include "../../kernels/text.h"
 #include "../trainer.h"
 #include "commands.h"
 
 #include <string.h>
-#include <unistd.h>
-
-static volatile sig_atomic_t stop_asked;
-
-/* The first signal asks for an end after the operation that is running, the second one ends at once. */
-static void ask_to_stop(int signal_number)
-{
-    (void)signal_number;
-    if (stop_asked)
-        _exit(STATUS_INTERRUPTED);
-    stop_asked = 1;
-}
-
-static void set_signals(void)
-{
-    struct sigaction ask = {.sa_handler = ask_to_stop}, ignore = {.sa_handler = SIG_IGN};
-    sigemptyset(&ask.sa_mask);
-    sigemptyset(&ignore.sa_mask);
-    sigaction(SIGINT, &ask, NULL);
-    sigaction(SIGTERM, &ask, NULL);
-    sigaction(SIGHUP, &ignore, NULL);
-    sigaction(SIGPIPE, &ignore, NULL);
-}
 
 typedef struct Arguments {
     OptionList config, sets;
@@ -148,13 +126,14 @@ static Status train(int argc, char **argv)
                       .json = a.json,
                       .time = a.plan && !a.no_time,
                       .again = again,
-                      .stop = &stop_asked};
+                      .stop = stop_flag()};
     Status s = split_trace(a.trace, &folder, &o.trace_steps);
     o.trace = folder;
     if (s == STATUS_OK)
         s = config_read(a.config.items[0], a.sets.items, a.sets.count, &config);
     if (s == STATUS_OK) {
-        set_signals();
+        stop_catch();
+        stop_outlive_terminal();
         s = trainer_run(config, &o);
     }
     config_free(config);

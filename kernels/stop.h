@@ -1,0 +1,15 @@
+/* Being asked to stop, by Ctrl-C (SIGINT) or a shutdown (SIGTERM): a flag goes up, which work looks at
+ * between its pieces; the second signal ends the process at once. */
+#ifndef ATL_STOP_H
+#define ATL_STOP_H
+
+#include <signal.h>
+
+/* Catches both signals from here on, for the whole process. */
+void stop_catch(void);
+/* Not 0 once one has come. */
+const volatile sig_atomic_t *stop_flag(void);
+/* SIGHUP does nothing from here on: work goes on after the terminal is gone. */
+void stop_outlive_terminal(void);
+
+#endif
