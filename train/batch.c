@@ -14,10 +14,11 @@ size_t caption_room(const char *caption)
     return 3 * strlen(caption) + 1;
 }
 
+/* The class pictures' included: they come after the datasets. */
 static size_t longest_caption(const Sources *sources)
 {
     size_t most = 1;
-    for (int i = 0; i < sources->count; i++) {
+    for (int i = 0; i < sources->count + (sources->prior != NULL); i++) {
         const Source *source = &sources->items[i];
         for (int k = 0; k < dataset_count(source->dataset); k++) {
             const size_t room =

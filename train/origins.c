@@ -68,7 +68,8 @@ Status origins_find(const Setup *s, Origins *out)
 {
     *out = (Origins){0};
     TRY(find_model(s->model, out->model));
-    for (; out->count < s->sources->count && out->count < ORIGINS_MAX; out->count++)
+    const int count = s->sources->count + (s->sources->prior != NULL);
+    for (; out->count < count && out->count < ORIGINS_MAX; out->count++)
         find_pictures(&s->sources->items[out->count], out->datasets[out->count]);
     return STATUS_OK;
 }

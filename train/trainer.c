@@ -294,8 +294,7 @@ static Status prepare_prior(Trainer *t)
         TRY(prior_draw(t->config, s->pipeline, t->options->stop));
         layerset_rest(vae_layers(s->model->vae));
     }
-    return sources_open_prior(s->sources, t->config, t->config->output.dir, t->options->resume != NULL,
-                              t->options->stop);
+    return sources_open_prior(s->sources, t->config, t->config->output.dir, s->prior_built, t->options->stop);
 }
 
 /* Everything that needs the run's folder: the state to go on from, caches, the log. */
