@@ -63,10 +63,11 @@ static Status measure_micro(Setup *s, Trial *t, double *seconds)
 static Status measure_update(Setup *s, double *seconds)
 {
     double lr;
+    Moved moved;
     const double began = seconds_now();
     parameters_zero_gradients(s->parameters);
     const double norm = gradient_norm(s->c->dev, s->parameters);
-    TRY(optimizer_step(s->c->dev, s->config, s->parameters, 1, s->steps, norm, &lr));
+    TRY(optimizer_step(s->c->dev, s->config, s->parameters, 1, s->steps, norm, &lr, &moved));
     *seconds = seconds_now() - began;
     return STATUS_OK;
 }
