@@ -7,8 +7,8 @@
 #ifndef ATL_CHECKPOINT_H
 #define ATL_CHECKPOINT_H
 
-#include "origins.h"
 #include "optimizer.h"
+#include "origins.h"
 #include "pass.h"
 
 #include <jansson.h>

@@ -100,7 +100,8 @@ static Status change_weights(Bench *b)
     double lr;
     const double norm = gradient_norm(b->c->dev, b->parameters);
     b->done++;
-    TRY(optimizer_step(b->c->dev, &b->config, b->parameters, b->done, MAX_REPEAT + 1, norm, &lr, &(Moved){0}));
+    TRY(optimizer_step(b->c->dev, &b->config, b->parameters, b->done, MAX_REPEAT + 1, norm, &lr,
+                       &(Moved){0}));
     parameters_zero_gradients(b->parameters);
     return STATUS_OK;
 }
