@@ -173,7 +173,9 @@ static void read_prediction(SingleFile *f)
     f->prediction_known = steps && steps->bytes == dtype_size(steps->dtype);
     f->prediction = PREDICT_V;
     if (f->prediction_known) {
-        Tensor *t = tensor_over((void *)steps->data, steps->dtype, 0, NULL);
+        int64_t number = 0; /* in the file it may lie anywhere */
+        memcpy(&number, steps->data, steps->bytes);
+        Tensor *t = tensor_over(&number, steps->dtype, 0, NULL);
         if (t && tensor_get(t, 0) == 875000)
             f->prediction = PREDICT_EPSILON;
         tensor_free(t);
