@@ -1,18 +1,7 @@
 #!/bin/bash
 # What is told before the first step, against what comes: memory of each mode, refusals of what does not fit, the trial,
 # pictures that have no caption or cannot be read.
-set -eu
-atelier=$1
-here=$(cd "$(dirname "$0")/../.." && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-fail() { echo "$*"; cat "$work/out" "$work/err"; exit 1; }
-expect() {
-    local wanted=$1 status=0
-    shift
-    "$@" > "$work/out" 2> "$work/err" || status=$?
-    [ $status = "$wanted" ] || fail "status $status, not $wanted: $*"
-}
+. "$(dirname "$0")/common" "$1"
 number() { grep -o "\"$1\": *[0-9]*" "$2" | tail -1 | grep -o '[0-9]*$'; }
 
 mkdir "$work/pictures"

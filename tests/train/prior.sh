@@ -1,19 +1,7 @@
 #!/bin/bash
 # DreamBooth as a user meets it: class pictures drawn when they are missing and used again by later runs, whole models
 # and LoRAs trained beside them, stopped and gone on with to the same bytes, requests that are wrong.
-set -eu
-atelier=$1
-here=$(cd "$(dirname "$0")/../.." && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-fail() { echo "$*"; cat "$work/out" "$work/err"; exit 1; }
-# expect STATUS COMMAND…: its output in out and err
-expect() {
-    local wanted=$1 status=0
-    shift
-    "$@" > "$work/out" 2> "$work/err" || status=$?
-    [ $status = "$wanted" ] || fail "status $status, not $wanted: $*"
-}
+. "$(dirname "$0")/common" "$1"
 says() { grep -q -- "$1" "$work/out" "$work/err" || fail "it does not say: $1"; }
 
 mkdir "$work/pictures"

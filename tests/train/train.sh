@@ -1,18 +1,6 @@
 #!/bin/bash
 # `atelier train` as a user meets it: --plan, signals, requests that are wrong, a whole model trained and drawn with.
-set -eu
-atelier=$1
-here=$(cd "$(dirname "$0")/../.." && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-fail() { echo "$*"; cat "$work/out" "$work/err"; exit 1; }
-# expect STATUS COMMAND…: its output in out and err
-expect() {
-    local wanted=$1 status=0
-    shift
-    "$@" > "$work/out" 2> "$work/err" || status=$?
-    [ $status = "$wanted" ] || fail "status $status, not $wanted: $*"
-}
+. "$(dirname "$0")/common" "$1"
 
 mkdir "$work/pictures"
 for name in banana bell bicycle; do
