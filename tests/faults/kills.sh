@@ -6,29 +6,20 @@
 #     kills.sh ATELIER [STRIDE]       every STRIDE-th call (1: all, which takes minutes)
 . "$(dirname "$0")/common" "$1"
 stride=${2:-61}
-kills=0
 
-runs() {
-    local kind=$1 fault=$2 n=$3 what
-    while :; do
-        rm -rf "$work/run"
-        disturbed "$fault" "$n" "$atelier" train "$work/$kind.yaml" 2> /dev/null
-        [ -e "$work/fault" ] || break
-        what="$kind, $(cat "$work/fault") ($n)"
-        whole_files "$kind" "$what"
-        # and once more on the way: the second kill hits what the first one left
-        disturbed "$fault" $((1 + n * 7 % 61)) "$atelier" train "$work/$kind.yaml" --resume auto 2> /dev/null
-        go_on "$kind" "$what"
-        kills=$((kills + 1))
-        n=$((n + stride))
-    done
+killed() {
+    whole_files "$1" "$4"
+    # and once more on the way: the second kill hits what the first one left
+    disturbed "$2" $((1 + n * 7 % 61)) "$atelier" train "$work/$1.yaml" --resume auto 2> /dev/null
+    go_on "$1" "$4"
 }
+runs() { everywhere "$2" "$3" "$stride" "$1" killed "$atelier" train "$work/$1.yaml"; }
 
-undisturbed lora
-undisturbed full
+undisturbed_run lora
+undisturbed_run full
 runs lora kill 1
 runs lora half $((1 + stride / 2))
 runs full kill $((1 + stride / 3))
 runs full half $((1 + stride * 2 / 3))
-echo "$kills places"
+echo "$places places"
 [ $failures = 0 ]

@@ -7,68 +7,42 @@
 #     signals.sh ATELIER [STRIDE]     every STRIDE-th writing call
 . "$(dirname "$0")/common" "$1"
 stride=${2:-67}
-signals=0
 
-runs() {
-    local kind=$1 signal=$2 n=$3 status what
-    while :; do
-        rm -rf "$work/run"
-        status=0
-        disturbed "$signal" "$n" "$atelier" train "$work/$kind.yaml" || status=$?
-        [ -e "$work/fault" ] || break
-        what="$kind, $(cat "$work/fault") ($n)"
-        # after the last step there is nothing to be saved: the run ends as it would have
-        [ $status = 130 ] || { [ $signal = int ] && [ $status = 0 ] && [ -e "$work/run/log.jsonl" ]; } || fail "$what: status $status"
-        if [ $signal = int ] && [ $status = 130 ]; then
-            grep -q "Go on with: atelier train .*--resume auto\|nothing is saved" "$work/err" ||
-                fail "$what: it does not say how to go on: $(tail -n 2 "$work/err")"
-            ! find "$work/run" 2> /dev/null | grep -q "\.atelier-\|/\.step-" || fail "$what: leaves half files"
-        fi
-        whole_files "$kind" "$what"
-        go_on "$kind" "$what"
-        signals=$((signals + 1))
-        n=$((n + stride))
-    done
+stopped() {
+    # after the last step there is nothing to be saved: the run ends as it would have
+    [ "$3" = 130 ] || { [ "$2-$3" = int-0 ] && [ -e "$work/run/log.jsonl" ]; } || fail "$4: status $3"
+    if [ "$2-$3" = int-130 ]; then
+        grep -q "Go on with: atelier train .*--resume auto\|nothing is saved" "$work/err" ||
+            fail "$4: it does not say how to go on: $(tail -n 2 "$work/err")"
+        no_leftovers "$4"
+    fi
+    whole_files "$1" "$4"
+    go_on "$1" "$4"
 }
+runs() { everywhere "$2" "$3" "$stride" "$1" stopped "$atelier" train "$work/$1.yaml"; }
 
-# once NAME COMMAND…: one that writes below $work/run in one go.
-once() {
-    local name=$1 signal n status file
-    shift
-    rm -rf "$work/run" "$work/whole"
-    mkdir "$work/run"
-    "$@" > "$work/out" 2> "$work/err" || fail "$name: $(cat "$work/err")"
-    mv "$work/run" "$work/whole"
+# A command that writes in one go.
+command_stopped() {
+    [ "$3" = 130 ] || [ "$2-$3" = int-0 ] || fail "$4: status $3"
+    [ "$2" = exit ] || no_leftovers "$4"
+    whole_files "$1" "$4"
+}
+commands() {
+    undisturbed "$@"
     for signal in int exit; do
-        n=$((1 + stride / 2))
-        while :; do
-            rm -rf "$work/run"
-            mkdir "$work/run"
-            status=0
-            disturbed $signal $n "$@" || status=$?
-            [ -e "$work/fault" ] || break
-            [ $status = 130 ] || [ $signal-$status = int-0 ] || fail "$name, $(cat "$work/fault") ($n): status $status"
-            for file in "$work/run"/*; do
-                case $signal-$file in
-                exit-*.atelier-* | *'/*') ;;
-                *) same_file "$file" "$work/whole/${file##*/}" "$name, $(cat "$work/fault") ($n)" ;;
-                esac
-            done
-            signals=$((signals + 1))
-            n=$((n + stride / 2))
-        done
+        everywhere $signal $((1 + stride / 2)) $((stride / 2)) "$1" command_stopped "${@:2}"
     done
 }
 
 model=$here/tests/golden/models/sd1
-undisturbed lora
-undisturbed full
+undisturbed_run lora
+undisturbed_run full
 runs lora int 1
 runs lora exit $((1 + stride / 2))
 runs full int $((1 + stride / 3))
 runs full exit $((1 + stride * 2 / 3))
-once "data build" "$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --model "$model" --resolution 32 --dtype f32
-once "sample" "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1,2 --threads 1 --out "$work/run"
+commands build "$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --model "$model" --resolution 32 --dtype f32
+commands sample "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1,2 --threads 1 --out "$work/run/"
 
 # Nobody reads, nothing is open, the disk of its output is full: the run goes on.
 status() { [ "$2" = 0 ] || fail "$1: status $2"; same_end lora "$1"; rm -rf "$work/run"; }
@@ -112,5 +86,5 @@ done
 echo > "$work/hold"
 wait $holder
 go_on lora "after a process that was killed"
-echo "$signals signals"
+echo "$places signals"
 [ $failures = 0 ]

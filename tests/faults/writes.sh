@@ -6,7 +6,6 @@
 #     writes.sh ATELIER [STRIDE]      every STRIDE-th call (1: all, which takes minutes)
 . "$(dirname "$0")/common" "$1"
 stride=${2:-83}
-calls=0
 
 # ended FAULT STATUS WHAT: as it has to be after a fault.
 ended() {
@@ -32,67 +31,42 @@ ended() {
         fail "$3: file and cause are not named: $(tail -n 2 "$work/err")"
 }
 
-runs() {
-    local kind=$1 fault=$2 n=$3 stride=$4 status what
-    while :; do
-        rm -rf "$work/run"
-        status=0
-        disturbed "$fault" "$n" "$atelier" train "$work/$kind.yaml" || status=$?
-        [ -e "$work/fault" ] || break
-        what="$kind, $(cat "$work/fault") ($n)"
-        ended "$fault" $status "$what"
-        whole_files "$kind" "$what"
-        if [ $status = 0 ]; then
-            grep -q "cannot be removed" "$work/err" || same_end "$kind" "$what"
-        else
-            go_on "$kind" "$what"
-        fi
-        calls=$((calls + 1))
-        n=$((n + stride))
-    done
+run_ended() {
+    ended "$2" "$3" "$4"
+    whole_files "$1" "$4"
+    if [ "$3" != 0 ]; then
+        go_on "$1" "$4"
+    elif ! grep -q "cannot be removed" "$work/err"; then
+        same_end "$1" "$4"
+    fi
 }
+runs() { everywhere "$2" "$3" "$4" "$1" run_ended "$atelier" train "$work/$1.yaml"; }
 
-# commands NAME COMMAND…: one that writes $work/run/… in one go, and can be run again.
+# A command that writes in one go, and can be given again.
+command_ended() {
+    ended "$2" "$3" "$4"
+    whole_files "$1" "$4"
+    no_leftovers "$4"
+    again "$1" "$4" "${command[@]}"
+}
 commands() {
-    local name=$1 fault n status what
-    shift
-    rm -rf "$work/run" "$work/whole"
-    mkdir "$work/run"
-    "$@" > "$work/out" 2> "$work/err" || fail "$name: $(cat "$work/err")"
-    mv "$work/run" "$work/whole"
+    command=("${@:2}")
+    undisturbed "$1" "${command[@]}"
     for fault in enospc eio short; do
-        n=$((1 + stride / 3))
-        while :; do
-            rm -rf "$work/run"
-            mkdir "$work/run"
-            status=0
-            disturbed $fault $n "$@" || status=$?
-            [ -e "$work/fault" ] || break
-            what="$name, $(cat "$work/fault") ($n)"
-            ended $fault $status "$what"
-            for file in "$work/run"/*; do # no half file, and nothing left over
-                [ ! -e "$file" ] || same_file "$file" "$work/whole/${file##*/}" "$what"
-            done
-            "$@" > "$work/out" 2> "$work/err" || fail "$what: and again: $(tail -n 2 "$work/err")"
-            for file in "$work/whole"/*; do
-                same_file "$work/run/${file##*/}" "$file" "$what: and again"
-            done
-            calls=$((calls + 1))
-            n=$((n + stride))
-        done
+        everywhere $fault $((1 + stride / 3)) "$stride" "$1" command_ended "${command[@]}"
     done
 }
 
 model=$here/tests/golden/models/sd1
-undisturbed lora
-undisturbed full
+undisturbed_run lora
+undisturbed_run full
 runs lora enospc 1 "$stride"
 runs lora eio $((1 + stride / 3)) "$stride"
 runs lora short $((1 + stride / 2)) $((1 + stride / 9))
 runs full enospc $((1 + stride / 4)) "$stride"
 runs full eio $((1 + stride * 3 / 4)) "$stride"
-commands "data build" "$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --model "$model" --resolution 32 --dtype f32
-commands "sample" "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1,2 --threads 1 \
-    --out "$work/run" --save-latents "$work/run/latents.safetensors"
-echo "$calls faults"
+commands build "$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --model "$model" --resolution 32 --dtype f32
+commands sample "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1,2 --threads 1 \
+    --out "$work/run/" --save-latents "$work/run/latents.safetensors"
+echo "$places faults"
 [ $failures = 0 ]
