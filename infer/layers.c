@@ -264,6 +264,11 @@ static Tensor *own_tensor(const Weights *w, DType dtype, int ndim, const int64_t
     return w->described ? tensor_shape_only(dtype, ndim, shape) : tensor_new(dtype, ndim, shape);
 }
 
+/* What is smaller is copied out of the file though its type is right: the kernel maps up to some megabytes of
+ * the file around a page that is touched, and norms and biases between tensors that were converted would
+ * bring 90 MB of SD1.5's f32 file back. */
+#define MAPPED_LEAST ((size_t)64 << 10)
+
 /* One tensor from a file: over the mapping, or converted. */
 static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtype, int ndim,
                           const int64_t *shape, Tensor **out)
@@ -284,7 +289,7 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
     f->used = true;
     const size_t bytes = f->e->bytes / (size_t)f->parts;
     const uint8_t *data = (const uint8_t *)f->e->data + (size_t)f->part * bytes;
-    if (f->e->dtype == dtype && (uintptr_t)data % dtype_size(dtype) == 0) {
+    if (bytes >= MAPPED_LEAST && f->e->dtype == dtype && (uintptr_t)data % dtype_size(dtype) == 0) {
         TRY(keep_file(&set->files, &set->file_count, f->file));
         *out = tensor_over((void *)data, dtype, ndim, shape);
         return *out ? STATUS_OK : STATUS_FAILED;
