@@ -2,6 +2,7 @@
  * picture has been looked at. */
 #include "layout.h"
 
+#include "../kernels/aside.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 #include "../kernels/sha256.h"
@@ -27,6 +28,7 @@ typedef struct Column {
 
 struct DatasetWriter {
     char *path, *part;
+    int hold; /* on part; −1: none */
     hid_t file, data;
     hsize_t size; /* bytes of pictures so far */
     Column *columns;
@@ -58,11 +60,14 @@ Status dataset_writer_open(const char *path, uint64_t expected_bytes, DatasetWri
     DatasetWriter *w = mem_calloc(1, sizeof *w);
     if (!w)
         return STATUS_FAILED;
-    w->file = w->data = -1;
+    w->file = w->data = w->hold = -1;
     w->path = mem_strdup(path);
     w->part = path_aside(path, "part");
-    h5_begin();
-    const Status s = h5_end(w->path && w->part ? create_data(w, expected_bytes) : STATUS_FAILED);
+    Status s = w->path && w->part ? aside_file(w->part, path, &w->hold) : STATUS_FAILED;
+    if (s == STATUS_OK) {
+        h5_begin();
+        s = h5_end(create_data(w, expected_bytes));
+    }
     if (s != STATUS_OK)
         dataset_writer_abort(w);
     else
@@ -79,6 +84,8 @@ static void writer_free(DatasetWriter *w)
     mem_free(w->columns);
     mem_free(w->path);
     mem_free(w->part);
+    if (w->hold >= 0)
+        close(w->hold);
     mem_free(w);
 }
 
@@ -234,8 +241,7 @@ Status file_put_in_place(const char *part, const char *path)
         close(fd);
     if (!synced || rename(part, path) != 0)
         return status_fail("%s: cannot be put in its place: %m", path);
-    const char *base = path_base(path);
-    char *parent = base == path ? mem_strdup(".") : mem_printf("%.*s", (int)(base - path), path);
+    char *parent = path_parent(path);
     const Status s = parent ? dir_sync(parent) : STATUS_FAILED;
     mem_free(parent);
     return s;

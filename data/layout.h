@@ -19,7 +19,8 @@ typedef struct DatasetEntry {
     int width, height, orientation, repeats;
 } DatasetEntry;
 
-/* Begins path_aside(PATH, "part"). expected_bytes: about how many bytes of pictures there will be. */
+/* Begins path_aside(PATH, "part"); what writers of the same file that were killed have left goes.
+ * expected_bytes: about how many bytes of pictures there will be. */
 Status dataset_writer_open(const char *path, uint64_t expected_bytes, DatasetWriter **out);
 Status dataset_writer_add(DatasetWriter *w, const DatasetEntry *e);
 /* Writes the rest, syncs, renames. source: the last name of the folder it came from. Frees w in any case;

@@ -4,6 +4,7 @@
  * name is found in no other way. */
 #include "scan.h"
 
+#include "../kernels/aside.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 #include "captions.h"
@@ -119,7 +120,7 @@ static bool is_system_file(const char *name)
     for (const char *const *n = names; *n; n++)
         if (strcasecmp(name, *n) == 0)
             return true;
-    return name[0] == '.';
+    return name[0] == '.' || name_is_aside(name); /* somebody is writing it, or was */
 }
 
 static bool looks_like_a_picture(const char *path)

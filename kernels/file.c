@@ -6,6 +6,7 @@
  * cross file systems. */
 #include "file.h"
 
+#include "aside.h"
 #include "mem.h"
 
 #include <dirent.h>
@@ -17,8 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* STATUS_REFUSED where the user named something that is not there or is not his, else STATUS_FAILED. */
-static Status errno_status(const char *path, const char *what)
+Status file_failed(const char *path, const char *what)
 {
     const int e = errno;
     if (e == ENOENT || e == EACCES || e == ENOTDIR || e == EISDIR || e == EROFS)
@@ -68,7 +68,7 @@ static Status read_stream(FILE *in, const char *path, size_t limit, char **data,
     }
     if (ferror(in)) {
         mem_free(buffer);
-        return errno_status(path, "cannot be read");
+        return file_failed(path, "cannot be read");
     }
     buffer[used] = 0;
     *data = buffer;
@@ -82,7 +82,7 @@ Status file_read(const char *path, size_t limit, char **data, size_t *size)
     *size = 0;
     FILE *in = fopen(path, "rbe");
     if (!in)
-        return errno_status(path, "cannot be opened");
+        return file_failed(path, "cannot be opened");
     Status s;
     struct stat st;
     if (fstat(fileno(in), &st) == 0 && S_ISDIR(st.st_mode))
@@ -112,7 +112,7 @@ Status dir_make(const char *path)
         else if (errno == EEXIST)
             s = status_refuse("%s: is a file where a folder is needed; choose another name", p);
         else
-            s = errno_status(p, "folder cannot be made");
+            s = file_failed(p, "folder cannot be made");
         p[i] = kept;
     }
     mem_free(p);
@@ -130,7 +130,7 @@ Status dir_list(const char *path, char ***names, int *count)
     *count = 0;
     DIR *d = opendir(path);
     if (!d)
-        return errno_status(path, "folder cannot be read");
+        return file_failed(path, "folder cannot be read");
     char **list = NULL;
     int n = 0, capacity = 0;
     Status s = STATUS_OK;
@@ -155,7 +155,7 @@ Status dir_list(const char *path, char ***names, int *count)
         errno = 0;
     }
     if (s == STATUS_OK && errno != 0)
-        s = errno_status(path, "folder cannot be read");
+        s = file_failed(path, "folder cannot be read");
     closedir(d);
     if (s != STATUS_OK) {
         dir_list_free(list, n);
@@ -190,12 +190,12 @@ Status dir_remove(const char *path)
         else if (lstat(child, &st) == 0 && S_ISDIR(st.st_mode))
             s = dir_remove(child);
         else if (unlink(child) != 0)
-            s = errno_status(child, "cannot be removed");
+            s = file_failed(child, "cannot be removed");
         mem_free(child);
     }
     dir_list_free(names, count);
     if (s == STATUS_OK && rmdir(path) != 0)
-        s = errno_status(path, "cannot be removed");
+        s = file_failed(path, "cannot be removed");
     return s;
 }
 
@@ -203,11 +203,11 @@ Status dir_sync(const char *path)
 {
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return errno_status(path, "folder cannot be opened");
+        return file_failed(path, "folder cannot be opened");
     /* Some file systems (network, FUSE) know no fsync of folders and answer EINVAL: nothing is lost by that.
      */
     const bool failed = fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP;
-    const Status s = failed ? errno_status(path, "folder cannot be synced") : STATUS_OK;
+    const Status s = failed ? file_failed(path, "folder cannot be synced") : STATUS_OK;
     close(fd);
     return s;
 }
@@ -228,8 +228,7 @@ const char *path_base(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* The folder that holds path: "." for a bare name. NULL: out of memory. Caller: mem_free. */
-static char *parent_of(const char *path)
+char *path_parent(const char *path)
 {
     const char *base = path_base(path);
     if (base == path)
@@ -240,7 +239,7 @@ static char *parent_of(const char *path)
 
 Status dir_make_parent(const char *path)
 {
-    char *parent = parent_of(path);
+    char *parent = path_parent(path);
     const Status s = parent ? dir_make(parent) : STATUS_FAILED;
     mem_free(parent);
     return s;
@@ -313,13 +312,12 @@ Status atomic_open(const char *path, AtomicFile **out)
         return STATUS_FAILED;
     f->path = mem_strdup(path);
     f->part = path_aside(path, "part");
-    f->folder = parent_of(path);
+    f->folder = path_parent(path);
     f->buffer = mem_alloc(BUFFER_BYTES);
     Status s = f->path && f->part && f->folder && f->buffer ? dir_make(f->folder) : STATUS_FAILED;
     if (s == STATUS_OK) {
-        f->fd = open(f->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (f->fd < 0)
-            s = errno_status(f->path, "cannot be written");
+        aside_clean(path);
+        s = aside_file(f->part, path, &f->fd);
     }
     if (s != STATUS_OK) {
         atomic_free(f);
@@ -334,7 +332,7 @@ static Status write_out(AtomicFile *f, const void *data, size_t bytes)
     if (!f->error)
         f->error = fd_write(f->fd, data, bytes);
     errno = f->error;
-    return f->error ? errno_status(f->path, "cannot be written") : STATUS_OK;
+    return f->error ? file_failed(f->path, "cannot be written") : STATUS_OK;
 }
 
 static Status flush(AtomicFile *f)
@@ -360,15 +358,14 @@ Status atomic_commit(AtomicFile *f)
 {
     Status s = flush(f);
     if (s == STATUS_OK && fsync(f->fd) != 0)
-        s = errno_status(f->path, "cannot be written");
-    if (close(f->fd) != 0 && s == STATUS_OK)
-        s = errno_status(f->path, "cannot be written");
+        s = file_failed(f->path, "cannot be written");
     if (s == STATUS_OK && rename(f->part, f->path) != 0)
-        s = errno_status(f->path, "cannot be put in its place");
+        s = file_failed(f->path, "cannot be put in its place");
     if (s == STATUS_OK)
         s = dir_sync(f->folder);
     else
         unlink(f->part);
+    close(f->fd); /* synced: nothing is left to fail. Until here it is held. */
     atomic_free(f);
     return s;
 }
@@ -377,8 +374,8 @@ void atomic_abort(AtomicFile *f)
 {
     if (!f)
         return;
-    close(f->fd);
     unlink(f->part);
+    close(f->fd);
     atomic_free(f);
 }
 
@@ -392,35 +389,4 @@ Status file_write_atomic(const char *path, const void *data, size_t bytes)
         return s;
     }
     return atomic_commit(f);
-}
-
-/* Leftovers -------------------------------------------------------------------------------------------- */
-
-static const char mark[] = ".atelier-";
-
-char *path_aside(const char *path, const char *what)
-{
-    return mem_printf("%s%s%s-%ld", path, mark, what, (long)getpid());
-}
-
-/* "lora.safetensors.atelier-part-4711". */
-static bool is_leftover(const char *name)
-{
-    const char *at = strstr(name, mark), *number = at ? strrchr(at + strlen(mark), '-') : NULL;
-    return number && number[1] && number[1 + strspn(number + 1, "0123456789")] == 0;
-}
-
-void dir_remove_leftovers(const char *path)
-{
-    char **names = NULL;
-    int count = 0;
-    if (dir_list(path, &names, &count) != STATUS_OK)
-        return;
-    for (int i = 0; i < count; i++) {
-        char *child = is_leftover(names[i]) ? path_join(path, names[i]) : NULL;
-        if (child && unlink(child) != 0)
-            dir_remove(child);
-        mem_free(child);
-    }
-    dir_list_free(names, count);
 }

@@ -1,5 +1,5 @@
 /* Files: whole or not at all. Everything Atelier writes under a final name goes through AtomicFile: written
- * beside it as NAME.atelier-part-PID, synced, then renamed over it; the folder is synced too. */
+ * beside it as NAME.atelier-part-PID (aside.h), synced, then renamed over it; the folder is synced too. */
 #ifndef ATL_FILE_H
 #define ATL_FILE_H
 
@@ -25,6 +25,12 @@ Status dir_sync(const char *path);
 /* "a/b" of "a" and "b"; b absolute: b. NULL: out of memory. Caller: mem_free. */
 char *path_join(const char *a, const char *b);
 const char *path_base(const char *path); /* the last component, inside path */
+/* The folder that holds path: "." for a bare name. NULL: out of memory. Caller: mem_free. */
+char *path_parent(const char *path);
+
+/* "PATH: WHAT: errno's words". STATUS_REFUSED where the user named something that is not there or is not his,
+ * else STATUS_FAILED. */
+Status file_failed(const char *path, const char *what);
 
 /* Refuses a path that no file can be put at: a folder, or a device, which a rename would replace. */
 Status file_check_target(const char *path);
@@ -32,18 +38,12 @@ Status file_check_target(const char *path);
 Status file_try(const char *path);
 
 typedef struct AtomicFile AtomicFile;
-Status atomic_open(const char *path, AtomicFile **out); /* makes missing parent folders */
+/* Makes missing parent folders; removes what writers of the same file that were killed have left. */
+Status atomic_open(const char *path, AtomicFile **out);
 Status atomic_write(AtomicFile *f, const void *data, size_t bytes);
 Status atomic_commit(AtomicFile *f); /* flush, fsync, rename; frees f; on failure the temporary is removed */
 void atomic_abort(AtomicFile *f);    /* removes the temporary; frees f; NULL allowed */
 Status file_write_atomic(const char *path, const void *data, size_t bytes);
-/* "PATH.atelier-WHAT-PID", for what lies beside PATH until it may have the name. Caller: mem_free. NULL: out
- * of memory. */
-char *path_aside(const char *path, const char *what);
-/* Removes such files and folders, which writers that were killed left in a folder. Only for a folder that no
- * other process writes to. */
-void dir_remove_leftovers(const char *path);
-
 /* All bytes to fd; 0, or the errno of what went wrong. */
 int fd_write(int fd, const void *data, size_t bytes);
 

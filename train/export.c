@@ -1,6 +1,7 @@
 #include "export.h"
 
 #include "../infer/safetensors.h"
+#include "../kernels/aside.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 #include "../kernels/sha256.h"

@@ -1,5 +1,6 @@
 #include "run_folder.h"
 
+#include "../kernels/aside.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 #include "checkpoint.h"
@@ -68,9 +69,9 @@ bool run_finished(const char *path)
 void run_clean(const char *path)
 {
     char *samples = run_path(path, "samples");
-    dir_remove_leftovers(path);
+    aside_clean_folder(path);
     if (samples && file_is_dir(samples))
-        dir_remove_leftovers(samples);
+        aside_clean_folder(samples);
     mem_free(samples);
 }
 

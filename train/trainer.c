@@ -37,6 +37,7 @@ typedef struct Trainer {
     Learning *learning;
     RunFolder *run;
     int lock;              /* on the run's folder */
+    bool begun;            /* a checkpoint is there to go on from */
     CheckpointState state; /* after the last whole step */
     int64_t saved_step;    /* of the last checkpoint; −1: none */
     Pace pace;             /* as far as it has been measured */
@@ -337,16 +338,22 @@ static Status start(Trainer *t)
 /* The state after the last whole step is saved, and it is said how to go on. */
 static Status interrupted(Trainer *t)
 {
+    const char *again = t->options->again ? t->options->again : "--resume auto";
     progress_clear(&t->progress);
+    if (t->options->plan)
+        return status_interrupted();
     if (t->state.step == 0) {
-        log_info("interrupted before the first step was done; nothing is saved");
+        log_info(t->begun ? "interrupted before the run was gone on with; its checkpoints are as they were. "
+                            "Go on with: %s"
+                          : "interrupted before the first step was done; class pictures and caches are kept "
+                            "as far as they came. Go on with: %s",
+                 again);
         return status_interrupted();
     }
     if (t->run && t->saved_step != t->state.step)
         TRY(save(t));
     log_info("interrupted; the state after step %lld of %lld is saved. Go on with: %s",
-             (long long)t->state.step, (long long)t->setup->steps,
-             t->options->again ? t->options->again : "--resume auto");
+             (long long)t->state.step, (long long)t->setup->steps, again);
     return status_interrupted();
 }
 
@@ -404,12 +411,12 @@ static void close_all(Trainer *t)
 }
 
 /* The run's folder, for this process alone, and whether there is anything to do in it. */
-static Status take_folder(Trainer *t, bool *finished, bool *begun)
+static Status take_folder(Trainer *t, bool *finished)
 {
     const TrainOptions *o = t->options;
     TRY(resume_folder(t->config, o->resume));
     TRY(run_lock(t->config->output.dir, &t->lock));
-    TRY(resume_check(t->config, o->resume, o->allow_changes, finished, begun));
+    TRY(resume_check(t->config, o->resume, o->allow_changes, finished, &t->begun));
     if (!*finished)
         run_clean(t->config->output.dir);
     return STATUS_OK;
@@ -426,11 +433,11 @@ Status trainer_run(Config *config, const TrainOptions *o)
 {
     Trainer t = {.config = config, .options = o, .lock = -1, .saved_step = -1, .began = now()};
     t.state.validation = t.state.validation_before = NAN;
-    bool finished = false, begun = false;
+    bool finished = false;
     char why[STATUS_MESSAGE_SIZE];
-    Status s = o->plan ? STATUS_OK : take_folder(&t, &finished, &begun);
+    Status s = o->plan ? STATUS_OK : take_folder(&t, &finished);
     if (s == STATUS_OK && !finished)
-        s = setup_new(config, o->plan ? NULL : config->output.dir, begun, o->trace != NULL, o->stop,
+        s = setup_new(config, o->plan ? NULL : config->output.dir, t.begun, o->trace != NULL, o->stop,
                       &t.setup);
     if (s == STATUS_OK && o->plan)
         s = say_plan(&t);

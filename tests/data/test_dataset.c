@@ -314,6 +314,18 @@ static void interrupted_building_leaves_nothing(void **state)
     assert_nothing_left();
 }
 
+/* "cat.png.atelier-part-4711" begins as a picture does. */
+static void half_written_pictures_of_others_are_none(void **state)
+{
+    (void)state;
+    write_png(folder, "a.png", 16, 16, 1);
+    write_png(folder, "b.png.atelier-part-4711", 16, 16, 2);
+    DatasetSummary summary;
+    assert_ok(dataset_build(&(DatasetBuild){.folder = folder, .out = out, .caption = "x"}, &summary));
+    assert_int_equal(summary.pictures, 1);
+    assert_int_equal(summary.unused_files, 0);
+}
+
 static void links_in_a_circle_end(void **state)
 {
     (void)state;
@@ -422,14 +434,23 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-        TEST(every_source_of_captions_in_its_rank), TEST(kohyas_folders_give_captions_and_repeats),
-        TEST(the_bytes_come_back_as_they_were),     TEST(the_order_is_that_of_whole_names),
-        TEST(equal_folders_give_equal_files),       TEST(missing_captions_are_named),
-        TEST(bad_pictures_stop_or_are_left_out),    TEST(nothing_is_ignored_in_silence),
-        TEST(odd_names_work_and_are_escaped),       TEST(wrong_requests_are_refused),
-        TEST(interrupted_building_leaves_nothing),  TEST(links_in_a_circle_end),
-        TEST(other_files_are_told_apart),           TEST(lint_finds_all_faults_at_once),
-        TEST(lint_finds_damage_in_a_dataset),       TEST(the_built_in_pictures_are_whole),
+        TEST(every_source_of_captions_in_its_rank),
+        TEST(kohyas_folders_give_captions_and_repeats),
+        TEST(the_bytes_come_back_as_they_were),
+        TEST(the_order_is_that_of_whole_names),
+        TEST(equal_folders_give_equal_files),
+        TEST(missing_captions_are_named),
+        TEST(bad_pictures_stop_or_are_left_out),
+        TEST(nothing_is_ignored_in_silence),
+        TEST(odd_names_work_and_are_escaped),
+        TEST(wrong_requests_are_refused),
+        TEST(interrupted_building_leaves_nothing),
+        TEST(half_written_pictures_of_others_are_none),
+        TEST(links_in_a_circle_end),
+        TEST(other_files_are_told_apart),
+        TEST(lint_finds_all_faults_at_once),
+        TEST(lint_finds_damage_in_a_dataset),
+        TEST(the_built_in_pictures_are_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

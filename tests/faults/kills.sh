@@ -13,13 +13,37 @@ killed() {
     disturbed "$2" $((1 + n * 7 % 61)) "$atelier" train "$work/$1.yaml" --resume auto 2> /dev/null
     go_on "$1" "$4"
 }
+
+# A command that writes in one go.
+command_killed() {
+    whole_files "$1" "$4"
+    again "$1" "$4" "${command[@]}"
+}
 runs() { everywhere "$2" "$3" "$stride" "$1" killed "$atelier" train "$work/$1.yaml"; }
 
 undisturbed_run lora
 undisturbed_run full
+undisturbed_run prior
+command=("$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --resolution 32 --dtype f32
+    --model "$here/tests/golden/models/sd1")
+undisturbed build "${command[@]}"
 runs lora kill 1
 runs lora half $((1 + stride / 2))
 runs full kill $((1 + stride / 3))
 runs full half $((1 + stride * 2 / 3))
+runs prior kill $((1 + stride / 2))
+runs prior half $((1 + stride / 3))
+for fault in kill half; do everywhere $fault $((1 + stride / 4)) "$stride" build command_killed "${command[@]}"; done
+
+# What a living process uses is not taken for something left behind: one stands still while another builds the same.
+rm -rf "$work/run"
+disturbed stop 30 "${command[@]}" & builder=$!
+while [ ! -e "$work/fault" ]; do sleep 0.01; done
+"${command[@]}" > /dev/null 2>&1 || fail "two at once: status $?"
+cmp -s "$work/run/set.h5" "$work/whole-build/set.h5" || fail "two at once: the dataset differs"
+find "$work/run" | grep -q "atelier-build" || fail "two at once: the first one's files are gone"
+kill -CONT "$(sed -n "s/.*-build-\([0-9]*\).*/\1/p" "$work/fault")" || fail "two at once: the first one is gone"
+wait $builder || fail "two at once, the first one: status $?: $(cat "$work/err")"
+same_end build "two at once"
 echo "$places places"
 [ $failures = 0 ]

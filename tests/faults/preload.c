@@ -1,15 +1,18 @@
 /* A library to preload (LD_PRELOAD) that makes the n-th writing system call below a folder go wrong.
  *
  * Counted are calls that open for writing, write, sync, cut, rename, make or remove something below
- * $FAULT_BELOW. The $FAULT_AT-th does what $FAULT_KIND says:
+ * $FAULT_BELOW; or, if that is "work", parallel regions, which most operations of a model are, so that
+ * signals come while something is computed. The $FAULT_AT-th does what $FAULT_KIND says:
  *
  *     enospc  fails with ENOSPC, as does every one after it that takes room: the disk is full
  *     eio     fails with EIO, once
  *     short   a write takes half of what it is given; other calls are not counted
  *     kill    SIGKILL before the call
  *     half    SIGKILL after a write took half of what it is given; other calls are not counted
- *     int     SIGINT before the call
+ *     int, term, hup
+ *             SIGINT, SIGTERM, SIGHUP before the call
  *     exit    SIGINT twice before the call
+ *     stop    SIGSTOP before the call: the process stands still until it is sent SIGCONT
  *
  * When that happens, a line "KIND CALL PATH" is appended to $FAULT_LOG. So a script counts n up until nothing
  * is written there any more, and has been at every place.
@@ -38,8 +41,26 @@
 /* The next definition of a function, libc's. */
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-typedef enum Kind { NONE, ENOSPC_ALWAYS, EIO_ONCE, SHORT, KILL, HALF, INT, EXIT } Kind;
-static const char *const kind_names[] = {"", "enospc", "eio", "short", "kill", "half", "int", "exit"};
+typedef enum Kind {
+    NONE,
+    ENOSPC_ALWAYS,
+    EIO_ONCE,
+    SHORT,
+    KILL,
+    HALF,
+    INT,
+    EXIT,
+    TERM,
+    HUP,
+    STOP,
+    KINDS
+} Kind;
+static const struct {
+    const char *name;
+    int signal, times; /* sent to itself */
+} kinds[KINDS] = {{"", 0, 0},           {"enospc", 0, 0},   {"eio", 0, 0},       {"short", 0, 0},
+                  {"kill", SIGKILL, 1}, {"half", 0, 0},     {"int", SIGINT, 1},  {"exit", SIGINT, 2},
+                  {"term", SIGTERM, 1}, {"hup", SIGHUP, 1}, {"stop", SIGSTOP, 1}};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Kind kind;
@@ -50,8 +71,8 @@ static bool full;
 static void __attribute__((constructor)) read_environment(void)
 {
     const char *what = getenv("FAULT_KIND"), *where = getenv("FAULT_BELOW"), *when = getenv("FAULT_AT");
-    for (int i = ENOSPC_ALWAYS; what && where && when && i <= EXIT; i++)
-        if (strcmp(what, kind_names[i]) == 0)
+    for (int i = ENOSPC_ALWAYS; what && where && when && i < KINDS; i++)
+        if (strcmp(what, kinds[i].name) == 0)
             kind = (Kind)i;
     at = when ? atol(when) : 0;
     snprintf(below, sizeof below, "%s", where ? where : "");
@@ -68,18 +89,14 @@ static void say(const char *call, const char *path)
     char line[PATH_MAX + 64];
     const char *log = getenv("FAULT_LOG");
     const int fd = log ? REAL(open)(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : -1;
-    const int n = snprintf(line, sizeof line, "%s %s %s\n", kind_names[kind], call, path);
+    const int n = snprintf(line, sizeof line, "%s %s %s\n", kinds[kind].name, call, path);
     if (fd >= 0 && REAL(write)(fd, line, (size_t)n) == n)
         REAL(close)(fd);
 }
 
-/* What the call is to do: 0 itself, an errno, or −1: half of it (a write). */
-static int fault(const char *call, const char *path, bool takes_room)
+/* The call is one that counts; 0: it does itself, an errno, or −1: half of it (a write). */
+static int counted(const char *call, const char *path)
 {
-    const bool is_write = strstr(call, "write") != NULL;
-    if (!is_below(path) || ((kind == SHORT || kind == HALF) && !is_write) ||
-        ((kind == ENOSPC_ALWAYS || kind == EIO_ONCE) && !takes_room))
-        return 0;
     pthread_mutex_lock(&lock);
     const bool now = ++seen == at;
     const bool again = full && kind == ENOSPC_ALWAYS;
@@ -91,26 +108,18 @@ static int fault(const char *call, const char *path, bool takes_room)
         return ENOSPC;
     if (!now)
         return 0;
-    switch (kind) {
-    case EIO_ONCE:
-        return EIO;
-    case SHORT:
-    case HALF:
-        return -1;
-    case KILL:
-        kill(getpid(), SIGKILL);
-        for (;;)
-            pause();
-    case EXIT:
-        raise(SIGINT);
-        raise(SIGINT);
+    for (int i = 0; i < kinds[kind].times; i++)
+        raise(kinds[kind].signal);
+    return kind == EIO_ONCE ? EIO : kind == SHORT || kind == HALF ? -1 : 0;
+}
+
+static int fault(const char *call, const char *path, bool takes_room)
+{
+    const bool is_write = strstr(call, "write") != NULL;
+    if (!is_below(path) || ((kind == SHORT || kind == HALF) && !is_write) ||
+        ((kind == ENOSPC_ALWAYS || kind == EIO_ONCE) && !takes_room))
         return 0;
-    case INT:
-        raise(SIGINT);
-        return 0;
-    default:
-        return 0;
-    }
+    return counted(call, path);
 }
 
 /* After half a write. */
@@ -118,9 +127,7 @@ static void half_done(void)
 {
     if (kind != HALF)
         return;
-    kill(getpid(), SIGKILL);
-    for (;;)
-        pause();
+    raise(SIGKILL);
 }
 
 static int fault_fd(const char *call, int fd)
@@ -257,4 +264,15 @@ int remove(const char *path)
 {
     FAIL_IF(fault("remove", path, false), -1);
     return REAL(remove)(path);
+}
+
+/* Work ------------------------------------------------------------------------------------------------- */
+
+void GOMP_parallel(void (*region)(void *), void *data, unsigned threads, unsigned flags);
+
+void GOMP_parallel(void (*region)(void *), void *data, unsigned threads, unsigned flags)
+{
+    if (kind != NONE && strcmp(below, "work") == 0)
+        counted("work", "parallel");
+    REAL(GOMP_parallel)(region, data, threads, flags);
 }

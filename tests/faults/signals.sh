@@ -1,48 +1,78 @@
 #!/bin/bash
-# Signals at every place where something is written, that is: while a dataset is built, pictures are encoded, validation
-# and previews run, a checkpoint is saved, the result is exported. Breaks if SIGINT does not end a run with the state
-# saved, status 130 and how to go on, if a second one does not end it at once, if anything is harmed by either, or if
-# losing the terminal or the readers of its output ends a run.
+# Signals at every place where something is written, and while something is computed: while a dataset is built, class
+# pictures are drawn, pictures and captions encoded, validation and previews run, a checkpoint is saved, the result is
+# exported. Breaks if SIGINT or SIGTERM does not end a run with the state saved, status 130 and how to go on, if a second
+# one does not end it at once, if anything is harmed by either, or if losing the terminal or the readers of its output
+# ends a run.
 #
-#     signals.sh ATELIER [STRIDE]     every STRIDE-th writing call
+#     signals.sh ATELIER [STRIDE]     every STRIDE-th writing call, and every STRIDE × 9-th operation
 . "$(dirname "$0")/common" "$1"
-stride=${2:-67}
+stride=${2:-113}
 
-stopped() {
-    # after the last step there is nothing to be saved: the run ends as it would have
-    [ "$3" = 130 ] || { [ "$2-$3" = int-0 ] && [ -e "$work/run/log.jsonl" ]; } || fail "$4: status $3"
-    if [ "$2-$3" = int-130 ]; then
-        grep -q "Go on with: atelier train .*--resume auto\|nothing is saved" "$work/err" ||
+# Asked to stop, it stops, unless everything was done already: then nothing that comes later stops it either.
+in_time() {
+    [ "$3" = 130 ] || [ "$2-$3" = int-0 ] || [ "$2-$3" = term-0 ] || fail "$4: status $3"
+    [ "$3-$ends" != 0-none ] || fail "$4: it did not stop"
+    [ "$3-$ends" != 130-0 ] || fail "$4: stopped, and was not when asked before"
+    ends=$3
+}
+run_stopped() {
+    in_time "$@"
+    if [ "$2-$3" = int-130 ] || [ "$2-$3" = term-130 ]; then
+        grep -q "^interrupted.* Go on with: atelier train .*--resume auto" "$work/err" ||
             fail "$4: it does not say how to go on: $(tail -n 2 "$work/err")"
         no_leftovers "$4"
     fi
     whole_files "$1" "$4"
     go_on "$1" "$4"
 }
-runs() { everywhere "$2" "$3" "$stride" "$1" stopped "$atelier" train "$work/$1.yaml"; }
-
 # A command that writes in one go.
 command_stopped() {
-    [ "$3" = 130 ] || [ "$2-$3" = int-0 ] || fail "$4: status $3"
+    in_time "$@"
     [ "$2" = exit ] || no_leftovers "$4"
     whole_files "$1" "$4"
+    again "$1" "$4" "${command[@]}"
 }
-commands() {
-    undisturbed "$@"
-    for signal in int exit; do
-        everywhere $signal $((1 + stride / 2)) $((stride / 2)) "$1" command_stopped "${@:2}"
-    done
+outlived() {
+    [ "$3" = 0 ] || fail "$4: status $3"
+    same_end "$1" "$4"
+}
+
+# at_writes NAME SIGNAL N STRIDE VERDICT COMMAND…, at_work …: the first one stops it.
+at_writes() {
+    ends=none
+    local before=$places
+    everywhere "$2" "$3" "$4" "$1" "$5" "${@:6}"
+    [ $places -gt $before ] || fail "$1: $2 came nowhere"
+}
+at_work() {
+    counted=work
+    at_writes "$1" "$2" "$3" $((9 * $4)) "${@:5}"
+    counted=$work/run
 }
 
 model=$here/tests/golden/models/sd1
-undisturbed_run lora
-undisturbed_run full
-runs lora int 1
-runs lora exit $((1 + stride / 2))
-runs full int $((1 + stride / 3))
-runs full exit $((1 + stride * 2 / 3))
+third=$((stride / 3 + 1))
+for kind in lora full prior; do
+    undisturbed_run $kind
+    command=("$atelier" train "$work/$kind.yaml")
+    at_writes $kind int $third "$stride" run_stopped "${command[@]}"
+    at_writes $kind exit $((2 * third)) "$stride" run_stopped "${command[@]}"
+    at_work $kind int $((3 * third)) "$stride" run_stopped "${command[@]}"
+    at_work $kind term $((5 * third)) $((2 * stride)) run_stopped "${command[@]}"
+    at_work $kind exit $((7 * third)) $((2 * stride)) run_stopped "${command[@]}"
+    at_work $kind hup $((9 * third)) $((3 * stride)) outlived "${command[@]}"
+done
+commands() {
+    command=("${@:2}")
+    undisturbed "$@"
+    for signal in int exit; do
+        at_writes "$1" $signal 2 $((stride / 2 + 1)) command_stopped "${command[@]}"
+        at_work "$1" $signal $third "$stride" command_stopped "${command[@]}"
+    done
+}
 commands build "$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --model "$model" --resolution 32 --dtype f32
-commands sample "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1,2 --threads 1 --out "$work/run/"
+commands sample "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1,2 --threads 1 --out "$work/run/cat.png"
 
 # Nobody reads, nothing is open, the disk of its output is full: the run goes on.
 status() { [ "$2" = 0 ] || fail "$1: status $2"; same_end lora "$1"; rm -rf "$work/run"; }

@@ -26,6 +26,8 @@ ended() {
     file=$(sed -n '1s|^[a-z]* [a-z]* ||p' "$work/fault")
     file=${file%%.atelier-*}
     file=${file##*/.step-}
+    file=${file%%.old-*}
+    file=${file%%.replaced-*}
     file=$(basename "${file%%.part-*}" | sed 's/^0*//')
     grep "^atelier: .*$cause" "$work/err" | grep -qF -- "$file" && grep -q "^atelier: error: .*$cause" "$work/err" ||
         fail "$3: file and cause are not named: $(tail -n 2 "$work/err")"
@@ -67,6 +69,6 @@ runs full enospc $((1 + stride / 4)) "$stride"
 runs full eio $((1 + stride * 3 / 4)) "$stride"
 commands build "$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --model "$model" --resolution 32 --dtype f32
 commands sample "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1,2 --threads 1 \
-    --out "$work/run/" --save-latents "$work/run/latents.safetensors"
+    --out "$work/run/cat.png" --save-latents "$work/run/latents.safetensors"
 echo "$places faults"
 [ $failures = 0 ]

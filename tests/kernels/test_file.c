@@ -1,4 +1,5 @@
 /* Files: nothing half-written under a final name, and errors that name the path. */
+#include "kernels/aside.h"
 #include "kernels/file.h"
 #include "kernels/mem.h"
 

@@ -1,10 +1,11 @@
 /* `atelier data build`: a folder becomes a dataset file, with encoded latents and texts in it if asked for.
  *
- * With --cache the dataset is built under a temporary name beside the final one, encoded into a cache file
- * beside that, and the caches are copied in before it gets its name: what stands under the final name is
- * always whole. */
+ * With --cache the dataset is built in a temporary folder beside its final place, encoded into a cache file
+ * there, and the caches are copied in before it gets its name: what stands under the final name is always
+ * whole. */
 #include "../../data/dataset.h"
 #include "../../data/layout.h"
+#include "../../kernels/aside.h"
 #include "../../kernels/device.h"
 #include "../../kernels/file.h"
 #include "../../kernels/log.h"
@@ -200,23 +201,37 @@ static Status encode(const Arguments *a, const char *dataset, const char *cache)
     return s;
 }
 
+static Status build_in(const char *folder, const Arguments *a, DatasetSummary *summary)
+{
+    char *set = path_join(folder, "set.h5"), *cache = path_join(folder, "cache.h5");
+    Status s = set && cache ? build(a, set, summary) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = encode(a, set, cache);
+    if (s == STATUS_OK)
+        s = dataset_add_caches(set, cache);
+    if (s == STATUS_OK)
+        s = file_put_in_place(set, a->out);
+    mem_free(set);
+    mem_free(cache);
+    return s;
+}
+
 static Status build_and_encode(const Arguments *a, DatasetSummary *summary)
 {
-    char *part = path_aside(a->out, "build");
-    char *cache = path_aside(a->out, "cache");
-    Status s = part && cache ? build(a, part, summary) : STATUS_FAILED;
-    if (s == STATUS_OK)
-        s = encode(a, part, cache);
-    if (s == STATUS_OK)
-        s = dataset_add_caches(part, cache);
-    if (s == STATUS_OK)
-        s = file_put_in_place(part, a->out);
-    if (part && s != STATUS_OK)
-        unlink(part);
-    if (cache)
-        unlink(cache);
-    mem_free(part);
-    mem_free(cache);
+    int hold = -1;
+    TRY(file_try(a->out));
+    char *folder = path_aside(a->out, "build");
+    Status s = folder ? aside_folder(folder, a->out, &hold) : STATUS_FAILED;
+    if (s == STATUS_OK) {
+        char why[STATUS_MESSAGE_SIZE];
+        s = build_in(folder, a, summary);
+        memcpy(why, status_message(), sizeof why);
+        dir_remove(folder);
+        if (s != STATUS_OK)
+            status_fail("%s", why);
+        close(hold);
+    }
+    mem_free(folder);
     return s;
 }
 
