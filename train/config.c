@@ -300,6 +300,8 @@ static Status check_idle(Reader *r, int key, int dataset)
     const SchemaKey *k = &schema_keys(&count)[key];
     const YamlNode *at = *given_place(r, key, dataset);
     const SchemaRule *rule = at ? schema_idle(k, r->config, dataset) : NULL;
+    if (rule && rule->excuse == SWITCHED_OFF && *given_place(r, schema_find(rule->other), dataset))
+        return STATUS_OK;
     return rule ? yaml_refuse(at, "%s %s", k->path, rule->why) : STATUS_OK;
 }
 
@@ -351,9 +353,6 @@ static Status check_together(Reader *r)
         return yaml_refuse(at ? at : r->root,
                            "train.steps and train.epochs are both 0; one has to be at least 1");
     }
-    at = given(r, "preview.every", 0);
-    if (c->preview.every > 0 && c->preview.prompt_count == 0 && at)
-        return yaml_refuse(at, "preview.every wants preview.prompts: the pictures to draw");
     at = given(r, "optimizer.warmup", 0);
     if (at && c->train.steps > 0 && c->optimizer.warmup >= c->train.steps)
         return yaml_refuse(at, "optimizer.warmup is %lld, and the run has only %lld steps (train.steps)",

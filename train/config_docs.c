@@ -188,7 +188,11 @@ Status config_reference(char **markdown)
             if (strncmp(k[j].path, s[i].path, length) == 0 && k[j].path[length] == '.')
                 add_row(&k[j], &out);
     }
-    buffer_add(&out, "\n## Keys that do nothing\n\nThese are refused, by line:\n\n");
+    buffer_add(&out,
+               "\n## Keys that do nothing\n\nThese are refused, by line. A section that is switched off on "
+               "purpose is not: "
+               "`preview.every`, `validation.share`, `output.save_every` or `prior.weight`, written as 0, "
+               "silence the rest of it.\n\n");
     for (int i = 0; i < rules; i++)
         buffer_add(&out, "- `%s` %s\n", r[i].key, r[i].why);
     return buffer_take(&out, markdown);

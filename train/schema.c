@@ -261,42 +261,39 @@ static const SchemaKey KEYS[] = {
 /* clang-format on */
 static_assert(sizeof KEYS / sizeof *KEYS <= SCHEMA_MAX_KEYS, "SCHEMA_MAX_KEYS");
 
-#define NO_PRIOR                                                                                             \
-    "does nothing without prior preservation; give prior.path and prior.prompt, and no prior.weight of 0"
+#define NO_PRIOR "does nothing without prior preservation; give prior.path and prior.prompt"
 #define NO_ADAPTERS "does nothing with method.kind: full, which has no adapters; remove it"
 #define NOT_CACHED                                                                                           \
     "does not go with train.cache_latents: true (cached latents can only be mirrored); remove one of them"
 static const SchemaRule RULES[] = {
-    {"method.rank", "method.kind", true, METHOD_FULL, false, NO_ADAPTERS},
-    {"method.alpha", "method.kind", true, METHOD_FULL, false, NO_ADAPTERS},
-    {"method.targets", "method.kind", true, METHOD_FULL, false, NO_ADAPTERS},
-    {"method.init", "method.kind", true, METHOD_FULL, false, NO_ADAPTERS},
-    {"output.formats", "method.kind", true, METHOD_FULL, false,
+    {"method.rank", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
+    {"method.alpha", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
+    {"method.targets", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
+    {"method.init", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
+    {"output.formats", "method.kind", true, METHOD_FULL, NO_EXCUSE,
      "does nothing with method.kind: full, which saves a diffusers folder; remove it"},
-    {"train.epochs", "train.steps", false, 0, true, "and train.steps are both given; keep one of them"},
-    {"train.steps", "train.epochs", false, 0, true, "and train.epochs are both given; keep one of them"},
-    {"train.cache_text", "method.text_encoder", true, true, true,
+    {"train.epochs", "train.steps", false, 0, WHILE_OFF, "and train.steps are both given; keep one of them"},
+    {"train.steps", "train.epochs", false, 0, WHILE_OFF, "and train.epochs are both given; keep one of them"},
+    {"train.cache_text", "method.text_encoder", true, true, WHILE_OFF,
      "does not go with method.text_encoder: true (what it makes of a caption changes at every step); remove "
      "it"},
-    {"optimizer.text_encoder_lr", "method.text_encoder", true, false, false,
+    {"optimizer.text_encoder_lr", "method.text_encoder", true, false, NO_EXCUSE,
      "does nothing without method.text_encoder: true; remove it, or train the text encoder"},
-    {"dataset.caption.keep_tokens", "dataset.caption.shuffle", true, false, false,
+    {"dataset.caption.keep_tokens", "dataset.caption.shuffle", true, false, NO_EXCUSE,
      "does nothing without caption.shuffle: true; remove it, or shuffle"},
-    {"dataset.caption.shuffle", "train.cache_text", true, true, true,
+    {"dataset.caption.shuffle", "train.cache_text", true, true, WHILE_OFF,
      "does not go with train.cache_text: true (a cached caption stays as it is); remove one of them"},
-    {"dataset.augment.shift", "train.cache_latents", true, true, true, NOT_CACHED},
-    {"dataset.augment.scale", "train.cache_latents", true, true, true, NOT_CACHED},
-    {"dataset.augment.random_crop", "train.cache_latents", true, true, true, NOT_CACHED},
-    {"prior.*", "prior.weight", true, 0, false, NO_PRIOR},
-    {"prior.path", "model.init", true, MODEL_INIT_RANDOM, false,
+    {"dataset.augment.shift", "train.cache_latents", true, true, WHILE_OFF, NOT_CACHED},
+    {"dataset.augment.scale", "train.cache_latents", true, true, WHILE_OFF, NOT_CACHED},
+    {"dataset.augment.random_crop", "train.cache_latents", true, true, WHILE_OFF, NOT_CACHED},
+    {"prior.*", "prior.weight", true, 0, SWITCHED_OFF, NO_PRIOR},
+    {"prior.path", "model.init", true, MODEL_INIT_RANDOM, NO_EXCUSE,
      "does not go with model.init: random (a model without training has nothing to preserve); remove the "
      "section prior"},
-    {"validation.every", "validation.share", true, 0, false,
-     "does nothing while validation.share is 0; remove it, or hold out a share (0.1)"},
-    {"preview.*", "preview.every", true, 0, false,
-     "does nothing while preview.every is 0; remove it, or set preview.every"},
-    {"output.keep", "output.save_every", true, 0, false,
-     "does nothing while output.save_every is 0; remove it, or set output.save_every"},
+    {"validation.every", "validation.share", true, 0, SWITCHED_OFF,
+     "does nothing without validation.share; remove it, or hold out a share (0.1)"},
+    {"preview.*", "preview.prompts", true, 0, WHILE_OFF,
+     "does nothing without preview.prompts; remove it, or say what is to be drawn"},
 };
 
 /* Looking ---------------------------------------------------------------------------------------------- */
@@ -387,6 +384,8 @@ double schema_number(const SchemaKey *k, const Config *c, int dataset)
         return *(const double *)field;
     case KEY_SWITCH:
         return *(const bool *)field;
+    case KEY_TEXTS:
+        return *(const int *)((const char *)c + k->count_offset);
     default:
         return 0;
     }
@@ -407,7 +406,7 @@ const SchemaRule *schema_idle(const SchemaKey *k, const Config *c, int dataset)
         if (!schema_rule_is_for(r, k->path))
             continue;
         const double other = schema_number(&KEYS[schema_find(r->other)], c, dataset);
-        if ((other == r->value) == r->is && !(r->unless_off && schema_number(k, c, dataset) == 0))
+        if ((other == r->value) == r->is && !(r->excuse == WHILE_OFF && schema_number(k, c, dataset) == 0))
             return r;
     }
     return NULL;

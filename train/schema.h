@@ -50,14 +50,21 @@ typedef struct SchemaSection {
     const char *path, *help;
 } SchemaSection;
 
+/* What makes a key that does nothing no mistake. */
+typedef enum SchemaExcuse {
+    NO_EXCUSE,
+    WHILE_OFF,   /* it is 0 or false itself */
+    SWITCHED_OFF /* the other key was written down: it switches its section off on purpose */
+} SchemaExcuse;
+
 /* key does nothing (or cannot be) where the other key has, or has not, the value. */
 typedef struct SchemaRule {
     const char *key;   /* "preview.*": every key below preview but the other one itself */
     const char *other; /* in the same dataset, if both are a dataset's */
     bool is;           /* true: where other is value; false: where it is not */
     double value;      /* as schema_number gives it */
-    bool unless_off;   /* 0 and false are no contradiction */
-    const char *why;   /* follows the key's name in the message */
+    SchemaExcuse excuse;
+    const char *why; /* follows the key's name in the message */
 } SchemaRule;
 
 const SchemaKey *schema_keys(int *count);
@@ -76,10 +83,11 @@ int schema_children(const char *section, char names[][SCHEMA_NAME], int max);
 /* The key's field; dataset is the number of the dataset for a dataset's key, else not looked at. */
 void *schema_field(const SchemaKey *k, Config *c, int dataset);
 const void *schema_field_const(const SchemaKey *k, const Config *c, int dataset);
-/* Numbers, switches and choices as a number; 0 for texts and lists. */
+/* Numbers, switches and choices as a number; how many there are in a list of texts; 0 for a text. */
 double schema_number(const SchemaKey *k, const Config *c, int dataset);
 bool schema_rule_is_for(const SchemaRule *r, const char *path);
-/* The rule that makes the key do nothing in this configuration, or NULL. */
+/* The rule that makes the key do nothing in this configuration, or NULL; whether the other key was written
+ * down is the caller's to ask. */
 const SchemaRule *schema_idle(const SchemaKey *k, const Config *c, int dataset);
 
 /* The i-th word of "a|b|c" into name; false past the last. */

@@ -40,8 +40,6 @@ train 2 --set prior.prompt=
 train 2 --set prior.path=pictures
 says "in one another"
 train 2 --set prior.path=pictures/class
-train 2 --set prior.weight=0
-says "prior.path does nothing"
 train 2 --set prior.resolution=1001
 train 2 --set prior.path=missing.h5
 train 2 --set prior.steps=0

@@ -195,7 +195,9 @@ static void prior_preservation_has_its_parts_together(void **state)
     refused_with(BASE "prior: {path: class, prompt: \"\"}\n", NULL, "3:30: prior.prompt is empty");
     refused_with(BASE "prior: {pictures: 5}\n", NULL,
                  "3:19: prior.pictures does nothing without prior preservation");
-    refused_with(BASE PRIOR, "prior.weight=0", "prior.path does nothing without prior preservation");
+    c = accepted_with(BASE PRIOR, "prior.weight=0"); /* switched off on purpose */
+    assert_false(config_has_prior(c));
+    config_free(c);
     refused_with(BASE PRIOR, "prior.weight=-1", "prior.weight wants a number from 0 to 1000");
     refused_with(BASE PRIOR, "prior.pictures=0", "prior.pictures wants a whole number from 1 to 99999");
     refused_with(BASE PRIOR, "model.init=random", "prior.path does not go with model.init: random");
@@ -311,7 +313,6 @@ static const struct {
      "preview.sampler wants one of ddim, euler, not \"dim\"; did you mean"},
     {BASE "train:\n\tsteps: 1\n", "4:1: a tab in the indentation"},
     {BASE "train: {steps: 0}\n", "3:16: train.steps and train.epochs are both 0"},
-    {BASE "preview: {every: 5}\n", "3:18: preview.every wants preview.prompts"},
     {BASE "train: {steps: 20}\noptimizer: {warmup: 20}\n",
      "4:21: optimizer.warmup is 20, and the run has only 20"},
     /* keys that do nothing */
@@ -324,12 +325,10 @@ static const struct {
     {BASE "train: {cache_text: true}\nmethod: {text_encoder: true}\n",
      "3:21: train.cache_text does not go with"},
     {BASE "optimizer: {text_encoder_lr: 1e-5}\n", "3:30: optimizer.text_encoder_lr does nothing without"},
-    {BASE "validation: {every: 5}\n", "3:21: validation.every does nothing while validation.share is 0"},
-    {BASE "preview: {every: 0, steps: 9}\n", "3:28: preview.steps does nothing while preview.every is 0"},
-    {BASE "preview: {every: 0, negative: \"\"}\n", "preview.negative does nothing"},
-    {BASE "preview: {cfg: 3}\n", "3:16: preview.cfg does nothing while preview.every is 0"},
-    {BASE "preview: {every: 0, prompts: [a]}\n", "3:30: preview.prompts does nothing"},
-    {BASE "output: {save_every: 0, keep: 2}\n", "3:31: output.keep does nothing"},
+    {BASE "validation: {every: 5}\n", "3:21: validation.every does nothing without validation.share"},
+    {BASE "preview: {every: 0, steps: 9}\n", "3:28: preview.steps does nothing without preview.prompts"},
+    {BASE "preview: {cfg: 3}\n", "3:16: preview.cfg does nothing without preview.prompts"},
+    {BASE "preview: {every: 9}\n", "3:18: preview.every does nothing without preview.prompts"},
     {"model: {base: builtin:tiny}\ndataset:\n  - {path: a}\n  - {path: b, caption: {keep_tokens: 1}}\n",
      "4:38: dataset.caption.keep_tokens does nothing without caption.shuffle: true"},
     {"model: {base: builtin:tiny}\ndataset: {path: a, augment: {scale: 0.1}}\ntrain: {cache_latents: true}\n",
@@ -340,6 +339,25 @@ static const struct {
     {"model: {base: builtin:tiny}\ndataset: {path: a, caption: {shuffle: on}}\ntrain: {cache_text: true}\n",
      "2:39: dataset.caption.shuffle does not go with train.cache_text: true"},
 };
+
+/* A section that is switched off on purpose may keep the rest of its keys. */
+static void a_switched_off_section_may_stay(void **state)
+{
+    (void)state;
+    static const char *const OFF[] = {
+        BASE "preview: {every: 0, prompts: [a], cfg: 3}\n",
+        BASE "validation: {share: 0, every: 5}\n",
+        BASE "output: {save_every: 0, keep: 2}\n",
+    };
+    for (size_t i = 0; i < sizeof OFF / sizeof *OFF; i++) {
+        Config *c = accepted(OFF[i]);
+        char *written = NULL;
+        assert_int_equal(config_write(c, &written), STATUS_OK);
+        config_free(accepted(written));
+        mem_free(written);
+        config_free(c);
+    }
+}
 
 static void mistakes_are_named_with_their_place(void **state)
 {
@@ -652,6 +670,7 @@ int main(void)
         TEST(prior_preservation_has_its_parts_together),
         TEST(numbers_are_whole_words_in_any_usual_notation),
         TEST(switches_are_six_words),
+        TEST(a_switched_off_section_may_stay),
         TEST(mistakes_are_named_with_their_place),
         TEST(lists_are_limited_and_one_value_is_a_list_of_one),
         TEST(set_replaces_values_and_its_mistakes_name_it),
