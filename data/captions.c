@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CAPTION_FILE_MAX (1 << 20) /* white space may stand around the caption */
 #define METADATA_MAX_BYTES ((size_t)1 << 30)
 
 static bool is_space(char c)
@@ -73,7 +74,10 @@ Status caption_read(const char *path, char **out)
     size_t size;
     if (!shown)
         return STATUS_FAILED;
-    Status s = file_read(path, (size_t)1 << 20, &text, &size);
+    const int64_t bytes = file_size(path);
+    Status s = bytes > CAPTION_FILE_MAX ? status_fail("%s: a caption of %lld bytes is too long (%d at most)",
+                                                      shown, (long long)bytes, CAPTION_MAX_BYTES)
+                                        : file_read(path, CAPTION_FILE_MAX, &text, &size);
     if (s == STATUS_OK) {
         s = status_in(caption_clean(text, size, out), "%s", shown);
         mem_free(text);

@@ -81,19 +81,23 @@ static hid_t access_list(void)
  * uses. */
 static Status check_signature(const char *path)
 {
-    if (!file_exists(path))
-        return status_refuse("%s: there is no such file", path);
-    if (file_is_dir(path))
-        return status_refuse("%s: is a folder, an HDF5 file is needed", path);
+    char head[8] = {0};
+    TRY(file_check_source(path, "HDF5 file"));
     FILE *in = fopen(path, "rbe");
     if (!in)
         return status_refuse("%s: cannot be opened: %m", path);
-    char head[8] = {0};
     const size_t n = fread(head, 1, sizeof head, in);
     fclose(in);
-    if (n != sizeof head || memcmp(head, "\x89HDF\r\n\x1a\n", 8) != 0)
-        return status_fail("%s: is not an HDF5 file", path);
-    return STATUS_OK;
+    if (n == sizeof head && memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0)
+        return STATUS_OK;
+    if (memcmp(head, "PK\3\4", 4) == 0)
+        return status_fail("%s: is a zip archive, not an HDF5 file; unpack it and name the folder", path);
+    return status_fail("%s: is not an HDF5 file", path);
+}
+
+bool h5_is_file(const char *path)
+{
+    return check_signature(path) == STATUS_OK;
 }
 
 Status h5_open(const char *path, unsigned flags, hid_t *out)

@@ -16,6 +16,8 @@ void h5_begin(void);
 /* Returns s, so that a function can end with `return h5_end(s)`. */
 Status h5_end(Status s);
 
+/* True if the file begins as HDF5 files do. */
+bool h5_is_file(const char *path);
 /* flags: H5F_ACC_RDONLY or H5F_ACC_RDWR. A missing file, one that is not HDF5 and a broken one are told
  * apart. */
 Status h5_open(const char *path, unsigned flags, hid_t *out);

@@ -53,6 +53,15 @@ static Status create_data(DatasetWriter *w, uint64_t expected_bytes)
     return s;
 }
 
+Status dataset_check_target(const char *path)
+{
+    TRY(file_check_target(path));
+    if (file_size(path) <= 0 || h5_is_file(path))
+        return STATUS_OK;
+    return status_refuse("%s: is there already and no HDF5 file; it is not replaced, choose another name",
+                         path);
+}
+
 Status dataset_writer_open(const char *path, uint64_t expected_bytes, DatasetWriter **out)
 {
     *out = NULL;

@@ -19,6 +19,8 @@ typedef struct DatasetEntry {
     int width, height, orientation, repeats;
 } DatasetEntry;
 
+/* Refuses a name at which something else than a dataset lies: a name typed wrong must not cost a picture. */
+Status dataset_check_target(const char *path);
 /* Begins path_aside(PATH, "part"); what writers of the same file that were killed have left goes.
  * expected_bytes: about how many bytes of pictures there will be. */
 Status dataset_writer_open(const char *path, uint64_t expected_bytes, DatasetWriter **out);

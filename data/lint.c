@@ -157,7 +157,7 @@ Status dataset_lint(const Lint *l, int *pictures)
         return s;
     }
     if (!file_exists(l->path))
-        return status_refuse("%s: there is no such file or folder", l->path);
+        return file_missing(l->path, "file or folder");
     Dataset *d;
     const Status opened = dataset_open(l->path, &d);
     if (opened != STATUS_OK) {

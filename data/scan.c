@@ -396,8 +396,8 @@ Status scan_folder(const char *folder, const char *caption, const char *except, 
 {
     *out = (Scan){0};
     if (!file_is_dir(folder))
-        return status_refuse(file_exists(folder) ? "%s: is not a folder" : "%s: there is no such folder",
-                             folder);
+        return file_exists(folder) ? status_refuse("%s: is not a folder", folder)
+                                   : file_missing(folder, "folder");
     char *real = realpath(folder, NULL);
     if (!real)
         return status_refuse("%s: cannot be opened: %m", folder);

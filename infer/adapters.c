@@ -9,6 +9,7 @@
 
 #include "../kernels/mem.h"
 #include "lora_names.h"
+#include "single_file.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -144,6 +145,20 @@ static Module *find_module(const ModuleList *list, const char *name)
     return bsearch(&key, list->items, (size_t)list->count, sizeof key, by_name);
 }
 
+/* How keys of LoRAs for other kinds of models begin. */
+static const struct {
+    const char *start, *model;
+} OTHER_MODELS[] = {
+    {"lora_te1_", "SDXL"},
+    {"lora_te2_", "SDXL"},
+    {"text_encoder_2.", "SDXL"},
+    {"lora_unet_double_blocks_", "Flux"},
+    {"lora_unet_single_blocks_", "Flux"},
+    {"lora_unet_joint_blocks_", "Stable Diffusion 3"},
+    {"lora_transformer_", "Flux or Stable Diffusion 3"},
+    {"transformer.", "Flux or Stable Diffusion 3"},
+};
+
 static Status refuse_key(const char *key, const LoraKey *k, int others)
 {
     char more[64] = "";
@@ -152,8 +167,10 @@ static Status refuse_key(const char *key, const LoraKey *k, int others)
     if (k->role == LORA_OTHER_KIND)
         return status_fail("`%s`%s: %s is not supported; LoRA on linear layers and 1x1 convolutions is", key,
                            more, k->kind);
-    if (strncmp(key, "lora_te1_", 9) == 0 || strncmp(key, "lora_te2_", 9) == 0)
-        return status_fail("`%s`%s: this LoRA is for SDXL, the model is not", key, more);
+    for (size_t i = 0; i < sizeof OTHER_MODELS / sizeof *OTHER_MODELS; i++)
+        if (strncmp(key, OTHER_MODELS[i].start, strlen(OTHER_MODELS[i].start)) == 0)
+            return status_fail("`%s`%s: this LoRA is for %s, the model is not", key, more,
+                               OTHER_MODELS[i].model);
     return status_fail("`%s`%s: the model has no such layer; was this LoRA made for another model?", key,
                        more);
 }
@@ -172,11 +189,12 @@ static Status place_keys(ModuleList *list, const SafeTensors *f)
 {
     const char *first_bad = NULL;
     LoraKey first_key = {0};
-    int bad = 0;
+    int bad = 0, known = 0;
     for (int i = 0; i < safetensors_count(f); i++) {
         const SafeEntry *e = safetensors_entry(f, i);
         LoraKey k;
         lora_key_parse(e->name, &k);
+        known += k.role != LORA_UNKNOWN;
         if (k.role <= LORA_ALPHA && find_module(list, k.module)) {
             TRY(place_entry(list, e, &k));
             continue;
@@ -186,6 +204,10 @@ static Status place_keys(ModuleList *list, const SafeTensors *f)
             first_key = k;
         }
     }
+    if (bad && !known)
+        return status_fail(
+            "is not a LoRA: no key names a low-rank pair (`%s`, …); a model is given with --model",
+            first_bad);
     return bad ? refuse_key(first_bad, &first_key, bad - 1) : STATUS_OK;
 }
 
@@ -372,6 +394,7 @@ Status lora_attach(Model *m, const char *path, float scale, LoraFile **out)
 {
     SafeTensors *f;
     *out = NULL;
+    TRY(refuse_other_files(path));
     TRY(safetensors_open(path, &f));
     LoraFile *file = mem_calloc(1, sizeof *file);
     Status s = file ? read_file(m, f, scale, file) : STATUS_FAILED;

@@ -65,16 +65,18 @@ static Status find_builtin(const char *name, char **path)
     return s;
 }
 
+bool model_is_builtin(const char *name)
+{
+    return strncmp(name, "builtin:", strlen("builtin:")) == 0;
+}
+
 Status model_find(const char *name, char **path)
 {
     *path = NULL;
-    if (!strncmp(name, "builtin:", 8))
+    if (model_is_builtin(name))
         return find_builtin(name + 8, path);
     if (!file_exists(name))
-        return status_refuse(
-            "%s: there is no such file or folder (a model is a diffusers folder, a .safetensors "
-            "file or builtin:NAME)",
-            name);
+        return file_missing(name, MODEL_KINDS);
     *path = mem_strdup(name);
     return *path ? STATUS_OK : STATUS_FAILED;
 }
@@ -102,15 +104,20 @@ static Status read_text(const char *folder, const char *part, const char *name, 
 /* A folder that is no Stable Diffusion 1.x or 2.x model is named for what it is. */
 static Status refuse_other_folders(const char *folder)
 {
-    static const char *const loras[] = {"pytorch_lora_weights.safetensors", "adapter_model.safetensors",
-                                        "adapter_config.json"};
+    static const char *const lora =
+        "is a LoRA, not a model; give its .safetensors file with --lora beside the model it was made for";
+    const struct {
+        const char *name, *what;
+    } files[] = {{"pytorch_lora_weights.safetensors", lora},
+                 {"adapter_model.safetensors", lora},
+                 {"adapter_config.json", lora},
+                 {"config.json", "is one part of a diffusers model; give the folder that it lies in"}};
     static const char *const others[] = {"text_encoder_2", "transformer", "prior"};
     Status s = STATUS_OK;
-    for (size_t i = 0; i < sizeof loras / sizeof *loras && s == STATUS_OK; i++) {
-        char *p = path_join(folder, loras[i]), *unet = path_join(folder, "unet");
+    for (size_t i = 0; i < sizeof files / sizeof *files && s == STATUS_OK; i++) {
+        char *p = path_join(folder, files[i].name), *unet = path_join(folder, "unet");
         if (p && unet && file_exists(p) && !file_exists(unet))
-            s = status_refuse(
-                "%s: is a LoRA, not a model; give it with --lora beside the model it was made for", folder);
+            s = status_refuse("%s: %s", folder, files[i].what);
         mem_free(p);
         mem_free(unet);
     }

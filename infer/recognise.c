@@ -1,5 +1,5 @@
 /* What a file is that was given as a model and is none: told by its first bytes or its tensors' names, so
- * that the message can say what to do instead. */
+ * that the message can say what to do instead. A LoRA's file is looked at by its bytes in the same way. */
 #include "keymap.h"
 #include "single_file.h"
 
@@ -12,7 +12,7 @@
 #define PICKLED                                                                                              \
     "is a pickled checkpoint (.ckpt, .bin, .pt), which can run any code when it is read; convert it to "     \
     "safetensors"
-#define WEB_PAGE "is a web page, not the model that was to be downloaded (a login or licence page?)"
+#define WEB_PAGE "is a web page, not what was to be downloaded (a login or licence page?)"
 
 static const struct {
     const char *bytes;
@@ -23,14 +23,14 @@ static const struct {
     {"\x80\x02", 2, PICKLED},
     {"\x80\x03", 2, PICKLED},
     {"\x80\x04", 2, PICKLED},
-    {"GGUF", 4, "is a GGUF file, quantised for another program; take the model's .safetensors file"},
+    {"GGUF", 4, "is a GGUF file, quantised for another program; take the .safetensors file"},
     {"version https://git-lfs", 23,
-     "is a Git LFS pointer, not the model itself; fetch it with `git lfs pull`"},
-    {"\x89HDF\r\n\x1a\n", 8, "is an HDF5 file (a dataset?), not a model"},
-    {"\x89PNG", 4, "is a picture, not a model"},
-    {"\xff\xd8\xff", 3, "is a picture, not a model"},
-    {"RIFF", 4, "is a picture, not a model"},
-    {"GIF8", 4, "is a picture, not a model"},
+     "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"},
+    {"\x89HDF\r\n\x1a\n", 8, "is an HDF5 file (a dataset?), not a safetensors file"},
+    {"\x89PNG", 4, "is a picture, not a safetensors file"},
+    {"\xff\xd8\xff", 3, "is a picture, not a safetensors file"},
+    {"RIFF", 4, "is a picture, not a safetensors file"},
+    {"GIF8", 4, "is a picture, not a safetensors file"},
     {"<!DOCTYPE", 9, WEB_PAGE},
     {"<!doctype", 9, WEB_PAGE},
     {"<html", 5, WEB_PAGE},
@@ -46,6 +46,7 @@ static bool begins_as_safetensors(const char *head, size_t n)
 Status refuse_other_files(const char *path)
 {
     char head[32] = {0};
+    TRY(file_check_source(path, ".safetensors file"));
     FILE *in = fopen(path, "rbe");
     if (!in)
         return status_refuse("%s: cannot be opened: %s", path, strerror(errno));

@@ -65,6 +65,7 @@ static const char *type_name(DType t)
 
 static Status map_file(SafeTensors *f)
 {
+    TRY(file_check_source(f->path, "file"));
     const int fd = open(f->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return status_refuse("%s: cannot be opened: %s", f->path, strerror(errno));
@@ -72,8 +73,6 @@ static Status map_file(SafeTensors *f)
     Status s = STATUS_OK;
     if (fstat(fd, &st) != 0)
         s = status_fail("%s: cannot be read: %s", f->path, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        s = status_refuse("%s: is not a regular file", f->path);
     else if (st.st_size < (off_t)LENGTH_BYTES)
         s = status_fail("%s: %lld bytes are too few for a safetensors file (file truncated?)", f->path,
                         (long long)st.st_size);

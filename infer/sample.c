@@ -47,7 +47,7 @@ static Status parse_lora(const char *text, UsedLora *out)
     *out = (UsedLora){.scale = 1};
     if (!file_exists(text) && colon && colon != text) {
         if (!text_to_float(colon + 1, &scale))
-            return status_refuse("sample: --lora %s: no such file, and `%s` is no scale", text, colon + 1);
+            return status_in(file_missing(text, "file"), "--lora (`%s` is no scale)", colon + 1);
         char *path = mem_printf("%.*s", (int)(colon - text), text);
         *out = (UsedLora){.path = path, .scale = (float)scale};
         return path ? STATUS_OK : STATUS_FAILED;

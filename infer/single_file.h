@@ -29,7 +29,7 @@ Status single_file_open(const char *path, SingleFile *out);
 void single_file_close(SingleFile *f);
 Status single_file_weights(const SingleFile *f, SinglePart part, DType dtype, Weights **out);
 
-/* Before mapping: refuses by the first bytes what is no safetensors file. */
+/* Before mapping: refuses what is no ordinary file, and by the first bytes what is no safetensors file. */
 Status refuse_other_files(const char *path);
 /* By its keys: refuses a safetensors file that holds something else than a Stable Diffusion 1.x or 2.x model.
  */

@@ -76,7 +76,7 @@ static Status read_stream(FILE *in, const char *path, size_t limit, char **data,
     return STATUS_OK;
 }
 
-Status file_read(const char *path, size_t limit, char **data, size_t *size)
+Status stream_read(const char *path, size_t limit, char **data, size_t *size)
 {
     *data = NULL;
     *size = 0;
@@ -91,6 +91,14 @@ Status file_read(const char *path, size_t limit, char **data, size_t *size)
         s = read_stream(in, path, limit, data, size);
     fclose(in);
     return s;
+}
+
+Status file_read(const char *path, size_t limit, char **data, size_t *size)
+{
+    *data = NULL;
+    *size = 0;
+    TRY(file_check_source(path, "file"));
+    return stream_read(path, limit, data, size);
 }
 
 /* Folders ---------------------------------------------------------------------------------------------- */

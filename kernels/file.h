@@ -12,6 +12,14 @@
 /* The whole file, with a 0 byte after it that *size does not count. Caller: mem_free. Larger than limit:
  * refused. */
 Status file_read(const char *path, size_t limit, char **data, size_t *size);
+/* The same of a pipe or a device too, which is waited for. */
+Status stream_read(const char *path, size_t limit, char **data, size_t *size);
+/* STATUS_REFUSED: "PATH: there is no such WHAT", with the part of the path that is missing and the name that
+ * was perhaps meant. */
+Status file_missing(const char *path, const char *what);
+/* Refuses what cannot be read as a file: a missing one, a folder, a pipe or device (which would be waited
+ * for). */
+Status file_check_source(const char *path, const char *what);
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
 int64_t file_size(const char *path);      /* -1: missing */

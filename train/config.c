@@ -3,9 +3,11 @@
  * refused; then paths are made absolute. Messages name the place of the key, or the --set that gave it. */
 #include "config.h"
 
+#include "../infer/model.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 #include "../kernels/text.h"
+#include "config_paths.h"
 #include "config_value.h"
 
 #include <stdio.h>
@@ -305,13 +307,6 @@ static Status check_idle(Reader *r, int key, int dataset)
     return rule ? yaml_refuse(at, "%s %s", k->path, rule->why) : STATUS_OK;
 }
 
-/* True: path is folder, or lies in it. Both are absolute. */
-static bool lies_in(const char *path, const char *folder)
-{
-    const size_t length = strlen(folder);
-    return strncmp(path, folder, length) == 0 && (path[length] == '/' || !path[length]);
-}
-
 /* Prior preservation: what belongs together, and class pictures apart from the subject's. */
 static Status check_prior(Reader *r)
 {
@@ -333,12 +328,30 @@ static Status check_prior(Reader *r)
     }
     for (int i = 0; i < c->dataset_count; i++) {
         const char *pictures = c->datasets[i].path;
-        if (lies_in(pictures, c->prior.path) || lies_in(c->prior.path, pictures))
+        if (path_lies_in(pictures, c->prior.path) || path_lies_in(c->prior.path, pictures))
             return yaml_refuse(
                 given(r, "prior.path", 0),
                 "prior.path %s and dataset %s lie in one another; class pictures would be taken "
                 "for the subject's: name another folder",
                 c->prior.path, pictures);
+    }
+    return STATUS_OK;
+}
+
+/* A run's previews are pictures too: the next run would train on them. */
+static Status check_output(Reader *r)
+{
+    const Config *c = r->config;
+    const YamlNode *at = given(r, "output.dir", 0);
+    for (int i = 0; i < c->dataset_count + config_has_prior(c); i++) {
+        const bool prior = i == c->dataset_count;
+        const char *pictures = prior ? c->prior.path : c->datasets[i].path;
+        if (path_lies_in(c->output.dir, pictures))
+            return yaml_refuse(
+                at ? at : r->root,
+                "output.dir %s lies in the %s folder, %s; the next run would take what is written "
+                "there for pictures: name another folder",
+                c->output.dir, prior ? "class pictures'" : "dataset's", pictures);
     }
     return STATUS_OK;
 }
@@ -362,67 +375,16 @@ static Status check_together(Reader *r)
 
 /* Paths ------------------------------------------------------------------------------------------------ */
 
-/* The absolute path of the folder that `path` lies in. */
-static Status folder_of(const char *path, char **out)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? mem_printf("%.*s", (int)(slash - path) + 1, path) : mem_strdup(".");
-    if (!folder)
-        return STATUS_FAILED;
-    char *real = realpath(folder, NULL); /* malloc's own */
-    *out = real ? mem_strdup(real) : NULL;
-    const Status s = real ? (*out ? STATUS_OK : STATUS_FAILED) : status_refuse("%s: no such folder", folder);
-    free(real);
-    mem_free(folder);
-    return s;
-}
-
-/* Makes a path absolute: "~/" is the home folder, anything else relative starts at base. "../" at its
- * beginning is worked out, so that messages show the path that is meant. */
-static Status absolute_path(char **path, const char *base)
-{
-    const char *rest = *path, *home = getenv("HOME");
-    char *whole;
-    if (rest[0] == '/')
-        return STATUS_OK;
-    size_t keep = strlen(base);
-    if (strncmp(rest, "~/", 2) == 0 && home && home[0] == '/') {
-        rest += 2;
-        base = home;
-        keep = strlen(home);
-    }
-    while (rest[0] == '.' &&
-           (rest[1] == '/' || (rest[1] == '.' && (rest[2] == '/' || !rest[2])) || !rest[1])) {
-        if (rest[1] == '.') {
-            while (keep > 1 && base[keep - 1] != '/')
-                keep--;
-            keep -= keep > 1;
-        }
-        rest += rest[1] == '.' ? 2 : 1;
-        while (*rest == '/')
-            rest++;
-    }
-    if (*rest)
-        whole = mem_printf("%.*s/%s", keep > 1 ? (int)keep : 0, base, rest);
-    else
-        whole = mem_printf("%.*s", (int)keep, base);
-    if (!whole)
-        return STATUS_FAILED;
-    mem_free(*path);
-    *path = whole;
-    return STATUS_OK;
-}
-
 static Status make_absolute(Reader *r, int key, int dataset)
 {
     int count;
     const SchemaKey *k = &schema_keys(&count)[key];
     char **field = schema_field(k, r->config, dataset);
-    if (k->type != KEY_PATH || !*field || strncmp(*field, "builtin:", strlen("builtin:")) == 0)
+    if (k->type != KEY_PATH || !*field || model_is_builtin(*field))
         return STATUS_OK;
     for (size_t n = strlen(*field); n > 1 && (*field)[n - 1] == '/'; n--)
         (*field)[n - 1] = 0; /* "cat/" names what "cat" does: files are named after the last component */
-    return absolute_path(field, r->config->base_dir);
+    return config_make_absolute(r->config, field);
 }
 
 /* The whole -------------------------------------------------------------------------------------------- */
@@ -432,7 +394,7 @@ static Status read_all(Reader *r, const char *path, const char *const *sets, int
     Config *c = r->config;
     YamlNode *root;
     TRY(yaml_read(r->doc, path, &root));
-    TRY(folder_of(path, &c->base_dir));
+    TRY(config_folder(path, &c->base_dir));
     for (int i = 0; i < set_count; i++)
         TRY(apply_set(r, &root, sets[i]));
     r->root = root;
@@ -444,7 +406,8 @@ static Status read_all(Reader *r, const char *path, const char *const *sets, int
     TRY(for_each_key(r, check_idle));
     TRY(check_together(r));
     TRY(for_each_key(r, make_absolute));
-    return check_prior(r);
+    TRY(check_prior(r));
+    return check_output(r);
 }
 
 Status config_read(const char *path, const char *const *sets, int set_count, Config **out)
@@ -479,6 +442,11 @@ void config_free(Config *c)
     for (int i = 0; i < count; i++)
         for (int d = 0; d < (schema_of_dataset(&keys[i]) ? c->dataset_count : 1); d++)
             value_free(&keys[i], c, d);
+    for (int i = 0; i < c->relative_count; i++) {
+        mem_free(c->relatives[i].path);
+        mem_free(c->relatives[i].written);
+    }
+    mem_free(c->relatives);
     mem_free(c->origin);
     mem_free(c->base_dir);
     mem_free(c);

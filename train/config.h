@@ -40,9 +40,16 @@ typedef enum ModelInit { MODEL_INIT_PRETRAINED, MODEL_INIT_RANDOM } ModelInit;
 /* PREDICTION_AUTO: as the model says; the others are PredictionType + 1 */
 typedef enum Prediction { PREDICTION_AUTO, PREDICTION_EPSILON, PREDICTION_V } Prediction;
 
+/* A path that was written relative, and the absolute one it became. */
+typedef struct ConfigRelative {
+    char *path, *written;
+} ConfigRelative;
+
 typedef struct Config {
     char *origin;   /* path of the YAML file */
     char *base_dir; /* its folder: relative paths start here */
+    ConfigRelative *relatives;
+    int relative_count;
     struct {
         char *base;     /* builtin:tiny, folder, file */
         DType dtype;    /* frozen weights and saved activations */

@@ -69,7 +69,10 @@ Status resume_folder(Config *config, const char *resume)
     if (!resume || strcmp(resume, "auto") == 0)
         return STATUS_OK;
     if (!run_exists(resume))
-        return status_refuse("--resume %s: there is no run in this folder", resume);
+        return status_in(file_is_dir(resume)   ? status_refuse("there is no run in this folder")
+                         : file_exists(resume) ? status_refuse("is a file; name the run's folder")
+                                               : file_missing(resume, "folder"),
+                         "--resume %s", resume);
     char *dir = mem_strdup(resume);
     if (!dir)
         return STATUS_FAILED;

@@ -4,6 +4,7 @@
 #include "../kernels/log.h"
 #include "../kernels/mem.h"
 #include "available.h"
+#include "config_paths.h"
 #include "fit.h"
 #include "modes.h"
 #include "preview.h"
@@ -69,6 +70,13 @@ static Status load_model(const Config *config, bool described, Model **out)
     if (config->method.kind == METHOD_FULL)
         trained = MODEL_UNET | (config->method.text_encoder ? MODEL_TEXT : 0);
     Model *m = NULL, *whole = NULL;
+    if (!model_is_builtin(config->model.base) && !file_exists(config->model.base))
+        return config_path_missing(config, config->model.base, MODEL_KINDS);
+    if (config->model.vae && !file_is_dir(config->model.vae))
+        return status_in(file_exists(config->model.vae)
+                             ? status_refuse("%s: is not a folder", config->model.vae)
+                             : config_path_missing(config, config->model.vae, "folder"),
+                         "model.vae");
     TRY(load_parts(config, MODEL_ALL & ~trained, config->model.dtype, described, &m));
     *out = m;
     if (trained) {

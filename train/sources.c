@@ -5,6 +5,7 @@
 #include "../kernels/mem.h"
 #include "../kernels/progress.h"
 #include "../kernels/random.h"
+#include "config_paths.h"
 #include "run_folder.h"
 
 #include <math.h>
@@ -97,6 +98,8 @@ static Status open_dataset(Source *s, const Config *config, int i, const char *f
     Status status = built || !folder ? STATUS_OK : STATUS_FAILED;
     const bool file = file_exists(path) && !file_is_dir(path);
     const bool kept = keep && !file && built && file_exists(built);
+    if (status == STATUS_OK && !kept && !file_exists(path))
+        status = config_path_missing(config, path, "folder of pictures or .h5 file");
     if (status == STATUS_OK && !kept && !file_is_dir(path))
         status = dataset_open(path, &s->dataset);
     if (status == STATUS_OK && !kept && !s->dataset)

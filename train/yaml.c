@@ -417,7 +417,7 @@ Status yaml_read(YamlDoc *d, const char *path, YamlNode **root)
 {
     char *text;
     size_t size;
-    TRY(file_read(path, YAML_MAX_BYTES, &text, &size));
+    TRY(stream_read(path, YAML_MAX_BYTES, &text, &size));
     const Status s = yaml_parse(d, path, text, size, root);
     mem_free(text);
     return s;

@@ -344,7 +344,7 @@ static void other_files_are_told_apart(void **state)
     (void)state;
     Dataset *d;
     assert_int_equal(dataset_open("/nowhere.h5", &d), STATUS_REFUSED);
-    assert_message("/nowhere.h5: there is no such file");
+    assert_message("/nowhere.h5: there is no such HDF5 file");
     assert_int_equal(dataset_open(folder, &d), STATUS_REFUSED);
     write_text(folder, "out.h5", "not HDF5 at all");
     assert_int_equal(dataset_open(out, &d), STATUS_FAILED);

@@ -121,7 +121,7 @@ says "nowhere"
 run 2 "${heart[@]}" --init x.png
 says "unknown option --init"
 run 1 "${heart[@]}" --lora "$model/unet/diffusion_pytorch_model.safetensors"
-says "the model has no such layer"
+says "is not a LoRA: no key names a low-rank pair"
 [ ! -e picture.jpg ] || fail "a refused request wrote a file"
 
 [ "$failures" -eq 0 ] && echo "sample: everything as it should be"

@@ -225,7 +225,7 @@ static void test_wrong_headers_are_named(void **state)
     assert_refused("b at byte");
     assert_refused("overlaps");
     remove(path);
-    assert_refused("No such file");
+    assert_refused("there is no such file");
 }
 
 /* Nested 3,000 deep, so that a recursive reader would run out of stack or patience. */

@@ -75,6 +75,33 @@ folder zero; : >zero/a.png
 build 1 'zero/a.png: the file is empty' -- zero --caption x
 folder gif; printf 'GIF89a......' >gif/a.png
 build 1 'gif/a.png: is a GIF; JPEG, PNG and WebP are read' -- gif --caption x
+folder heic; printf '\0\0\0\030ftypheic....' >heic/a.jpg
+build 1 'heic/a.jpg: is a HEIC, AVIF or video file; JPEG, PNG and WebP are read' -- heic --caption x
+folder tiff; printf 'II*\0............' >tiff/a.jpg
+build 1 'tiff/a.jpg: is a TIFF picture; JPEG' -- tiff --caption x
+mv tiff/a.jpg tiff/a.heic
+build 2 'tiff: no pictures' 'not used: a.heic (JPEG, PNG and WebP are read)' -- tiff
+folder moving; base64 -d >moving/a.webp <<'B64'
+UklGRsQAAABXRUJQVlA4WAoAAAACAAAABwAABwAAQU5JTQYAAAAAAAAAAABBTk1GSgAAAAAAAAAAAAcAAAcAAGQAAAJWUDggMgAA
+ADABAJ0BKggACAABQCYloAADcAD+8ut///mwP/bz/wR6Af//0uD//pcH//S4P/SkAAAAQU5NRkYAAAAAAAAAAAAHAAAHAABkAAAA
+VlA4IC4AAAA0AQCdASoIAAgAAAAmJaAAA3AA/vtV4///S4P/+lwf/9Lg/9Lg//rV5Vesq6AA
+B64
+build 1 'moving/a.webp: is an animated WebP; save one frame' -- moving --caption x
+folder odd; cp "$picture" odd/a.jpg; mkfifo odd/b.jpg odd/metadata.jsonl # nothing waits for them
+ln -s . odd/circle; ln -s none.jpg odd/gone.jpg; ln -s self.jpg odd/self.jpg; mkdir odd/c.jpg
+good data build odd --out set.h5 --caption x
+grep -q 'not used: b.jpg, circle, gone.jpg, metadata.jsonl, self.jpg' o-err || fail "pipes and circles: $(cat o-err)"
+rm set.h5
+mkfifo odd/a.txt
+build 1 'odd/a.txt: is no ordinary file but a device or a pipe' -- odd
+rm odd/a.txt; mkdir odd/a.txt
+build 1 'odd/a.txt: is a folder, not a file' -- odd
+rmdir odd/a.txt; head -c 10000000 /dev/zero | tr '\0' x >odd/a.txt
+build 1 'odd/a.txt: a caption of 10000000 bytes is too long (65536 at most)' -- odd
+if [ "$(id -u)" -ne 0 ]; then
+    echo x >odd/a.txt; chmod a-r odd/a.jpg
+    build 1 'odd/a.jpg: cannot be opened: Permission denied' -- odd
+fi
 folder one # 1 x 1 pixel
 base64 -d >one/a.png <<'B64'
 iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQAAAAA3bvkkAAAACklEQVR42mNgAAAAAgAB5Sfe/AAAAABJRU5ErkJggg==
@@ -235,7 +262,7 @@ sample 2 'm/unet/config.json: 8 channels do not split into norm_num_groups 3'
 model; rm m/vae/config.json
 sample 2 'm: has no vae/config.json'
 model; rm m/tokenizer/merges.txt
-sample 2 'm/tokenizer/merges.txt: cannot be opened'
+sample 2 'm/tokenizer/merges.txt: there is no such file'
 model; echo 'a b c' >>m/tokenizer/merges.txt
 sample 2 'm/tokenizer/merges.txt: merge ' 'not `a b c`'
 model; echo '{"a": 99999999999}' >m/tokenizer/vocab.json
@@ -245,13 +272,73 @@ sample 2 'm/scheduler/scheduler_config.json: prediction_type: "x" is not support
 model
 printf 'PK\003\004pickled' >model.ckpt
 bad 2 'model.ckpt: is a pickled checkpoint' 'convert it to safetensors' -- sample --model model.ckpt --prompt x
+draw() { # STATUS TEXT... -- OPTION...
+    local head=()
+    while [ "$1" != -- ]; do
+        head+=("$1")
+        shift
+    done
+    bad "${head[@]}" -- sample --model m --prompt x --steps 1 --out x.png "${@:2}"
+}
+printf 'PK\003\004' >lora.pt; head -c 3000 /dev/zero >>lora.pt
+printf '\200\004\225pickled' >lora.bin
+for file in lora.pt lora.bin; do
+    draw 2 "$file: is a pickled checkpoint" 'convert it' -- --lora $file
+    draw 2 "$file: is a pickled checkpoint" 'convert it' -- --model $file
+done
+draw 2 'kohya.safetensors: is a LoRA, not a model; give it with --lora' -- --model "$golden/lora/kohya.safetensors"
+draw 2 'm/unet: is one part of a diffusers model; give the folder that it lies in' -- --model m/unet
+draw 2 'm: is a folder, not a file; name the .safetensors file' -- --lora m
+draw 1 "$weights: is not a LoRA: no key names a low-rank pair" '--model' -- --lora m/$weights
+draw 2 'an empty name is no .safetensors file' -- --lora ''
+draw 2 'an empty name is no file or folder' -- --model ''
+mkfifo lora.fifo # nothing waits for it
+for option in --lora --model; do
+    draw 2 'lora.fifo: is no ordinary file but a device or a pipe' -- $option lora.fifo
+done
+tensors() { # FILE KEY...: a safetensors file with these names and a number each
+    local json='' at=0 key
+    for key in "${@:2}"; do
+        json+="${json:+,}\"$key\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[$at,$((at + 4))]}"
+        at=$((at + 4))
+    done
+    json="{$json}"
+    {
+        printf '%b' "\\x$(printf %02x $((${#json} % 256)))\\x$(printf %02x $((${#json} / 256)))\\0\\0\\0\\0\\0\\0"
+        printf %s "$json"
+        head -c $at /dev/zero
+    } >"$1"
+}
+other() { # KEY WHAT: a single file with this key is recognised, drawn with and trained on
+    tensors other.safetensors "$1" model.diffusion_model.input_blocks.0.0.weight
+    draw 2 "other.safetensors: is $2; Stable Diffusion 1.x and 2.x are supported" -- --model other.safetensors
+    bad 2 "other.safetensors: is $2" -- train run.yaml --set model.base=other.safetensors
+}
+other conditioner.embedders.0.transformer.x 'an SDXL model'
+other model.diffusion_model.joint_blocks.0.x 'a Stable Diffusion 3 model'
+other model.diffusion_model.double_blocks.0.x 'a Flux model'
+other_lora() { # KEY TEXT...: a LoRA with this key does not fit, and the message says for what it is
+    tensors other.safetensors "$1"
+    draw 1 other.safetensors "${@:2}" -- --lora other.safetensors
+}
+other_lora lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight 'this LoRA is for SDXL'
+other_lora text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight 'this LoRA is for SDXL'
+other_lora transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight 'this LoRA is for Flux or Stable Diffusion 3'
+other_lora lora_unet_down_blocks_0_attentions_0_proj_in.hada_w1_a 'LoHa is not supported'
+other_lora emb_params 'is not a LoRA'
+tensors other.safetensors
+draw 1 'there is no LoRA in it' -- --lora other.safetensors
+for option in '--steps -1' '--steps 1.5' '--cfg nan' '--cfg inf' '--seed -1' '--width -8' '--batch 0' '--threads 0'; do
+    # shellcheck disable=SC2086
+    draw 2 "${option% *}" -- $option
+done
 bad 2 '--prompt: text is not valid UTF-8: byte 0xff at offset 1' -- sample --model m --prompt $'x\xff' --steps 1 --out x.png
 
 lora() { # STATUS FILE TEXT...
     bad "$1" "${@:3}" -- sample --model m --prompt x --steps 1 --out x.png --lora "$2"
     bad "$1" "${@:3}" -- lora info "$2"
 }
-lora 2 nowhere.safetensors 'nowhere.safetensors: cannot be opened: No such file'
+lora 2 nowhere.safetensors 'nowhere.safetensors: there is no such .safetensors file'
 head -c 20000 "$golden/lora/kohya.safetensors" >cut.safetensors
 lora 1 cut.safetensors 'cut.safetensors: header of ' '(file truncated?); fetch or write the file again'
 header() { # NAME TEXT...: a header from the corpus that is wrong in this way
@@ -279,7 +366,31 @@ dataset() { # STATUS FILE TEXT...: looked at and trained on
     bad "$1" "${@:3}" -- train run.yaml --set "dataset.path=$2"
 }
 size=$(stat -c %s data.h5)
-dataset 2 none.h5 'none.h5: there is no such file'
+dataset 2 none.h5 'none.h5: there is no such '
+bad 2 'date.h5: there is no such HDF5 file; did you mean data.h5?' -- data info date.h5
+bad 2 'nowhere/a/b.h5: there is no such HDF5 file: nowhere is not there' -- data info nowhere/a/b.h5
+bad 2 'dato: there is no such folder of pictures or .h5 file; did you mean' '/data?' -- \
+    train run.yaml --set dataset.path=dato
+bad 2 'dato: there is no such file or folder; did you mean data?' -- data lint dato
+folder sub; sed 's/base: m/base: builtin:tiny/' run.yaml >sub/run.yaml
+bad 2 'sub/data: there is no such folder' "(\`data\` starts at the configuration's folder, " '/sub; for the one in' -- \
+    train sub/run.yaml --set dataset.path=data
+bad 2 'sub/m: there is no such file or folder (a model is a' "(\`m\` starts at the configuration's folder" -- \
+    train sub/run.yaml --set model.base=m
+bad 2 'model.vae: ' 'sub/m: there is no such folder' "(\`m\` starts at" -- \
+    train sub/run.yaml --set dataset.path=../data --set model.vae=m
+bad 2 'model.vae: ' 'data/config.json: there is no such file' -- train run.yaml --set model.vae=data
+bad 2 'model.vae: ' 'data.h5: is not a folder' -- train run.yaml --set model.vae=data.h5
+printf 'PK\003\004zipped' >cats.zip
+bad 1 'cats.zip: is a zip archive, not an HDF5 file; unpack it' -- train run.yaml --set dataset.path=cats.zip
+bad 2 'cats.zip: is not a folder' -- data build cats.zip --out set.h5
+mkfifo pipe # nothing waits for it
+dataset 2 pipe 'pipe: is no ordinary file but a device or a pipe'
+dataset 2 /dev/zero '/dev/zero: is no ordinary file'
+ln -s loop.h5 loop.h5
+dataset 2 loop.h5 'loop.h5: ' ' symbolic links'
+ln -s gone.h5 link.h5
+dataset 2 link.h5 'link.h5: is a link to what is not there'
 dataset 1 c.yaml 'c.yaml: is not an HDF5 file'
 for bytes in 9 100 1000 $((size - 1)); do
     head -c "$bytes" data.h5 >cut.h5
@@ -294,6 +405,13 @@ for place in data.h5:8 data.h5:13 data.h5:40 "$corpus"/dataset/h5py:{8,13,40,64}
     damage "${place%:*}" "${place##*:}"
     dataset 1 cut.h5 'cut.h5: is a broken HDF5 file: '
 done
+for dir in data data/run ./data; do # its previews would be the next run's pictures
+    bad 2 "output.dir $PWD/data" "lies in the dataset's folder" -- \
+        train run.yaml --set dataset.path=data --set output.dir=$dir
+done
+bad 2 '--resume nowhere: ' 'there is no such folder' -- train run.yaml --resume nowhere
+bad 2 '--resume run.yaml: is a file' -- train run.yaml --resume run.yaml
+bad 2 '--resume data: there is no run in this folder' -- train run.yaml --resume data
 bad 2 'empty: no pictures' -- train run.yaml --set dataset.path=empty
 echo x >cut/a.txt
 bad 1 'cut/a.jpg: JPEG data ends early' -- train run.yaml --set dataset.path=cut
@@ -305,6 +423,13 @@ bad 2 'file: is a file where a folder is needed' -- train run.yaml --set output.
 bad 2 'file: is a file where a folder is needed' -- data build data --out file/set.h5
 bad 2 '/proc/nothing: folder cannot be made' -- train run.yaml --set output.dir=/proc/nothing
 bad 2 '/proc/set.h5: cannot be written' -- data build data --out /proc/set.h5
+for name in data/a.jpg c.yaml; do # a wrong name costs no picture
+    bad 2 "$name: is there already and no HDF5 file" -- data build data --out $name
+done
+cmp -s data/a.jpg "$picture" || fail "data build --out replaced a picture"
+bad 2 'nowhere: there is no such file or folder' -- data build data --out set.h5 --cache latents --model nowhere
+bad 2 '--resolution 33 is not a multiple of 4; take 32 or 36' -- \
+    data build data --out set.h5 --cache latents --model m --resolution 33
 bad 2 'empty: is a folder, a file name is needed' -- data build data --out empty
 bad 2 '--out: /proc/x.png: cannot be written' -- sample --model m --prompt x --steps 1 --out /proc/x.png
 # a device is not replaced by a file

@@ -204,6 +204,7 @@ static void prior_preservation_has_its_parts_together(void **state)
     refused_with(BASE PRIOR, "prior.path=cat.h5", "lie in one another");
     refused_with(BASE PRIOR, "dataset.path=class/cats/", "lie in one another");
     refused_with(BASE PRIOR, "dataset.path=.", "lie in one another");
+    refused_with(BASE PRIOR, "output.dir=class/run", "lies in the class pictures' folder");
     refused_with(BASE PRIOR, "prior.class=a dog", "unknown key prior.class");
     config_free(accepted_with(BASE PRIOR, "dataset.path=class-of-95"));
 }
@@ -458,7 +459,8 @@ static void paths_start_at_the_configurations_folder(void **state)
     char text[200], expected[200];
     setenv("HOME", "/home/me", 1);
     for (size_t i = 0; i < sizeof PATHS / sizeof *PATHS; i++) {
-        snprintf(text, sizeof text, "model: {base: m, vae: v}\ndataset: {path: \"%s\"}\n", PATHS[i].given);
+        snprintf(text, sizeof text,
+                 "model: {base: m, vae: v}\noutput: {dir: /run}\ndataset: {path: \"%s\"}\n", PATHS[i].given);
         Config *c = accepted(text);
         const bool below = strncmp(PATHS[i].meant, "FOLDER", 6) == 0;
         snprintf(expected, sizeof expected, "%s%s", below ? folder : "", PATHS[i].meant + (below ? 6 : 0));

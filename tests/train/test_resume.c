@@ -342,7 +342,7 @@ static void every_kohya_folder_has_its_own_repeats(void **state)
     copy_picture("kohya/1_fruit", "banana");
     copy_picture("kohya/1_fruit", "carrot");
     Config *config =
-        config_for("kohya", SD1, "dataset.path=kohya", "train.steps=5", "train.batch=1", (char *)NULL);
+        config_for("kohya-run", SD1, "dataset.path=kohya", "train.steps=5", "train.batch=1", (char *)NULL);
     Sources *sources;
     train(config, NULL);
     config = config_for("kohya-again", SD1, "dataset.path=kohya", (char *)NULL);
@@ -361,7 +361,7 @@ static void every_kohya_folder_has_its_own_repeats(void **state)
     sources_close(sources);
     config_free(config);
     SafeTensors *f;
-    char *path = mem_printf("%s/kohya/lora.safetensors", work);
+    char *path = mem_printf("%s/kohya-run/lora.safetensors", work);
     assert_int_equal(safetensors_open(path, &f), STATUS_OK);
     assert_string_equal(safetensors_metadata(f, "ss_dataset_dirs"),
                         "{\"1_fruit\": {\"img_count\": 2, \"n_repeats\": 1}, "

@@ -1,5 +1,6 @@
 /* `atelier config`: a configuration checked, written out whole, and explained. */
 #include "../config.h"
+#include "../../infer/model.h"
 #include "../../kernels/file.h"
 #include "../../kernels/log.h"
 #include "../../kernels/mem.h"
@@ -69,7 +70,7 @@ static void warn_missing(const Config *c)
     for (int i = 0; i < c->dataset_count; i++)
         if (!file_exists(c->datasets[i].path))
             log_warn("%s: dataset.path: %s is not there (yet)", c->origin, c->datasets[i].path);
-    if (strncmp(c->model.base, "builtin:", strlen("builtin:")) != 0 && !file_exists(c->model.base))
+    if (!model_is_builtin(c->model.base) && !file_exists(c->model.base))
         log_warn("%s: model.base: %s is not there (yet)", c->origin, c->model.base);
     if (c->model.vae && !file_exists(c->model.vae))
         log_warn("%s: model.vae: %s is not there (yet)", c->origin, c->model.vae);

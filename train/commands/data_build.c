@@ -90,7 +90,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         return status_refuse(
             "data build: --model, --resolution, --flip and --clip-skip say how to encode; give --cache "
             "latents,text with them");
-    return STATUS_OK;
+    return dataset_check_target(a->out);
 }
 
 /* Building --------------------------------------------------------------------------------------------- */
@@ -143,15 +143,31 @@ static bool show_encoded(const char *what, int done, int total, void *arg)
     return !*stop_flag();
 }
 
+/* The parts of the model that encode. */
+static int parts_of(const Arguments *a)
+{
+    return (a->latents ? MODEL_VAE : 0) | (a->text ? MODEL_TEXT | MODEL_TOKENIZER : 0);
+}
+
+/* What can be said of the model before the pictures are read. */
+static Status check_model(const Arguments *a)
+{
+    Model *m;
+    DType dtype;
+    TRY(dtype_parse(a->dtype, &dtype));
+    TRY(model_describe(a->model, parts_of(a), dtype, false, &m));
+    const int side = a->resolution, multiple = m->size_multiple;
+    model_free(m);
+    if (side % multiple)
+        return status_refuse("data build: --resolution %d is not a multiple of %d; take %d or %d", side,
+                             multiple, side / multiple * multiple, (side / multiple + 1) * multiple);
+    return STATUS_OK;
+}
+
 static Status encode_latents(Encoding *e)
 {
     char key[CACHE_KEY_SIZE];
     const int resolution = e->a->resolution ? e->a->resolution : e->model->default_size;
-    if (resolution % e->model->size_multiple)
-        return status_refuse("data build: --resolution %d is not a multiple of %d; take %d or %d", resolution,
-                             e->model->size_multiple,
-                             resolution / e->model->size_multiple * e->model->size_multiple,
-                             (resolution / e->model->size_multiple + 1) * e->model->size_multiple);
     DatasetCache *cache;
     TRY(caching_latents_key(e->model, e->dtype, resolution, key));
     TRY(cache_open(e->cache, key, dataset_count(e->dataset), &cache));
@@ -176,8 +192,7 @@ static Status encode_texts(Encoding *e)
 static Status encode_with_model(Encoding *e, const char *dataset)
 {
     TRY(dtype_parse(e->a->dtype, &e->dtype));
-    const int parts = (e->a->latents ? MODEL_VAE : 0) | (e->a->text ? MODEL_TEXT | MODEL_TOKENIZER : 0);
-    TRY(model_load(e->a->model, parts, e->dtype, &e->model));
+    TRY(model_load(e->a->model, parts_of(e->a), e->dtype, &e->model));
     e->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = e->dtype, .stop = stop_flag()});
     if (!e->c)
         return STATUS_FAILED;
@@ -219,6 +234,7 @@ static Status build_in(const char *folder, const Arguments *a, DatasetSummary *s
 static Status build_and_encode(const Arguments *a, DatasetSummary *summary)
 {
     int hold = -1;
+    TRY(check_model(a));
     TRY(file_try(a->out));
     char *folder = path_aside(a->out, "build");
     Status s = folder ? aside_folder(folder, a->out, &hold) : STATUS_FAILED;

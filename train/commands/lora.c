@@ -1,6 +1,7 @@
 /* `atelier lora info`: what a LoRA file holds, whoever wrote it. */
 #include "../../infer/lora_names.h"
 #include "../../infer/safetensors.h"
+#include "../../infer/single_file.h"
 #include "../../kernels/log.h"
 #include "../../kernels/mem.h"
 #include "../../kernels/options.h"
@@ -186,6 +187,7 @@ static Status info(int argc, char **argv)
     if (done)
         return STATUS_OK;
     SafeTensors *file;
+    TRY(refuse_other_files(files.items[0]));
     TRY(safetensors_open(files.items[0], &file));
     const Status s = print_info(files.items[0], file, as_json);
     safetensors_close(file);
