@@ -48,7 +48,7 @@ static Status add_picture(const DatasetBuild *b, const Scan *scan, const ScanPic
     if (s == STATUS_OK)
         s = status_in(picture_check((uint8_t *)bytes, size, &e.width, &e.height, &e.orientation), "%s/%s",
                       b->folder, p->shown);
-    *bad = s != STATUS_OK;
+    *bad = s != STATUS_OK && !status_is_memory();
     e.bytes = (const uint8_t *)bytes;
     e.size = size;
     if (s == STATUS_OK)

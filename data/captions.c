@@ -6,8 +6,8 @@
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 #include "../kernels/text.h"
+#include "json.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,7 +133,7 @@ static Status add_entry(Metadata *m, int line, const char *file_name, const char
 static Status read_line(Metadata *m, int line, const char *text, size_t size)
 {
     json_error_t error;
-    json_t *object = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    json_t *object = json_read(text, size, JSON_REJECT_DUPLICATES, &error);
     if (!object)
         return status_fail("%s", error.text);
     const json_t *file_name = json_object_get(object, "file_name"),

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STRINGS_LIMIT ((size_t)1 << 30)
 #define ATTRIBUTE_LIMIT ((size_t)1 << 16)
@@ -21,21 +22,34 @@
 #endif
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool begun;
+static bool begun, inside;
+
+/* HDF5 1.10 calls exit(-1), without a word, where it has no memory for a handle. */
+static void ended(void)
+{
+    static const char message[] =
+        "atelier: error: the HDF5 library ended the process, out of memory; what was saved is whole\n";
+    if (inside && write(STDERR_FILENO, message, strlen(message)) >= 0)
+        _exit(STATUS_FAILED);
+}
 
 /* At exit the library would write out what is still open; it crashes there on a file that it could not write
  * before (h5_close), and everything else has been closed. */
 void h5_begin(void)
 {
     pthread_mutex_lock(&lock);
-    if (!begun)
+    inside = true;
+    if (!begun) {
+        atexit(ended);
         H5dont_atexit();
+    }
     begun = true;
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* kept per thread in thread-safe builds of the library */
 }
 
 Status h5_end(Status s)
 {
+    inside = false;
     pthread_mutex_unlock(&lock);
     return s;
 }

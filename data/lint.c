@@ -49,7 +49,7 @@ static void tell_equal(const Lint *l, Known *known, int count)
 
 /* A folder --------------------------------------------------------------------------------------------- */
 
-static void look_at_file(const Lint *l, const Scan *scan, const ScanPicture *p, Known *known)
+static Status look_at_file(const Lint *l, const Scan *scan, const ScanPicture *p, Known *known)
 {
     char *path = path_join(scan->folder, p->name), *bytes = NULL;
     size_t size;
@@ -60,12 +60,14 @@ static void look_at_file(const Lint *l, const Scan *scan, const ScanPicture *p, 
         sha256(bytes, size, known->sha256);
         known->name = p->shown;
     }
-    if (s != STATUS_OK)
+    const bool no_memory = s != STATUS_OK && status_is_memory();
+    if (s != STATUS_OK && !no_memory)
         tell(l, true, "%s", status_message());
     if (!p->caption)
         tell(l, true, "%s: has no caption", p->shown);
     mem_free(bytes);
     mem_free(path);
+    return no_memory ? s : STATUS_OK;
 }
 
 static Status lint_scan(const Lint *l, const Scan *scan)
@@ -83,7 +85,7 @@ static Status lint_scan(const Lint *l, const Scan *scan)
     if (l->progress)
         l->progress(0, scan->count, l->arg);
     for (int i = 0; i < scan->count && s == STATUS_OK; i++) {
-        look_at_file(l, scan, &scan->pictures[i], &known[i]);
+        s = look_at_file(l, scan, &scan->pictures[i], &known[i]);
         if (l->progress)
             l->progress(i + 1, scan->count, l->arg);
         if (l->stop && *l->stop)
@@ -97,7 +99,7 @@ static Status lint_scan(const Lint *l, const Scan *scan)
 
 /* A dataset file --------------------------------------------------------------------------------------- */
 
-static void look_at_entry(const Lint *l, Dataset *d, int i)
+static Status look_at_entry(const Lint *l, Dataset *d, int i)
 {
     uint8_t *bytes, hash[SHA256_SIZE];
     size_t size;
@@ -105,20 +107,25 @@ static void look_at_entry(const Lint *l, Dataset *d, int i)
     if (!dataset_caption(d, i)[0])
         tell(l, false, "%s: has no caption", name);
     if (dataset_bytes(d, i, &bytes, &size) != STATUS_OK) {
+        if (status_is_memory())
+            return STATUS_FAILED;
         tell(l, true, "%s", status_message());
-        return;
+        return STATUS_OK;
     }
     int width, height, orientation, stored_width, stored_height;
+    Status s = STATUS_OK;
     sha256(bytes, size, hash);
     dataset_size(d, i, &stored_width, &stored_height);
     if (memcmp(hash, dataset_sha256(d, i), SHA256_SIZE) != 0)
         tell(l, true, "%s: is damaged: its SHA-256 is not the one written down", name);
-    else if (picture_check(bytes, size, &width, &height, &orientation) != STATUS_OK)
+    else if ((s = picture_check(bytes, size, &width, &height, &orientation)) != STATUS_OK &&
+             !status_is_memory())
         tell(l, true, "%s: %s", name, status_message());
-    else if (width != stored_width || height != stored_height)
+    else if (s == STATUS_OK && (width != stored_width || height != stored_height))
         tell(l, true, "%s: is %d x %d, but %d x %d is written down", name, width, height, stored_width,
              stored_height);
     mem_free(bytes);
+    return s != STATUS_OK && status_is_memory() ? s : STATUS_OK;
 }
 
 static Status lint_dataset(const Lint *l, Dataset *d)
@@ -131,7 +138,7 @@ static Status lint_dataset(const Lint *l, Dataset *d)
     if (l->progress)
         l->progress(0, count, l->arg);
     for (int i = 0; i < count && s == STATUS_OK; i++) {
-        look_at_entry(l, d, i);
+        s = look_at_entry(l, d, i);
         memcpy(known[i].sha256, dataset_sha256(d, i), SHA256_SIZE);
         known[i].name = dataset_name(d, i);
         if (l->progress)

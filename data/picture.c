@@ -5,6 +5,7 @@
 #include "../kernels/mem.h"
 #include "decode.h"
 
+#include <errno.h>
 #include <string.h>
 
 Status picture_size_check(uint64_t width, uint64_t height)
@@ -66,15 +67,23 @@ static Status unknown_format(const uint8_t *bytes, size_t size)
     return status_fail("is not a JPEG, PNG or WebP picture");
 }
 
+/* That there was no memory a library says in a way of its own, or calls it broken data; the system says it
+ * too. */
+static Status or_memory(Status s)
+{
+    return s != STATUS_OK && errno == ENOMEM ? status_memory("out of memory for decoding") : s;
+}
+
 static Status read_header(const uint8_t *bytes, size_t size, PictureHeader *out)
 {
+    errno = 0;
     switch (picture_format(bytes, size)) {
     case PICTURE_JPEG:
-        return decode_jpeg_header(bytes, size, out);
+        return or_memory(decode_jpeg_header(bytes, size, out));
     case PICTURE_PNG:
-        return decode_png_header(bytes, size, out);
+        return or_memory(decode_png_header(bytes, size, out));
     case PICTURE_WEBP:
-        return decode_webp_header(bytes, size, out);
+        return or_memory(decode_webp_header(bytes, size, out));
     default:
         return unknown_format(bytes, size);
     }
@@ -97,15 +106,16 @@ Status picture_decode_for(const uint8_t *bytes, size_t size, int width, int heig
     PictureHeader h;
     TRY(read_header(bytes, size, &h));
     const bool swapped = h.orientation >= 5;
+    errno = 0;
     switch (picture_format(bytes, size)) {
     case PICTURE_JPEG:
-        TRY(decode_jpeg(bytes, size, swapped ? height : width, swapped ? width : height, out));
+        TRY(or_memory(decode_jpeg(bytes, size, swapped ? height : width, swapped ? width : height, out)));
         break;
     case PICTURE_PNG:
-        TRY(decode_png(bytes, size, out));
+        TRY(or_memory(decode_png(bytes, size, out)));
         break;
     default:
-        TRY(decode_webp(bytes, size, out));
+        TRY(or_memory(decode_webp(bytes, size, out)));
         break;
     }
     const Status s = picture_orient(out, h.orientation);

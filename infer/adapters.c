@@ -7,11 +7,11 @@
  * as JSON in lora_adapter_metadata. */
 #include "adapters.h"
 
+#include "../data/json.h"
 #include "../kernels/mem.h"
 #include "lora_names.h"
 #include "single_file.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -314,7 +314,7 @@ static Status read_metadata(const SafeTensors *f, json_t **out)
     if (!text)
         return STATUS_OK;
     json_error_t error;
-    *out = json_loads(text, 0, &error);
+    *out = json_parse(text, 0, &error);
     return *out ? STATUS_OK : status_fail("metadata lora_adapter_metadata is no JSON: %s", error.text);
 }
 

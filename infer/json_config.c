@@ -22,7 +22,7 @@ void json_config_open(JsonConfig *c, const char *json, const char *origin)
 {
     *c = (JsonConfig){.origin = origin};
     json_error_t error;
-    c->root = json_loads(json, JSON_REJECT_DUPLICATES, &error);
+    c->root = json_parse(json, JSON_REJECT_DUPLICATES, &error);
     if (!c->root)
         json_config_fail(c, "not valid JSON: %s at line %d, column %d", error.text, error.line, error.column);
     else if (!json_is_object(c->root))
@@ -132,9 +132,11 @@ void json_config_accept(JsonConfig *c, const JsonAccepted *table)
         const json_t *v = json_config_get(c, table->key);
         if (!v)
             continue;
-        json_t *accepted = json_loads(table->value, JSON_DECODE_ANY, NULL);
-        if (!same_value(v, accepted)) {
-            char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+        json_t *accepted = json_parse(table->value, JSON_DECODE_ANY, NULL);
+        if (!accepted) {
+            json_config_fail(c, "out of memory");
+        } else if (!same_value(v, accepted)) {
+            char *text = json_text(json_incref((json_t *)v), JSON_ENCODE_ANY | JSON_COMPACT);
             json_config_fail(c, "%s is %s: this kind of model is not supported (%s is)", table->key,
                              text ? text : "?", table->value);
             free(text);

@@ -3,9 +3,9 @@
 #ifndef ATL_JSON_CONFIG_H
 #define ATL_JSON_CONFIG_H
 
+#include "../data/json.h"
 #include "../kernels/status.h"
 
-#include <jansson.h>
 #include <stdbool.h>
 
 typedef struct JsonConfig {

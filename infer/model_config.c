@@ -1,9 +1,9 @@
 /* The JSON files of a diffusers folder, written from what a model knows about itself. */
 #include "model_config.h"
 
+#include "../data/json.h"
 #include "../kernels/mem.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,11 +11,10 @@
 /* Takes over object. */
 static char *text_of(json_t *object)
 {
-    char *text = object ? json_dumps(object, JSON_INDENT(2)) : NULL, *copy = NULL;
+    char *text = json_text(object, JSON_INDENT(2)), *copy = NULL;
     if (text)
         copy = mem_printf("%s\n", text);
     free(text);
-    json_decref(object);
     return copy;
 }
 
@@ -96,7 +95,7 @@ static const char *const PREDICTIONS[] = {"epsilon", "v_prediction", "sample"};
 
 char *config_with_prediction(const char *json, PredictionType prediction)
 {
-    json_t *config = json_loads(json, 0, NULL);
+    json_t *config = json_parse(json, 0, NULL);
     json_object_set_new(config, "prediction_type", json_string(PREDICTIONS[prediction]));
     return text_of(config);
 }
@@ -112,7 +111,7 @@ char *scheduler_config_json(PredictionType prediction)
 
 char *model_index_json(const char *scheduler_json)
 {
-    json_t *scheduler = json_loads(scheduler_json, 0, NULL);
+    json_t *scheduler = json_parse(scheduler_json, 0, NULL);
     const char *kind = json_string_value(json_object_get(scheduler, "_class_name"));
     json_t *index =
         json_pack("{s:s, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[n,n], s:[n,n], s:b}", "_class_name",
@@ -128,8 +127,10 @@ char *config_with_dtype(const char *json, DType dtype)
 {
     static const char *const keys[] = {"torch_dtype", "dtype"};
     const char *name = dtype == DTYPE_F16 ? "float16" : dtype == DTYPE_BF16 ? "bfloat16" : "float32";
-    json_t *config = json_loads(json, 0, NULL);
+    json_t *config = json_parse(json, 0, NULL);
     bool changed = false;
+    if (!config)
+        return NULL;
     for (int i = 0; i < 2; i++)
         if (json_is_string(json_object_get(config, keys[i]))) {
             json_object_set_new(config, keys[i], json_string(name));

@@ -1,9 +1,9 @@
 #include "picture_text.h"
 
+#include "../data/json.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,17 +36,17 @@ static const char *sampler_label(const char *name)
 }
 
 /* A1111 reads values up to the next comma; others are quoted as JSON. */
-static void quote_value(const char *text, char *out, size_t size)
+static Status quote_value(const char *text, char *out, size_t size)
 {
     if (!strpbrk(text, ",:\n\"")) {
         snprintf(out, size, "%s", text);
-        return;
+        return STATUS_OK;
     }
-    json_t *string = json_string(text);
-    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY | JSON_ENSURE_ASCII) : NULL;
-    snprintf(out, size, "%s", quoted ? quoted : "");
+    char *quoted = json_text(json_string(text), JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    if (quoted)
+        snprintf(out, size, "%s", quoted);
     free(quoted);
-    json_decref(string);
+    return quoted ? STATUS_OK : STATUS_FAILED;
 }
 
 /* " <lora:NAME:SCALE>" for each, as A1111 has them in the prompt. Caller: mem_free. */
@@ -68,7 +68,8 @@ char *picture_parameters(const PictureOrigin *o)
     const SampleRequest *r = o->request;
     char model[256], quoted[600], skip[32] = "";
     short_name(o->model, model, sizeof model);
-    quote_value(model, quoted, sizeof quoted);
+    if (quote_value(model, quoted, sizeof quoted) != STATUS_OK)
+        return NULL;
     if (r->clip_skip) /* A1111 counts from 1 */
         snprintf(skip, sizeof skip, ", Clip skip: %d", r->clip_skip + 1);
     const bool negative = r->negative && *r->negative;
@@ -105,9 +106,8 @@ char *picture_settings(const PictureOrigin *o)
         "model", model, "prompt", r->prompt, "negative", r->negative ? r->negative : "", "steps", r->steps,
         "cfg", (double)r->guidance, "sampler", r->sampler, "seed", seed, "width", r->width, "height",
         r->height, "clip_skip", r->clip_skip, "dtype", o->dtype, "loras", lora_list(o));
-    char *text = settings ? json_dumps(settings, JSON_COMPACT | JSON_REAL_PRECISION(7)) : NULL;
+    char *text = json_text(settings, JSON_COMPACT | JSON_REAL_PRECISION(7));
     char *copy = text ? mem_strdup(text) : NULL;
     free(text);
-    json_decref(settings);
     return copy;
 }

@@ -7,12 +7,12 @@
  * order and refuse a key that stands twice. */
 #include "safetensors.h"
 
+#include "../data/json.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,7 +117,7 @@ static Status parse_header(SafeTensors *f)
     if (length == 0 || text[0] != '{')
         return broken(f, "is not a safetensors file: what stands at byte 8 is no header");
     json_error_t error;
-    f->header = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &error);
+    f->header = json_read(text, (size_t)length, JSON_REJECT_DUPLICATES, &error);
     if (!f->header)
         return broken(f, "header: %s at byte %d", error.text, (int)LENGTH_BYTES + error.position);
     f->data = LENGTH_BYTES + (size_t)length;
@@ -425,11 +425,11 @@ static Status describe(json_t *header, const SafeItem *items, int count, const S
     return STATUS_OK;
 }
 
-static Status write_header(AtomicFile *out, const json_t *header)
+static Status write_header(AtomicFile *out, json_t *header)
 {
-    char *text = json_dumps(header, JSON_COMPACT);
+    char *text = json_text(json_incref(header), JSON_COMPACT);
     if (!text)
-        return status_fail("out of memory");
+        return STATUS_FAILED;
     const size_t length = strlen(text), padding = (8 - length % 8) % 8;
     uint8_t size[LENGTH_BYTES];
     for (unsigned i = 0; i < LENGTH_BYTES; i++)

@@ -2,6 +2,7 @@
  * after the other, and prints the names of the files. A seed belongs to one picture: picture i of --batch
  * uses seed + i, whatever the others are. */
 #include "sample.h"
+#include "../data/json.h"
 #include "adapters.h"
 #include "picture_text.h"
 #include "pipeline.h"
@@ -16,7 +17,6 @@
 #include "../kernels/stop.h"
 #include "../kernels/text.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -443,10 +443,9 @@ static Status print_json(const Session *s)
         s->a.model, "prompt", r->prompt, "negative", r->negative ? r->negative : "", "steps", r->steps, "cfg",
         s->a.guidance, "sampler", r->sampler, "width", r->width, "height", r->height, "dtype", s->a.dtype,
         "device", s->c->dev->name, "threads", s->c->threads, "peak_bytes", (json_int_t)mem_peak_bytes());
-    char *text = facts ? json_dumps(facts, JSON_INDENT(2) | JSON_REAL_PRECISION(7)) : NULL;
-    json_decref(facts);
+    char *text = json_text(facts, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
     if (!text)
-        return status_fail("sample: the settings cannot be written as JSON");
+        return status_in(STATUS_FAILED, "sample --json");
     puts(text);
     free(text);
     return STATUS_OK;

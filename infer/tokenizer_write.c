@@ -1,13 +1,13 @@
 /* CLIP's built-in vocabulary as the files that transformers reads: a model from a single file brings none,
  * and the folder that it is saved as needs one. The texts of the tokens follow from the merges: token 512 + i
  * is the text of its left half and of its right half. */
+#include "../data/json.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 #include "merge_table.h"
 #include "model_config.h"
 #include "vocabulary.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,10 +78,10 @@ static Status make_texts(const Vocabulary *v, Texts *t)
 
 static Status write_json(const char *path, json_t *object, size_t flags)
 {
-    char *text = object ? json_dumps(object, flags) : NULL;
-    const Status s = text ? file_write_atomic(path, text, strlen(text)) : status_fail("out of memory");
+    char *text = json_text(object, flags);
+    const Status s =
+        text ? file_write_atomic(path, text, strlen(text)) : status_in(STATUS_FAILED, "%s", path);
     free(text);
-    json_decref(object);
     return s;
 }
 

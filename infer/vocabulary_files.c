@@ -8,12 +8,12 @@
  * last mention of a text wins. */
 #include "vocabulary.h"
 
+#include "../data/json.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 #include "../kernels/text.h"
 #include "merge_table.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,7 +43,7 @@ static Status read_json(const char *folder, const char *name, json_t **out)
     if (file_exists(path)) {
         s = file_read(path, JSON_LIMIT, &text, &size);
         json_error_t error;
-        if (s == STATUS_OK && !(*out = json_loadb(text, size, 0, &error)))
+        if (s == STATUS_OK && !(*out = json_read(text, size, 0, &error)))
             s = status_refuse("%s:%d:%d: not valid JSON: %s", path, error.line, error.column, error.text);
         if (s == STATUS_OK && !json_is_object(*out))
             s = status_refuse("%s: a JSON object is expected", path);

@@ -3,11 +3,11 @@
  * The names tried, in order, for STEM "diffusion_pytorch_model" or "model": STEM.safetensors,
  * STEM.safetensors.index.json, STEM.fp16.safetensors and the two spellings of the fp16 index that versions of
  * diffusers have written. Pickled .bin files run code when they are read; they are named and refused. */
+#include "../data/json.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 #include "layers.h"
 
-#include <jansson.h>
 #include <string.h>
 
 #define INDEX_MAX (64u << 20) /* bytes of an index.json */
@@ -75,8 +75,8 @@ static Status add_shards(Weights *w, const char *folder, const json_t *index)
     {
         const char *name = json_string_value(file);
         if (s == STATUS_OK && !json_object_get(seen, name)) {
-            json_object_set_new(seen, name, json_true());
-            s = add_shard(w, folder, name, map);
+            s = json_object_set_new(seen, name, json_true()) == 0 ? add_shard(w, folder, name, map)
+                                                                  : status_fail("out of memory");
         }
     }
     json_decref(seen);
@@ -89,7 +89,7 @@ static Status add_index(Weights *w, const char *folder, const char *path)
     size_t size = 0;
     TRY(file_read(path, INDEX_MAX, &text, &size));
     json_error_t error;
-    json_t *index = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    json_t *index = json_read(text, size, JSON_REJECT_DUPLICATES, &error);
     const Status s = index ? add_shards(w, folder, index)
                            : status_fail("%s at line %d, column %d", error.text, error.line, error.column);
     json_decref(index);

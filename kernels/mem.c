@@ -2,6 +2,7 @@
 
 #include "status.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -27,7 +28,8 @@ void mem_set_hook(int (*refuse)(size_t bytes, void *arg), void *arg)
 
 static void *out_of_memory(size_t bytes)
 {
-    status_fail("out of memory (%zu bytes)", bytes);
+    status_memory("out of memory (%zu bytes)", bytes);
+    errno = ENOMEM;
     return NULL;
 }
 

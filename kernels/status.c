@@ -5,6 +5,7 @@
 #include <string.h>
 
 static _Thread_local char message[STATUS_MESSAGE_SIZE];
+static _Thread_local bool memory;
 
 /* The new text is formatted aside first: its arguments may point into the message that it replaces. */
 static void keep(const char *format, va_list args)
@@ -12,6 +13,22 @@ static void keep(const char *format, va_list args)
     char text[STATUS_MESSAGE_SIZE];
     vsnprintf(text, sizeof text, format, args);
     memcpy(message, text, sizeof message);
+    memory = false;
+}
+
+Status status_memory(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    keep(format, args);
+    va_end(args);
+    memory = true;
+    return STATUS_FAILED;
+}
+
+bool status_is_memory(void)
+{
+    return memory;
 }
 
 Status status_fail(const char *format, ...)

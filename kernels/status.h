@@ -7,6 +7,8 @@
 #ifndef ATL_STATUS_H
 #define ATL_STATUS_H
 
+#include <stdbool.h>
+
 typedef enum Status {
     STATUS_OK = 0,
     STATUS_FAILED = 1,       /* failed while working: I/O, memory, bad data */
@@ -18,6 +20,10 @@ typedef enum Status {
 Status status_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 Status status_refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 Status status_interrupted(void);
+/* The same as status_fail where memory ran out, whatever the work was about: status_is_memory() is true until
+ * the next failure, through status_in(). So that, say, a good picture is not taken for a bad one. */
+Status status_memory(const char *format, ...) __attribute__((format(printf, 1, 2)));
+bool status_is_memory(void);
 
 /* If s is a failure, prefixes "CONTEXT: " to its message. Returns s. */
 Status status_in(Status s, const char *format, ...) __attribute__((format(printf, 2, 3)));

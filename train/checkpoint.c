@@ -115,10 +115,8 @@ static Status write_state(const char *folder, const Parameters *p, const Checkpo
         state->made_with ? state->made_with : "");
     if (j)
         write_learning(j, state);
-    char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
-    char *path = path_join(folder, "state.json");
-    Status s = text && path ? file_write_atomic(path, text, strlen(text)) : status_fail("out of memory");
-    json_decref(j);
+    char *text = json_text(j, JSON_INDENT(2)), *path = path_join(folder, "state.json");
+    Status s = text && path ? file_write_atomic(path, text, strlen(text)) : STATUS_FAILED;
     free(text);
     mem_free(path);
     return s;
@@ -364,7 +362,7 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
     size_t size = 0;
     Status s = path ? file_read(path, STATE_LIMIT, &text, &size) : STATUS_FAILED;
     json_error_t error;
-    json_t *j = s == STATUS_OK ? json_loadb(text, size, 0, &error) : NULL;
+    json_t *j = s == STATUS_OK ? json_read(text, size, 0, &error) : NULL;
     if (s == STATUS_OK && !j)
         s = status_fail("%s:%d: %s", path, error.line, error.text);
     if (s == STATUS_OK && json_integer_value(json_object_get(j, "version")) != STATE_VERSION)

@@ -7,11 +7,10 @@
 #ifndef ATL_CHECKPOINT_H
 #define ATL_CHECKPOINT_H
 
+#include "../data/json.h"
 #include "optimizer.h"
 #include "origins.h"
 #include "pass.h"
-
-#include <jansson.h>
 
 typedef struct CheckpointState {
     int64_t step;      /* the last step that is in the weights */

@@ -1,9 +1,9 @@
 /* What the schema says about itself: one key explained, the reference page, the JSON Schema for editors. */
+#include "../data/json.h"
 #include "../kernels/mem.h"
 #include "../kernels/text.h"
 #include "config_value.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -332,9 +332,8 @@ Status config_json_schema(char **text)
     json_t *body = section_schema("");
     json_object_update(root, body);
     json_decref(body);
-    char *dumped = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
-    json_decref(root);
-    *text = dumped ? mem_printf("%s\n", dumped) : NULL;
-    free(dumped);
-    return *text ? STATUS_OK : status_fail("out of memory");
+    char *made = json_text(root, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
+    *text = made ? mem_printf("%s\n", made) : NULL;
+    free(made);
+    return *text ? STATUS_OK : STATUS_FAILED;
 }

@@ -1,9 +1,9 @@
 #include "export_metadata.h"
 
+#include "../data/json.h"
 #include "../kernels/file.h"
 #include "../kernels/mem.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,10 +30,9 @@ void lora_metadata_free(Metadata *m)
 }
 
 /* JSON as Python's json.dumps writes it, with sorted keys; frees j. Caller: mem_free. NULL: out of memory. */
-static char *json_text(json_t *j)
+static char *metadata_text(json_t *j)
 {
-    char *text = j ? json_dumps(j, JSON_SORT_KEYS | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(j);
+    char *text = json_text(j, JSON_SORT_KEYS | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
     char *copy = text ? mem_strdup(text) : NULL;
     free(text);
     return copy;
@@ -158,7 +157,7 @@ static Status prior_metadata(const Export *e, Metadata *m)
                                        prior->trained_count)
                            : NULL;
     mem_free(label);
-    TRY(export_metadata_add(m, "ss_reg_dataset_dirs", json_text(folder)));
+    TRY(export_metadata_add(m, "ss_reg_dataset_dirs", metadata_text(folder)));
     return export_metadata_add(m, "ss_prior_loss_weight", mem_printf("%g", (double)e->config->prior.weight));
 }
 
@@ -187,13 +186,13 @@ static Status dataset_metadata(const Export *e, Metadata *m)
     }
     const int side = e->config->train.resolution;
     const Source *reg = e->sources->prior;
-    const Status a = export_metadata_add(m, "ss_dataset_dirs", json_text(folders));
-    const Status b = export_metadata_add(m, "ss_tag_frequency", json_text(frequency));
+    const Status a = export_metadata_add(m, "ss_dataset_dirs", metadata_text(folders));
+    const Status b = export_metadata_add(m, "ss_tag_frequency", metadata_text(frequency));
     TRY(a);
     TRY(b);
     TRY(export_metadata_add(m, "ss_bucket_info",
-                            json_text(json_pack("{s:{s:{s:[i,i],s:I}}}", "buckets", "0", "resolution", side,
-                                                side, "count", (json_int_t)shown))));
+                            metadata_text(json_pack("{s:{s:{s:[i,i],s:I}}}", "buckets", "0", "resolution",
+                                                    side, side, "count", (json_int_t)shown))));
     TRY(export_metadata_add(m, "ss_num_train_images", mem_printf("%lld", (long long)shown)));
     TRY(export_metadata_add(m, "ss_num_reg_images", mem_printf("%d", reg ? reg->trained_count : 0)));
     return prior_metadata(e, m);
@@ -301,6 +300,6 @@ Status export_metadata_peft(const Export *e, Metadata *m)
         json_decref(all);
         return s;
     }
-    TRY(export_metadata_add(m, "lora_adapter_metadata", json_text(all)));
+    TRY(export_metadata_add(m, "lora_adapter_metadata", metadata_text(all)));
     return export_metadata_add(m, "format", mem_printf("pt"));
 }

@@ -1,8 +1,8 @@
 #include "origins.h"
 
+#include "../data/json.h"
 #include "hashing.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,17 +25,18 @@ static Status hash_tokenizer(Sha256 *s, const Tokenizer *t)
  */
 static Status hash_json(Sha256 *s, const char *text)
 {
-    json_t *j = text ? json_loads(text, 0, NULL) : NULL;
+    json_error_t error;
+    json_t *j = text ? json_parse(text, 0, &error) : NULL;
+    if (text && !j)
+        return status_fail("the model's configuration: %s", error.text);
     const char *key;
     json_t *value;
     void *next;
     json_object_foreach_safe(j, next, key, value) if (key[0] == '_') json_object_del(j, key);
-    char *sorted = j ? json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
-    const bool lost = j && !sorted;
+    char *sorted = j ? json_text(j, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     hash_text(s, sorted);
     free(sorted);
-    json_decref(j);
-    return lost ? status_fail("out of memory") : STATUS_OK;
+    return !text || sorted ? STATUS_OK : STATUS_FAILED;
 }
 
 static Status find_model(const Model *m, char hex[SHA256_HEX_SIZE])

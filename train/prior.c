@@ -1,6 +1,7 @@
 #include "prior.h"
 
 #include "../data/dataset.h"
+#include "../data/json.h"
 #include "../data/scan.h"
 #include "../infer/picture_text.h"
 #include "../kernels/file.h"
@@ -9,7 +10,6 @@
 #include "../kernels/progress.h"
 #include "run_folder.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,11 +69,11 @@ static Status compare_settings(const Config *config, const char *path, const jso
         json_object_del(now, LET_BE[i]);
     json_object_foreach(now, key, value)
     {
-        const json_t *other = json_object_get(then, key);
+        json_t *other = json_object_get(then, key);
         if (other && json_equal(other, value))
             continue;
-        char *was = other ? json_dumps(other, JSON_ENCODE_ANY | JSON_REAL_PRECISION(7)) : NULL;
-        char *is = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(7));
+        char *was = other ? json_text(json_incref(other), JSON_ENCODE_ANY | JSON_REAL_PRECISION(7)) : NULL;
+        char *is = json_text(json_incref(value), JSON_ENCODE_ANY | JSON_REAL_PRECISION(7));
         const Status s = status_refuse(
             "%s: was drawn with %s %s, and this run's class pictures are drawn with %s; name another "
             "prior.path, or remove the pictures in %s",
@@ -99,8 +99,12 @@ static Status check_picture(const Config *config, const Model *m, int i, const c
     if (s == STATUS_OK && text) {
         const PictureOrigin origin = origin_of(config, &r);
         char *expected = picture_settings(&origin);
-        json_t *then = json_loads(text, 0, NULL), *now = expected ? json_loads(expected, 0, NULL) : NULL;
-        s = now ? compare_settings(config, path, then, now) : status_fail("out of memory");
+        json_error_t error;
+        json_t *then = json_parse(text, 0, &error);
+        json_t *now = expected ? json_parse(expected, 0, &error) : NULL;
+        s = now && then ? compare_settings(config, path, then, now)
+                        : status_fail("class picture %s: its settings: %s", path,
+                                      expected ? error.text : "out of memory");
         json_decref(then);
         json_decref(now);
         mem_free(expected);

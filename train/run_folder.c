@@ -60,7 +60,8 @@ bool run_finished(const char *path)
         return false;
     text[n - 1] = 0;
     const char *start = strrchr(text, '\n');
-    json_t *line = json_loads(start ? start + 1 : text, 0, NULL);
+    const char *last = start ? start + 1 : text;
+    json_t *line = json_parse(last, 0, NULL);
     const bool done = json_is_true(json_object_get(line, "done"));
     json_decref(line);
     return done;
@@ -125,10 +126,9 @@ static Status log_failed(const RunFolder *r, int error)
 
 Status run_log(RunFolder *r, json_t *line)
 {
-    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(line);
+    char *text = json_text(line, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (!text)
-        return status_fail("%s/log.jsonl: out of memory for a line", r->path);
+        return status_in(STATUS_FAILED, "%s/log.jsonl", r->path);
     const size_t size = strlen(text);
     text[size] = '\n';
     const int error = fd_write(r->log, text, size + 1);

@@ -5,9 +5,9 @@
 #ifndef ATL_RUN_FOLDER_H
 #define ATL_RUN_FOLDER_H
 
+#include "../data/json.h"
 #include "../kernels/status.h"
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 

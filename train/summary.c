@@ -1,10 +1,10 @@
 /* What a run comes to, before its first step: as text, and as --plan's JSON. */
 #include "setup.h"
 
+#include "../data/json.h"
 #include "../kernels/log.h"
 #include "modes.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,10 +180,9 @@ Status setup_print_json(const Setup *s, const ModeTable *modes, const Estimate *
                                       "flop_each", s->prior.flop));
     if (j && time)
         json_object_set_new(j, "seconds", time_json(time));
-    char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
-    json_decref(j);
+    char *text = json_text(j, JSON_INDENT(2));
     if (!text)
-        return status_fail("out of memory");
+        return status_in(STATUS_FAILED, "--plan");
     puts(text);
     free(text);
     return STATUS_OK;

@@ -6,6 +6,7 @@
 #include "onednn.h"
 
 #include "../mem.h"
+#include "reserve.h"
 
 #include <dnnl.h>
 #include <omp.h>
@@ -223,6 +224,7 @@ static Status one_fail(dnnl_status_t s, const char *what)
 
 static Status start(void)
 {
+    TRY(reserve_keep());
     if (one.stream)
         return STATUS_OK;
     dnnl_status_t s = one.engine ? dnnl_success : dnnl_engine_create(&one.engine, dnnl_cpu, 0);
@@ -482,6 +484,7 @@ Status onednn_run(OnePrimitive *p, void *a, void *b, void *bias, void *y, void *
     void *const data[OPERANDS] = {a, b, bias, y, scratch};
     dnnl_exec_arg_t args[OPERANDS];
     int n = 0;
+    TRY(reserve_keep());
     dnnl_status_t s = p->primitive ? dnnl_success : make(p);
     for (int i = 0; i < OPERANDS && !s; i++) {
         if (!present(p, i))
@@ -491,7 +494,7 @@ Status onednn_run(OnePrimitive *p, void *a, void *b, void *bias, void *y, void *
     }
     if (!s)
         s = dnnl_primitive_execute(p->primitive, one.stream, n, args);
-    return s ? one_fail(s, "compute this product") : STATUS_OK;
+    return s ? one_fail(s, "compute this product") : reserve_check();
 }
 
 /* Makes reorder i of p: from the plain weight of type to the packed one, or back, added. */
@@ -530,6 +533,7 @@ static dnnl_status_t make_reorder(OnePrimitive *p, int i, DType type)
 
 static Status run_reorder(OnePrimitive *p, int i, DType type, void *plain, void *packed)
 {
+    TRY(reserve_keep());
     dnnl_status_t s = p->reorder[i] ? dnnl_success : make_reorder(p, i, type);
     if (!s)
         s = dnnl_memory_set_data_handle(p->reorder_plain[i], plain);
@@ -540,7 +544,7 @@ static Status run_reorder(OnePrimitive *p, int i, DType type, void *plain, void 
                                      {DNNL_ARG_TO, back ? p->reorder_plain[i] : p->reorder_packed[i]}};
     if (!s)
         s = dnnl_primitive_execute(p->reorder[i], one.stream, 2, args);
-    return s ? one_fail(s, "reorder these weights") : STATUS_OK;
+    return s ? one_fail(s, "reorder these weights") : reserve_check();
 }
 
 Status onednn_pack(OnePrimitive *p, const void *weight, DType type, void *packed)

@@ -138,14 +138,12 @@ static void print_object(const json_t *o, int indent, bool verbatim)
 
 Status facts_print(json_t *facts, bool as_json)
 {
-    if (!facts)
-        return status_fail("out of memory");
-    char *text = as_json ? json_dumps(facts, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
-    if (text)
+    char *text = json_text(json_incref(facts), JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    if (text && as_json)
         printf("%s\n", text);
-    else if (!as_json)
+    else if (text)
         print_object(facts, 0, false);
     json_decref(facts);
     free(text);
-    return as_json && !text ? status_fail("out of memory") : STATUS_OK;
+    return text ? STATUS_OK : STATUS_FAILED;
 }

@@ -3,9 +3,9 @@
 #ifndef ATL_FACTS_H
 #define ATL_FACTS_H
 
+#include "../../data/json.h"
 #include "../../kernels/status.h"
 
-#include <jansson.h>
 #include <stdbool.h>
 
 /* Prints facts (an object; taken over) to standard output. As text each member is a line "name  value": an

@@ -1,0 +1,58 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "reserve.h"
+
+#include <dlfcn.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RESERVE_BYTES ((size_t)1 << 20)
+
+static _Atomic(void *) reserve;
+
+/* std::new_handler of operator new. It may be called by several threads at once. */
+static void out_of_memory(void)
+{
+    static const char message[] = "atelier: error: out of memory inside of oneDNN; what was saved is whole\n";
+    void *block = atomic_exchange(&reserve, NULL);
+    if (block) {
+        free(block);
+        return;
+    }
+    if (write(STDERR_FILENO, message, strlen(message)) < 0)
+        _exit(STATUS_FAILED);
+    _exit(STATUS_FAILED);
+}
+
+/* std::set_new_handler, looked up by name: nothing of ours is C++. A program that has a handler keeps it. */
+static void install(void)
+{
+    typedef void (*Handler)(void);
+    Handler (*set)(Handler);
+    *(void **)&set = dlsym(RTLD_DEFAULT, "_ZSt15set_new_handlerPFvvE");
+    const Handler others = set ? set(out_of_memory) : NULL;
+    if (others)
+        set(others);
+}
+
+Status reserve_keep(void)
+{
+    static bool installed;
+    if (atomic_load_explicit(&reserve, memory_order_relaxed))
+        return STATUS_OK;
+    if (!installed)
+        install();
+    installed = true;
+    atomic_store(&reserve, malloc(RESERVE_BYTES));
+    return reserve_check();
+}
+
+Status reserve_check(void)
+{
+    return atomic_load_explicit(&reserve, memory_order_relaxed) ? STATUS_OK
+                                                                : status_memory("out of memory for oneDNN");
+}

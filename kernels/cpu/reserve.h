@@ -1,0 +1,16 @@
+/* Memory put by for oneDNN. It is C++, and asks for small objects at every run of a primitive; where there is
+ * no memory for one it throws an exception that nobody can catch, and the process ends by abort. But C++
+ * calls a handler first, and tries again after it: ours gives the reserve back. So the primitive comes to its
+ * end, the operation then fails in order, and a run ends with a message and its checkpoints. Only when the
+ * reserve is not enough, or was never got, the handler ends the process, with a message. */
+#ifndef ATL_CPU_RESERVE_H
+#define ATL_CPU_RESERVE_H
+
+#include "../status.h"
+
+/* Before oneDNN is called: the reserve is there (again). */
+Status reserve_keep(void);
+/* After it: the reserve was not needed. */
+Status reserve_check(void);
+
+#endif
