@@ -1,7 +1,7 @@
 /* Whether a cache file can be gone on with. A process that was killed, or a disk that failed, while HDF5 laid
  * out a new array can leave a file in which names stand for places that are not there; HDF5 can then neither
  * read nor remove them. Such a file is found out before anything is added to it. */
-#include "h5.h"
+#include "cache_walk.h"
 
 #include "../kernels/mem.h"
 
@@ -25,39 +25,15 @@ static bool last_row(hid_t set)
     return ok;
 }
 
-static herr_t check_array(hid_t group, const char *name, const H5L_info_t *info, void *arg)
+static bool check_array(const char *key, const char *name, hid_t set, void *arg)
 {
-    bool *sound = arg;
-    (void)info;
-    const hid_t set = H5Dopen2(group, name, H5P_DEFAULT);
-    *sound = set >= 0 && last_row(set);
-    if (set >= 0)
-        H5Dclose(set);
-    return *sound ? 0 : -1;
-}
-
-static herr_t check_key(hid_t caches, const char *key, const H5L_info_t *info, void *arg)
-{
-    bool *sound = arg;
-    (void)info;
-    const hid_t group = H5Gopen2(caches, key, H5P_DEFAULT);
-    if (group < 0 || H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, NULL, check_array, arg) < 0)
-        *sound = false;
-    if (group >= 0)
-        H5Gclose(group);
-    return *sound ? 0 : -1;
+    (void)key;
+    (void)name;
+    (void)arg;
+    return set >= 0 && last_row(set);
 }
 
 bool cache_is_sound(hid_t file)
 {
-    bool sound = true;
-    const htri_t there = H5Lexists(file, "/cache", H5P_DEFAULT);
-    if (there <= 0)
-        return there == 0;
-    const hid_t caches = H5Gopen2(file, "/cache", H5P_DEFAULT);
-    if (caches < 0 || H5Literate(caches, H5_INDEX_NAME, H5_ITER_INC, NULL, check_key, &sound) < 0)
-        sound = false;
-    if (caches >= 0)
-        H5Gclose(caches);
-    return sound;
+    return cache_walk(file, check_array, NULL);
 }

@@ -2,6 +2,7 @@
  * never get in. */
 #include "pictures.h"
 
+#include "data/cache_walk.h"
 #include "data/dataset.h"
 #include "kernels/log.h"
 
@@ -318,6 +319,54 @@ static void caches_are_listed(void **state)
     assert_string_equal(text, KEY "/latent_std 3x100;" KEY "/text 3x100;");
 }
 
+static bool take_visit(const char *key, const char *name, hid_t set, void *arg)
+{
+    char *text = arg;
+    sprintf(text + strlen(text), "%s/%s%s;", key ? key : "", name ? name : "",
+            set < 0 ? " cannot be opened" : "");
+    return true;
+}
+
+static bool stop_at_once(const char *key, const char *name, hid_t set, void *arg)
+{
+    (void)key;
+    (void)name;
+    (void)set;
+    ++*(int *)arg;
+    return false;
+}
+
+/* Links to nowhere are what cannot be opened; the library gives the names in order. */
+static void the_walk_tells_what_cannot_be_opened(void **state)
+{
+    (void)state;
+    char text[256] = "";
+    int visits = 0;
+    DatasetCache *c;
+    assert_ok(cache_open(path, KEY, 3, &c));
+    write_entry(c, "text", 0, hash_a);
+    assert_ok(cache_close(c));
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    assert_true(cache_is_sound(file));
+    H5Lcreate_soft("/nowhere", file, "/cache/" KEY "/gone", H5P_DEFAULT, H5P_DEFAULT);
+    assert_false(cache_is_sound(file));
+    H5Lcreate_soft("/nowhere", file, "/cache/lost", H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(cache_walk(file, take_visit, text));
+    assert_string_equal(text, KEY "/gone cannot be opened;" KEY "/text;" KEY "/text_check;" KEY
+                                  "/text_hash;lost/ cannot be opened;");
+    assert_false(cache_walk(file, stop_at_once, &visits));
+    assert_int_equal(visits, 1);
+    H5Ldelete(file, "/cache", H5P_DEFAULT);
+    assert_true(cache_walk(file, stop_at_once, &visits)); /* no caches: nothing to visit */
+    assert_int_equal(visits, 1);
+    H5Lcreate_soft("/nowhere", file, "/cache", H5P_DEFAULT, H5P_DEFAULT);
+    *text = 0;
+    assert_true(cache_walk(file, take_visit, text));
+    assert_string_equal(text, "/ cannot be opened;");
+    assert_false(cache_is_sound(file));
+    H5Fclose(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,6 +380,7 @@ int main(void)
         TEST(two_runs_do_not_write_one_file),
         TEST(caches_travel_in_the_dataset),
         TEST(caches_are_listed),
+        TEST(the_walk_tells_what_cannot_be_opened),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
