@@ -36,19 +36,32 @@ static Tensor *content_of(const Parameter *q, Content what)
 
 /* Writing ---------------------------------------------------------------------------------------------- */
 
+/* Files of weights say alpha as the exported file does, so that they can be copied out and used as a LoRA. */
+static int alphas_beside(const Parameters *p, const Content *what)
+{
+    return what[0] == CONTENT_WEIGHT || what[0] == CONTENT_AVERAGE ? p->module_count : 0;
+}
+
 /* One file with the given contents of every parameter. */
 static Status write_tensors(const char *folder, const char *file, const Parameters *p, const Content *what,
                             int kinds)
 {
-    const int count = p->count * kinds;
+    const int tensors = p->count * kinds, count = tensors + alphas_beside(p, what);
     SafeItem *items = mem_calloc((size_t)count, sizeof *items);
     char *path = path_join(folder, file);
     Status s = items && path ? STATUS_OK : STATUS_FAILED;
-    for (int i = 0; i < count && s == STATUS_OK; i++) {
+    for (int i = 0; i < tensors && s == STATUS_OK; i++) {
         const Parameter *q = &p->items[i / kinds];
         const Content k = what[i % kinds];
         items[i] = (SafeItem){.name = mem_printf("%s%s", q->name, suffixes[k]),
                               .tensor = content_of(q, k),
+                              .dtype = DTYPE_F32,
+                              .ndim = -1};
+        s = items[i].name ? STATUS_OK : STATUS_FAILED;
+    }
+    for (int i = tensors; i < count && s == STATUS_OK; i++) {
+        items[i] = (SafeItem){.name = mem_printf("%s.alpha", p->modules[i - tensors].kohya),
+                              .tensor = p->alpha,
                               .dtype = DTYPE_F32,
                               .ndim = -1};
         s = items[i].name ? STATUS_OK : STATUS_FAILED;
@@ -307,16 +320,28 @@ Status checkpoint_write(const char *run, const Parameters *p, const CheckpointSt
 
 /* Reading ---------------------------------------------------------------------------------------------- */
 
+/* Alpha is the configuration's, which is compared elsewhere; checkpoints of before have none. */
+static int count_but_alphas(const SafeTensors *f)
+{
+    int count = 0;
+    for (int i = 0; i < safetensors_count(f); i++) {
+        const char *end = strrchr(safetensors_entry(f, i)->name, '.');
+        count += !end || strcmp(end, ".alpha") != 0;
+    }
+    return count;
+}
+
 static Status read_tensors(const char *folder, const char *file, Parameters *p, const Content *what,
                            int kinds)
 {
     char *path = path_join(folder, file);
     SafeTensors *f = NULL;
     Status s = path ? safetensors_open(path, &f) : STATUS_FAILED;
-    if (s == STATUS_OK && safetensors_count(f) != p->count * kinds)
+    const int tensors = s == STATUS_OK ? count_but_alphas(f) : 0;
+    if (s == STATUS_OK && tensors != p->count * kinds)
         s = status_refuse(
             "%s: holds %d tensors, this configuration trains %d; go on with the run's own config.yaml", path,
-            safetensors_count(f), p->count * kinds);
+            tensors, p->count * kinds);
     for (int i = 0; s == STATUS_OK && i < p->count * kinds; i++) {
         const Parameter *q = &p->items[i / kinds];
         Tensor *t = content_of(q, what[i % kinds]);

@@ -40,12 +40,12 @@ static Status item(Items *l, char *name, const Tensor *t, DType dtype)
 
 /* kohya ------------------------------------------------------------------------------------------------ */
 
-static Status kohya_items(const Export *e, const Tensor *alpha, Items *l)
+static Status kohya_items(const Export *e, Items *l)
 {
     const DType dtype = e->config->output.dtype;
     for (int i = 0; i < e->parameters->module_count; i++) {
         const LoraModule *m = &e->parameters->modules[i];
-        TRY(item(l, mem_printf("%s.alpha", m->kohya), alpha, dtype));
+        TRY(item(l, mem_printf("%s.alpha", m->kohya), e->parameters->alpha, dtype));
         TRY(item(l, mem_printf("%s.lora_down.weight", m->kohya), m->adapter.down, dtype));
         TRY(item(l, mem_printf("%s.lora_up.weight", m->kohya), m->adapter.up, dtype));
     }
@@ -88,19 +88,13 @@ Status export_kohya(const Export *e, const char *path)
 {
     Items l = {.items = mem_calloc((size_t)e->parameters->module_count * 3, sizeof *l.items)};
     Metadata m = {0};
-    Tensor *alpha = tensor_new(DTYPE_F32, 0, NULL);
-    Status s = l.items && alpha ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK) {
-        tensor_set(alpha, 0, (double)e->config->method.alpha);
-        s = kohya_items(e, alpha, &l);
-    }
+    Status s = l.items ? kohya_items(e, &l) : STATUS_FAILED;
     if (s == STATUS_OK)
         s = export_metadata_kohya(e, &m);
     if (s == STATUS_OK)
         s = write_hashed(path, &l, &m);
     items_free(&l);
     lora_metadata_free(&m);
-    tensor_free(alpha);
     return s;
 }
 

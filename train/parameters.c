@@ -122,8 +122,11 @@ static Status lora_attach_all(Parameters *p, const Config *config, Model *m)
         s = lora_text_layers(m, &text, &text_count);
     if (s == STATUS_OK) {
         p->modules = mem_calloc((size_t)(unet_count + text_count), sizeof *p->modules);
-        s = p->modules ? STATUS_OK : STATUS_FAILED;
+        p->alpha = tensor_new(DTYPE_F32, 0, NULL);
+        s = p->modules && p->alpha ? STATUS_OK : STATUS_FAILED;
     }
+    if (s == STATUS_OK)
+        tensor_set(p->alpha, 0, (double)config->method.alpha);
     if (s == STATUS_OK)
         s = lora_add(p, config, unet, unet_count, false);
     if (s == STATUS_OK)
@@ -198,6 +201,7 @@ void parameters_free(Parameters *p)
     }
     for (int i = 0; i < p->module_count; i++)
         adapter_detach(&p->modules[i]);
+    tensor_free(p->alpha);
     mem_free(p->modules);
     mem_free(p->items);
     mem_free(p);

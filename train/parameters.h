@@ -32,6 +32,7 @@ typedef struct Parameters {
     int count, capacity;
     LoraModule *modules; /* LoRA only */
     int module_count;
+    Tensor *alpha;           /* of all modules: one number, as files have it. LoRA only */
     int layer_count;         /* modules or layers trained */
     int64_t average_updates; /* n of the EMA's decay */
     bool averaged;           /* the averages stand in the weights' place now */

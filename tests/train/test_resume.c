@@ -208,6 +208,49 @@ static void a_run_may_be_made_longer_where_that_changes_nothing(void **state)
 #undef LEVEL
 }
 
+/* Writes a checkpoint's file again without its alphas, as they were before they had any. */
+static void leave_out_alphas(const char *name, const char *file, int *left_out)
+{
+    char *path = mem_printf("%s/%s/checkpoints/step-000002/%s", work, name, file);
+    SafeTensors *f;
+    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
+    SafeItem items[1024];
+    int count = 0;
+    for (int i = 0; i < safetensors_count(f); i++) {
+        const SafeEntry *e = safetensors_entry(f, i);
+        if (strstr(e->name, ".alpha")) {
+            ++*left_out;
+            continue;
+        }
+        Tensor *t = tensor_new(e->dtype, e->ndim, e->shape);
+        memcpy(t->data, e->data, e->bytes);
+        items[count++] = (SafeItem){.name = e->name, .tensor = t, .dtype = e->dtype, .ndim = -1};
+    }
+    assert_int_equal(safetensors_write(path, items, count, NULL, 0), STATUS_OK);
+    while (count > 0)
+        tensor_free((Tensor *)items[--count].tensor);
+    safetensors_close(f);
+    mem_free(path);
+}
+
+static void checkpoints_without_alpha_are_gone_on_with(void **state)
+{
+    (void)state;
+#define OLD "train.ema=0.9", "method.alpha=3", "optimizer.schedule=constant", (char *)NULL
+    int left_out = 0;
+    train(config_for("new", SD1, "train.steps=4", OLD), NULL);
+    train(config_for("old", SD1, "train.steps=2", OLD), NULL);
+    leave_out_alphas("old", "weights.safetensors", &left_out);
+    leave_out_alphas("old", "ema.safetensors", &left_out);
+    assert_int_equal(left_out, 2 * 48); /* modules */
+    unfinish("old");
+    assert_int_equal(go_on(config_for("old", SD1, "train.steps=4", OLD), false), STATUS_OK);
+    assert_same_file("new", "old", "checkpoints/step-000004/weights.safetensors");
+    assert_same_file("new", "old", "checkpoints/step-000004/ema.safetensors");
+    assert_same_file("new", "old", "lora.safetensors");
+#undef OLD
+}
+
 static void copy(const char *from, const char *to)
 {
     char command[512];
@@ -382,6 +425,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_of_another_shape_is_refused),
         cmocka_unit_test(settings_that_change_the_result_are_refused_by_name),
         cmocka_unit_test(a_run_may_be_made_longer_where_that_changes_nothing),
+        cmocka_unit_test(checkpoints_without_alpha_are_gone_on_with),
         cmocka_unit_test(another_model_or_other_pictures_are_refused),
         cmocka_unit_test(a_trace_tells_all_of_a_step),
         cmocka_unit_test(every_kohya_folder_has_its_own_repeats),

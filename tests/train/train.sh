@@ -63,3 +63,16 @@ for ((i = 0; i < 80; i++)); do printf 'bell '; done > "$work/pictures/bell.txt"
 train 0 --set output.dir=long --set train.steps=1
 grep -q "the caption of bell.jpg has 80 tokens; the text encoder sees the first 75" "$work/err" || fail "a cut caption is not named"
 [ "$(grep -c "the caption of" "$work/err")" = 1 ] || fail "captions that are not cut are named"
+
+# A checkpoint's weights are a LoRA file like the exported one, alpha included: the same latents, not those without it.
+train 0 --set method.kind=lora --set method.rank=4 --set method.alpha=10 --set optimizer.lr=0.02 --set train.ema=0 \
+    --set output.dtype=f32 --set output.dir=lora
+draw() { # NAME OPTION...
+    expect 0 "$atelier" sample --model "$here/tests/golden/models/sd1" --dtype f32 --prompt "a bell" --steps 2 \
+        --out "$work/$1.png" --save-latents "$work/$1" "${@:2}"
+}
+draw none
+draw exported --lora "$work/lora/lora.safetensors"
+draw kept --lora "$work/lora/checkpoints/step-000003/weights.safetensors"
+cmp "$work/exported" "$work/kept" || fail "a checkpoint's weights draw otherwise than the exported file of its step"
+! cmp -s "$work/exported" "$work/none" || fail "the LoRA changes nothing"
