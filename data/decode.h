@@ -12,11 +12,21 @@ typedef struct PictureHeader {
     int orientation;   /* EXIF's, 1 to 8; 1 where there is none */
 } PictureHeader;
 
+/* A picture's rows, from the first to the last, into a window of it (resize.c). */
+typedef struct RowReducer RowReducer;
+Status row_reducer_new(int width, int height, const PictureWindow *w, RowReducer **out);
+void row_reducer_add(RowReducer *r, const uint8_t *rgb); /* (width,3) */
+Status row_reducer_finish(RowReducer *r, Picture *out);
+void row_reducer_free(RowReducer *r); /* NULL allowed */
+
 Status decode_jpeg_header(const uint8_t *bytes, size_t size, PictureHeader *out);
 /* width, height: what the stored picture must cover at least (0: decode all of it). */
 Status decode_jpeg(const uint8_t *bytes, size_t size, int width, int height, Picture *out);
 Status decode_png_header(const uint8_t *bytes, size_t size, PictureHeader *out);
 Status decode_png(const uint8_t *bytes, size_t size, Picture *out);
+/* Gives the rows to r (NULL: nobody), which is made for the file's size, and keeps none. *taken false: the
+ * file is interlaced, so that no row is whole before the last; nothing was done. */
+Status decode_png_rows(const uint8_t *bytes, size_t size, RowReducer *r, bool *taken);
 Status decode_webp_header(const uint8_t *bytes, size_t size, PictureHeader *out);
 Status decode_webp(const uint8_t *bytes, size_t size, Picture *out);
 
@@ -26,6 +36,8 @@ int exif_orientation(const uint8_t *bytes, size_t size);
 /* Turns p, stored with this orientation, upright. */
 Status picture_orient(Picture *p, int orientation);
 
+/* Refuses a picture of which a decoder must hold more than PICTURE_MAX_WHOLE at once. what: why it must. */
+Status picture_whole_check(int width, int height, size_t bytes, const char *what);
 Status picture_size_check(uint64_t width, uint64_t height);
 /* One row of RGBA, not premultiplied, over white. */
 void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width);

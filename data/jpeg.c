@@ -173,6 +173,15 @@ static void cmyk_row(const uint8_t *cmyk, uint8_t *rgb, int width)
             rgb[3 * x + i] = (uint8_t)((cmyk[4 * x + i] * cmyk[4 * x + 3] + 127) / 255);
 }
 
+/* Of several scans libjpeg keeps all coefficients until the last has come. */
+static size_t coefficient_bytes(const struct jpeg_decompress_struct *jpeg)
+{
+    size_t blocks = 0;
+    for (int i = 0; i < jpeg->num_components; i++)
+        blocks += (size_t)jpeg->comp_info[i].width_in_blocks * jpeg->comp_info[i].height_in_blocks;
+    return blocks * sizeof(JBLOCK);
+}
+
 static Status run_decode(Job *j, int width, int height)
 {
     if (setjmp(j->out))
@@ -180,6 +189,9 @@ static Status run_decode(Job *j, int width, int height)
     begin(j);
     struct jpeg_decompress_struct *jpeg = &j->jpeg;
     TRY(picture_size_check(jpeg->image_width, jpeg->image_height));
+    if (jpeg_has_multiple_scans(jpeg))
+        TRY(picture_whole_check((int)jpeg->image_width, (int)jpeg->image_height, coefficient_bytes(jpeg),
+                                "a progressive JPEG"));
     const bool cmyk = jpeg->jpeg_color_space == JCS_CMYK || jpeg->jpeg_color_space == JCS_YCCK;
     jpeg->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     jpeg->dct_method = JDCT_ISLOW;

@@ -20,6 +20,16 @@ Status picture_size_check(uint64_t width, uint64_t height)
     return STATUS_OK;
 }
 
+Status picture_whole_check(int width, int height, size_t bytes, const char *what)
+{
+    if (bytes <= PICTURE_MAX_WHOLE)
+        return STATUS_OK;
+    return status_fail(
+        "picture is %d x %d and %s, which takes %zu MB to decode (%u at most); scale it down, or save "
+        "it as a PNG that is not interlaced",
+        width, height, what, bytes >> 20, PICTURE_MAX_WHOLE >> 20);
+}
+
 Status picture_new(int width, int height, Picture *out)
 {
     *out = (Picture){0};
@@ -129,15 +139,49 @@ Status picture_decode(const uint8_t *bytes, size_t size, Picture *out)
     return picture_decode_for(bytes, size, 0, 0, out);
 }
 
+static Status png_window(const uint8_t *bytes, size_t size, const PictureHeader *h, const PictureWindow *w,
+                         Picture *out, bool *done)
+{
+    RowReducer *r;
+    TRY(row_reducer_new(h->width, h->height, w, &r));
+    Status s = decode_png_rows(bytes, size, r, done);
+    if (s == STATUS_OK && *done)
+        s = row_reducer_finish(r, out);
+    row_reducer_free(r);
+    return s;
+}
+
+Status picture_decode_window(const uint8_t *bytes, size_t size, int width, int height, const PictureWindow *w,
+                             Picture *out)
+{
+    PictureHeader h;
+    Picture whole;
+    bool done = false;
+    *out = (Picture){0};
+    TRY(read_header(bytes, size, &h));
+    if (picture_format(bytes, size) == PICTURE_PNG && h.orientation <= 1)
+        TRY(png_window(bytes, size, &h, w, out, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(picture_decode_for(bytes, size, width, height, &whole));
+    const Status s = picture_resize_window(&whole, w, out);
+    picture_free(&whole);
+    return s;
+}
+
 Status picture_check(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation)
 {
+    bool done = false;
     TRY(picture_info(bytes, size, width, height, orientation));
     if (*width < PICTURE_MIN_SIDE || *height < PICTURE_MIN_SIDE)
         return status_fail("picture is %d x %d, too small to train on (%d x %d at least)", *width, *height,
                            PICTURE_MIN_SIDE, PICTURE_MIN_SIDE);
-    Picture p;
-    TRY(picture_decode_for(bytes, size, PICTURE_MIN_SIDE, PICTURE_MIN_SIDE,
-                           &p)); /* all the data, few pixels */
+    if (picture_format(bytes, size) == PICTURE_PNG)
+        TRY(decode_png_rows(bytes, size, NULL, &done));
+    if (done)
+        return STATUS_OK;
+    Picture p; /* of a JPEG all the data, few pixels */
+    TRY(picture_decode_for(bytes, size, PICTURE_MIN_SIDE, PICTURE_MIN_SIDE, &p));
     picture_free(&p);
     return STATUS_OK;
 }

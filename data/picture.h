@@ -11,6 +11,9 @@
 #define PICTURE_MAX_SIDE 65500
 #define PICTURE_MAX_PIXELS (256u << 20)
 
+/* Bytes that decoding may take where a format gives no rows before it has all of them (interlaced PNG, WebP,
+ * progressive JPEG). */
+#define PICTURE_MAX_WHOLE (512u << 20)
 #define PICTURE_MIN_SIDE 8 /* of a picture in a dataset */
 
 typedef struct Picture {
@@ -37,9 +40,15 @@ Status picture_decode_for(const uint8_t *bytes, size_t size, int width, int heig
 /* Lanczos-3 with support widened when shrinking (as Pillow's LANCZOS), in one pass each way. Plain code:
  * loader threads run it. */
 Status picture_resize(const Picture *in, int width, int height, Picture *out);
-/* A window of the picture resized to width × height, without making the whole: columns × rows from (x,y);
- * what lies outside repeats the nearest edge. width × height may be larger than a picture can be. */
-Status picture_resize_window(const Picture *in, int width, int height, int x, int y, int columns, int rows,
+/* A window of a picture resized to width × height, without making the whole: columns × rows from (x,y); what
+ * lies outside repeats the nearest edge. width × height may be larger than a picture can be. */
+typedef struct PictureWindow {
+    int width, height, x, y, columns, rows;
+} PictureWindow;
+Status picture_resize_window(const Picture *in, const PictureWindow *w, Picture *out);
+/* The same of an encoded picture that was decoded by picture_decode_for(…, width, height), but a PNG's rows
+ * are reduced as they come, so that memory holds no whole picture (interlaced and turned ones apart). */
+Status picture_decode_window(const uint8_t *bytes, size_t size, int width, int height, const PictureWindow *w,
                              Picture *out);
 /* The smallest size of the same shape (rounded) that covers width × height. */
 void picture_cover_size(const Picture *in, int width, int height, int *covering_width, int *covering_height);

@@ -24,7 +24,7 @@ typedef struct Job {
     const uint8_t *bytes;
     size_t size, at;
     Picture picture;
-    uint8_t *rgba, **rows;
+    uint8_t *row, **rows;
 } Job;
 
 static void fail(png_structp png, png_const_charp text)
@@ -115,29 +115,70 @@ static int begin(Job *j)
     return png_get_channels(j->png, j->info);
 }
 
-static Status run_decode(Job *j)
+/* Where pixels go: into a picture, or to a reducer, or nowhere. */
+typedef struct Sink {
+    RowReducer *reducer;
+    Picture *picture; /* NULL: the reducer */
+} Sink;
+
+/* One row after another, (width,channels); none is kept but in the sink. */
+static void read_rows(Job *j, int channels, int width, int height, const Sink *to)
+{
+    const size_t stride = 3 * (size_t)width;
+    for (int y = 0; y < height; y++) {
+        uint8_t *rgb = to->picture ? to->picture->rgb + stride * (size_t)y : j->row + 4 * (size_t)width;
+        uint8_t *row = channels == 4 ? j->row : rgb;
+        png_read_row(j->png, row, NULL);
+        if (channels == 4)
+            picture_row_over_white(row, rgb, width);
+        if (to->reducer)
+            row_reducer_add(to->reducer, rgb);
+    }
+}
+
+/* All passes over all rows, which lie in the picture's memory with their transparency and then move together.
+ */
+static Status read_interlaced(Job *j, int channels, size_t width, size_t height)
+{
+    const size_t stride = (size_t)channels * width;
+    TRY(picture_whole_check((int)width, (int)height, stride * height, "interlaced"));
+    j->picture = (Picture){(int)width, (int)height, mem_alloc(stride * height)};
+    if (!j->picture.rgb || !(j->rows = mem_alloc(height * sizeof *j->rows)))
+        return STATUS_FAILED;
+    for (size_t y = 0; y < height; y++)
+        j->rows[y] = j->picture.rgb + stride * y;
+    png_read_image(j->png, j->rows);
+    for (size_t y = 0; y < height && channels == 4; y++) {
+        memcpy(j->row, j->rows[y], stride);
+        picture_row_over_white(j->row, j->picture.rgb + 3 * width * y, (int)width);
+    }
+    return STATUS_OK;
+}
+
+/* whole: into j->picture; else to reducer, and *taken tells whether that can be. */
+static Status run_decode(Job *j, bool whole, RowReducer *reducer, bool *taken)
 {
     if (setjmp(j->out))
         return STATUS_FAILED;
     const int channels = begin(j);
     const uint32_t width = png_get_image_width(j->png, j->info),
                    height = png_get_image_height(j->png, j->info);
+    const bool interlaced = png_get_interlace_type(j->png, j->info) != PNG_INTERLACE_NONE;
     TRY(picture_size_check(width, height));
-    TRY(picture_new((int)width, (int)height, &j->picture));
-    const size_t stride = (size_t)channels * width;
-    if ((channels != 3 && channels != 4) || png_get_rowbytes(j->png, j->info) != stride)
+    if (!whole && interlaced)
+        return STATUS_OK;
+    *taken = true;
+    if ((channels != 3 && channels != 4) || png_get_rowbytes(j->png, j->info) != (size_t)channels * width)
         return status_fail("PNG data is of a kind that libpng cannot turn into RGB");
-    uint8_t *pixels = j->picture.rgb;
-    if (channels == 4 && !(pixels = j->rgba = mem_alloc(stride * height)))
+    if (!(j->row = mem_alloc(7 * (size_t)width))) /* one row of RGBA and one of RGB */
         return STATUS_FAILED;
-    if (!(j->rows = mem_alloc(height * sizeof *j->rows)))
-        return STATUS_FAILED;
-    for (size_t y = 0; y < height; y++)
-        j->rows[y] = pixels + stride * y;
-    png_read_image(j->png, j->rows);
+    if (whole && !interlaced)
+        TRY(picture_new((int)width, (int)height, &j->picture));
+    if (interlaced)
+        TRY(read_interlaced(j, channels, width, height));
+    else
+        read_rows(j, channels, (int)width, (int)height, &(Sink){reducer, whole ? &j->picture : NULL});
     png_read_end(j->png, NULL);
-    for (size_t y = 0; y < height && channels == 4; y++)
-        picture_row_over_white(j->rows[y], j->picture.rgb + 3 * width * y, (int)width);
     return STATUS_OK;
 }
 
@@ -148,19 +189,32 @@ static Status open_png(Job *j)
     return j->info ? STATUS_OK : status_fail("out of memory for decoding PNG");
 }
 
+static Status decode(Job *j, bool whole, RowReducer *reducer, bool *taken)
+{
+    Status s = open_png(j);
+    if (s == STATUS_OK)
+        s = run_decode(j, whole, reducer, taken);
+    png_destroy_read_struct(&j->png, &j->info, NULL);
+    mem_free(j->row);
+    mem_free(j->rows);
+    if (s != STATUS_OK)
+        picture_free(&j->picture);
+    return s;
+}
+
 Status decode_png(const uint8_t *bytes, size_t size, Picture *out)
 {
+    bool taken;
     Job j = {.bytes = bytes, .size = size};
-    Status s = open_png(&j);
-    if (s == STATUS_OK)
-        s = run_decode(&j);
-    png_destroy_read_struct(&j.png, &j.info, NULL);
-    mem_free(j.rgba);
-    mem_free(j.rows);
-    if (s != STATUS_OK)
-        picture_free(&j.picture);
+    const Status s = decode(&j, true, NULL, &taken);
     *out = j.picture;
     return s;
+}
+
+Status decode_png_rows(const uint8_t *bytes, size_t size, RowReducer *r, bool *taken)
+{
+    *taken = false;
+    return decode(&(Job){.bytes = bytes, .size = size}, false, r, taken);
 }
 
 /* Text ------------------------------------------------------------------------------------------------- */

@@ -143,31 +143,34 @@ static bool cache_keep(PixelCache *c, int source, int picture, const Picture *p)
 
 /* Pixels ----------------------------------------------------------------------------------------------- */
 
-/* The decoder is told the side of the square and not the drawn size, so that a drawn scale never decides how
- * a JPEG is decoded. */
-static Status read_picture(Dataset *d, int i, int resolution, Picture *out)
+static PictureWindow square_of(const Window *w, int resolution)
+{
+    return (PictureWindow){w->width, w->height, w->x, w->y, resolution, resolution};
+}
+
+/* A PNG of which the whole is too large to be kept anyway; JPEGs are decoded smaller. */
+static bool is_large_png(const Dataset *d, int i, const uint8_t *bytes, size_t size)
+{
+    int width, height;
+    dataset_size(d, i, &width, &height);
+    return 3 * (size_t)width * (size_t)height > PIXEL_CACHE_BYTES &&
+           picture_format(bytes, size) == PICTURE_PNG;
+}
+
+/* The square, or the decoded picture that squares are cut out of: *is_square says which, and has to be true
+ * where the square is wanted. The decoder is told the side of the square and not the drawn size, so that a
+ * drawn scale never decides how a JPEG is decoded. */
+static Status read_picture(Dataset *d, int i, int resolution, const Window *w, bool *is_square, Picture *out)
 {
     uint8_t *bytes;
     size_t size;
+    const PictureWindow window = square_of(w, resolution);
     *out = (Picture){0};
     TRY(dataset_bytes(d, i, &bytes, &size));
-    const Status s = picture_decode_for(bytes, size, resolution, resolution, out);
+    *is_square |= is_large_png(d, i, bytes, size);
+    const Status s = *is_square ? picture_decode_window(bytes, size, resolution, resolution, &window, out)
+                                : picture_decode_for(bytes, size, resolution, resolution, out);
     mem_free(bytes);
-    return s;
-}
-
-static Status cut_square(const Picture *in, const Window *w, int resolution, Picture *out)
-{
-    return picture_resize_window(in, w->width, w->height, w->x, w->y, resolution, resolution, out);
-}
-
-static Status read_square(Dataset *d, int i, int resolution, const Window *w, Picture *out)
-{
-    Picture whole;
-    *out = (Picture){0};
-    TRY(read_picture(d, i, resolution, &whole));
-    const Status s = cut_square(&whole, w, resolution, out);
-    picture_free(&whole);
     return s;
 }
 
@@ -175,7 +178,8 @@ Status dataset_square(Dataset *d, int i, int resolution, Picture *out)
 {
     const LoaderSource plain = {.dataset = d};
     const Window w = draw_window(&plain, i, resolution, (RandomKey){0});
-    return read_square(d, i, resolution, &w, out);
+    bool is_square = true;
+    return read_picture(d, i, resolution, &w, &is_square, out);
 }
 
 /* Every sample of a picture has the same window: the square is kept, else the decoded picture. */
@@ -184,20 +188,18 @@ static bool is_fixed(const LoaderSource *s)
     return !s->random_crop && s->shift <= 0 && s->scale <= 0;
 }
 
-/* The kept picture, or one that is kept from now on; *owned true: there was no room, it is the caller's to
- * free. */
+/* The kept picture, or one that is kept from now on; *owned true: there was no room, or it is a square drawn
+ * for this sample alone, and is the caller's to free. *is_square: it is the sample already. */
 static Status get_base(const LoaderSource *s, int resolution, const Window *w, PixelCache *cache, int source,
-                       int i, Picture *out, bool *owned)
+                       int i, Picture *out, bool *is_square, bool *owned)
 {
     *owned = false;
+    *is_square = is_fixed(s);
     *out = cache_look(cache, source, i);
     if (out->rgb)
         return STATUS_OK;
-    if (is_fixed(s))
-        TRY(read_square(s->dataset, i, resolution, w, out));
-    else
-        TRY(read_picture(s->dataset, i, resolution, out));
-    *owned = !cache_keep(cache, source, i, out);
+    TRY(read_picture(s->dataset, i, resolution, w, is_square, out));
+    *owned = *is_square != is_fixed(s) || !cache_keep(cache, source, i, out);
     return STATUS_OK;
 }
 
@@ -217,12 +219,13 @@ Status sample_pixels(const LoaderSource *source, int resolution, uint64_t seed, 
                      PixelCache *cache, LoaderSample *s)
 {
     const Window w = draw_window(source, s->picture, resolution, key_of(seed, step, place));
+    const PictureWindow window = square_of(&w, resolution);
     Picture base, square = {0};
-    bool owned;
-    TRY(get_base(source, resolution, &w, cache, s->source, s->picture, &base, &owned));
-    const Status status = is_fixed(source) ? STATUS_OK : cut_square(&base, &w, resolution, &square);
+    bool is_square, owned;
+    TRY(get_base(source, resolution, &w, cache, s->source, s->picture, &base, &is_square, &owned));
+    const Status status = is_square ? STATUS_OK : picture_resize_window(&base, &window, &square);
     if (status == STATUS_OK)
-        write_floats(is_fixed(source) ? &base : &square, s->flipped, s->pixels);
+        write_floats(is_square ? &base : &square, s->flipped, s->pixels);
     picture_free(&square);
     if (owned)
         picture_free(&base);

@@ -75,25 +75,30 @@ static Status decode_into(const uint8_t *bytes, size_t size, const WebPBitstream
     return code == VP8_STATUS_OK ? STATUS_OK : failure(code, size);
 }
 
+/* Bytes that decoding takes: the pixels, and of lossless ones libwebp's own copy. */
+static size_t bytes_needed(const WebPBitstreamFeatures *f)
+{
+    enum { LOSSLESS = 2 };
+    const size_t each = (f->has_alpha ? 4 : 3) + (f->format == LOSSLESS ? 4 : 0);
+    return each * (size_t)f->width * (size_t)f->height;
+}
+
+/* Transparency is put over white in the picture's own memory, its rows moving together. */
 Status decode_webp(const uint8_t *bytes, size_t size, Picture *out)
 {
     *out = (Picture){0};
     WebPBitstreamFeatures f;
     TRY(read_features(bytes, size, &f));
-    Picture p;
-    TRY(picture_new(f.width, f.height, &p));
-    uint8_t *rgba = NULL;
-    Status s = STATUS_OK;
-    if (f.has_alpha) {
-        const size_t row = 4 * (size_t)f.width;
-        rgba = mem_alloc(row * (size_t)f.height);
-        s = rgba ? decode_into(bytes, size, &f, 4, rgba) : STATUS_FAILED;
-        for (int y = 0; y < f.height && s == STATUS_OK; y++)
-            picture_row_over_white(rgba + row * (size_t)y, p.rgb + 3 * (size_t)f.width * (size_t)y, f.width);
-    } else {
-        s = decode_into(bytes, size, &f, 3, p.rgb);
+    TRY(picture_whole_check(f.width, f.height, bytes_needed(&f), "a WebP"));
+    const size_t channels = f.has_alpha ? 4 : 3, stride = channels * (size_t)f.width;
+    Picture p = {f.width, f.height, mem_alloc(stride * (size_t)f.height)};
+    uint8_t *row = mem_alloc(stride);
+    Status s = p.rgb && row ? decode_into(bytes, size, &f, (int)channels, p.rgb) : STATUS_FAILED;
+    for (int y = 0; y < f.height && s == STATUS_OK && f.has_alpha; y++) {
+        memcpy(row, p.rgb + stride * (size_t)y, stride);
+        picture_row_over_white(row, p.rgb + 3 * (size_t)f.width * (size_t)y, f.width);
     }
-    mem_free(rgba);
+    mem_free(row);
     if (s != STATUS_OK)
         picture_free(&p);
     *out = p;

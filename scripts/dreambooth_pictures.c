@@ -205,8 +205,9 @@ static Status write_pose(const Picture *painted, const struct Pose *pose, int nu
     char *text = mem_printf("sks %s\n", caption);
     Status s = path && beside && text ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK)
-        s = picture_resize_window(painted, scaled, scaled, corner - pose->dx, corner - pose->dy, side, side,
-                                  &out);
+        s = picture_resize_window(
+            painted, &(PictureWindow){scaled, scaled, corner - pose->dx, corner - pose->dy, side, side},
+            &out);
     if (s == STATUS_OK && pose->flipped)
         picture_flip(&out);
     if (s == STATUS_OK)

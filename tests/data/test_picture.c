@@ -150,6 +150,78 @@ static void decoding_smaller_changes_little(void **state)
     mem_free(bytes);
 }
 
+/* Cut out while it is decoded, a window is what the whole picture, resized and then cropped, shows there. */
+static void a_window_is_that_of_the_whole_picture(void **state)
+{
+    (void)state;
+    static const PictureWindow windows[] = {
+        {10, 9, 0, 0, 10, 9},  {8, 8, 2, 3, 4, 4},    {60, 50, 20, 10, 16, 30}, {12, 10, -3, -2, 20, 16},
+        {1, 1, 0, 0, 1, 1},    {0, 0, 0, 0, 0, 0},    {0, 0, 3, 4, 5, 6},       {0, 0, -5, -6, 50, 60},
+        {0, 11, 2, -3, 9, 20}, {11, 0, -2, 3, 20, 9}, {40, 0, 9, -9, 9, 60},    {300, 7, 290, 2, 20, 9},
+    };
+    for (int i = 0; i < GOLDEN_PICTURES; i++) {
+        size_t size;
+        uint8_t *bytes = golden_bytes(golden_pictures[i], &size);
+        Picture whole, part, resized, cropped;
+        assert_ok(picture_decode(bytes, size, &whole));
+        for (size_t k = 0; k < sizeof windows / sizeof *windows; k++) {
+            PictureWindow w = windows[k]; /* 0: as the picture is */
+            w.width = w.width ? w.width : whole.width;
+            w.height = w.height ? w.height : whole.height;
+            w.columns = w.columns ? w.columns : whole.width;
+            w.rows = w.rows ? w.rows : whole.height;
+            assert_ok(picture_decode_window(bytes, size, whole.width, whole.height, &w, &part));
+            assert_ok(picture_resize(&whole, w.width, w.height, &resized));
+            assert_ok(picture_crop(&resized, w.x, w.y, w.columns, w.rows, &cropped));
+            if (part.width != w.columns || part.height != w.rows || largest_difference(&part, &cropped))
+                fail_msg("%s: window %zu differs", golden_pictures[i], k);
+            picture_free(&part);
+            picture_free(&resized);
+            picture_free(&cropped);
+        }
+        picture_free(&whole);
+        mem_free(bytes);
+    }
+}
+
+static int add_bytes(size_t bytes, void *arg)
+{
+    *(size_t *)arg += bytes;
+    return 0;
+}
+
+/* Looked at or cut to a square, a large PNG needs a small part of its own size. */
+static void a_large_png_is_never_whole_in_memory(void **state)
+{
+    (void)state;
+    enum { SIDE = 1500 };
+    char folder[64], *bytes;
+    size_t size, taken = 0;
+    int width, height, orientation;
+    Picture large, square;
+    temporary_folder(folder);
+    char *path = path_join(folder, "large.png");
+    assert_ok(picture_new(SIDE, SIDE, &large));
+    memset(large.rgb, 90, (size_t)3 * SIDE * SIDE);
+    assert_ok(picture_write_png(path, &large, NULL, 0));
+    assert_ok(file_read(path, 1 << 24, &bytes, &size));
+    mem_set_hook(add_bytes, &taken);
+    const Status checked = picture_check((uint8_t *)bytes, size, &width, &height, &orientation);
+    const size_t by_check = taken;
+    const Status cut = picture_decode_window((uint8_t *)bytes, size, 32, 32,
+                                             &(PictureWindow){32, 32, 0, 0, 32, 32}, &square);
+    mem_set_hook(NULL, NULL);
+    assert_ok(checked);
+    assert_ok(cut);
+    assert_true(by_check < (size_t)SIDE * SIDE / 4);
+    assert_true(taken - by_check < (size_t)SIDE * SIDE / 4);
+    picture_free(&large);
+    picture_free(&square);
+    mem_free(bytes);
+    mem_free(path);
+    dir_remove(folder);
+}
+
 static void cover_keeps_the_shape_and_leaves_no_gap(void **state)
 {
     (void)state;
@@ -361,15 +433,18 @@ static void lack_of_memory_is_an_error(void **state)
         uint8_t *bytes = golden_bytes(golden_pictures[i], &size);
         Status s = STATUS_FAILED;
         for (int n = 0; s != STATUS_OK && n < 200; n++) {
-            Picture p = {0}, q = {0};
+            Picture p = {0}, q = {0}, cut = {0};
             refuse_at = n;
             mem_set_hook(refuse_one, NULL);
             s = picture_decode(bytes, size, &p);
             if (s == STATUS_OK)
                 s = picture_resize(&p, 8, 9, &q);
+            if (s == STATUS_OK)
+                s = picture_decode_window(bytes, size, 8, 8, &(PictureWindow){8, 9, 0, 0, 8, 8}, &cut);
             mem_set_hook(NULL, NULL);
             picture_free(&p);
             picture_free(&q);
+            picture_free(&cut);
         }
         assert_int_equal(s, STATUS_OK);
         mem_free(bytes);
@@ -383,6 +458,8 @@ int main(void)
         cmocka_unit_test(ycck_is_inverted_cmyk),
         cmocka_unit_test(exif_is_read_with_care),
         cmocka_unit_test(resize_is_pillows_lanczos),
+        cmocka_unit_test(a_window_is_that_of_the_whole_picture),
+        cmocka_unit_test(a_large_png_is_never_whole_in_memory),
         cmocka_unit_test(decoding_smaller_changes_little),
         cmocka_unit_test(cover_keeps_the_shape_and_leaves_no_gap),
         cmocka_unit_test(crop_repeats_the_edge_outside),

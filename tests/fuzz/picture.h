@@ -15,7 +15,7 @@ static inline int fuzz_picture(const uint8_t *data, size_t size, PictureFormat f
     fuzz_check(info);
     if (info == STATUS_OK && (int64_t)width * height > FUZZ_MAX_PIXELS)
         return 0;
-    Picture whole, small;
+    Picture whole, small, cut;
     const Status s = picture_decode(data, size, &whole);
     fuzz_check(s);
     if (s == STATUS_OK && (info != STATUS_OK || whole.width != width || whole.height != height))
@@ -23,8 +23,10 @@ static inline int fuzz_picture(const uint8_t *data, size_t size, PictureFormat f
     if (s == STATUS_OK && (orientation < 1 || orientation > 8))
         fuzz_fail("an impossible orientation");
     fuzz_check(picture_decode_for(data, size, 8, 8, &small));
+    fuzz_check(picture_decode_window(data, size, 8, 8, &(PictureWindow){12, 9, 1, -1, 8, 8}, &cut));
     fuzz_check(picture_check(data, size, &width, &height, &orientation));
     picture_free(&whole);
     picture_free(&small);
+    picture_free(&cut);
     return 0;
 }

@@ -102,6 +102,23 @@ if [ "$(id -u)" -ne 0 ]; then
     echo x >odd/a.txt; chmod a-r odd/a.jpg
     build 1 'odd/a.jpg: cannot be opened: Permission denied' -- odd
 fi
+# 16,000 pixels a side in forms that give no row before they have all
+folder whole; base64 -d >whole/a.png <<'B64'
+iVBORw0KGgoAAAANSUhEUgAAPoAAAD6ACAYAAAE2ee9IAAAACElEQVR4nAMAAAAAAUgGidI=
+B64
+build 1 'whole/a.png: picture is 16000 x 16000 and interlaced, which takes 976 MB to decode' 'scale it down' -- whole --caption x
+rm whole/a.png; base64 -d >whole/a.webp <<'B64'
+UklGRhwAAABXRUJQVlA4TBAAAAAv/r//HwAAAAAAAAAAAAAA
+B64
+build 1 'whole/a.webp: picture is 16383 x 16383 and a WebP, which takes 2047 MB' -- whole --caption x
+rm whole/a.webp; base64 -d >whole/a.jpg <<'B64'
+/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAP//////////////////////////////////////////////////////////////////
+////////////////////2wBDAf//////////////////////////////////////////////////////////////////////////
+////////////wgARCD6APoADASIAAhEBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAAAAL/xAAUAQEAAAAAAAAAAAAAAAAAAAAA/9oA
+DAMBAAIQAxAAAAGgf//EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAIAQEAAQUCf//EABQRAQAAAAAAAAAAAAAAAAAAAAD/2gAIAQMB
+AT8Bf//EABQRAQAAAAAAAAAAAAAAAAAAAAD/2gAIAQIBAT8Bf//Z
+B64
+build 1 'whole/a.jpg: picture is 16000 x 16000 and a progressive JPEG, which takes 732 MB' -- whole --caption x
 folder one # 1 x 1 pixel
 base64 -d >one/a.png <<'B64'
 iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQAAAAA3bvkkAAAACklEQVR42mNgAAAAAgAB5Sfe/AAAAABJRU5ErkJggg==
