@@ -466,6 +466,17 @@ void layerset_keep_packed(LayerSet *set, bool keep)
     }
 }
 
+void layerset_hold_still(LayerSet *set, bool still)
+{
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        if (!weight_grad(l->weight))
+            continue;
+        drop_packed(l);
+        l->still = still;
+    }
+}
+
 void layerset_rest(LayerSet *set)
 {
     for (int i = 0; i < set->count; i++) {

@@ -73,6 +73,10 @@ Status layerset_train(LayerSet *set);
 /* Whether the device may keep frozen convolutions a second time in its own order: faster, in more memory,
  * with the same result. */
 void layerset_keep_packed(LayerSet *set, bool keep);
+/* Whether trained weights stay as they are for now, as in previews and validation: their convolutions are
+ * then packed once and not at each call. No backward pass may come before this is taken back, and gradients
+ * are lost. */
+void layerset_hold_still(LayerSet *set, bool still);
 /* Gives back what comes again when it is needed: packed forms, and pages of mapped files. */
 void layerset_rest(LayerSet *set);
 

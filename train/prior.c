@@ -264,7 +264,9 @@ Status prior_draw(const Config *config, Pipeline *p, const volatile sig_atomic_t
     sampler_free(sampler);
     d.total = need.missing;
     progress_begin(&d.progress, "class pictures", "step", 0, (int64_t)d.steps * d.total);
+    layerset_hold_still(unet_layers(pipeline_model(p)->unet), true);
     const Status s = for_each_number(config, false, draw_one, &d);
+    layerset_hold_still(unet_layers(pipeline_model(p)->unet), false);
     if (s == STATUS_OK)
         progress_end(&d.progress);
     else

@@ -107,7 +107,9 @@ static Status validate(Trainer *t, double *loss)
 {
     Setup *s = t->setup;
     parameters_swap_averages(s->parameters->items[0].average ? s->parameters : NULL);
+    layerset_hold_still(unet_layers(s->model->unet), true);
     const Status status = validation_run(t->validation, s->c, s->validation_plan, t->batch, loss);
+    layerset_hold_still(unet_layers(s->model->unet), false);
     parameters_swap_averages(s->parameters->averaged ? s->parameters : NULL);
     if (status != STATUS_OK)
         return status_in(status, "validation");
@@ -123,7 +125,9 @@ static Status preview(Trainer *t)
     const bool averaged = s->parameters->items[0].average != NULL;
     progress_clear(&t->progress);
     parameters_swap_averages(averaged ? s->parameters : NULL);
+    layerset_hold_still(unet_layers(s->model->unet), true);
     const Status status = preview_draw(s->pipeline, t->config, t->run->path, t->state.step, averaged);
+    layerset_hold_still(unet_layers(s->model->unet), false);
     parameters_swap_averages(averaged ? s->parameters : NULL);
     if (status != STATUS_OK)
         return status;

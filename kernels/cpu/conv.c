@@ -140,12 +140,6 @@ static void picture_out(const ConvPlan *plan, const Tensor *t, void *from)
 
 /* Weights ---------------------------------------------------------------------------------------------- */
 
-/* A frozen weight in oneDNN's order, kept in Layer.packed. */
-typedef struct Packed {
-    int format;
-    _Alignas(64) char data[];
-} Packed;
-
 static Status pack_weight(const ConvPlan *plan, const Tensor *w, void *plain, void *packed)
 {
     if (!plan->convert_weight)
@@ -154,37 +148,48 @@ static Status pack_weight(const ConvPlan *plan, const Tensor *w, void *plain, vo
     return onednn_pack(plan->p, plain, DTYPE_F32, packed);
 }
 
-/* *weight = a's weight in oneDNN's order: the layer's own where it is frozen (made now if it isn't there),
- * else in scratch memory. A layer used at sizes that want different orders keeps the first. */
+/* Memory that can hold the layer's packed form: a trained one's in its gradient, where that is large enough
+ * (the order may round channels up). NULL: none. */
+static void *packed_place(const Layer *l, size_t bytes)
+{
+    if (!l->still)
+        return mem_alloc(bytes);
+    return tensor_bytes(l->weight->grad) >= bytes ? l->weight->grad->data : NULL;
+}
+
+/* *weight = a's weight in oneDNN's order: the layer's own where it does not change (made now if it isn't
+ * there), else in scratch memory. A layer used at sizes that want different orders keeps the first. */
 static Status packed_weight(const Conv *a, const ConvPlan *plan, void *plain, void *scratch, void **weight)
 {
     Layer *l = a->layer;
     *weight = scratch;
     if (!l)
         return pack_weight(plan, a->w, plain, scratch);
-    Packed *kept = l->packed;
-    if (!kept) {
-        kept = mem_alloc(sizeof *kept + onednn_weight_bytes(plan->p));
-        if (!kept)
-            return STATUS_FAILED;
-        const Status s = pack_weight(plan, a->w, plain, kept->data);
+    if (!l->packed) {
+        const size_t bytes = onednn_weight_bytes(plan->p);
+        void *place = packed_place(l, bytes);
+        if (!place)
+            return l->still ? pack_weight(plan, a->w, plain, scratch) : STATUS_FAILED;
+        const Status s = pack_weight(plan, a->w, plain, place);
         if (s != STATUS_OK) {
-            mem_free(kept);
+            if (!l->still)
+                mem_free(place);
             return s;
         }
-        kept->format = onednn_weight_format(plan->p);
-        l->packed = kept;
-        l->packed_bytes = sizeof *kept + onednn_weight_bytes(plan->p);
+        l->packed_format = onednn_weight_format(plan->p);
+        l->packed = place;
+        l->packed_bytes = bytes;
     }
-    if (kept->format != onednn_weight_format(plan->p))
+    if (l->packed_format != onednn_weight_format(plan->p))
         return pack_weight(plan, a->w, plain, scratch);
-    *weight = kept->data;
+    *weight = l->packed;
     return STATUS_OK;
 }
 
 static void cpu_unpack(Layer *l)
 {
-    mem_free(l->packed);
+    if (!l->still)
+        mem_free(l->packed);
     l->packed = NULL;
     l->packed_bytes = 0;
 }

@@ -9,16 +9,15 @@
 
 #include "../device.h"
 
+/* Only the packed form of the layer is changed. */
+static Layer *keeps_packed(const Layer *l)
+{
+    return l->still || !(l->weight->requires_grad || l->pack_off) ? (Layer *)l : NULL;
+}
+
 static Conv conv_of(const Layer *l, ConvShape s, const Tensor *x, const Tensor *y)
 {
-    return (Conv){.s = s,
-                  .x = x,
-                  .w = l->weight,
-                  .bias = l->bias,
-                  .y = y,
-                  .layer = l->weight->requires_grad || l->pack_off
-                               ? NULL
-                               : (Layer *)l}; /* only its packed form is changed */
+    return (Conv){.s = s, .x = x, .w = l->weight, .bias = l->bias, .y = y, .layer = keeps_packed(l)};
 }
 
 /* Multiply-adds * 2 of one of the three products. */

@@ -169,10 +169,10 @@ static void column_sums_add_every_row_once(void **state)
             }
 }
 
-/* A convolution of x (1,size,size,32) with a frozen weight (40,32,3,3); returns y, the caller's. */
+/* A convolution of x (1,size,size,32) with a weight (K,32,3,3); returns y, the caller's. */
 static Tensor *convolve(const Device *d, Layer *l, int64_t size)
 {
-    const int64_t xs[] = {1, size, size, 32}, ys[] = {1, size, size, 40};
+    const int64_t xs[] = {1, size, size, 32}, ys[] = {1, size, size, l->weight->shape[0]};
     Tensor *x = tensor_new(DTYPE_F32, 4, xs), *y = tensor_new(DTYPE_F32, 4, ys);
     for (int64_t i = 0; i < tensor_count(x); i++)
         tensor_set(x, i, (double)(i % 13 - 6) / 8);
@@ -212,6 +212,38 @@ static void a_packed_weight_serves_every_size_and_can_be_dropped(void **state)
     tensor_free(w);
 }
 
+/* A trained weight that is held still is packed once, into its gradient; where that has no room, at each
+ * call. */
+static void a_still_weight_is_packed_into_its_gradient(void **state)
+{
+    (void)state;
+    const int64_t shapes[][4] = {{64, 32, 3, 3}, {3, 32, 3, 3}}; /* 3 channels are rounded up */
+    for (int t = 0; t < table_count; t++)
+        for (int k = 0; k < 2; k++) {
+            Tensor *w = tensor_new(DTYPE_F32, 4, shapes[k]);
+            for (int64_t i = 0; i < tensor_count(w); i++)
+                tensor_set(w, i, (double)(i % 11 - 5) / 8);
+            w->requires_grad = true;
+            w->grad = tensor_new(DTYPE_F32, 4, shapes[k]);
+            Layer still = {.name = "still", .weight = w, .still = true},
+                  fresh = {.name = "fresh", .weight = w};
+            for (int change = 0; change < 2; change++) {
+                tensor_set(w, 7, 3 - change);
+                for (int again = 0; again < 2; again++) {
+                    Tensor *with = convolve(&tables[t], &still, 16),
+                           *without = convolve(&tables[t], &fresh, 16);
+                    assert_memory_equal(with->data, without->data, tensor_bytes(with));
+                    assert_true(k == 1 || still.packed == w->grad->data);
+                    tables[t].unpack(&fresh);
+                    tensor_free(with), tensor_free(without);
+                }
+                tables[t].unpack(&still); /* gives nothing back: the gradient has an owner */
+                assert_null(still.packed);
+            }
+            tensor_free(w); /* and its gradient */
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +251,7 @@ int main(void)
         cmocka_unit_test(products_larger_than_a_panel_multiply),
         cmocka_unit_test(column_sums_add_every_row_once),
         cmocka_unit_test(a_packed_weight_serves_every_size_and_can_be_dropped),
+        cmocka_unit_test(a_still_weight_is_packed_into_its_gradient),
     };
     return cmocka_run_group_tests_name("products", tests, find_tables, NULL);
 }

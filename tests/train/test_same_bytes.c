@@ -96,11 +96,30 @@ static void a_resumed_run_ends_in_the_same_bytes(void **state)
     }
 }
 
+/* Previews and validation pack trained weights once for all their calls: what one has packed must not be
+ * there in the next, after the weights have moved, nor come into the gradients. */
+static void previews_and_validation_show_the_weights_of_their_step(void **state)
+{
+    (void)state;
+#define LOOK(n)                                                                                              \
+    "method.kind=full", "train.steps=4", "optimizer.lr=0.01", "train.ema=0.5", "validation.share=0.3",       \
+        "validation.every=" n, "preview.prompts=[a cat]", "preview.steps=2", "preview.every=" n,             \
+        (char *)NULL
+    train(config_for("often", SD1, LOOK("1")), NULL);
+    train(config_for("seldom", SD1, LOOK("4")), NULL);
+    assert_same_file("often", "seldom", "samples/step-000004.png");
+    assert_same_file("often", "seldom", "checkpoints/step-000004/weights.safetensors");
+    assert_true(number("often", 3, "validation_loss") == number("seldom", 3, "validation_loss"));
+    assert_true(number("often", 3, "validation_loss") != number("often", 2, "validation_loss"));
+#undef LOOK
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_and_caches_change_no_byte),
         cmocka_unit_test(a_resumed_run_ends_in_the_same_bytes),
+        cmocka_unit_test(previews_and_validation_show_the_weights_of_their_step),
     };
     return cmocka_run_group_tests(tests, open_work, remove_work);
 }
