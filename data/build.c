@@ -76,6 +76,7 @@ static Status add_pictures(const DatasetBuild *b, const Scan *scan, DatasetWrite
         if (s != STATUS_OK) {
             log_warn("left out: %s", status_message());
             summary->skipped++;
+            TRY(dataset_writer_leave_out(w, scan->pictures[i].shown));
         } else {
             summary->pictures++;
         }

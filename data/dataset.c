@@ -16,7 +16,8 @@
 #define LIMIT ((size_t)1 << 30) /* bytes of one array in memory */
 
 struct Dataset {
-    char *path, *source;
+    char *path, *source, *left_out_names;
+    int left_out;
     hid_t file, data;
     int count, repeats; /* of all, where they are not listed */
     uint64_t data_size;
@@ -49,6 +50,11 @@ static Status read_version(Dataset *d)
     TRY(h5_read_attribute_int(d->file, d->path, "repeats", &d->repeats, &found));
     if (d->repeats < 1 || d->repeats > MAX_REPEATS)
         return status_fail("%s: the attribute repeats is %d", d->path, d->repeats);
+    TRY(h5_read_attribute_int(d->file, d->path, "left_out", &d->left_out, &found));
+    TRY(h5_read_attribute_text(d->file, d->path, "left_out_names", &d->left_out_names));
+    if (d->left_out < 0 ||
+        (d->left_out_names && text_invalid_utf8(d->left_out_names, strlen(d->left_out_names)) >= 0))
+        return status_fail("%s: the attributes left_out and left_out_names are damaged", d->path);
     return h5_read_attribute_text(d->file, d->path, "source", &d->source);
 }
 
@@ -193,6 +199,7 @@ void dataset_close(Dataset *d)
     h5_end(STATUS_OK);
     mem_free(d->path);
     mem_free(d->source);
+    mem_free(d->left_out_names);
     mem_free(d->width);
     mem_free(d->height);
     mem_free(d->orientation);
@@ -222,6 +229,12 @@ const char *dataset_path(const Dataset *d)
 const char *dataset_source(const Dataset *d)
 {
     return d->source ? d->source : "";
+}
+
+int dataset_left_out(const Dataset *d, const char **names)
+{
+    *names = d->left_out_names ? d->left_out_names : "";
+    return d->left_out;
 }
 
 const char *dataset_name(const Dataset *d, int i)

@@ -39,6 +39,9 @@ Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size); /*
 
 uint64_t dataset_encoded_size(const Dataset *d, int i); /* bytes of the encoded picture */
 const char *dataset_source(const Dataset *d);           /* last name of the folder it was built from, "" */
+/* How many pictures were left out when it was built (--skip-bad), and their names, one a line: the first of
+ * many. */
+int dataset_left_out(const Dataset *d, const char **names);
 /* 32 bytes over all pictures' and captions' hashes, and the hash of one caption (of its UTF-8 bytes). */
 void dataset_source_sha256(const Dataset *d, uint8_t out[32]);
 void dataset_caption_sha256(const Dataset *d, int i, uint8_t out[32]);

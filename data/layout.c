@@ -18,6 +18,7 @@
 #define MIN_CHUNK ((hsize_t)4 << 10)
 #define MAX_CHUNK ((hsize_t)1 << 20)
 #define CHUNKS 64
+#define LEFT_OUT_BYTES 16384 /* of an attribute, which HDF5 limits to 64 KiB */
 
 typedef struct Column {
     uint64_t offset, length;
@@ -33,6 +34,8 @@ struct DatasetWriter {
     hsize_t size; /* bytes of pictures so far */
     Column *columns;
     size_t count, capacity;
+    char *left_out; /* names, one a line, as many as LEFT_OUT_BYTES hold; NULL: none */
+    int left_out_count;
 };
 
 static Status create_data(DatasetWriter *w, uint64_t expected_bytes)
@@ -91,6 +94,7 @@ static void writer_free(DatasetWriter *w)
         mem_free(w->columns[i].caption);
     }
     mem_free(w->columns);
+    mem_free(w->left_out);
     mem_free(w->path);
     mem_free(w->part);
     if (w->hold >= 0)
@@ -160,6 +164,20 @@ Status dataset_writer_add(DatasetWriter *w, const DatasetEntry *e)
     sha256(e->bytes, e->size, c->sha256);
     h5_begin();
     return h5_end(append(w, e->bytes, e->size));
+}
+
+Status dataset_writer_leave_out(DatasetWriter *w, const char *name)
+{
+    const char *before = w->left_out ? w->left_out : "";
+    w->left_out_count++;
+    if (strlen(before) + strlen(name) >= LEFT_OUT_BYTES)
+        return STATUS_OK;
+    char *names = mem_printf("%s%s%s", before, *before ? "\n" : "", name);
+    if (!names)
+        return STATUS_FAILED;
+    mem_free(w->left_out);
+    w->left_out = names;
+    return STATUS_OK;
 }
 
 /* One array of numbers out of the columns: a field's values stand `step` bytes apart. */
@@ -239,6 +257,10 @@ static Status write_rest(DatasetWriter *w, const char *source)
     TRY(h5_write_attribute_int(w->file, w->part, "format_version", DATASET_FORMAT_VERSION));
     TRY(h5_write_attribute_text(w->file, w->part, "tool", "atelier " ATELIER_VERSION));
     TRY(h5_write_attribute_text(w->file, w->part, "source", source));
+    if (w->left_out_count) {
+        TRY(h5_write_attribute_int(w->file, w->part, "left_out", w->left_out_count));
+        TRY(h5_write_attribute_text(w->file, w->part, "left_out_names", w->left_out ? w->left_out : ""));
+    }
     return write_repeats(w);
 }
 

@@ -25,6 +25,8 @@ Status dataset_check_target(const char *path);
  * expected_bytes: about how many bytes of pictures there will be. */
 Status dataset_writer_open(const char *path, uint64_t expected_bytes, DatasetWriter **out);
 Status dataset_writer_add(DatasetWriter *w, const DatasetEntry *e);
+/* Notes a picture that is left out (--skip-bad). */
+Status dataset_writer_leave_out(DatasetWriter *w, const char *name);
 /* Writes the rest, syncs, renames. source: the last name of the folder it came from. Frees w in any case;
  * after a failure nothing is left. */
 Status dataset_writer_commit(DatasetWriter *w, const char *source);

@@ -27,7 +27,7 @@ typedef struct Conv {
     ConvShape s;
     const Tensor *x, *w, *bias,
         *y;       /* forward: writes y->data. backward data: reads y's grad, writes x's grad */
-    Layer *layer; /* frozen weight that may be kept packed, or NULL */
+    Layer *layer; /* whose weight does not change for now and may be kept packed, or NULL */
 } Conv;
 
 /* q (B,N,heads*d), k v (B,M,heads*d), out like q. lse f32 (B,heads,N): log of the sum of exponentials, kept

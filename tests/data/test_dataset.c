@@ -231,6 +231,12 @@ static void bad_pictures_stop_or_are_left_out(void **state)
     assert_ok(dataset_build(&b, &summary));
     assert_int_equal(summary.pictures, 1);
     assert_int_equal(summary.skipped, 4);
+    Dataset *d;
+    const char *names;
+    assert_ok(dataset_open(out, &d));
+    assert_int_equal(dataset_left_out(d, &names), 4);
+    assert_non_null(strstr(names, "1-cut.jpg\n"));
+    dataset_close(d);
     assert_ok(unlink(out));
     char *good = path_join(folder, "5-good.png");
     assert_ok(unlink(good));

@@ -413,6 +413,36 @@ static void every_kohya_folder_has_its_own_repeats(void **state)
     mem_free(path);
 }
 
+static void write_in(const char *file, const char *text)
+{
+    char *path = mem_printf("%s/%s", work, file);
+    assert_int_equal(file_write_atomic(path, text, strlen(text)), STATUS_OK);
+    mem_free(path);
+}
+
+/* The dataset file has the folders' repeats and captions, and is without what cannot be read. */
+static void a_dataset_file_trains_as_its_folder_does(void **state)
+{
+    (void)state;
+    char *folder = mem_printf("%s/set/toys", work), *file = mem_printf("%s/built/toys.h5", work);
+    copy_picture("set/toys/3_a bell", "bell");
+    copy_picture("set/toys/2_fruit", "banana");
+    copy_picture("set/toys/2_fruit", "carrot");
+    write_in("set/toys/2_fruit/broken.jpg", "no picture");
+    write_in("set/toys/2_fruit/broken.txt", "nothing");
+    assert_int_equal(dataset_build(&(DatasetBuild){.folder = folder, .out = file, .skip_bad = true}, NULL),
+                     STATUS_OK);
+#define SAME "train.steps=6", "train.batch=2", "validation.share=0.3", "validation.every=3", (char *)NULL
+    train(config_for("of-folder", SD1, "dataset.path=set/toys", "dataset.skip_bad=true", SAME), NULL);
+    train(config_for("of-file", SD1, "dataset.path=built/toys.h5", SAME), NULL);
+#undef SAME
+    assert_same_file("of-folder", "of-file", "lora.safetensors"); /* metadata too: repeats, folders, tags */
+    assert_same_file("of-folder", "of-file", "checkpoints/step-000006/optimizer.safetensors");
+    assert_true(number("of-folder", 5, "validation_loss") == number("of-file", 5, "validation_loss"));
+    mem_free(folder);
+    mem_free(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -430,6 +460,7 @@ int main(void)
         cmocka_unit_test(a_trace_tells_all_of_a_step),
         cmocka_unit_test(every_kohya_folder_has_its_own_repeats),
         cmocka_unit_test(datasets_of_one_name_are_kept_apart),
+        cmocka_unit_test(a_dataset_file_trains_as_its_folder_does),
     };
     return cmocka_run_group_tests(tests, open_work, remove_work);
 }

@@ -92,6 +92,19 @@ static json_t *repeats_facts(const Dataset *d)
     return fewest == most ? json_integer(most) : json_pack("[i,i]", fewest, most);
 }
 
+/* How many, and the names of the first. */
+static json_t *left_out_facts(const Dataset *d)
+{
+    const char *names;
+    const int count = dataset_left_out(d, &names);
+    json_t *list = json_array();
+    for (size_t n; *names; names += n + (names[n] == '\n')) {
+        n = strcspn(names, "\n");
+        json_array_append_new(list, json_stringn(names, n));
+    }
+    return json_pack("{si so}", "pictures", count, "names", list);
+}
+
 static json_t *dataset_facts(const char *path, const Dataset *d, const DatasetSummary *built)
 {
     uint64_t encoded = 0;
@@ -105,6 +118,9 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const DatasetSu
     json_t *rest = json_pack("{so ss sI sI so so}", "repeats", repeats_facts(d), "source", dataset_source(d),
                              "encoded_bytes", (json_int_t)encoded, "file_bytes", (json_int_t)file_size(path),
                              "sizes", size_facts(d), "captions", caption_facts(d));
+    const char *names;
+    if (dataset_left_out(d, &names))
+        json_object_set_new(rest, "left_out", left_out_facts(d));
     json_t *caches = json_object();
     if (cache_list(path, add_cache, caches) == STATUS_OK && json_object_size(caches))
         json_object_set(rest, "caches", caches);
