@@ -38,6 +38,11 @@ Status picture_orient(Picture *p, int orientation);
 
 /* Refuses a picture of which a decoder must hold more than PICTURE_MAX_WHOLE at once. what: why it must. */
 Status picture_whole_check(int width, int height, size_t bytes, const char *what);
+static inline int clamp(int v, int low, int high)
+{
+    return v < low ? low : v > high ? high : v;
+}
+
 Status picture_size_check(uint64_t width, uint64_t height);
 /* One row of RGBA, not premultiplied, over white. */
 void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width);

@@ -197,11 +197,6 @@ void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width)
 
 /* Work on pixels --------------------------------------------------------------------------------------- */
 
-static int clamp(int v, int low, int high)
-{
-    return v < low ? low : v > high ? high : v;
-}
-
 Status picture_crop(const Picture *in, int x, int y, int width, int height, Picture *out)
 {
     TRY(picture_new(width, height, out));

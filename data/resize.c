@@ -153,11 +153,6 @@ struct RowReducer {
     Picture between;     /* those rows, (bottom-top,columns,3) */
 };
 
-static int clamp(int v, int low, int high)
-{
-    return v < low ? low : v > high ? high : v;
-}
-
 void row_reducer_free(RowReducer *r)
 {
     if (!r)

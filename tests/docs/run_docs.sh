@@ -10,21 +10,12 @@
 # steps, two sampling steps, the small model's shapes.
 #
 #     run_docs.sh ATELIER [PAGE...]
-set -u
-here=$(cd "$(dirname "$0")/../.." && pwd)
-ATELIER_REAL=$(realpath "$1")
+. "$(dirname "$0")/../checks" "$1"
+ATELIER_REAL=$atelier
 export ATELIER_REAL GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
 # gcc 12's leak checker falls over the thread-local memory of libraries opened late, as the launcher opens ours
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
 shift
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAILED: $*" >&2
-    failures=$((failures + 1))
-}
 
 # A page's blocks as $1/NN.sh, NN.yaml and NN.hand, and where each begins in NN.line.
 extract() { # FOLDER PAGE
@@ -131,5 +122,4 @@ fi
 for page in "$@"; do
     run_page "$page"
 done
-[ "$failures" -eq 0 ] || exit 1
-echo "all commands of $# pages work"
+finish "all commands of $# pages work"

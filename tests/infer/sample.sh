@@ -2,34 +2,17 @@
 # `atelier sample` as a user meets it: file names, numbering, what the PNG says, seeds, batches, JSON, traces, refusals.
 #
 #     sample.sh ATELIER
-set -u
-atelier=$1
-model=$PWD/tests/golden/models/sd1
-lora=$PWD/tests/golden/lora/kohya.safetensors
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/../checks" "$1"
+model=$here/tests/golden/models/sd1
+lora=$here/tests/golden/lora/kohya.safetensors
 cd "$work" || exit 1
 # gcc 12's leak checker falls over the thread-local memory of libraries opened late; leaks are looked for in the tests that
 # link the library
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
-failures=0
 
-fail() {
-    echo "FAILED: $*" >&2
-    failures=$((failures + 1))
-}
-
-# run WANTED_STATUS ARGUMENTS...: output goes to out and err
-run() {
-    local wanted=$1
-    shift
-    "$atelier" sample "$@" >out 2>err </dev/null
-    local status=$?
-    [ "$status" -eq "$wanted" ] || fail "sample $*: status $status, not $wanted: $(tail -n 3 err)"
-}
-
-says() {
-    grep -qF -- "$1" err || fail "\"$1\" is not in: $(cat err)"
+# draw WANTED_STATUS ARGUMENTS...: as run
+draw() {
+    run "$1" sample "${@:2}"
 }
 
 prints() {
@@ -47,9 +30,9 @@ same() {
 heart=(--model "$model" --prompt "a red heart" --steps 2)
 
 # without --out: named by the seed, numbered where the name is taken, and the same bytes each time
-run 0 "${heart[@]}" --seed 5
+draw 0 "${heart[@]}" --seed 5
 prints atelier-5.png
-run 0 "${heart[@]}" --seed 5
+draw 0 "${heart[@]}" --seed 5
 prints atelier-5-2.png
 same atelier-5.png atelier-5-2.png
 holds atelier-5.png "parameters"
@@ -58,71 +41,70 @@ holds atelier-5.png "Steps: 2, Sampler: DDIM, CFG scale: 7.5, Seed: 5, Size: 32x
 holds atelier-5.png '"seed":"5"'
 
 # a picture of a batch is the picture of its seed alone
-run 0 "${heart[@]}" --seed 4,9 --batch 2 --out many.png --save-latents many.safetensors
+draw 0 "${heart[@]}" --seed 4,9 --batch 2 --out many.png --save-latents many.safetensors
 for seed in 4 5 9 10; do prints "many-$seed.png"; done
 same many-5.png atelier-5.png
 [ "$(head -c 400 many.safetensors | grep -aoE '"shape":\[[0-9,]+\]')" = '"shape":[4,4,16,16]' ] ||
     fail "latents of another shape: $(head -c 200 many.safetensors)"
 
 # --out: a file is replaced, a folder is made
-run 0 "${heart[@]}" --seed 5 --out one.png
-run 0 "${heart[@]}" --seed 5 --out one.png
+draw 0 "${heart[@]}" --seed 5 --out one.png
+draw 0 "${heart[@]}" --seed 5 --out one.png
 prints one.png
 same one.png atelier-5.png
-run 0 "${heart[@]}" --out new/folder --sampler euler --negative "bad" --clip-skip 1 --cfg 3 --width 48
+draw 0 "${heart[@]}" --out new/folder --sampler euler --negative "bad" --clip-skip 1 --cfg 3 --width 48
 prints new/folder/atelier-0.png
 holds new/folder/atelier-0.png "Negative prompt: bad"
 holds new/folder/atelier-0.png "Sampler: Euler, CFG scale: 3, Seed: 0, Size: 48x32, Model: sd1, Clip skip: 2"
 
 # a LoRA counts by its scale, and stands in the prompt as A1111 has it
-run 0 "${heart[@]}" --seed 5 --lora "$lora:0.5" --out lora.png
+draw 0 "${heart[@]}" --seed 5 --lora "$lora:0.5" --out lora.png
 cmp -s lora.png atelier-5.png && fail "the LoRA does nothing"
 holds lora.png "a red heart <lora:kohya:0.5>"
-run 0 "${heart[@]}" --seed 5 --lora "$lora:0" --save-latents zero.safetensors --out zero.png
-run 0 "${heart[@]}" --seed 5 --save-latents none.safetensors --out none.png
+draw 0 "${heart[@]}" --seed 5 --lora "$lora:0" --save-latents zero.safetensors --out zero.png
+draw 0 "${heart[@]}" --seed 5 --save-latents none.safetensors --out none.png
 same zero.safetensors none.safetensors
 
 # what the user would not expect is said
-run 0 "${heart[@]}" --out long.png --negative "$(printf 'word %.0s' $(seq 100))"
+draw 0 "${heart[@]}" --out long.png --negative "$(printf 'word %.0s' $(seq 100))"
 says "the negative has 200 tokens"
 says "sees the first 75"
-run 2 "${heart[@]}" --negative $'caf\xe9'
+draw 2 "${heart[@]}" --negative $'caf\xe9'
 says "--negative: text is not valid UTF-8: byte 0xe9 at offset 3"
 
 # JSON and traces
-run 0 "${heart[@]}" --json --trace trace --dtype bf16 --threads 1 --out json.png
+draw 0 "${heart[@]}" --json --trace trace --dtype bf16 --threads 1 --out json.png
 grep -q '"file": "json.png"' out || fail "no file in: $(cat out)"
 grep -q '"threads": 1' out || fail "no threads in: $(cat out)"
 [ "$(ls trace)" = "$(printf 'step-%06d.safetensors\n' 1 2)" ] || fail "trace holds: $(ls trace)"
 holds trace/step-000002.safetensors conditioning
 
 # refusals name what to do
-run 2 --prompt x
+draw 2 --prompt x
 says "--model is missing"
-run 2 "${heart[@]}" --width 33
+draw 2 "${heart[@]}" --width 33
 says "the nearest are 32 and 36"
-run 2 "${heart[@]}" --sampler eular
+draw 2 "${heart[@]}" --sampler eular
 says "did you mean euler?"
-run 2 "${heart[@]}" --out picture.jpg
+draw 2 "${heart[@]}" --out picture.jpg
 says "pictures are written as .png"
-run 2 "${heart[@]}" --out one.png/folder
+draw 2 "${heart[@]}" --out one.png/folder
 says "one.png"
 grep -q "step" err && fail "worked before it looked where to write"
-run 2 "${heart[@]}" --seed 1,x
+draw 2 "${heart[@]}" --seed 1,x
 says '`x` is no whole number'
-run 2 "${heart[@]}" --lora "$lora:strong"
+draw 2 "${heart[@]}" --lora "$lora:strong"
 says '`strong` is no scale'
-run 2 "${heart[@]}" --lora nothing.safetensors
+draw 2 "${heart[@]}" --lora nothing.safetensors
 says "nothing.safetensors"
-run 2 "${heart[@]}" --steps 1000
+draw 2 "${heart[@]}" --steps 1000
 says "do not fit"
-run 2 --model nowhere --prompt x
+draw 2 --model nowhere --prompt x
 says "nowhere"
-run 2 "${heart[@]}" --init x.png
+draw 2 "${heart[@]}" --init x.png
 says "unknown option --init"
-run 1 "${heart[@]}" --lora "$model/unet/diffusion_pytorch_model.safetensors"
+draw 1 "${heart[@]}" --lora "$model/unet/diffusion_pytorch_model.safetensors"
 says "is not a LoRA: no key names a low-rank pair"
 [ ! -e picture.jpg ] || fail "a refused request wrote a file"
 
-[ "$failures" -eq 0 ] && echo "sample: everything as it should be"
-exit "$((failures > 0))"
+finish "sample: everything as it should be"

@@ -4,20 +4,10 @@
 # written. Breaks if a message loses one of those, turns into two, or if a half-written file stays.
 #
 #     bad_input.sh ATELIER
-set -u
-atelier=$(realpath "$1")
-here=$(cd "$(dirname "$0")/../.." && pwd)
+. "$(dirname "$0")/../checks" "$1"
 golden=$here/tests/golden
 corpus=$here/tests/fuzz/corpus
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
-failures=0
-
-fail() {
-    echo "FAILED: $*" >&2
-    failures=$((failures + 1))
-}
 
 # bad STATUS TEXT... -- ARGUMENTS...: the command ends so, each text stands in its one line of error
 bad() {
@@ -467,5 +457,4 @@ for command in "data info data.h5" "config show c.yaml" "model info m" "doctor";
     grep -q 'cannot write to standard output' o-err || fail "atelier $command >/dev/full: $(cat o-err)"
 done
 
-[ "$failures" -eq 0 ] || exit 1
-echo "all bad input is answered"
+finish "all bad input is answered"

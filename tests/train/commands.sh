@@ -3,30 +3,7 @@
 # help or its help does not fit a terminal, if a mistake ends in another status than 2, or if nothing is said about it.
 #
 #     commands.sh ATELIER
-set -u
-atelier=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAILED: $*" >&2
-    failures=$((failures + 1))
-}
-
-# run WANTED_STATUS ARGUMENTS...: output goes to $work/out and $work/err
-run() {
-    local wanted=$1
-    shift
-    "$atelier" "$@" >"$work/out" 2>"$work/err" </dev/null
-    local status=$?
-    [ "$status" -eq "$wanted" ] || fail "atelier $*: status $status, not $wanted: $(tail -n 3 "$work/err")"
-}
-
-# says TEXT: it stands in what the last command wrote to standard error
-says() {
-    grep -qF -- "$1" "$work/err" || fail "\"$1\" is not in: $(cat "$work/err")"
-}
+. "$(dirname "$0")/../checks" "$1"
 
 prints() {
     grep -qF -- "$1" "$work/out" || fail "\"$1\" is not in the output of the last command"
@@ -159,5 +136,4 @@ printf 'PK\003\004pickled' >"$work/model.ckpt"
 run 2 model info "$work/model.ckpt"
 says 'pickled'
 
-[ "$failures" -eq 0 ] || exit 1
-echo "all commands answer"
+finish "all commands answer"
