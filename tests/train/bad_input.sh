@@ -89,8 +89,8 @@ build 1 'odd/a.txt: is a folder, not a file' -- odd
 rmdir odd/a.txt; head -c 10000000 /dev/zero | tr '\0' x >odd/a.txt
 build 1 'odd/a.txt: a caption of 10000000 bytes is too long (65536 at most)' -- odd
 if [ "$(id -u)" -ne 0 ]; then
-    echo x >odd/a.txt; chmod a-r odd/a.jpg
-    build 1 'odd/a.jpg: cannot be opened: Permission denied' -- odd
+    folder closed; cp "$picture" closed/a.jpg; chmod a-r closed/a.jpg
+    build 1 'closed/a.jpg: cannot be opened: Permission denied' -- closed --caption x
 fi
 # 16,000 pixels a side in forms that give no row before they have all
 folder whole; base64 -d >whole/a.png <<'B64'
