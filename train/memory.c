@@ -1,9 +1,11 @@
 #include "memory.h"
 
+#include "../data/sample.h"
 #include "setup.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* Code and buffers that a process comes to have once it computes, beyond what it has when the plan is made:
  * oneDNN's generated code and its matrix products' buffers, pages of the libraries touched for the first
@@ -103,20 +105,40 @@ static bool has_previews(const Config *config)
     return config->preview.every > 0 && config->preview.prompt_count > 0;
 }
 
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What decoding a picture takes: all its pixels; but a PNG (told by its name: its bytes are not looked at for
+ * this) goes by rows into the square, unless squares are cut out of it anew each time and the whole is kept
+ * for that. */
+static size_t decoded_bytes(const Source *s, int i, size_t side)
+{
+    int width, height;
+    dataset_size(s->dataset, i, &width, &height);
+    const size_t w = (size_t)width, h = (size_t)height, whole = 3 * w * h;
+    const char *dot = strrchr(dataset_name(s->dataset, i), '.');
+    const bool moved =
+        s->config->augment.random_crop || s->config->augment.shift > 0 || s->config->augment.scale > 0;
+    if (!dot || strcasecmp(dot, ".png") != 0 || (moved && whole <= PIXEL_CACHE_BYTES))
+        return whole;
+    return smaller(whole, 3 * side * smaller(w, h) + 7 * w); /* rows across, and two rows as they come */
+}
+
 /* Pictures decoded: the largest of all, and its square. */
 static size_t decoding_bytes(const Setup *s)
 {
+    const size_t side = (size_t)s->config->train.resolution;
     size_t largest = 0;
     for (int i = 0; s->sources && i < s->sources->count; i++) {
-        const Dataset *d = s->sources->items[i].dataset;
-        for (int k = 0; k < dataset_count(d); k++) {
-            int width, height;
-            dataset_size(d, k, &width, &height);
-            const size_t bytes = 3 * (size_t)width * (size_t)height + (size_t)dataset_encoded_size(d, k);
+        const Source *source = &s->sources->items[i];
+        for (int k = 0; k < dataset_count(source->dataset); k++) {
+            const size_t bytes =
+                decoded_bytes(source, k, side) + (size_t)dataset_encoded_size(source->dataset, k);
             largest = bytes > largest ? bytes : largest;
         }
     }
-    const size_t side = (size_t)s->config->train.resolution;
     return largest + 3 * side * side * (1 + sizeof(float));
 }
 
