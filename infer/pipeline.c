@@ -466,7 +466,8 @@ Status pipeline_encode_picture(Pipeline *p, const float *pixels, int height, int
     const Status s = stage_encode(p->stages, height, width, pixels, moments);
     for (size_t k = 0; s == STATUS_OK && k < n; k++) {
         mean[k] = moments[k];
-        std[k] = expf(0.5f * fminf(fmaxf(moments[n + k], -30), 20));
+        const float logvar = moments[n + k]; /* clamped as gaussian_sample() does; NaN stays NaN */
+        std[k] = expf(0.5f * (logvar < -30 ? -30 : logvar > 20 ? 20 : logvar));
     }
     mem_free(moments);
     return s;

@@ -210,12 +210,14 @@ static void mask_tile(float *t, int64_t row, int64_t rows, int64_t lane, bool la
             const vi number = lane_numbers(lane + v * VL), here = (vi){0} + (int32_t)(row + r);
             const vi hidden = lanes_are_queries ? number < here : number > here;
             float *cell = t + r * LANES + v * VL;
-            vec_store(cell, vec_select(hidden, vec_set(-1e30f), vec_load(cell)));
+            vec_store(cell, vec_select(hidden, vec_set(-INFINITY), vec_load(cell)));
         }
 }
 
 /* The running softmax of one strip: t (rows,LANES) becomes p, in pairs of rows where h says so; m, l and o
- * follow. */
+ * follow. The maximum may step over a NaN; its exponential does not, and once l is NaN it stays so. A score
+ * of +infinity gives NaN as well (infinity less itself), and so do scores that are all
+ * -infinity; one of these beside others has an exponential next to 0. */
 VEC void softmax_vector(const Heads *h, float *t, int64_t rows, float *m, float *l, float *o, float *p)
 {
     const float c = h->scale * 1.44269504088896341f;
@@ -263,7 +265,7 @@ static void forward_task(const Attention *a, const Heads *h, int64_t picture, in
     pack_lanes(q, query, queries, h, w->rows[0], w->lanes[0]);
     memset(o, 0, sizeof *o * (size_t)(LANES_BLOCK * h->d));
     for (int64_t i = 0; i < LANES_BLOCK; i++) {
-        m[i] = -1e30f;
+        m[i] = -INFINITY; /* all scores so: NaN, as 0 / 0 */
         l[i] = 0;
     }
     const int64_t end = h->causal ? smaller(h->M, query + queries) : h->M;

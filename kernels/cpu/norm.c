@@ -107,7 +107,8 @@ static void forward_group(const Group *s, int64_t b, int g)
             else
                 spread += square[c] - sum[c] * sum[c] / P + P * (m - mean) * (m - mean);
         }
-    const float rstd = (float)(1.0 / sqrt(fmax(spread, 0) / (P * (double)cg) + (double)s->eps));
+    spread = spread < 0 ? 0 : spread; /* rounding may give less than 0; fmax() would lose NaN */
+    const float rstd = (float)(1.0 / sqrt(spread / (P * (double)cg) + (double)s->eps));
     ((float *)s->mean->data)[b * s->groups + g] = (float)mean;
     ((float *)s->rstd->data)[b * s->groups + g] = rstd;
     float *row = s->channel + b * 3 * s->ld;

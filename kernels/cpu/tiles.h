@@ -175,13 +175,15 @@ VEC void transpose(vf x[VL])
     }
 }
 
-/* 2^x for x from -126 up, within 1e-7 of itself; smaller x give 2^-126 or so. A minimax polynomial on ±1/2.
- */
+/* 2^x for x from -126 up, within 1e-7 of itself; smaller x give 2^-126 or so, and NaN stays NaN: vec_max's
+ * second argument is the one that it keeps, and a product keeps it whatever the other factor's bits have come
+ * to. A minimax polynomial on ±1/2. */
 VEC vf tile_exp2(vf x)
 {
-    const float magic =
-        12582912.0f; /* 1.5 · 2^23: adding it rounds to an integer, which the low bits then hold */
-    x = vec_max(x, vec_set(-126.0f));
+    /* 1.5 · 2^23: adding it rounds to an integer, which the low bits then hold. With 127 more they are the
+     * exponent of 2^n as it stands in a float. */
+    const float magic = 12582912.0f + 127.0f;
+    x = vec_max(vec_set(-126.0f), x);
     const vf shifted = x + magic;
     const vf f = x - (shifted - magic);
     vf p = f * 1.3276470424e-3f + 9.6755416184e-3f;
@@ -189,10 +191,11 @@ VEC vf tile_exp2(vf x)
     p = p * f + 2.4022119719e-1f;
     p = p * f + 6.9314696706e-1f;
     p = p * f + 1.0000000717f;
-    return (vf)((vu)p + ((vu)shifted << 23)); /* unsigned: what is no number may run over */
+    return p * (vf)((vu)shifted << 23);
 }
 
-/* Two rows of floats as pairs of bf16, a in the low half; nearest, halves away from 0. */
+/* Two rows of floats as pairs of bf16, a in the low half; nearest, halves away from 0. NaN stays NaN: here it
+ * comes from products of bf16, whose low 16 bits are 0, or is the processor's own, so nothing is carried. */
 VEC vf pair_up(vf a, vf b)
 {
     const vu low = ((vu)a + 0x8000) >> 16, high = ((vu)b + 0x8000) & 0xffff0000u;

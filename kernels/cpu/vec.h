@@ -4,7 +4,8 @@
  * and -1); wider-than-native vectors were tried and left: gcc keeps them in memory across loops. Storage may
  * be f32, bf16 or f16: vec_get and vec_put take the type, which folds away where it is a constant (WITH_DTYPE
  * below), and the _n forms take 1 … VL elements, lanes beyond them reading as 0. Rounding is to nearest even;
- * NaN stays NaN through everything here. Sums over lanes are pairwise, always in the same order. */
+ * NaN stays NaN through everything here but vec_min and vec_max, which keep their second argument's alone.
+ * Sums over lanes are pairwise, always in the same order. */
 #ifndef ATL_CPU_VEC_H
 #define ATL_CPU_VEC_H
 
@@ -53,7 +54,7 @@ VEC vf vec_abs(vf x)
 {
     return (vf)((vi)x & 0x7fffffff);
 }
-/* The smaller / the larger; b where either is NaN. */
+/* The smaller / the larger; b where either is NaN: what may be NaN and has to stay so goes second. */
 VEC vf vec_min(vf a, vf b)
 {
 #if VL == 16

@@ -1,15 +1,11 @@
 /* The check of one operation (gradcheck.h).
  *
- * A case is run as a step of its own: inputs, the operation, and a scalar whose gradient with respect to the
- * result is a random cotangent; so the reference for every gradient is the finite difference of Σ cotangent ·
- * twin. Inputs of 16-bit runs are rounded to 8 significant bits first, which bf16 and f16 both hold: what is
- * compared is then the arithmetic and the rounding of results, not of inputs. Every instruction set the
- * processor has is run, each with and without a plan, and a plan must not change a byte. */
-#include "gradcheck.h"
-
-#include "cotangent.h"
+ * A case is run as a step of its own (opcase.h), so the reference for every gradient is the finite difference
+ * of Σ cotangent · twin. What is compared is the arithmetic and the rounding of results, not of inputs. Every
+ * instruction set the processor has is run, each with and without a plan, and a plan must not change a byte.
+ */
 #include "isa_devices.h"
-#include "kernels/mem.h"
+#include "opcase.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -20,82 +16,15 @@
 
 #include <cmocka.h>
 
-#define OUT_MAX (1 << 20)
 #define SAMPLES 16
-#define STEP 1e-5         /* of the finite differences: error about STEP², and 1e-16/STEP of rounding */
-#define GRAD_BEFORE 0.25f /* what stands in a weight's gradient before: must be added to */
+#define STEP 1e-5 /* of the finite differences: error about STEP², and 1e-16/STEP of rounding */
 
 /* Largest error allowed, relative to the largest value, in a result and in a gradient. A bf16 is rounded by
  * 2^-9 of itself, an f16 by 2^-12; gradients may pass through several roundings. */
 static const double result_tolerance[] = {[DTYPE_F32] = 2e-5, [DTYPE_BF16] = 6e-3, [DTYPE_F16] = 8e-4};
 static const double gradient_tolerance[] = {[DTYPE_F32] = 5e-5, [DTYPE_BF16] = 2e-2, [DTYPE_F16] = 2.5e-3};
 
-/* Numbers from a small generator, the same in every run. */
-static double next_uniform(uint64_t *state)
-{
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return (double)(*state >> 11) * 0x1p-53 * 2 - 1;
-}
-
-int64_t optest_elements(const OpCase *k, int input)
-{
-    int64_t n = 1;
-    for (int i = 0; i < k->ndim[input]; i++)
-        n *= k->shape[input][i];
-    return n;
-}
-
-/* One case's reference: inputs, result and cotangent in double ------------------------------------------ */
-
-typedef struct Reference {
-    const OpTest *test;
-    const OpCase *k;
-    double *in[OPTEST_MAX], *out, *cotangent, *work;
-    int64_t count[OPTEST_MAX], out_count;
-} Reference;
-
-static void *checked(void *p)
-{
-    assert_non_null(p);
-    return p;
-}
-
-static double rounded_to(double x, bool sixteen_bits)
-{
-    const float f = (float)x;
-    return (double)(sixteen_bits ? bf16_to_f32(f32_to_bf16(f)) : f);
-}
-
-static Reference reference_of(const OpTest *test, bool sixteen_bits)
-{
-    const OpCase *k = &test->c;
-    Reference r = {.test = test, .k = k};
-    uint64_t state = 12345;
-    const double range = k->range > 0 ? k->range : 1;
-    for (int i = 0; i < k->inputs; i++) {
-        r.count[i] = optest_elements(k, i);
-        r.in[i] = checked(malloc(sizeof(double) * (size_t)r.count[i]));
-        for (int64_t j = 0; j < r.count[i]; j++)
-            r.in[i][j] = rounded_to(next_uniform(&state) * range, sixteen_bits);
-    }
-    r.out = checked(malloc(sizeof(double) * OUT_MAX));
-    r.work = checked(malloc(sizeof(double) * OUT_MAX));
-    r.out_count = test->twin(k, (const double *const *)r.in, r.out);
-    assert_in_range(r.out_count, 1, OUT_MAX);
-    r.cotangent = checked(malloc(sizeof(double) * (size_t)r.out_count));
-    for (int64_t j = 0; j < r.out_count; j++)
-        r.cotangent[j] = rounded_to(next_uniform(&state), sixteen_bits);
-    return r;
-}
-
-static void reference_free(Reference *r)
-{
-    for (int i = 0; i < r->k->inputs; i++)
-        free(r->in[i]);
-    free(r->out);
-    free(r->work);
-    free(r->cotangent);
-}
+/* Finite differences ------------------------------------------------------------------------------------ */
 
 static double scalar_of(const Reference *r)
 {
@@ -127,7 +56,7 @@ static int direction_sign(int64_t j)
 static double difference_along(const Reference *r, int i)
 {
     double side[2];
-    double *before = checked(malloc(sizeof(double) * (size_t)r->count[i]));
+    double *before = opcase_checked(malloc(sizeof(double) * (size_t)r->count[i]));
     memcpy(before, r->in[i], sizeof(double) * (size_t)r->count[i]);
     for (int s = 0; s < 2; s++) {
         for (int64_t j = 0; j < r->count[i]; j++)
@@ -156,117 +85,17 @@ static Differences differences_of(const Reference *r, int i)
         d.has_along = true;
         d.along = difference_along(r, i);
     }
-    d.at = checked(malloc(sizeof *d.at * (size_t)d.n));
-    d.value = checked(malloc(sizeof *d.value * (size_t)d.n));
+    d.at = opcase_checked(malloc(sizeof *d.at * (size_t)d.n));
+    d.value = opcase_checked(malloc(sizeof *d.value * (size_t)d.n));
     for (int64_t s = 0; s < d.n; s++) {
         /* first and last element always, between them at random */
         d.at[s] = !d.has_along ? s
                   : s == 0     ? 0
                   : s == 1     ? r->count[i] - 1
-                               : (int64_t)((next_uniform(&state) + 1) / 2 * (double)r->count[i]);
+                               : (int64_t)((opcase_uniform(&state) + 1) / 2 * (double)r->count[i]);
         d.value[s] = difference_at(r, i, d.at[s]);
     }
     return d;
-}
-
-/* A run of the case on a device ------------------------------------------------------------------------- */
-
-typedef struct Run {
-    const Reference *r;
-    DType dtype;
-    Tensor *weight[OPTEST_MAX];
-    float *in[OPTEST_MAX], *cotangent;
-    int64_t out_count;
-    DType out_type;
-    float *out, *grad[OPTEST_MAX];
-    bool has_grad[OPTEST_MAX];
-} Run;
-
-static bool wants_grad(const OpCase *k, int i)
-{
-    return !k->no_grad[i];
-}
-
-static Tensor *activation_of(Ctx *c, const Run *run, int i)
-{
-    const OpCase *k = run->r->k;
-    Tensor *f = ctx_input(c, DTYPE_F32, k->ndim[i], k->shape[i], run->in[i]);
-    op_begin(c, "input", NULL);
-    op_use(c, f);
-    Tensor *t = ctx_tensor(c, run->dtype, k->ndim[i], k->shape[i]);
-    RUN(c, c->dev->copy(f, t));
-    t->requires_grad = wants_grad(k, i);
-    return t;
-}
-
-static void step(Ctx *c, void *arg)
-{
-    Run *run = arg;
-    const OpCase *k = run->r->k;
-    Tensor *in[OPTEST_MAX] = {0};
-    for (int i = 0; i < k->inputs; i++) {
-        in[i] = k->weight[i] ? run->weight[i] : activation_of(c, run, i);
-        if (k->weight[i] && wants_grad(k, i))
-            for (int64_t j = 0; c->live && j < run->r->count[i]; j++)
-                ((float *)in[i]->grad->data)[j] = GRAD_BEFORE;
-    }
-    Tensor *out = run->r->test->run(c, k, in);
-    run->out_count = tensor_count(out);
-    run->out_type = out->dtype;
-    if (run->out_count != run->r->out_count)
-        return;
-    ctx_read(c, out, run->out);
-    if (out->requires_grad)
-        ctx_backward(c, scalar_with_cotangent(c, out, run->cotangent), 1);
-    for (int i = 0; i < k->inputs; i++) {
-        run->has_grad[i] = in[i]->grad != NULL;
-        if (wants_grad(k, i) && in[i]->grad)
-            ctx_read(c, in[i]->grad, run->grad[i]);
-    }
-}
-
-static Tensor *weight_of(const OpCase *k, int i, const float *values, DType dtype)
-{
-    const bool trained = wants_grad(k, i);
-    Tensor *w = checked(tensor_new(trained ? DTYPE_F32 : dtype, k->ndim[i], k->shape[i]));
-    convert_floats(w->data, w->dtype, values, DTYPE_F32, tensor_count(w));
-    w->requires_grad = trained;
-    if (trained)
-        w->grad = checked(tensor_new(DTYPE_F32, k->ndim[i], k->shape[i]));
-    return w;
-}
-
-static float *floats_of(const double *x, int64_t n)
-{
-    float *f = checked(malloc(sizeof *f * (size_t)n));
-    for (int64_t i = 0; i < n; i++)
-        f[i] = (float)x[i];
-    return f;
-}
-
-static Run run_of(const Reference *r, DType dtype)
-{
-    Run run = {.r = r, .dtype = dtype};
-    for (int i = 0; i < r->k->inputs; i++) {
-        run.in[i] = floats_of(r->in[i], r->count[i]);
-        run.grad[i] = checked(calloc((size_t)r->count[i], sizeof(float)));
-        if (r->k->weight[i])
-            run.weight[i] = weight_of(r->k, i, run.in[i], dtype);
-    }
-    run.cotangent = floats_of(r->cotangent, r->out_count);
-    run.out = checked(calloc((size_t)r->out_count, sizeof(float)));
-    return run;
-}
-
-static void run_free(Run *run)
-{
-    for (int i = 0; i < run->r->k->inputs; i++) {
-        free(run->in[i]);
-        free(run->grad[i]);
-        tensor_free(run->weight[i]);
-    }
-    free(run->cotangent);
-    free(run->out);
 }
 
 /* Comparison -------------------------------------------------------------------------------------------- */
@@ -339,16 +168,17 @@ static void check_bytes(const Where *w, const Run *a, const Run *b)
 /* Runs the case twice, without a plan and with one. */
 static void check_on(const Where *w, const Device *dev, const Reference *r, const Differences *d)
 {
-    Ctx *c = checked(ctx_new(dev, &(CtxOptions){.dtype = w->dtype, .threads = 2}));
+    Ctx *c = opcase_checked(ctx_new(dev, &(CtxOptions){.dtype = w->dtype, .threads = 2}));
     Run plain = run_of(r, w->dtype), planned = run_of(r, w->dtype);
-    if (ctx_run(c, NULL, step, &plain) != STATUS_OK)
+    if (ctx_run(c, NULL, opcase_step, &plain) != STATUS_OK)
         fail_msg("%s, %s, case '%s': %s", w->op, w->isa, w->what, status_message());
     check_result(w, &plain);
     for (int i = 0; i < r->k->inputs; i++)
-        if (wants_grad(r->k, i))
+        if (opcase_wants_grad(r->k, i))
             check_gradient(w, &plain, i, &d[i]);
     Plan *plan = NULL;
-    if (ctx_rehearse(c, step, &planned, &plan) != STATUS_OK || ctx_run(c, plan, step, &planned) != STATUS_OK)
+    if (ctx_rehearse(c, opcase_step, &planned, &plan) != STATUS_OK ||
+        ctx_run(c, plan, opcase_step, &planned) != STATUS_OK)
         fail_msg("%s, %s, case '%s', planned: %s", w->op, w->isa, w->what, status_message());
     check_bytes(w, &plain, &planned);
     plan_free(plan);
@@ -366,7 +196,7 @@ void optest_check(const char *name, const OpTest *tests, int count)
             Reference r = reference_of(&tests[t], sixteen_bits);
             Differences d[OPTEST_MAX] = {{0}};
             for (int i = 0; i < r.k->inputs; i++)
-                if (wants_grad(r.k, i))
+                if (opcase_wants_grad(r.k, i))
                     d[i] = differences_of(&r, i);
             for (int i = 0; i < isas; i++)
                 for (DType type = sixteen_bits ? DTYPE_BF16 : DTYPE_F32;

@@ -42,6 +42,9 @@ typedef struct OpTest {
 #define OPTEST_SAMPLED 400
 void optest_check(const char *name, const OpTest *tests, int count);
 
+/* The same cases with NaN and infinities among their inputs and in the result's gradient (not_finite.c). */
+void optest_check_not_finite(const char *name, const OpTest *tests, int count);
+
 /* For twins: elements of a case's input, and of its first `dims` dimensions. */
 int64_t optest_elements(const OpCase *k, int input);
 

@@ -64,7 +64,7 @@ static int64_t twin_gaussian_sample(const OpCase *k, const double *const *in, do
     const int64_t C = k->shape[1][3], rows = optest_elements(k, 1) / C;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < C; i++) {
-            const double logvar = fmin(20, fmax(-30, in[0][(2 * r + 1) * C + i]));
+            const double x = in[0][(2 * r + 1) * C + i], logvar = x < -30 ? -30 : x > 20 ? 20 : x;
             out[r * C + i] =
                 in[0][2 * r * C + i] + (k->i[0] ? exp(0.5 * logvar) * (double)k->f[0] * in[1][r * C + i] : 0);
         }

@@ -26,18 +26,30 @@ static void operation_agrees_with_its_twin_and_its_gradient_with_differences(voi
     optest_check(e->name, tests, count);
 }
 
+static void operation_loses_no_nan_or_infinity(void **state)
+{
+    const Entry *e = *state;
+    int count = 0;
+    const OpTest *tests = e->cases(&count);
+    optest_check_not_finite(e->name, tests, count);
+}
+
 #define ENTRY(name) {#name, optest_##name},
 static Entry entries[] = {ATL_OPS(ENTRY)};
 #define COUNT (sizeof entries / sizeof *entries)
 
 int main(void)
 {
-    struct CMUnitTest tests[COUNT];
-    for (size_t i = 0; i < COUNT; i++)
+    struct CMUnitTest tests[COUNT], not_finite[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
         tests[i] = (struct CMUnitTest){
             .name = entries[i].name,
             .test_func = operation_agrees_with_its_twin_and_its_gradient_with_differences,
             .initial_state = &entries[i],
         };
-    return cmocka_run_group_tests_name("operations", tests, NULL, NULL);
+        not_finite[i] = tests[i];
+        not_finite[i].test_func = operation_loses_no_nan_or_infinity;
+    }
+    const int failed = cmocka_run_group_tests_name("operations", tests, NULL, NULL);
+    return failed + cmocka_run_group_tests_name("not finite", not_finite, NULL, NULL);
 }
