@@ -2,6 +2,7 @@
 #include "ctx.h"
 
 #include "ctx_state.h"
+#include "log.h"
 #include "mem.h"
 
 #include <omp.h>
@@ -10,6 +11,23 @@
 #include <string.h>
 
 #define PIECE_BYTES (256u << 10)
+
+/* A region for `wanted` threads may get fewer (OMP_THREAD_LIMIT, OMP_MAX_ACTIVE_LEVELS), while kernels and
+ * oneDNN share out their work by the number that was asked for: the rest of it would be left undone. */
+static int team_of(int wanted)
+{
+    int got = 1;
+#pragma omp parallel num_threads(wanted)
+#pragma omp single
+    got = omp_get_num_threads();
+    return got;
+}
+
+int ctx_threads(int wanted)
+{
+    omp_set_dynamic(0);
+    return team_of(wanted > 0 ? wanted : device_cpu_threads());
+}
 
 Ctx *ctx_new(const Device *dev, const CtxOptions *options)
 {
@@ -25,9 +43,11 @@ Ctx *ctx_new(const Device *dev, const CtxOptions *options)
     c->state = s;
     c->dev = dev;
     c->dtype = s->options.dtype;
-    c->threads = s->options.threads > 0 ? s->options.threads : device_cpu_threads();
+    c->threads = ctx_threads(s->options.threads);
+    if (c->threads < s->options.threads)
+        log_warn("OpenMP gives %d of the %d threads that are asked for (see OMP_THREAD_LIMIT)", c->threads,
+                 s->options.threads);
     c->recording = true;
-    omp_set_dynamic(0);
     omp_set_num_threads(c->threads);
     return c;
 }

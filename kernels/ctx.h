@@ -28,7 +28,7 @@ typedef struct Node Node;
 
 typedef struct CtxOptions {
     DType dtype;                       /* what activations are stored in: f32, bf16, f16 */
-    int threads;                       /* 0: physical cores allowed by affinity and cgroup */
+    int threads;                       /* 0: physical cores allowed by affinity and cgroup; see ctx_threads */
     const volatile sig_atomic_t *stop; /* looked at between operations; NULL: never stops */
 } CtxOptions;
 
@@ -48,6 +48,8 @@ struct Ctx {
     struct CtxState *state;
 };
 
+/* How many threads a context computes with that asks for `wanted`: no more than OpenMP gives. */
+int ctx_threads(int wanted);
 Ctx *ctx_new(const Device *dev, const CtxOptions *options); /* NULL: out of memory */
 void ctx_free(Ctx *c);
 

@@ -40,6 +40,12 @@ holds atelier-5.png "a red heart"
 holds atelier-5.png "Steps: 2, Sampler: DDIM, CFG scale: 7.5, Seed: 5, Size: 32x32, Model: sd1, Version: atelier "
 holds atelier-5.png '"seed":"5"'
 
+# fewer threads than asked for: said, and no work is left undone
+draw 0 "${heart[@]}" --seed 5 --threads 1 --dtype f32 --save-latents one.safetensors --out one.png
+OMP_THREAD_LIMIT=1 draw 0 "${heart[@]}" --seed 5 --threads 2 --dtype f32 --save-latents two.safetensors --out two.png
+says "OpenMP gives 1 of the 2 threads that are asked for"
+same one.safetensors two.safetensors
+
 # a picture of a batch is the picture of its seed alone
 draw 0 "${heart[@]}" --seed 4,9 --batch 2 --out many.png --save-latents many.safetensors
 for seed in 4 5 9 10; do prints "many-$seed.png"; done

@@ -72,7 +72,7 @@ static json_t *processor(void)
     json_t *o = json_object();
     json_object_set_new(o, "name", json_string(name[0] ? name : "unknown"));
     json_object_set_new(o, "logical_cores", json_integer(sysconf(_SC_NPROCESSORS_ONLN)));
-    json_object_set_new(o, "threads_used", json_integer(device_cpu_threads()));
+    json_object_set_new(o, "threads_used", json_integer(ctx_threads(0)));
     json_object_set_new(o, "instruction_sets", instruction_sets());
     json_object_set_new(o, "path_chosen", json_string(device_cpu_isa()));
     json_object_set_new(o, "capped_by_ATELIER_ISA", cap && *cap ? json_string(cap) : json_null());
