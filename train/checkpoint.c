@@ -91,6 +91,10 @@ static void write_learning(json_t *j, const CheckpointState *state)
     json_object_set_new(j, "update_norm_text_encoder", number_or_null(state->moved.text));
     json_object_set_new(j, "change_norm", number_or_null(state->change_norm));
     json_object_set_new(j, "skipped", json_integer(state->skipped));
+    json_object_set_new(j, "standstill", json_integer(state->still.unet));
+    json_object_set_new(j, "standstill_text_encoder", json_integer(state->still.text));
+    json_object_set_new(j, "loss_subject", number_or_null(state->loss_subject));
+    json_object_set_new(j, "loss_prior", number_or_null(state->loss_prior));
 }
 
 static json_t *datasets_json(const Origins *o)
@@ -369,6 +373,13 @@ static double number_in(const json_t *j, const char *key)
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
+/* Up to the patience; checkpoints of before had none, and count from 0. */
+static int count_in(const json_t *j, const char *key)
+{
+    const json_int_t n = json_integer_value(json_object_get(j, key));
+    return n < 0 ? 0 : n < LEARNING_PATIENCE ? (int)n : LEARNING_PATIENCE;
+}
+
 static void read_learning(const json_t *j, CheckpointState *state)
 {
     for (size_t i = 0; i < PASS_BANDS; i++) {
@@ -379,6 +390,10 @@ static void read_learning(const json_t *j, CheckpointState *state)
         (Moved){.unet = number_in(j, "update_norm"), .text = number_in(j, "update_norm_text_encoder")};
     state->change_norm = number_in(j, "change_norm");
     state->skipped = json_integer_value(json_object_get(j, "skipped"));
+    state->still =
+        (Standstill){.unet = count_in(j, "standstill"), .text = count_in(j, "standstill_text_encoder")};
+    state->loss_subject = number_in(j, "loss_subject");
+    state->loss_prior = number_in(j, "loss_prior");
 }
 
 static Status read_state(const char *folder, Parameters *p, CheckpointState *state)

@@ -8,6 +8,7 @@
 #define ATL_CHECKPOINT_H
 
 #include "../data/json.h"
+#include "learning.h"
 #include "optimizer.h"
 #include "origins.h"
 #include "pass.h"
@@ -17,10 +18,12 @@ typedef struct CheckpointState {
     int64_t log_bytes; /* log.jsonl is cut back to this */
     bool duties_done;  /* the step's log line, validation and preview are written, or have to be made again */
     double loss, lr, grad_norm, seconds;  /* of that step, for its log line */
+    double loss_subject, loss_prior;      /* as PassNumbers has them */
     double bands[PASS_BANDS];             /* as PassNumbers has them */
     double change_norm;                   /* of the weights since step 1 (train/learning.h) */
     Moved moved;                          /* by that step */
     int64_t skipped;                      /* updates so far that moved no weight */
+    Standstill still;                     /* and how many in a row up to this step */
     double validation_before, validation; /* NaN: not measured */
     double elapsed;                       /* seconds of work so far */
     Origins origins;                      /* the model and the pictures that the run began with */

@@ -96,8 +96,8 @@ static Status count_still(int *still, double moved, const char *part, int64_t st
                        (long long)step, LEARNING_PATIENCE, part, why_still(grad_norm, lr), grad_norm, lr);
 }
 
-Status learning_check(Learning *l, const Config *config, int64_t step, const Moved *moved, double grad_norm,
-                      double lr)
+Status learning_check(const Learning *l, const Config *config, int64_t step, const Moved *moved,
+                      double grad_norm, double lr, Standstill *still)
 {
     if (!isfinite(moved->unet) || !isfinite(moved->text)) {
         const char *name = broken_name(l->p);
@@ -107,16 +107,16 @@ Status learning_check(Learning *l, const Config *config, int64_t step, const Mov
             "auto) with a smaller optimizer.lr or optimizer.weight_decay",
             (long long)step, name ? ", first in " : "", name ? name : "", lr, config->optimizer.weight_decay);
     }
-    TRY(count_still(&l->still, moved->unet, "the UNet's trained weights", step, grad_norm, lr));
+    TRY(count_still(&still->unet, moved->unet, "the UNet's trained weights", step, grad_norm, lr));
     if (!config->method.text_encoder)
         return STATUS_OK;
-    return count_still(&l->still_text, moved->text, "the text encoder's trained weights", step, grad_norm,
-                       lr);
+    return count_still(&still->text, moved->text, "the text encoder's trained weights", step, grad_norm, lr);
 }
 
-Status learning_check_end(const Learning *l, const Config *config, double grad_norm, double lr)
+Status learning_check_end(const Learning *l, const Config *config, const Standstill *still, double grad_norm,
+                          double lr)
 {
-    if (l->still == 0 || learning_change(l) > 0)
+    if (still->unet == 0 || learning_change(l) > 0)
         return STATUS_OK;
     return status_fail(
         "no update has changed the trained weights by one bit, so there is no result in %s: %s",

@@ -17,8 +17,13 @@ typedef struct Learning {
     const Parameters *p;
     float *start; /* samples of every tensor one after the other, as they were before step 1 */
     int64_t stride;
-    int still, still_text; /* updates in a row that moved nothing */
 } Learning;
+
+/* Updates in a row that moved nothing of a part's weights: a checkpoint keeps it, so that a run gone on with
+ * ends where one in a piece does. */
+typedef struct Standstill {
+    int unet, text;
+} Standstill;
 
 /* p as it is before step 1, and before a checkpoint is read. */
 Status learning_new(const Parameters *p, Learning **out);
@@ -27,11 +32,12 @@ void learning_free(Learning *l); /* NULL allowed */
 /* L2 norm of what the trained weights differ by from their start. */
 double learning_change(const Learning *l);
 
-/* After an update. Fails where a weight is not finite any more, and where nothing has moved for
- * LEARNING_PATIENCE updates, and says why; grad_norm and lr are the step's. */
-Status learning_check(Learning *l, const Config *config, int64_t step, const Moved *moved, double grad_norm,
-                      double lr);
+/* After an update, which still is to count. Fails where a weight is not finite any more, and where nothing
+ * has moved for LEARNING_PATIENCE updates, and says why; grad_norm and lr are the step's. */
+Status learning_check(const Learning *l, const Config *config, int64_t step, const Moved *moved,
+                      double grad_norm, double lr, Standstill *still);
 /* At the end: a run shorter than the patience that has moved nothing is no success either. */
-Status learning_check_end(const Learning *l, const Config *config, double grad_norm, double lr);
+Status learning_check_end(const Learning *l, const Config *config, const Standstill *still, double grad_norm,
+                          double lr);
 
 #endif

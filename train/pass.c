@@ -20,6 +20,21 @@ static void add_bands(Bands *bands, const Batch *b, int steps)
     }
 }
 
+/* The means of a micro-batch's subject and class pictures. Each loss stands in the whole with its weight, of
+ * which OBJECTIVE_PRIOR_SHARE makes two means of one (train/objective.h). */
+static void add_shares(const Config *config, const Batch *b, PassNumbers *out)
+{
+    const int B = config->train.batch;
+    const double part = 1.0 / ((double)b->shape->batch * config->train.accumulate);
+    for (int i = 0; i < b->shape->batch; i++) {
+        const double share = part * (double)b->per_sample[i];
+        if (i < B)
+            out->loss_subject += share * (double)b->weights[i];
+        else
+            out->loss_prior += share * (double)OBJECTIVE_PRIOR_SHARE;
+    }
+}
+
 /* Micro-batch i of the step: its inputs, and its place in the gradients' mean. */
 static Status fill_micro(const Pass *p, int64_t step, int i, const LoaderSample *samples, Step *micro)
 {
@@ -34,7 +49,8 @@ Status pass_run(const Pass *p, int64_t step, const LoaderSample *samples, PassNu
     Setup *s = p->setup;
     const int accumulate = s->config->train.accumulate;
     Bands bands = {0};
-    out->loss = 0;
+    out->loss = out->loss_subject = 0;
+    out->loss_prior = config_has_prior(s->config) ? 0 : NAN;
     parameters_zero_gradients(s->parameters);
     for (int i = 0; i < accumulate && isfinite(out->loss); i++) {
         Step micro;
@@ -45,6 +61,7 @@ Status pass_run(const Pass *p, int64_t step, const LoaderSample *samples, PassNu
         if (p->trace)
             trace_batch(p->trace, i, p->batch);
         add_bands(&bands, p->batch, s->model->schedule.train_steps);
+        add_shares(s->config, p->batch, out);
         out->loss += (double)micro.data.loss / accumulate;
     }
     for (int i = 0; i < PASS_BANDS; i++)

@@ -13,7 +13,10 @@
 #define PASS_BANDS 4
 
 typedef struct PassNumbers {
-    double loss;              /* mean of the micro-batches', weighted as trained on */
+    double loss; /* mean of the micro-batches', weighted as trained on */
+    /* With prior preservation what it is made of, loss_subject + prior.weight · loss_prior: means over the
+     * subject's pictures and over the class pictures. Without it loss_prior is NaN. */
+    double loss_subject, loss_prior;
     double bands[PASS_BANDS]; /* mean unweighted loss of the samples in that part; NaN: there is none */
 } PassNumbers;
 

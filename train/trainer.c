@@ -42,7 +42,7 @@ typedef struct Trainer {
     int64_t saved_step;    /* of the last checkpoint; −1: none */
     Pace pace;             /* as far as it has been measured */
     Progress progress;
-    double smoothed, smoothed_weight;
+    double smoothed, smoothed_prior, smoothed_weight;
     double smoothed_bands[PASS_BANDS]; /* NaN: none yet */
     double began, elapsed_before;
 } Trainer;
@@ -78,11 +78,13 @@ static Status one_step(Trainer *t, int64_t step)
     if (!isfinite(norm))
         return pass_explain(&pass, step, samples, "gradients' norm", norm, t->saved_step);
     TRY(optimizer_step(s->c->dev, t->config, s->parameters, step, s->steps, norm, &lr, &t->state.moved));
-    TRY(learning_check(t->learning, t->config, step, &t->state.moved, norm, lr));
+    TRY(learning_check(t->learning, t->config, step, &t->state.moved, norm, lr, &t->state.still));
     if (t->trace)
         TRY(trace_step(t->trace, s->parameters, step, numbers.loss));
     t->state.step = step;
     t->state.loss = numbers.loss;
+    t->state.loss_subject = numbers.loss_subject;
+    t->state.loss_prior = numbers.loss_prior;
     t->state.lr = lr;
     t->state.grad_norm = norm;
     memcpy(t->state.bands, numbers.bands, sizeof numbers.bands);
@@ -161,6 +163,10 @@ static Status log_step(Trainer *t, bool validated)
                   (json_int_t)mem_current_bytes(), "allocated_bytes", (json_int_t)mem_in_use());
     if (line && t->config->method.text_encoder)
         json_object_set_new(line, "update_norm_text_encoder", json_real(s->moved.text));
+    if (line && config_has_prior(t->config)) {
+        json_object_set_new(line, "loss_subject", json_real(s->loss_subject));
+        json_object_set_new(line, "loss_prior", json_real(s->loss_prior));
+    }
     if (line && validated)
         json_object_set_new(line, "validation_loss", json_real(s->validation));
     if (line && s->step == 1 && isfinite(s->validation_before))
@@ -208,14 +214,19 @@ static Status before_first(Trainer *t)
 }
 
 /* "loss 0.0640 [0.021 0.049 0.090 0.203]  moved 1.23  0.55 GB": the loss, the same by part of the timesteps
- * from little noise to much, and how far the weights have come. */
+ * from little noise to much, and how far the weights have come. With prior preservation also the class
+ * pictures' loss, "prior 0.0512". */
 static void show(Trainer *t)
 {
     const double rate = 1.0 / SMOOTHING;
-    char bands[80] = "", skipped[40] = "";
+    char bands[80] = "", skipped[40] = "", prior[40] = "";
     size_t at = 0;
     t->smoothed = t->smoothed * (1 - rate) + t->state.loss * rate;
     t->smoothed_weight = t->smoothed_weight * (1 - rate) + rate;
+    if (config_has_prior(t->config)) {
+        t->smoothed_prior = t->smoothed_prior * (1 - rate) + t->state.loss_prior * rate;
+        snprintf(prior, sizeof prior, "  prior %.4f", t->smoothed_prior / t->smoothed_weight);
+    }
     for (int i = 0; i < PASS_BANDS; i++) {
         double *band = &t->smoothed_bands[i];
         if (isfinite(t->state.bands[i]))
@@ -226,8 +237,8 @@ static void show(Trainer *t)
     }
     if (t->state.skipped)
         snprintf(skipped, sizeof skipped, "  %lld skipped", (long long)t->state.skipped);
-    progress_update(&t->progress, t->state.step, "loss %.4f [%s]  moved %.3g%s  %.2f GB",
-                    t->smoothed / t->smoothed_weight, bands, t->state.change_norm, skipped,
+    progress_update(&t->progress, t->state.step, "loss %.4f [%s]%s  moved %.3g%s  %.2f GB",
+                    t->smoothed / t->smoothed_weight, bands, prior, t->state.change_norm, skipped,
                     (double)mem_current_bytes() / 1e9);
 }
 
@@ -365,7 +376,7 @@ static Status run(Trainer *t)
 {
     TRY(start(t));
     TRY(run_steps(t));
-    TRY(learning_check_end(t->learning, t->config, t->state.grad_norm, t->state.lr));
+    TRY(learning_check_end(t->learning, t->config, &t->state.still, t->state.grad_norm, t->state.lr));
     t->state.elapsed = t->elapsed_before + now() - t->began;
     return finish_run(t->setup, t->run, &t->state);
 }

@@ -59,6 +59,33 @@ static void the_log_tells_how_far_the_weights_have_come(void **state)
     assert_true(number("log", 5, "change_norm") > number("log", 0, "change_norm"));
 }
 
+/* The first step's loss under two weights of the class pictures: its parts are the same. */
+static void the_loss_of_class_pictures_is_told_apart(void **state)
+{
+    (void)state;
+    static const char *const weights[] = {"prior.weight=0.5", "prior.weight=2"};
+    double loss[2], subject[2], prior[2];
+    for (int i = 0; i < 2; i++) {
+        char *path = mem_printf("prior.path=%s/class", work);
+        train(config_for(weights[i], SD1, weights[i], path, "prior.prompt=a dog", "prior.pictures=2",
+                         "prior.steps=1", "loss.snr_gamma=5", "train.batch=1", "train.accumulate=2",
+                         "train.steps=2", (char *)NULL),
+              NULL);
+        mem_free(path);
+        loss[i] = number(weights[i], 0, "loss");
+        subject[i] = number(weights[i], 0, "loss_subject");
+        prior[i] = number(weights[i], 0, "loss_prior");
+        assert_true(subject[i] > 0 && prior[i] > 0);
+    }
+    assert_float_equal(loss[0] / (subject[0] + 0.5 * prior[0]), 1, 1e-5);
+    assert_float_equal(loss[1] / (subject[1] + 2 * prior[1]), 1, 1e-5);
+    assert_float_equal(subject[0] / subject[1], 1, 1e-6);
+    assert_float_equal(prior[0] / prior[1], 1, 1e-6);
+    json_t *line = log_line("log", 0); /* a run without class pictures */
+    assert_null(json_object_get(line, "loss_prior"));
+    json_decref(line);
+}
+
 static void weights_that_stand_still_end_the_run(void **state)
 {
     (void)state;
@@ -73,6 +100,34 @@ static void weights_that_stand_still_end_the_run(void **state)
     /* too small for f32: weights of 0.1 do not move by 1e-12 of it */
     fails(config_for("small", SD1, "method.kind=full", "optimizer.lr=1e-30", "train.steps=2", (char *)NULL));
     assert_says("too small");
+}
+
+static void stands_still_again(const char *step)
+{
+    Config *config =
+        config_for("still-on", SD1, "optimizer.lr=0", "train.steps=60", "output.save_every=10", (char *)NULL);
+    assert_int_equal(trainer_run(config, &(TrainOptions){.resume = "auto"}), STATUS_FAILED);
+    config_free(config);
+    assert_says(step);
+}
+
+/* A run gone on with ends where one in a piece does; from a checkpoint of before, without the count, later.
+ */
+static void a_standstill_is_counted_across_a_stop(void **state)
+{
+    (void)state;
+    stands_still_again("step 20: the last 20 updates");
+    assert_true(exists("still-on", "checkpoints/step-000010/state.json"));
+    stands_still_again("step 20: the last 20 updates");
+    char *path = mem_printf("%s/still-on/checkpoints/step-000010/state.json", work);
+    json_t *before = json_load_file(path, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(before, "standstill")), 10);
+    json_object_del(before, "standstill");
+    json_object_del(before, "standstill_text_encoder");
+    assert_int_equal(json_dump_file(before, path, 0), 0);
+    json_decref(before);
+    mem_free(path);
+    stands_still_again("step 30: the last 20 updates");
 }
 
 static void slow_learning_is_no_standstill(void **state)
@@ -98,16 +153,17 @@ static void the_reason_is_told(void **state)
     Learning *l;
     assert_int_equal(learning_new(&p, &l), STATUS_OK);
     const Moved none = {0}, unet = {.unet = 1e-12}, huge = {.unet = INFINITY};
+    Standstill still = {0};
     for (int i = 1; i < LEARNING_PATIENCE; i++)
-        assert_int_equal(learning_check(l, &config, i, &none, 0, 1e-3), STATUS_OK);
-    assert_int_equal(learning_check_end(l, &config, 0, 1e-3), STATUS_FAILED);
-    assert_int_equal(learning_check(l, &config, 20, &none, 0, 1e-3), STATUS_FAILED);
+        assert_int_equal(learning_check(l, &config, i, &none, 0, 1e-3, &still), STATUS_OK);
+    assert_int_equal(learning_check_end(l, &config, &still, 0, 1e-3), STATUS_FAILED);
+    assert_int_equal(learning_check(l, &config, 20, &none, 0, 1e-3, &still), STATUS_FAILED);
     assert_says("all gradients are 0");
-    assert_int_equal(learning_check(l, &config, 21, &unet, 1, 1e-3), STATUS_FAILED);
+    assert_int_equal(learning_check(l, &config, 21, &unet, 1, 1e-3, &still), STATUS_FAILED);
     assert_says("the text encoder's trained weights");
-    assert_int_equal(l->still, 0);
+    assert_int_equal(still.unet, 0);
     tensor_set(q.weight, 1, INFINITY);
-    assert_int_equal(learning_check(l, &config, 22, &huge, 1, 1e-3), STATUS_FAILED);
+    assert_int_equal(learning_check(l, &config, 22, &huge, 1, 1e-3, &still), STATUS_FAILED);
     assert_says("a.weight");
     tensor_set(q.weight, 1, 3);
     tensor_set(q.weight, 2, 4);
@@ -164,7 +220,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_log_tells_how_far_the_weights_have_come),
+        cmocka_unit_test(the_loss_of_class_pictures_is_told_apart),
         cmocka_unit_test(weights_that_stand_still_end_the_run),
+        cmocka_unit_test(a_standstill_is_counted_across_a_stop),
         cmocka_unit_test(slow_learning_is_no_standstill),
         cmocka_unit_test(the_reason_is_told),
         cmocka_unit_test(weights_that_overflow_are_not_saved),
