@@ -10,7 +10,7 @@
 
 #include <unistd.h>
 
-static long left;
+static _Atomic long left; /* loader threads ask too */
 
 static int refuse_at(size_t bytes, void *arg)
 {
@@ -120,8 +120,9 @@ static void pictures(void **state)
 
 /* After the first `after` lines of the log, until the last but one, nothing is given. */
 static char *log_path;
-static long after, steps_of_run, given;
-static size_t asked;
+static long after, steps_of_run;
+static _Atomic long given;
+static _Atomic size_t asked;
 
 static long log_lines(void)
 {
