@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -292,6 +293,20 @@ static void compute_check(const uint8_t hash[SHA256_SIZE], const float *values, 
     sha256_final(&s, out);
 }
 
+/* Whoever wrote an entry has to have looked; one that is none would spoil a training step, or all of them. */
+static Status check_numbers(const DatasetCache *c, const Store *store, const char *name, int i,
+                            const float *values, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        if (!isfinite(values[k]))
+            return status_fail("%s: the cache /cache/%s/%s holds %s in entry %d; %s", store->file->path,
+                               c->key, name, isnan(values[k]) ? "nan" : "inf", i,
+                               store == &c->built_in
+                                   ? "build the dataset anew (atelier data build … --cache)"
+                                   : "delete the file, then it is made anew (a run: --resume auto)");
+    return STATUS_OK;
+}
+
 /* look: is the entry there? Its floats are then read only if they have to be checked. */
 static Status store_read(DatasetCache *c, Store *store, const char *name, int i, const uint8_t hash[32],
                          bool look, float *out, size_t n, bool *found)
@@ -317,7 +332,7 @@ static Status store_read(DatasetCache *c, Store *store, const char *name, int i,
         s->verified[i] = memcmp(check, s->check + at, SHA256_SIZE) == 0;
     }
     *found = s->verified[i];
-    return STATUS_OK;
+    return *found ? check_numbers(c, store, name, i, out, n) : STATUS_OK;
 }
 
 /* Writing ---------------------------------------------------------------------------------------------- */

@@ -56,7 +56,7 @@ Status cache_open(const char *path, const char *key, int count, DatasetCache **o
 Status cache_open_for(const Dataset *d, const char *path, const char *key, DatasetCache **out);
 /* Reads the n floats of entry i; name is the HDF5 dataset's: latent_mean, latent_std, latent_mean_flipped,
  * latent_std_flipped, text. *found false: not there, damaged, or made from another picture/caption (hash
- * differs). */
+ * differs). One that is there and holds NaN or infinity is a failure that names the file. */
 Status cache_read(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *out, size_t n,
                   bool *found);
 /* Is it there? As cache_read, but the floats are read, into scratch, only where a run that was killed may

@@ -138,7 +138,8 @@ Status caching_read_latents(DatasetCache *cache, const Dataset *d, int i, bool f
                             float *std, size_t n)
 {
     bool found;
-    TRY(find_latents(cache_read, cache, d, i, flipped, mean, std, n, &found));
+    TRY(status_in(find_latents(cache_read, cache, d, i, flipped, mean, std, n, &found), "the latents of %s",
+                  dataset_name(d, i)));
     return found ? STATUS_OK
                  : status_fail("%s: the cached latents of %s are missing or damaged" DELETE_CACHE,
                                dataset_path(d), dataset_name(d, i));
@@ -185,7 +186,7 @@ Status caching_read_text(DatasetCache *cache, const Dataset *d, int i, float *ou
     bool found;
     uint8_t hash[SHA256_SIZE];
     dataset_caption_sha256(d, i, hash);
-    TRY(cache_read(cache, "text", i, hash, out, n, &found));
+    TRY(status_in(cache_read(cache, "text", i, hash, out, n, &found), "the text of %s", dataset_name(d, i)));
     return found ? STATUS_OK
                  : status_fail("%s: the cached text of %s is missing or damaged" DELETE_CACHE,
                                dataset_path(d), dataset_name(d, i));

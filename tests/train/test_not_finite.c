@@ -5,6 +5,7 @@
 
 #include "infer/safetensors.h"
 #include "kernels/device.h"
+#include "train/commands/data.h"
 #include "train/pass.h"
 
 #include <unistd.h>
@@ -89,6 +90,82 @@ static void what_the_encoders_make_is_never_kept(void **state)
     assert_says("layer_norm (text_model.encoder.layers.0.layer_norm1)");
     assert_says(".jpg");
     mem_free(model);
+}
+
+/* The last array of this name among a file's caches. */
+typedef struct Array {
+    const char *name;
+    char key[CACHE_KEY_SIZE];
+    size_t count, width;
+} Array;
+
+static void note_array(const char *key, const char *name, size_t count, size_t width, void *arg)
+{
+    Array *a = arg;
+    if (strcmp(name, a->name) != 0)
+        return;
+    snprintf(a->key, sizeof a->key, "%s", key);
+    a->count = count;
+    a->width = width;
+}
+
+/* A cache file whose only entry, number 2, is NaN under a check sum that is right. */
+static void write_poison(const char *path, const Array *a, const uint8_t hash[32])
+{
+    DatasetCache *c;
+    bool found;
+    float *values = mem_calloc(a->width, sizeof *values);
+    values[a->width - 1] = NAN;
+    assert_int_equal(cache_open(path, a->key, (int)a->count, &c), STATUS_OK);
+    assert_int_equal(cache_write(c, a->name, 2, hash, values, a->width), STATUS_OK);
+    assert_int_equal(cache_read(c, a->name, 2, hash, values, a->width, &found), STATUS_FAILED);
+    assert_says(path);
+    assert_says("delete the file");
+    assert_int_equal(cache_close(c), STATUS_OK);
+    mem_free(values);
+}
+
+static void build_set(const char *file, bool cached)
+{
+    char *pictures = mem_printf("%s/pictures", work);
+    char *argv[] = {"build",        pictures,  "--out", (char *)file,   "--cache",
+                    "latents,text", "--model", SD1,     "--resolution", "32",
+                    "--dtype",      "f32",     NULL};
+    assert_int_equal(command_data_build(cached ? sizeof argv / sizeof *argv - 1 : 4, argv), STATUS_OK);
+    mem_free(pictures);
+}
+
+/* A cache that holds NaN all the same, in a dataset's file: the picture, the cache and what to do. */
+static void a_cache_that_holds_nan_is_named(void **state)
+{
+    (void)state;
+    static const char *const arrays[] = {"latent_mean", "latent_std", "text"};
+    char *whole = mem_printf("%s/whole.h5", work);
+    build_set(whole, true);
+    for (int i = 0; i < 3; i++) {
+        char *set = mem_printf("%s/%s.h5", work, arrays[i]), *cache = mem_printf("%s.cache", set);
+        char *path = mem_printf("dataset=[{path: %s}]", set), *what = mem_printf("/%s holds nan", arrays[i]);
+        Array a = {.name = arrays[i]};
+        Dataset *d;
+        uint8_t hash[32];
+        build_set(set, false);
+        assert_int_equal(cache_list(whole, note_array, &a), STATUS_OK);
+        assert_int_equal(dataset_open(set, &d), STATUS_OK);
+        char *picture = mem_strdup(dataset_name(d, 2));
+        dataset_caption_sha256(d, 2, hash);
+        write_poison(cache, &a, i == 2 ? hash : dataset_sha256(d, 2));
+        dataset_close(d);
+        assert_int_equal(dataset_add_caches(set, cache), STATUS_OK);
+        fails(config_for(arrays[i], SD1, path, (char *)NULL), NULL);
+        assert_says(set);
+        assert_says(picture);
+        assert_says(what);
+        assert_says("build the dataset anew");
+        char *all[] = {set, cache, path, what, picture};
+        for (int k = 0; k < 5; k++)
+            mem_free(all[k]);
+    }
+    mem_free(whole);
 }
 
 /* Sets the first number of a weight in a checkpoint. */
@@ -223,6 +300,7 @@ int main(void)
         cmocka_unit_test(a_broken_weight_of_the_unet_is_named),
         cmocka_unit_test(a_broken_text_encoder_on_the_tape_is_named),
         cmocka_unit_test(what_the_encoders_make_is_never_kept),
+        cmocka_unit_test(a_cache_that_holds_nan_is_named),
         cmocka_unit_test(the_last_good_checkpoint_stays),
         cmocka_unit_test(the_second_look_sees_the_same_numbers),
     };
