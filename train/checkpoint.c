@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define STATE_VERSION 1
@@ -162,12 +163,18 @@ static int64_t step_of(const char *name)
     return step;
 }
 
-static bool is_whole(const char *folder)
+/* A failure is one to find it out: what cannot be looked at is not taken for half. */
+static Status is_whole(const char *folder, bool *whole)
 {
     char *state = path_join(folder, "state.json");
-    const bool whole = state && file_exists(state);
+    if (!state)
+        return STATUS_FAILED;
+    struct stat st;
+    *whole = stat(state, &st) == 0;
+    const Status s =
+        *whole || errno == ENOENT || errno == ENOTDIR ? STATUS_OK : file_failed(state, "cannot be looked at");
     mem_free(state);
-    return whole;
+    return s;
 }
 
 Status checkpoint_last(const char *run, char **folder)
@@ -184,9 +191,9 @@ Status checkpoint_last(const char *run, char **folder)
         if (step <= best)
             continue;
         char *path = path_join(all, names[i]);
-        if (!path) {
-            s = STATUS_FAILED;
-        } else if (is_whole(path)) {
+        bool whole = false;
+        s = path ? is_whole(path, &whole) : STATUS_FAILED;
+        if (whole) {
             mem_free(*folder);
             *folder = path;
             best = step;
@@ -196,6 +203,10 @@ Status checkpoint_last(const char *run, char **folder)
     }
     dir_list_free(names, count);
     mem_free(all);
+    if (s != STATUS_OK) {
+        mem_free(*folder);
+        *folder = NULL;
+    }
     return s;
 }
 
@@ -242,29 +253,38 @@ static Status put_in_place(const char *all, const char *part, const char *final)
 }
 
 /* ".step-000250.replaced-4711" while there is no step-000250: the writer was killed between two renames. */
-static void give_back(const char *all, const char *name)
+static Status give_back(const char *all, const char *name)
 {
     const char *end = strstr(name, REPLACED);
-    char *final = end ? run_path(all, "%.*s", (int)(end - name) - 1, name + 1) : NULL;
-    char *path = final ? path_join(all, name) : NULL;
-    if (path && !file_exists(final) && is_whole(path) && rename(path, final) != 0)
-        log_warn("%s: cannot be given its name back: %s", path, strerror(errno));
+    if (!end)
+        return STATUS_OK;
+    char *final = run_path(all, "%.*s", (int)(end - name) - 1, name + 1), *path = path_join(all, name);
+    bool whole = false;
+    Status s = final && path ? is_whole(path, &whole) : STATUS_FAILED;
+    if (s == STATUS_OK && whole && !file_exists(final) && rename(path, final) != 0)
+        s = status_fail("%s: cannot be given its name back: %s", path, strerror(errno));
     mem_free(path);
     mem_free(final);
+    return s;
 }
 
-void checkpoint_clean(const char *run)
+Status checkpoint_clean(const char *run)
 {
     char *all = path_join(run, "checkpoints"), **names = NULL;
     int count = 0;
-    if (all && file_is_dir(all) && dir_list(all, &names, &count) == STATUS_OK)
-        for (int i = 0; i < count; i++)
-            if (strncmp(names[i], ".step-", 6) == 0) {
-                give_back(all, names[i]);
-                remove_in(all, names[i]);
-            }
+    Status s = all ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && file_is_dir(all))
+        s = dir_list(all, &names, &count);
+    for (int i = 0; i < count && s == STATUS_OK; i++) {
+        if (strncmp(names[i], ".step-", 6) != 0)
+            continue;
+        s = give_back(all, names[i]);
+        if (s == STATUS_OK)
+            remove_in(all, names[i]);
+    }
     dir_list_free(names, count);
     mem_free(all);
+    return s;
 }
 
 void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every)

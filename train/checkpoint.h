@@ -40,8 +40,9 @@ Status checkpoint_write(const char *run, const Parameters *p, const CheckpointSt
 void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every);
 /* Folder of the last whole checkpoint, *folder NULL: there is none. Caller: mem_free. */
 Status checkpoint_last(const char *run, char **folder);
-/* Removes what interrupted writers left. */
-void checkpoint_clean(const char *run);
+/* Removes what interrupted writers left, but for a checkpoint that was just losing its name to its successor:
+ * that one is given it back. */
+Status checkpoint_clean(const char *run);
 /* Restores p; refused if names or shapes are others. state->made_with: caller's, mem_free. */
 Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state);
 

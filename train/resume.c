@@ -94,7 +94,7 @@ Status resume_check(Config *config, const char *resume, bool allow_changes, bool
         *finished = true;
         return STATUS_OK;
     }
-    checkpoint_clean(folder);
+    TRY(checkpoint_clean(folder));
     TRY(checkpoint_last(folder, &last));
     *begun = last != NULL;
     mem_free(last);

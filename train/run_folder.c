@@ -25,20 +25,12 @@ char *run_path(const char *path, const char *format, ...)
     return path_join(path, name);
 }
 
-static int64_t size_in(const char *path, const char *name)
-{
-    char *file = run_path(path, "%s", name);
-    const int64_t size = file ? file_size(file) : -1;
-    mem_free(file);
-    return size;
-}
-
 bool run_exists(const char *path)
 {
-    char *last = NULL;
-    if (size_in(path, "log.jsonl") > 0)
-        return true;
-    const bool found = checkpoint_last(path, &last) == STATUS_OK && last;
+    char *last = NULL, *log = run_path(path, "log.jsonl");
+    const bool begun = !log || file_size(log) > 0;
+    const bool found = begun || checkpoint_last(path, &last) != STATUS_OK || last;
+    mem_free(log);
     mem_free(last);
     return found;
 }

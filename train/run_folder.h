@@ -17,7 +17,7 @@ typedef struct RunFolder {
     int64_t log_bytes; /* written so far */
 } RunFolder;
 
-/* True if the folder holds a run: its log, or a checkpoint. */
+/* True if the folder holds a run: its log, or a checkpoint; or if that cannot be found out. */
 bool run_exists(const char *path);
 /* True if the log's last line says "done": true. */
 bool run_finished(const char *path);

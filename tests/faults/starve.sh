@@ -36,14 +36,12 @@ fed() {
 commands() {
     [ -d "$work/whole-$1" ] || undisturbed "$@"
     [ -e "$work/printed-$1" ] || cp "$work/out" "$work/printed-$1"
-    local before step
+    local step
     for FAULT_FROM in "${libraries[@]}"; do
         export FAULT_FROM
-        before=$places
         step=$stride
         [ "$FAULT_FROM" = libatelier ] || step=$((stride / 50 + 1))
         everywhere starve $((1 + step / 7)) $step "$1" fed "${@:2}"
-        echo "$1, $FAULT_FROM: $((places - before))"
     done
 }
 

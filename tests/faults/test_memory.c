@@ -2,13 +2,17 @@
  * but a message and an orderly end (under AddressSanitizer: without a leak), or if a training step comes to
  * ask for memory again after the first one, so that it could run out in hour three.
  *
- * Places are tried with growing distances; ATELIER_EVERY=1 tries each of them, which takes minutes. */
+ * Places are tried with growing distances, from the first few dozen on, in which a run's folder is looked at;
+ * ATELIER_EVERY=1 tries each of them, which takes minutes. With a pattern as its
+ * argument the program runs the tests of that name. */
 #include "tests/train/runs.h"
 
 #include "infer/sample.h"
 #include "train/commands/data.h"
 
 #include <unistd.h>
+
+#define DENSE 100
 
 static _Atomic long left; /* loader threads ask too */
 
@@ -21,11 +25,11 @@ static int refuse_at(size_t bytes, void *arg)
 
 static long next(long at)
 {
-    return getenv("ATELIER_EVERY") ? at + 1 : at + 1 + at / 16;
+    return getenv("ATELIER_EVERY") || at < DENSE ? at + 1 : at + 1 + at / 16;
 }
 
-/* Fails at each place in turn until the work no longer comes there. */
-static void fail_everywhere(Status (*work_on)(void *arg), void *arg, const char *name)
+/* Fails at each place in turn until the work no longer comes there. look: at what is there then; or NULL. */
+static void fail_everywhere(Status (*work_on)(void *arg), void *arg, const char *name, void (*look)(Status s))
 {
     int failures = 0;
     for (long at = 1;; at = next(at)) {
@@ -33,6 +37,8 @@ static void fail_everywhere(Status (*work_on)(void *arg), void *arg, const char 
         mem_set_hook(refuse_at, NULL);
         const Status s = work_on(arg);
         mem_set_hook(NULL, NULL);
+        if (look)
+            look(s);
         char *folder = mem_printf("%s/%s", work, name);
         if (file_is_dir(folder))
             dir_remove(folder);
@@ -68,7 +74,7 @@ static void a_lora(void **state)
         config_for("lora", SD1, "train.steps=2", "method.rank=2", "validation.share=0.2", "train.ema=0.9",
                    "preview.prompts=[a cat]", "preview.every=2", "preview.steps=1",
                    "output.formats=[kohya, peft]", "output.save_every=1", "output.keep=1", (char *)NULL);
-    fail_everywhere(run_traced, config, "lora");
+    fail_everywhere(run_traced, config, "lora", NULL);
     config_free(config);
 }
 
@@ -78,7 +84,56 @@ static void a_whole_model(void **state)
     Config *config =
         config_for("full", SD1, "train.steps=1", "method.kind=full", "method.text_encoder=true",
                    "train.ema=0.9", "train.cache_latents=false", "train.loader_threads=1", (char *)NULL);
-    fail_everywhere(run, config, "full");
+    fail_everywhere(run, config, "full", NULL);
+    config_free(config);
+}
+
+/* work/gone-on is work/begun, which has the checkpoint of step 2 of 3; it was about to be replaced. */
+static Status go_on(void *arg)
+{
+    char command[256];
+    snprintf(command, sizeof command, "cp -r %s/begun %s/gone-on", work, work);
+    return system(command) == 0 ? run(arg) : STATUS_FAILED;
+}
+
+static bool has(const char *name)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/gone-on/%s", work, name);
+    return file_exists(path);
+}
+
+static void nothing_is_lost_or_done_again(Status s)
+{
+    if (!has("checkpoints/step-000002/state.json") &&
+        !has("checkpoints/.step-000002.replaced-77/state.json") && !has("checkpoints/step-000003/state.json"))
+        fail_msg("the checkpoint is lost: %s", status_message());
+    for (int i = 0; i < 2; i++) {
+        json_t *then = log_line("begun", i), *now = log_line("gone-on", i);
+        if (!now || !json_equal(then, now)) /* the seconds too */
+            fail_msg("what was done is lost, or was done again: %s", status_message());
+        json_decref(then);
+        json_decref(now);
+    }
+    if (s == STATUS_OK)
+        assert_same_file("whole", "gone-on", "lora.safetensors");
+}
+
+static void a_run_gone_on_with(void **state)
+{
+    (void)state;
+    char command[512];
+    train(config_for("whole", SD1, "train.steps=3", "output.save_every=1", (char *)NULL), NULL);
+    train(config_for("begun", SD1, "train.steps=3", "output.save_every=1", (char *)NULL), NULL);
+    snprintf(
+        command, sizeof command,
+        "cd %s/begun && rm -r checkpoints/step-00000[13] lora.safetensors && head -n 2 log.jsonl > log && "
+        "mv log log.jsonl && mv checkpoints/step-000002 checkpoints/.step-000002.replaced-77",
+        work);
+    assert_int_equal(system(command), 0);
+    Config *config =
+        config_for("gone-on", SD1, "train.steps=3", "output.save_every=1", "output.keep=1", (char *)NULL);
+    fail_everywhere(go_on, config, "gone-on", nothing_is_lost_or_done_again);
     config_free(config);
 }
 
@@ -109,13 +164,13 @@ static Status sample(void *arg)
 static void a_dataset(void **state)
 {
     (void)state;
-    fail_everywhere(build, NULL, "build");
+    fail_everywhere(build, NULL, "build", NULL);
 }
 
 static void pictures(void **state)
 {
     (void)state;
-    fail_everywhere(sample, NULL, "sample");
+    fail_everywhere(sample, NULL, "sample", NULL);
 }
 
 /* After the first `after` lines of the log, until the last but one, nothing is given. */
@@ -190,14 +245,17 @@ static int open_memory(void **state)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_need_none_after_the_first),
         cmocka_unit_test(a_lora),
         cmocka_unit_test(a_whole_model),
+        cmocka_unit_test(a_run_gone_on_with),
         cmocka_unit_test(a_dataset),
         cmocka_unit_test(pictures),
     };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, open_memory, remove_work);
 }
