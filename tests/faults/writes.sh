@@ -55,7 +55,7 @@ commands() {
     command=("${@:2}")
     undisturbed "$1" "${command[@]}"
     for fault in enospc eio short; do
-        everywhere $fault $((1 + stride / 3)) "$stride" "$1" command_ended "${command[@]}"
+        everywhere $fault $((1 + stride / 12)) "$stride" "$1" command_ended "${command[@]}"
     done
 }
 
