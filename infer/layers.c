@@ -298,7 +298,7 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
     if (!*out || w->described)
         return *out ? STATUS_OK : STATUS_FAILED;
     convert_floats((*out)->data, dtype, data, f->e->dtype, tensor_count(*out));
-    safetensors_release_entry(f->file, f->e);
+    safetensors_release(f->file);
     return STATUS_OK;
 }
 
@@ -406,6 +406,17 @@ void layerset_free(LayerSet *set)
     mem_free(set->items);
     close_files(set);
     *set = (LayerSet){0};
+}
+
+size_t layerset_elements(const LayerSet *set)
+{
+    size_t n = 0;
+    for (int i = 0; i < set->count; i++) {
+        const Tensor *const tensors[] = {set->items[i]->weight, set->items[i]->bias};
+        for (int k = 0; k < 2; k++)
+            n += tensors[k] ? (size_t)tensor_count(tensors[k]) : 0;
+    }
+    return n;
 }
 
 Layer *layerset_find(const LayerSet *set, const char *name)

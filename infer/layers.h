@@ -67,6 +67,7 @@ Status weights_status(const Weights *w);
 
 void layerset_free(
     LayerSet *set); /* the layers' tensors, names, packed forms and mappings; adapters are not touched */
+size_t layerset_elements(const LayerSet *set); /* numbers in all weights and biases */
 Layer *layerset_find(const LayerSet *set, const char *name);
 /* Makes every weight and bias its own f32 storage with requires_grad and a zeroed grad: method full. */
 Status layerset_train(LayerSet *set);

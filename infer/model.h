@@ -61,5 +61,8 @@ Status model_find(const char *name, char **path);
  * Parts that m was loaded without are read from where it came, and so are frozen ones that it holds in
  * another 16-bit type than asked for. */
 Status model_save(const Model *m, const char *folder, DType dtype);
+/* The memory that model_save takes for the largest part that it reads again. m has all parts, or their
+ * shapes. */
+size_t model_save_bytes(const Model *m, DType dtype);
 
 #endif

@@ -125,20 +125,43 @@ static int parts_to_read(const Model *m, DType dtype)
     return parts;
 }
 
-/* The other model's part where it was read, or m's. */
-static Status write_parts(const Model *m, const Model *rest, int read, const char *folder, DType dtype)
+static const LayerSet *layers_of(const Model *m, int part)
 {
-    static const char file[] = "diffusion_pytorch_model.safetensors";
-    UNet *unet = read & MODEL_UNET ? rest->unet : m->unet;
-    Vae *vae = read & MODEL_VAE ? rest->vae : m->vae;
-    Clip *clip = read & MODEL_TEXT ? rest->clip : m->clip;
-    const Model *const vae_owner = m->config_json[CONFIG_VAE] ? m : rest;
-    const Model *const text_owner = m->config_json[CONFIG_TEXT] ? m : rest;
-    TRY(write_part(folder, "unet", m->config_json[CONFIG_UNET], file, unet_layers(unet), dtype));
-    TRY(write_part(folder, "vae", vae_owner->config_json[CONFIG_VAE], file, vae_layers(vae), dtype));
-    TRY(write_part(folder, "text_encoder", text_owner->config_json[CONFIG_TEXT], "model.safetensors",
-                   clip_layers(clip), dtype));
-    TRY(write_tokenizer(text_owner, folder));
+    return part == MODEL_UNET  ? unet_layers(m->unet)
+           : part == MODEL_VAE ? vae_layers(m->vae)
+                               : clip_layers(m->clip);
+}
+
+/* In the order in which they are written. */
+static const struct {
+    int part, config;
+    const char *folder, *file;
+} PARTS[] = {{MODEL_UNET, CONFIG_UNET, "unet", "diffusion_pytorch_model.safetensors"},
+             {MODEL_VAE, CONFIG_VAE, "vae", "diffusion_pytorch_model.safetensors"},
+             {MODEL_TEXT, CONFIG_TEXT, "text_encoder", "model.safetensors"}};
+#define PART_COUNT (sizeof PARTS / sizeof *PARTS)
+
+/* One part at a time, so that no two that have to be read again are in memory together. */
+static Status write_model_part(const Model *m, size_t k, bool read, const char *folder, DType dtype)
+{
+    Model *again = NULL;
+    if (read)
+        TRY(model_load(m->name, PARTS[k].part, dtype, &again));
+    const Model *const weights = again ? again : m, *const texts =
+                                                        m->config_json[PARTS[k].config] ? m : weights;
+    Status s = write_part(folder, PARTS[k].folder, texts->config_json[PARTS[k].config], PARTS[k].file,
+                          layers_of(weights, PARTS[k].part), dtype);
+    if (s == STATUS_OK && PARTS[k].part == MODEL_TEXT)
+        s = write_tokenizer(texts, folder);
+    model_free(again);
+    return s;
+}
+
+static Status write_parts(const Model *m, const char *folder, DType dtype)
+{
+    const int read = parts_to_read(m, dtype);
+    for (size_t k = 0; k < PART_COUNT; k++)
+        TRY(write_model_part(m, k, read & PARTS[k].part, folder, dtype));
     TRY(write_text(folder, "scheduler/scheduler_config.json", m->config_json[CONFIG_SCHEDULER]));
     char *index = model_index_json(m->config_json[CONFIG_SCHEDULER]);
     const Status s = write_text(folder, "model_index.json", index); /* last: the folder is whole */
@@ -148,11 +171,18 @@ static Status write_parts(const Model *m, const Model *rest, int read, const cha
 
 Status model_save(const Model *m, const char *folder, DType dtype)
 {
+    return status_in(write_parts(m, folder, dtype), "saving the model");
+}
+
+size_t model_save_bytes(const Model *m, DType dtype)
+{
     const int read = parts_to_read(m, dtype);
-    Model *rest = NULL;
-    if (read)
-        TRY(model_load(m->name, read, dtype, &rest));
-    const Status s = write_parts(m, rest, read, folder, dtype);
-    model_free(rest);
-    return status_in(s, "saving the model");
+    size_t most = 0;
+    for (size_t k = 0; k < PART_COUNT; k++) {
+        size_t bytes = 0;
+        if (read & PARTS[k].part)
+            bytes = layerset_elements(layers_of(m, PARTS[k].part)) * dtype_size(dtype);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }

@@ -363,12 +363,6 @@ void safetensors_release(const SafeTensors *f)
             MADV_DONTNEED); /* a private mapping of a file: the pages come back when touched */
 }
 
-void safetensors_release_entry(const SafeTensors *f, const SafeEntry *e)
-{
-    (void)f;
-    mem_pages_rest(e->data, e->bytes);
-}
-
 /* Writing ---------------------------------------------------------------------------------------------- */
 
 static bool is_float(DType t)

@@ -28,9 +28,9 @@ const SafeEntry *safetensors_find(const SafeTensors *f, const char *name); /* NU
 const char *safetensors_metadata(const SafeTensors *f, const char *key);   /* NULL: not there */
 int safetensors_metadata_count(const SafeTensors *f);
 void safetensors_metadata_entry(const SafeTensors *f, int i, const char **key, const char **value);
-/* Tells the kernel that the mapped pages won't be needed for now. */
+/* Gives back the mapped pages; they come again when touched. After each tensor that was read for good: the
+ * kernel also maps what lies around, which the next tensors would not give back. */
 void safetensors_release(const SafeTensors *f);
-void safetensors_release_entry(const SafeTensors *f, const SafeEntry *e); /* the pages that only e lies in */
 
 typedef struct SafeItem {
     const char *name;

@@ -132,6 +132,13 @@ void mem_pages_rest(const void *p, size_t bytes)
         madvise((void *)first, last - first, MADV_DONTNEED);
 }
 
+void mem_keep_large_apart(void)
+{
+#ifdef M_MMAP_THRESHOLD /* glibc */
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+}
+
 /* A line "VmHWM:    1234 kB" of /proc/self/status, in bytes; 0 where there is none. */
 static size_t proc_status(const char *key)
 {

@@ -18,6 +18,11 @@ void mem_pages_free(void *p, size_t bytes);
 /* Gives back the whole pages of a read-only file mapping among these bytes; they come again when touched. */
 void mem_pages_rest(const void *p, size_t bytes);
 
+/* For the whole process, once, before anything large is taken: blocks of a megabyte or more are the kernel's
+ * pages and go back to it when they are freed. glibc by itself raises that limit with what is freed, up to 32
+ * MB, and then weights lie in a heap with holes between them. */
+void mem_keep_large_apart(void);
+
 /* Asked before each allocation; returning nonzero makes it fail. NULL removes the hook. For tests. */
 void mem_set_hook(int (*refuse)(size_t bytes, void *arg), void *arg);
 

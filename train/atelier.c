@@ -4,6 +4,7 @@
 #include "commands/dispatch.h"
 
 #include "../kernels/log.h"
+#include "../kernels/mem.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -60,6 +61,7 @@ int atelier_main(int argc, char **argv);
 /* Called by the launcher (main.c) with the program's own arguments. Returns the exit status. */
 int atelier_main(int argc, char **argv)
 {
+    mem_keep_large_apart();
     open_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* `atelier config show F | head` must not end a run, nor look like a crash */
     if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {

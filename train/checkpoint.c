@@ -378,8 +378,7 @@ static Status read_tensors(const char *folder, const char *file, Parameters *p, 
         else
             memcpy(t->data, e->data, e->bytes);
         if (s == STATUS_OK)
-            safetensors_release_entry(f,
-                                      e); /* or the file would count in the run's peak beside what it fills */
+            safetensors_release(f); /* or the file would count in the run's peak beside what it fills */
         mem_free(name);
     }
     safetensors_close(f);

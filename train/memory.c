@@ -10,7 +10,7 @@
 /* Code and buffers that a process comes to have once it computes, beyond what it has when the plan is made:
  * oneDNN's generated code and its matrix products' buffers, pages of the libraries touched for the first
  * time. Measured, see docs/numbers.md. */
-#define RUNTIME_BYTES (13u << 20)
+#define RUNTIME_BYTES (16u << 20)
 #define LOADER_STEPS 3 /* the loader's ring: one step being looked at, two ahead */
 
 size_t memory_total(const MemoryNeed *m)
@@ -220,7 +220,8 @@ static Phase fullest_phase(const Setup *s)
         most = fuller(most, captions);
     /* a whole model is written, and before the first step it is tried: every part of its files is looked at
      */
-    Phase saving = {own + touched(&unet) + clip.mapped + clip.table + encoder.mapped + decoder.mapped,
+    Phase saving = {own + touched(&unet) + clip.mapped + clip.table + encoder.mapped + decoder.mapped +
+                        model_save_bytes(m, config->output.dtype),
                     s->arena_bytes, 0};
     if (has_previews(config))
         saving.weights += decoder.packed;
@@ -245,15 +246,8 @@ MemoryNeed memory_need(const Setup *s)
 
 static size_t model_elements(const Model *m)
 {
-    const LayerSet *const sets[] = {unet_layers(m->unet), clip_layers(m->clip), vae_layers(m->vae)};
-    size_t n = 0;
-    for (int i = 0; i < 3; i++)
-        for (int k = 0; k < sets[i]->count; k++) {
-            const Layer *l = sets[i]->items[k];
-            n += l->weight ? (size_t)tensor_count(l->weight) : 0;
-            n += l->bias ? (size_t)tensor_count(l->bias) : 0;
-        }
-    return n;
+    return layerset_elements(unet_layers(m->unet)) + layerset_elements(clip_layers(m->clip)) +
+           layerset_elements(vae_layers(m->vae));
 }
 
 static size_t cache_bytes(const Setup *s)
