@@ -39,7 +39,7 @@ Status clip_config_parse(const char *json, const char *origin, ClipConfig *out)
         .layers = json_config_int(&c, "num_hidden_layers", 12, 1, 1024),
         .heads = json_config_int(&c, "num_attention_heads", 8, 1, 1024),
         .positions = json_config_int(&c, "max_position_embeddings", 77, 2, 1 << 16),
-        .eps = (float)json_config_float(&c, "layer_norm_eps", 1e-5),
+        .eps = (float)json_config_float(&c, "layer_norm_eps", 1e-5, JSON_POSITIVE, 1),
         .bos = json_config_int(&c, "bos_token_id", 49406, 0, 1 << 24),
         .eos = json_config_int(&c, "eos_token_id", 49407, 0, 1 << 24),
         .pad = json_config_int(&c, "pad_token_id", 1, 0, 1 << 24),

@@ -1,7 +1,6 @@
 /* Values of a config.json; what is wrong is refused with the file, the key and the value. */
 #include "json_config.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,14 +61,17 @@ int json_config_int(JsonConfig *c, const char *key, int absent, int min, int max
     return v ? check_int(c, key, v, min, max) : absent;
 }
 
-double json_config_float(JsonConfig *c, const char *key, double absent)
+double json_config_float(JsonConfig *c, const char *key, double absent, double min, double max)
 {
     const json_t *v = json_config_get(c, key);
     if (!v)
         return absent;
-    if (!json_is_number(v) || !isfinite(json_number_value(v)))
+    const double number = json_number_value(v);
+    if (!json_is_number(v))
         json_config_fail(c, "%s is not a number", key);
-    return json_number_value(v);
+    else if (!(number >= min && number <= max))
+        json_config_fail(c, "%s is %g, not in %g to %g", key, number, min, max);
+    return number;
 }
 
 bool json_config_bool(JsonConfig *c, const char *key, bool absent)

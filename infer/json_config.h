@@ -23,7 +23,9 @@ Status json_config_close(JsonConfig *c);
 void json_config_fail(JsonConfig *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const json_t *json_config_get(const JsonConfig *c, const char *key); /* NULL: absent or null */
 int json_config_int(JsonConfig *c, const char *key, int absent, int min, int max);
-double json_config_float(JsonConfig *c, const char *key, double absent);
+/* min and max are exact as floats, so that what was read as one and written again lies between them too. */
+double json_config_float(JsonConfig *c, const char *key, double absent, double min, double max);
+#define JSON_POSITIVE 0x1p-100 /* the least that is divided by */
 bool json_config_bool(JsonConfig *c, const char *key, bool absent);
 const char *json_config_text(JsonConfig *c, const char *key, const char *absent); /* borrowed from c */
 /* A list of n numbers, or one number for all of them, in [1, max]. */

@@ -86,8 +86,12 @@ static void read_trained_betas(JsonConfig *c, int n, float *betas)
         json_config_fail(c, "trained_betas is not a list of %d numbers", n);
         return;
     }
-    for (int i = 0; i < n; i++)
-        betas[i] = (float)json_number_value(json_array_get(list, (size_t)i));
+    for (int i = 0; i < n; i++) {
+        const json_t *beta = json_array_get(list, (size_t)i);
+        betas[i] = (float)json_number_value(beta);
+        if (!json_is_number(beta) || !(betas[i] >= 0 && betas[i] < 1))
+            json_config_fail(c, "trained_betas holds something else than numbers from 0 to 1");
+    }
 }
 
 static void read_betas(JsonConfig *c, int n, float *betas)
@@ -97,8 +101,8 @@ static void read_betas(JsonConfig *c, int n, float *betas)
         read_trained_betas(c, n, betas);
         return;
     }
-    const double start = json_config_float(c, "beta_start", 0.0001);
-    const double end = json_config_float(c, "beta_end", 0.02);
+    const double start = json_config_float(c, "beta_start", 0.0001, 0, 1);
+    const double end = json_config_float(c, "beta_end", 0.02, 0, 1);
     const int kind = read_word(c, "beta_schedule", names, 3, 0);
     if (start > 0 && start < 1 && end > 0 && end < 1)
         BETAS[kind].fill(start, end, n, betas);
@@ -133,7 +137,7 @@ static void read_settings(JsonConfig *c, NoiseSchedule *s)
     s->steps_offset = json_config_int(c, "steps_offset", 0, 0, MAX_TRAIN_STEPS);
     s->set_alpha_to_one = json_config_bool(c, "set_alpha_to_one", true);
     s->clip_sample = json_config_bool(c, "clip_sample", true);
-    s->clip_sample_range = json_config_float(c, "clip_sample_range", 1);
+    s->clip_sample_range = json_config_float(c, "clip_sample_range", 1, JSON_POSITIVE, 1e6);
     json_config_accept(c, ACCEPTED);
     note_euler(c, s);
 }

@@ -146,9 +146,9 @@ Status unet_config_parse(const char *json, const char *origin, UNetConfig *out)
             json_config_fail(&c, "cross_attention_dim differs between levels: not supported");
     k.linear_projection = json_config_bool(&c, "use_linear_projection", false);
     k.norm_groups = json_config_int(&c, "norm_num_groups", 32, 1, 1 << 16);
-    k.norm_eps = (float)json_config_float(&c, "norm_eps", 1e-5);
+    k.norm_eps = (float)json_config_float(&c, "norm_eps", 1e-5, JSON_POSITIVE, 1);
     k.flip_sin_to_cos = json_config_bool(&c, "flip_sin_to_cos", true);
-    k.freq_shift = (float)json_config_float(&c, "freq_shift", 0);
+    k.freq_shift = (float)json_config_float(&c, "freq_shift", 0, -1000, 1000);
     check_divisions(&c, &k);
     TRY(json_config_close(&c));
     *out = k;

@@ -72,8 +72,8 @@ Status vae_config_parse(const char *json, const char *origin, VaeConfig *out)
     k.layers_per_block = json_config_int(&c, "layers_per_block", 1, 1, VAE_MAX_RESNETS - 1);
     k.norm_groups = json_config_int(&c, "norm_num_groups", 32, 1, 1 << 16);
     k.sample_size = json_config_int(&c, "sample_size", 32, 1, 1 << 16);
-    k.scaling_factor = (float)json_config_float(&c, "scaling_factor", 0.18215);
-    k.shift_factor = (float)json_config_float(&c, "shift_factor", 0);
+    k.scaling_factor = (float)json_config_float(&c, "scaling_factor", 0.18215, JSON_POSITIVE, 1e6);
+    k.shift_factor = (float)json_config_float(&c, "shift_factor", 0, -1e6, 1e6);
     k.use_quant_conv = json_config_bool(&c, "use_quant_conv", true);
     k.use_post_quant_conv = json_config_bool(&c, "use_post_quant_conv", true);
     k.mid_attention = json_config_bool(&c, "mid_block_add_attention", true);
