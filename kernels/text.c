@@ -1,5 +1,7 @@
 #include "text.h"
 
+#include "mem.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -184,4 +186,26 @@ int text_columns(const char *text, size_t n)
     for (size_t i = 0; i < n; i++)
         columns += ((unsigned char)text[i] & 0xc0) != 0x80;
     return columns;
+}
+
+/* For a shell ------------------------------------------------------------------------------------------ */
+
+char *text_for_shell(const char *text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+%@";
+    if (*text && !text[strspn(text, plain)])
+        return mem_strdup(text);
+    char *out = mem_alloc(4 * strlen(text) + 3), *at = out;
+    if (!out)
+        return NULL;
+    *at++ = '\'';
+    for (const char *c = text; *c; c++)
+        if (*c == '\'') { /* ends the quotes, stands alone, begins them again */
+            memcpy(at, "'\\''", 4);
+            at += 4;
+        } else {
+            *at++ = *c;
+        }
+    memcpy(at, "'", 2);
+    return out;
 }

@@ -1,6 +1,5 @@
-/* Small work on words: numbers in C's notation whatever the locale, and the nearest of several words for
- * messages
- * ("unknown option --step; did you mean --steps?"). */
+/* Small work on words: numbers in C's notation whatever the locale, the nearest of several words for messages
+ * ("unknown option --step; did you mean --steps?"), words for a shell. */
 #ifndef ATL_TEXT_H
 #define ATL_TEXT_H
 
@@ -24,6 +23,10 @@ const char *text_nearest(const char *word, const char *const *words, int count);
 
 /* Offset of the first byte that is not valid UTF-8 (RFC 3629), or -1. */
 int64_t text_invalid_utf8(const char *text, size_t size);
+
+/* The text as a word of a command that can be pasted into a shell: as it stands, or in quotes. Caller:
+ * mem_free. NULL: out of memory. */
+char *text_for_shell(const char *text);
 
 /* Columns that n bytes of UTF-8 take on a terminal: continuation bytes take none. */
 int text_columns(const char *text, size_t n);

@@ -3,6 +3,7 @@
 #include "../kernels/file.h"
 #include "../kernels/log.h"
 #include "../kernels/mem.h"
+#include "../kernels/text.h"
 #include "export.h"
 #include "preview.h"
 
@@ -59,6 +60,32 @@ static Status log_done(RunFolder *run, const CheckpointState *state)
     return run_log_sync(run);
 }
 
+/* A command that draws with what was made; lora: its file in the run's folder, or NULL. It is a hint: where
+ * there is no memory for it, it is left out. */
+static void say_how_to_draw(const char *model, const char *lora)
+{
+    char *first = text_for_shell(model), *second = lora ? text_for_shell(lora) : NULL;
+    if (first && (second || !lora))
+        log_info("  draw with it: atelier sample --model %s%s%s --prompt \"…\"", first,
+                 second ? " --lora " : "", second ? second : "");
+    mem_free(first);
+    mem_free(second);
+}
+
+/* result: the path of what was made. */
+static void say_result(const Config *config, const char *result, const char *ema)
+{
+    if (config->method.kind == METHOD_FULL) {
+        log_info("model: %s%s", result, ema);
+        say_how_to_draw(result, NULL);
+    } else if (config->output.kohya) {
+        log_info("LoRA: %s%s", result, ema);
+        log_info(
+            "  copy it, under a name of your own, to models/Lora (AUTOMATIC1111) or models/loras (ComfyUI)");
+        say_how_to_draw(config->model.base, result);
+    }
+}
+
 static void say(const Setup *s, const char *run, const CheckpointState *state, bool compared)
 {
     const Config *config = s->config;
@@ -68,17 +95,10 @@ static void say(const Setup *s, const char *run, const CheckpointState *state, b
                  ema);
     if (compared)
         log_info("before and after: %s/samples/before-after.png", run);
-    if (config->method.kind == METHOD_FULL) {
-        log_info("model: %s/model%s", run, ema);
-        log_info("  draw with it: atelier sample --model %s/model --prompt \"…\"", run);
-    }
-    if (config->method.kind == METHOD_LORA && config->output.kohya) {
-        log_info("LoRA: %s/lora.safetensors%s", run, ema);
-        log_info(
-            "  copy it, under a name of your own, to models/Lora (AUTOMATIC1111) or models/loras (ComfyUI)");
-        log_info("  draw with it: atelier sample --model %s --lora %s/lora.safetensors --prompt \"…\"",
-                 config->model.base, run);
-    }
+    char *result = run_path(run, "%s", config->method.kind == METHOD_FULL ? "model" : "lora.safetensors");
+    if (result)
+        say_result(config, result, ema);
+    mem_free(result);
     if (config->method.kind == METHOD_LORA && config->output.peft)
         log_info("LoRA for diffusers: %s/lora.peft.safetensors%s (load_lora_weights)", run, ema);
     log_info("log: %s/log.jsonl", run);

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/mem.h"
 #include "kernels/options.h"
 #include "kernels/text.h"
 
@@ -145,6 +146,23 @@ static void invalid_utf8_is_found_at_its_byte(void **state)
     assert_int_equal(text_invalid_utf8("\xe2\x82", 2), 0);
 }
 
+static void words_can_be_pasted_into_a_shell(void **state)
+{
+    (void)state;
+    static const char *const WORDS[][2] = {{"runs/cat-1.yaml", "runs/cat-1.yaml"},
+                                           {"train.steps=5", "train.steps=5"},
+                                           {"", "''"},
+                                           {"my dog.yaml", "'my dog.yaml'"},
+                                           {"a$b;c", "'a$b;c'"},
+                                           {"pic's", "'pic'\\''s'"},
+                                           {"'", "''\\'''"}};
+    for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++) {
+        char *word = text_for_shell(WORDS[i][0]);
+        assert_string_equal(word, WORDS[i][1]);
+        mem_free(word);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +172,7 @@ int main(void)
         cmocka_unit_test(numbers_are_whole_tokens_in_c_notation),
         cmocka_unit_test(the_nearest_word_is_found_or_none),
         cmocka_unit_test(invalid_utf8_is_found_at_its_byte),
+        cmocka_unit_test(words_can_be_pasted_into_a_shell),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

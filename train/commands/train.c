@@ -86,10 +86,19 @@ static Status split_trace(const char *text, char **folder, int *steps)
     return **folder ? STATUS_OK : status_refuse("--trace %s: names no folder", text);
 }
 
+/* line, which it frees, and one more word; NULL where there is no memory. */
+static char *add_word(char *line, const char *word)
+{
+    char *quoted = line ? text_for_shell(word) : NULL;
+    char *more = quoted ? mem_printf("%s %s", line, quoted) : NULL;
+    mem_free(quoted);
+    mem_free(line);
+    return more;
+}
+
 /* The command line again with --resume, quoted where a shell needs it. Caller: mem_free. */
 static char *command_again(int argc, char **argv)
 {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+%@";
     char *all = mem_strdup("atelier train");
     const char *run = "auto";
     for (int i = 1; i < argc && all; i++) {
@@ -101,14 +110,9 @@ static char *command_again(int argc, char **argv)
             run = argv[i] + 9;
             continue;
         }
-        const char *quote = argv[i][0] && strspn(argv[i], plain) == strlen(argv[i]) ? "" : "'";
-        char *more = mem_printf("%s %s%s%s", all, quote, argv[i], quote);
-        mem_free(all);
-        all = more;
+        all = add_word(all, argv[i]);
     }
-    char *whole = all ? mem_printf("%s --resume %s", all, run) : NULL;
-    mem_free(all);
-    return whole;
+    return add_word(add_word(all, "--resume"), run);
 }
 
 static Status train(int argc, char **argv)
