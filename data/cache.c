@@ -138,7 +138,7 @@ static Status write_failed(CacheFile *f)
     return h5_fail(f->path, "cannot be written");
 }
 
-/* Opened anew for writing, made if it is missing or broken. */
+/* Opened again for writing; made if it was missing or broken when it was looked at. */
 static Status file_make_writable(CacheFile *f)
 {
     if (f->failed)
@@ -150,8 +150,12 @@ static Status file_make_writable(CacheFile *f)
         return status_fail("%s: is a dataset; caches of it are written to a file of their own", f->path);
     file_shut(f);
     TRY(file_lock(f));
-    Status s = sound ? h5_open(f->path, H5F_ACC_RDWR, &f->file) : STATUS_FAILED;
-    if (s != STATUS_OK) {
+    if (sound && h5_open(f->path, H5F_ACC_RDWR, &f->file) != STATUS_OK) {
+        f->failed =
+            true; /* it was read a moment ago: what is in it is not given up for an error of the disk */
+        return status_in(STATUS_FAILED, "opening it again to write more");
+    }
+    if (!sound) {
         TRY(h5_create(f->path, true, &f->file));
         TRY(h5_write_attribute_int(f->file, f->path, "format_version", DATASET_FORMAT_VERSION));
         TRY(h5_write_attribute_text(f->file, f->path, "tool", "atelier " ATELIER_VERSION));

@@ -219,6 +219,36 @@ static void a_broken_file_is_made_anew(void **state)
 
 /* A process that ends without closing, after three entries: they are there, and the file can be gone on with.
  */
+static void overwrite_start(const char *bytes)
+{
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, 4, f), 4);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* An error of the disk between reading and writing must not cost what is in the file. */
+static void what_was_read_is_not_given_up_when_it_cannot_be_opened_again(void **state)
+{
+    (void)state;
+    DatasetCache *c;
+    float x[N];
+    assert_ok(cache_open(path, KEY, 5, &c));
+    write_entry(c, "text", 2, hash_a);
+    assert_ok(cache_close(c));
+    assert_ok(cache_open(path, KEY, 5, &c));
+    assert_true(finds(c, "text", 2, hash_a));
+    overwrite_start("junk");
+    fill(x, 3);
+    assert_int_equal(cache_write(c, "text", 3, hash_b, x, N), STATUS_FAILED);
+    assert_non_null(strstr(status_message(), path));
+    cache_close(c);
+    overwrite_start("\x89HDF");
+    assert_ok(cache_open(path, KEY, 5, &c));
+    assert_true(finds(c, "text", 2, hash_a));
+    assert_ok(cache_close(c));
+}
+
 static void a_killed_run_loses_nothing_it_had_written(void **state)
 {
     (void)state;
@@ -376,6 +406,7 @@ int main(void)
         TEST(a_damaged_entry_is_not_used),
         TEST(a_look_is_cheap_where_it_may_be),
         TEST(a_broken_file_is_made_anew),
+        TEST(what_was_read_is_not_given_up_when_it_cannot_be_opened_again),
         TEST(a_killed_run_loses_nothing_it_had_written),
         TEST(two_runs_do_not_write_one_file),
         TEST(caches_travel_in_the_dataset),
