@@ -77,6 +77,23 @@ Status h5_step(H5File *f)
     return h5_damaged(f, "its parts point at each other without end");
 }
 
+Status h5_tree_node(H5File *f, const H5Tree *tree, uint64_t address, int *level, uint64_t *entries,
+                    H5Piece *p)
+{
+    const uint64_t most = 2 * tree->half;
+    TRY(h5_step(f));
+    if (!h5_piece(f, address, 24 + most * 8 + (most + 1) * tree->key, p) ||
+        memcmp(h5_skip(p, 4), "TREE", 4) != 0 || h5_take(p, 1) != tree->type)
+        return h5_damaged(f, tree->missing);
+    const int own = (int)h5_take(p, 1);
+    *entries = h5_take(p, 2);
+    if (*entries > most || own > 16 || (*level >= 0 && own != *level))
+        return h5_damaged(f, tree->damaged);
+    *level = own;
+    h5_skip(p, 16); /* neighbours */
+    return STATUS_OK;
+}
+
 /* Messages --------------------------------------------------------------------------------------------- */
 
 enum {

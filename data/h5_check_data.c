@@ -197,21 +197,18 @@ static Status read_chunk_dims(H5File *f, H5Piece *p, int dims, int bytes_each, c
     return STATUS_OK;
 }
 
-/* A node of a tree of chunks (version 1): keys (bytes, filters left out, place in the array) around
+/* A node of a tree of chunks: keys (bytes, filters left out, place in the array) around
  * addresses. level -1: the root's own. */
 static Status check_chunk_node(H5File *f, uint64_t address, const Chunks *c, int level)
 {
-    const uint64_t key = 8 + 8 * (uint64_t)(c->rank + 1);
+    const H5Tree tree = {.type = 1,
+                         .half = f->chunk_k,
+                         .key = 8 + 8 * (uint64_t)(c->rank + 1),
+                         .missing = "an index of chunks that is not there",
+                         .damaged = "a damaged index of chunks"};
+    uint64_t entries;
     H5Piece p, chunk;
-    TRY(h5_step(f));
-    if (!h5_piece(f, address, 24 + 2 * f->chunk_k * 8 + (2 * f->chunk_k + 1) * key, &p) ||
-        memcmp(h5_skip(&p, 4), "TREE", 4) != 0 || h5_take(&p, 1) != 1)
-        return h5_damaged(f, "an index of chunks that is not there");
-    const int own_level = (int)h5_take(&p, 1);
-    const uint64_t entries = h5_take(&p, 2);
-    if (entries > 2 * f->chunk_k || own_level > 16 || (level >= 0 && own_level != level))
-        return h5_damaged(f, "a damaged index of chunks");
-    h5_skip(&p, 16); /* neighbours */
+    TRY(h5_tree_node(f, &tree, address, &level, &entries, &p));
     for (uint64_t i = 0; i <= entries; i++) {
         const uint64_t bytes = h5_take(&p, 4);
         h5_skip(&p, 4);
@@ -221,8 +218,8 @@ static Status check_chunk_node(H5File *f, uint64_t address, const Chunks *c, int
         if (i == entries)
             break;
         const uint64_t child = h5_take(&p, 8);
-        if (own_level > 0) {
-            TRY(check_chunk_node(f, child, c, own_level - 1));
+        if (level > 0) {
+            TRY(check_chunk_node(f, child, c, level - 1));
             continue;
         }
         if (bytes != c->bytes || !h5_piece(f, child, bytes, &chunk))

@@ -44,6 +44,18 @@ Status h5_unread(const H5File *f, const char *what, const char *advice);
 /* Counts a step, so that a file whose parts point at each other comes to an end. */
 Status h5_step(H5File *f);
 
+/* A kind of tree in its old form (version 1): nodes of keys around addresses, with one key more. */
+typedef struct H5Tree {
+    unsigned type, half; /* the format's number; half the addresses of a full node */
+    uint64_t key;        /* bytes of a key */
+    const char *missing, *damaged;
+} H5Tree;
+
+/* Counts a step and reads the head of a node. level: which it has to be, and then is; −1: the root's own. p
+ * stands at the first key then. */
+Status h5_tree_node(H5File *f, const H5Tree *tree, uint64_t address, int *level, uint64_t *entries,
+                    H5Piece *p);
+
 /* h5_check_groups.c: groups in their old form. */
 
 #define H5_NAME_SIZE 512 /* of "/cache/KEY/latent_mean" */

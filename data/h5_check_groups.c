@@ -87,23 +87,21 @@ static Status check_symbols(H5File *f, uint64_t address, const Names *n)
 /* level -1: the root's own. */
 static Status check_names_node(H5File *f, uint64_t address, const Names *n, int level)
 {
+    const H5Tree tree = {.type = 0,
+                         .half = f->node_k,
+                         .key = 8,
+                         .missing = "the list of its members is not there",
+                         .damaged = "a damaged list of members"};
+    uint64_t entries;
     H5Piece p;
-    TRY(h5_step(f));
-    if (!h5_piece(f, address, 24 + 2 * f->node_k * 8 + (2 * f->node_k + 1) * 8, &p) ||
-        memcmp(h5_skip(&p, 4), "TREE", 4) != 0 || h5_take(&p, 1) != 0)
-        return h5_damaged(f, "the list of its members is not there");
-    const int own_level = (int)h5_take(&p, 1);
-    const uint64_t entries = h5_take(&p, 2);
-    if (entries > 2 * f->node_k || own_level > 16 || (level >= 0 && own_level != level))
-        return h5_damaged(f, "a damaged list of members");
-    h5_skip(&p, 16); /* neighbours */
+    TRY(h5_tree_node(f, &tree, address, &level, &entries, &p));
     for (uint64_t i = 0; i <= entries; i++) {
         if (!name_at(n, h5_take(&p, 8)))
-            return h5_damaged(f, "a damaged list of members");
+            return h5_damaged(f, tree.damaged);
         if (i == entries)
             break;
         const uint64_t child = h5_take(&p, 8);
-        TRY(own_level ? check_names_node(f, child, n, own_level - 1) : check_symbols(f, child, n));
+        TRY(level ? check_names_node(f, child, n, level - 1) : check_symbols(f, child, n));
     }
     return STATUS_OK;
 }

@@ -113,30 +113,36 @@ static void another_picture_or_key_or_size_finds_nothing(void **state)
     assert_int_not_equal(cache_open(path, "../x", 6, &c), STATUS_OK);
 }
 
-static void a_damaged_entry_is_not_used(void **state)
+/* In the file, of the entry that fill(…, seed) made. */
+static void change_a_float_of(int seed)
 {
-    (void)state;
-    DatasetCache *c;
     char *data;
     size_t size;
     float x[N];
-    assert_ok(cache_open(path, KEY, 3, &c));
-    write_entry(c, "text", 0, hash_a);
-    write_entry(c, "text", 1, hash_b);
-    assert_ok(cache_close(c));
     assert_ok(file_read(path, 1 << 24, &data, &size));
-    fill(x, 1);
+    fill(x, seed);
     char *at = memmem(data, size, x, sizeof x);
     assert_non_null(at);
     at[17] ^= 4;
     write_file(folder, "run.cache.h5", data, size);
+    mem_free(data);
+}
+
+static void a_damaged_entry_is_not_used(void **state)
+{
+    (void)state;
+    DatasetCache *c;
+    assert_ok(cache_open(path, KEY, 3, &c));
+    write_entry(c, "text", 0, hash_a);
+    write_entry(c, "text", 1, hash_b);
+    assert_ok(cache_close(c));
+    change_a_float_of(1);
     assert_ok(cache_open(path, KEY, 3, &c));
     assert_true(finds(c, "text", 0, hash_a));
     assert_false(finds(c, "text", 1, hash_b));
     write_entry(c, "text", 1, hash_b);
     assert_true(finds(c, "text", 1, hash_b));
     assert_ok(cache_close(c));
-    mem_free(data);
 }
 
 static bool looks(DatasetCache *c, const char *name, int i, const uint8_t hash[32])
@@ -154,9 +160,6 @@ static void a_look_is_cheap_where_it_may_be(void **state)
     (void)state;
     for (int killed = 0; killed < 2; killed++) {
         DatasetCache *c;
-        char *data;
-        size_t size;
-        float x[N];
         const pid_t child = fork();
         if (child == 0) {
             if (cache_open(path, KEY, 3, &c) != STATUS_OK)
@@ -168,13 +171,7 @@ static void a_look_is_cheap_where_it_may_be(void **state)
         int status;
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_int_equal(status, 0);
-        assert_ok(file_read(path, 1 << 24, &data, &size));
-        fill(x, 1);
-        char *at = memmem(data, size, x, sizeof x);
-        assert_non_null(at);
-        at[17] ^= 4;
-        write_file(folder, "run.cache.h5", data, size);
-        mem_free(data);
+        change_a_float_of(1);
         assert_ok(cache_open(path, KEY, 3, &c));
         assert_true(looks(c, "text", 0, hash_a));
         assert_false(looks(c, "text", 0, hash_b));

@@ -6,19 +6,7 @@
 #include "data/dataset.h"
 #include "kernels/log.h"
 #include "kernels/random.h"
-
-/* HDF5 asks for absurd amounts of memory and takes the refusal well, under the sanitizer too; and it forgets
- * some of its own memory when a file turns out to be damaged. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:libhdf5";
-}
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "allocator_may_return_null=1";
-}
+#include "tests/sanitizers.h"
 
 /* Pictures of different kinds; the others differ in what is done after decoding. */
 static const char *const kinds[] = {"jpeg-444.jpg",       "jpeg-progressive.jpg", "jpeg-cmyk.jpg",

@@ -2,6 +2,7 @@
 
 #include "kernels/log.h"
 #include "kernels/mem.h"
+#include "tests/sanitizers.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,20 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* HDF5 forgets some of its own memory when a file turns out to be damaged. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:libhdf5";
-}
-
-/* What the libraries ask for is refused, not a finding; they take that well. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "allocator_may_return_null=1";
-}
 
 void fuzz_fail(const char *what)
 {
