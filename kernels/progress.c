@@ -3,24 +3,18 @@
  * one unit with a long pause in it (a preview) counts as one among many. */
 #include "progress.h"
 
+#include "clock.h"
+
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #define RATE_MEMORY 30.0 /* seconds */
 #define REDRAW_EVERY 0.1 /* seconds, on a terminal */
 #define DEFAULT_WIDTH 80
 #define LINE_MAX_BYTES 512
-
-static double monotonic(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int terminal_width(int fd)
 {
@@ -54,7 +48,7 @@ void progress_begin(Progress *p, const char *label, const char *unit, int64_t fi
     p->terminal = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
     p->color = p->terminal && !(no_color && *no_color);
     p->width = terminal_width(STDERR_FILENO);
-    p->clock = monotonic;
+    p->clock = seconds_now;
     p->began = p->recent_time = p->clock();
     p->shown = -1;
 }

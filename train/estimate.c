@@ -1,6 +1,7 @@
 #include "estimate.h"
 
 #include "../data/sample.h"
+#include "../kernels/clock.h"
 #include "../kernels/file.h"
 #include "../kernels/log.h"
 #include "../kernels/mem.h"

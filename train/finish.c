@@ -21,12 +21,7 @@ static Status export_one(const Export *e, const char *run, const char *name,
 static Status export_all(const Setup *s, const char *run)
 {
     const Config *config = s->config;
-    const Export e = {.config = config,
-                      .model = s->model,
-                      .parameters = s->parameters,
-                      .sources = s->sources,
-                      .steps = s->steps,
-                      .steps_per_epoch = s->steps_per_epoch};
+    const Export e = setup_export(s);
     if (config->method.kind == METHOD_FULL)
         return export_one(&e, run, "model", export_model);
     if (config->output.kohya)

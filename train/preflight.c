@@ -1,6 +1,7 @@
 #include "preflight.h"
 
 #include "../infer/safetensors.h"
+#include "../kernels/clock.h"
 #include "../kernels/file.h"
 #include "../kernels/log.h"
 #include "../kernels/mem.h"
@@ -233,12 +234,7 @@ static Status try_model(const Export *e, const char *trial)
 
 static Status try_result(const Setup *s, const char *trial)
 {
-    const Export e = {.config = s->config,
-                      .model = s->model,
-                      .parameters = s->parameters,
-                      .sources = s->sources,
-                      .steps = s->steps,
-                      .steps_per_epoch = s->steps_per_epoch};
+    const Export e = setup_export(s);
     if (s->config->method.kind == METHOD_FULL)
         return try_model(&e, trial);
     if (s->config->output.kohya)

@@ -330,6 +330,16 @@ Status setup_load(Setup *s)
                      &s->texts);
 }
 
+Export setup_export(const Setup *s)
+{
+    return (Export){.config = s->config,
+                    .model = s->model,
+                    .parameters = s->parameters,
+                    .sources = s->sources,
+                    .steps = s->steps,
+                    .steps_per_epoch = s->steps_per_epoch};
+}
+
 void setup_free(Setup *s)
 {
     if (!s)

@@ -8,6 +8,7 @@
 #define ATL_SETUP_H
 
 #include "batch.h"
+#include "export.h"
 #include "memory.h"
 #include "parameters.h"
 #include "prior.h"
@@ -49,6 +50,8 @@ Status setup_new(Config *config, const char *folder, bool keep, bool report,
 /* Loads the model and makes what is trained. */
 Status setup_load(Setup *s);
 void setup_free(Setup *s); /* NULL allowed */
+/* What export_*() write of a loaded run. */
+Export setup_export(const Setup *s);
 
 /* What a run of another configuration of the same pictures would take: plans it, and keeps nothing. config is
  * settled as setup_new would (sizes, mode). */

@@ -1,5 +1,6 @@
 #include "sources.h"
 
+#include "../kernels/clock.h"
 #include "../kernels/file.h"
 #include "../kernels/log.h"
 #include "../kernels/mem.h"
@@ -12,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* The split's key: no epoch has this number. */
 #define SPLIT_STEP 0xffffffffu
@@ -345,9 +345,7 @@ typedef struct Showing {
 static bool show_cached(const char *what, int done, int total, void *arg)
 {
     Showing *s = arg;
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    const double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    const double now = seconds_now();
     if (done == 0)
         s->began = now;
     if (!s->progress.total && now - s->began > SHOWN_AFTER)

@@ -1,5 +1,6 @@
 #include "trainer.h"
 
+#include "../kernels/clock.h"
 #include "../kernels/file.h"
 #include "../kernels/log.h"
 #include "../kernels/mem.h"
@@ -20,7 +21,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* The progress line's loss: mean of about this many steps. */
@@ -47,13 +47,6 @@ typedef struct Trainer {
     double began, elapsed_before;
 } Trainer;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static bool stopped(const Trainer *t)
 {
     return t->options->stop && *t->options->stop;
@@ -64,7 +57,7 @@ static bool stopped(const Trainer *t)
 /* After this the weights are those of `step`. A failure or an interruption leaves them as they were. */
 static Status one_step(Trainer *t, int64_t step)
 {
-    const double start = now();
+    const double start = seconds_now();
     Setup *s = t->setup;
     const LoaderSample *samples;
     const Pass pass = {.setup = s, .batch = t->batch, .trace = t->trace};
@@ -90,9 +83,9 @@ static Status one_step(Trainer *t, int64_t step)
     memcpy(t->state.bands, numbers.bands, sizeof numbers.bands);
     t->state.change_norm = learning_change(t->learning);
     t->state.skipped += !(t->state.moved.unet > 0 || t->state.moved.text > 0);
-    t->state.seconds = now() - start;
+    t->state.seconds = seconds_now() - start;
     t->state.duties_done = false;
-    t->state.elapsed = t->elapsed_before + now() - t->began;
+    t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
     return STATUS_OK;
 }
 
@@ -176,7 +169,7 @@ static Status log_step(Trainer *t, bool validated)
 
 static Status save(Trainer *t)
 {
-    t->state.elapsed = t->elapsed_before + now() - t->began;
+    t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
     TRY(run_log_sync(t->run));
     TRY(checkpoint_write(t->run->path, t->setup->parameters, &t->state, t->config->output.keep,
                          t->config->output.save_every));
@@ -203,13 +196,13 @@ static Status duties(Trainer *t)
 /* Before the first step: the numbers and pictures to compare with, and how long they took. */
 static Status before_first(Trainer *t)
 {
-    const double began = now();
+    const double began = seconds_now();
     if (t->validation)
         TRY(validate(t, &t->state.validation_before));
-    t->pace.validation = now() - began;
+    t->pace.validation = seconds_now() - began;
     t->state.validation = t->state.validation_before;
     TRY(previews_on(t) ? preview(t) : STATUS_OK);
-    t->pace.preview = now() - began - t->pace.validation;
+    t->pace.preview = seconds_now() - began - t->pace.validation;
     return STATUS_OK;
 }
 
@@ -350,10 +343,14 @@ static Status start(Trainer *t)
     return resume_write_config(config, folder);
 }
 
+static const char *how_to_go_on(const Trainer *t)
+{
+    return t->options->again ? t->options->again : "--resume auto";
+}
+
 /* The state after the last whole step is saved, and it is said how to go on. */
 static Status interrupted(Trainer *t)
 {
-    const char *again = t->options->again ? t->options->again : "--resume auto";
     progress_clear(&t->progress);
     if (t->options->plan)
         return status_interrupted();
@@ -362,13 +359,13 @@ static Status interrupted(Trainer *t)
                             "Go on with: %s"
                           : "interrupted before the first step was done; class pictures and caches are kept "
                             "as far as they came. Go on with: %s",
-                 again);
+                 how_to_go_on(t));
         return status_interrupted();
     }
     if (t->run && t->saved_step != t->state.step)
         TRY(save(t));
     log_info("interrupted; the state after step %lld of %lld is saved. Go on with: %s",
-             (long long)t->state.step, (long long)t->setup->steps, again);
+             (long long)t->state.step, (long long)t->setup->steps, how_to_go_on(t));
     return status_interrupted();
 }
 
@@ -377,7 +374,7 @@ static Status run(Trainer *t)
     TRY(start(t));
     TRY(run_steps(t));
     TRY(learning_check_end(t->learning, t->config, &t->state.still, t->state.grad_norm, t->state.lr));
-    t->state.elapsed = t->elapsed_before + now() - t->began;
+    t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
     return finish_run(t->setup, t->run, &t->state);
 }
 
@@ -388,7 +385,7 @@ static Status measure(Trainer *t, Estimate *whole)
         log_info(
             "measuring how long it takes: a step, or up to 20 seconds of them (--no-time leaves it out)");
     TRY(setup_load(t->setup));
-    TRY(pace_measure(t->setup, now() - t->began, &t->pace));
+    TRY(pace_measure(t->setup, seconds_now() - t->began, &t->pace));
     *whole = estimate_run(t->setup, &t->pace, 0, true);
     return STATUS_OK;
 }
@@ -441,12 +438,12 @@ static void say_what_stays(const Trainer *t)
 {
     if (t->run && t->saved_step > 0)
         log_info("the checkpoint of step %lld is whole; to go on from it: %s", (long long)t->saved_step,
-                 t->options->again ? t->options->again : "--resume auto");
+                 how_to_go_on(t));
 }
 
 Status trainer_run(Config *config, const TrainOptions *o)
 {
-    Trainer t = {.config = config, .options = o, .lock = -1, .saved_step = -1, .began = now()};
+    Trainer t = {.config = config, .options = o, .lock = -1, .saved_step = -1, .began = seconds_now()};
     t.state.validation = t.state.validation_before = NAN;
     bool finished = false;
     char why[STATUS_MESSAGE_SIZE];

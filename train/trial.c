@@ -1,18 +1,10 @@
 #include "trial.h"
 
+#include "../kernels/clock.h"
 #include "../kernels/mem.h"
 #include "../kernels/random.h"
 
-#include <time.h>
-
 #define TRIAL_TIMESTEP 500 /* of a thousand: neither all noise nor none */
-
-double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Hands out n floats of the trial's memory. */
 static float *take(float **at, size_t n)

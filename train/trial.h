@@ -21,6 +21,4 @@ Status trial_step(Setup *s, Trial *t, double *seconds);
 /* The step that validation runs. Only where s->validation_plan is. */
 Status trial_validation(Setup *s, Trial *t, double *seconds);
 
-double seconds_now(void); /* monotonic */
-
 #endif

@@ -3,6 +3,7 @@
  * Each piece is planned as in real use, run once to warm up and then several times; the median counts. Beside
  * it stand the arithmetic that the plan counted and the speed of one large matrix product on the same
  * machine, so that a figure says how much of the machine was used. */
+#include "../../kernels/clock.h"
 #include "../../kernels/cpu/isa.h"
 #include "../../kernels/log.h"
 #include "../../kernels/mem.h"
@@ -19,7 +20,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define PEAK_SIDE 2048 /* of the square matrices that the machine's own speed is measured with */
 #define PEAK_RUNS 4
@@ -41,13 +41,6 @@ typedef struct Bench {
     Step step;
     int64_t done;
 } Bench;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* The pieces ------------------------------------------------------------------------------------------- */
 
@@ -224,9 +217,9 @@ static Status measure_peak(Bench *b, double *flops)
     g.y = y;
     double best = 0;
     for (int i = 0; i <= PEAK_RUNS && s == STATUS_OK; i++) { /* the first warms up */
-        const double began = now();
+        const double began = seconds_now();
         s = b->c->dev->gemm(&g, scratch);
-        const double seconds = now() - began;
+        const double seconds = seconds_now() - began;
         if (i && (best == 0 || seconds < best))
             best = seconds;
     }
@@ -255,12 +248,12 @@ static Status measure_piece(Bench *b, const struct Piece *piece, double *median,
     progress_begin(&p, piece->name, "run", 0, b->repeat + 1);
     Status s = STATUS_OK;
     for (int i = 0; i <= b->repeat && s == STATUS_OK; i++) {
-        const double began = now();
+        const double began = seconds_now();
         s = ctx_run(b->c, plan, piece->fn, b);
         if (s == STATUS_OK)
             s = piece->after(b);
         if (i)
-            seconds[i - 1] = now() - began;
+            seconds[i - 1] = seconds_now() - began;
         progress_update(&p, i + 1, NULL);
     }
     progress_clear(&p);
