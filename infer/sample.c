@@ -2,20 +2,20 @@
  * after the other, and prints the names of the files. A seed belongs to one picture: picture i of --batch
  * uses seed + i, whatever the others are. */
 #include "sample.h"
-#include "../data/json.h"
-#include "adapters.h"
-#include "picture_text.h"
-#include "pipeline.h"
-#include "sample_trace.h"
+#include "infer/adapters/adapters.h"
+#include "infer/pipeline/picture_text.h"
+#include "infer/pipeline/pipeline.h"
+#include "infer/pipeline/sample_trace.h"
+#include "kernels/base/json.h"
 
-#include "../kernels/device.h"
-#include "../kernels/file.h"
-#include "../kernels/log.h"
-#include "../kernels/mem.h"
-#include "../kernels/options.h"
-#include "../kernels/progress.h"
-#include "../kernels/stop.h"
-#include "../kernels/text.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/options.h"
+#include "kernels/base/progress.h"
+#include "kernels/base/stop.h"
+#include "kernels/base/text.h"
+#include "kernels/device.h"
 
 #include <stdio.h>
 #include <stdlib.h>

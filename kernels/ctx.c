@@ -1,9 +1,9 @@
 /* Contexts: the running of a step, its failure, and where its tensors get their memory. */
 #include "ctx.h"
 
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
 #include "ctx_state.h"
-#include "log.h"
-#include "mem.h"
 
 #include <omp.h>
 #include <stdarg.h>

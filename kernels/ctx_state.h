@@ -5,7 +5,7 @@
 
 #include "ctx.h"
 #include "device.h"
-#include "plan/plan.h"
+#include "plan.h"
 
 /* Host memory for a step's Tensor and Node structs: pieces that are kept from step to step. */
 typedef struct Piece Piece;

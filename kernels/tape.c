@@ -4,9 +4,9 @@
  * backward pass walks it once. A tensor's grad is made by the first consumer that reaches it and added to by
  * the others. Handing the same gradient to two tensors (residual sums) copies nothing: both are marked as
  * shared, and adding to a shared gradient makes a new tensor. */
+#include "kernels/base/mem.h"
 #include "ctx.h"
 #include "ctx_state.h"
-#include "mem.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 #include "tensor.h"
 
-#include "mem.h"
+#include "kernels/base/mem.h"
 
 #include <stdio.h>
 #include <string.h>

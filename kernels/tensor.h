@@ -6,7 +6,7 @@
 #ifndef ATL_TENSOR_H
 #define ATL_TENSOR_H
 
-#include "status.h"
+#include "kernels/base/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -7,10 +7,10 @@
  * squared difference of pixels from 0 to 1, the least over shifts of −6…6 pixels by 2 each way (white comes
  * in) dreambooth_pictures apart PICTURE... -- PICTURE... how far the pictures of two lists are apart, pair by
  * pair, in the mean: the same without shifts dreambooth_pictures grid FILE.png COLUMNS PICTURE... */
-#include "../data/dataset.h"
-#include "../kernels/file.h"
-#include "../kernels/log.h"
-#include "../kernels/mem.h"
+#include "data/dataset/dataset.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
 
 #include <math.h>
 #include <stdio.h>

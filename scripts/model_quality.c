@@ -11,13 +11,13 @@
  * Colours: 20 pairs of colour and thing that are not in the training set (scripts/builtin/held_out.txt),
  * sampled in the same way. A colour rules when it is the commonest of eleven named ones among the pixels that
  * are at least 0.25 from white (Euclidean, RGB from 0 to 1). */
-#include "../data/dataset.h"
-#include "../infer/pipeline.h"
-#include "../kernels/device.h"
-#include "../kernels/log.h"
-#include "../kernels/mem.h"
-#include "../kernels/options.h"
-#include "../kernels/progress.h"
+#include "data/dataset/dataset.h"
+#include "infer/pipeline/pipeline.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/options.h"
+#include "kernels/base/progress.h"
+#include "kernels/device.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,10 +4,10 @@
  * of it is dark, one line a picture. scripts/quickstart holds the preview grids before and after fine-tuning
  * against each other with it (the white seams of a grid, 2 pixels between pictures, count like the rest). It
  * is not installed. */
-#include "../data/picture.h"
-#include "../kernels/file.h"
-#include "../kernels/log.h"
-#include "../kernels/mem.h"
+#include "data/pictures/picture.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
 
 #include <stdio.h>
 

@@ -1,10 +1,10 @@
 /* What the program does once its library is loaded: the table of commands. */
-#include "../infer/sample.h"
-#include "commands/commands.h"
-#include "commands/dispatch.h"
+#include "infer/sample.h"
+#include "train/commands/commands.h"
+#include "train/commands/dispatch.h"
 
-#include "../kernels/log.h"
-#include "../kernels/mem.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -5,8 +5,8 @@
  * sampler looks ᾱ up by step (DDIM) and not where it interpolates σ (Euler). */
 #include "sampler.h"
 
-#include "../../kernels/mem.h"
-#include "../../kernels/text.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/text.h"
 
 #include <math.h>
 #include <string.h>

@@ -5,7 +5,7 @@
 #ifndef ATL_SAMPLER_H
 #define ATL_SAMPLER_H
 
-#include "../schedule.h"
+#include "schedule.h"
 
 typedef struct SamplerFamily {
     SamplerKind kind;

@@ -10,7 +10,7 @@
 #include "families.h"
 #include "onednn.h"
 
-#include "../mem.h"
+#include "kernels/base/mem.h"
 
 #include <string.h>
 

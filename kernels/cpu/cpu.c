@@ -1,5 +1,5 @@
 /* The processor as a device: which copy of the arithmetic runs here, and on how many cores. */
-#include "../log.h"
+#include "kernels/base/log.h"
 #include "isa.h"
 #include "onednn.h"
 

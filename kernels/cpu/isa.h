@@ -5,7 +5,7 @@
 #ifndef ATL_CPU_ISA_H
 #define ATL_CPU_ISA_H
 
-#include "../device.h"
+#include "kernels/device.h"
 
 #define ISA_PASTE_(f, isa) f##_##isa
 #define ISA_PASTE(f, isa) ISA_PASTE_(f, isa)

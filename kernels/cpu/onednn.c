@@ -5,7 +5,7 @@
  * operands for each run, so that a run allocates nothing of ours. */
 #include "onednn.h"
 
-#include "../mem.h"
+#include "kernels/base/mem.h"
 #include "reserve.h"
 
 #include <dnnl.h>

@@ -8,7 +8,7 @@
 #ifndef ATL_CPU_ONEDNN_H
 #define ATL_CPU_ONEDNN_H
 
-#include "../tensor.h"
+#include "kernels/tensor.h"
 
 typedef struct OnePrimitive OnePrimitive;
 

@@ -6,7 +6,7 @@
 #ifndef ATL_CPU_RESERVE_H
 #define ATL_CPU_RESERVE_H
 
-#include "../status.h"
+#include "kernels/base/status.h"
 
 /* Before oneDNN is called: the reserve is there (again). */
 Status reserve_keep(void);

@@ -9,7 +9,7 @@
 #ifndef ATL_CPU_VEC_H
 #define ATL_CPU_VEC_H
 
-#include "../tensor.h"
+#include "kernels/tensor.h"
 
 #include <string.h>
 #ifdef ATL_X86

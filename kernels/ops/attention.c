@@ -1,7 +1,7 @@
 /* Attention and softmax on the tape. */
-#include "../ops.h"
+#include "kernels/ops.h"
 
-#include "../device.h"
+#include "kernels/device.h"
 
 /* Attention -------------------------------------------------------------------------------------------- */
 

@@ -7,7 +7,7 @@
  * packed. */
 #include "linear.h"
 
-#include "../device.h"
+#include "kernels/device.h"
 
 /* Only the packed form of the layer is changed. */
 static Layer *keeps_packed(const Layer *l)

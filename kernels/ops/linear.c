@@ -8,7 +8,7 @@
  * may carry any number of adapters. x is kept only where a weight or an adapter is trained. */
 #include "linear.h"
 
-#include "../device.h"
+#include "kernels/device.h"
 
 /* Products of tensors ---------------------------------------------------------------------------------- */
 

@@ -3,7 +3,7 @@
 #ifndef ATL_OPS_LINEAR_H
 #define ATL_OPS_LINEAR_H
 
-#include "../ops.h"
+#include "kernels/ops.h"
 
 /* linear() under the name that messages and the plan know the operation by. */
 Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x);

@@ -1,7 +1,7 @@
 /* Losses and the VAE's sampling on the tape. */
-#include "../ops.h"
+#include "kernels/ops.h"
 
-#include "../device.h"
+#include "kernels/device.h"
 
 #include <string.h>
 

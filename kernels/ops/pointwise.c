@@ -1,8 +1,8 @@
 /* Elementwise operations on the tape. Activations keep their input; sums keep nothing and hand the gradient
  * on. */
-#include "../ops.h"
+#include "kernels/ops.h"
 
-#include "../device.h"
+#include "kernels/device.h"
 
 /* Hands gradient g on to x as it is, or converted where x is stored otherwise. */
 static void hand_on(Ctx *c, Tensor *x, Tensor *g)

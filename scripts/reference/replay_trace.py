@@ -54,7 +54,7 @@ def attach(module, prefix, keys, config):
 
 
 def rate(config, step, steps):
-    """schedule_factor of train/optimizer.c."""
+    """schedule_factor of train/step/optimizer.c."""
     warmup = config["optimizer"]["warmup"]
     if step <= warmup:
         return step / warmup

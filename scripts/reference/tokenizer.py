@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The tokenizer's reference: transformers' CLIPTokenizer.
 
-    tokenizer.py merges    writes infer/clip_merges.bin, CLIP's merges as pairs of 16-bit ids
+    tokenizer.py merges    writes infer/text/clip_merges.bin, CLIP's merges as pairs of 16-bit ids
     tokenizer.py golden    writes tests/golden/tokenizer.safetensors: 10,000 strings, and a hash of the ids that
                            each gives with CLIP's vocabulary ("clip"), with the same padded as SD2 does ("sd2"),
                            and with the built-in model's ("tiny"); BOS and EOS are not among the ids
@@ -53,7 +53,7 @@ def clip_vocabulary():
 
 def write_merges():
     ids, merges = clip_vocabulary()
-    with open(os.path.join(ROOT, "infer", "clip_merges.bin"), "wb") as f:
+    with open(os.path.join(ROOT, "infer", "text", "clip_merges.bin"), "wb") as f:
         for left, right in merges:
             f.write(struct.pack("<HH", ids[left], ids[right]))
 

@@ -2,9 +2,9 @@
 #ifndef ATL_TEST_PICTURES_H
 #define ATL_TEST_PICTURES_H
 
-#include "data/picture.h"
-#include "kernels/file.h"
-#include "kernels/mem.h"
+#include "data/pictures/picture.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,9 +2,9 @@
  * never get in. */
 #include "pictures.h"
 
-#include "data/cache_walk.h"
-#include "data/dataset.h"
-#include "kernels/log.h"
+#include "data/cache/cache_walk.h"
+#include "data/dataset/dataset.h"
+#include "kernels/base/log.h"
 
 #include <sys/file.h>
 #include <sys/wait.h>

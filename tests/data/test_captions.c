@@ -1,7 +1,7 @@
 /* Captions: what editors make of text files, metadata.jsonl, kohya's folder names, names for messages. */
 #include "pictures.h"
 
-#include "data/captions.h"
+#include "data/dataset/captions.h"
 
 static void expect(const char *text, size_t size, const char *expected)
 {

@@ -3,9 +3,9 @@
  */
 #include "pictures.h"
 
-#include "data/dataset.h"
-#include "kernels/log.h"
-#include "kernels/random.h"
+#include "data/dataset/dataset.h"
+#include "kernels/base/log.h"
+#include "kernels/base/random.h"
 #include "tests/sanitizers.h"
 
 /* Pictures of different kinds; the others differ in what is done after decoding. */

@@ -2,10 +2,10 @@
  * silence, nothing half-written is left behind, and broken files are told apart. */
 #include "pictures.h"
 
-#include "data/dataset.h"
-#include "data/lint.h"
-#include "kernels/log.h"
-#include "kernels/sha256.h"
+#include "data/dataset/dataset.h"
+#include "data/dataset/lint.h"
+#include "kernels/base/log.h"
+#include "kernels/base/sha256.h"
 
 #include <sys/stat.h>
 

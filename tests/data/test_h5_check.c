@@ -3,9 +3,9 @@
  * file is refused, or if a form that the library has crashed on gets through. */
 #include "pictures.h"
 
-#include "data/dataset.h"
-#include "data/h5_check.h"
-#include "kernels/log.h"
+#include "data/dataset/dataset.h"
+#include "data/dataset/h5_check.h"
+#include "kernels/base/log.h"
 
 #include <hdf5.h>
 

@@ -1,7 +1,7 @@
 /* JSON with too little memory: a text is whole or there is none, whatever the filling of its object
  * overlooked. */
-#include "data/json.h"
-#include "kernels/status.h"
+#include "kernels/base/json.h"
+#include "kernels/base/status.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

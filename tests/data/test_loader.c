@@ -2,9 +2,9 @@
  * the picture. */
 #include "pictures.h"
 
-#include "data/loader.h"
-#include "data/sample.h"
-#include "kernels/log.h"
+#include "data/loader/loader.h"
+#include "data/loader/sample.h"
+#include "kernels/base/log.h"
 
 #define R 24 /* side of the samples */
 #define PICTURES 7

@@ -1,7 +1,7 @@
 /* Decoding, resizing and writing pictures, against Pillow (scripts/reference/pictures.py). */
 #include "pictures.h"
 
-#include "data/decode.h"
+#include "data/pictures/decode.h"
 
 #include <math.h>
 

@@ -55,7 +55,7 @@ while read -r name; do
     # shellcheck disable=SC2086
     grep -qE "^[A-Za-z#].*[ *(]${name%()}\(" $sources || fail "docs/reading-the-code.md: there is no function $name"
 done < <(named docs/reading-the-code.md '[a-z0-9_A-Z]+\(\)')
-for key in $(grep -oE '"ssh?s?_[a-z_]+"' train/export_metadata.c train/export.c -h | tr -d '"' | sort -u); do
+for key in $(grep -oE '"ssh?s?_[a-z_]+"' train/export/export_metadata.c train/export/export.c -h | tr -d '"' | sort -u); do
     grep -qF "\`$key\`" docs/file-formats.md || fail "docs/file-formats.md does not name the metadata $key"
 done
 

@@ -7,8 +7,8 @@
  * alone, and written to ./fuzz-input, so that a debugger can have it. */
 #include "fuzz.h"
 
-#include "kernels/file.h"
-#include "kernels/mem.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
 
 #include <signal.h>
 #include <stdio.h>

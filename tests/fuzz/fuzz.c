@@ -1,7 +1,7 @@
 #include "fuzz.h"
 
-#include "kernels/log.h"
-#include "kernels/mem.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
 #include "tests/sanitizers.h"
 
 #include <fcntl.h>

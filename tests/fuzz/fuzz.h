@@ -7,7 +7,7 @@
 #ifndef ATL_FUZZ_H
 #define ATL_FUZZ_H
 
-#include "kernels/status.h"
+#include "kernels/base/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,10 +2,10 @@
  * prompt made into tokens. */
 #include "fuzz.h"
 
-#include "data/captions.h"
-#include "infer/tokenizer.h"
-#include "kernels/mem.h"
-#include "kernels/text.h"
+#include "data/dataset/captions.h"
+#include "infer/text/tokenizer.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/text.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,8 +2,8 @@
  * written out and read again: the same must come of it. */
 #include "fuzz.h"
 
-#include "kernels/mem.h"
-#include "train/config.h"
+#include "kernels/base/mem.h"
+#include "train/config/config.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,10 +1,10 @@
 /* HDF5 dataset and cache files, through every function that reads one. */
 #include "fuzz.h"
 
-#include "data/dataset.h"
-#include "data/picture.h"
-#include "kernels/mem.h"
-#include "kernels/text.h"
+#include "data/dataset/dataset.h"
+#include "data/pictures/picture.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/text.h"
 
 #include <string.h>
 

@@ -2,13 +2,13 @@
  * UNet, VAE, text encoder and scheduler; i for the index of weights in several files. */
 #include "fuzz.h"
 
-#include "infer/clip.h"
-#include "infer/layers.h"
-#include "infer/model_config.h"
-#include "infer/schedule.h"
-#include "infer/unet.h"
-#include "infer/vae.h"
-#include "kernels/mem.h"
+#include "infer/models/clip.h"
+#include "infer/models/layers.h"
+#include "infer/models/model_config.h"
+#include "infer/models/unet.h"
+#include "infer/models/vae.h"
+#include "infer/samplers/schedule.h"
+#include "kernels/base/mem.h"
 
 #include <stdlib.h>
 

@@ -1,9 +1,9 @@
 /* Names of tensors: LoRA files' keys and single-file checkpoints' keys; and numbers as users write them. */
 #include "fuzz.h"
 
-#include "infer/keymap.h"
-#include "infer/lora_names.h"
-#include "kernels/text.h"
+#include "infer/adapters/lora_names.h"
+#include "infer/files/keymap.h"
+#include "kernels/base/text.h"
 
 #include <math.h>
 #include <stdlib.h>

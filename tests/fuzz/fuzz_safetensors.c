@@ -2,8 +2,8 @@
  * a model. */
 #include "fuzz.h"
 
-#include "infer/safetensors.h"
-#include "infer/single_file.h"
+#include "infer/files/safetensors.h"
+#include "infer/files/single_file.h"
 
 #include <string.h>
 

@@ -2,8 +2,8 @@
  * special_tokens_map.json, tokenizer.json, and a text to encode. Empty: not there. */
 #include "fuzz.h"
 
-#include "infer/tokenizer.h"
-#include "kernels/mem.h"
+#include "infer/text/tokenizer.h"
+#include "kernels/base/mem.h"
 
 #include <stdlib.h>
 

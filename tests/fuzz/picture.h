@@ -1,7 +1,7 @@
 /* One picture format through everything that reads pictures. */
 #include "fuzz.h"
 
-#include "data/picture.h"
+#include "data/pictures/picture.h"
 
 #include <string.h>
 

@@ -3,10 +3,10 @@
 #ifndef ATL_TEST_GOLDEN_H
 #define ATL_TEST_GOLDEN_H
 
-#include "infer/safetensors.h"
+#include "infer/files/safetensors.h"
+#include "kernels/base/mem.h"
 #include "kernels/ctx.h"
 #include "kernels/device.h"
-#include "kernels/mem.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,11 +7,11 @@
 
 #include <cmocka.h>
 
-#include "infer/adapters.h"
-#include "infer/lora_names.h"
-#include "infer/pipeline.h"
+#include "infer/adapters/adapters.h"
+#include "infer/adapters/lora_names.h"
+#include "infer/pipeline/pipeline.h"
+#include "kernels/base/mem.h"
 #include "kernels/device.h"
-#include "kernels/mem.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -2,8 +2,8 @@
  * steps of AdamW from the same numbers (design, section 7). */
 #include "golden.h"
 
-#include "infer/model.h"
-#include "kernels/random.h"
+#include "infer/models/model.h"
+#include "kernels/base/random.h"
 
 enum { RANK = 4, ALPHA = 8, MAX_MODULES = 128, STEPS = 10, LATENTS = 2 * 4 * 16 * 16 };
 

@@ -1,8 +1,8 @@
 /* CLIP, UNet and VAE against diffusers and transformers: outputs, and gradients of every weight. */
 #include "golden.h"
 
-#include "infer/model.h"
-#include "kernels/random.h"
+#include "infer/models/model.h"
+#include "kernels/base/random.h"
 
 #include <stdlib.h>
 

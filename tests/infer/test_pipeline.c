@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "infer/pipeline.h"
+#include "infer/pipeline/pipeline.h"
+#include "kernels/base/mem.h"
 #include "kernels/device.h"
-#include "kernels/mem.h"
 
 #include <math.h>
 #include <stdio.h>

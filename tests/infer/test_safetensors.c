@@ -1,8 +1,8 @@
 /* safetensors: what is written is read back, files of the reference writer are read, and no damaged header
  * gets past the check or crashes it. */
-#include "infer/safetensors.h"
-#include "kernels/file.h"
-#include "kernels/mem.h"
+#include "infer/files/safetensors.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

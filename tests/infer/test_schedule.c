@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "infer/safetensors.h"
-#include "infer/schedule.h"
+#include "infer/files/safetensors.h"
+#include "infer/samplers/schedule.h"
 
 #include <math.h>
 #include <stdio.h>

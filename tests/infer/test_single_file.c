@@ -9,12 +9,12 @@
 
 #include <cmocka.h>
 
-#include "infer/model_config.h"
-#include "infer/pipeline.h"
-#include "infer/single_file.h"
+#include "infer/files/single_file.h"
+#include "infer/models/model_config.h"
+#include "infer/pipeline/pipeline.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
 #include "kernels/device.h"
-#include "kernels/file.h"
-#include "kernels/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>

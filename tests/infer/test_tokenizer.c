@@ -6,10 +6,10 @@
 
 #include <cmocka.h>
 
-#include "infer/safetensors.h"
-#include "infer/tokenizer.h"
-#include "kernels/file.h"
-#include "kernels/mem.h"
+#include "infer/files/safetensors.h"
+#include "infer/text/tokenizer.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>

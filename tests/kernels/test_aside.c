@@ -1,7 +1,7 @@
 /* What lies beside a final name: the next writer removes what a killed one left, and never what is in use. */
-#include "kernels/aside.h"
-#include "kernels/file.h"
-#include "kernels/mem.h"
+#include "kernels/base/aside.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

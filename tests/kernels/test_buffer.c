@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "kernels/buffer.h"
-#include "kernels/mem.h"
+#include "kernels/base/buffer.h"
+#include "kernels/base/mem.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Files: nothing half-written under a final name, and errors that name the path. */
-#include "kernels/aside.h"
-#include "kernels/file.h"
-#include "kernels/mem.h"
+#include "kernels/base/aside.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,8 +2,8 @@
  * alpha and beta; sums over rows; convolutions whose frozen weight stays packed in the layer. */
 #include "gradcheck.h"
 
+#include "kernels/base/mem.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/mem.h"
 
 #include <math.h>
 #include <setjmp.h>

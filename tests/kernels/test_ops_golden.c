@@ -1,7 +1,7 @@
 /* Operations against PyTorch's numbers, forward and backward, in f32 within 1e-5 of the largest value
  * (tests/golden/ops.safetensors, written by scripts/reference/ops.py). */
+#include "infer/files/safetensors.h"
 #include "cotangent.h"
-#include "infer/safetensors.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* AdamW against PyTorch's steps (tests/golden/ops.safetensors), the moving average, and the norm of
  * gradients, on every instruction set. */
-#include "infer/safetensors.h"
+#include "infer/files/safetensors.h"
 #include "isa_devices.h"
 
 #include <math.h>

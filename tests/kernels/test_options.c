@@ -6,9 +6,9 @@
 
 #include <cmocka.h>
 
-#include "kernels/mem.h"
-#include "kernels/options.h"
-#include "kernels/text.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/options.h"
+#include "kernels/base/text.h"
 
 #include <locale.h>
 #include <string.h>

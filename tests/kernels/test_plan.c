@@ -1,8 +1,8 @@
 /* The memory plan: places that live at the same time never share a byte, and a step that is not the one
  * rehearsed is an error that names both operations. */
+#include "kernels/base/mem.h"
 #include "kernels/device.h"
-#include "kernels/mem.h"
-#include "kernels/plan/plan.h"
+#include "kernels/plan.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

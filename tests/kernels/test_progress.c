@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/progress.h"
+#include "kernels/base/progress.h"
 
 #include <stdlib.h>
 #include <string.h>

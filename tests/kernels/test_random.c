@@ -1,7 +1,7 @@
 /* Random numbers: Philox's published answers, streams that depend on nothing but their key, and PyTorch's
  * bits (tests/golden/randn.txt, written by scripts/reference/randn.py). */
-#include "kernels/random.h"
-#include "kernels/sha256.h"
+#include "kernels/base/random.h"
+#include "kernels/base/sha256.h"
 
 #include <math.h>
 #include <setjmp.h>

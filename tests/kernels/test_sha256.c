@@ -1,5 +1,5 @@
 /* SHA-256 against the known answers of FIPS 180-4 and of NIST's test vectors. */
-#include "kernels/sha256.h"
+#include "kernels/base/sha256.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

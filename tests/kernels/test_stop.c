@@ -1,5 +1,5 @@
 /* Being asked to stop. Breaks if the handler would run on the stack that a library's kernel may be using
- * beyond its end (kernels/stop.c). */
+ * beyond its end (kernels/base/stop.c). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/stop.h"
+#include "kernels/base/stop.h"
 
 #include <signal.h>
 

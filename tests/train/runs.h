@@ -9,11 +9,11 @@
 
 #include <cmocka.h>
 
-#include "kernels/file.h"
-#include "kernels/log.h"
-#include "kernels/mem.h"
-#include "train/run_folder.h"
-#include "train/trainer.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "train/run/run_folder.h"
+#include "train/run/trainer.h"
 
 #include <math.h>
 #include <stdio.h>

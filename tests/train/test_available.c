@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "kernels/file.h"
-#include "train/available.h"
+#include "kernels/base/file.h"
+#include "train/plan/available.h"
 
 #include <stdio.h>
 #include <stdlib.h>

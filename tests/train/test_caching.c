@@ -2,10 +2,10 @@
  * it is made only once, and a key stands for everything it depends on. With the built-in model's VAE. */
 #include "tests/data/pictures.h"
 
-#include "data/sample.h"
+#include "data/loader/sample.h"
+#include "kernels/base/log.h"
 #include "kernels/device.h"
-#include "kernels/log.h"
-#include "train/caching.h"
+#include "train/pictures/caching.h"
 
 #define R 64
 #define N (4 * 16 * 16) /* the built-in VAE makes 4 pixels one latent */

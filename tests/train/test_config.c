@@ -8,11 +8,11 @@
 
 #include <cmocka.h>
 
-#include "infer/schedule.h"
-#include "kernels/file.h"
-#include "kernels/mem.h"
-#include "train/config.h"
-#include "train/schema.h"
+#include "infer/samplers/schedule.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "train/config/config.h"
+#include "train/config/schema.h"
 
 #include <jansson.h>
 #include <math.h>

@@ -8,12 +8,12 @@
 
 #include <cmocka.h>
 
-#include "infer/adapters.h"
-#include "infer/safetensors.h"
-#include "kernels/file.h"
-#include "kernels/mem.h"
-#include "kernels/sha256.h"
-#include "train/export.h"
+#include "infer/adapters/adapters.h"
+#include "infer/files/safetensors.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/sha256.h"
+#include "train/export/export.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -7,10 +7,10 @@
 
 #include <cmocka.h>
 
-#include "infer/safetensors.h"
-#include "kernels/file.h"
-#include "kernels/mem.h"
-#include "kernels/sha256.h"
+#include "infer/files/safetensors.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/sha256.h"
 #include "train/commands/commands.h"
 #include "train/commands/facts.h"
 

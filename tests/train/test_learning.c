@@ -2,9 +2,9 @@
  * that learns slowly were stopped, if weights that overflowed were saved, or if log.jsonl lost what tells. */
 #include "runs.h"
 
-#include "infer/safetensors.h"
-#include "train/learning.h"
-#include "train/pass.h"
+#include "infer/files/safetensors.h"
+#include "train/run/learning.h"
+#include "train/step/pass.h"
 
 #define MID "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 

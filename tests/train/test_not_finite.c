@@ -3,10 +3,10 @@
  * would see other numbers than the first. */
 #include "runs.h"
 
-#include "infer/safetensors.h"
+#include "infer/files/safetensors.h"
 #include "kernels/device.h"
 #include "train/commands/data.h"
-#include "train/pass.h"
+#include "train/step/pass.h"
 
 #include <unistd.h>
 

@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "kernels/mem.h"
-#include "train/batch.h"
-#include "train/objective.h"
+#include "kernels/base/mem.h"
+#include "train/step/batch.h"
+#include "train/step/objective.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "kernels/mem.h"
-#include "train/optimizer.h"
+#include "kernels/base/mem.h"
+#include "train/step/optimizer.h"
 
 #include <math.h>
 #include <string.h>

@@ -7,11 +7,11 @@
 
 #include <cmocka.h>
 
-#include "kernels/file.h"
-#include "kernels/log.h"
-#include "kernels/mem.h"
-#include "train/preflight.h"
-#include "train/trial.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "train/plan/preflight.h"
+#include "train/plan/trial.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,14 +8,14 @@
 
 #include <cmocka.h>
 
-#include "infer/safetensors.h"
+#include "infer/files/safetensors.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
 #include "kernels/device.h"
-#include "kernels/file.h"
-#include "kernels/log.h"
-#include "kernels/mem.h"
 #include "kernels/ops.h"
-#include "train/batch.h"
-#include "train/prior.h"
+#include "train/pictures/prior.h"
+#include "train/step/batch.h"
 
 #include <jansson.h>
 #include <math.h>

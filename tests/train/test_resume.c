@@ -2,9 +2,9 @@
  * one that was not, or if batch and accumulate saw different numbers. */
 #include "runs.h"
 
-#include "infer/safetensors.h"
-#include "train/resume.h"
-#include "train/sources.h"
+#include "infer/files/safetensors.h"
+#include "train/pictures/sources.h"
+#include "train/run/resume.h"
 
 /* The flag goes up at the n-th allocation after this: a place that no clock moves. */
 static volatile sig_atomic_t stop;

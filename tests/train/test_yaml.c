@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "kernels/mem.h"
-#include "train/yaml.h"
+#include "kernels/base/mem.h"
+#include "train/config/yaml.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Stable Diffusion 1.5's shapes, and those of the built-in model, as their config.json files have them. */
 #include "bench_models.h"
 
-#include "../../kernels/mem.h"
+#include "kernels/base/mem.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
 #ifndef ATL_BENCH_MODELS_H
 #define ATL_BENCH_MODELS_H
 
-#include "../../infer/model.h"
+#include "infer/models/model.h"
 
 typedef struct BenchShapes {
     const char *name; /* "sd15" */

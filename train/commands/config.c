@@ -1,10 +1,10 @@
 /* `atelier config`: a configuration checked, written out whole, and explained. */
-#include "../config.h"
-#include "../../infer/model.h"
-#include "../../kernels/file.h"
-#include "../../kernels/log.h"
-#include "../../kernels/mem.h"
-#include "../../kernels/options.h"
+#include "train/config/config.h"
+#include "infer/models/model.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/options.h"
 #include "commands.h"
 #include "dispatch.h"
 

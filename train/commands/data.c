@@ -1,12 +1,12 @@
 /* `atelier data`: datasets made (data_build.c), looked at and checked. */
 #include "data.h"
 
-#include "../../data/lint.h"
-#include "../../kernels/file.h"
-#include "../../kernels/log.h"
-#include "../../kernels/options.h"
-#include "../../kernels/progress.h"
-#include "../../kernels/stop.h"
+#include "data/dataset/lint.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/options.h"
+#include "kernels/base/progress.h"
+#include "kernels/base/stop.h"
 #include "commands.h"
 #include "facts.h"
 

@@ -2,7 +2,7 @@
 #ifndef ATL_COMMANDS_DATA_H
 #define ATL_COMMANDS_DATA_H
 
-#include "../../data/dataset.h"
+#include "data/dataset/dataset.h"
 #include "dispatch.h"
 
 int command_data_build(int argc, char **argv);

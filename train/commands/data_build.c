@@ -3,17 +3,17 @@
  * With --cache the dataset is built in a temporary folder beside its final place, encoded into a cache file
  * there, and the caches are copied in before it gets its name: what stands under the final name is always
  * whole. */
-#include "../../data/dataset.h"
-#include "../../data/layout.h"
-#include "../../kernels/aside.h"
-#include "../../kernels/device.h"
-#include "../../kernels/file.h"
-#include "../../kernels/log.h"
-#include "../../kernels/mem.h"
-#include "../../kernels/options.h"
-#include "../../kernels/progress.h"
-#include "../../kernels/stop.h"
-#include "../caching.h"
+#include "data/dataset/dataset.h"
+#include "data/dataset/layout.h"
+#include "kernels/base/aside.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/options.h"
+#include "kernels/base/progress.h"
+#include "kernels/base/stop.h"
+#include "kernels/device.h"
+#include "train/pictures/caching.h"
 #include "data.h"
 
 #include <stdio.h>

@@ -1,11 +1,11 @@
 /* Families of commands as tables (dispatch.h). */
 #include "dispatch.h"
 
-#include "../../kernels/buffer.h"
-#include "../../kernels/log.h"
-#include "../../kernels/mem.h"
-#include "../../kernels/options.h"
-#include "../../kernels/text.h"
+#include "kernels/base/buffer.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/options.h"
+#include "kernels/base/text.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #ifndef ATL_DISPATCH_H
 #define ATL_DISPATCH_H
 
-#include "../../kernels/status.h"
+#include "kernels/base/status.h"
 
 #include <stdbool.h>
 

@@ -1,7 +1,7 @@
 /* Facts as text or as JSON (facts.h). */
 #include "facts.h"
 
-#include "../../kernels/log.h"
+#include "kernels/base/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
 #ifndef ATL_FACTS_H
 #define ATL_FACTS_H
 
-#include "../../data/json.h"
-#include "../../kernels/status.h"
+#include "kernels/base/json.h"
+#include "kernels/base/status.h"
 
 #include <stdbool.h>
 

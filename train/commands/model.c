@@ -1,10 +1,10 @@
 /* `atelier model info`: what a model is made of. Configurations are read and checked as for loading; of the
  * weights only the files' headers are looked at. */
-#include "../../infer/model.h"
-#include "../../infer/keymap.h"
-#include "../../kernels/file.h"
-#include "../../kernels/mem.h"
-#include "../../kernels/options.h"
+#include "infer/models/model.h"
+#include "infer/files/keymap.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/options.h"
 #include "commands.h"
 #include "dispatch.h"
 #include "facts.h"

@@ -1,10 +1,10 @@
-/* atelier train: configuration, signals, exit status. The work is in train/trainer.c. */
-#include "../../kernels/log.h"
-#include "../../kernels/mem.h"
-#include "../../kernels/options.h"
-#include "../../kernels/stop.h"
-#include "../../kernels/text.h"
-#include "../trainer.h"
+/* atelier train: configuration, signals, exit status. The work is in train/run/trainer.c. */
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/options.h"
+#include "kernels/base/stop.h"
+#include "kernels/base/text.h"
+#include "train/run/trainer.h"
 #include "commands.h"
 
 #include <string.h>

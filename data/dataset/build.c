@@ -1,0 +1,132 @@
+/* dataset_build: a folder becomes a dataset file in one pass. Captions are looked for first, so that a
+ * picture without one is told of at once and not after minutes; then each picture is read, decoded to be sure
+ * that it is whole, and appended. Memory: one picture at a time. */
+#include "dataset.h"
+
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "layout.h"
+#include "scan.h"
+
+#include <stdio.h>
+
+#define MAX_ENCODED ((size_t)1 << 30)
+#define NAMES 1024 /* room for some names in a message */
+
+static Status check_scan(const DatasetBuild *b, const Scan *scan)
+{
+    char names[NAMES];
+    const int more = scan->problems.count - 1;
+    if (scan->problems.count) {
+        if (more)
+            return status_fail("%s (and %d more; `atelier data lint` lists them)", scan->problems.items[0],
+                               more);
+        return status_fail("%s", scan->problems.items[0]);
+    }
+    if (scan->count == 0)
+        return status_refuse(
+            "%s: no pictures (JPEG, PNG, WebP) in it%s%s; put some there, or name another folder", b->folder,
+            scan->unused.count ? "; not used: " : "", scan_list_names(&scan->unused, names, sizeof names));
+    if (scan->without_caption)
+        return status_fail(
+            "%s: %d of %d pictures have no caption: %s; put the text into NAME.txt beside each, or give "
+            "one for all with --caption (in a run's configuration: dataset.caption.missing)",
+            b->folder, scan->without_caption, scan->count,
+            scan_names_without_caption(scan, names, sizeof names));
+    return STATUS_OK;
+}
+
+static Status add_picture(const DatasetBuild *b, const Scan *scan, const ScanPicture *p, DatasetWriter *w,
+                          bool *bad)
+{
+    char *path = path_join(scan->folder, p->name), *bytes = NULL;
+    size_t size = 0;
+    DatasetEntry e = {.name = p->shown, .caption = p->caption, .repeats = p->repeats};
+    Status s = path ? file_read(path, MAX_ENCODED, &bytes, &size) : STATUS_FAILED;
+    mem_free(path);
+    if (s == STATUS_OK)
+        s = status_in(picture_check((uint8_t *)bytes, size, &e.width, &e.height, &e.orientation), "%s/%s",
+                      b->folder, p->shown);
+    *bad = s != STATUS_OK && !status_is_memory();
+    e.bytes = (const uint8_t *)bytes;
+    e.size = size;
+    if (s == STATUS_OK)
+        s = dataset_writer_add(w, &e);
+    mem_free(bytes);
+    return s;
+}
+
+static Status add_pictures(const DatasetBuild *b, const Scan *scan, DatasetWriter *w, DatasetSummary *summary)
+{
+    if (b->progress)
+        b->progress(0, scan->count, b->arg);
+    for (int i = 0; i < scan->count; i++) {
+        bool bad;
+        if (b->stop && *b->stop)
+            return status_interrupted();
+        const Status s = add_picture(b, scan, &scan->pictures[i], w, &bad);
+        if (s != STATUS_OK && !bad)
+            return s;
+        if (s != STATUS_OK && !b->skip_bad)
+            return status_fail(
+                "%s; fix or remove it, or leave it out with --skip-bad (in a run's configuration: "
+                "dataset.skip_bad: true)",
+                status_message());
+        if (s != STATUS_OK) {
+            log_warn("left out: %s", status_message());
+            summary->skipped++;
+            TRY(dataset_writer_leave_out(w, scan->pictures[i].shown));
+        } else {
+            summary->pictures++;
+        }
+        if (b->progress)
+            b->progress(i + 1, scan->count, b->arg);
+    }
+    if (summary->pictures == 0)
+        return status_fail("%s: none of the %d pictures can be used", b->folder, scan->count);
+    return STATUS_OK;
+}
+
+static uint64_t encoded_bytes(const Scan *scan)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < scan->count; i++) {
+        char *path = path_join(scan->folder, scan->pictures[i].name);
+        const int64_t size = path ? file_size(path) : 0;
+        sum += size > 0 ? (uint64_t)size : 0;
+        mem_free(path);
+    }
+    return sum;
+}
+
+static Status build(const DatasetBuild *b, const Scan *scan, DatasetSummary *summary)
+{
+    char names[NAMES];
+    summary->without_caption = scan->without_caption;
+    summary->unused_files = scan->unused.count;
+    TRY(check_scan(b, scan));
+    if (scan->unused.count)
+        log_warn("%s: not used: %s", b->folder, scan_list_names(&scan->unused, names, sizeof names));
+    DatasetWriter *w;
+    TRY(dataset_writer_open(b->out, encoded_bytes(scan), &w));
+    const Status s = add_pictures(b, scan, w, summary);
+    if (s != STATUS_OK) {
+        dataset_writer_abort(w);
+        return s;
+    }
+    return dataset_writer_commit(w, path_base(scan->folder));
+}
+
+Status dataset_build(const DatasetBuild *b, DatasetSummary *summary)
+{
+    DatasetSummary none;
+    if (!summary)
+        summary = &none;
+    *summary = (DatasetSummary){0};
+    Scan scan;
+    TRY(scan_folder(b->folder, b->caption, b->out, &scan));
+    const Status s = build(b, &scan, summary);
+    scan_free(&scan);
+    return s;
+}

@@ -1,0 +1,39 @@
+/* Where captions come from: text files beside the pictures, metadata.jsonl, kohya's folder names. */
+#ifndef ATL_CAPTIONS_H
+#define ATL_CAPTIONS_H
+
+#include "kernels/base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define CAPTION_MAX_BYTES (64 << 10)
+
+/* A caption as it is trained on: without byte order mark, runs of line ends and tabs as one space, without
+ * white space around it. *out NULL: empty. What is not UTF-8 is an error that names the byte. *out: mem_free.
+ */
+Status caption_clean(const char *text, size_t size, char **out);
+/* The caption in a text file; errors name the file. */
+Status caption_read(const char *path, char **out);
+#define MAX_REPEATS 100000 /* of a picture in an epoch */
+
+/* kohya's folder name, "10_sks cat": repeats 10, caption "sks cat" (inside name). False: an ordinary name. */
+bool caption_of_folder(const char *name, int *repeats, const char **caption);
+
+typedef struct MetadataEntry {
+    char *file_name, *text; /* text NULL: empty */
+    int line;               /* from 1 */
+} MetadataEntry;
+typedef struct Metadata {
+    MetadataEntry *entries;
+    int count, capacity;
+} Metadata;
+/* diffusers' metadata.jsonl: one object a line with "file_name" and "text"; other keys are let be. */
+Status metadata_read(const char *path, Metadata *out);
+void metadata_free(Metadata *m);
+
+/* A file's name for messages and for the dataset: control characters, backslashes and what is not UTF-8 as
+ * \n, \\ and \xNN. NULL: out of memory. Caller: mem_free. */
+char *name_escape(const char *name);
+
+#endif

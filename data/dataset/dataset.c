@@ -1,0 +1,319 @@
+/* Opening and reading a dataset file (docs/dataset-file.md). Everything but the pictures is read into memory
+ * and checked once, when the file is opened, so that nothing after it has to doubt an offset; the pictures
+ * are read when asked for. */
+#include "dataset.h"
+
+#include "kernels/base/mem.h"
+#include "kernels/base/sha256.h"
+#include "kernels/base/text.h"
+#include "captions.h"
+#include "h5.h"
+#include "layout.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define LIMIT ((size_t)1 << 30) /* bytes of one array in memory */
+
+struct Dataset {
+    char *path, *source, *left_out_names;
+    int left_out;
+    hid_t file, data;
+    int count, repeats; /* of all, where they are not listed */
+    uint64_t data_size;
+    uint32_t *width, *height, *repeats_of; /* repeats_of may be NULL */
+    uint8_t *orientation;
+    uint64_t *offset, *length;
+    uint8_t *sha256;          /* (count,32) */
+    char **names;             /* one block */
+    uint64_t *caption_offset; /* (count+1), as stored */
+    char *missing;            /* what stands for an empty caption, or NULL */
+    char *captions;           /* each followed by a 0: caption i begins at caption_offset[i] + i */
+};
+
+/* Reading ---------------------------------------------------------------------------------------------- */
+
+static Status read_version(Dataset *d)
+{
+    int version = 0;
+    bool found;
+    TRY(h5_read_attribute_int(d->file, d->path, "format_version", &version, &found));
+    if (!h5_exists(d->file, "/images") || !h5_exists(d->file, "/captions"))
+        return status_fail(
+            "%s: is an HDF5 file, but no dataset of Atelier's (/images and /captions are missing)", d->path);
+    if (!found || version < 1)
+        return status_fail("%s: the attribute format_version is missing", d->path);
+    if (version > DATASET_FORMAT_VERSION)
+        return status_fail("%s: was written by a newer Atelier (format %d, this one reads %d)", d->path,
+                           version, DATASET_FORMAT_VERSION);
+    d->repeats = 1;
+    TRY(h5_read_attribute_int(d->file, d->path, "repeats", &d->repeats, &found));
+    if (d->repeats < 1 || d->repeats > MAX_REPEATS)
+        return status_fail("%s: the attribute repeats is %d", d->path, d->repeats);
+    TRY(h5_read_attribute_int(d->file, d->path, "left_out", &d->left_out, &found));
+    TRY(h5_read_attribute_text(d->file, d->path, "left_out_names", &d->left_out_names));
+    if (d->left_out < 0 ||
+        (d->left_out_names && text_invalid_utf8(d->left_out_names, strlen(d->left_out_names)) >= 0))
+        return status_fail("%s: the attributes left_out and left_out_names are damaged", d->path);
+    return h5_read_attribute_text(d->file, d->path, "source", &d->source);
+}
+
+static Status open_data(Dataset *d)
+{
+    if (!h5_exists(d->file, "/images/data"))
+        return status_fail("%s: /images/data is missing", d->path);
+    d->data = H5Dopen2(d->file, "/images/data", H5P_DEFAULT);
+    if (d->data < 0)
+        return h5_fail(d->path, "/images/data");
+    const hid_t space = H5Dget_space(d->data), type = H5Dget_type(d->data);
+    hsize_t size = 0;
+    const bool fits = H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) == 1 &&
+                      H5Sget_simple_extent_ndims(space) == 1 &&
+                      H5Sget_simple_extent_dims(space, &size, NULL) == 1;
+    H5Sclose(space);
+    H5Tclose(type);
+    d->data_size = size;
+    return fits ? STATUS_OK : status_fail("%s: /images/data is not one row of bytes", d->path);
+}
+
+/* One number a picture; the first one read gives the count. */
+static Status read_column(Dataset *d, const char *name, hid_t mem, void *out)
+{
+    hsize_t dims[1] = {(hsize_t)d->count};
+    TRY(h5_read_array(d->file, d->path, name, mem, 1, dims, LIMIT, out));
+    if (dims[0] == 0 || dims[0] > INT32_MAX / 2)
+        return status_fail("%s: holds %s pictures", d->path, dims[0] ? "too many" : "no");
+    d->count = (int)dims[0];
+    return STATUS_OK;
+}
+
+static Status read_images(Dataset *d)
+{
+    TRY(read_column(d, "/images/offset", H5T_NATIVE_UINT64, (void *)&d->offset));
+    TRY(read_column(d, "/images/length", H5T_NATIVE_UINT64, (void *)&d->length));
+    TRY(read_column(d, "/images/width", H5T_NATIVE_UINT32, (void *)&d->width));
+    TRY(read_column(d, "/images/height", H5T_NATIVE_UINT32, (void *)&d->height));
+    TRY(read_column(d, "/images/orientation", H5T_NATIVE_UINT8, (void *)&d->orientation));
+    if (h5_exists(d->file, "/images/repeats"))
+        TRY(read_column(d, "/images/repeats", H5T_NATIVE_UINT32, (void *)&d->repeats_of));
+    hsize_t dims[2] = {(hsize_t)d->count, SHA256_SIZE};
+    TRY(h5_read_array(d->file, d->path, "/images/sha256", H5T_NATIVE_UINT8, 2, dims, LIMIT,
+                      (void *)&d->sha256));
+    return h5_read_strings(d->file, d->path, "/images/name", (size_t)d->count, &d->names);
+}
+
+static Status check_images(const Dataset *d)
+{
+    for (int i = 0; i < d->count; i++) {
+        const char *name = d->names[i];
+        if (!name[0] || text_invalid_utf8(name, strlen(name)) >= 0)
+            return status_fail("%s: the name of picture %d is not UTF-8 or empty", d->path, i + 1);
+        if (d->length[i] == 0 || d->length[i] > d->data_size || d->offset[i] > d->data_size - d->length[i])
+            return status_fail("%s: %s would lie at bytes %" PRIu64 " to %" PRIu64 " of %" PRIu64
+                               "; the file is damaged",
+                               d->path, name, d->offset[i], d->offset[i] + d->length[i], d->data_size);
+        if (d->width[i] - 1 >= PICTURE_MAX_SIDE || d->height[i] - 1 >= PICTURE_MAX_SIDE ||
+            (uint64_t)d->width[i] * d->height[i] > PICTURE_MAX_PIXELS)
+            return status_fail("%s: %s has an impossible size, %" PRIu32 " x %" PRIu32, d->path, name,
+                               d->width[i], d->height[i]);
+        if (d->repeats_of && d->repeats_of[i] - 1 >= MAX_REPEATS)
+            return status_fail("%s: %s has impossible repeats, %" PRIu32, d->path, name, d->repeats_of[i]);
+        if (d->orientation[i] < 1 || d->orientation[i] > 8)
+            return status_fail("%s: %s has an impossible orientation, %d", d->path, name, d->orientation[i]);
+    }
+    return STATUS_OK;
+}
+
+static Status check_captions(const Dataset *d, const char *text, uint64_t size)
+{
+    const uint64_t *at = d->caption_offset;
+    if (at[0] != 0 || at[d->count] != size)
+        return status_fail("%s: /captions/offset does not span /captions/text; the file is damaged", d->path);
+    for (int i = 0; i < d->count; i++)
+        if (at[i] > at[i + 1] || at[i + 1] > size)
+            return status_fail("%s: /captions/offset runs backwards at %d; the file is damaged", d->path, i);
+    for (int i = 0; i < d->count; i++) {
+        const char *caption = text + at[i];
+        const size_t length = at[i + 1] - at[i];
+        if (text_invalid_utf8(caption, length) >= 0 || memchr(caption, 0, length))
+            return status_fail("%s: the caption of %s is not UTF-8", d->path, d->names[i]);
+    }
+    return STATUS_OK;
+}
+
+static Status read_captions(Dataset *d)
+{
+    hsize_t dims[1] = {(hsize_t)d->count + 1}, size[1] = {0};
+    TRY(h5_read_array(d->file, d->path, "/captions/offset", H5T_NATIVE_UINT64, 1, dims, LIMIT,
+                      (void *)&d->caption_offset));
+    char *text;
+    TRY(h5_read_array(d->file, d->path, "/captions/text", H5T_NATIVE_UINT8, 1, size, LIMIT, (void *)&text));
+    Status s = check_captions(d, text, size[0]);
+    if (s == STATUS_OK && !(d->captions = mem_alloc(size[0] + (size_t)d->count)))
+        s = STATUS_FAILED;
+    for (int i = 0; i < d->count && s == STATUS_OK; i++) {
+        const uint64_t at = d->caption_offset[i], length = d->caption_offset[i + 1] - at;
+        memcpy(d->captions + at + i, text + at, length);
+        d->captions[at + i + length] = 0;
+    }
+    mem_free(text);
+    return s;
+}
+
+static Status read_all(Dataset *d)
+{
+    TRY(h5_open(d->path, H5F_ACC_RDONLY, &d->file));
+    TRY(read_version(d));
+    TRY(open_data(d));
+    TRY(read_images(d));
+    TRY(check_images(d));
+    return read_captions(d);
+}
+
+Status dataset_open(const char *path, Dataset **out)
+{
+    *out = NULL;
+    Dataset *d = mem_calloc(1, sizeof *d);
+    if (!d)
+        return STATUS_FAILED;
+    d->file = d->data = -1;
+    d->path = mem_strdup(path);
+    h5_begin();
+    const Status s = h5_end(d->path ? read_all(d) : STATUS_FAILED);
+    if (s != STATUS_OK)
+        dataset_close(d);
+    else
+        *out = d;
+    return s;
+}
+
+void dataset_close(Dataset *d)
+{
+    if (!d)
+        return;
+    h5_begin();
+    if (d->data >= 0)
+        H5Dclose(d->data);
+    if (d->file >= 0)
+        H5Fclose(d->file);
+    h5_end(STATUS_OK);
+    mem_free(d->path);
+    mem_free(d->source);
+    mem_free(d->left_out_names);
+    mem_free(d->width);
+    mem_free(d->height);
+    mem_free(d->orientation);
+    mem_free(d->repeats_of);
+    mem_free(d->offset);
+    mem_free(d->length);
+    mem_free(d->sha256);
+    mem_free(d->names);
+    mem_free(d->caption_offset);
+    mem_free(d->captions);
+    mem_free(d->missing);
+    mem_free(d);
+}
+
+/* Answers ---------------------------------------------------------------------------------------------- */
+
+int dataset_count(const Dataset *d)
+{
+    return d->count;
+}
+
+const char *dataset_path(const Dataset *d)
+{
+    return d->path;
+}
+
+const char *dataset_source(const Dataset *d)
+{
+    return d->source ? d->source : "";
+}
+
+int dataset_left_out(const Dataset *d, const char **names)
+{
+    *names = d->left_out_names ? d->left_out_names : "";
+    return d->left_out;
+}
+
+const char *dataset_name(const Dataset *d, int i)
+{
+    return d->names[i];
+}
+
+const char *dataset_caption(const Dataset *d, int i)
+{
+    const char *caption = d->captions + d->caption_offset[i] + i;
+    return *caption || !d->missing ? caption : d->missing;
+}
+
+Status dataset_set_missing_caption(Dataset *d, const char *caption)
+{
+    mem_free(d->missing);
+    d->missing = mem_strdup(caption);
+    return d->missing ? STATUS_OK : STATUS_FAILED;
+}
+
+const uint8_t *dataset_sha256(const Dataset *d, int i)
+{
+    return d->sha256 + (size_t)SHA256_SIZE * (size_t)i;
+}
+
+void dataset_size(const Dataset *d, int i, int *width, int *height)
+{
+    *width = (int)d->width[i];
+    *height = (int)d->height[i];
+}
+
+int dataset_repeats(const Dataset *d, int i)
+{
+    return d->repeats_of ? (int)d->repeats_of[i] : d->repeats;
+}
+
+uint64_t dataset_encoded_size(const Dataset *d, int i)
+{
+    return d->length[i];
+}
+
+void dataset_caption_sha256(const Dataset *d, int i, uint8_t out[SHA256_SIZE])
+{
+    const char *caption = dataset_caption(d, i);
+    sha256(caption, strlen(caption), out);
+}
+
+void dataset_source_sha256(const Dataset *d, uint8_t out[SHA256_SIZE])
+{
+    Sha256 s;
+    sha256_init(&s);
+    sha256_update(&s, d->sha256, (size_t)SHA256_SIZE * (size_t)d->count);
+    for (int i = 0; i < d->count; i++) {
+        uint8_t hash[SHA256_SIZE];
+        dataset_caption_sha256(d, i, hash);
+        sha256_update(&s, hash, sizeof hash);
+    }
+    if (d->repeats_of)
+        sha256_update(&s, d->repeats_of, (size_t)d->count * sizeof *d->repeats_of);
+    sha256_final(&s, out);
+}
+
+Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size)
+{
+    *size = d->length[i];
+    if (!(*bytes = mem_alloc(*size)))
+        return STATUS_FAILED;
+    const hsize_t start = d->offset[i], count = d->length[i];
+    h5_begin();
+    const hid_t from = H5Dget_space(d->data), to = H5Screate_simple(1, &count, NULL);
+    H5Sselect_hyperslab(from, H5S_SELECT_SET, &start, NULL, &count, NULL);
+    const bool ok = H5Dread(d->data, H5T_NATIVE_UINT8, to, from, H5P_DEFAULT, *bytes) >= 0;
+    const Status s = ok ? STATUS_OK : status_in(h5_fail(d->names[i], "cannot be read"), "%s", d->path);
+    H5Sclose(from);
+    H5Sclose(to);
+    h5_end(s);
+    if (s != STATUS_OK) {
+        mem_free(*bytes);
+        *bytes = NULL;
+    }
+    return s;
+}

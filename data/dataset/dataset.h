@@ -1,0 +1,80 @@
+/* The HDF5 picture-caption file (design, section 5): build, open, read, caches. One thread at a time calls
+ * HDF5; all calls lock one mutex inside. */
+#ifndef ATL_DATASET_H
+#define ATL_DATASET_H
+
+#include "data/pictures/picture.h"
+#include "kernels/base/status.h"
+
+#include <signal.h>
+
+typedef struct Dataset Dataset;
+
+typedef struct DatasetBuild {
+    const char *folder, *out; /* out: FILE.h5 */
+    const char *caption; /* one caption for all that have none; NULL: a picture without one is an error */
+    bool skip_bad;       /* leave out, and name, pictures that can't be read */
+    void (*progress)(int done, int total, void *arg); /* done 0 at the beginning; NULL: none */
+    void *arg;
+    const volatile sig_atomic_t
+        *stop; /* looked at between pictures: STATUS_INTERRUPTED, nothing written. NULL: never */
+} DatasetBuild;
+typedef struct DatasetSummary {
+    int pictures, skipped, without_caption, unused_files;
+} DatasetSummary;
+Status dataset_build(const DatasetBuild *b, DatasetSummary *summary);
+
+Status dataset_open(const char *path, Dataset **out);
+void dataset_close(Dataset *d);
+int dataset_count(const Dataset *d);
+const char *dataset_path(const Dataset *d);
+const char *dataset_name(const Dataset *d, int i);    /* "cat/03.jpg" */
+const char *dataset_caption(const Dataset *d, int i); /* UTF-8 */
+/* Says what pictures without a caption (an empty one) have from here on. */
+Status dataset_set_missing_caption(Dataset *d, const char *caption);
+const uint8_t *dataset_sha256(const Dataset *d, int i);              /* 32 bytes, of the encoded picture */
+void dataset_size(const Dataset *d, int i, int *width, int *height); /* after orientation */
+int dataset_repeats(const Dataset *d, int i); /* of its kohya folder's name ("10_sks cat"); 1 */
+Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size); /* encoded; caller: mem_free */
+
+uint64_t dataset_encoded_size(const Dataset *d, int i); /* bytes of the encoded picture */
+const char *dataset_source(const Dataset *d);           /* last name of the folder it was built from, "" */
+/* How many pictures were left out when it was built (--skip-bad), and their names, one a line: the first of
+ * many. */
+int dataset_left_out(const Dataset *d, const char **names);
+/* 32 bytes over all pictures' and captions' hashes, and the hash of one caption (of its UTF-8 bytes). */
+void dataset_source_sha256(const Dataset *d, uint8_t out[32]);
+void dataset_caption_sha256(const Dataset *d, int i, uint8_t out[32]);
+
+/* Caches. A key names everything an entry depends on (encoder, resolution, crop, flip). Entries are f32. The
+ * cache file is the dataset itself (data build --cache) or FILE.cache.h5 beside it or in the run's folder. */
+typedef struct DatasetCache DatasetCache;
+Status cache_open(const char *path, const char *key, int count, DatasetCache **out);
+/* The same for a dataset: what the dataset's own file holds under the key is found too (written by data build
+ * --cache); writes go to path alone, which is made at the first write. path NULL: only the dataset's own. */
+#define CACHE_KEY_SIZE 65 /* 64 hex digits and the end */
+Status cache_open_for(const Dataset *d, const char *path, const char *key, DatasetCache **out);
+/* Reads the n floats of entry i; name is the HDF5 dataset's: latent_mean, latent_std, latent_mean_flipped,
+ * latent_std_flipped, text. *found false: not there, damaged, or made from another picture/caption (hash
+ * differs). One that is there and holds NaN or infinity is a failure that names the file. */
+Status cache_read(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *out, size_t n,
+                  bool *found);
+/* Is it there? As cache_read, but the floats are read, into scratch, only where a run that was killed may
+ * have left them half written. */
+Status cache_has(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *scratch, size_t n,
+                 bool *found);
+Status cache_write(DatasetCache *c, const char *name, int i, const uint8_t hash[32], const float *in,
+                   size_t n);
+/* What was written is on its way to the disk, and the file is open for reading alone from here on. */
+Status cache_settle(DatasetCache *c);
+Status cache_close(DatasetCache *c);
+
+/* Copies everything in the cache file into a dataset file that nobody has open, in place: for a file that
+ * does not have its final name yet. */
+Status dataset_add_caches(const char *dataset, const char *cache);
+
+/* Calls each for every array of every cache in the file: key, name, number of entries, floats of one. */
+typedef void (*CacheListed)(const char *key, const char *name, size_t count, size_t n, void *arg);
+Status cache_list(const char *path, CacheListed each, void *arg);
+
+#endif

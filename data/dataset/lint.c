@@ -1,0 +1,178 @@
+/* dataset_lint: one look at everything, where building stops at the first fault. */
+#include "lint.h"
+
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/sha256.h"
+#include "dataset.h"
+#include "scan.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void tell(const Lint *l, bool error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void tell(const Lint *l, bool error, const char *format, ...)
+{
+    char text[4096];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    l->report(error, text, l->arg);
+}
+
+/* Equal pictures --------------------------------------------------------------------------------------- */
+
+typedef struct Known {
+    uint8_t sha256[SHA256_SIZE];
+    const char *name; /* NULL: could not be read */
+} Known;
+
+static int by_hash(const void *a, const void *b)
+{
+    const Known *p = a, *q = b;
+    const int order = memcmp(p->sha256, q->sha256, SHA256_SIZE);
+    return order ? order : strcmp(p->name ? p->name : "", q->name ? q->name : "");
+}
+
+static void tell_equal(const Lint *l, Known *known, int count)
+{
+    if (count)
+        qsort(known, (size_t)count, sizeof *known, by_hash);
+    for (int i = 1; i < count; i++)
+        if (known[i].name && known[i - 1].name &&
+            memcmp(known[i].sha256, known[i - 1].sha256, SHA256_SIZE) == 0)
+            tell(l, false, "%s is the same file as %s", known[i].name, known[i - 1].name);
+}
+
+/* A folder --------------------------------------------------------------------------------------------- */
+
+static Status look_at_file(const Lint *l, const Scan *scan, const ScanPicture *p, Known *known)
+{
+    char *path = path_join(scan->folder, p->name), *bytes = NULL;
+    size_t size;
+    int width, height, orientation;
+    Status s = path ? file_read(path, SIZE_MAX / 2, &bytes, &size) : STATUS_FAILED;
+    if (s == STATUS_OK) {
+        s = status_in(picture_check((uint8_t *)bytes, size, &width, &height, &orientation), "%s", p->shown);
+        sha256(bytes, size, known->sha256);
+        known->name = p->shown;
+    }
+    const bool no_memory = s != STATUS_OK && status_is_memory();
+    if (s != STATUS_OK && !no_memory)
+        tell(l, true, "%s", status_message());
+    if (!p->caption)
+        tell(l, true, "%s: has no caption", p->shown);
+    mem_free(bytes);
+    mem_free(path);
+    return no_memory ? s : STATUS_OK;
+}
+
+static Status lint_scan(const Lint *l, const Scan *scan)
+{
+    for (int i = 0; i < scan->problems.count; i++)
+        tell(l, true, "%s", scan->problems.items[i]);
+    if (scan->count == 0)
+        tell(l, true, "%s: no pictures (JPEG, PNG, WebP)", l->path);
+    for (int i = 0; i < scan->unused.count; i++)
+        tell(l, false, "not used: %s", scan->unused.items[i]);
+    Known *known = mem_calloc((size_t)scan->count, sizeof *known);
+    if (!known)
+        return STATUS_FAILED;
+    Status s = STATUS_OK;
+    if (l->progress)
+        l->progress(0, scan->count, l->arg);
+    for (int i = 0; i < scan->count && s == STATUS_OK; i++) {
+        s = look_at_file(l, scan, &scan->pictures[i], &known[i]);
+        if (l->progress)
+            l->progress(i + 1, scan->count, l->arg);
+        if (l->stop && *l->stop)
+            s = status_interrupted();
+    }
+    if (s == STATUS_OK)
+        tell_equal(l, known, scan->count);
+    mem_free(known);
+    return s;
+}
+
+/* A dataset file --------------------------------------------------------------------------------------- */
+
+static Status look_at_entry(const Lint *l, Dataset *d, int i)
+{
+    uint8_t *bytes, hash[SHA256_SIZE];
+    size_t size;
+    const char *name = dataset_name(d, i);
+    if (!dataset_caption(d, i)[0])
+        tell(l, false, "%s: has no caption", name);
+    if (dataset_bytes(d, i, &bytes, &size) != STATUS_OK) {
+        if (status_is_memory())
+            return STATUS_FAILED;
+        tell(l, true, "%s", status_message());
+        return STATUS_OK;
+    }
+    int width, height, orientation, stored_width, stored_height;
+    Status s = STATUS_OK;
+    sha256(bytes, size, hash);
+    dataset_size(d, i, &stored_width, &stored_height);
+    if (memcmp(hash, dataset_sha256(d, i), SHA256_SIZE) != 0)
+        tell(l, true, "%s: is damaged: its SHA-256 is not the one written down", name);
+    else if ((s = picture_check(bytes, size, &width, &height, &orientation)) != STATUS_OK &&
+             !status_is_memory())
+        tell(l, true, "%s: %s", name, status_message());
+    else if (s == STATUS_OK && (width != stored_width || height != stored_height))
+        tell(l, true, "%s: is %d x %d, but %d x %d is written down", name, width, height, stored_width,
+             stored_height);
+    mem_free(bytes);
+    return s != STATUS_OK && status_is_memory() ? s : STATUS_OK;
+}
+
+static Status lint_dataset(const Lint *l, Dataset *d)
+{
+    const int count = dataset_count(d);
+    Known *known = mem_calloc((size_t)count, sizeof *known);
+    if (!known)
+        return STATUS_FAILED;
+    Status s = STATUS_OK;
+    if (l->progress)
+        l->progress(0, count, l->arg);
+    for (int i = 0; i < count && s == STATUS_OK; i++) {
+        s = look_at_entry(l, d, i);
+        memcpy(known[i].sha256, dataset_sha256(d, i), SHA256_SIZE);
+        known[i].name = dataset_name(d, i);
+        if (l->progress)
+            l->progress(i + 1, count, l->arg);
+        if (l->stop && *l->stop)
+            s = status_interrupted();
+    }
+    if (s == STATUS_OK)
+        tell_equal(l, known, count);
+    mem_free(known);
+    return s;
+}
+
+Status dataset_lint(const Lint *l, int *pictures)
+{
+    *pictures = 0;
+    if (file_is_dir(l->path)) {
+        Scan scan;
+        TRY(scan_folder(l->path, NULL, NULL, &scan));
+        *pictures = scan.count;
+        const Status s = lint_scan(l, &scan);
+        scan_free(&scan);
+        return s;
+    }
+    if (!file_exists(l->path))
+        return file_missing(l->path, "file or folder");
+    Dataset *d;
+    const Status opened = dataset_open(l->path, &d);
+    if (opened != STATUS_OK) {
+        tell(l, true, "%s", status_message());
+        return opened == STATUS_REFUSED ? opened : STATUS_OK;
+    }
+    *pictures = dataset_count(d);
+    const Status s = lint_dataset(l, d);
+    dataset_close(d);
+    return s;
+}

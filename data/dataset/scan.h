@@ -1,0 +1,44 @@
+/* What a folder holds, as `data build` and `data lint` see it: the pictures with their captions, what nobody
+ * uses, and what is wrong. Nothing is decoded here. */
+#ifndef ATL_SCAN_H
+#define ATL_SCAN_H
+
+#include "kernels/base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct ScanPicture {
+    char *name;           /* below the folder, as the file system has it: "cat/03.jpg" */
+    char *shown;          /* the same for messages and the dataset (name_escape) */
+    char *caption;        /* NULL: none */
+    char *folder_caption; /* of kohya's folder name, for want of another; NULL */
+    int repeats;          /* of kohya's folder name; 1 */
+} ScanPicture;
+
+typedef struct ScanList {
+    char **items;
+    int count, capacity;
+} ScanList;
+
+typedef struct Scan {
+    char *folder;          /* as realpath has it */
+    ScanPicture *pictures; /* by the bytes of their names */
+    int count, capacity;
+    ScanList unused;   /* names for messages, with a reason where there is one */
+    ScanList problems; /* messages: unreadable captions */
+    int without_caption;
+} Scan;
+
+/* Walks the folder and everything below. Captions, first found: NAME.txt, NAME.caption, metadata.jsonl,
+ * kohya's folder name, caption (NULL: none). except: a file that is not to be named as unused (the dataset
+ * being made); may be NULL. A missing folder is an error; an empty one is not. */
+Status scan_folder(const char *folder, const char *caption, const char *except, Scan *out);
+void scan_free(Scan *s);
+/* "a.jpg, b.jpg, c.jpg and 4 more" of the pictures without caption, or of a list, into text; returns text. */
+const char *scan_names_without_caption(const Scan *s, char *text, size_t size);
+const char *scan_list_names(const ScanList *l, char *text, size_t size);
+Status scan_list_add(ScanList *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void scan_list_free(ScanList *l);
+
+#endif

@@ -1,0 +1,45 @@
+/* The prefetching loader: decoded, resized, cropped pictures of the batches that the order says, ahead of
+ * time, on plain threads. What a sample is depends on seed and step alone, never on threads or timing. */
+#ifndef ATL_LOADER_H
+#define ATL_LOADER_H
+
+#include "data/dataset/dataset.h"
+
+typedef struct LoaderSource {
+    Dataset *dataset;
+    const int *pictures; /* which of the dataset's pictures (after the validation split); borrowed */
+    int count, repeats;
+    bool random_crop, flip;
+    float shift, scale; /* augmentation before the VAE: up to ± shift of the side, scale 1±scale; 0: none */
+} LoaderSource;
+
+typedef struct LoaderOptions {
+    const LoaderSource *sources;
+    int source_count;
+    int resolution; /* square side in pixels */
+    int batch;      /* samples per optimizer step: batch × accumulate */
+    uint64_t seed;
+    int threads, ahead; /* 0: 2 threads, 2 steps ahead */
+    int64_t first_step; /* counts from 1 */
+    bool pixels;        /* false: only tell which pictures (latents come from a cache) */
+    /* One more source, or NULL, in an order of its own: after a step's samples come as many of it, with
+     * source = source_count. The samples before them are those that come without it. */
+    const LoaderSource *beside;
+} LoaderOptions;
+
+typedef struct LoaderSample {
+    int source, picture; /* dataset's number of the picture */
+    bool flipped;
+    int crop_x, crop_y; /* of the resized picture */
+    float *pixels;      /* (resolution,resolution,3) in [-1,1], or NULL */
+} LoaderSample;
+
+typedef struct Loader Loader;
+Status loader_new(const LoaderOptions *o, Loader **out);
+void loader_free(Loader *l);
+int64_t loader_epoch_samples(const Loader *l); /* Σ count × repeats, without those beside */
+/* The samples of the next step (options.batch of them, and as many of those beside); valid until the next
+ * call. */
+Status loader_next(Loader *l, const LoaderSample **samples);
+
+#endif

@@ -1,0 +1,91 @@
+/* EXIF orientation: the one tag of EXIF that changes what a picture shows. EXIF is a TIFF file in small: byte
+ * order
+ * ("II" or "MM"), 42, the offset of a directory; a directory is a count and entries of 12 bytes (tag, type,
+ * count, value). Every offset is checked: EXIF is written by cameras and by nobody in particular. */
+#include "decode.h"
+
+#include "kernels/base/mem.h"
+
+#include <string.h>
+
+#define TAG_ORIENTATION 0x0112
+#define TYPE_SHORT 3
+
+static uint32_t read_uint(const uint8_t *p, int bytes, bool big_endian)
+{
+    uint32_t v = 0;
+    for (int i = 0; i < bytes; i++)
+        v = v << 8 | p[big_endian ? i : bytes - 1 - i];
+    return v;
+}
+
+int exif_orientation(const uint8_t *bytes, size_t size)
+{
+    if (size >= 6 && memcmp(bytes, "Exif\0\0", 6) == 0)
+        bytes += 6, size -= 6;
+    if (size < 8 || (memcmp(bytes, "II*\0", 4) != 0 && memcmp(bytes, "MM\0*", 4) != 0))
+        return 1;
+    const bool big = bytes[0] == 'M';
+    const size_t directory = read_uint(bytes + 4, 4, big);
+    if (directory > size - 2)
+        return 1;
+    const size_t count = read_uint(bytes + directory, 2, big);
+    for (size_t i = 0; i < count && directory + 2 + 12 * (i + 1) <= size; i++) {
+        const uint8_t *entry = bytes + directory + 2 + 12 * i;
+        if (read_uint(entry, 2, big) != TAG_ORIENTATION)
+            continue;
+        const uint32_t value = read_uint(entry + 8, 2, big);
+        return read_uint(entry + 2, 2, big) == TYPE_SHORT && value >= 1 && value <= 8 ? (int)value : 1;
+    }
+    return 1;
+}
+
+/* Where the stored picture (w,h) has the pixel that belongs to the upright picture's (x,y): start + x·dx +
+ * y·dy. */
+typedef struct Turn {
+    ptrdiff_t start, dx, dy;
+} Turn;
+
+static Turn turn_of(int orientation, ptrdiff_t w, ptrdiff_t h)
+{
+    switch (orientation) {
+    case 2: /* mirrored */
+        return (Turn){w - 1, -1, w};
+    case 3: /* upside down */
+        return (Turn){w * h - 1, -1, -w};
+    case 4: /* upside down and mirrored */
+        return (Turn){w * (h - 1), 1, -w};
+    case 5: /* rows are columns */
+        return (Turn){0, w, 1};
+    case 6: /* to be turned right */
+        return (Turn){w * (h - 1), -w, 1};
+    case 7: /* rows are columns, from the far corner */
+        return (Turn){w * h - 1, -w, -1};
+    case 8: /* to be turned left */
+        return (Turn){w - 1, w, -1};
+    default:
+        return (Turn){0, 1, w};
+    }
+}
+
+Status picture_orient(Picture *p, int orientation)
+{
+    if (orientation <= 1 || orientation > 8)
+        return STATUS_OK;
+    const bool swapped = orientation >= 5;
+    Picture upright;
+    TRY(picture_new(swapped ? p->height : p->width, swapped ? p->width : p->height, &upright));
+    const Turn t = turn_of(orientation, p->width, p->height);
+    uint8_t *out = upright.rgb;
+    for (int y = 0; y < upright.height; y++) {
+        const uint8_t *in = p->rgb + 3 * (t.start + y * t.dy);
+        for (int x = 0; x < upright.width; x++, in += 3 * t.dx, out += 3) {
+            out[0] = in[0];
+            out[1] = in[1];
+            out[2] = in[2];
+        }
+    }
+    picture_free(p);
+    *p = upright;
+    return STATUS_OK;
+}

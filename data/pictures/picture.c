@@ -1,0 +1,245 @@
+/* Pictures in memory: 8-bit RGB, (height,width,3), rows without gaps. What a file holds is told by its first
+ * bytes, never by its name. */
+#include "picture.h"
+
+#include "kernels/base/mem.h"
+#include "decode.h"
+
+#include <errno.h>
+#include <string.h>
+
+Status picture_size_check(uint64_t width, uint64_t height)
+{
+    if (width == 0 || height == 0)
+        return status_fail("picture has no pixels (%llu x %llu)", (unsigned long long)width,
+                           (unsigned long long)height);
+    if (width > PICTURE_MAX_SIDE || height > PICTURE_MAX_SIDE || width * height > PICTURE_MAX_PIXELS)
+        return status_fail("picture is %llu x %llu, larger than %d a side or %u megapixels; scale it down",
+                           (unsigned long long)width, (unsigned long long)height, PICTURE_MAX_SIDE,
+                           PICTURE_MAX_PIXELS >> 20);
+    return STATUS_OK;
+}
+
+Status picture_whole_check(int width, int height, size_t bytes, const char *what)
+{
+    if (bytes <= PICTURE_MAX_WHOLE)
+        return STATUS_OK;
+    return status_fail(
+        "picture is %d x %d and %s, which takes %zu MB to decode (%u at most); scale it down, or save "
+        "it as a PNG that is not interlaced",
+        width, height, what, bytes >> 20, PICTURE_MAX_WHOLE >> 20);
+}
+
+Status picture_new(int width, int height, Picture *out)
+{
+    *out = (Picture){0};
+    TRY(picture_size_check(width < 0 ? 0 : (uint64_t)width, height < 0 ? 0 : (uint64_t)height));
+    out->rgb = mem_alloc(3 * (size_t)width * (size_t)height);
+    if (!out->rgb)
+        return STATUS_FAILED;
+    out->width = width;
+    out->height = height;
+    return STATUS_OK;
+}
+
+void picture_free(Picture *p)
+{
+    mem_free(p->rgb);
+    *p = (Picture){0};
+}
+
+/* Decoding --------------------------------------------------------------------------------------------- */
+
+PictureFormat picture_format(const uint8_t *bytes, size_t size)
+{
+    if (size >= 3 && memcmp(bytes, "\xFF\xD8\xFF", 3) == 0)
+        return PICTURE_JPEG;
+    if (size >= 8 && memcmp(bytes, "\x89PNG\r\n\x1A\n", 8) == 0)
+        return PICTURE_PNG;
+    if (size >= 12 && memcmp(bytes, "RIFF", 4) == 0 && memcmp(bytes + 8, "WEBP", 4) == 0)
+        return PICTURE_WEBP;
+    return PICTURE_UNKNOWN;
+}
+
+/* What people take for one of the three, by name. */
+static Status unknown_format(const uint8_t *bytes, size_t size)
+{
+    if (size == 0)
+        return status_fail("the file is empty");
+    if (size >= 4 && memcmp(bytes, "GIF8", 4) == 0)
+        return status_fail("is a GIF; JPEG, PNG and WebP are read");
+    if (size >= 2 && memcmp(bytes, "BM", 2) == 0)
+        return status_fail("is a BMP picture; JPEG, PNG and WebP are read");
+    if (size >= 4 && (memcmp(bytes, "II*\0", 4) == 0 || memcmp(bytes, "MM\0*", 4) == 0))
+        return status_fail("is a TIFF picture; JPEG, PNG and WebP are read");
+    if (size >= 12 && memcmp(bytes + 4, "ftyp", 4) == 0)
+        return status_fail("is a HEIC, AVIF or video file; JPEG, PNG and WebP are read");
+    return status_fail("is not a JPEG, PNG or WebP picture");
+}
+
+/* That there was no memory a library says in a way of its own, or calls it broken data; the system says it
+ * too. */
+static Status or_memory(Status s)
+{
+    return s != STATUS_OK && errno == ENOMEM ? status_memory("out of memory for decoding") : s;
+}
+
+static Status read_header(const uint8_t *bytes, size_t size, PictureHeader *out)
+{
+    errno = 0;
+    switch (picture_format(bytes, size)) {
+    case PICTURE_JPEG:
+        return or_memory(decode_jpeg_header(bytes, size, out));
+    case PICTURE_PNG:
+        return or_memory(decode_png_header(bytes, size, out));
+    case PICTURE_WEBP:
+        return or_memory(decode_webp_header(bytes, size, out));
+    default:
+        return unknown_format(bytes, size);
+    }
+}
+
+Status picture_info(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation)
+{
+    PictureHeader h;
+    TRY(read_header(bytes, size, &h));
+    const bool swapped = h.orientation >= 5;
+    *width = swapped ? h.height : h.width;
+    *height = swapped ? h.width : h.height;
+    *orientation = h.orientation;
+    return STATUS_OK;
+}
+
+Status picture_decode_for(const uint8_t *bytes, size_t size, int width, int height, Picture *out)
+{
+    *out = (Picture){0};
+    PictureHeader h;
+    TRY(read_header(bytes, size, &h));
+    const bool swapped = h.orientation >= 5;
+    errno = 0;
+    switch (picture_format(bytes, size)) {
+    case PICTURE_JPEG:
+        TRY(or_memory(decode_jpeg(bytes, size, swapped ? height : width, swapped ? width : height, out)));
+        break;
+    case PICTURE_PNG:
+        TRY(or_memory(decode_png(bytes, size, out)));
+        break;
+    default:
+        TRY(or_memory(decode_webp(bytes, size, out)));
+        break;
+    }
+    const Status s = picture_orient(out, h.orientation);
+    if (s != STATUS_OK)
+        picture_free(out);
+    return s;
+}
+
+Status picture_decode(const uint8_t *bytes, size_t size, Picture *out)
+{
+    return picture_decode_for(bytes, size, 0, 0, out);
+}
+
+static Status png_window(const uint8_t *bytes, size_t size, const PictureHeader *h, const PictureWindow *w,
+                         Picture *out, bool *done)
+{
+    RowReducer *r;
+    TRY(row_reducer_new(h->width, h->height, w, &r));
+    Status s = decode_png_rows(bytes, size, r, done);
+    if (s == STATUS_OK && *done)
+        s = row_reducer_finish(r, out);
+    row_reducer_free(r);
+    return s;
+}
+
+Status picture_decode_window(const uint8_t *bytes, size_t size, int width, int height, const PictureWindow *w,
+                             Picture *out)
+{
+    PictureHeader h;
+    Picture whole;
+    bool done = false;
+    *out = (Picture){0};
+    TRY(read_header(bytes, size, &h));
+    if (picture_format(bytes, size) == PICTURE_PNG && h.orientation <= 1)
+        TRY(png_window(bytes, size, &h, w, out, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(picture_decode_for(bytes, size, width, height, &whole));
+    const Status s = picture_resize_window(&whole, w, out);
+    picture_free(&whole);
+    return s;
+}
+
+Status picture_check(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation)
+{
+    bool done = false;
+    TRY(picture_info(bytes, size, width, height, orientation));
+    if (*width < PICTURE_MIN_SIDE || *height < PICTURE_MIN_SIDE)
+        return status_fail("picture is %d x %d, too small to train on (%d x %d at least)", *width, *height,
+                           PICTURE_MIN_SIDE, PICTURE_MIN_SIDE);
+    if (picture_format(bytes, size) == PICTURE_PNG)
+        TRY(decode_png_rows(bytes, size, NULL, &done));
+    if (done)
+        return STATUS_OK;
+    Picture p; /* of a JPEG all the data, few pixels */
+    TRY(picture_decode_for(bytes, size, PICTURE_MIN_SIDE, PICTURE_MIN_SIDE, &p));
+    picture_free(&p);
+    return STATUS_OK;
+}
+
+void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width)
+{
+    for (int x = 0; x < width; x++) {
+        const int a = rgba[4 * x + 3];
+        for (int i = 0; i < 3; i++)
+            rgb[3 * x + i] = (uint8_t)((rgba[4 * x + i] * a + 255 * (255 - a) + 127) / 255);
+    }
+}
+
+/* Work on pixels --------------------------------------------------------------------------------------- */
+
+Status picture_crop(const Picture *in, int x, int y, int width, int height, Picture *out)
+{
+    TRY(picture_new(width, height, out));
+    const int left = clamp(x, 0, in->width), right = clamp(x + width, left, in->width);
+    for (int row = 0; row < height; row++) {
+        const uint8_t *from = in->rgb + 3 * (size_t)in->width * (size_t)clamp(y + row, 0, in->height - 1);
+        uint8_t *to = out->rgb + 3 * (size_t)width * (size_t)row;
+        if (right > left)
+            memcpy(to + 3 * (left - x), from + 3 * left, 3 * (size_t)(right - left));
+        for (int i = 0; i < width; i++)
+            if (x + i < left || x + i >= right)
+                memcpy(to + 3 * i, from + 3 * clamp(x + i, 0, in->width - 1), 3);
+    }
+    return STATUS_OK;
+}
+
+void picture_flip(Picture *p)
+{
+    for (int y = 0; y < p->height; y++) {
+        uint8_t *a = p->rgb + 3 * (size_t)p->width * (size_t)y, *b = a + 3 * (p->width - 1);
+        for (; a < b; a += 3, b -= 3)
+            for (int i = 0; i < 3; i++) {
+                const uint8_t kept = a[i];
+                a[i] = b[i];
+                b[i] = kept;
+            }
+    }
+}
+
+void picture_to_floats(const Picture *p, float *out)
+{
+    const size_t n = 3 * (size_t)p->width * (size_t)p->height;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)p->rgb[i] / 127.5f - 1.0f;
+}
+
+Status picture_from_floats(const float *nhwc, int width, int height, Picture *out)
+{
+    TRY(picture_new(width, height, out));
+    const size_t n = 3 * (size_t)width * (size_t)height;
+    for (size_t i = 0; i < n; i++) {
+        const float v = (nhwc[i] + 1.0f) * 127.5f;
+        out->rgb[i] = v >= 255.0f ? 255 : v > 0.0f ? (uint8_t)(v + 0.5f) : 0; /* NaN: 0 */
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,74 @@
+/* Pictures: decoding JPEG, PNG and WebP into 8-bit RGB, resizing, writing PNG, grids. */
+#ifndef ATL_PICTURE_H
+#define ATL_PICTURE_H
+
+#include "kernels/base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PICTURE_MAX_SIDE 65500
+#define PICTURE_MAX_PIXELS (256u << 20)
+
+/* Bytes that decoding may take where a format gives no rows before it has all of them (interlaced PNG, WebP,
+ * progressive JPEG). */
+#define PICTURE_MAX_WHOLE (512u << 20)
+#define PICTURE_MIN_SIDE 8 /* of a picture in a dataset */
+
+typedef struct Picture {
+    int width, height;
+    uint8_t *rgb; /* (height,width,3); mem_free by picture_free */
+} Picture;
+Status picture_new(int width, int height, Picture *out);
+void picture_free(Picture *p);
+
+typedef enum PictureFormat { PICTURE_UNKNOWN = 0, PICTURE_JPEG, PICTURE_PNG, PICTURE_WEBP } PictureFormat;
+PictureFormat picture_format(const uint8_t *bytes, size_t size); /* by magic bytes */
+/* Size (after EXIF orientation), orientation 1…8, without decoding. */
+Status picture_info(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation);
+/* The same, and refuses what cannot be trained on: smaller than PICTURE_MIN_SIDE, or not decodable to its
+ * end. */
+Status picture_check(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation);
+/* Decodes: EXIF orientation applied, greyscale, CMYK, palettes, 16 bit; transparency over white. Truncated
+ * data is an error that says so. */
+Status picture_decode(const uint8_t *bytes, size_t size, Picture *out);
+/* The same where only a picture covering width × height is needed (a later picture_resize): JPEGs far larger
+ * are decoded at 1/2, 1/4 or 1/8 by their DCT, never below twice the size asked for. Depends on the sizes
+ * alone. */
+Status picture_decode_for(const uint8_t *bytes, size_t size, int width, int height, Picture *out);
+/* Lanczos-3 with support widened when shrinking (as Pillow's LANCZOS), in one pass each way. Plain code:
+ * loader threads run it. */
+Status picture_resize(const Picture *in, int width, int height, Picture *out);
+/* A window of a picture resized to width × height, without making the whole: columns × rows from (x,y); what
+ * lies outside repeats the nearest edge. width × height may be larger than a picture can be. */
+typedef struct PictureWindow {
+    int width, height, x, y, columns, rows;
+} PictureWindow;
+Status picture_resize_window(const Picture *in, const PictureWindow *w, Picture *out);
+/* The same of an encoded picture that was decoded by picture_decode_for(…, width, height), but a PNG's rows
+ * are reduced as they come, so that memory holds no whole picture (interlaced and turned ones apart). */
+Status picture_decode_window(const uint8_t *bytes, size_t size, int width, int height, const PictureWindow *w,
+                             Picture *out);
+/* The smallest size of the same shape (rounded) that covers width × height. */
+void picture_cover_size(const Picture *in, int width, int height, int *covering_width, int *covering_height);
+/* A window of the picture; what lies outside repeats the nearest edge. */
+Status picture_crop(const Picture *in, int x, int y, int width, int height, Picture *out);
+void picture_flip(Picture *p);
+/* (H,W,3) floats in [-1,1] of bytes: x/127.5 - 1; and back, rounded and clamped. */
+void picture_to_floats(const Picture *p, float *out);
+Status picture_from_floats(const float *nhwc, int width, int height, Picture *out);
+
+/* tEXt (Latin-1) or iTXt (else) chunks: key (1 to 79 letters), value (UTF-8). Atomic; the same bytes every
+ * time. */
+typedef struct PictureText {
+    const char *key, *value;
+} PictureText;
+Status picture_write_png(const char *path, const Picture *p, const PictureText *text, int count);
+/* The value (UTF-8) of the text with this key that stands before a PNG's pixels; *value NULL: there is none.
+ * Caller: mem_free. */
+Status picture_png_text(const uint8_t *bytes, size_t size, const char *key, char **value);
+/* rows × columns of equal pictures with a gap of 2 white pixels; pictures[i] may have rgb NULL (white). */
+Status picture_grid(const Picture *pictures, int count, int columns, Picture *out);
+
+#endif

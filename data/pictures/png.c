@@ -1,0 +1,266 @@
+/* PNG through libpng: all depths, palettes, transparency, interlaced. What the file has becomes 8-bit RGB by
+ * libpng's transformations, RGBA where there is transparency, which is then put over white here. Gamma and
+ * colour profiles are not applied, as in every trainer. libpng fails by a callback that must not return: see
+ * jpeg.c. */
+#include "decode.h"
+
+#include "kernels/base/mem.h"
+
+#include <setjmp.h>
+#include <string.h>
+
+#include <png.h>
+
+#define SIGNATURE 8
+#define MAX_CHUNK (16u << 20) /* text, profiles */
+#define LIBRARY_MEMORY                                                                                       \
+    (4u << 20) /* libpng's own: some rows of at most PICTURE_MAX_SIDE pixels of 8 bytes                      \
+                */
+
+typedef struct Job {
+    png_structp png;
+    png_infop info;
+    jmp_buf out;
+    const uint8_t *bytes;
+    size_t size, at;
+    Picture picture;
+    uint8_t *row, **rows;
+} Job;
+
+static void fail(png_structp png, png_const_charp text)
+{
+    Job *j = png_get_error_ptr(png);
+    status_fail("PNG data is broken at byte %zu: %s", j->at, text);
+    longjmp(j->out, 1);
+}
+
+static void warn(png_structp png, png_const_charp text)
+{
+    (void)png;
+    (void)text;
+}
+
+static void read_bytes(png_structp png, png_bytep to, size_t count)
+{
+    Job *j = png_get_io_ptr(png);
+    if (count > j->size - j->at) {
+        status_fail("PNG data ends early at byte %zu (file truncated?)", j->size);
+        longjmp(j->out, 1);
+    }
+    memcpy(to, j->bytes + j->at, count);
+    j->at += count;
+}
+
+/* libpng believes the length that a chunk gives itself, up to 2 GB. Rows and its own state are small, and no
+ * chunk is larger than the file; a text or profile that is when unpacked is done without. */
+static png_voidp allocate(png_structp png, png_alloc_size_t size)
+{
+    const Job *j = png_get_mem_ptr(png);
+    return size <= j->size + LIBRARY_MEMORY ? mem_alloc(size) : NULL;
+}
+
+static void release(png_structp png, png_voidp p)
+{
+    (void)png;
+    mem_free(p);
+}
+
+static uint32_t read_be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* A chunk is its length, four letters, the data and a check sum. Those that are broken are the decoder's
+ * matter. */
+Status decode_png_header(const uint8_t *bytes, size_t size, PictureHeader *out)
+{
+    if (size < SIGNATURE + 25)
+        return status_fail("PNG data ends early at byte %zu (file truncated?)", size);
+    if (memcmp(bytes + SIGNATURE + 4, "IHDR", 4) != 0)
+        return status_fail("PNG data is broken at byte %d: it does not begin with a header", SIGNATURE);
+    const uint32_t width = read_be32(bytes + 16), height = read_be32(bytes + 20);
+    TRY(picture_size_check(width, height));
+    *out = (PictureHeader){(int)width, (int)height, 1};
+    for (size_t at = SIGNATURE; size - at >= 12;) {
+        const size_t length = read_be32(bytes + at);
+        if (length > size - at - 12)
+            break;
+        if (memcmp(bytes + at + 4, "eXIf", 4) == 0) {
+            out->orientation = exif_orientation(bytes + at + 8, length);
+            break;
+        }
+        at += 12 + length;
+    }
+    return STATUS_OK;
+}
+
+/* Reads what stands before the pixels. */
+static void read_info(Job *j)
+{
+    png_set_read_fn(j->png, j, read_bytes);
+    png_set_user_limits(j->png, PICTURE_MAX_SIDE, PICTURE_MAX_SIDE);
+    png_set_chunk_malloc_max(j->png, MAX_CHUNK);
+    png_read_info(j->png, j->info);
+}
+
+/* Opens the file and asks for 8-bit RGB or RGBA. Returns the number of channels. */
+static int begin(Job *j)
+{
+    read_info(j);
+    png_set_expand(j->png);
+    png_set_scale_16(j->png);
+    png_set_gray_to_rgb(j->png);
+    png_set_interlace_handling(j->png);
+    png_read_update_info(j->png, j->info);
+    return png_get_channels(j->png, j->info);
+}
+
+/* Where pixels go: into a picture, or to a reducer, or nowhere. */
+typedef struct Sink {
+    RowReducer *reducer;
+    Picture *picture; /* NULL: the reducer */
+} Sink;
+
+/* One row after another, (width,channels); none is kept but in the sink. */
+static void read_rows(Job *j, int channels, int width, int height, const Sink *to)
+{
+    const size_t stride = 3 * (size_t)width;
+    for (int y = 0; y < height; y++) {
+        uint8_t *rgb = to->picture ? to->picture->rgb + stride * (size_t)y : j->row + 4 * (size_t)width;
+        uint8_t *row = channels == 4 ? j->row : rgb;
+        png_read_row(j->png, row, NULL);
+        if (channels == 4)
+            picture_row_over_white(row, rgb, width);
+        if (to->reducer)
+            row_reducer_add(to->reducer, rgb);
+    }
+}
+
+/* All passes over all rows, which lie in the picture's memory with their transparency and then move together.
+ */
+static Status read_interlaced(Job *j, int channels, size_t width, size_t height)
+{
+    const size_t stride = (size_t)channels * width;
+    TRY(picture_whole_check((int)width, (int)height, stride * height, "interlaced"));
+    j->picture = (Picture){(int)width, (int)height, mem_alloc(stride * height)};
+    if (!j->picture.rgb || !(j->rows = mem_alloc(height * sizeof *j->rows)))
+        return STATUS_FAILED;
+    for (size_t y = 0; y < height; y++)
+        j->rows[y] = j->picture.rgb + stride * y;
+    png_read_image(j->png, j->rows);
+    for (size_t y = 0; y < height && channels == 4; y++) {
+        memcpy(j->row, j->rows[y], stride);
+        picture_row_over_white(j->row, j->picture.rgb + 3 * width * y, (int)width);
+    }
+    return STATUS_OK;
+}
+
+/* whole: into j->picture; else to reducer, and *taken tells whether that can be. */
+static Status run_decode(Job *j, bool whole, RowReducer *reducer, bool *taken)
+{
+    if (setjmp(j->out))
+        return STATUS_FAILED;
+    const int channels = begin(j);
+    const uint32_t width = png_get_image_width(j->png, j->info),
+                   height = png_get_image_height(j->png, j->info);
+    const bool interlaced = png_get_interlace_type(j->png, j->info) != PNG_INTERLACE_NONE;
+    TRY(picture_size_check(width, height));
+    if (!whole && interlaced)
+        return STATUS_OK;
+    *taken = true;
+    if ((channels != 3 && channels != 4) || png_get_rowbytes(j->png, j->info) != (size_t)channels * width)
+        return status_fail("PNG data is of a kind that libpng cannot turn into RGB");
+    if (!(j->row = mem_alloc(7 * (size_t)width))) /* one row of RGBA and one of RGB */
+        return STATUS_FAILED;
+    if (whole && !interlaced)
+        TRY(picture_new((int)width, (int)height, &j->picture));
+    if (interlaced)
+        TRY(read_interlaced(j, channels, width, height));
+    else
+        read_rows(j, channels, (int)width, (int)height, &(Sink){reducer, whole ? &j->picture : NULL});
+    png_read_end(j->png, NULL);
+    return STATUS_OK;
+}
+
+static Status open_png(Job *j)
+{
+    j->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, j, fail, warn, j, allocate, release);
+    j->info = j->png ? png_create_info_struct(j->png) : NULL;
+    return j->info ? STATUS_OK : status_fail("out of memory for decoding PNG");
+}
+
+static Status decode(Job *j, bool whole, RowReducer *reducer, bool *taken)
+{
+    Status s = open_png(j);
+    if (s == STATUS_OK)
+        s = run_decode(j, whole, reducer, taken);
+    png_destroy_read_struct(&j->png, &j->info, NULL);
+    mem_free(j->row);
+    mem_free(j->rows);
+    if (s != STATUS_OK)
+        picture_free(&j->picture);
+    return s;
+}
+
+Status decode_png(const uint8_t *bytes, size_t size, Picture *out)
+{
+    bool taken;
+    Job j = {.bytes = bytes, .size = size};
+    const Status s = decode(&j, true, NULL, &taken);
+    *out = j.picture;
+    return s;
+}
+
+Status decode_png_rows(const uint8_t *bytes, size_t size, RowReducer *r, bool *taken)
+{
+    *taken = false;
+    return decode(&(Job){.bytes = bytes, .size = size}, false, r, taken);
+}
+
+/* Text ------------------------------------------------------------------------------------------------- */
+
+/* Latin-1, which tEXt and zTXt are in, as UTF-8. NULL: out of memory. */
+static char *from_latin1(const char *text)
+{
+    char *all = mem_alloc(2 * strlen(text) + 1), *out = all;
+    for (const uint8_t *p = (const uint8_t *)text; all && *p; p++) {
+        if (*p < 0x80) {
+            *out++ = (char)*p;
+        } else {
+            *out++ = (char)(0xC0 | *p >> 6);
+            *out++ = (char)(0x80 | (*p & 0x3F));
+        }
+    }
+    if (all)
+        *out = 0;
+    return all;
+}
+
+static Status find_text(Job *j, const char *key, char **value)
+{
+    png_textp texts;
+    int count = 0;
+    if (setjmp(j->out))
+        return STATUS_FAILED;
+    read_info(j);
+    png_get_text(j->png, j->info, &texts, &count);
+    for (int i = 0; i < count; i++) {
+        if (strcmp(texts[i].key, key) != 0)
+            continue;
+        *value = texts[i].compression >= PNG_ITXT_COMPRESSION_NONE ? mem_strdup(texts[i].text)
+                                                                   : from_latin1(texts[i].text);
+        return *value ? STATUS_OK : STATUS_FAILED;
+    }
+    return STATUS_OK;
+}
+
+Status picture_png_text(const uint8_t *bytes, size_t size, const char *key, char **value)
+{
+    Job j = {.bytes = bytes, .size = size};
+    *value = NULL;
+    Status s = open_png(&j);
+    if (s == STATUS_OK)
+        s = find_text(&j, key, value);
+    png_destroy_read_struct(&j.png, &j.info, NULL);
+    return s;
+}

@@ -1,0 +1,115 @@
+/* What a file is that was given as a model and is none: told by its first bytes or its tensors' names, so
+ * that the message can say what to do instead. A LoRA's file is looked at by its bytes in the same way. */
+#include "keymap.h"
+#include "single_file.h"
+
+#include "kernels/base/file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PICKLED                                                                                              \
+    "is a pickled checkpoint (.ckpt, .bin, .pt), which can run any code when it is read; convert it to "     \
+    "safetensors"
+#define WEB_PAGE "is a web page, not what was to be downloaded (a login or licence page?)"
+
+static const struct {
+    const char *bytes;
+    size_t count;
+    const char *what;
+} MAGIC[] = {
+    {"PK\003\004", 4, PICKLED},
+    {"\x80\x02", 2, PICKLED},
+    {"\x80\x03", 2, PICKLED},
+    {"\x80\x04", 2, PICKLED},
+    {"GGUF", 4, "is a GGUF file, quantised for another program; take the .safetensors file"},
+    {"version https://git-lfs", 23,
+     "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"},
+    {"\x89HDF\r\n\x1a\n", 8, "is an HDF5 file (a dataset?), not a safetensors file"},
+    {"\x89PNG", 4, "is a picture, not a safetensors file"},
+    {"\xff\xd8\xff", 3, "is a picture, not a safetensors file"},
+    {"RIFF", 4, "is a picture, not a safetensors file"},
+    {"GIF8", 4, "is a picture, not a safetensors file"},
+    {"<!DOCTYPE", 9, WEB_PAGE},
+    {"<!doctype", 9, WEB_PAGE},
+    {"<html", 5, WEB_PAGE},
+};
+
+/* The header's size, far below 4 GB, and JSON. It may begin as a pickled file does: 0x280 bytes are no rare
+ * size. */
+static bool begins_as_safetensors(const char *head, size_t n)
+{
+    return n > 8 && !memcmp(head + 4, "\0\0\0\0{", 5);
+}
+
+Status refuse_other_files(const char *path)
+{
+    char head[32] = {0};
+    TRY(file_check_source(path, ".safetensors file"));
+    FILE *in = fopen(path, "rbe");
+    if (!in)
+        return status_refuse("%s: cannot be opened: %s", path, strerror(errno));
+    const size_t n = fread(head, 1, sizeof head, in);
+    fclose(in);
+    if (n == 0)
+        return status_refuse("%s: the file is empty", path);
+    for (size_t i = 0; i < sizeof MAGIC / sizeof *MAGIC && !begins_as_safetensors(head, n); i++)
+        if (n >= MAGIC[i].count && !memcmp(head, MAGIC[i].bytes, MAGIC[i].count))
+            return status_refuse("%s: %s", path, MAGIC[i].what);
+    return STATUS_OK;
+}
+
+#define LORA "is a LoRA, not a model; give it with --lora beside the model it was made for"
+
+/* In this order: a LoRA of an SDXL model is a LoRA. */
+static const struct {
+    const char *part; /* of a key; "^" first: its beginning */
+    const char *what;
+} KINDS[] = {
+    {"^lora_unet_", LORA},
+    {"^lora_te", LORA},
+    {".lora_A.", LORA},
+    {".lora_down.", LORA},
+    {".lora.down.", LORA},
+    {"^controlnet_cond_embedding.", "is a ControlNet, not a model"},
+    {"^text_model.", "is a text encoder alone; give the file or folder of the whole model"},
+    {"^emb_params", "is a textual-inversion embedding, not a model"},
+    {"^control_model.", "is a ControlNet, not a model"},
+    {"^input_hint_block.", "is a ControlNet, not a model"},
+    {"^conditioner.embedders.", "is an SDXL model; Stable Diffusion 1.x and 2.x are supported"},
+    {"joint_blocks.", "is a Stable Diffusion 3 model; Stable Diffusion 1.x and 2.x are supported"},
+    {"double_blocks.", "is a Flux model; Stable Diffusion 1.x and 2.x are supported"},
+};
+
+static bool has_part(const char *key, const char *part)
+{
+    return part[0] == '^' ? !strncmp(key, part + 1, strlen(part + 1)) : strstr(key, part) != NULL;
+}
+
+Status refuse_other_models(const char *path, const SafeTensors *f)
+{
+    for (size_t k = 0; k < sizeof KINDS / sizeof *KINDS; k++)
+        for (int i = 0; i < safetensors_count(f); i++)
+            if (has_part(safetensors_entry(f, i)->name, KINDS[k].part))
+                return status_refuse("%s: %s", path, KINDS[k].what);
+    const SafeEntry *first = safetensors_find(f, KEYMAP_UNET "input_blocks.0.0.weight");
+    if (first && first->ndim == 4 && first->shape[1] != 4)
+        return status_refuse("%s: its UNet takes %lld channels (%s); models with 4 are supported", path,
+                             (long long)first->shape[1],
+                             first->shape[1] == 9   ? "an inpainting model"
+                             : first->shape[1] == 5 ? "a depth model"
+                             : first->shape[1] == 8 ? "an instruct-pix2pix model"
+                                                    : "a special model");
+    if (first)
+        return STATUS_OK;
+    if (safetensors_find(f, KEYMAP_VAE "encoder.conv_in.weight") ||
+        safetensors_find(f, "encoder.conv_in.weight"))
+        return status_refuse("%s: is an autoencoder (VAE) alone; give the file or folder of the whole model",
+                             path);
+    if (safetensors_find(f, "conv_in.weight"))
+        return status_refuse(
+            "%s: is one part of a diffusers model; give the folder that holds model_index.json", path);
+    return status_refuse("%s: holds no Stable Diffusion model (no %sinput_blocks.0.0.weight)", path,
+                         KEYMAP_UNET);
+}

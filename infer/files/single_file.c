@@ -1,0 +1,253 @@
+/* A single-file checkpoint's configurations, read off its tensors. What shapes do not tell (head counts,
+ * groups, activations, epsilons) is the same in all of SD1.x and in all of SD2.x. */
+#include "single_file.h"
+
+#include "kernels/base/mem.h"
+#include "keymap.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define OPENCLIP_LAYERS_USED 23
+
+static const SafeEntry *entry(const SingleFile *f, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static const SafeEntry *entry(const SingleFile *f, const char *format, ...)
+{
+    char key[KEYMAP_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(key, sizeof key, format, args);
+    va_end(args);
+    return safetensors_find(f->file, key);
+}
+
+static int dim(const SafeEntry *e, int i)
+{
+    return e && i < e->ndim && e->shape[i] < 1 << 24 ? (int)e->shape[i] : 0;
+}
+
+static Status unfit(const SingleFile *f, const char *what)
+{
+    return status_refuse("%s: %s: not a Stable Diffusion 1.x or 2.x model", safetensors_path(f->file), what);
+}
+
+/* Blocks on the way down stand in one row: layers_per_block of them, a downsampling, and again. */
+static Status read_unet_levels(const SingleFile *f, UNetConfig *k)
+{
+    int blocks = 0, first_down = 0;
+    while (entry(f, KEYMAP_UNET "input_blocks.%d.0.in_layers.0.weight", blocks + 1) ||
+           entry(f, KEYMAP_UNET "input_blocks.%d.0.op.weight", blocks + 1)) {
+        blocks++;
+        if (!first_down && entry(f, KEYMAP_UNET "input_blocks.%d.0.op.weight", blocks))
+            first_down = blocks;
+    }
+    k->layers_per_block = first_down ? first_down - 1 : blocks;
+    const int row = k->layers_per_block + 1;
+    k->levels = (blocks + 1) / row;
+    if (k->layers_per_block < 1 || row > UNET_MAX_RESNETS || k->levels > UNET_MAX_LEVELS ||
+        (blocks + 1) % row)
+        return unfit(f, "the UNet's input_blocks do not form levels");
+    for (int i = 0; i < k->levels; i++) {
+        k->channels[i] = dim(entry(f, KEYMAP_UNET "input_blocks.%d.0.in_layers.2.weight", i * row + 1), 0);
+        k->down_attention[i] = entry(f, KEYMAP_UNET "input_blocks.%d.1.proj_in.weight", i * row + 1) != NULL;
+        k->up_attention[i] = entry(f, KEYMAP_UNET "output_blocks.%d.1.proj_in.weight", i * row) != NULL;
+        k->heads[i] = f->sd2 ? k->channels[i] / 64 : 8;
+        if (k->channels[i] < 1 || k->channels[i] % 32 || k->heads[i] < 1 || k->channels[i] % k->heads[i])
+            return unfit(f, "the UNet's channels do not split into groups and heads");
+    }
+    return STATUS_OK;
+}
+
+static Status read_unet(const SingleFile *f, UNetConfig *k)
+{
+    *k = (UNetConfig){.norm_groups = 32, .norm_eps = 1e-5f, .flip_sin_to_cos = true};
+    TRY(read_unet_levels(f, k));
+    k->in_channels = dim(entry(f, KEYMAP_UNET "input_blocks.0.0.weight"), 1);
+    k->out_channels = dim(entry(f, KEYMAP_UNET "out.2.weight"), 0);
+    /* SD2's 768-pixel models predict v, its 512-pixel ones ε */
+    k->sample_size = f->sd2 && f->prediction == PREDICT_V ? SD2_SAMPLE_SIZE : SD1_SAMPLE_SIZE;
+    k->mid_attention = entry(f, KEYMAP_UNET "middle_block.1.proj_in.weight") != NULL;
+    if (!k->mid_attention)
+        return unfit(f, "the UNet has no attention in the middle");
+    k->linear_projection = entry(f, KEYMAP_UNET "middle_block.1.proj_in.weight")->ndim == 2;
+    k->cross_attention_dim =
+        dim(entry(f, KEYMAP_UNET "middle_block.1.transformer_blocks.0.attn2.to_k.weight"), 1);
+    while (k->transformer_layers < 64 &&
+           entry(f, KEYMAP_UNET "middle_block.1.transformer_blocks.%d.norm1.weight", k->transformer_layers))
+        k->transformer_layers++;
+    if (k->in_channels < 1 || k->out_channels < 1 || k->cross_attention_dim < 1 || k->transformer_layers < 1)
+        return unfit(f, "the UNet's tensors are incomplete");
+    return STATUS_OK;
+}
+
+static Status read_vae(const SingleFile *f, VaeConfig *k)
+{
+    *k = (VaeConfig){.in_channels = 3,
+                     .out_channels = 3,
+                     .norm_groups = 32,
+                     .sample_size = f->unet.sample_size * 8,
+                     .scaling_factor = 0.18215f,
+                     .mid_attention = entry(f, KEYMAP_VAE "encoder.mid.attn_1.q.weight") != NULL,
+                     .use_quant_conv = entry(f, KEYMAP_VAE "quant_conv.weight") != NULL,
+                     .use_post_quant_conv = entry(f, KEYMAP_VAE "post_quant_conv.weight") != NULL};
+    if (!entry(f, KEYMAP_VAE "encoder.conv_in.weight"))
+        return unfit(f, "the file lacks the autoencoder (" KEYMAP_VAE "*)");
+    while (entry(f, KEYMAP_VAE "encoder.down.%d.block.0.conv1.weight", k->levels)) {
+        if (k->levels == VAE_MAX_LEVELS)
+            return unfit(f, "the autoencoder has too many levels");
+        const int C = dim(entry(f, KEYMAP_VAE "encoder.down.%d.block.0.conv1.weight", k->levels), 0);
+        if (C < 1 || C % k->norm_groups)
+            return unfit(f, "the autoencoder's channels do not split into 32 groups");
+        k->channels[k->levels++] = C;
+    }
+    while (entry(f, KEYMAP_VAE "encoder.down.0.block.%d.conv1.weight", k->layers_per_block))
+        k->layers_per_block++;
+    k->latent_channels = dim(entry(f, KEYMAP_VAE "decoder.conv_in.weight"), 1);
+    if (k->levels < 1 || k->layers_per_block > 16 || k->latent_channels < 1)
+        return unfit(f, "the autoencoder's tensors are incomplete");
+    return STATUS_OK;
+}
+
+/* CLIP's keys with or without "text_model."; the shape of TEXT_MODEL.WHAT. */
+static const SafeEntry *clip_entry(const SingleFile *f, const char *what)
+{
+    const SafeEntry *e = entry(f, KEYMAP_CLIP "text_model.%s", what);
+    return e ? e : entry(f, KEYMAP_CLIP "%s", what);
+}
+
+static void count_clip_layers(const SingleFile *f, ClipConfig *k)
+{
+    char name[64];
+    for (;; k->layers++) {
+        snprintf(name, sizeof name, "encoder.layers.%d.layer_norm1.weight", k->layers);
+        const SafeEntry *e = f->sd2
+                                 ? entry(f, KEYMAP_OPENCLIP "transformer.resblocks.%d.ln_1.weight", k->layers)
+                                 : clip_entry(f, name);
+        if (!e || k->layers == 1000)
+            break;
+    }
+    /* SD2 takes the states before the last of 24 layers; a file made out of a diffusers folder has no last */
+    if (f->sd2 && k->layers > OPENCLIP_LAYERS_USED)
+        k->layers = OPENCLIP_LAYERS_USED;
+}
+
+static Status read_clip(const SingleFile *f, ClipConfig *k)
+{
+    *k = (ClipConfig){
+        .eps = 1e-5f, .quick_gelu = !f->sd2, .bos = 49406, .eos = 49407, .pad = f->sd2 ? 0 : 49407};
+    const SafeEntry *tokens = f->sd2 ? entry(f, KEYMAP_OPENCLIP "token_embedding.weight")
+                                     : clip_entry(f, "embeddings.token_embedding.weight"),
+                    *positions = f->sd2 ? entry(f, KEYMAP_OPENCLIP "positional_embedding")
+                                        : clip_entry(f, "embeddings.position_embedding.weight"),
+                    *fc1 = f->sd2 ? entry(f, KEYMAP_OPENCLIP "transformer.resblocks.0.mlp.c_fc.weight")
+                                  : clip_entry(f, "encoder.layers.0.mlp.fc1.weight");
+    if (!tokens)
+        return unfit(f, "the file lacks the text encoder (cond_stage_model.*)");
+    k->vocab_size = dim(tokens, 0);
+    k->hidden = dim(tokens, 1);
+    k->positions = dim(positions, 0);
+    k->intermediate = dim(fc1, 0);
+    k->heads = k->hidden / 64;
+    count_clip_layers(f, k);
+    if (k->heads < 1 || k->hidden % 64 || k->positions < 2 || k->intermediate < 1 || k->layers < 1)
+        return unfit(f, "the text encoder's tensors are incomplete");
+    return STATUS_OK;
+}
+
+/* SD2 predicts v unless it was trained for 875,000 steps: that one is the 512-pixel base (diffusers' rule).
+ * Fine-tuned models of the v kind may carry a key v_pred. */
+static void read_prediction(SingleFile *f)
+{
+    f->sd2 = entry(f, KEYMAP_OPENCLIP "token_embedding.weight") != NULL;
+    f->prediction_known = true;
+    f->prediction = PREDICT_EPSILON;
+    if (safetensors_find(f->file, "v_pred")) {
+        f->prediction = PREDICT_V;
+        return;
+    }
+    if (!f->sd2)
+        return;
+    const SafeEntry *steps = safetensors_find(f->file, "global_step");
+    f->prediction_known = steps && steps->bytes == dtype_size(steps->dtype);
+    f->prediction = PREDICT_V;
+    if (f->prediction_known) {
+        int64_t number = 0; /* in the file it may lie anywhere */
+        memcpy(&number, steps->data, steps->bytes);
+        Tensor *t = tensor_over(&number, steps->dtype, 0, NULL);
+        if (t && tensor_get(t, 0) == 875000)
+            f->prediction = PREDICT_EPSILON;
+        tensor_free(t);
+    }
+}
+
+Status single_file_open(const char *path, SingleFile *out)
+{
+    *out = (SingleFile){0};
+    TRY(refuse_other_files(path));
+    SingleFile f = {0};
+    TRY(safetensors_open(path, &f.file));
+    Status s = refuse_other_models(path, f.file);
+    if (s == STATUS_OK) {
+        read_prediction(&f);
+        s = read_unet(&f, &f.unet);
+    }
+    if (s == STATUS_OK)
+        s = read_vae(&f, &f.vae);
+    if (s == STATUS_OK)
+        s = read_clip(&f, &f.clip);
+    if (s != STATUS_OK) {
+        safetensors_close(f.file);
+        return s;
+    }
+    *out = f;
+    return STATUS_OK;
+}
+
+void single_file_close(SingleFile *f)
+{
+    safetensors_close(f->file);
+    *f = (SingleFile){0};
+}
+
+/* Adds e under the names that `key` (without the part's prefix) stands for; an unknown key keeps its name, so
+ * that it is named if nobody asks for it. */
+static Status add_key(const SingleFile *f, SinglePart part, const char *key, const SafeEntry *e, Weights *w)
+{
+    char names[3][KEYMAP_MAX];
+    int parts = 1;
+    bool known = false;
+    if (part == SINGLE_UNET)
+        known = keymap_unet(key, f->unet.layers_per_block, names[0]);
+    else if (part == SINGLE_VAE)
+        known = keymap_vae(key, f->vae.levels, names[0]);
+    else if (f->sd2)
+        known = keymap_openclip(key, names, &parts);
+    if (!known)
+        return weights_add(w, key, f->file, e, 0, 1);
+    for (int k = 0; k < parts; k++)
+        TRY(weights_add(w, names[k], f->file, e, k, parts));
+    return STATUS_OK;
+}
+
+Status single_file_weights(const SingleFile *f, SinglePart part, DType dtype, Weights **out)
+{
+    const char *prefix = part == SINGLE_UNET  ? KEYMAP_UNET
+                         : part == SINGLE_VAE ? KEYMAP_VAE
+                         : f->sd2             ? KEYMAP_OPENCLIP
+                                              : KEYMAP_CLIP;
+    const size_t n = strlen(prefix);
+    TRY(weights_new(safetensors_path(f->file), dtype, out));
+    Status s = STATUS_OK;
+    for (int i = 0; i < safetensors_count(f->file) && s == STATUS_OK; i++) {
+        const SafeEntry *e = safetensors_entry(f->file, i);
+        if (!strncmp(e->name, prefix, n))
+            s = add_key(f, part, e->name + n, e, *out);
+    }
+    if (s != STATUS_OK) {
+        weights_close(*out);
+        *out = NULL;
+    }
+    return s;
+}

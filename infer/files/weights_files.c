@@ -1,0 +1,147 @@
+/* Where a part's weights lie in a diffusers folder: one file, shards with an index, or a 16-bit variant.
+ *
+ * The names tried, in order, for STEM "diffusion_pytorch_model" or "model": STEM.safetensors,
+ * STEM.safetensors.index.json, STEM.fp16.safetensors and the two spellings of the fp16 index that versions of
+ * diffusers have written. Pickled .bin files run code when they are read; they are named and refused. */
+#include "infer/models/layers.h"
+#include "kernels/base/file.h"
+#include "kernels/base/json.h"
+#include "kernels/base/mem.h"
+
+#include <string.h>
+
+#define INDEX_MAX (64u << 20) /* bytes of an index.json */
+
+static Status add_file(Weights *w, const char *path)
+{
+    SafeTensors *f = NULL;
+    TRY(safetensors_open(path, &f));
+    Status s = STATUS_OK;
+    for (int i = 0; i < safetensors_count(f) && s == STATUS_OK; i++) {
+        const SafeEntry *e = safetensors_entry(f, i);
+        s = weights_add(w, e->name, f, e, 0, 1);
+    }
+    safetensors_close(f);
+    return s;
+}
+
+Status weights_open_file(const char *path, DType dtype, Weights **out)
+{
+    TRY(weights_new(path, dtype, out));
+    const Status s = add_file(*out, path);
+    if (s != STATUS_OK) {
+        weights_close(*out);
+        *out = NULL;
+    }
+    return s;
+}
+
+/* Adds the tensors that the index places in one of its files. */
+static Status add_shard(Weights *w, const char *folder, const char *name, const json_t *map)
+{
+    if (strchr(name, '/'))
+        return status_fail("weight_map names %s: a file in another folder", name);
+    char *path = path_join(folder, name);
+    if (!path)
+        return STATUS_FAILED;
+    SafeTensors *f = NULL;
+    Status s = safetensors_open(path, &f);
+    mem_free(path);
+    const char *key;
+    json_t *file;
+    json_object_foreach((json_t *)map, key, file)
+    {
+        if (s != STATUS_OK || strcmp(json_string_value(file), name) != 0)
+            continue;
+        const SafeEntry *e = safetensors_find(f, key);
+        s = e ? weights_add(w, key, f, e, 0, 1) : status_fail("tensor %s is not in %s", key, name);
+    }
+    safetensors_close(f);
+    return s;
+}
+
+static Status add_shards(Weights *w, const char *folder, const json_t *index)
+{
+    const json_t *map = json_object_get(index, "weight_map");
+    if (!json_is_object(map))
+        return status_fail("has no weight_map");
+    const char *key;
+    json_t *file;
+    json_object_foreach((json_t *)map, key, file) if (!json_is_string(file)) return status_fail(
+        "weight_map: %s is not a file's name", key);
+    json_t *seen = json_object(); /* file names as keys */
+    Status s = seen ? STATUS_OK : status_fail("out of memory");
+    json_object_foreach((json_t *)map, key, file)
+    {
+        const char *name = json_string_value(file);
+        if (s == STATUS_OK && !json_object_get(seen, name)) {
+            s = json_object_set_new(seen, name, json_true()) == 0 ? add_shard(w, folder, name, map)
+                                                                  : status_fail("out of memory");
+        }
+    }
+    json_decref(seen);
+    return s;
+}
+
+static Status add_index(Weights *w, const char *folder, const char *path)
+{
+    char *text = NULL;
+    size_t size = 0;
+    TRY(file_read(path, INDEX_MAX, &text, &size));
+    json_error_t error;
+    json_t *index = json_read(text, size, JSON_REJECT_DUPLICATES, &error);
+    const Status s = index ? add_shards(w, folder, index)
+                           : status_fail("%s at line %d, column %d", error.text, error.line, error.column);
+    json_decref(index);
+    mem_free(text);
+    return status_in(s, "%s", path);
+}
+
+/* No file of ours: says what there is instead. */
+static Status nothing_found(const char *folder, const char *stem)
+{
+    char **names = NULL;
+    int count = 0;
+    TRY(dir_list(folder, &names, &count));
+    Status s = STATUS_OK;
+    for (int i = 0; i < count && s == STATUS_OK; i++) {
+        const size_t n = strlen(names[i]);
+        if (n > 4 && !strcmp(names[i] + n - 4, ".bin"))
+            s = status_refuse(
+                "%s: only %s found: pickled weights can run any code when they are read, so they are "
+                "refused; take the model's .safetensors files",
+                folder, names[i]);
+    }
+    dir_list_free(names, count);
+    return s != STATUS_OK ? s : status_refuse("%s: has no %s.safetensors", folder, stem);
+}
+
+Status weights_open_folder(const char *folder, const char *stem, DType dtype, Weights **out)
+{
+    static const char *const endings[] = {".safetensors",
+                                          ".safetensors.index.json",
+                                          ".fp16.safetensors",
+                                          ".safetensors.index.fp16.json",
+                                          ".safetensors.fp16.index.json",
+                                          ".fp16.safetensors.index.json"};
+    TRY(weights_new(folder, dtype, out));
+    Status s = STATUS_OK;
+    bool found = false;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings && !found && s == STATUS_OK; i++) {
+        char *path = mem_printf("%s/%s%s", folder, stem, endings[i]);
+        if (!path)
+            s = STATUS_FAILED;
+        else if (file_exists(path)) {
+            found = true;
+            s = strstr(endings[i], ".json") ? add_index(*out, folder, path) : add_file(*out, path);
+        }
+        mem_free(path);
+    }
+    if (s == STATUS_OK && !found)
+        s = nothing_found(folder, stem);
+    if (s != STATUS_OK) {
+        weights_close(*out);
+        *out = NULL;
+    }
+    return s;
+}

@@ -1,0 +1,161 @@
+/* CLIP's text encoder: token and position embeddings, then layers of causal self-attention and a two-layer
+ * MLP, each after a layer norm and added to its input; a final norm. */
+#include "clip.h"
+
+#include "infer/files/json_config.h"
+#include "kernels/base/mem.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct ClipLayer {
+    Layer layer_norm1, q_proj, k_proj, v_proj, out_proj, layer_norm2, fc1, fc2;
+} ClipLayer;
+
+struct Clip {
+    ClipConfig config;
+    LayerSet layers;
+    Layer token_embedding, position_embedding, final_layer_norm;
+    ClipLayer *blocks;
+};
+
+/* Construction ----------------------------------------------------------------------------------------- */
+
+Status clip_config_parse(const char *json, const char *origin, ClipConfig *out)
+{
+    JsonConfig c;
+    json_config_open(&c, json, origin);
+    json_t *text_config = json_object_get(c.root, "text_config");
+    if (json_is_object(text_config)) { /* of a whole CLIP model */
+        json_incref(text_config);
+        json_decref(c.root);
+        c.root = text_config;
+    }
+    ClipConfig k = {
+        .vocab_size = json_config_int(&c, "vocab_size", 49408, 1, 1 << 24),
+        .hidden = json_config_int(&c, "hidden_size", 512, 1, 1 << 16),
+        .intermediate = json_config_int(&c, "intermediate_size", 2048, 1, 1 << 18),
+        .layers = json_config_int(&c, "num_hidden_layers", 12, 1, 1024),
+        .heads = json_config_int(&c, "num_attention_heads", 8, 1, 1024),
+        .positions = json_config_int(&c, "max_position_embeddings", 77, 2, 1 << 16),
+        .eps = (float)json_config_float(&c, "layer_norm_eps", 1e-5, JSON_POSITIVE, 1),
+        .bos = json_config_int(&c, "bos_token_id", 49406, 0, 1 << 24),
+        .eos = json_config_int(&c, "eos_token_id", 49407, 0, 1 << 24),
+        .pad = json_config_int(&c, "pad_token_id", 1, 0, 1 << 24),
+    };
+    const char *act = json_config_text(&c, "hidden_act", "quick_gelu");
+    k.quick_gelu = !strcmp(act, "quick_gelu");
+    if (!k.quick_gelu && strcmp(act, "gelu") != 0)
+        json_config_fail(&c, "hidden_act: %s: only quick_gelu and gelu are supported", act);
+    if (k.hidden % k.heads)
+        json_config_fail(&c, "hidden_size %d does not split into %d heads", k.hidden, k.heads);
+    TRY(json_config_close(&c));
+    *out = k;
+    return STATUS_OK;
+}
+
+static void projection(Clip *m, Weights *w, Layer *l, int64_t out, int64_t in, int i, const char *name)
+{
+    weights_layer(w, &m->layers, l, LAYER_LINEAR, true, 2, (int64_t[]){out, in},
+                  "text_model.encoder.layers.%d.%s", i, name);
+}
+
+static void norm(Clip *m, Weights *w, Layer *l, int i, const char *name)
+{
+    const int64_t D = m->config.hidden;
+    weights_layer(w, &m->layers, l, LAYER_NORM, true, 1, &D, "text_model.encoder.layers.%d.%s", i, name);
+}
+
+/* Random weights as transformers draws them for CLIP (initializer_factor 1). */
+static void block_init(Clip *m, Weights *w, int i)
+{
+    ClipLayer *b = &m->blocks[i];
+    const int64_t D = m->config.hidden, F = m->config.intermediate;
+    const float out_std = 1.0f / sqrtf((float)D), in_std = out_std / sqrtf(2.0f * (float)m->config.layers);
+    weights_random_normal(w, in_std);
+    projection(m, w, &b->k_proj, D, D, i, "self_attn.k_proj");
+    projection(m, w, &b->v_proj, D, D, i, "self_attn.v_proj");
+    projection(m, w, &b->q_proj, D, D, i, "self_attn.q_proj");
+    weights_random_normal(w, out_std);
+    projection(m, w, &b->out_proj, D, D, i, "self_attn.out_proj");
+    norm(m, w, &b->layer_norm1, i, "layer_norm1");
+    weights_random_normal(w, 1.0f / sqrtf(2.0f * (float)D));
+    projection(m, w, &b->fc1, F, D, i, "mlp.fc1");
+    weights_random_normal(w, in_std);
+    projection(m, w, &b->fc2, D, F, i, "mlp.fc2");
+    norm(m, w, &b->layer_norm2, i, "layer_norm2");
+}
+
+Status clip_new(const ClipConfig *config, Weights *w, Clip **out)
+{
+    *out = NULL;
+    Clip *m = mem_calloc(1, sizeof *m);
+    if (!m || !(m->blocks = mem_calloc((size_t)config->layers, sizeof *m->blocks))) {
+        mem_free(m);
+        return STATUS_FAILED;
+    }
+    m->config = *config;
+    const int64_t D = config->hidden;
+    weights_alias(w, "text_model.", ""); /* transformers 5 leaves it out */
+    weights_random_normal(w, 0.02f);
+    weights_layer(w, &m->layers, &m->token_embedding, LAYER_EMBEDDING, false, 2,
+                  (int64_t[]){config->vocab_size, D}, "text_model.embeddings.token_embedding");
+    weights_layer(w, &m->layers, &m->position_embedding, LAYER_EMBEDDING, false, 2,
+                  (int64_t[]){config->positions, D}, "text_model.embeddings.position_embedding");
+    for (int i = 0; i < config->layers; i++)
+        block_init(m, w, i);
+    weights_layer(w, &m->layers, &m->final_layer_norm, LAYER_NORM, true, 1, &D,
+                  "text_model.final_layer_norm");
+    weights_random_normal(w, 0);
+    const Status s = weights_status(w);
+    if (s != STATUS_OK) {
+        clip_free(m);
+        return s;
+    }
+    *out = m;
+    return STATUS_OK;
+}
+
+void clip_free(Clip *m)
+{
+    if (!m)
+        return;
+    layerset_free(&m->layers);
+    mem_free(m->blocks);
+    mem_free(m);
+}
+
+const ClipConfig *clip_config(const Clip *m)
+{
+    return &m->config;
+}
+
+LayerSet *clip_layers(Clip *m)
+{
+    return &m->layers;
+}
+
+/* Forward ---------------------------------------------------------------------------------------------- */
+
+/* x (B,T,D) -> (B,T,D) */
+static Tensor *clip_block(Ctx *c, const ClipConfig *k, const ClipLayer *b, Tensor *x)
+{
+    Tensor *h = layer_norm(c, &b->layer_norm1, k->eps, x);
+    Tensor *q = linear(c, &b->q_proj, h), *key = linear(c, &b->k_proj, h), *v = linear(c, &b->v_proj, h);
+    x = add(c, linear(c, &b->out_proj, attention(c, k->heads, true, q, key, v)), x);
+    h = linear(c, &b->fc1, layer_norm(c, &b->layer_norm2, k->eps, x));
+    h = k->quick_gelu ? quick_gelu(c, h) : gelu(c, h);
+    return add(c, linear(c, &b->fc2, h), x);
+}
+
+Tensor *clip_forward(Ctx *c, const Clip *m, int clip_skip, Tensor *ids)
+{
+    const ClipConfig *k = &m->config;
+    if (clip_skip < 0 || clip_skip >= k->layers)
+        op_fail(c, "clip_skip is %d, but the text encoder has %d layers", clip_skip, k->layers);
+    Tensor *h = add_rows(c, &m->position_embedding, embedding(c, &m->token_embedding, ids));
+    for (int i = 0; i < k->layers - clip_skip; i++)
+        h = clip_block(c, k, &m->blocks[i], h);
+    return layer_norm(c, &m->final_layer_norm, k->eps, h);
+}

@@ -1,0 +1,26 @@
+/* CLIP's text encoder (Radford et al. 2021), as transformers' CLIPTextModel names it. */
+#ifndef ATL_CLIP_H
+#define ATL_CLIP_H
+
+#include "kernels/ops.h"
+#include "layers.h"
+
+typedef struct ClipConfig {
+    int vocab_size, hidden, intermediate, layers, heads, positions;
+    bool quick_gelu; /* hidden_act: quick_gelu (ViT-L) or gelu (ViT-H) */
+    float eps;
+    int bos, eos, pad;
+} ClipConfig;
+
+typedef struct Clip Clip;
+Status clip_config_parse(const char *json, const char *origin, ClipConfig *out);
+Status clip_new(const ClipConfig *config, Weights *w, Clip **out); /* keys with or without "text_model." */
+void clip_free(Clip *m);
+const ClipConfig *clip_config(const Clip *m);
+LayerSet *clip_layers(Clip *m); /* names always with "text_model." */
+
+/* ids i32 (B,T) -> (B,T,hidden): the last hidden state after the final norm; clip_skip n > 0: the states n
+ * layers before the last, then the final norm (diffusers' clip_skip). */
+Tensor *clip_forward(Ctx *c, const Clip *m, int clip_skip, Tensor *ids);
+
+#endif

@@ -1,0 +1,498 @@
+/* Weights: one part's tensors under the names the files use, and the layers that models make of them.
+ *
+ * A Weights is a sorted table from key to a piece of a mapped safetensors file. A layer's weight points into
+ * the mapping where the file's element type is the wanted one and the address suits it; otherwise it is
+ * converted into storage of its own, and the file's pages are given back at once, so that loading a model in
+ * another type never holds both forms of it. Norms and biases are always f32: they are small, and every
+ * operation wants them so.
+ *
+ * The first failure is kept in the Weights, so that a model's constructor reads like the list of its layers.
+ */
+#include "layers.h"
+
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/device.h"
+#include "weights_random.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEY_MAX 256
+#define ALIASES 8
+
+typedef struct Entry {
+    char *key;
+    SafeTensors *file;
+    const SafeEntry *e;
+    int part, parts; /* rows of the first dimension */
+    bool used;
+} Entry;
+
+struct Weights {
+    char *origin; /* file or folder, for messages */
+    DType dtype;
+    Entry *entries;
+    int count, capacity;
+    bool sorted;
+    SafeTensors **files; /* one share of each */
+    int file_count;
+    struct {
+        const char *text, *other;
+    } aliases[ALIASES];
+    int alias_count;
+    bool random;
+    uint64_t seed;
+    uint32_t drawn; /* parameters drawn so far: the next one's number */
+    float normal;   /* weights_random_normal */
+    bool described;
+    Status status;
+    char *message;
+};
+
+/* The table -------------------------------------------------------------------------------------------- */
+
+Status weights_new(const char *origin, DType dtype, Weights **out)
+{
+    *out = NULL;
+    Weights *w = mem_calloc(1, sizeof *w);
+    if (!w || !(w->origin = mem_strdup(origin))) {
+        mem_free(w);
+        return STATUS_FAILED;
+    }
+    w->dtype = dtype;
+    *out = w;
+    return STATUS_OK;
+}
+
+Status weights_random(uint64_t seed, DType dtype, Weights **out)
+{
+    TRY(weights_new("random weights", dtype, out));
+    (*out)->random = true;
+    (*out)->seed = seed;
+    return STATUS_OK;
+}
+
+void weights_close(Weights *w)
+{
+    if (!w)
+        return;
+    for (int i = 0; i < w->count; i++)
+        mem_free(w->entries[i].key);
+    for (int i = 0; i < w->file_count; i++)
+        safetensors_close(w->files[i]);
+    mem_free(w->entries);
+    mem_free(w->files);
+    mem_free(w->origin);
+    mem_free(w->message);
+    mem_free(w);
+}
+
+/* Adds a share of file to a list unless it is there. */
+static Status keep_file(SafeTensors ***files, int *count, SafeTensors *file)
+{
+    for (int i = 0; i < *count; i++)
+        if ((*files)[i] == file)
+            return STATUS_OK;
+    SafeTensors **larger = mem_realloc(*files, ((size_t)*count + 1) * sizeof **files);
+    if (!larger)
+        return STATUS_FAILED;
+    *files = larger;
+    larger[(*count)++] = safetensors_share(file);
+    return STATUS_OK;
+}
+
+Status weights_add(Weights *w, const char *key, SafeTensors *file, const SafeEntry *e, int part, int parts)
+{
+    if (parts > 1 && (e->ndim < 1 || e->shape[0] % parts != 0))
+        return status_fail("%s: tensor %s cannot be cut into %d", w->origin, e->name, parts);
+    TRY(keep_file(&w->files, &w->file_count, file));
+    if (w->count == w->capacity) {
+        const int capacity = w->capacity ? 2 * w->capacity : 512;
+        Entry *larger = mem_realloc(w->entries, (size_t)capacity * sizeof *larger);
+        if (!larger)
+            return STATUS_FAILED;
+        w->entries = larger;
+        w->capacity = capacity;
+    }
+    char *copy = mem_strdup(key);
+    if (!copy)
+        return STATUS_FAILED;
+    w->entries[w->count++] = (Entry){.key = copy, .file = file, .e = e, .part = part, .parts = parts};
+    w->sorted = false;
+    return STATUS_OK;
+}
+
+void weights_alias(Weights *w, const char *text, const char *other)
+{
+    if (w->alias_count < ALIASES) {
+        w->aliases[w->alias_count].text = text;
+        w->aliases[w->alias_count++].other = other;
+    }
+}
+
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const Entry *)a)->key, ((const Entry *)b)->key);
+}
+
+static Entry *find(const Weights *w, const char *key)
+{
+    if (w->count == 0)
+        return NULL;
+    if (!w->sorted) { /* a cache of the order, which nobody sees */
+        qsort(w->entries, (size_t)w->count, sizeof *w->entries, by_key);
+        ((Weights *)w)->sorted = true;
+    }
+    const Entry wanted = {.key = (char *)key};
+    return bsearch(&wanted, w->entries, (size_t)w->count, sizeof *w->entries, by_key);
+}
+
+/* The same, trying the other spellings one at a time. */
+static Entry *find_spelled(const Weights *w, const char *key)
+{
+    Entry *e = find(w, key);
+    for (int i = 0; i < w->alias_count && !e; i++) {
+        const char *at = strstr(key, w->aliases[i].text);
+        char other[2 * KEY_MAX];
+        if (!at)
+            continue;
+        snprintf(other, sizeof other, "%.*s%s%s", (int)(at - key), key, w->aliases[i].other,
+                 at + strlen(w->aliases[i].text));
+        e = find(w, other);
+    }
+    return e;
+}
+
+bool weights_has(const Weights *w, const char *key)
+{
+    return w->random || find(w, key) != NULL;
+}
+
+int weights_shape(const Weights *w, const char *key, int64_t shape[TENSOR_MAX_DIMS])
+{
+    const Entry *e = find(w, key);
+    if (!e)
+        return -1;
+    memcpy(shape, e->e->shape, sizeof e->e->shape);
+    if (e->e->ndim > 0)
+        shape[0] /= e->parts;
+    return e->e->ndim;
+}
+
+bool weights_is_random(const Weights *w)
+{
+    return w->random;
+}
+
+void weights_describe(Weights *w)
+{
+    w->described = true;
+}
+
+void weights_random_normal(Weights *w, float std)
+{
+    w->normal = std;
+}
+
+void weights_warn_unused(const Weights *w, const char *const *expected)
+{
+    int unused = 0;
+    const char *first = NULL;
+    for (int i = 0; i < w->count; i++) {
+        bool fine = w->entries[i].used;
+        for (int k = 0; !fine && expected && expected[k]; k++)
+            fine = strstr(w->entries[i].key, expected[k]) != NULL;
+        if (fine)
+            continue;
+        if (unused++ == 0)
+            first = w->entries[i].key;
+    }
+    if (unused)
+        log_warn("%s: %d tensor%s belong%s to no layer of this model and %s ignored, first %s", w->origin,
+                 unused, unused == 1 ? "" : "s", unused == 1 ? "s" : "", unused == 1 ? "is" : "are", first);
+}
+
+/* Failures --------------------------------------------------------------------------------------------- */
+
+static void keep_failure(Weights *w, Status s)
+{
+    if (s == STATUS_OK || w->status != STATUS_OK)
+        return;
+    w->status = s;
+    w->message = mem_strdup(status_message());
+}
+
+Status weights_status(const Weights *w)
+{
+    if (w->status == STATUS_OK)
+        return STATUS_OK;
+    const char *message = w->message ? w->message : "out of memory";
+    return w->status == STATUS_REFUSED ? status_refuse("%s", message) : status_fail("%s", message);
+}
+
+/* Layers ----------------------------------------------------------------------------------------------- */
+
+/* The file's shape may have ones at its end that the wanted one has not, and the other way: a 1×1
+ * convolution. */
+static bool shapes_agree(int a_ndim, const int64_t *a, int b_ndim, const int64_t *b)
+{
+    for (int i = 0; i < a_ndim || i < b_ndim; i++)
+        if ((i < a_ndim ? a[i] : 1) != (i < b_ndim ? b[i] : 1))
+            return false;
+    return true;
+}
+
+static Status wrong_shape(const Weights *w, const Entry *f, const int64_t *found, int ndim,
+                          const int64_t *shape)
+{
+    char has[96], wants[96];
+    Tensor a = {.ndim = f->e->ndim, .dtype = f->e->dtype}, b = {.ndim = ndim, .dtype = w->dtype};
+    memcpy(a.shape, found, sizeof a.shape);
+    memcpy(b.shape, shape, (size_t)ndim * sizeof *shape);
+    return status_fail("%s: tensor %s is %s, but the model's configuration asks for %s; do its weights and "
+                       "its config.json belong together?",
+                       w->origin, f->e->name, tensor_describe(&a, has, sizeof has),
+                       tensor_describe(&b, wants, sizeof wants));
+}
+
+static Tensor *own_tensor(const Weights *w, DType dtype, int ndim, const int64_t *shape)
+{
+    return w->described ? tensor_shape_only(dtype, ndim, shape) : tensor_new(dtype, ndim, shape);
+}
+
+/* What is smaller is copied out of the file though its type is right: the kernel maps up to some megabytes of
+ * the file around a page that is touched, and norms and biases between tensors that were converted would
+ * bring 90 MB of SD1.5's f32 file back. */
+#define MAPPED_LEAST ((size_t)64 << 10)
+
+/* One tensor from a file: over the mapping, or converted. */
+static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtype, int ndim,
+                          const int64_t *shape, Tensor **out)
+{
+    Entry *f = find_spelled(w, key);
+    if (!f)
+        return status_fail("%s: tensor %s is missing; do its weights and its config.json belong together?",
+                           w->origin, key);
+    int64_t found[TENSOR_MAX_DIMS];
+    memcpy(found, f->e->shape, sizeof found);
+    if (f->e->ndim > 0)
+        found[0] /= f->parts;
+    if (!shapes_agree(f->e->ndim, found, ndim, shape))
+        return wrong_shape(w, f, found, ndim, shape);
+    if (f->e->dtype != DTYPE_F32 && f->e->dtype != DTYPE_BF16 && f->e->dtype != DTYPE_F16)
+        return status_fail("%s: tensor %s holds %s, a weight needs floats", w->origin, f->e->name,
+                           dtype_name(f->e->dtype));
+    f->used = true;
+    const size_t bytes = f->e->bytes / (size_t)f->parts;
+    const uint8_t *data = (const uint8_t *)f->e->data + (size_t)f->part * bytes;
+    if (bytes >= MAPPED_LEAST && f->e->dtype == dtype && (uintptr_t)data % dtype_size(dtype) == 0) {
+        TRY(keep_file(&set->files, &set->file_count, f->file));
+        *out = tensor_over((void *)data, dtype, ndim, shape);
+        return *out ? STATUS_OK : STATUS_FAILED;
+    }
+    *out = own_tensor(w, dtype, ndim, shape);
+    if (!*out || w->described)
+        return *out ? STATUS_OK : STATUS_FAILED;
+    convert_floats((*out)->data, dtype, data, f->e->dtype, tensor_count(*out));
+    safetensors_release(f->file);
+    return STATUS_OK;
+}
+
+/* One tensor drawn as PyTorch initialises it: U(-bound, bound), or N(0, std). */
+static Status draw_tensor(Weights *w, LayerKind kind, bool bias, float bound, DType dtype, int ndim,
+                          const int64_t *shape, Tensor **out)
+{
+    *out = own_tensor(w, dtype, ndim, shape);
+    if (!*out || w->described)
+        return *out ? STATUS_OK : STATUS_FAILED;
+    const RandomKey key = {.seed = w->seed, .step = w->drawn++, .purpose = RANDOM_INIT};
+    if (kind == LAYER_NORM)
+        random_fill_constant(*out, bias ? 0.0f : 1.0f);
+    else if (w->normal > 0 && bias)
+        random_fill_constant(*out, 0.0f);
+    else if (w->normal > 0 || kind == LAYER_EMBEDDING)
+        random_fill_normal(*out, key, w->normal > 0 ? w->normal : 1.0f);
+    else
+        random_fill_uniform(*out, key, bound);
+    return STATUS_OK;
+}
+
+static Status make_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has_bias, int ndim,
+                         const int64_t *shape)
+{
+    char key[KEY_MAX + 16];
+    const DType dtype = kind == LAYER_NORM ? DTYPE_F32 : w->dtype;
+    int64_t fan_in = 1;
+    for (int i = 1; i < ndim; i++)
+        fan_in *= shape[i];
+    const float bound =
+        1.0f / sqrtf((float)fan_in); /* of weight and bias alike: kaiming_uniform with a = √5 */
+    snprintf(key, sizeof key, "%s.weight", l->name);
+    TRY(w->random ? draw_tensor(w, kind, false, bound, dtype, ndim, shape, &l->weight)
+                  : load_tensor(w, set, key, dtype, ndim, shape, &l->weight));
+    if (!has_bias)
+        return STATUS_OK;
+    snprintf(key, sizeof key, "%s.bias", l->name);
+    return w->random ? draw_tensor(w, kind, true, bound, DTYPE_F32, 1, shape, &l->bias)
+                     : load_tensor(w, set, key, DTYPE_F32, 1, shape, &l->bias);
+}
+
+static Status layerset_add(LayerSet *set, Layer *l)
+{
+    if (set->count == set->capacity) {
+        const int capacity = set->capacity ? 2 * set->capacity : 256;
+        Layer **larger = mem_realloc(set->items, (size_t)capacity * sizeof *larger);
+        if (!larger)
+            return STATUS_FAILED;
+        set->items = larger;
+        set->capacity = capacity;
+    }
+    set->items[set->count++] = l;
+    return STATUS_OK;
+}
+
+void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has_bias, int ndim,
+                   const int64_t *shape, const char *path_format, ...)
+{
+    if (w->status != STATUS_OK)
+        return;
+    char name[KEY_MAX];
+    va_list args;
+    va_start(args, path_format);
+    vsnprintf(name, sizeof name, path_format, args);
+    va_end(args);
+    *l = (Layer){0};
+    set->described = w->described;
+    l->name = mem_strdup(name);
+    Status s = l->name ? layerset_add(set, l) : STATUS_FAILED;
+    if (s != STATUS_OK) { /* not in the set: nobody else would free it */
+        mem_free((char *)l->name);
+        l->name = NULL;
+    } else
+        s = make_layer(w, set, l, kind, has_bias, ndim, shape);
+    keep_failure(w, s);
+}
+
+/* Sets of layers --------------------------------------------------------------------------------------- */
+
+static void drop_packed(Layer *l)
+{
+    if (l->packed)
+        device_cpu()->unpack(l);
+}
+
+static void close_files(LayerSet *set)
+{
+    for (int i = 0; i < set->file_count; i++)
+        safetensors_close(set->files[i]);
+    mem_free(set->files);
+    set->files = NULL;
+    set->file_count = 0;
+}
+
+void layerset_free(LayerSet *set)
+{
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        drop_packed(l);
+        tensor_free(l->weight);
+        tensor_free(l->bias);
+        mem_free((char *)l->name);
+    }
+    mem_free(set->items);
+    close_files(set);
+    *set = (LayerSet){0};
+}
+
+size_t layerset_elements(const LayerSet *set)
+{
+    size_t n = 0;
+    for (int i = 0; i < set->count; i++) {
+        const Tensor *const tensors[] = {set->items[i]->weight, set->items[i]->bias};
+        for (int k = 0; k < 2; k++)
+            n += tensors[k] ? (size_t)tensor_count(tensors[k]) : 0;
+    }
+    return n;
+}
+
+Layer *layerset_find(const LayerSet *set, const char *name)
+{
+    for (int i = 0; i < set->count; i++)
+        if (!strcmp(set->items[i]->name, name))
+            return set->items[i];
+    return NULL;
+}
+
+/* Gives the pages of a mapped file back, as far as they are t's alone. */
+static void rest_tensor(const Tensor *t)
+{
+    if (t && t->data && !t->owned)
+        mem_pages_rest(t->data, tensor_bytes(t));
+}
+
+/* Replaces *t by an f32 copy that is trained. */
+static Status train_tensor(Tensor **t, bool described)
+{
+    if (!*t)
+        return STATUS_OK;
+    Tensor *(*const make)(DType, int, const int64_t *) = described ? tensor_shape_only : tensor_new;
+    Tensor *own = make(DTYPE_F32, (*t)->ndim, (*t)->shape);
+    if (!own)
+        return STATUS_FAILED;
+    own->grad = make(DTYPE_F32, own->ndim, own->shape);
+    if (!own->grad) {
+        tensor_free(own);
+        return STATUS_FAILED;
+    }
+    if (!described)
+        convert_floats(own->data, DTYPE_F32, (*t)->data, (*t)->dtype, tensor_count(own));
+    rest_tensor(*t);
+    own->requires_grad = true;
+    tensor_free(*t);
+    *t = own;
+    return STATUS_OK;
+}
+
+Status layerset_train(LayerSet *set)
+{
+    for (int i = 0; i < set->count; i++) {
+        drop_packed(set->items[i]);
+        TRY(train_tensor(&set->items[i]->weight, set->described));
+        TRY(train_tensor(&set->items[i]->bias, set->described));
+    }
+    close_files(set);
+    return STATUS_OK;
+}
+
+void layerset_keep_packed(LayerSet *set, bool keep)
+{
+    for (int i = 0; i < set->count; i++) {
+        set->items[i]->pack_off = !keep;
+        if (!keep)
+            drop_packed(set->items[i]);
+    }
+}
+
+void layerset_hold_still(LayerSet *set, bool still)
+{
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        if (!weight_grad(l->weight))
+            continue;
+        drop_packed(l);
+        l->still = still;
+    }
+}
+
+void layerset_rest(LayerSet *set)
+{
+    for (int i = 0; i < set->count; i++) {
+        drop_packed(set->items[i]);
+        rest_tensor(set->items[i]->weight);
+        rest_tensor(set->items[i]->bias);
+    }
+}

@@ -1,0 +1,84 @@
+/* How a model finds its weights: by the names the files use.
+ *
+ * A Weights is one part's tensors under diffusers' names, wherever they come from (one safetensors file,
+ * shards, a single-file checkpoint through its key map, or nothing: random weights for tests, `bench` and
+ * training from scratch). A model's constructor asks for each layer by path and expected shape; what is
+ * missing or of another shape is an error that names file, key and both shapes. The layers asked for are kept
+ * in the part's LayerSet, in the order of asking, which is the order of exports, optimizer state and --trace.
+ */
+#ifndef ATL_LAYERS_H
+#define ATL_LAYERS_H
+
+#include "infer/files/safetensors.h"
+#include "kernels/layer.h"
+
+typedef struct Weights Weights;
+
+typedef struct LayerSet {
+    Layer **items;
+    int count, capacity;
+    SafeTensors **files; /* mappings that weights lie in; one share of each */
+    int file_count;
+    bool described; /* weights_describe: shapes only */
+} LayerSet;
+
+/* Frozen weights in this storage type (mapped as they are where file and type agree and the device can use
+ * them). */
+Status weights_open_file(const char *path, DType dtype, Weights **out);
+Status weights_open_folder(const char *folder, const char *stem, DType dtype,
+                           Weights **out); /* single, sharded, fp16 */
+/* Random weights as PyTorch initialises such layers by default (linear and convolution: kaiming_uniform(a=√5)
+ * and U(±1/√fan_in) biases, norms 1 and 0, embeddings as the part says), from the keyed generator with this
+ * seed. */
+Status weights_random(uint64_t seed, DType dtype, Weights **out);
+void weights_close(
+    Weights *w); /* NULL allowed; mapped weights stay usable: the mapping is kept by the LayerSet */
+
+/* For single-file checkpoints (infer/files/keymap.c), built up tensor by tensor: under `key` rows part/parts
+ * of e, which lies in file. A key given twice is refused when the first layer is asked for. */
+Status weights_new(const char *origin, DType dtype, Weights **out);
+Status weights_add(Weights *w, const char *key, SafeTensors *file, const SafeEntry *e, int part, int parts);
+
+/* Other spellings: a key with `text` in it that is not there is looked for with `other` in its place. At most
+ * 8; both strings are borrowed. */
+void weights_alias(Weights *w, const char *text, const char *other);
+/* Random weights of linear layers and embeddings from here on: N(0, std), biases 0. 0: PyTorch's defaults. */
+void weights_random_normal(Weights *w, float std);
+bool weights_is_random(const Weights *w);
+/* From here on layers get shapes and no memory: a tensor that can be used where it lies in a mapped file
+ * points there, untouched; every other has data NULL. For plans, which are made before anything is loaded. */
+void weights_describe(Weights *w);
+/* Warns, naming one, of tensors that no layer asked for, but for keys that contain one of the words in
+ * `expected` (NULL-terminated). */
+void weights_warn_unused(const Weights *w, const char *const *expected);
+
+typedef enum LayerKind { LAYER_LINEAR, LAYER_CONV, LAYER_NORM, LAYER_EMBEDDING } LayerKind;
+/* Fills *l: "PATH.weight" with the shape given (a 1×1 convolution and a linear layer stand for each other),
+ * and "PATH.bias" of shape[0] elements if has_bias. Norm and bias tensors are kept as f32. Adds l to set. The
+ * failure is kept in w (first one wins) so that constructors read without error checks; weights_status tells
+ * at the end. */
+void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has_bias, int ndim,
+                   const int64_t *shape, const char *path_format, ...) __attribute__((format(printf, 8, 9)));
+bool weights_has(const Weights *w,
+                 const char *key); /* as it stands, without aliases; random weights have all */
+/* Shape of a tensor: dimensions into shape, their number returned; -1: not there. */
+int weights_shape(const Weights *w, const char *key, int64_t shape[TENSOR_MAX_DIMS]);
+Status weights_status(const Weights *w);
+
+void layerset_free(
+    LayerSet *set); /* the layers' tensors, names, packed forms and mappings; adapters are not touched */
+size_t layerset_elements(const LayerSet *set); /* numbers in all weights and biases */
+Layer *layerset_find(const LayerSet *set, const char *name);
+/* Makes every weight and bias its own f32 storage with requires_grad and a zeroed grad: method full. */
+Status layerset_train(LayerSet *set);
+/* Whether the device may keep frozen convolutions a second time in its own order: faster, in more memory,
+ * with the same result. */
+void layerset_keep_packed(LayerSet *set, bool keep);
+/* Whether trained weights stay as they are for now, as in previews and validation: their convolutions are
+ * then packed once and not at each call. No backward pass may come before this is taken back, and gradients
+ * are lost. */
+void layerset_hold_still(LayerSet *set, bool still);
+/* Gives back what comes again when it is needed: packed forms, and pages of mapped files. */
+void layerset_rest(LayerSet *set);
+
+#endif

@@ -1,0 +1,42 @@
+/* The UNet of Stable Diffusion 1.x and 2.x (Ronneberger 2015; Ho 2020; Rombach 2022), as diffusers'
+ * UNet2DConditionModel names and orders it; all sizes from its config.json. */
+#ifndef ATL_UNET_H
+#define ATL_UNET_H
+
+#include "kernels/ops.h"
+#include "layers.h"
+
+#define UNET_MAX_LEVELS 6
+#define UNET_MAX_RESNETS 17 /* of one level: layers_per_block + 1 on the way up */
+
+typedef struct UNetConfig {
+    int sample_size, in_channels, out_channels;
+    int levels; /* len(block_out_channels) */
+    int channels[UNET_MAX_LEVELS];
+    bool down_attention[UNET_MAX_LEVELS]; /* CrossAttnDownBlock2D or DownBlock2D */
+    bool up_attention[UNET_MAX_LEVELS];   /* in the order of up_blocks */
+    bool mid_attention;
+    int layers_per_block;
+    int heads[UNET_MAX_LEVELS]; /* "attention_head_dim" is really the number of heads */
+    int transformer_layers;     /* 1 in SD1.x and SD2.x */
+    int cross_attention_dim;
+    bool linear_projection; /* proj_in and proj_out are linear layers (SD2.x) */
+    int norm_groups;
+    float norm_eps;
+    bool flip_sin_to_cos;
+    float freq_shift;
+} UNetConfig;
+
+typedef struct UNet UNet;
+/* Parses diffusers' config.json text; unknown features that would change the result are refused by name. */
+Status unet_config_parse(const char *json, const char *origin, UNetConfig *out);
+Status unet_new(const UNetConfig *config, Weights *w, UNet **out);
+void unet_free(UNet *u);
+const UNetConfig *unet_config(const UNet *u);
+LayerSet *unet_layers(UNet *u);
+
+/* x (B,H,W,in) in the context's dtype, timesteps f32 (B), text (B,T,cross) -> (B,H,W,out) in the context's
+ * dtype. Every resnet and transformer block is a checkpointed() segment. */
+Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, Tensor *text);
+
+#endif

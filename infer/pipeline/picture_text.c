@@ -1,0 +1,113 @@
+#include "picture_text.h"
+
+#include "kernels/base/file.h"
+#include "kernels/base/json.h"
+#include "kernels/base/mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "tiny" of "builtin:tiny", "sd15" of "models/sd15/" and of "models/sd15.safetensors". */
+static void short_name(const char *path, char *out, size_t size)
+{
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    snprintf(out, size, "%.*s", (int)length, path);
+    const char *base = path_base(out), *colon = strrchr(base, ':');
+    memmove(out, colon ? colon + 1 : base, strlen(colon ? colon + 1 : base) + 1);
+    const char *const endings[] = {".safetensors", ".ckpt"};
+    for (int i = 0; i < 2; i++) {
+        char *end = strstr(out, endings[i]);
+        if (end && end != out && strcmp(end, endings[i]) == 0)
+            *end = 0;
+    }
+}
+
+static const char *sampler_label(const char *name)
+{
+    int count;
+    const SamplerKind *kinds = sampler_kinds(&count);
+    for (int i = 0; i < count; i++)
+        if (strcmp(kinds[i].name, name) == 0)
+            return kinds[i].label;
+    return name;
+}
+
+/* A1111 reads values up to the next comma; others are quoted as JSON. */
+static Status quote_value(const char *text, char *out, size_t size)
+{
+    if (!strpbrk(text, ",:\n\"")) {
+        snprintf(out, size, "%s", text);
+        return STATUS_OK;
+    }
+    char *quoted = json_text(json_string(text), JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    if (quoted)
+        snprintf(out, size, "%s", quoted);
+    free(quoted);
+    return quoted ? STATUS_OK : STATUS_FAILED;
+}
+
+/* " <lora:NAME:SCALE>" for each, as A1111 has them in the prompt. Caller: mem_free. */
+static char *lora_tags(const PictureOrigin *o)
+{
+    char *tags = mem_strdup("");
+    for (int i = 0; tags && i < o->lora_count; i++) {
+        char name[256];
+        short_name(o->loras[i].path, name, sizeof name);
+        char *longer = mem_printf("%s <lora:%s:%g>", tags, name, (double)o->loras[i].scale);
+        mem_free(tags);
+        tags = longer;
+    }
+    return tags;
+}
+
+char *picture_parameters(const PictureOrigin *o)
+{
+    const SampleRequest *r = o->request;
+    char model[256], quoted[600], skip[32] = "";
+    short_name(o->model, model, sizeof model);
+    if (quote_value(model, quoted, sizeof quoted) != STATUS_OK)
+        return NULL;
+    if (r->clip_skip) /* A1111 counts from 1 */
+        snprintf(skip, sizeof skip, ", Clip skip: %d", r->clip_skip + 1);
+    const bool negative = r->negative && *r->negative;
+    char *tags = lora_tags(o);
+    if (!tags)
+        return NULL;
+    char *text =
+        mem_printf("%s%s\n%s%s%sSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: %s%s, "
+                   "Version: atelier " ATELIER_VERSION,
+                   r->prompt, tags, negative ? "Negative prompt: " : "", negative ? r->negative : "",
+                   negative ? "\n" : "", r->steps, sampler_label(r->sampler), (double)r->guidance,
+                   (unsigned long long)r->seed, r->width, r->height, quoted, skip);
+    mem_free(tags);
+    return text;
+}
+
+static json_t *lora_list(const PictureOrigin *o)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < o->lora_count; i++)
+        json_array_append_new(list, json_pack("{s:s, s:f}", "file", path_base(o->loras[i].path), "scale",
+                                              (double)o->loras[i].scale));
+    return list;
+}
+
+char *picture_settings(const PictureOrigin *o)
+{
+    const SampleRequest *r = o->request;
+    char model[256], seed[32];
+    short_name(o->model, model, sizeof model);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->seed); /* JSON's integers end at 2^63 - 1 */
+    json_t *settings = json_pack(
+        "{s:s, s:s, s:s, s:s, s:i, s:f, s:s, s:s, s:i, s:i, s:i, s:s, s:o}", "version", ATELIER_VERSION,
+        "model", model, "prompt", r->prompt, "negative", r->negative ? r->negative : "", "steps", r->steps,
+        "cfg", (double)r->guidance, "sampler", r->sampler, "seed", seed, "width", r->width, "height",
+        r->height, "clip_skip", r->clip_skip, "dtype", o->dtype, "loras", lora_list(o));
+    char *text = json_text(settings, JSON_COMPACT | JSON_REAL_PRECISION(7));
+    char *copy = text ? mem_strdup(text) : NULL;
+    free(text);
+    return copy;
+}

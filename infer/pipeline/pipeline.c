@@ -1,0 +1,486 @@
+/* From a prompt to a picture, as diffusers' StableDiffusionPipeline does it:
+ *
+ *   states = CLIP(negative), CLIP(prompt)
+ *   x = randn(seed) * the sampler's first scale
+ *   for each timestep t:
+ *       u, p = UNet(x scaled, t, states)              one call with a batch of 2
+ *       x = sampler(u + guidance (p - u), x)
+ *   picture = VAE decoder(x / scaling factor)
+ *
+ * Latents stay f32 NCHW on the host between the steps, whatever the context computes in; sampling is a few
+ * thousand numbers a step. */
+#include "pipeline.h"
+
+#include "kernels/base/mem.h"
+#include "kernels/base/random.h"
+#include "stages.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define KEPT_TEXTS 4 /* prompts whose states are kept: a batch has one prompt and one negative */
+#define LATENT_CHANNELS 4
+
+typedef struct KeptText {
+    char *prompt;
+    int clip_skip;
+    uint64_t adapters;
+    float *states; /* (T,D) */
+    uint64_t used; /* when; the oldest goes first */
+} KeptText;
+
+struct Pipeline {
+    Model *m;
+    Ctx *c;
+    Stages *stages;
+    KeptText texts[KEPT_TEXTS];
+    uint64_t clock;
+    SampleTrace trace;
+    void *trace_arg;
+};
+
+SampleRequest sample_request_default(void)
+{
+    return (SampleRequest){.prompt = "", .steps = 20, .guidance = 7.5f, .sampler = "ddim"};
+}
+
+void sample_result_free(SampleResult *r)
+{
+    picture_free(&r->picture);
+    tensor_free(r->latents);
+    *r = (SampleResult){0};
+}
+
+Status pipeline_new(Ctx *c, Model *m, Pipeline **out)
+{
+    *out = mem_calloc(1, sizeof **out);
+    if (!*out)
+        return STATUS_FAILED;
+    (*out)->m = m;
+    (*out)->c = c;
+    const Status s = stages_new(c, m, &(*out)->stages);
+    if (s != STATUS_OK) {
+        pipeline_free(*out);
+        *out = NULL;
+    }
+    return s;
+}
+
+const Model *pipeline_model(const Pipeline *p)
+{
+    return p->m;
+}
+
+static void forget_text(KeptText *k)
+{
+    mem_free(k->prompt);
+    mem_free(k->states);
+    *k = (KeptText){0};
+}
+
+void pipeline_free(Pipeline *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < KEPT_TEXTS; i++)
+        forget_text(&p->texts[i]);
+    stages_free(p->stages);
+    mem_free(p);
+}
+
+void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg)
+{
+    p->trace = trace;
+    p->trace_arg = arg;
+}
+
+/* Text ------------------------------------------------------------------------------------------------- */
+
+/* Which adapters are on the text encoder; *fixed is false if its weights may change between two calls. */
+static uint64_t text_encoder_state(const Model *m, bool *fixed)
+{
+    const LayerSet *set = clip_layers(m->clip);
+    uint64_t h = 0xcbf29ce484222325u;
+    *fixed = true;
+    for (int i = 0; i < set->count; i++) {
+        *fixed = *fixed && !layer_trained(set->items[i]);
+        for (const Adapter *a = set->items[i]->adapters; a; a = a->next) {
+            uint32_t scale;
+            memcpy(&scale, &a->scale, sizeof scale);
+            h = (h ^ (uint64_t)(uintptr_t)a) * 0x100000001b3u;
+            h = (h ^ scale) * 0x100000001b3u;
+        }
+    }
+    return h;
+}
+
+static Status encode_fresh(Pipeline *p, const char *prompt, int clip_skip, float *out)
+{
+    const int length = clip_config(p->m->clip)->positions;
+    if (!p->m->tokenizer)
+        return status_fail("%s was loaded without its tokenizer", p->m->name);
+    int32_t *ids = mem_alloc((size_t)length * sizeof *ids);
+    if (!ids)
+        return STATUS_FAILED;
+    Status s = tokenizer_encode_padded(p->m->tokenizer, prompt, length, ids, NULL);
+    if (s == STATUS_OK)
+        s = stage_text(p->stages, clip_skip, ids, out);
+    mem_free(ids);
+    return s;
+}
+
+static KeptText *find_text(Pipeline *p, const char *prompt, int clip_skip, uint64_t adapters)
+{
+    for (int i = 0; i < KEPT_TEXTS; i++) {
+        KeptText *k = &p->texts[i];
+        if (k->prompt && k->clip_skip == clip_skip && k->adapters == adapters &&
+            strcmp(k->prompt, prompt) == 0)
+            return k;
+    }
+    return NULL;
+}
+
+/* Keeps states in place of those not used for longest; without memory they are simply not kept. */
+static void keep_text(Pipeline *p, const char *prompt, int clip_skip, uint64_t adapters, const float *states,
+                      size_t bytes)
+{
+    KeptText *oldest = &p->texts[0];
+    for (int i = 1; i < KEPT_TEXTS; i++)
+        if (p->texts[i].used < oldest->used)
+            oldest = &p->texts[i];
+    forget_text(oldest);
+    oldest->prompt = mem_strdup(prompt);
+    oldest->states = mem_alloc(bytes);
+    if (!oldest->prompt || !oldest->states) {
+        forget_text(oldest);
+        return;
+    }
+    memcpy(oldest->states, states, bytes);
+    oldest->clip_skip = clip_skip;
+    oldest->adapters = adapters;
+    oldest->used = ++p->clock;
+}
+
+static Status check_clip_skip(const ClipConfig *k, int clip_skip)
+{
+    if (clip_skip >= 0 && clip_skip < k->layers)
+        return STATUS_OK;
+    return status_refuse("clip_skip %d: the text encoder has %d layers, 0 to %d can be left out", clip_skip,
+                         k->layers, k->layers - 1);
+}
+
+Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, float *out)
+{
+    if (!p->m->clip)
+        return status_fail("%s was loaded without its text encoder", p->m->name);
+    const ClipConfig *k = clip_config(p->m->clip);
+    const size_t bytes = (size_t)k->positions * (size_t)k->hidden * sizeof(float);
+    TRY(check_clip_skip(k, clip_skip));
+    bool fixed;
+    const uint64_t adapters = text_encoder_state(p->m, &fixed);
+    KeptText *kept = fixed ? find_text(p, prompt, clip_skip, adapters) : NULL;
+    if (kept) {
+        kept->used = ++p->clock;
+        memcpy(out, kept->states, bytes);
+        return STATUS_OK;
+    }
+    TRY(encode_fresh(p, prompt, clip_skip, out));
+    if (fixed)
+        keep_text(p, prompt, clip_skip, adapters, out, bytes);
+    return STATUS_OK;
+}
+
+/* Sizes ------------------------------------------------------------------------------------------------ */
+
+static Status check_side(const char *what, int side, int multiple)
+{
+    if (side > 0 && side % multiple == 0 && side <= PICTURE_MAX_SIDE)
+        return STATUS_OK;
+    if (side > PICTURE_MAX_SIDE)
+        return status_refuse("%s %d is too large", what, side);
+    const int below = side / multiple * multiple;
+    if (below < multiple)
+        return status_refuse("%s %d: this model makes sides of multiples of %d; the smallest is %d", what,
+                             side, multiple, multiple);
+    return status_refuse("%s %d: this model makes sides of multiples of %d; the nearest are %d and %d", what,
+                         side, multiple, below, below + multiple);
+}
+
+Status pipeline_check_size(const Model *m, int *width, int *height)
+{
+    *width = *width ? *width : m->default_size;
+    *height = *height ? *height : m->default_size;
+    TRY(check_side("width", *width, m->size_multiple));
+    return check_side("height", *height, m->size_multiple);
+}
+
+/* Sampling --------------------------------------------------------------------------------------------- */
+
+/* Everything that one picture needs while it is made; latents of n numbers. */
+typedef struct Walk {
+    Pipeline *p;
+    const SampleRequest *r;
+    Sampler *sampler;
+    int height, width; /* of the latents */
+    int batch;         /* 2 with guidance */
+    size_t n, text_size;
+    float *memory;
+    float *x, *before, *input, *prediction, *guided, *text;
+} Walk;
+
+static Status check_model(const Model *m)
+{
+    const UNetConfig *u = m->unet ? unet_config(m->unet) : NULL;
+    if (!u || !m->clip || !m->vae || !m->tokenizer)
+        return status_fail("%s was loaded without parts that sampling needs", m->name);
+    if (u->in_channels != LATENT_CHANNELS || u->out_channels != LATENT_CHANNELS)
+        return status_refuse("%s: its UNet takes %d channels (%s); pictures from a prompt need %d", m->name,
+                             u->in_channels, u->in_channels == 9 ? "an inpainting model" : "a special model",
+                             LATENT_CHANNELS);
+    if (vae_config(m->vae)->latent_channels != LATENT_CHANNELS)
+        return status_refuse("%s: its VAE has %d latent channels, not %d", m->name,
+                             vae_config(m->vae)->latent_channels, LATENT_CHANNELS);
+    if (clip_config(m->clip)->hidden != u->cross_attention_dim)
+        return status_refuse("%s: its text encoder gives %d numbers a token, its UNet takes %d", m->name,
+                             clip_config(m->clip)->hidden, u->cross_attention_dim);
+    return STATUS_OK;
+}
+
+static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
+{
+    *w = (Walk){.p = p, .r = r};
+    TRY(check_model(p->m));
+    int width = r->width, height = r->height;
+    TRY(pipeline_check_size(p->m, &width, &height));
+    const ClipConfig *k = clip_config(p->m->clip);
+    TRY(check_clip_skip(k, r->clip_skip));
+    w->height = height / vae_factor(p->m->vae);
+    w->width = width / vae_factor(p->m->vae);
+    w->batch = r->guidance > 1 ? 2 : 1;
+    w->n = (size_t)LATENT_CHANNELS * (size_t)w->height * (size_t)w->width;
+    w->text_size = (size_t)k->positions * (size_t)k->hidden;
+    return sampler_new(r->sampler, &p->m->schedule, r->steps, &w->sampler);
+}
+
+static Status walk_allocate(Walk *w)
+{
+    const size_t B = (size_t)w->batch;
+    w->memory = mem_alloc(((3 + 2 * B) * w->n + B * w->text_size) * sizeof(float));
+    if (!w->memory)
+        return STATUS_FAILED;
+    w->x = w->memory;
+    w->before = w->x + w->n;
+    w->guided = w->before + w->n;
+    w->input = w->guided + w->n;
+    w->prediction = w->input + B * w->n;
+    w->text = w->prediction + B * w->n;
+    return STATUS_OK;
+}
+
+static void walk_end(Walk *w)
+{
+    sampler_free(w->sampler);
+    mem_free(w->memory);
+}
+
+/* The largest of the three stages, planned. */
+static Status walk_plan(Walk *w, size_t *bytes)
+{
+    size_t text, unet, decode;
+    TRY(stage_text_plan(w->p->stages, w->r->clip_skip, &text));
+    TRY(stage_unet_plan(w->p->stages, w->batch, w->height, w->width, &unet));
+    TRY(stage_decode_plan(w->p->stages, w->height, w->width, &decode));
+    *bytes = text > unet ? text : unet;
+    *bytes = *bytes > decode ? *bytes : decode;
+    return STATUS_OK;
+}
+
+Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes)
+{
+    Walk w;
+    Status s = walk_begin(&w, p, r);
+    if (s == STATUS_OK)
+        s = walk_plan(&w, bytes);
+    walk_end(&w);
+    return s;
+}
+
+double pipeline_flop(Pipeline *p, const SampleRequest *r)
+{
+    Walk w;
+    double flop = 0;
+    if (walk_begin(&w, p, r) == STATUS_OK)
+        flop = sampler_steps(w.sampler) * stage_unet_flop(p->stages, w.batch, w.height, w.width) +
+               stage_decode_flop(p->stages, w.height, w.width);
+    walk_end(&w);
+    return flop;
+}
+
+static Status walk_prepare(Walk *w)
+{
+    size_t bytes;
+    TorchRandom noise;
+    const SampleRequest *r = w->r;
+    TRY(walk_allocate(w));
+    TRY(walk_plan(w, &bytes));
+    TRY(ctx_reserve(w->p->c, bytes));
+    if (w->batch == 2)
+        TRY(pipeline_encode_text(w->p, r->negative ? r->negative : "", r->clip_skip, w->text));
+    TRY(pipeline_encode_text(w->p, r->prompt, r->clip_skip, w->text + (size_t)(w->batch - 1) * w->text_size));
+    torch_seed(&noise, r->seed);
+    torch_randn(&noise, w->x, w->n);
+    for (size_t k = 0; k < w->n; k++)
+        w->x[k] *= sampler_initial_scale(w->sampler);
+    return STATUS_OK;
+}
+
+static Status check_finite(const Walk *w, int step)
+{
+    for (size_t k = 0; k < w->n; k++)
+        if (!isfinite(w->x[k]))
+            return status_fail(
+                "the latents are not finite after step %d; with f16 that is an overflow: use bf16 or "
+                "f32, or a lower guidance scale",
+                step);
+    return STATUS_OK;
+}
+
+/* Ho & Salimans 2022: away from the prediction without the prompt. */
+static void guide(Walk *w)
+{
+    const float *without = w->prediction, *with = w->prediction + (size_t)(w->batch - 1) * w->n;
+    for (size_t k = 0; k < w->n; k++)
+        w->guided[k] = w->batch == 2 ? without[k] + w->r->guidance * (with[k] - without[k]) : with[k];
+}
+
+static Status walk_trace(const Walk *w, int i)
+{
+    const ClipConfig *k = clip_config(w->p->m->clip);
+    const SampleStep step = {.step = i + 1,
+                             .steps = sampler_steps(w->sampler),
+                             .batch = w->batch,
+                             .channels = LATENT_CHANNELS,
+                             .height = w->height,
+                             .width = w->width,
+                             .tokens = k->positions,
+                             .text_dim = k->hidden,
+                             .timestep = sampler_timestep(w->sampler, i),
+                             .latents = w->before,
+                             .input = w->input,
+                             .conditioning = w->text,
+                             .prediction = w->prediction,
+                             .guided = w->guided,
+                             .result = w->x};
+    return w->p->trace ? w->p->trace(&step, w->p->trace_arg) : STATUS_OK;
+}
+
+static Status walk_step(Walk *w, int i)
+{
+    memcpy(w->before, w->x, w->n * sizeof *w->x);
+    sampler_scale_input(w->sampler, i, w->x, w->input, w->n);
+    if (w->batch == 2)
+        memcpy(w->input + w->n, w->input, w->n * sizeof *w->x);
+    TRY(stage_unet(w->p->stages, w->batch, w->height, w->width, w->input, sampler_timestep(w->sampler, i),
+                   w->text, w->prediction));
+    guide(w);
+    sampler_step(w->sampler, i, w->guided, w->x, w->n);
+    TRY(check_finite(w, i + 1));
+    return walk_trace(w, i);
+}
+
+/* (H,W,3) about [-1,1] -> bytes, rounded as diffusers does: half to even, of x/2 + 1/2 clamped to [0,1]. */
+static Status make_picture(const float *pixels, int width, int height, Picture *out)
+{
+    TRY(picture_new(width, height, out));
+    const size_t n = 3 * (size_t)width * (size_t)height;
+    for (size_t i = 0; i < n; i++) {
+        const float v = pixels[i] * 0.5f + 0.5f;
+        out->rgb[i] = (uint8_t)rintf((v > 1 ? 1 : v > 0 ? v : 0) * 255);
+    }
+    return STATUS_OK;
+}
+
+static Status walk_decode(Walk *w, Picture *out)
+{
+    const int factor = vae_factor(w->p->m->vae), width = w->width * factor, height = w->height * factor;
+    const float scaling = vae_config(w->p->m->vae)->scaling_factor;
+    float *pixels = mem_alloc(3 * (size_t)width * (size_t)height * sizeof *pixels);
+    if (!pixels)
+        return STATUS_FAILED;
+    for (size_t k = 0; k < w->n; k++)
+        w->input[k] = w->x[k] / scaling;
+    Status s = stage_decode(w->p->stages, w->height, w->width, w->input, pixels);
+    if (s == STATUS_OK)
+        s = make_picture(pixels, width, height, out);
+    mem_free(pixels);
+    return s;
+}
+
+static Status walk_all(Walk *w, SampleProgress progress, void *arg, SampleResult *out)
+{
+    const int steps = sampler_steps(w->sampler);
+    TRY(walk_prepare(w));
+    for (int i = 0; i < steps; i++) {
+        TRY(walk_step(w, i));
+        if (progress && !progress(i + 1, steps, w->x, arg))
+            return status_interrupted();
+    }
+    out->latents = tensor_new(DTYPE_F32, 4, (int64_t[]){1, LATENT_CHANNELS, w->height, w->width});
+    if (!out->latents)
+        return STATUS_FAILED;
+    memcpy(out->latents->data, w->x, w->n * sizeof *w->x);
+    return walk_decode(w, &out->picture);
+}
+
+Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
+                       SampleResult *out)
+{
+    Walk w;
+    *out = (SampleResult){0};
+    Status s = walk_begin(&w, p, r);
+    if (s == STATUS_OK)
+        s = walk_all(&w, progress, arg, out);
+    walk_end(&w);
+    if (s != STATUS_OK)
+        sample_result_free(out);
+    return s;
+}
+
+/* Encoding --------------------------------------------------------------------------------------------- */
+
+Status pipeline_encode_picture(Pipeline *p, const float *pixels, int height, int width, float *mean,
+                               float *std)
+{
+    if (!p->m->vae)
+        return status_fail("%s was loaded without its VAE", p->m->name);
+    const int factor = vae_factor(p->m->vae);
+    if (height < 1 || width < 1 || height % factor || width % factor)
+        return status_refuse("a picture of %dx%d cannot be encoded: sides must be multiples of %d", width,
+                             height, factor);
+    const size_t n =
+        (size_t)vae_config(p->m->vae)->latent_channels * (size_t)(height / factor) * (size_t)(width / factor);
+    float *moments = mem_alloc(2 * n * sizeof *moments);
+    if (!moments)
+        return STATUS_FAILED;
+    const Status s = stage_encode(p->stages, height, width, pixels, moments);
+    for (size_t k = 0; s == STATUS_OK && k < n; k++) {
+        mean[k] = moments[k];
+        const float logvar = moments[n + k]; /* clamped as gaussian_sample() does; NaN stays NaN */
+        std[k] = expf(0.5f * (logvar < -30 ? -30 : logvar > 20 ? 20 : logvar));
+    }
+    mem_free(moments);
+    return s;
+}
+
+/* Plans ------------------------------------------------------------------------------------------------ */
+
+Status pipeline_encode_text_plan(Pipeline *p, int clip_skip, size_t *bytes)
+{
+    return stage_text_plan(p->stages, clip_skip, bytes);
+}
+
+Status pipeline_encode_picture_plan(Pipeline *p, int height, int width, size_t *bytes)
+{
+    return stage_encode_plan(p->stages, height, width, bytes);
+}

@@ -1,0 +1,69 @@
+/* From prompts to pictures: the one path that `atelier sample`, previews and class pictures take. */
+#ifndef ATL_PIPELINE_H
+#define ATL_PIPELINE_H
+
+#include "data/pictures/picture.h"
+#include "infer/models/model.h"
+
+typedef struct SampleRequest {
+    const char *prompt, *negative; /* negative NULL: "" */
+    int steps;                     /* 20 */
+    float guidance;                /* 7.5; 1 or less: no guidance */
+    const char *sampler;           /* "ddim" */
+    uint64_t seed;
+    int width, height; /* 0: the model's default size */
+    int clip_skip;
+} SampleRequest;
+SampleRequest sample_request_default(void);
+
+/* What one sampling step saw and made, for `--trace`. All f32, feature maps NCHW; the pointers live until the
+ * call returns. */
+typedef struct SampleStep {
+    int step, steps; /* from 1 */
+    int batch;       /* 2 with guidance: without the prompt, with it */
+    int channels, height, width, tokens, text_dim;
+    float timestep;
+    const float *latents;      /* (1,C,h,w) before the step */
+    const float *input;        /* (batch,C,h,w): the latents as the UNet got them */
+    const float *conditioning; /* (batch,tokens,text_dim) */
+    const float *prediction;   /* (batch,C,h,w) */
+    const float *guided;       /* (1,C,h,w) */
+    const float *result;       /* (1,C,h,w): the latents after the step */
+} SampleStep;
+typedef Status (*SampleTrace)(const SampleStep *step, void *arg);
+
+/* Called after every step; returning false stops (STATUS_INTERRUPTED). latents f32 (1,4,h,w) NCHW. */
+typedef bool (*SampleProgress)(int step, int steps, const float *latents, void *arg);
+
+typedef struct SampleResult {
+    Picture picture; /* RGB */
+    Tensor *latents; /* f32 (1,4,h,w) NCHW, final, scaled */
+} SampleResult;
+void sample_result_free(SampleResult *r);
+
+typedef struct Pipeline Pipeline;
+/* The pipeline borrows c and m; it plans (text, UNet, VAE) steps once per size and keeps the plans. */
+Status pipeline_new(Ctx *c, Model *m, Pipeline **out);
+void pipeline_free(Pipeline *p);
+const Model *pipeline_model(const Pipeline *p);
+/* The largest arena that a picture of this size needs, in bytes, without computing anything. */
+Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes);
+/* Arithmetic of the picture's sampling steps and decoding, after pipeline_plan; 0: it has no plan. */
+double pipeline_flop(Pipeline *p, const SampleRequest *r);
+/* The same for the encoding of one caption, and of one picture. */
+Status pipeline_encode_text_plan(Pipeline *p, int clip_skip, size_t *bytes);
+Status pipeline_encode_picture_plan(Pipeline *p, int height, int width, size_t *bytes);
+Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
+                       SampleResult *out);
+/* Calls trace after every sampling step from now on; NULL: no more. */
+void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg);
+/* Refuses sides that are no multiples of the model's, naming the nearest good ones; 0 becomes the default
+ * size. */
+Status pipeline_check_size(const Model *m, int *width, int *height);
+/* Prompt -> f32 (1,77,D), one caption at a time (design, section 2). out: D*77 floats, caller's. */
+Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, float *out);
+/* pixels f32 NHWC (H,W,3) in [-1,1] -> mean and standard deviation f32 (4,h,w) NCHW each, unscaled. */
+Status pipeline_encode_picture(Pipeline *p, const float *pixels, int height, int width, float *mean,
+                               float *std);
+
+#endif

@@ -1,0 +1,40 @@
+#include "sample_trace.h"
+
+#include "infer/files/safetensors.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+
+#define TRACE_TENSORS 7
+
+Status sample_trace_write(const SampleStep *s, void *folder)
+{
+    const float timesteps[2] = {s->timestep, s->timestep};
+    const int64_t map[] = {1, s->channels, s->height, s->width}, maps[] = {s->batch, map[1], map[2], map[3]};
+    const int64_t text[] = {s->batch, s->tokens, s->text_dim}, batch[] = {s->batch};
+    const struct {
+        const char *name;
+        const float *data;
+        int ndim;
+        const int64_t *shape;
+    } parts[TRACE_TENSORS] = {
+        {"latents", s->latents, 4, map},        {"input", s->input, 4, maps},
+        {"timesteps", timesteps, 1, batch},     {"conditioning", s->conditioning, 3, text},
+        {"prediction", s->prediction, 4, maps}, {"guided", s->guided, 4, map},
+        {"result", s->result, 4, map},
+    };
+    SafeItem items[TRACE_TENSORS];
+    Tensor *tensors[TRACE_TENSORS] = {NULL};
+    char *path = mem_printf("%s/step-%06d.safetensors", (const char *)folder, s->step);
+    Status status = path ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; status == STATUS_OK && i < TRACE_TENSORS; i++) {
+        tensors[i] = tensor_over((void *)parts[i].data, DTYPE_F32, parts[i].ndim, parts[i].shape);
+        items[i] = (SafeItem){.name = parts[i].name, .tensor = tensors[i], .dtype = DTYPE_F32, .ndim = -1};
+        status = tensors[i] ? STATUS_OK : STATUS_FAILED;
+    }
+    if (status == STATUS_OK)
+        status = safetensors_write(path, items, TRACE_TENSORS, NULL, 0);
+    for (int i = 0; i < TRACE_TENSORS; i++)
+        tensor_free(tensors[i]);
+    mem_free(path);
+    return status;
+}

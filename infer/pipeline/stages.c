@@ -1,0 +1,272 @@
+#include "stages.h"
+
+#include "kernels/base/mem.h"
+
+#include <math.h>
+#include <string.h>
+
+/* What a plan depends on: the work, the sizes, and the ranks of the adapters attached. */
+typedef struct StageKey {
+    int kind, batch, height, width;
+    uint64_t adapters;
+} StageKey;
+
+typedef struct KeptPlan KeptPlan;
+struct KeptPlan {
+    StageKey key;
+    Plan *plan;
+    KeptPlan *next;
+};
+
+struct Stages {
+    Ctx *c;
+    Model *m;
+    KeptPlan *plans;
+};
+
+typedef enum StageKind { STAGE_TEXT, STAGE_UNET, STAGE_DECODE, STAGE_ENCODE } StageKind;
+
+/* One call's sizes, inputs and output; a rehearsal has sizes only. height and width are those of x. */
+typedef struct Work {
+    StageKind kind;
+    const Model *m;
+    int batch, height, width, clip_skip;
+    const float *x, *text;
+    const int32_t *ids;
+    float timestep;
+    float *out;
+} Work;
+
+/* The steps -------------------------------------------------------------------------------------------- */
+
+static void text_step(Ctx *c, const Work *w)
+{
+    const int64_t shape[] = {1, clip_config(w->m->clip)->positions};
+    Tensor *ids = ctx_input(c, DTYPE_I32, 2, shape, w->ids);
+    ctx_read(c, clip_forward(c, w->m->clip, w->clip_skip, ids), w->out);
+}
+
+static void unet_step(Ctx *c, const Work *w)
+{
+    const UNetConfig *k = unet_config(w->m->unet);
+    const int64_t B = w->batch;
+    float timesteps[8];
+    for (int i = 0; i < w->batch; i++)
+        timesteps[i] = w->timestep;
+    Tensor *x = ctx_input(c, DTYPE_F32, 4, (int64_t[]){B, k->in_channels, w->height, w->width}, w->x);
+    Tensor *t = ctx_input(c, DTYPE_F32, 1, &B, timesteps);
+    const int64_t text_shape[] = {B, clip_config(w->m->clip)->positions, k->cross_attention_dim};
+    Tensor *text = cast(c, ctx_input(c, DTYPE_F32, 3, text_shape, w->text), c->dtype);
+    Tensor *y = unet_forward(c, w->m->unet, from_nchw(c, x), t, text);
+    ctx_read(c, to_nchw(c, y), w->out);
+}
+
+static void decode_step(Ctx *c, const Work *w)
+{
+    const int64_t shape[] = {1, vae_config(w->m->vae)->latent_channels, w->height, w->width};
+    Tensor *z = from_nchw(c, ctx_input(c, DTYPE_F32, 4, shape, w->x));
+    ctx_read(c, vae_decode(c, w->m->vae, z), w->out);
+}
+
+static void encode_step(Ctx *c, const Work *w)
+{
+    Tensor *x = ctx_input(c, DTYPE_F32, 4, (int64_t[]){1, w->height, w->width, 3}, w->x);
+    ctx_read(c, to_nchw(c, vae_encode(c, w->m->vae, cast(c, x, c->dtype))), w->out);
+}
+
+static void run_work(Ctx *c, void *arg)
+{
+    static void (*const STEPS[])(Ctx * c, const Work *w) = {text_step, unet_step, decode_step, encode_step};
+    const Work *w = arg;
+    STEPS[w->kind](c, w);
+}
+
+/* Plans ------------------------------------------------------------------------------------------------ */
+
+/* A number that differs where other adapters (by layer and rank) are attached. */
+static uint64_t hash_adapters(const LayerSet *set)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (int i = 0; i < set->count; i++)
+        for (const Adapter *a = set->items[i]->adapters; a; a = a->next)
+            h = (h ^ ((uint64_t)i << 32 | (uint64_t)a->down->shape[0])) * 0x100000001b3u;
+    return h;
+}
+
+static Status check_part(const Work *w)
+{
+    const Model *m = w->m;
+    const bool text = m->clip, unet = m->unet && m->clip, vae = m->vae;
+    const bool there = w->kind == STAGE_TEXT ? text : w->kind == STAGE_UNET ? unet : vae;
+    return there ? STATUS_OK : status_fail("%s was loaded without the parts that this needs", m->name);
+}
+
+static Status find_plan(Stages *s, Work *w, const Plan **out)
+{
+    TRY(check_part(w));
+    Model *m = s->m;
+    LayerSet *set = w->kind == STAGE_TEXT   ? clip_layers(m->clip)
+                    : w->kind == STAGE_UNET ? unet_layers(m->unet)
+                                            : vae_layers(m->vae);
+    const StageKey key = {.kind = (int)w->kind,
+                          .batch = w->kind == STAGE_TEXT ? w->clip_skip : w->batch,
+                          .height = w->height,
+                          .width = w->width,
+                          .adapters = hash_adapters(set)};
+    for (KeptPlan *p = s->plans; p; p = p->next)
+        if (memcmp(&p->key, &key, sizeof key) == 0) {
+            *out = p->plan;
+            return STATUS_OK;
+        }
+    KeptPlan *p = mem_calloc(1, sizeof *p);
+    if (!p)
+        return STATUS_FAILED;
+    p->key = key;
+    const Status status = ctx_rehearse(s->c, run_work, w, &p->plan);
+    if (status != STATUS_OK) {
+        mem_free(p);
+        return status;
+    }
+    p->next = s->plans;
+    s->plans = p;
+    *out = p->plan;
+    return STATUS_OK;
+}
+
+/* Plans the work, and does it unless *bytes is asked for. */
+static Status perform(Stages *s, Work w, size_t *bytes)
+{
+    const Plan *plan = NULL;
+    const bool recording = s->c->recording;
+    w.m = s->m;
+    ctx_set_recording(s->c, false);
+    Status status = find_plan(s, &w, &plan);
+    if (status == STATUS_OK && bytes)
+        *bytes = plan_peak_bytes(plan);
+    else if (status == STATUS_OK)
+        status = ctx_run(s->c, plan, run_work, &w);
+    ctx_set_recording(s->c, recording);
+    return status;
+}
+
+/* Does the work, whose result is n numbers. Where one of them is none, the work is done again under the
+ * engine's checks, which name the layer: NaN must get neither into a cache nor into a training step. */
+static Status perform_finite(Stages *s, Work w, int64_t n)
+{
+    TRY(perform(s, w, NULL));
+    int64_t i = 0;
+    while (i < n && isfinite(w.out[i]))
+        i++;
+    if (i == n)
+        return STATUS_OK;
+    ctx_set_checks(s->c, true);
+    const Status status = perform(s, w, NULL);
+    const CtxFinding f = *ctx_finding(s->c);
+    ctx_set_checks(s->c, false);
+    if (status == STATUS_INTERRUPTED)
+        return status;
+    if (!f.op)
+        return status_fail("the result holds %g", (double)w.out[i]);
+    return status_fail("%s: %s; %s", w.kind == STAGE_TEXT ? "text encoder" : "VAE", status_message(),
+                       f.broken ? "the model's file is damaged, take another copy"
+                                : "model.dtype: bf16 or f32 reach further than f16");
+}
+
+Status stages_new(Ctx *c, Model *m, Stages **out)
+{
+    *out = mem_calloc(1, sizeof **out);
+    if (!*out)
+        return STATUS_FAILED;
+    (*out)->c = c;
+    (*out)->m = m;
+    return STATUS_OK;
+}
+
+void stages_free(Stages *s)
+{
+    if (!s)
+        return;
+    for (KeptPlan *p = s->plans, *next; p; p = next) {
+        next = p->next;
+        plan_free(p->plan);
+        mem_free(p);
+    }
+    mem_free(s);
+}
+
+/* 0: it was not planned. */
+static double flop_of(Stages *s, Work w)
+{
+    const Plan *plan = NULL;
+    size_t bytes;
+    w.m = s->m;
+    return perform(s, w, &bytes) == STATUS_OK && find_plan(s, &w, &plan) == STATUS_OK ? plan_flop(plan) : 0;
+}
+
+/* The calls -------------------------------------------------------------------------------------------- */
+
+Status stage_text_plan(Stages *s, int clip_skip, size_t *bytes)
+{
+    return perform(s, (Work){.kind = STAGE_TEXT, .clip_skip = clip_skip}, bytes);
+}
+
+Status stage_unet_plan(Stages *s, int batch, int height, int width, size_t *bytes)
+{
+    return perform(s, (Work){.kind = STAGE_UNET, .batch = batch, .height = height, .width = width}, bytes);
+}
+
+Status stage_decode_plan(Stages *s, int height, int width, size_t *bytes)
+{
+    return perform(s, (Work){.kind = STAGE_DECODE, .height = height, .width = width}, bytes);
+}
+
+Status stage_encode_plan(Stages *s, int height, int width, size_t *bytes)
+{
+    return perform(s, (Work){.kind = STAGE_ENCODE, .height = height, .width = width}, bytes);
+}
+
+double stage_unet_flop(Stages *s, int batch, int height, int width)
+{
+    return flop_of(s, (Work){.kind = STAGE_UNET, .batch = batch, .height = height, .width = width});
+}
+
+double stage_decode_flop(Stages *s, int height, int width)
+{
+    return flop_of(s, (Work){.kind = STAGE_DECODE, .height = height, .width = width});
+}
+
+Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out)
+{
+    const ClipConfig *k = s->m->clip ? clip_config(s->m->clip) : NULL;
+    return perform_finite(s, (Work){.kind = STAGE_TEXT, .clip_skip = clip_skip, .ids = ids, .out = out},
+                          k ? (int64_t)k->positions * k->hidden : 0);
+}
+
+Status stage_unet(Stages *s, int batch, int height, int width, const float *x, float timestep,
+                  const float *text, float *out)
+{
+    const Work w = {.kind = STAGE_UNET,
+                    .batch = batch,
+                    .height = height,
+                    .width = width,
+                    .x = x,
+                    .timestep = timestep,
+                    .text = text,
+                    .out = out};
+    return perform(s, w, NULL);
+}
+
+Status stage_decode(Stages *s, int height, int width, const float *z, float *out)
+{
+    return perform(s, (Work){.kind = STAGE_DECODE, .height = height, .width = width, .x = z, .out = out},
+                   NULL);
+}
+
+Status stage_encode(Stages *s, int height, int width, const float *pixels, float *out)
+{
+    const Vae *vae = s->m->vae;
+    const int f = vae ? vae_factor(vae) : 1;
+    return perform_finite(
+        s, (Work){.kind = STAGE_ENCODE, .height = height, .width = width, .x = pixels, .out = out},
+        vae ? (int64_t)vae_config(vae)->latent_channels * 2 * (height / f) * (width / f) : 0);
+}

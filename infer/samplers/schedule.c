@@ -1,0 +1,187 @@
+/* The noise schedule: how much of the picture is left at each of the 1,000 timesteps, ᾱ_t = Π (1 - β_s).
+ *
+ * ᾱ is computed as PyTorch computes it, so that the bits agree: linspace in f32 from both ends, 1 - β in f32,
+ * the running product in double and rounded to f32 at each step. What a scheduler_config.json leaves out
+ * takes the value that diffusers' scheduler has by default; what it says and nobody here can do is refused by
+ * name. */
+#include "schedule.h"
+
+#include "infer/files/json_config.h"
+#include "kernels/base/mem.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_TRAIN_STEPS 100000
+
+/* β ---------------------------------------------------------------------------------------------------- */
+
+/* torch.linspace(start, end, n, dtype=float32): the second half is counted from the end. */
+static void linspace(double start, double end, int n, float *out)
+{
+    const float first = (float)start, last = (float)end;
+    if (n == 1) {
+        out[0] = first;
+        return;
+    }
+    const float step = (last - first) / (float)(n - 1);
+    for (int i = 0; i < n; i++)
+        out[i] = i < n / 2 ? fmaf(step, (float)i, first) : fmaf(-step, (float)(n - 1 - i), last);
+}
+
+static void betas_scaled_linear(double start, double end, int n, float *out)
+{
+    linspace(sqrt(start), sqrt(end), n, out);
+    for (int i = 0; i < n; i++)
+        out[i] *= out[i];
+}
+
+/* Nichol & Dhariwal 2021: ᾱ(t) = cos²((t + 0.008)/1.008 π/2), β at most 0.999. start and end are not used. */
+static void betas_squared_cosine(double start, double end, int n, float *out)
+{
+    (void)start;
+    (void)end;
+    const double half_pi = acos(-1) / 2;
+    for (int i = 0; i < n; i++) {
+        const double now = cos(((double)i / n + 0.008) / 1.008 * half_pi);
+        const double next = cos(((double)(i + 1) / n + 0.008) / 1.008 * half_pi);
+        out[i] = (float)fmin(1 - next * next / (now * now), 0.999);
+    }
+}
+
+static const struct {
+    const char *name;
+    void (*fill)(double start, double end, int n, float *out);
+} BETAS[] = {{"linear", linspace},
+             {"scaled_linear", betas_scaled_linear},
+             {"squaredcos_cap_v2", betas_squared_cosine}};
+
+static void cumulate(const float *betas, int n, double *alphas_cumprod)
+{
+    double product = 1;
+    for (int i = 0; i < n; i++) {
+        product *= (double)(1.0f - betas[i]);
+        alphas_cumprod[i] = (double)(float)product;
+    }
+}
+
+/* scheduler_config.json -------------------------------------------------------------------------------- */
+
+/* Which of the words the key has; absent: `absent`. */
+static int read_word(JsonConfig *c, const char *key, const char *const *words, int count, int absent)
+{
+    const char *text = json_config_text(c, key, words[absent]);
+    for (int i = 0; i < count; i++)
+        if (strcmp(text, words[i]) == 0)
+            return i;
+    json_config_fail(c, "%s: \"%s\" is not supported", key, text);
+    return absent;
+}
+
+static void read_trained_betas(JsonConfig *c, int n, float *betas)
+{
+    const json_t *list = json_config_get(c, "trained_betas");
+    if (json_array_size(list) != (size_t)n) {
+        json_config_fail(c, "trained_betas is not a list of %d numbers", n);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        const json_t *beta = json_array_get(list, (size_t)i);
+        betas[i] = (float)json_number_value(beta);
+        if (!json_is_number(beta) || !(betas[i] >= 0 && betas[i] < 1))
+            json_config_fail(c, "trained_betas holds something else than numbers from 0 to 1");
+    }
+}
+
+static void read_betas(JsonConfig *c, int n, float *betas)
+{
+    const char *names[] = {BETAS[0].name, BETAS[1].name, BETAS[2].name};
+    if (json_config_get(c, "trained_betas")) {
+        read_trained_betas(c, n, betas);
+        return;
+    }
+    const double start = json_config_float(c, "beta_start", 0.0001, 0, 1);
+    const double end = json_config_float(c, "beta_end", 0.02, 0, 1);
+    const int kind = read_word(c, "beta_schedule", names, 3, 0);
+    if (start > 0 && start < 1 && end > 0 && end < 1)
+        BETAS[kind].fill(start, end, n, betas);
+    else
+        json_config_fail(c, "beta_start and beta_end must lie between 0 and 1");
+}
+
+/* Settings that change what Euler alone does are remembered for when it is asked for. */
+static void note_euler(JsonConfig *c, NoiseSchedule *s)
+{
+    static const char *const SWITCHES[] = {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"};
+    static const char *const WORDS[][2] = {
+        {"interpolation_type", "linear"}, {"timestep_type", "discrete"}, {"final_sigmas_type", "zero"}};
+    for (int i = 0; i < 3; i++) {
+        if (json_config_bool(c, SWITCHES[i], false))
+            snprintf(s->euler_refuses, sizeof s->euler_refuses, "%s", SWITCHES[i]);
+        if (strcmp(json_config_text(c, WORDS[i][0], WORDS[i][1]), WORDS[i][1]) != 0)
+            snprintf(s->euler_refuses, sizeof s->euler_refuses, "%s", WORDS[i][0]);
+    }
+}
+
+static void read_settings(JsonConfig *c, NoiseSchedule *s)
+{
+    static const char *const PREDICTIONS[] = {"epsilon", "v_prediction", "sample"};
+    static const char *const SPACINGS[] = {"leading", "linspace", "trailing"};
+    static const JsonAccepted ACCEPTED[] = {
+        {"thresholding", "false"}, {"rescale_betas_zero_snr", "false"}, {NULL, NULL}};
+    s->train_steps = json_config_int(c, "num_train_timesteps", 1000, 1, MAX_TRAIN_STEPS);
+    s->prediction = (PredictionType)read_word(c, "prediction_type", PREDICTIONS, 3, PREDICT_EPSILON);
+    s->has_spacing = json_config_get(c, "timestep_spacing") != NULL;
+    s->spacing = (TimestepSpacing)read_word(c, "timestep_spacing", SPACINGS, 3, SPACING_LEADING);
+    s->steps_offset = json_config_int(c, "steps_offset", 0, 0, MAX_TRAIN_STEPS);
+    s->set_alpha_to_one = json_config_bool(c, "set_alpha_to_one", true);
+    s->clip_sample = json_config_bool(c, "clip_sample", true);
+    s->clip_sample_range = json_config_float(c, "clip_sample_range", 1, JSON_POSITIVE, 1e6);
+    json_config_accept(c, ACCEPTED);
+    note_euler(c, s);
+}
+
+static Status make_alphas(JsonConfig *c, NoiseSchedule *s)
+{
+    float *betas = mem_calloc((size_t)s->train_steps, sizeof *betas);
+    s->alphas_cumprod = mem_alloc((size_t)s->train_steps * sizeof *s->alphas_cumprod);
+    const Status made = betas && s->alphas_cumprod ? STATUS_OK : STATUS_FAILED;
+    if (made == STATUS_OK) {
+        read_betas(c, s->train_steps, betas);
+        cumulate(betas, s->train_steps, s->alphas_cumprod);
+    }
+    mem_free(betas);
+    return made;
+}
+
+Status schedule_parse(const char *json, const char *origin, NoiseSchedule *out)
+{
+    JsonConfig c;
+    *out = (NoiseSchedule){0};
+    json_config_open(&c, json, origin);
+    if (c.status == STATUS_OK)
+        read_settings(&c, out);
+    Status s = STATUS_OK;
+    if (c.status == STATUS_OK)
+        s = make_alphas(&c, out);
+    const Status read = json_config_close(&c);
+    s = s != STATUS_OK ? s : read;
+    if (s != STATUS_OK)
+        schedule_free(out);
+    return s;
+}
+
+Status schedule_default(NoiseSchedule *out)
+{
+    return schedule_parse(
+        "{\"beta_start\": 0.00085, \"beta_end\": 0.012, \"beta_schedule\": \"scaled_linear\","
+        " \"steps_offset\": 1, \"set_alpha_to_one\": false, \"clip_sample\": false}",
+        "SD1.5's schedule", out);
+}
+
+void schedule_free(NoiseSchedule *s)
+{
+    mem_free(s->alphas_cumprod);
+    s->alphas_cumprod = NULL;
+}

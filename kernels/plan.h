@@ -1,0 +1,35 @@
+/* The memory of a step, rehearsed (design, section 2: "Memory is rehearsed").
+ *
+ * The sequence of operations of a step is fixed by the shapes, so running it once without data gives every
+ * tensor's size, first and last use. From these the places in one arena follow: largest first, each at the
+ * lowest offset that is free during its life. The real step takes its places in the same order, by running
+ * number. */
+#ifndef ATL_PLAN_H
+#define ATL_PLAN_H
+
+#include "ctx.h"
+
+typedef struct Place {
+    const char *op;
+    size_t bytes, offset;
+    int32_t first, last; /* ticks */
+    PlaceKind kind;
+} Place;
+
+#define PLACE_FOREVER INT32_MAX
+
+struct Plan {
+    Place *places;
+    int32_t count, capacity;
+    int32_t ticks;
+    double flop;
+    size_t peak_bytes;              /* of the arena: the packing's height */
+    size_t kind_bytes[PLACE_KINDS]; /* alive at the fullest tick */
+};
+
+Plan *plan_new(void);
+/* Returns the place's number or -1 (out of memory). */
+int32_t plan_add(Plan *p, const char *op, size_t bytes, int32_t tick, PlaceKind kind);
+Status plan_pack(Plan *p);
+
+#endif

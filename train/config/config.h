@@ -1,0 +1,151 @@
+/* A run's configuration: one struct, filled from YAML through one schema (train/config/schema.c). */
+#ifndef ATL_CONFIG_H
+#define ATL_CONFIG_H
+
+#include "kernels/tensor.h"
+
+#define CONFIG_MAX_LIST 64
+
+typedef struct ConfigDataset {
+    char *path;  /* FILE.h5, or a folder that is built on the spot */
+    int repeats; /* 0: the dataset's own (kohya's folder name), else this */
+    bool skip_bad;
+    struct {
+        float dropout;
+        bool shuffle;
+        int keep_tokens;
+        char *missing; /* for pictures that have none; NULL: such a picture stops the run */
+    } caption;
+    struct {
+        bool flip;
+        float shift, scale;
+        bool random_crop;
+    } augment;
+} ConfigDataset;
+
+typedef enum MethodKind { METHOD_LORA, METHOD_FULL } MethodKind;
+typedef enum Targets { TARGETS_ATTENTION, TARGETS_ATTENTION_MLP } Targets;
+typedef enum LoraInit { LORA_INIT_KAIMING, LORA_INIT_GAUSSIAN } LoraInit; /* sd-scripts' and diffusers' */
+typedef enum Checkpointing { CHECKPOINTING_AUTO, CHECKPOINTING_ON, CHECKPOINTING_OFF } Checkpointing;
+typedef enum Packing { PACK_AUTO, PACK_ON, PACK_OFF } Packing;
+typedef enum TrainMode { MODE_AUTO, MODE_MINIMAL, MODE_BALANCED, MODE_SPEED, MODE_COUNT } TrainMode;
+typedef enum OptimizerKind { OPTIMIZER_ADAMW } OptimizerKind;
+typedef enum ScheduleKind {
+    SCHEDULE_CONSTANT,
+    SCHEDULE_LINEAR,
+    SCHEDULE_COSINE
+} ScheduleKind; /* all after warm-up */
+typedef enum ModelInit { MODEL_INIT_PRETRAINED, MODEL_INIT_RANDOM } ModelInit;
+
+/* PREDICTION_AUTO: as the model says; the others are PredictionType + 1 */
+typedef enum Prediction { PREDICTION_AUTO, PREDICTION_EPSILON, PREDICTION_V } Prediction;
+
+/* A path that was written relative, and the absolute one it became. */
+typedef struct ConfigRelative {
+    char *path, *written;
+} ConfigRelative;
+
+typedef struct Config {
+    char *origin;   /* path of the YAML file */
+    char *base_dir; /* its folder: relative paths start here */
+    ConfigRelative *relatives;
+    int relative_count;
+    struct {
+        char *base;     /* builtin:tiny, folder, file */
+        DType dtype;    /* frozen weights and saved activations */
+        ModelInit init; /* random: UNet and text encoder start from random weights (training from scratch) */
+        Prediction prediction;
+        char *vae; /* another VAE folder, or NULL */
+    } model;
+    ConfigDataset datasets[CONFIG_MAX_LIST];
+    int dataset_count;
+    struct {
+        MethodKind kind;
+        int rank;
+        float alpha;
+        Targets targets;
+        bool text_encoder;
+        LoraInit init;
+        int clip_skip;
+    } method;
+    struct {
+        int64_t steps, epochs; /* one of them; the other 0 */
+        int batch, accumulate;
+        int resolution; /* side of the square in pixels; 0: the size the model was made for */
+        TrainMode mode; /* for what is left open of the next two */
+        Checkpointing checkpointing;
+        Packing pack_weights;
+        uint64_t seed;
+        int threads, loader_threads;    /* 0: chosen */
+        bool cache_latents, cache_text; /* encoded once, into the run's cache file */
+        float max_grad_norm;            /* 0: no clipping; 1 */
+        float ema;                      /* decay; 0: off */
+    } train;
+    struct {
+        OptimizerKind kind;
+        double lr, text_encoder_lr; /* text_encoder_lr 0: lr */
+        double weight_decay, beta1, beta2, eps;
+        ScheduleKind schedule;
+        int64_t warmup;
+    } optimizer;
+    struct {
+        float snr_gamma;
+        float noise_offset;
+        bool debiased;
+    } loss; /* 0: off */
+    struct {
+        float weight; /* of the class pictures' loss; 0: no prior preservation */
+        char *path, *prompt;
+        int pictures;
+        /* how those that are missing are drawn */
+        char *negative, *sampler;
+        int steps, resolution; /* 0: the size the model was made for */
+        float guidance;        /* key: prior.cfg */
+        uint64_t seed;
+    } prior;
+    struct {
+        float share;
+        int64_t every;
+    } validation; /* share of the pictures held out; 0: off */
+    struct {
+        int64_t every; /* 0: off */
+        char *prompts[CONFIG_MAX_LIST];
+        int prompt_count;
+        char *negative, *sampler;
+        int steps, width, height; /* 0: the size the model was made for */
+        float guidance;           /* key: preview.cfg */
+        uint64_t seed;
+    } preview;
+    struct {
+        char *dir;
+        int64_t save_every;
+        int keep;
+        bool kohya, peft; /* output.formats */
+        DType dtype;
+    } output;
+} Config;
+
+/* Prior preservation: each batch holds as many class pictures as pictures. */
+static inline bool config_has_prior(const Config *c)
+{
+    return c->prior.weight > 0;
+}
+/* Samples that are computed at once. */
+static inline int config_samples(const Config *c)
+{
+    return c->train.batch * (config_has_prior(c) ? 2 : 1);
+}
+
+/* Reads path, applies `--set key.path=value` overrides (their errors name the option). NULL-safe free. */
+Status config_read(const char *path, const char *const *sets, int set_count, Config **out);
+void config_free(Config *c);
+/* The whole configuration as YAML, every key written out (what `config show` prints and a run keeps). Caller:
+ * mem_free. */
+Status config_write(const Config *c, char **yaml);
+/* JSON Schema for editors; one key explained (NULL: all); the reference page in Markdown. Caller: mem_free.
+ */
+Status config_json_schema(char **text);
+Status config_explain(const char *key, char **text);
+Status config_reference(char **markdown);
+
+#endif

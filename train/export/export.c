@@ -1,0 +1,147 @@
+#include "export.h"
+
+#include "infer/files/safetensors.h"
+#include "kernels/base/aside.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/sha256.h"
+#include "train/run/run_folder.h"
+#include "export_metadata.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LEGACY_FROM 0x100000 /* sshs_legacy_hash looks at these bytes of the file */
+#define LEGACY_SIZE 0x10000
+#define FILE_LIMIT ((size_t)4 << 30)
+
+typedef struct Items {
+    SafeItem *items;
+    int count;
+} Items;
+
+static void items_free(Items *l)
+{
+    for (int i = 0; i < l->count; i++)
+        mem_free((void *)l->items[i].name);
+    mem_free(l->items);
+}
+
+/* name is taken over; NULL: out of memory. */
+static Status item(Items *l, char *name, const Tensor *t, DType dtype)
+{
+    if (!name)
+        return STATUS_FAILED;
+    l->items[l->count++] = (SafeItem){.name = name, .tensor = t, .dtype = dtype, .ndim = -1};
+    return STATUS_OK;
+}
+
+/* kohya ------------------------------------------------------------------------------------------------ */
+
+static Status kohya_items(const Export *e, Items *l)
+{
+    const DType dtype = e->config->output.dtype;
+    for (int i = 0; i < e->parameters->module_count; i++) {
+        const LoraModule *m = &e->parameters->modules[i];
+        TRY(item(l, mem_printf("%s.alpha", m->kohya), e->parameters->alpha, dtype));
+        TRY(item(l, mem_printf("%s.lora_down.weight", m->kohya), m->adapter.down, dtype));
+        TRY(item(l, mem_printf("%s.lora_up.weight", m->kohya), m->adapter.up, dtype));
+    }
+    return STATUS_OK;
+}
+
+/* The hashes that A1111 shows: of everything after the header, and the old one of a piece in the middle. Both
+ * are of the file with the "ss_" metadata alone, as sd-scripts computes them. */
+static Status add_hashes(const char *path, Metadata *m)
+{
+    char *data, model[SHA256_HEX_SIZE], legacy[SHA256_HEX_SIZE];
+    uint8_t hash[SHA256_SIZE];
+    size_t size;
+    uint64_t header;
+    TRY(file_read(path, FILE_LIMIT, &data, &size));
+    memcpy(&header, data, sizeof header);
+    sha256(data + 8 + header, size - 8 - (size_t)header, hash);
+    sha256_hex(hash, model);
+    const size_t from = size < LEGACY_FROM ? size : LEGACY_FROM;
+    sha256(data + from, size - from < LEGACY_SIZE ? size - from : LEGACY_SIZE, hash);
+    sha256_hex(hash, legacy);
+    mem_free(data);
+    TRY(export_metadata_add(m, "sshs_model_hash", mem_strdup(model)));
+    return export_metadata_add(m, "sshs_legacy_hash", mem_printf("%.8s", legacy));
+}
+
+static Status write_hashed(const char *path, const Items *l, Metadata *m)
+{
+    char *first = path_aside(path, "hashed");
+    Status s = first ? safetensors_write(first, l->items, l->count, m->items, m->count) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = add_hashes(first, m);
+    if (first)
+        remove(first);
+    mem_free(first);
+    return s == STATUS_OK ? safetensors_write(path, l->items, l->count, m->items, m->count) : s;
+}
+
+Status export_kohya(const Export *e, const char *path)
+{
+    Items l = {.items = mem_calloc((size_t)e->parameters->module_count * 3, sizeof *l.items)};
+    Metadata m = {0};
+    Status s = l.items ? kohya_items(e, &l) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = export_metadata_kohya(e, &m);
+    if (s == STATUS_OK)
+        s = write_hashed(path, &l, &m);
+    items_free(&l);
+    lora_metadata_free(&m);
+    return s;
+}
+
+/* PEFT ------------------------------------------------------------------------------------------------- */
+
+Status export_peft(const Export *e, const char *path)
+{
+    const DType dtype = e->config->output.dtype;
+    Items l = {.items = mem_calloc((size_t)e->parameters->module_count * 2, sizeof *l.items)};
+    Metadata m = {0};
+    Status s = l.items ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < e->parameters->module_count && s == STATUS_OK; i++) {
+        const LoraModule *module = &e->parameters->modules[i];
+        const char *part = module->text_encoder ? "text_encoder" : "unet", *name = module->layer->name;
+        s = item(&l, mem_printf("%s.%s.lora_A.weight", part, name), module->adapter.down, dtype);
+        if (s == STATUS_OK)
+            s = item(&l, mem_printf("%s.%s.lora_B.weight", part, name), module->adapter.up, dtype);
+    }
+    if (s == STATUS_OK)
+        s = export_metadata_peft(e, &m);
+    if (s == STATUS_OK)
+        s = safetensors_write(path, l.items, l.count, m.items, m.count);
+    items_free(&l);
+    lora_metadata_free(&m);
+    return s;
+}
+
+/* Whole model ------------------------------------------------------------------------------------------ */
+
+Status export_model(const Export *e, const char *folder)
+{
+    char *part = path_aside(folder, "part");
+    char *old = path_aside(folder, "old");
+    Status s = part && old ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && file_is_dir(part))
+        s = dir_remove(part);
+    if (s == STATUS_OK)
+        s = model_save(e->model, part, e->config->output.dtype);
+    if (s == STATUS_OK && file_is_dir(folder) && rename(folder, old) != 0)
+        s = status_fail("%s: cannot be replaced: %s", folder, strerror(errno));
+    if (s == STATUS_OK && rename(part, folder) != 0)
+        s = status_fail("%s: cannot get its final name: %s", part, strerror(errno));
+    if (part && file_is_dir(part))
+        dir_remove(part);
+    if (old && file_is_dir(old))
+        dir_remove(old);
+    mem_free(part);
+    mem_free(old);
+    return status_in(s, "writing the model");
+}

@@ -1,0 +1,25 @@
+/* What a run hands over: LoRA files that other programs load, or a whole model in diffusers' layout.
+ *
+ * Nothing in them differs between two equal runs: no time, host, path or folder of output. */
+#ifndef ATL_EXPORT_H
+#define ATL_EXPORT_H
+
+#include "train/pictures/sources.h"
+#include "train/step/parameters.h"
+
+typedef struct Export {
+    const Config *config;
+    const Model *model;
+    const Parameters *parameters; /* with the averages in the weights' place, where they are on */
+    const Sources *sources;       /* for the metadata; NULL: left out */
+    int64_t steps, steps_per_epoch;
+} Export;
+
+/* kohya's format (sd-scripts, A1111, ComfyUI): one file. */
+Status export_kohya(const Export *e, const char *path);
+/* PEFT's format (diffusers). */
+Status export_peft(const Export *e, const char *path);
+/* A diffusers folder; an existing one is replaced as a whole. */
+Status export_model(const Export *e, const char *folder);
+
+#endif

@@ -1,0 +1,305 @@
+#include "export_metadata.h"
+
+#include "kernels/base/file.h"
+#include "kernels/base/json.h"
+#include "kernels/base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_TAGS                                                                                             \
+    500 /* of a dataset, the most frequent: the header is read whole by everybody who opens the file */
+
+Status export_metadata_add(Metadata *m, const char *key, char *value)
+{
+    if (!value)
+        return STATUS_FAILED;
+    if (m->count == METADATA_MAX) {
+        mem_free(value);
+        return status_fail("more than %d metadata entries", METADATA_MAX);
+    }
+    m->items[m->count++] = (SafeMeta){.key = key, .value = value};
+    return STATUS_OK;
+}
+
+void lora_metadata_free(Metadata *m)
+{
+    for (int i = 0; i < m->count; i++)
+        mem_free((void *)m->items[i].value);
+    m->count = 0;
+}
+
+/* JSON as Python's json.dumps writes it, with sorted keys; frees j. Caller: mem_free. NULL: out of memory. */
+static char *metadata_text(json_t *j)
+{
+    char *text = json_text(j, JSON_SORT_KEYS | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
+    char *copy = text ? mem_strdup(text) : NULL;
+    free(text);
+    return copy;
+}
+
+/* Tags ------------------------------------------------------------------------------------------------- */
+
+typedef struct Tag {
+    char *text;
+    int64_t count;
+} Tag;
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(((const Tag *)a)->text, ((const Tag *)b)->text);
+}
+
+static int by_count(const void *a, const void *b)
+{
+    const Tag *x = a, *y = b;
+    return x->count != y->count ? (x->count < y->count ? 1 : -1) : by_text(a, b);
+}
+
+/* Comma-separated parts of a caption, appended to tags. */
+static Status add_tags(Tag **tags, size_t *count, size_t *capacity, const char *caption)
+{
+    while (*caption) {
+        const size_t length = strcspn(caption, ",");
+        const char *from = caption, *to = caption + length;
+        while (from < to && *from == ' ')
+            from++;
+        while (to > from && to[-1] == ' ')
+            to--;
+        caption += length + (caption[length] == ',');
+        if (to == from)
+            continue;
+        if (*count == *capacity) {
+            *capacity = *capacity ? *capacity * 2 : 64;
+            Tag *more = mem_realloc(*tags, *capacity * sizeof *more);
+            if (!more)
+                return STATUS_FAILED;
+            *tags = more;
+        }
+        char *text = mem_printf("%.*s", (int)(to - from), from);
+        if (!text)
+            return STATUS_FAILED;
+        (*tags)[(*count)++] = (Tag){text, 1};
+    }
+    return STATUS_OK;
+}
+
+/* Equal tags become one with their number; the most frequent first. Returns how many are left. */
+static size_t merge_tags(Tag *tags, size_t count)
+{
+    size_t kept = 0;
+    qsort(tags, count, sizeof *tags, by_text);
+    for (size_t i = 0; i < count; i++) {
+        if (kept && strcmp(tags[kept - 1].text, tags[i].text) == 0) {
+            tags[kept - 1].count++;
+            mem_free(tags[i].text);
+        } else {
+            tags[kept++] = tags[i];
+        }
+    }
+    qsort(tags, kept, sizeof *tags, by_count);
+    return kept;
+}
+
+/* {"n_repeats", "img_count"} of a dataset under its name; where repeats differ, of kohya's folders, whose
+ * names say so. */
+static Status add_folders(const Source *s, const char *label, json_t *folders)
+{
+    for (int i = 0, times; s->distinct < s->trained_count && i < s->trained_count; i += times) {
+        for (times = 1; i + times < s->trained_count && s->trained[i + times] == s->trained[i];)
+            times++;
+        const char *picture = dataset_name(s->dataset, s->trained[i]), *slash = strrchr(picture, '/');
+        char *path = slash ? mem_printf("%.*s", (int)(slash - picture), picture) : mem_strdup(label);
+        if (!path)
+            return STATUS_FAILED;
+        const char *name = path_base(path);
+        const json_int_t before =
+            json_integer_value(json_object_get(json_object_get(folders, name), "img_count"));
+        json_object_set_new(folders, name,
+                            json_pack("{s:i,s:I}", "n_repeats", times, "img_count", before + 1));
+        mem_free(path);
+    }
+    if (s->distinct == s->trained_count)
+        json_object_set_new(folders, label,
+                            json_pack("{s:i,s:i}", "n_repeats", s->repeats, "img_count", s->distinct));
+    return STATUS_OK;
+}
+
+/* {"tag": number of pictures with it}; NULL: out of memory. */
+static json_t *tag_frequency(const Source *s)
+{
+    Tag *tags = NULL;
+    size_t count = 0, capacity = 0;
+    Status status = STATUS_OK;
+    for (int i = 0; i < s->trained_count && status == STATUS_OK; i++)
+        if (i == 0 || s->trained[i] != s->trained[i - 1])
+            status = add_tags(&tags, &count, &capacity, dataset_caption(s->dataset, s->trained[i]));
+    json_t *j = status == STATUS_OK ? json_object() : NULL;
+    if (count)
+        count = merge_tags(tags, count);
+    for (size_t i = 0; i < count; i++) {
+        if (j && i < MAX_TAGS)
+            json_object_set_new(j, tags[i].text, json_integer(tags[i].count));
+        mem_free(tags[i].text);
+    }
+    mem_free(tags);
+    return j;
+}
+
+/* sd-scripts' words for prior preservation: regularisation images. */
+static Status prior_metadata(const Export *e, Metadata *m)
+{
+    const Source *prior = e->sources->prior;
+    if (!prior)
+        return STATUS_OK;
+    char *label = source_label(e->config, e->sources->count);
+    json_t *folder = label ? json_pack("{s:{s:i,s:i}}", label, "n_repeats", prior->repeats, "img_count",
+                                       prior->trained_count)
+                           : NULL;
+    mem_free(label);
+    TRY(export_metadata_add(m, "ss_reg_dataset_dirs", metadata_text(folder)));
+    return export_metadata_add(m, "ss_prior_loss_weight", mem_printf("%g", (double)e->config->prior.weight));
+}
+
+static Status dataset_metadata(const Export *e, Metadata *m)
+{
+    json_t *folders = json_object(), *frequency = json_object();
+    int64_t shown = 0;
+    Status s = folders && frequency ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < e->sources->count && s == STATUS_OK; i++) {
+        const Source *source = &e->sources->items[i];
+        char *label = source_label(e->config, i);
+        json_t *tags = label ? tag_frequency(source) : NULL;
+        if (!tags) {
+            s = STATUS_FAILED;
+        } else {
+            s = add_folders(source, label, folders);
+            json_object_set_new(frequency, label, tags);
+        }
+        shown += (int64_t)source->trained_count * source->repeats;
+        mem_free(label);
+    }
+    if (s != STATUS_OK) {
+        json_decref(folders);
+        json_decref(frequency);
+        return s;
+    }
+    const int side = e->config->train.resolution;
+    const Source *reg = e->sources->prior;
+    const Status a = export_metadata_add(m, "ss_dataset_dirs", metadata_text(folders));
+    const Status b = export_metadata_add(m, "ss_tag_frequency", metadata_text(frequency));
+    TRY(a);
+    TRY(b);
+    TRY(export_metadata_add(m, "ss_bucket_info",
+                            metadata_text(json_pack("{s:{s:{s:[i,i],s:I}}}", "buckets", "0", "resolution",
+                                                    side, side, "count", (json_int_t)shown))));
+    TRY(export_metadata_add(m, "ss_num_train_images", mem_printf("%lld", (long long)shown)));
+    TRY(export_metadata_add(m, "ss_num_reg_images", mem_printf("%d", reg ? reg->trained_count : 0)));
+    return prior_metadata(e, m);
+}
+
+/* Run -------------------------------------------------------------------------------------------------- */
+
+static Status model_metadata(const Export *e, Metadata *m)
+{
+    const UNetConfig *u = unet_config(e->model->unet);
+    const bool v2 = u->cross_attention_dim == 1024;
+    const bool v = e->model->schedule.prediction == PREDICT_V;
+    TRY(export_metadata_add(m, "ss_v2", mem_printf(v2 ? "True" : "False")));
+    TRY(export_metadata_add(m, "ss_base_model_version",
+                            mem_printf(v2 ? (v ? "sd_v2_v" : "sd_v2") : "sd_v1")));
+    TRY(export_metadata_add(m, "ss_sd_model_name", mem_printf("%s", path_base(e->config->model.base))));
+    TRY(export_metadata_add(m, "ss_network_module", mem_printf("networks.lora")));
+    TRY(export_metadata_add(m, "ss_network_dim", mem_printf("%d", e->config->method.rank)));
+    TRY(export_metadata_add(m, "ss_network_alpha", mem_printf("%g", (double)e->config->method.alpha)));
+    TRY(export_metadata_add(m, "ss_network_args", mem_printf("{}")));
+    /* counted from 1, as the programs that read it do */
+    return export_metadata_add(m, "ss_clip_skip",
+                               e->config->method.clip_skip ? mem_printf("%d", e->config->method.clip_skip + 1)
+                                                           : mem_printf("None"));
+}
+
+static Status train_metadata(const Export *e, Metadata *m)
+{
+    static const char *const schedules[] = {"constant_with_warmup", "linear", "cosine"};
+    const Config *c = e->config;
+    const double text_lr = c->optimizer.text_encoder_lr > 0 ? c->optimizer.text_encoder_lr : c->optimizer.lr;
+    TRY(export_metadata_add(m, "ss_learning_rate", mem_printf("%g", (double)c->optimizer.lr)));
+    TRY(export_metadata_add(m, "ss_unet_lr", mem_printf("%g", (double)c->optimizer.lr)));
+    TRY(export_metadata_add(m, "ss_text_encoder_lr",
+                            c->method.text_encoder ? mem_printf("%g", text_lr) : mem_printf("None")));
+    TRY(export_metadata_add(m, "ss_optimizer",
+                            mem_printf("atelier.AdamW(weight_decay=%g,betas=(%g, %g),eps=%g)",
+                                       (double)c->optimizer.weight_decay, (double)c->optimizer.beta1,
+                                       (double)c->optimizer.beta2, (double)c->optimizer.eps)));
+    TRY(export_metadata_add(m, "ss_lr_scheduler", mem_printf("%s", schedules[c->optimizer.schedule])));
+    TRY(export_metadata_add(m, "ss_lr_warmup_steps", mem_printf("%lld", (long long)c->optimizer.warmup)));
+    TRY(export_metadata_add(m, "ss_max_grad_norm", mem_printf("%g", (double)c->train.max_grad_norm)));
+    TRY(export_metadata_add(m, "ss_max_train_steps", mem_printf("%lld", (long long)e->steps)));
+    TRY(export_metadata_add(m, "ss_steps", mem_printf("%lld", (long long)e->steps)));
+    TRY(export_metadata_add(m, "ss_num_batches_per_epoch",
+                            mem_printf("%lld", (long long)e->steps_per_epoch)));
+    TRY(export_metadata_add(
+        m, "ss_num_epochs",
+        mem_printf("%lld", (long long)((e->steps + e->steps_per_epoch - 1) / e->steps_per_epoch))));
+    TRY(export_metadata_add(m, "ss_batch_size_per_device", mem_printf("%d", c->train.batch)));
+    TRY(export_metadata_add(m, "ss_total_batch_size",
+                            mem_printf("%d", c->train.batch * c->train.accumulate)));
+    TRY(export_metadata_add(m, "ss_gradient_accumulation_steps", mem_printf("%d", c->train.accumulate)));
+    TRY(export_metadata_add(m, "ss_gradient_checkpointing",
+                            mem_printf(c->train.checkpointing == CHECKPOINTING_ON ? "True" : "False")));
+    TRY(export_metadata_add(m, "ss_mixed_precision",
+                            mem_printf("%s", c->model.dtype == DTYPE_F32    ? "no"
+                                             : c->model.dtype == DTYPE_BF16 ? "bf16"
+                                                                            : "fp16")));
+    TRY(export_metadata_add(m, "ss_resolution",
+                            mem_printf("(%d, %d)", c->train.resolution, c->train.resolution)));
+    TRY(export_metadata_add(m, "ss_seed", mem_printf("%llu", (unsigned long long)c->train.seed)));
+    TRY(export_metadata_add(m, "ss_min_snr_gamma",
+                            c->loss.snr_gamma > 0 ? mem_printf("%g", (double)c->loss.snr_gamma)
+                                                  : mem_printf("None")));
+    TRY(export_metadata_add(m, "ss_debiased_estimation", mem_printf(c->loss.debiased ? "True" : "False")));
+    return export_metadata_add(m, "ss_noise_offset",
+                               c->loss.noise_offset > 0 ? mem_printf("%g", (double)c->loss.noise_offset)
+                                                        : mem_printf("None"));
+}
+
+Status export_metadata_kohya(const Export *e, Metadata *m)
+{
+    TRY(model_metadata(e, m));
+    TRY(train_metadata(e, m));
+    return e->sources ? dataset_metadata(e, m) : STATUS_OK;
+}
+
+/* peft's LoraConfig of one part, under "unet." or "text_encoder.". */
+static Status peft_part(const Export *e, json_t *all, bool text_encoder, const char *part)
+{
+    json_t *modules = json_array();
+    if (!modules)
+        return status_fail("out of memory");
+    for (int i = 0; i < e->parameters->module_count; i++)
+        if (e->parameters->modules[i].text_encoder == text_encoder)
+            json_array_append_new(modules, json_string(e->parameters->modules[i].layer->name));
+    char key[64];
+    snprintf(key, sizeof key, "%s.r", part);
+    json_object_set_new(all, key, json_integer(e->config->method.rank));
+    snprintf(key, sizeof key, "%s.lora_alpha", part);
+    json_object_set_new(all, key, json_real((double)e->config->method.alpha));
+    snprintf(key, sizeof key, "%s.target_modules", part);
+    json_object_set_new(all, key, modules);
+    return STATUS_OK;
+}
+
+Status export_metadata_peft(const Export *e, Metadata *m)
+{
+    json_t *all = json_object();
+    Status s = all ? peft_part(e, all, false, "unet") : STATUS_FAILED;
+    if (s == STATUS_OK && e->config->method.text_encoder)
+        s = peft_part(e, all, true, "text_encoder");
+    if (s != STATUS_OK) {
+        json_decref(all);
+        return s;
+    }
+    TRY(export_metadata_add(m, "lora_adapter_metadata", metadata_text(all)));
+    return export_metadata_add(m, "format", mem_printf("pt"));
+}

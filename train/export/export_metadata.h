@@ -1,0 +1,25 @@
+/* The metadata in a LoRA file's header: what sd-scripts writes and other programs show, without what differs
+ * between two equal runs. */
+#ifndef ATL_EXPORT_METADATA_H
+#define ATL_EXPORT_METADATA_H
+
+#include "infer/files/safetensors.h"
+#include "export.h"
+
+#define METADATA_MAX 64
+
+typedef struct Metadata {
+    SafeMeta items[METADATA_MAX];
+    int count;
+} Metadata;
+
+/* Adds key = value (value is taken over; NULL: out of memory). */
+Status export_metadata_add(Metadata *m, const char *key, char *value);
+void lora_metadata_free(Metadata *m);
+
+/* sd-scripts' "ss_…" keys. */
+Status export_metadata_kohya(const Export *e, Metadata *m);
+/* "format" and diffusers' "lora_adapter_metadata". */
+Status export_metadata_peft(const Export *e, Metadata *m);
+
+#endif

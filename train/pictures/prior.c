@@ -1,0 +1,278 @@
+#include "prior.h"
+
+#include "data/dataset/dataset.h"
+#include "data/dataset/scan.h"
+#include "infer/pipeline/picture_text.h"
+#include "kernels/base/file.h"
+#include "kernels/base/json.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/progress.h"
+#include "train/run/run_folder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PNG_LIMIT (256u << 20)
+#define NAME_FORMAT "class-%05d" /* SchemaKey prior.pictures has five digits */
+
+/* Requests --------------------------------------------------------------------------------------------- */
+
+SampleRequest prior_request(const Config *config, int i)
+{
+    SampleRequest r = sample_request_default();
+    r.prompt = config->prior.prompt;
+    r.negative = config->prior.negative;
+    r.steps = config->prior.steps;
+    r.guidance = config->prior.guidance;
+    if (config->prior.sampler)
+        r.sampler = config->prior.sampler;
+    r.seed = config->prior.seed + (uint64_t)i;
+    r.width = r.height = config->prior.resolution;
+    r.clip_skip = config->method.clip_skip;
+    return r;
+}
+
+/* The same with its size filled in, as it is written into the picture. */
+static Status sized_request(const Config *config, const Model *m, int i, SampleRequest *r)
+{
+    *r = prior_request(config, i);
+    return status_in(pipeline_check_size(m, &r->width, &r->height), "prior.resolution");
+}
+
+static PictureOrigin origin_of(const Config *config, const SampleRequest *r)
+{
+    return (PictureOrigin){
+        .request = r, .model = config->model.base, .dtype = dtype_name(config->model.dtype)};
+}
+
+Status prior_plan(Pipeline *p, const Config *config, size_t *bytes, double *flop)
+{
+    SampleRequest r;
+    TRY(sized_request(config, pipeline_model(p), 0, &r));
+    TRY(status_in(pipeline_plan(p, &r, bytes), "class pictures"));
+    *flop = pipeline_flop(p, &r);
+    return STATUS_OK;
+}
+
+/* Looking ---------------------------------------------------------------------------------------------- */
+
+/* What may differ between a picture that is there and one that would be drawn now: its last bits. */
+static const char *const LET_BE[] = {"version", "dtype"};
+
+/* Refuses the picture if it was drawn with another setting; the first one that differs is named. */
+static Status compare_settings(const Config *config, const char *path, const json_t *then, json_t *now)
+{
+    const char *key;
+    json_t *value;
+    for (size_t i = 0; i < sizeof LET_BE / sizeof *LET_BE; i++)
+        json_object_del(now, LET_BE[i]);
+    json_object_foreach(now, key, value)
+    {
+        json_t *other = json_object_get(then, key);
+        if (other && json_equal(other, value))
+            continue;
+        char *was = other ? json_text(json_incref(other), JSON_ENCODE_ANY | JSON_REAL_PRECISION(7)) : NULL;
+        char *is = json_text(json_incref(value), JSON_ENCODE_ANY | JSON_REAL_PRECISION(7));
+        const Status s = status_refuse(
+            "%s: was drawn with %s %s, and this run's class pictures are drawn with %s; name another "
+            "prior.path, or remove the pictures in %s",
+            path, key, was ? was : "unknown", is ? is : "another", config->prior.path);
+        free(was);
+        free(is);
+        return s;
+    }
+    return STATUS_OK;
+}
+
+/* A picture of the name that number i would get: one that this run would draw the same, or somebody's own. */
+static Status check_picture(const Config *config, const Model *m, int i, const char *path)
+{
+    SampleRequest r;
+    char *bytes = NULL, *text = NULL;
+    size_t size;
+    TRY(sized_request(config, m, i, &r));
+    TRY(file_read(path, PNG_LIMIT, &bytes, &size));
+    Status s =
+        status_in(picture_png_text((const uint8_t *)bytes, size, "atelier", &text), "class picture %s", path);
+    mem_free(bytes);
+    if (s == STATUS_OK && text) {
+        const PictureOrigin origin = origin_of(config, &r);
+        char *expected = picture_settings(&origin);
+        json_error_t error;
+        json_t *then = json_parse(text, 0, &error);
+        json_t *now = expected ? json_parse(expected, 0, &error) : NULL;
+        s = now && then ? compare_settings(config, path, then, now)
+                        : status_fail("class picture %s: its settings: %s", path,
+                                      expected ? error.text : "out of memory");
+        json_decref(then);
+        json_decref(now);
+        mem_free(expected);
+    }
+    mem_free(text);
+    return s;
+}
+
+/* "FOLDER/class-00003.png". Caller: mem_free. NULL: out of memory. */
+static char *picture_path(const Config *config, int i, const char *ending)
+{
+    return run_path(config->prior.path, NAME_FORMAT "%s", i, ending);
+}
+
+/* Calls visit for each number whose picture is, or is not, there. */
+static Status for_each_number(const Config *config, bool there, Status (*visit)(int i, const char *, void *),
+                              void *arg)
+{
+    Status s = STATUS_OK;
+    for (int i = 0; i < config->prior.pictures && s == STATUS_OK; i++) {
+        char *path = picture_path(config, i, ".png");
+        if (!path)
+            return STATUS_FAILED;
+        if (file_exists(path) == there)
+            s = visit(i, path, arg);
+        mem_free(path);
+    }
+    return s;
+}
+
+typedef struct Look {
+    const Config *config;
+    const Model *m;
+} Look;
+
+static Status look_at(int i, const char *path, void *arg)
+{
+    const Look *l = arg;
+    return check_picture(l->config, l->m, i, path);
+}
+
+static Status count_file(const Config *config, int *there)
+{
+    Dataset *d = NULL;
+    TRY(status_in(dataset_open(config->prior.path, &d), "prior.path"));
+    *there = dataset_count(d);
+    dataset_close(d);
+    if (*there < config->prior.pictures)
+        return status_refuse(
+            "%s: has %d pictures, and prior.pictures is %d; a dataset file is used as it is: set "
+            "prior.pictures to %d, or give prior.path a folder, where missing ones are drawn",
+            config->prior.path, *there, config->prior.pictures, *there);
+    return STATUS_OK;
+}
+
+static Status count_folder(const Config *config, int *there)
+{
+    Scan scan;
+    TRY(status_in(scan_folder(config->prior.path, config->prior.prompt, NULL, &scan), "prior.path"));
+    *there = scan.count;
+    scan_free(&scan);
+    return STATUS_OK;
+}
+
+static bool names_file(const char *path)
+{
+    const char *dot = strrchr(path_base(path), '.');
+    return dot && strcmp(dot, ".h5") == 0;
+}
+
+Status prior_look(const Config *config, const Model *m, PriorNeed *out)
+{
+    const char *path = config->prior.path;
+    Look look = {config, m};
+    SampleRequest r;
+    int there = 0;
+    out->there = out->missing = 0;
+    TRY(sized_request(config, m, 0, &r));
+    if (file_is_dir(path)) {
+        TRY(for_each_number(config, true, look_at, &look));
+        TRY(count_folder(config, &there));
+    } else if (file_exists(path) || names_file(path)) {
+        TRY(count_file(config, &there));
+    }
+    out->there = there < config->prior.pictures ? there : config->prior.pictures;
+    out->missing = config->prior.pictures - out->there;
+    return STATUS_OK;
+}
+
+/* Drawing ---------------------------------------------------------------------------------------------- */
+
+typedef struct Drawing {
+    const Config *config;
+    Pipeline *p;
+    const volatile sig_atomic_t *stop;
+    Progress progress;
+    int done, total; /* pictures */
+    int steps;       /* of a picture */
+} Drawing;
+
+static bool step_done(int step, int steps, const float *latents, void *arg)
+{
+    (void)steps;
+    (void)latents;
+    Drawing *d = arg;
+    progress_update(&d->progress, (int64_t)d->done * d->steps + step, "picture %d of %d", d->done + 1,
+                    d->total);
+    return !(d->stop && *d->stop);
+}
+
+/* The prompt first: a picture that is there has its caption. */
+static Status write_both(const Drawing *d, int i, const char *path, const SampleRequest *r, const Picture *p)
+{
+    const PictureOrigin origin = origin_of(d->config, r);
+    char *caption_path = picture_path(d->config, i, ".txt"), *caption = mem_printf("%s\n", r->prompt);
+    char *parameters = picture_parameters(&origin), *settings = picture_settings(&origin);
+    Status s = caption_path && caption && parameters && settings ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = file_write_atomic(caption_path, caption, strlen(caption));
+    if (s == STATUS_OK)
+        s = picture_write_png(path, p, (PictureText[]){{"parameters", parameters}, {"atelier", settings}}, 2);
+    mem_free(caption_path);
+    mem_free(caption);
+    mem_free(parameters);
+    mem_free(settings);
+    return s;
+}
+
+static Status draw_one(int i, const char *path, void *arg)
+{
+    Drawing *d = arg;
+    SampleRequest r;
+    SampleResult result;
+    if (d->done == d->total)
+        return STATUS_OK;
+    TRY(sized_request(d->config, pipeline_model(d->p), i, &r));
+    Status s = status_in(pipeline_sample(d->p, &r, step_done, d, &result), "class picture %s", path);
+    if (s == STATUS_OK)
+        s = write_both(d, i, path, &r, &result.picture);
+    sample_result_free(&result);
+    d->done += s == STATUS_OK;
+    return s;
+}
+
+Status prior_draw(const Config *config, Pipeline *p, const volatile sig_atomic_t *stop)
+{
+    PriorNeed need;
+    Drawing d = {.config = config, .p = p, .stop = stop};
+    Sampler *sampler;
+    TRY(prior_look(config, pipeline_model(p), &need));
+    if (!need.missing)
+        return STATUS_OK;
+    TRY(status_in(dir_make(config->prior.path), "prior.path"));
+    const SampleRequest r = prior_request(config, 0);
+    TRY(sampler_new(r.sampler, &pipeline_model(p)->schedule, r.steps, &sampler));
+    d.steps = sampler_steps(sampler);
+    sampler_free(sampler);
+    d.total = need.missing;
+    progress_begin(&d.progress, "class pictures", "step", 0, (int64_t)d.steps * d.total);
+    layerset_hold_still(unet_layers(pipeline_model(p)->unet), true);
+    const Status s = for_each_number(config, false, draw_one, &d);
+    layerset_hold_still(unet_layers(pipeline_model(p)->unet), false);
+    if (s == STATUS_OK)
+        progress_end(&d.progress);
+    else
+        progress_clear(&d.progress);
+    if (s == STATUS_OK || d.done > 0)
+        log_info("%s: %d of %d class pictures drawn; they stay for later runs", config->prior.path, d.done,
+                 d.total);
+    return s;
+}

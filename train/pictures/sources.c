@@ -1,0 +1,437 @@
+#include "sources.h"
+
+#include "kernels/base/clock.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/progress.h"
+#include "kernels/base/random.h"
+#include "train/config/config_paths.h"
+#include "train/run/run_folder.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The split's key: no epoch has this number. */
+#define SPLIT_STEP 0xffffffffu
+#define CUT_SHOWN 10 /* captions that are too long are named up to this many */
+
+static void show_built(int done, int total, void *arg)
+{
+    Progress *p = arg;
+    if (p->total != total)
+        progress_begin(p, "dataset", "picture", 0, total);
+    progress_update(p, done, NULL);
+}
+
+/* caption: for pictures without one; NULL: they are refused. skip_bad: pictures that cannot be read are left
+ * out. */
+static Status build(const char *folder, const char *out, const char *caption, bool skip_bad,
+                    const volatile sig_atomic_t *stop)
+{
+    Progress progress = {0};
+    DatasetSummary summary = {0};
+    const DatasetBuild b = {.folder = folder,
+                            .out = out,
+                            .caption = caption,
+                            .skip_bad = skip_bad,
+                            .progress = show_built,
+                            .arg = &progress,
+                            .stop = stop};
+    const Status s = dataset_build(&b, &summary);
+    if (progress.total)
+        progress_end(&progress);
+    if (s == STATUS_OK)
+        log_info("%s: %d pictures built into %s%s%s", folder, summary.pictures, out,
+                 summary.skipped ? "; those left out are named above" : "",
+                 summary.unused_files ? "; files that are not used are named above" : "");
+    return s;
+}
+
+/* "cat" of "data/cat.h5" and of "data/cat". Caller: mem_free. NULL: out of memory. */
+static char *stem_of(const char *path)
+{
+    char *name = mem_strdup(path_base(path));
+    char *dot = name ? strrchr(name, '.') : NULL;
+    if (dot && strcmp(dot, ".h5") == 0)
+        *dot = 0;
+    return name;
+}
+
+static const char *path_of(const Config *config, int i)
+{
+    return i < config->dataset_count ? config->datasets[i].path : config->prior.path;
+}
+
+char *source_label(const Config *config, int i)
+{
+    char *name = stem_of(path_of(config, i));
+    bool taken = false;
+    for (int k = 0; k < i && name && !taken; k++) {
+        char *other = stem_of(path_of(config, k));
+        taken = other && strcmp(other, name) == 0;
+        mem_free(other);
+    }
+    if (!taken)
+        return name;
+    char *numbered = mem_printf("%s-%d", name, i + 1);
+    mem_free(name);
+    return numbered;
+}
+
+/* Where the dataset is that a folder is built into. Caller: mem_free. NULL: out of memory, or no folder. */
+static char *built_path(const Config *config, int i, const char *folder)
+{
+    char *name = folder ? source_label(config, i) : NULL;
+    char *path = name ? run_path(folder, "%s.h5", name) : NULL;
+    mem_free(name);
+    return path;
+}
+
+static Status open_dataset(Source *s, const Config *config, int i, const char *folder, bool keep,
+                           const volatile sig_atomic_t *stop)
+{
+    const char *path = path_of(config, i);
+    char *built = built_path(config, i, folder);
+    Status status = built || !folder ? STATUS_OK : STATUS_FAILED;
+    const bool file = file_exists(path) && !file_is_dir(path);
+    const bool kept = keep && !file && built && file_exists(built);
+    if (status == STATUS_OK && !kept && !file_exists(path))
+        status = config_path_missing(config, path, "folder of pictures or .h5 file");
+    if (status == STATUS_OK && !kept && !file_is_dir(path))
+        status = dataset_open(path, &s->dataset);
+    if (status == STATUS_OK && !kept && !s->dataset)
+        status = build(path, built, s->caption ? s->caption : s->config->caption.missing, s->config->skip_bad,
+                       stop);
+    if (status == STATUS_OK && !s->dataset)
+        status = dataset_open(built, &s->dataset);
+    mem_free(built);
+    return status;
+}
+
+/* A picture without a caption is named, and stops the run unless the configuration says what stands for it.
+ */
+static Status check_captions(const Source *s)
+{
+    enum { SHOWN = 8 };
+    char names[512] = "";
+    int without = 0;
+    if (s->config->caption.missing)
+        return dataset_set_missing_caption(s->dataset, s->config->caption.missing);
+    for (int i = 0; i < dataset_count(s->dataset); i++) {
+        const char *caption = dataset_caption(s->dataset, i);
+        const size_t used = strlen(names);
+        if (caption[strspn(caption, " \t\n")])
+            continue;
+        if (without++ < SHOWN)
+            snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "",
+                     dataset_name(s->dataset, i));
+    }
+    if (without == 0)
+        return STATUS_OK;
+    return status_refuse(
+        "%s: %d of %d pictures have no caption: %s%s; give them one, or say with dataset.caption.missing "
+        "what stands for it (\"\": nothing)",
+        dataset_path(s->dataset), without, dataset_count(s->dataset), names, without > SHOWN ? ", …" : "");
+}
+
+/* Which pictures are held out: the first of a permutation by the seed, then each part in the dataset's own
+ * order. */
+static Status split(Source *s, const Config *config, int number)
+{
+    const int n = dataset_count(s->dataset);
+    const float share = config->validation.share;
+    int held = share > 0 ? (int)lround((double)share * n) : 0;
+    if (share > 0 && held == 0 && n > 1)
+        held = 1;
+    if (n - held < 1)
+        return status_refuse("%s: has %d pictures, and validation.share %g leaves none to train on",
+                             dataset_path(s->dataset), n, (double)share);
+    uint32_t *order = mem_alloc((size_t)n * sizeof *order);
+    bool *is_held = mem_calloc((size_t)n, sizeof *is_held);
+    s->trained = mem_alloc((size_t)n * sizeof *s->trained);
+    s->held = mem_alloc((size_t)n * sizeof *s->held);
+    Status status = order && is_held && s->trained && s->held ? STATUS_OK : STATUS_FAILED;
+    if (status == STATUS_OK) {
+        const RandomKey key = {.seed = config->train.seed,
+                               .step = SPLIT_STEP,
+                               .sample = (uint32_t)number,
+                               .purpose = RANDOM_ORDER};
+        random_permutation(key, order, (uint32_t)n);
+        for (int i = 0; i < held; i++)
+            is_held[order[i]] = true;
+        for (int i = 0; i < n; i++) {
+            if (is_held[i])
+                s->held[s->held_count++] = i;
+            else
+                s->trained[s->trained_count++] = i;
+        }
+    }
+    mem_free(order);
+    mem_free(is_held);
+    return status;
+}
+
+/* How often the trained pictures come in an epoch. The loader knows one number for a list of pictures; where
+ * kohya's folders have several, the list itself has each picture that often. */
+static Status repeat(Source *s)
+{
+    const int fixed = s->config->repeats, first = dataset_repeats(s->dataset, s->trained[0]);
+    int64_t total = 0;
+    bool differ = false;
+    for (int i = 0; i < s->trained_count; i++) {
+        const int repeats = dataset_repeats(s->dataset, s->trained[i]);
+        differ |= repeats != first;
+        total += repeats;
+    }
+    s->distinct = s->trained_count;
+    s->repeats = fixed > 0 ? fixed : differ ? 1 : first;
+    if (fixed > 0 || !differ)
+        return STATUS_OK;
+    if (total > INT32_MAX)
+        return status_refuse("%s: %lld samples an epoch are too many; use fewer repeats",
+                             dataset_path(s->dataset), (long long)total);
+    int *list = mem_alloc((size_t)total * sizeof *list), n = 0;
+    if (!list)
+        return STATUS_FAILED;
+    for (int i = 0; i < s->trained_count; i++)
+        for (int k = dataset_repeats(s->dataset, s->trained[i]); k > 0; k--)
+            list[n++] = s->trained[i];
+    mem_free(s->trained);
+    s->trained = list;
+    s->trained_count = n;
+    return STATUS_OK;
+}
+
+static Status make_scratch(Sources *s)
+{
+    const char *base = getenv("TMPDIR");
+    s->scratch = mem_printf("%s/atelier-plan-XXXXXX", base && *base ? base : "/tmp");
+    if (!s->scratch)
+        return STATUS_FAILED;
+    if (mkdtemp(s->scratch))
+        return STATUS_OK;
+    mem_free(s->scratch);
+    s->scratch = NULL;
+    return status_fail("no folder for temporary files can be made; set TMPDIR");
+}
+
+static Status open_all(Sources *s, const Config *config, const char *folder, bool keep,
+                       const volatile sig_atomic_t *stop)
+{
+    s->items = mem_calloc((size_t)config->dataset_count + 1, sizeof *s->items);
+    if (!s->items)
+        return STATUS_FAILED;
+    for (int i = 0; i < config->dataset_count; i++) {
+        const ConfigDataset *d = &config->datasets[i];
+        Source *source = &s->items[s->count++];
+        source->config = d;
+        if (!folder && !s->scratch && file_is_dir(d->path))
+            TRY(make_scratch(s));
+        TRY(open_dataset(source, config, i, folder ? folder : s->scratch, keep, stop));
+        TRY(check_captions(source));
+        TRY(split(source, config, i));
+        TRY(repeat(source));
+        s->epoch_samples += (int64_t)source->trained_count * source->repeats;
+        s->held_count += source->held_count;
+    }
+    return STATUS_OK;
+}
+
+Status sources_open(const Config *config, const char *folder, bool keep, const volatile sig_atomic_t *stop,
+                    Sources **out)
+{
+    Sources *s = mem_calloc(1, sizeof *s);
+    if (!s)
+        return STATUS_FAILED;
+    const Status status = open_all(s, config, folder, keep, stop);
+    if (status != STATUS_OK) {
+        sources_close(s);
+        return status;
+    }
+    *out = s;
+    return STATUS_OK;
+}
+
+void sources_close(Sources *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; s->items && i < s->count + (s->prior != NULL); i++) {
+        Source *source = &s->items[i];
+        if (source->latents)
+            cache_close(source->latents);
+        if (source->texts)
+            cache_close(source->texts);
+        dataset_close(source->dataset);
+        mem_free(source->trained);
+        mem_free(source->held);
+    }
+    if (s->scratch)
+        dir_remove(s->scratch);
+    mem_free(s->scratch);
+    mem_free(s->items);
+    mem_free(s);
+}
+
+/* Class pictures ------------------------------------------------------------------------------------------
+ */
+
+bool sources_prior_built(const Config *config, const char *folder)
+{
+    char *built = built_path(config, config->dataset_count, folder);
+    const bool found = built && file_exists(built);
+    mem_free(built);
+    return found;
+}
+
+/* What nobody means: the subject without a word of its own, class pictures' captions that are not looked at.
+ */
+static void tell_captions(const Sources *s)
+{
+    const Source *prior = s->prior;
+    int others = 0;
+    for (int i = 0; i < prior->trained_count; i++)
+        others += strcmp(dataset_caption(prior->dataset, i), prior->caption) != 0;
+    if (others)
+        log_info("%s: %d of the class pictures have a caption of their own; all are trained as \"%s\" "
+                 "(prior.prompt)",
+                 prior->config->path, others, prior->caption);
+    for (int i = 0; i < s->count; i++) {
+        const Dataset *d = s->items[i].dataset;
+        for (int k = 0; k < dataset_count(d); k++)
+            if (strcmp(dataset_caption(d, k), prior->caption) == 0) {
+                log_warn("%s: %s has the class's own caption, \"%s\"; the subject wants a rare word "
+                         "besides, as in \"sks %s\"",
+                         s->items[i].config->path, dataset_name(d, k), prior->caption, prior->caption);
+                break;
+            }
+    }
+}
+
+Status sources_open_prior(Sources *s, const Config *config, const char *folder, bool keep,
+                          const volatile sig_atomic_t *stop)
+{
+    Source *prior = &s->items[s->count];
+    s->prior_config = (ConfigDataset){.path = config->prior.path, .repeats = 1};
+    *prior = (Source){.config = &s->prior_config, .caption = config->prior.prompt, .repeats = 1};
+    s->prior = prior;
+    TRY(open_dataset(prior, config, s->count, folder, keep, stop));
+    const int count = dataset_count(prior->dataset), wanted = config->prior.pictures;
+    if (count < wanted)
+        return status_refuse("%s: has %d class pictures, and prior.pictures is %d",
+                             dataset_path(prior->dataset), count, wanted);
+    prior->trained = mem_alloc((size_t)wanted * sizeof *prior->trained);
+    if (!prior->trained)
+        return STATUS_FAILED;
+    for (int i = 0; i < wanted; i++)
+        prior->trained[prior->trained_count++] = i;
+    tell_captions(s);
+    return STATUS_OK;
+}
+
+/* Caches ----------------------------------------------------------------------------------------------- */
+
+#define SHOWN_AFTER 1.0 /* seconds: a cache that is complete is read in less, and nothing is shown */
+
+typedef struct Showing {
+    Progress progress;
+    double began;
+    const volatile sig_atomic_t *stop;
+} Showing;
+
+static bool show_cached(const char *what, int done, int total, void *arg)
+{
+    Showing *s = arg;
+    const double now = seconds_now();
+    if (done == 0)
+        s->began = now;
+    if (!s->progress.total && now - s->began > SHOWN_AFTER)
+        progress_begin(&s->progress, what, strcmp(what, "text") == 0 ? "caption" : "picture", done, total);
+    if (s->progress.total)
+        progress_update(&s->progress, done, NULL);
+    if (s->progress.total && done == total) {
+        progress_end(&s->progress);
+        s->progress = (Progress){0};
+    }
+    return !(s->stop && *s->stop);
+}
+
+static Status cache_one(Source *source, const char *folder, const char *name, const char *what,
+                        const char *key, DatasetCache **out)
+{
+    char *path = folder ? run_path(folder, "%s-%s.cache.h5", name, what) : NULL;
+    if (folder && !path)
+        return STATUS_FAILED;
+    const Status s = cache_open_for(source->dataset, path, key, out);
+    mem_free(path);
+    return s;
+}
+
+static Status cache_source(Source *source, const Config *config, const char *folder, const char *name,
+                           Pipeline *pipeline, const Model *m, DType activations, int64_t text_size,
+                           Showing *showing)
+{
+    char key[CACHE_KEY_SIZE];
+    if (config->train.cache_latents) {
+        TRY(caching_latents_key(m, activations, config->train.resolution, key));
+        TRY(cache_one(source, folder, name, "latents", key, &source->latents));
+        TRY(caching_latents(pipeline, source->dataset, config->train.resolution, source->config->augment.flip,
+                            source->latents, show_cached, showing));
+        TRY(cache_settle(source->latents));
+    }
+    if (config->train.cache_text && !config->method.text_encoder && !source->caption) {
+        TRY(caching_text_key(m, activations, config->method.clip_skip, key));
+        TRY(cache_one(source, folder, name, "text", key, &source->texts));
+        TRY(caching_text(pipeline, source->dataset, config->method.clip_skip, (size_t)text_size,
+                         source->texts, show_cached, showing));
+        TRY(cache_settle(source->texts));
+    }
+    return STATUS_OK;
+}
+
+/* Names the captions of which the text encoder sees only the beginning. */
+static Status tell_cut(const Source *s, const Model *m)
+{
+    const int seen = clip_config(m->clip)->positions - 2;
+    int cut = 0;
+    for (int i = 0; i < dataset_count(s->dataset); i++) {
+        const char *caption = dataset_caption(s->dataset, i);
+        int32_t *ids;
+        int tokens;
+        if (strlen(caption) <= (size_t)seen) /* a token has a byte or more */
+            continue;
+        TRY(status_in(tokenizer_encode(m->tokenizer, caption, &ids, &tokens), "caption of %s",
+                      dataset_name(s->dataset, i)));
+        mem_free(ids);
+        if (tokens > seen && cut++ < CUT_SHOWN)
+            log_warn("%s: the caption of %s has %d tokens; the text encoder sees the first %d",
+                     s->config->path, dataset_name(s->dataset, i), tokens, seen);
+    }
+    if (cut > CUT_SHOWN)
+        log_warn("%s: %d more captions are too long", s->config->path, cut - CUT_SHOWN);
+    return STATUS_OK;
+}
+
+Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, const Model *m,
+                     DType activations, int64_t text_size, const volatile sig_atomic_t *stop)
+{
+    Showing showing = {.stop = stop};
+    for (int i = 0; i < s->count; i++)
+        TRY(tell_cut(&s->items[i], m));
+    for (int i = 0; i < s->count + (s->prior != NULL); i++) {
+        char *name = source_label(config, i);
+        Status status = name ? STATUS_OK : STATUS_FAILED;
+        if (status == STATUS_OK)
+            status = cache_source(&s->items[i], config, folder, name, pipeline, m, activations, text_size,
+                                  &showing);
+        mem_free(name);
+        if (showing.progress.total)
+            progress_clear(&showing.progress);
+        showing.progress = (Progress){0};
+        TRY(status);
+    }
+    return STATUS_OK;
+}

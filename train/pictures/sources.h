@@ -1,0 +1,58 @@
+/* The run's pictures: datasets opened, the held-out share set aside, caches of latents and texts.
+ *
+ * A folder named in the configuration is built into a dataset in the run's folder. Caches that the datasets
+ * bring are used; what is missing is encoded into files of the run's own. */
+#ifndef ATL_SOURCES_H
+#define ATL_SOURCES_H
+
+#include "data/loader/loader.h"
+#include "train/config/config.h"
+#include "caching.h"
+
+#include <signal.h>
+
+typedef struct Source {
+    const ConfigDataset *config;
+    const char *caption; /* of every picture, whatever the dataset says; NULL: the dataset's own */
+    Dataset *dataset;
+    DatasetCache *latents, *texts; /* NULL: not cached */
+    int *trained, *held;           /* numbers of pictures */
+    int trained_count, held_count, repeats;
+    int distinct; /* different ones in trained: where the dataset's repeats differ, a picture stands there as
+                     often as it comes in an epoch, one after the other, and repeats is 1 */
+} Source;
+
+typedef struct Sources {
+    Source *items; /* the datasets, and after them the class pictures' */
+    int count;     /* of datasets */
+    Source *prior; /* the class pictures (prior preservation); NULL: there are none, or not yet */
+    ConfigDataset prior_config;
+    int held_count;        /* all sources' */
+    int64_t epoch_samples; /* pictures × repeats, without those held out */
+    char *scratch;         /* a folder of datasets that is removed at the end (--plan), or NULL */
+} Sources;
+
+/* Opens the datasets of the configuration. folder: the run's; NULL: datasets built from folders are
+ * temporary. keep: a dataset that an earlier start of the run has built is used as it is. */
+Status sources_open(const Config *config, const char *folder, bool keep, const volatile sig_atomic_t *stop,
+                    Sources **out);
+void sources_close(Sources *s); /* NULL allowed */
+/* Opens the class pictures, once they are there (train/pictures/prior.h): s->prior. */
+Status sources_open_prior(Sources *s, const Config *config, const char *folder, bool keep,
+                          const volatile sig_atomic_t *stop);
+/* True: an earlier start of the run has built its dataset of class pictures; the folder they came from is not
+ * looked at any more. */
+bool sources_prior_built(const Config *config, const char *folder);
+
+/* Name of dataset number i in the run's own files: the last of its path, "cat" of "data/cat.h5"; "cat-2" for
+ * the second where an earlier one has that name; number dataset_count are the class pictures. Caller:
+ * mem_free. NULL: out of memory. */
+char *source_label(const Config *config, int i);
+
+/* Opens caches as config.train asks for (cache_latents; cache_text unless the text encoder is trained), and
+ * encodes what they lack, with progress shown; names the captions that are too long. text_size: floats of
+ * one text. */
+Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, const Model *m,
+                     DType activations, int64_t text_size, const volatile sig_atomic_t *stop);
+
+#endif

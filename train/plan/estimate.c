@@ -1,0 +1,290 @@
+#include "estimate.h"
+
+#include "data/loader/sample.h"
+#include "kernels/base/clock.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/progress.h"
+#include "kernels/base/random.h"
+#include "train/run/preview.h"
+#include "train/step/optimizer.h"
+#include "preflight.h"
+#include "trial.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MEASURE_SECONDS 20.0 /* at most, unless one step takes longer */
+#define STEADY_STEPS 5       /* fewer tell nothing about how much they differ */
+#define STEADY_SECONDS 3.0
+#define STEADY_ERROR 0.02 /* standard error of the mean, as a share of it */
+#define TRIED_BYTES ((size_t)64 << 20)
+
+/* Steps ------------------------------------------------------------------------------------------------ */
+
+/* Mean of some numbers, and how far to trust it. */
+typedef struct Mean {
+    double sum, squares;
+    int count;
+} Mean;
+
+static void mean_add(Mean *m, double x)
+{
+    m->sum += x;
+    m->squares += x * x;
+    m->count++;
+}
+
+static bool mean_steady(const Mean *m)
+{
+    if (m->count < STEADY_STEPS || m->sum < STEADY_SECONDS)
+        return false;
+    const double mean = m->sum / m->count, variance = m->squares / m->count - mean * mean;
+    return sqrt(fmax(variance, 0) / m->count) < STEADY_ERROR * mean;
+}
+
+static Status measure_micro(Setup *s, Trial *t, double *seconds)
+{
+    Mean m = {0};
+    double one;
+    TRY(trial_step(s, t, &one)); /* makes oneDNN's code and packs weights, once in a run */
+    const double until = seconds_now() + MEASURE_SECONDS - one;
+    do {
+        TRY(trial_step(s, t, &one));
+        mean_add(&m, one);
+    } while (seconds_now() + one < until && !mean_steady(&m));
+    *seconds = m.sum / m.count;
+    return STATUS_OK;
+}
+
+/* What comes once in a step: the gradients cleared and measured, the weights changed. */
+static Status measure_update(Setup *s, double *seconds)
+{
+    double lr;
+    Moved moved;
+    const double began = seconds_now();
+    parameters_zero_gradients(s->parameters);
+    const double norm = gradient_norm(s->c->dev, s->parameters);
+    TRY(optimizer_step(s->c->dev, s->config, s->parameters, 1, s->steps, norm, &lr, &moved));
+    *seconds = seconds_now() - began;
+    return STATUS_OK;
+}
+
+/* The rest --------------------------------------------------------------------------------------------- */
+
+static bool has_previews(const Config *config)
+{
+    return config->preview.every > 0 && config->preview.prompt_count > 0;
+}
+
+typedef struct Clock {
+    double first, last; /* after the first and the last sampling step */
+} Clock;
+
+static bool look_at_clock(int step, int steps, const float *latents, void *arg)
+{
+    Clock *c = arg;
+    (void)latents;
+    if (step == 1)
+        c->first = seconds_now();
+    if (step == steps)
+        c->last = seconds_now();
+    return true;
+}
+
+/* A grid, from one picture in few steps: the first one also bears what is done once. */
+static Status measure_preview(Setup *s, double *seconds)
+{
+    const Config *config = s->config;
+    SampleRequest r = preview_request(config, 0);
+    SampleResult result;
+    Clock clock = {0};
+    const int tried = r.steps < 3 ? r.steps : 3, wanted = r.steps;
+    r.steps = tried;
+    const double began = seconds_now();
+    TRY(pipeline_sample(s->pipeline, &r, look_at_clock, &clock, &result));
+    const double all = seconds_now() - began;
+    sample_result_free(&result);
+    const double step = tried > 1 ? (clock.last - clock.first) / (tried - 1) : all;
+    const double other = tried > 1 ? all - (clock.last - clock.first) - step : 0;
+    *seconds = config->preview.prompt_count * (wanted * step + fmax(other, 0));
+    return STATUS_OK;
+}
+
+/* One picture decoded and encoded, and one caption. The second of two, where the first was quick. */
+static Status encode_once(Setup *s, float *memory, Pace *p)
+{
+    const int side = s->config->train.resolution;
+    const size_t pixels = 3 * (size_t)side * (size_t)side, n = (size_t)step_latent_size(&s->shape);
+    float *mean = memory + pixels, *deviation = mean + n, *text = deviation + n;
+    const Source *source = &s->sources->items[0];
+    Picture square;
+    double began = seconds_now();
+    TRY(dataset_square(source->dataset, source->trained[0], side, &square));
+    picture_to_floats(&square, memory);
+    picture_free(&square);
+    TRY(pipeline_encode_picture(s->pipeline, memory, side, side, mean, deviation));
+    p->picture = seconds_now() - began;
+    if (s->config->method.text_encoder)
+        return STATUS_OK;
+    began = seconds_now();
+    TRY(pipeline_encode_text(s->pipeline, p->caption > 0 ? "the second" : "the first",
+                             s->config->method.clip_skip, text));
+    p->caption = seconds_now() - began;
+    return STATUS_OK;
+}
+
+static Status measure_encoding(Setup *s, Pace *p)
+{
+    const size_t side = (size_t)s->config->train.resolution;
+    float *memory = mem_alloc(
+        (3 * side * side + 2 * (size_t)step_latent_size(&s->shape) + (size_t)step_text_size(&s->shape)) *
+        sizeof *memory);
+    Status status = memory ? encode_once(s, memory, p) : STATUS_FAILED;
+    if (status == STATUS_OK && p->picture < 1)
+        status = encode_once(s, memory, p);
+    mem_free(memory);
+    return status;
+}
+
+/* The folder nearest to output.dir that there is already. Caller: mem_free. */
+static char *existing_folder(const char *path)
+{
+    char *at = mem_strdup(path);
+    while (at && !file_is_dir(at)) {
+        char *slash = strrchr(at, '/');
+        if (!slash) {
+            mem_free(at);
+            return mem_strdup(".");
+        }
+        slash[slash == at] = 0;
+    }
+    return at;
+}
+
+static Status measure_files(Setup *s, Pace *p)
+{
+    char *parent = existing_folder(s->config->output.dir);
+    char *folder = parent ? mem_printf("%s/.atelier-plan-XXXXXX", parent) : NULL;
+    const CheckpointState state = {.made_with = s->device};
+    Status status = folder ? STATUS_OK : STATUS_FAILED;
+    if (status == STATUS_OK && !mkdtemp(folder))
+        status = status_refuse("%s: nothing can be written there; set another output.dir", parent);
+    else if (status == STATUS_OK) {
+        status = preflight_files(s, folder, &state, TRIED_BYTES, &p->checkpoint, &p->result);
+        dir_remove(folder);
+    }
+    mem_free(folder);
+    mem_free(parent);
+    return status;
+}
+
+static int validation_batches(const Setup *s)
+{
+    return (s->sources->held_count * VALIDATION_QUESTIONS + s->shape.batch - 1) / s->shape.batch;
+}
+
+static Status measure_all(Setup *s, Trial *t, Pace *p)
+{
+    const Config *config = s->config;
+    double micro = 0, update = 0, validation = 0;
+    TRY(measure_micro(s, t, &micro));
+    TRY(measure_update(s, &update));
+    if (s->sources->held_count > 0)
+        TRY(trial_validation(s, t, &validation));
+    TRY(measure_encoding(s, p));
+    if (has_previews(config))
+        TRY(measure_preview(s, &p->preview));
+    TRY(measure_files(s, p));
+    const double per_picture = config->train.cache_latents ? 0 : p->picture;
+    p->step = config->train.accumulate * (micro + s->shape.batch * per_picture) + update;
+    p->class_picture = micro * s->prior.flop / plan_flop(s->plan);
+    p->validation = validation * validation_batches(s);
+    p->start += micro + p->checkpoint + p->result;
+    return STATUS_OK;
+}
+
+Status pace_measure(Setup *s, double start_seconds, Pace *out)
+{
+    Trial t;
+    *out = (Pace){.start = start_seconds};
+    TRY(ctx_reserve(s->c, s->arena_bytes));
+    TRY(trial_new(&s->shape, &t));
+    const Status status = measure_all(s, &t, out);
+    trial_free(&t);
+    return status_in(status, "measuring how long the run takes");
+}
+
+/* Sums ------------------------------------------------------------------------------------------------- */
+
+/* How often something falls due from after step `done` to the end, which counts too. */
+static double times_due(const Setup *s, int64_t every, int64_t done)
+{
+    if (every <= 0)
+        return 0;
+    const int64_t n = s->steps / every - done / every;
+    return (double)(n + (s->steps % every != 0));
+}
+
+/* Pictures and captions that the caches have to hold, where the datasets do not bring them. */
+static double caching_seconds(const Setup *s, const Pace *p)
+{
+    const Config *config = s->config;
+    double seconds = 0;
+    for (int i = 0; i < s->sources->count; i++) {
+        const Source *source = &s->sources->items[i];
+        const double n = dataset_count(source->dataset);
+        if (config->train.cache_latents)
+            seconds += n * p->picture * (source->config->augment.flip ? 2 : 1);
+        if (config->train.cache_text)
+            seconds += n * p->caption;
+    }
+    if (config_has_prior(config) && config->train.cache_latents)
+        seconds += config->prior.pictures * p->picture;
+    return seconds;
+}
+
+Estimate estimate_run(const Setup *s, const Pace *p, int64_t done, bool before)
+{
+    const Config *config = s->config;
+    Estimate e = {.step = p->step, .steps = p->step * (double)(s->steps - done)};
+    const bool saves = config->output.save_every > 0;
+    if (s->sources->held_count > 0)
+        e.validation = p->validation * (times_due(s, config->validation.every, done) + before);
+    if (has_previews(config))
+        e.previews = p->preview * (times_due(s, config->preview.every, done) + before);
+    e.saving = p->checkpoint * (saves ? times_due(s, config->output.save_every, done) : 1) + p->result;
+    if (before) {
+        e.start = p->start;
+        e.caching = caching_seconds(s, p);
+        e.classes = p->class_picture * s->prior.missing;
+    }
+    e.total = e.start + e.classes + e.caching + e.steps + e.validation + e.previews + e.saving;
+    return e;
+}
+
+/* ", previews 0:12" where it is worth naming. */
+static void add_part(char *text, size_t size, const char *name, double seconds, double total)
+{
+    char time[32];
+    const size_t used = strlen(text);
+    if (seconds > total / 200)
+        snprintf(text + used, size - used, ", %s %s", name, progress_time(seconds, time, sizeof time));
+}
+
+void estimate_print(const Estimate *e, const char *what)
+{
+    char total[32], parts[256] = "";
+    add_part(parts, sizeof parts, "steps", e->steps, e->total);
+    add_part(parts, sizeof parts, "start", e->start, e->total);
+    add_part(parts, sizeof parts, "class pictures", e->classes, e->total);
+    add_part(parts, sizeof parts, "caches", e->caching, e->total);
+    add_part(parts, sizeof parts, "validation", e->validation, e->total);
+    add_part(parts, sizeof parts, "previews", e->previews, e->total);
+    add_part(parts, sizeof parts, "saving", e->saving, e->total);
+    log_info("%s about %s: %.3g s a step%s", what, progress_time(e->total, total, sizeof total), e->step,
+             parts);
+}

@@ -1,0 +1,180 @@
+#include "fit.h"
+
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "available.h"
+#include "modes.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+/* What may still be taken, and what has been already. SIZE_MAX: not known. */
+static size_t memory_limit(void)
+{
+    const size_t available = memory_available();
+    return available ? available + mem_current_bytes() : SIZE_MAX;
+}
+
+/* What would fit -------------------------------------------------------------------------------------- */
+
+/* Changes from the harmless on: first those that keep every byte of the result, then those that keep what is
+ * learnt, then those that do not. Each is tried on top of the ones before it. */
+typedef struct Way {
+    char set[64]; /* "--set train.mode=minimal" */
+    void (*change)(Config *c);
+    bool applies;
+} Way;
+
+static void take_checkpointing(Config *c)
+{
+    c->train.checkpointing = CHECKPOINTING_ON;
+}
+static void take_minimal(Config *c)
+{
+    c->train.mode = MODE_MINIMAL;
+    c->train.checkpointing = CHECKPOINTING_AUTO;
+    c->train.pack_weights = PACK_AUTO;
+}
+static void take_single_pictures(Config *c)
+{
+    c->train.accumulate *= c->train.batch;
+    c->train.batch = 1;
+}
+static void take_bf16(Config *c)
+{
+    c->model.dtype = DTYPE_BF16;
+}
+static void take_half_size(Config *c)
+{
+    c->train.resolution /= 2;
+}
+
+enum { WAYS = 5 };
+
+static void list_ways(const Setup *s, Way ways[WAYS])
+{
+    const Config *c = s->config;
+    const int pictures = c->train.batch * c->train.accumulate, half = c->train.resolution / 2;
+    const bool forced =
+        s->asked.train.checkpointing == CHECKPOINTING_OFF || s->asked.train.pack_weights == PACK_ON;
+    const Way all[WAYS] = {
+        {"train.checkpointing=on", take_checkpointing, c->train.checkpointing != CHECKPOINTING_ON},
+        {"train.mode=minimal", take_minimal, c->train.mode != MODE_MINIMAL && !forced},
+        {"train.batch=1", take_single_pictures, c->train.batch > 1},
+        {"model.dtype=bf16", take_bf16, c->model.dtype == DTYPE_F32},
+        {"train.resolution", take_half_size, half > 0 && half % s->model->size_multiple == 0},
+    };
+    memcpy(ways, all, sizeof all);
+    snprintf(ways[2].set, sizeof ways[2].set, "train.batch=1 --set train.accumulate=%d", pictures);
+    snprintf(ways[4].set, sizeof ways[4].set, "train.resolution=%d", half);
+}
+
+/* Adds " --set WHAT" to text. */
+static void add_set(char *text, size_t size, const char *what)
+{
+    char *more = mem_printf("%s%s--set %s", text, *text ? " " : "", what);
+    if (more && strlen(more) < size)
+        strcpy(text, more);
+    mem_free(more);
+}
+
+typedef struct Advice {
+    char text[1024]; /* one line a way that fits */
+    size_t least;    /* the least that any way takes */
+    int found;
+} Advice;
+
+static void advise(Advice *a, const char *sets, size_t need)
+{
+    char bytes[32];
+    const size_t used = strlen(a->text);
+    a->found++;
+    snprintf(a->text + used, sizeof a->text - used, "\n  %s: %s", sets,
+             bytes_text(need, bytes, sizeof bytes));
+}
+
+/* Tries the ways, each together with those before it, until two fit. */
+static Status find_ways(const Setup *s, size_t limit, Advice *a)
+{
+    Way ways[WAYS];
+    Config together = s->asked;
+    char sets[320] = "";
+    list_ways(s, ways);
+    for (int i = 0; i < WAYS && a->found < 2; i++) {
+        if (!ways[i].applies || (a->found && ways[i].change == take_half_size))
+            continue;
+        /* minimal is checkpointing and more: the shorter request takes the other's place */
+        if (ways[i].change == take_minimal) {
+            together = s->asked;
+            sets[0] = 0;
+        }
+        ways[i].change(&together);
+        add_set(sets, sizeof sets, ways[i].set);
+        Config settled = together;
+        MemoryNeed need;
+        TRY(setup_try(s, &settled, &need));
+        const size_t total = memory_total(&need);
+        a->least = a->least && a->least < total ? a->least : total;
+        if (total <= limit)
+            advise(a, sets, total);
+    }
+    return STATUS_OK;
+}
+
+Status fit_memory(const Setup *s)
+{
+    const size_t need = memory_total(&s->memory), limit = memory_limit();
+    char wanted[32], there[32], least[32];
+    Advice a = {.least = 0};
+    if (need <= limit)
+        return STATUS_OK;
+    TRY(find_ways(s, limit, &a));
+    bytes_text(need, wanted, sizeof wanted);
+    bytes_text(limit, there, sizeof there);
+    if (a.found)
+        return status_refuse(
+            "this run needs about %s of memory, and %s can be had; nothing was loaded. What would fit:%s",
+            wanted, there, a.text);
+    return status_refuse(
+        "this run needs about %s of memory, and %s can be had; nothing was loaded. No setting makes it "
+        "fit (the least is %s)%s: close other programs, or take a machine with more memory",
+        wanted, there, bytes_text(a.least ? a.least : need, least, sizeof least),
+        s->config->method.kind == METHOD_FULL ? ", but method.kind: lora may" : "");
+}
+
+/* Disk ------------------------------------------------------------------------------------------------- */
+
+/* Free bytes where path is or will be; SIZE_MAX: not known. */
+static size_t disk_free(const char *path)
+{
+    char *at = mem_strdup(path);
+    struct statvfs v;
+    size_t bytes = SIZE_MAX;
+    while (at && *at) {
+        if (statvfs(at, &v) == 0) {
+            bytes = (size_t)v.f_bavail * (size_t)v.f_frsize;
+            break;
+        }
+        char *slash = strrchr(at, '/');
+        if (!slash)
+            break;
+        slash[slash == at] = 0;
+    }
+    mem_free(at);
+    return bytes;
+}
+
+Status fit_disk(const Setup *s, const char *folder)
+{
+    char wanted[32], there[32], one[32];
+    const size_t left = disk_free(folder);
+    if (s->disk.total <= left)
+        return STATUS_OK;
+    return status_refuse(
+        "%s: this run needs about %s of disk, and %s is free there; nothing was loaded. A checkpoint "
+        "is %s: keep fewer (output.keep, now %d), save only at the end (output.save_every: 0), or set "
+        "another output.dir",
+        folder, bytes_text(s->disk.total, wanted, sizeof wanted), bytes_text(left, there, sizeof there),
+        bytes_text(s->disk.checkpoint, one, sizeof one), s->config->output.keep);
+}

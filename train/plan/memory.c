@@ -1,0 +1,288 @@
+#include "memory.h"
+
+#include "data/loader/sample.h"
+#include "setup.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+/* Code and buffers that a process comes to have once it computes, beyond what it has when the plan is made:
+ * oneDNN's generated code and its matrix products' buffers, pages of the libraries touched for the first
+ * time. Measured, see docs/numbers.md. */
+#define RUNTIME_BYTES (16u << 20)
+#define LOADER_STEPS 3 /* the loader's ring: one step being looked at, two ahead */
+
+size_t memory_total(const MemoryNeed *m)
+{
+    return m->weights + m->activations + m->gradients + m->optimizer + m->workspace + m->other;
+}
+
+const char *bytes_text(size_t bytes, char *buf, size_t size)
+{
+    if (bytes >= 1000000000u)
+        snprintf(buf, size, "%.2f GB", (double)bytes / 1e9);
+    else
+        snprintf(buf, size, "%.0f MB", (double)bytes / 1e6);
+    return buf;
+}
+
+/* Weights ---------------------------------------------------------------------------------------------- */
+
+/* A part's layers: storage of their own, which they have from loading on; what is mapped, once it is touched;
+ * the second form of frozen convolutions, in the order and type that the device multiplies them in. Of a
+ * mapped table of `looked_up` rows only the rows that are looked up are touched, and all of it when the model
+ * is written. */
+typedef struct Held {
+    size_t own, mapped, packed, table;
+} Held;
+
+/* What the part has besides its own storage once it has been used. */
+static size_t touched(const Held *h)
+{
+    return h->mapped + h->packed;
+}
+
+static size_t packed_bytes(const Layer *l, DType activations)
+{
+    const Tensor *w = l->weight;
+    const bool half = activations == DTYPE_BF16 && strstr(device_cpu_isa(), "bf16");
+    if (!w || w->requires_grad || l->pack_off || w->ndim != 4 || w->shape[2] * w->shape[3] == 1)
+        return 0;
+    return (size_t)tensor_count(w) * (half ? 2 : 4);
+}
+
+static void hold_tensor(Held *h, const Tensor *t, int64_t looked_up)
+{
+    if (!t)
+        return;
+    if (t->owned || !t->data)
+        h->own += tensor_bytes(t);
+    else if (t->ndim == 2 && t->shape[0] == looked_up)
+        h->table += tensor_bytes(t);
+    else
+        h->mapped += tensor_bytes(t);
+}
+
+static void hold_layer(Held *h, const Layer *l, DType activations, int64_t looked_up)
+{
+    hold_tensor(h, l->weight, looked_up);
+    hold_tensor(h, l->bias, 0);
+    h->packed += packed_bytes(l, activations);
+}
+
+static Held hold_set(const LayerSet *set, DType activations, int64_t looked_up)
+{
+    Held h = {0};
+    for (int i = 0; i < set->count; i++)
+        hold_layer(&h, set->items[i], activations, looked_up);
+    return h;
+}
+
+/* The half of the VAE that encodes, or the other. */
+static Held hold_vae(const Vae *vae, DType activations, bool encoder)
+{
+    Held h = {0};
+    const LayerSet *set = vae_layers((Vae *)vae);
+    for (int i = 0; i < set->count; i++)
+        if (vae_layer_encodes(set->items[i]) == encoder)
+            hold_layer(&h, set->items[i], activations, 0);
+    return h;
+}
+
+/* Host memory ------------------------------------------------------------------------------------------ */
+
+static bool any_dropout(const Config *config)
+{
+    for (int i = 0; i < config->dataset_count; i++)
+        if (config->datasets[i].caption.dropout > 0)
+            return true;
+    return false;
+}
+
+static bool has_previews(const Config *config)
+{
+    return config->preview.every > 0 && config->preview.prompt_count > 0;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What decoding a picture takes: all its pixels; but a PNG (told by its name: its bytes are not looked at for
+ * this) goes by rows into the square, unless squares are cut out of it anew each time and the whole is kept
+ * for that. */
+static size_t decoded_bytes(const Source *s, int i, size_t side)
+{
+    int width, height;
+    dataset_size(s->dataset, i, &width, &height);
+    const size_t w = (size_t)width, h = (size_t)height, whole = 3 * w * h;
+    const char *dot = strrchr(dataset_name(s->dataset, i), '.');
+    const bool moved =
+        s->config->augment.random_crop || s->config->augment.shift > 0 || s->config->augment.scale > 0;
+    if (!dot || strcasecmp(dot, ".png") != 0 || (moved && whole <= PIXEL_CACHE_BYTES))
+        return whole;
+    return smaller(whole, 3 * side * smaller(w, h) + 7 * w); /* rows across, and two rows as they come */
+}
+
+/* Pictures decoded: the largest of all, and its square. */
+static size_t decoding_bytes(const Setup *s)
+{
+    const size_t side = (size_t)s->config->train.resolution;
+    size_t largest = 0;
+    for (int i = 0; s->sources && i < s->sources->count; i++) {
+        const Source *source = &s->sources->items[i];
+        for (int k = 0; k < dataset_count(source->dataset); k++) {
+            const size_t bytes =
+                decoded_bytes(source, k, side) + (size_t)dataset_encoded_size(source->dataset, k);
+            largest = bytes > largest ? bytes : largest;
+        }
+    }
+    return largest + 3 * side * side * (1 + sizeof(float));
+}
+
+static size_t pictures_count(const Setup *s)
+{
+    size_t count = 0;
+    for (int i = 0; s->sources && i < s->sources->count; i++)
+        count += (size_t)dataset_count(s->sources->items[i].dataset);
+    return count;
+}
+
+/* The batch, captions kept as states, latents held out, pictures ahead in the loader, the grid being drawn.
+ */
+static size_t step_host_bytes(const Setup *s)
+{
+    const Config *config = s->config;
+    const size_t B = (size_t)s->shape.batch, latent = (size_t)step_latent_size(&s->shape) * sizeof(float),
+                 text = (size_t)step_text_size(&s->shape) * sizeof(float),
+                 side = (size_t)config->train.resolution, per_step = B * (size_t)config->train.accumulate;
+    size_t bytes = B * (4 * latent + text);
+    if (!config->method.text_encoder) {
+        const size_t kept = (pictures_count(s) + 1 + config_has_prior(config)) * text;
+        bytes += kept < SETUP_TEXTS_BYTES ? kept : SETUP_TEXTS_BYTES;
+    }
+    if (s->sources)
+        bytes += (size_t)s->sources->held_count * latent;
+    if (!config->train.cache_latents)
+        bytes += LOADER_STEPS * per_step * 3 * side * side * sizeof(float) + decoding_bytes(s);
+    if (has_previews(config)) {
+        const size_t width = (size_t)(config->preview.width ? config->preview.width : s->model->default_size),
+                     height =
+                         (size_t)(config->preview.height ? config->preview.height : s->model->default_size);
+        bytes += (size_t)config->preview.prompt_count * 2 * 3 * width * height +
+                 3 * width * height * sizeof(float);
+    }
+    return bytes;
+}
+
+/* Phases ----------------------------------------------------------------------------------------------- */
+
+typedef struct Phase {
+    size_t weights, arena, host;
+} Phase;
+
+static Phase fuller(Phase a, Phase b)
+{
+    return a.weights + a.arena + a.host >= b.weights + b.arena + b.host ? a : b;
+}
+
+static Phase fullest_phase(const Setup *s)
+{
+    const Config *config = s->config;
+    const Model *m = s->model;
+    const Held unet = hold_set(unet_layers(m->unet), s->c->dtype, 0),
+               clip = hold_set(clip_layers(m->clip), s->c->dtype, clip_config(m->clip)->vocab_size),
+               encoder = hold_vae(m->vae, s->c->dtype, true), decoder = hold_vae(m->vae, s->c->dtype, false);
+    const size_t own = unet.own + clip.own + encoder.own + decoder.own;
+    const bool texts_in_steps = has_previews(config) || !config->train.cache_text || any_dropout(config);
+    /* the arena has been touched as far as the largest plan by the trial step, before anything is encoded */
+    const Phase pictures = {own + touched(&encoder), s->arena_bytes, decoding_bytes(s)};
+    const Phase captions = {own + touched(&clip), s->arena_bytes, 0};
+    Phase steps = {own + touched(&unet), s->arena_bytes, step_host_bytes(s)};
+    if (!config->train.cache_latents)
+        steps.weights += touched(&encoder);
+    if (has_previews(config))
+        steps.weights += touched(&decoder);
+    if (texts_in_steps)
+        steps.weights += touched(&clip);
+    Phase most = steps;
+    if (s->prior.missing > 0) {
+        const size_t side = (size_t)(config->prior.resolution ? config->prior.resolution : m->default_size);
+        const Phase drawing = {own + touched(&unet) + touched(&clip) + touched(&decoder), s->arena_bytes,
+                               3 * side * side * (2 + sizeof(float))};
+        most = fuller(most, drawing);
+    }
+    if (config->train.cache_latents)
+        most = fuller(most, pictures);
+    if (config->train.cache_text)
+        most = fuller(most, captions);
+    /* a whole model is written, and before the first step it is tried: every part of its files is looked at
+     */
+    Phase saving = {own + touched(&unet) + clip.mapped + clip.table + encoder.mapped + decoder.mapped +
+                        model_save_bytes(m, config->output.dtype),
+                    s->arena_bytes, 0};
+    if (has_previews(config))
+        saving.weights += decoder.packed;
+    return config->method.kind == METHOD_FULL ? fuller(most, saving) : most;
+}
+
+MemoryNeed memory_need(const Setup *s)
+{
+    const size_t trained = (size_t)parameters_elements(s->parameters) * sizeof(float);
+    const Phase phase = fullest_phase(s);
+    MemoryNeed m = {.weights = phase.weights, .optimizer = parameters_optimizer_bytes(s->parameters)};
+    if (s->parameters->module_count)
+        m.weights += trained;
+    m.other = s->base_bytes + RUNTIME_BYTES + phase.host;
+    m.gradients = trained + plan_kind_bytes(s->plan, PLACE_GRADIENT);
+    m.workspace = plan_kind_bytes(s->plan, PLACE_WORKSPACE);
+    m.activations = phase.arena - plan_kind_bytes(s->plan, PLACE_GRADIENT) - m.workspace;
+    return m;
+}
+
+/* Disk ------------------------------------------------------------------------------------------------- */
+
+static size_t model_elements(const Model *m)
+{
+    return layerset_elements(unet_layers(m->unet)) + layerset_elements(clip_layers(m->clip)) +
+           layerset_elements(vae_layers(m->vae));
+}
+
+static size_t cache_bytes(const Setup *s)
+{
+    const Config *config = s->config;
+    const size_t latent = 2 * (size_t)step_latent_size(&s->shape) * sizeof(float);
+    size_t bytes = 0;
+    if (config->train.cache_latents && config_has_prior(config))
+        bytes += (size_t)config->prior.pictures * latent;
+    for (int i = 0; s->sources && i < s->sources->count; i++) {
+        const Source *source = &s->sources->items[i];
+        const size_t n = (size_t)dataset_count(source->dataset);
+        if (config->train.cache_latents)
+            bytes += n * latent * (source->config->augment.flip ? 2 : 1);
+        if (config->train.cache_text)
+            bytes += n * (size_t)step_text_size(&s->shape) * sizeof(float);
+    }
+    return bytes;
+}
+
+DiskNeed disk_need(const Setup *s)
+{
+    const Config *config = s->config;
+    const size_t trained = (size_t)parameters_elements(s->parameters);
+    const int64_t every = config->output.save_every;
+    const int64_t steps = s->steps ? s->steps : config->train.steps; /* not counted yet: epochs come later */
+    int64_t saves = every > 0 ? steps / every + (steps % every != 0) : 1;
+    if (saves > config->output.keep)
+        saves = (int64_t)config->output.keep + 1; /* the oldest goes when the newest is there */
+    DiskNeed d = {.checkpoint = trained * sizeof(float) + parameters_optimizer_bytes(s->parameters)};
+    if (config->method.kind == METHOD_FULL)
+        d.result = model_elements(s->model) * dtype_size(config->output.dtype);
+    else
+        d.result =
+            trained * dtype_size(config->output.dtype) * (size_t)(config->output.kohya + config->output.peft);
+    d.total = d.checkpoint * (size_t)saves + d.result + cache_bytes(s);
+    return d;
+}

@@ -1,0 +1,314 @@
+#include "preflight.h"
+
+#include "infer/files/safetensors.h"
+#include "kernels/base/clock.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "train/export/export.h"
+#include "train/run/run_folder.h"
+#include "trial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TRIAL_FOLDER ".trial"
+#define SAMPLE_BYTES                                                                                         \
+    ((size_t)64 << 20) /* of a state too large to be written whole: as many tensors as come to this */
+#define QUICK 1.0      /* seconds: a step shorter than this is measured a second time, warm */
+
+/* Reading back ----------------------------------------------------------------------------------------- */
+
+static Status differs(const char *path, const char *name)
+{
+    return status_fail(
+        "%s: %s is not what was written; the disk or its file system is not to be trusted with this run",
+        path, name);
+}
+
+/* The file's tensor `name` holds t's numbers, as the type they were written in. */
+static Status compare_tensor(const SafeTensors *f, const char *name, const Tensor *t)
+{
+    enum { CHUNK = 4096 };
+    uint8_t chunk[CHUNK * sizeof(float)];
+    const SafeEntry *e = safetensors_find(f, name);
+    if (!e || e->bytes != (size_t)tensor_count(t) * dtype_size(e->dtype))
+        return differs(safetensors_path(f), name);
+    if (t->dtype != DTYPE_F32 && t->dtype != e->dtype)
+        return STATUS_OK; /* frozen, and written from its file, not from the narrower copy (model_save) */
+    const size_t to = dtype_size(e->dtype), from = dtype_size(t->dtype);
+    for (int64_t i = 0, n = tensor_count(t); i < n; i += CHUNK) {
+        const int64_t k = n - i < CHUNK ? n - i : CHUNK;
+        convert_floats(chunk, e->dtype, (const char *)t->data + (size_t)i * from, t->dtype, k);
+        if (memcmp(chunk, (const char *)e->data + (size_t)i * to, (size_t)k * to) != 0)
+            return differs(safetensors_path(f), name);
+    }
+    safetensors_release(f); /* what is compared must not stay in the run's peak */
+    return STATUS_OK;
+}
+
+/* One file of a checkpoint: of each parameter the tensor that pick gives, under its name and the suffix. */
+static Status compare_file(const char *folder, const char *name, const Parameters *p, const char *suffix,
+                           Tensor *(*pick)(const Parameter *))
+{
+    char *path = path_join(folder, name);
+    SafeTensors *f = NULL;
+    Status s = path ? safetensors_open(path, &f) : STATUS_FAILED;
+    for (int i = 0; i < p->count && s == STATUS_OK; i++) {
+        char *key = mem_printf("%s%s", p->items[i].name, suffix);
+        s = key ? compare_tensor(f, key, pick(&p->items[i])) : STATUS_FAILED;
+        mem_free(key);
+    }
+    safetensors_close(f);
+    mem_free(path);
+    return s;
+}
+
+static Tensor *weight_of(const Parameter *q)
+{
+    return q->weight;
+}
+static Tensor *m_of(const Parameter *q)
+{
+    return q->m;
+}
+static Tensor *v_of(const Parameter *q)
+{
+    return q->v;
+}
+static Tensor *average_of(const Parameter *q)
+{
+    return q->average;
+}
+
+static Status compare_checkpoint(const char *folder, const Parameters *p)
+{
+    TRY(compare_file(folder, "weights.safetensors", p, "", weight_of));
+    TRY(compare_file(folder, "optimizer.safetensors", p, ".m", m_of));
+    TRY(compare_file(folder, "optimizer.safetensors", p, ".v", v_of));
+    return p->items[0].average ? compare_file(folder, "ema.safetensors", p, "", average_of) : STATUS_OK;
+}
+
+/* Checkpoint ------------------------------------------------------------------------------------------- */
+
+/* Written, found as a run that goes on would find it, compared, and read by the code that reads it then: the
+ * bytes are the same, so that reading changes nothing. */
+static Status try_checkpoint(Parameters *p, const char *trial, const CheckpointState *state, double *seconds)
+{
+    char *found = NULL;
+    CheckpointState back = {0};
+    const double began = seconds_now();
+    TRY(checkpoint_write(trial, p, state, 1, 0));
+    *seconds = seconds_now() - began;
+    Status s = checkpoint_last(trial, &found);
+    if (s == STATUS_OK && !found)
+        s = status_fail("%s: the checkpoint written there cannot be found again", trial);
+    if (s == STATUS_OK)
+        s = compare_checkpoint(found, p);
+    if (s == STATUS_OK)
+        s = checkpoint_read(found, p, &back);
+    if (s == STATUS_OK && back.step != state->step)
+        s = differs(found, "the step");
+    mem_free(back.made_with);
+    mem_free(found);
+    return s;
+}
+
+/* The first parameters, as many as come to SAMPLE_BYTES. */
+static Status try_first_tensors(Setup *s, const char *trial, const CheckpointState *state, double *seconds)
+{
+    Parameters *p = s->parameters;
+    Parameters first = *p;
+    size_t bytes = 0;
+    first.count = 0;
+    while (first.count < p->count && (first.count == 0 || bytes < SAMPLE_BYTES)) {
+        const Parameter *q = &p->items[first.count++];
+        bytes += tensor_bytes(q->weight) * (q->average ? 4 : 3);
+    }
+    TRY(try_checkpoint(&first, trial, state, seconds));
+    *seconds *= (double)s->disk.checkpoint / (double)bytes;
+    p->average_updates = first.average_updates;
+    return STATUS_OK;
+}
+
+/* Makes sure of `bytes` on the disk, all at the same time, and gives them back. */
+static Status reserve(const char *trial, size_t bytes)
+{
+    char *path = path_join(trial, "room");
+    const int fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
+    char text[32];
+    Status s = STATUS_OK;
+    if (path && fd < 0)
+        s = status_fail("%s: cannot be made: %s", path, strerror(errno));
+    const int failed = fd >= 0 ? posix_fallocate(fd, 0, (off_t)bytes) : 0;
+    if (failed && failed != EOPNOTSUPP &&
+        failed != EINVAL) /* a file system that cannot reserve is taken at its word */
+        s = status_fail(
+            "%s of disk cannot be had for a checkpoint and the result: %s; free some space, or set another "
+            "output.dir",
+            bytes_text(bytes, text, sizeof text), strerror(failed));
+    if (fd >= 0) {
+        close(fd);
+        unlink(path);
+    }
+    mem_free(path);
+    return path ? s : STATUS_FAILED;
+}
+
+/* Result ----------------------------------------------------------------------------------------------- */
+
+/* An adapter file: every module's two tensors under the names that `key` makes. */
+static Status compare_adapter(const char *path, const Parameters *p,
+                              char *(*key)(const LoraModule *, bool up))
+{
+    SafeTensors *f = NULL;
+    TRY(safetensors_open(path, &f));
+    Status s = STATUS_OK;
+    for (int i = 0; i < 2 * p->module_count && s == STATUS_OK; i++) {
+        const LoraModule *m = &p->modules[i / 2];
+        char *name = key(m, i % 2);
+        s = name ? compare_tensor(f, name, i % 2 ? m->adapter.up : m->adapter.down) : STATUS_FAILED;
+        mem_free(name);
+    }
+    safetensors_close(f);
+    return s;
+}
+
+static char *kohya_key(const LoraModule *m, bool up)
+{
+    return mem_printf("%s.lora_%s.weight", m->kohya, up ? "up" : "down");
+}
+static char *peft_key(const LoraModule *m, bool up)
+{
+    return mem_printf("%s.%s.lora_%s.weight", m->text_encoder ? "text_encoder" : "unet", m->layer->name,
+                      up ? "B" : "A");
+}
+
+static Status try_adapter(const Export *e, const char *trial, const char *name,
+                          Status (*write)(const Export *, const char *),
+                          char *(*key)(const LoraModule *, bool up))
+{
+    char *path = path_join(trial, name);
+    Status s = path ? write(e, path) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = compare_adapter(path, e->parameters, key);
+    mem_free(path);
+    return s;
+}
+
+static Status compare_model_part(const char *folder, const char *name, const LayerSet *set)
+{
+    char *path = path_join(folder, name);
+    SafeTensors *f = NULL;
+    Status s = path ? safetensors_open(path, &f) : STATUS_FAILED;
+    for (int i = 0; i < set->count && s == STATUS_OK; i++) {
+        const Layer *l = set->items[i];
+        const Tensor *const tensors[] = {l->weight, l->bias};
+        for (int k = 0; k < 2 && s == STATUS_OK; k++) {
+            char *key = mem_printf("%s.%s", l->name, k ? "bias" : "weight");
+            if (tensors[k])
+                s = key ? compare_tensor(f, key, tensors[k]) : STATUS_FAILED;
+            mem_free(key);
+        }
+    }
+    safetensors_close(f);
+    mem_free(path);
+    return s;
+}
+
+static Status try_model(const Export *e, const char *trial)
+{
+    char *folder = path_join(trial, "model");
+    Status s = folder ? export_model(e, folder) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = compare_model_part(folder, "unet/diffusion_pytorch_model.safetensors",
+                               unet_layers(e->model->unet));
+    if (s == STATUS_OK)
+        s = compare_model_part(folder, "text_encoder/model.safetensors", clip_layers(e->model->clip));
+    mem_free(folder);
+    return s;
+}
+
+static Status try_result(const Setup *s, const char *trial)
+{
+    const Export e = setup_export(s);
+    if (s->config->method.kind == METHOD_FULL)
+        return try_model(&e, trial);
+    if (s->config->output.kohya)
+        TRY(try_adapter(&e, trial, "lora.safetensors", export_kohya, kohya_key));
+    if (s->config->output.peft)
+        TRY(try_adapter(&e, trial, "lora.peft.safetensors", export_peft, peft_key));
+    return STATUS_OK;
+}
+
+/* The whole -------------------------------------------------------------------------------------------- */
+
+void preflight_clean(const char *folder)
+{
+    char *trial = path_join(folder, TRIAL_FOLDER);
+    if (trial && file_is_dir(trial))
+        dir_remove(trial);
+    mem_free(trial);
+}
+
+static Status try_step(Setup *s, double *seconds)
+{
+    Trial t;
+    TRY(trial_new(&s->shape, &t));
+    Status status = trial_step(s, &t, seconds);
+    if (status == STATUS_OK &&
+        *seconds < QUICK) /* the first one also made oneDNN's code and packed weights */
+        status = trial_step(s, &t, seconds);
+    trial_free(&t);
+    return status;
+}
+
+static Status try_files(Setup *s, const char *trial, const CheckpointState *state, size_t whole,
+                        double *checkpoint, double *result)
+{
+    TRY(dir_make(trial));
+    if (s->disk.checkpoint + s->disk.result > whole)
+        TRY(reserve(trial, s->disk.checkpoint + s->disk.result));
+    if (s->disk.checkpoint > whole)
+        TRY(try_first_tensors(s, trial, state, checkpoint));
+    else
+        TRY(try_checkpoint(s->parameters, trial, state, checkpoint));
+    *result = *checkpoint * (double)s->disk.result / (double)s->disk.checkpoint;
+    if (s->disk.result > whole)
+        return STATUS_OK;
+    const double began = seconds_now();
+    TRY(try_result(s, trial));
+    *result = seconds_now() - began;
+    layerset_rest(clip_layers(s->model->clip)); /* writing a model has looked at all of it */
+    layerset_rest(vae_layers(s->model->vae));
+    return STATUS_OK;
+}
+
+Status preflight_files(Setup *s, const char *folder, const CheckpointState *state, size_t whole,
+                       double *checkpoint, double *result)
+{
+    preflight_clean(folder);
+    char *trial = path_join(folder, TRIAL_FOLDER);
+    if (!trial)
+        return STATUS_FAILED;
+    const Status status = try_files(s, trial, state, whole, checkpoint, result);
+    if (file_is_dir(trial))
+        dir_remove(trial);
+    mem_free(trial);
+    return status == STATUS_OK ? status : status_in(status, "trying what the run will write");
+}
+
+Status preflight(Setup *s, const char *folder, const CheckpointState *state, Pace *pace)
+{
+    const double began = seconds_now();
+    double micro;
+    TRY(status_in(try_step(s, &micro), "trial step"));
+    pace->step = micro * s->config->train.accumulate;
+    TRY(preflight_files(s, folder, state, PREFLIGHT_WHOLE, &pace->checkpoint, &pace->result));
+    log_info("tried      a step, a checkpoint and the result, written and read back, in %.2g s",
+             seconds_now() - began);
+    return STATUS_OK;
+}

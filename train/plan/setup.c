@@ -1,0 +1,354 @@
+#include "setup.h"
+
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "train/config/config_paths.h"
+#include "train/run/preview.h"
+#include "available.h"
+#include "fit.h"
+#include "modes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The mode that is chosen for a run takes at most this share of what is free. */
+#define SHARE_OF_FREE 0.75
+#define CONFIG_LIMIT (1u << 20)
+
+/* The model -------------------------------------------------------------------------------------------- */
+
+/* described: shapes only. */
+static Status load_parts(const Config *config, int parts, DType dtype, bool described, Model **out)
+{
+    const bool random = config->model.init == MODEL_INIT_RANDOM;
+    if (described)
+        return model_describe(config->model.base, parts, dtype, random, out);
+    if (random)
+        return model_load_random(config->model.base, parts, dtype, config->train.seed, out);
+    return model_load(config->model.base, parts, dtype, out);
+}
+
+/* model.vae: another VAE folder (its config.json and weights, or a whole model's vae/). */
+static Status replace_vae(Model *m, const char *folder, DType dtype, bool described)
+{
+    char *inner = path_join(folder, "vae"), *json = NULL;
+    const char *from = inner && file_is_dir(inner) ? inner : folder;
+    char *path = path_join(from, "config.json");
+    Weights *w = NULL;
+    Vae *vae = NULL;
+    VaeConfig config;
+    size_t size;
+    Status s = inner && path ? file_read(path, CONFIG_LIMIT, &json, &size) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = vae_config_parse(json, path, &config);
+    if (s == STATUS_OK && config.levels != vae_config(m->vae)->levels)
+        s = status_refuse(
+            "%s: halves a picture's side %d times, the model's own VAE %d times; take one that fits", from,
+            config.levels - 1, vae_config(m->vae)->levels - 1);
+    if (s == STATUS_OK)
+        s = weights_open_folder(from, "diffusion_pytorch_model", dtype, &w);
+    if (s == STATUS_OK && described)
+        weights_describe(w);
+    if (s == STATUS_OK)
+        s = vae_new(&config, w, &vae);
+    if (s == STATUS_OK) {
+        vae_free(m->vae);
+        m->vae = vae;
+    }
+    weights_close(w);
+    mem_free(json);
+    mem_free(inner);
+    mem_free(path);
+    return status_in(s, "model.vae");
+}
+
+/* Parts that are trained whole are read as f32, so that nothing is lost before the first step. */
+static Status load_model(const Config *config, bool described, Model **out)
+{
+    int trained = 0;
+    if (config->method.kind == METHOD_FULL)
+        trained = MODEL_UNET | (config->method.text_encoder ? MODEL_TEXT : 0);
+    Model *m = NULL, *whole = NULL;
+    if (!model_is_builtin(config->model.base) && !file_exists(config->model.base))
+        return config_path_missing(config, config->model.base, MODEL_KINDS);
+    if (config->model.vae && !file_is_dir(config->model.vae))
+        return status_in(file_exists(config->model.vae)
+                             ? status_refuse("%s: is not a folder", config->model.vae)
+                             : config_path_missing(config, config->model.vae, "folder"),
+                         "model.vae");
+    TRY(load_parts(config, MODEL_ALL & ~trained, config->model.dtype, described, &m));
+    *out = m;
+    if (trained) {
+        TRY(load_parts(config, trained, DTYPE_F32, described, &whole));
+        m->unet = whole->unet;
+        whole->unet = NULL;
+        if (trained & MODEL_TEXT) {
+            m->clip = whole->clip;
+            whole->clip = NULL;
+        }
+        model_free(whole);
+    }
+    if (config->model.prediction != PREDICTION_AUTO)
+        TRY(model_set_prediction(m, (PredictionType)(config->model.prediction - 1)));
+    if (config->model.vae)
+        TRY(replace_vae(m, config->model.vae, config->model.dtype, described));
+    if (config->train.pack_weights == PACK_OFF) {
+        layerset_keep_packed(unet_layers(m->unet), false);
+        layerset_keep_packed(vae_layers(m->vae), false);
+    }
+    return STATUS_OK;
+}
+
+/* Sizes ------------------------------------------------------------------------------------------------ */
+
+static Status check_sizes(Config *config, const Model *m)
+{
+    if (config->train.resolution == 0)
+        config->train.resolution = m->default_size;
+    const int side = config->train.resolution, multiple = m->size_multiple;
+    if (side % multiple != 0) {
+        const int below = side / multiple * multiple;
+        if (below == 0)
+            return status_refuse("train.resolution %d: this model takes multiples of %d; the smallest is %d",
+                                 side, multiple, multiple);
+        return status_refuse(
+            "train.resolution %d: this model takes multiples of %d; the nearest are %d and %d", side,
+            multiple, below, below + multiple);
+    }
+    const UNetConfig *u = unet_config(m->unet);
+    const int latent = vae_config(m->vae)->latent_channels;
+    if (u->in_channels != latent || u->out_channels != latent)
+        return status_refuse(
+            "%s: its UNet takes %d channels and gives %d, its latents have %d; only models that turn "
+            "text into pictures are trained, not inpainting models",
+            m->name, u->in_channels, u->out_channels, latent);
+    if (clip_config(m->clip)->hidden != u->cross_attention_dim)
+        return status_refuse("%s: its text encoder gives %d numbers a token, its UNet takes %d", m->name,
+                             clip_config(m->clip)->hidden, u->cross_attention_dim);
+    return STATUS_OK;
+}
+
+static StepShape shape_of(const Config *config, const Model *m, bool report)
+{
+    return (StepShape){.model = m,
+                       .batch = config_samples(config),
+                       .channels = vae_config(m->vae)->latent_channels,
+                       .side = config->train.resolution / vae_factor(m->vae),
+                       .tokens = clip_config(m->clip)->positions,
+                       .width = clip_config(m->clip)->hidden,
+                       .clip_skip = config->method.clip_skip,
+                       .text_on_tape = config->method.text_encoder,
+                       .backward = true,
+                       .report = report};
+}
+
+/* Plans ------------------------------------------------------------------------------------------------ */
+
+static void take_larger(size_t *bytes, size_t other)
+{
+    if (other > *bytes)
+        *bytes = other;
+}
+
+/* The arena is as large as the largest plan of the run: the step, validation, encoding, a preview. */
+static Status plan_all(Setup *s)
+{
+    const Config *config = s->config;
+    Step step = {.shape = s->shape, .data = {.grad_scale = 1}};
+    size_t bytes = 0;
+    TRY(ctx_rehearse(s->c, train_step, &step, &s->plan));
+    s->arena_bytes = plan_peak_bytes(s->plan);
+    if (config->validation.share > 0) {
+        Step validation = validation_step(&s->shape);
+        TRY(ctx_rehearse(s->c, train_step, &validation, &s->validation_plan));
+        take_larger(&s->arena_bytes, plan_peak_bytes(s->validation_plan));
+    }
+    TRY(pipeline_encode_picture_plan(s->pipeline, config->train.resolution, config->train.resolution,
+                                     &bytes));
+    take_larger(&s->arena_bytes, bytes);
+    if (!config->method.text_encoder) {
+        TRY(pipeline_encode_text_plan(s->pipeline, config->method.clip_skip, &bytes));
+        take_larger(&s->arena_bytes, bytes);
+    }
+    if (config->preview.every > 0 && config->preview.prompt_count > 0) {
+        TRY(preview_plan(s->pipeline, config, &bytes));
+        take_larger(&s->arena_bytes, bytes);
+    }
+    if (s->prior.missing > 0) {
+        TRY(prior_plan(s->pipeline, config, &bytes, &s->prior.flop));
+        take_larger(&s->arena_bytes, bytes);
+    }
+    return STATUS_OK;
+}
+
+/* Model, parameters and context; described: shapes only. The context is made once. */
+static Status make_parts(Setup *s, bool described)
+{
+    Config *config = s->config;
+    TRY(load_model(config, described, &s->model));
+    TRY(check_sizes(config, s->model));
+    if (!s->c)
+        s->c = ctx_new(
+            device_cpu(),
+            &(CtxOptions){.dtype = config->model.dtype, .threads = config->train.threads, .stop = s->stop});
+    if (!s->c)
+        return STATUS_FAILED;
+    config->train.threads = s->c->threads;
+    TRY(parameters_new(config, s->model, &s->parameters));
+    return pipeline_new(s->c, s->model, &s->pipeline);
+}
+
+static void drop_parts(Setup *s)
+{
+    pipeline_free(s->pipeline);
+    parameters_free(s->parameters);
+    model_free(s->model);
+    s->pipeline = NULL;
+    s->parameters = NULL;
+    s->model = NULL;
+}
+
+/* Which class pictures are there: once, and not where the run has its own dataset of them already. */
+static Status count_prior(Setup *s)
+{
+    if (!config_has_prior(s->config) || s->prior.there + s->prior.missing > 0)
+        return STATUS_OK;
+    s->prior.there = s->config->prior.pictures;
+    return s->prior_built ? STATUS_OK : prior_look(s->config, s->model, &s->prior);
+}
+
+/* Plans the configuration as it stands; mode: for what it leaves open. */
+static Status plan_mode(Setup *s, TrainMode mode)
+{
+    plan_free(s->plan);
+    plan_free(s->validation_plan);
+    s->plan = s->validation_plan = NULL;
+    drop_parts(s);
+    mode_settle(s->config, mode);
+    TRY(make_parts(s, true));
+    TRY(count_prior(s));
+    s->shape = shape_of(s->config, s->model, s->report);
+    s->shape.checkpointing = s->config->train.checkpointing == CHECKPOINTING_ON;
+    TRY(plan_all(s));
+    s->memory = memory_need(s);
+    return STATUS_OK;
+}
+
+/* mode auto: the fastest one that leaves something free. */
+static Status plan_described(Setup *s)
+{
+    const size_t available = memory_available();
+    const Config asked = *s->config;
+    if (asked.train.mode != MODE_AUTO)
+        return plan_mode(s, asked.train.mode);
+    for (TrainMode mode = MODE_SPEED;; mode--) {
+        s->config->train = asked.train;
+        TRY(plan_mode(s, mode));
+        const double most = SHARE_OF_FREE * (double)(available + s->base_bytes);
+        if (mode == MODE_MINIMAL || !available || (double)memory_total(&s->memory) <= most)
+            return STATUS_OK;
+    }
+}
+
+Status setup_try(const Setup *like, Config *config, MemoryNeed *need)
+{
+    Setup s = {.config = config,
+               .sources = like->sources,
+               .prior = like->prior,
+               .base_bytes = like->base_bytes,
+               .stop = like->stop,
+               .report = like->report};
+    const Status status = plan_described(&s);
+    if (status == STATUS_OK)
+        *need = s.memory;
+    plan_free(s.plan);
+    plan_free(s.validation_plan);
+    drop_parts(&s);
+    ctx_free(s.c);
+    return status;
+}
+
+/* The whole -------------------------------------------------------------------------------------------- */
+
+static Status count_steps(Setup *s)
+{
+    const Config *config = s->config;
+    const int64_t per_step = (int64_t)config->train.batch * config->train.accumulate;
+    s->steps_per_epoch = (s->sources->epoch_samples + per_step - 1) / per_step;
+    s->steps = config->train.epochs > 0 ? config->train.epochs * s->steps_per_epoch : config->train.steps;
+    if (s->steps < 1 || s->steps > INT32_MAX)
+        return status_refuse(
+            "the run comes to %lld steps; set train.steps or train.epochs so that it has 1 to %d",
+            (long long)s->steps, INT32_MAX);
+    return STATUS_OK;
+}
+
+static Status build(Setup *s, const char *folder, bool keep)
+{
+    s->base_bytes = mem_current_bytes();
+    s->prior_built = folder && keep && config_has_prior(s->config) && sources_prior_built(s->config, folder);
+    TRY(plan_described(s));
+    snprintf(s->device, sizeof s->device, "%s (%s)", s->c->dev->name, device_cpu_isa());
+    s->disk = disk_need(s);
+    TRY(fit_memory(s));
+    TRY(folder ? fit_disk(s, folder) : STATUS_OK);
+    TRY(sources_open(s->config, folder, keep, s->stop, &s->sources));
+    TRY(count_steps(s));
+    s->base_bytes = mem_current_bytes();
+    s->memory = memory_need(s);
+    s->disk = disk_need(s);
+    TRY(fit_memory(s));
+    return folder ? fit_disk(s, folder) : STATUS_OK;
+}
+
+Status setup_new(Config *config, const char *folder, bool keep, bool report,
+                 const volatile sig_atomic_t *stop, Setup **out)
+{
+    Setup *s = mem_calloc(1, sizeof *s);
+    if (!s)
+        return STATUS_FAILED;
+    *s = (Setup){.config = config, .asked = *config, .stop = stop, .report = report};
+    const Status status = build(s, folder, keep);
+    if (status != STATUS_OK) {
+        setup_free(s);
+        return status;
+    }
+    *out = s;
+    return STATUS_OK;
+}
+
+Status setup_load(Setup *s)
+{
+    const Config *config = s->config;
+    drop_parts(s);
+    TRY(make_parts(s, false));
+    s->shape.model = s->model;
+    if (config->method.text_encoder)
+        return STATUS_OK;
+    return texts_new(s->pipeline, config->method.clip_skip, step_text_size(&s->shape), SETUP_TEXTS_BYTES,
+                     &s->texts);
+}
+
+Export setup_export(const Setup *s)
+{
+    return (Export){.config = s->config,
+                    .model = s->model,
+                    .parameters = s->parameters,
+                    .sources = s->sources,
+                    .steps = s->steps,
+                    .steps_per_epoch = s->steps_per_epoch};
+}
+
+void setup_free(Setup *s)
+{
+    if (!s)
+        return;
+    plan_free(s->plan);
+    plan_free(s->validation_plan);
+    texts_free(s->texts);
+    sources_close(s->sources);
+    drop_parts(s);
+    ctx_free(s->c);
+    mem_free(s);
+}

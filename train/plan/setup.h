@@ -1,0 +1,63 @@
+/* Everything a run holds before its first step: the model, what of it is trained, the pictures, the step's
+ * plan, and what all of it comes to.
+ *
+ * First comes the plan, made from shapes: the model is described, not loaded (model_describe), so that a run
+ * that does not fit is refused before it has taken anything. `train --plan --no-time` ends there. Then
+ * setup_load. */
+#ifndef ATL_SETUP_H
+#define ATL_SETUP_H
+
+#include "train/export/export.h"
+#include "train/pictures/prior.h"
+#include "train/step/batch.h"
+#include "train/step/parameters.h"
+#include "train/step/validation.h"
+#include "memory.h"
+
+#include "kernels/device.h"
+
+/* Text kept in memory, where the text encoder isn't trained. */
+#define SETUP_TEXTS_BYTES ((size_t)256 << 20)
+
+typedef struct Setup {
+    Config *config; /* borrowed; sizes and switches that were left open are filled in */
+    Config asked;   /* as it was before that: a copy of the struct, its texts are config's */
+    Ctx *c;
+    char device[64]; /* "cpu (avx2)" */
+    Model *model;    /* described, until setup_load */
+    Parameters *parameters;
+    Pipeline *pipeline;
+    Sources *sources;
+    Texts *texts; /* NULL: the text encoder is trained, or nothing is loaded yet */
+    StepShape shape;
+    Plan *plan;            /* of a micro-batch */
+    Plan *validation_plan; /* or NULL */
+    size_t arena_bytes;    /* the largest of all plans of the run */
+    size_t base_bytes;     /* what the process has without a run in it */
+    MemoryNeed memory;
+    DiskNeed disk;
+    int64_t steps, steps_per_epoch;
+    PriorNeed prior;  /* class pictures, with prior preservation */
+    bool prior_built; /* a dataset of them is in the run's folder */
+    const volatile sig_atomic_t *stop;
+    bool report;
+} Setup;
+
+/* Plans the run. folder: the run's, made if missing; NULL: nothing is written (--plan). keep: as for
+ * sources_open. report: the step reads out prediction and conditioning (--trace). */
+Status setup_new(Config *config, const char *folder, bool keep, bool report,
+                 const volatile sig_atomic_t *stop, Setup **out);
+/* Loads the model and makes what is trained. */
+Status setup_load(Setup *s);
+void setup_free(Setup *s); /* NULL allowed */
+/* What export_*() write of a loaded run. */
+Export setup_export(const Setup *s);
+
+/* What a run of another configuration of the same pictures would take: plans it, and keeps nothing. config is
+ * settled as setup_new would (sizes, mode). */
+Status setup_try(const Setup *like, Config *config, MemoryNeed *need);
+
+/* Says what the numbers come to. */
+void setup_print(const Setup *s);
+
+#endif

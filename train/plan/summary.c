@@ -1,0 +1,189 @@
+/* What a run comes to, before its first step: as text, and as --plan's JSON. */
+#include "setup.h"
+
+#include "kernels/base/json.h"
+#include "kernels/base/log.h"
+#include "modes.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "10,941,316". */
+static const char *count_text(int64_t n, char *buf, size_t size)
+{
+    char digits[32];
+    const int length = snprintf(digits, sizeof digits, "%lld", (long long)n);
+    size_t at = 0;
+    for (int i = 0; i < length && at + 2 < size; i++) {
+        if (i && (length - i) % 3 == 0)
+            buf[at++] = ',';
+        buf[at++] = digits[i];
+    }
+    buf[at] = 0;
+    return buf;
+}
+
+/* "412 GFLOP", "63.1 TFLOP". */
+static const char *flop_text(double flop, char *buf, size_t size)
+{
+    if (flop >= 1e13)
+        snprintf(buf, size, "%.3g TFLOP", flop / 1e12);
+    else
+        snprintf(buf, size, "%.3g GFLOP", flop / 1e9);
+    return buf;
+}
+
+static void print_prior(const Setup *s)
+{
+    const Config *config = s->config;
+    char missing[128] = "", flop[32];
+    if (s->prior.missing)
+        snprintf(missing, sizeof missing, "; %d are missing and drawn first: %d steps each, %s together",
+                 s->prior.missing, config->prior.steps,
+                 flop_text(s->prior.flop * s->prior.missing, flop, sizeof flop));
+    log_info("class      %s: %d of %d pictures of \"%s\"%s", config->prior.path, s->prior.there,
+             config->prior.pictures, config->prior.prompt, missing);
+}
+
+static void print_pictures(const Setup *s)
+{
+    char a[32], b[32];
+    for (int i = 0; i < s->sources->count; i++) {
+        const Source *source = &s->sources->items[i];
+        char held[64] = "";
+        if (source->held_count)
+            snprintf(held, sizeof held, ", %d held out for validation", source->held_count);
+        char repeats[64] = "what their folders say";
+        if (source->distinct == source->trained_count)
+            snprintf(repeats, sizeof repeats, "%d repeats", source->repeats);
+        log_info("pictures   %s: %s%s, × %s", source->config->path, count_text(source->distinct, a, sizeof a),
+                 held, repeats);
+    }
+    if (config_has_prior(s->config))
+        print_prior(s);
+    const int64_t per_step = (int64_t)s->config->train.batch * s->config->train.accumulate;
+    log_info("steps      %s pictures an epoch ÷ %lld a step (batch %d × accumulate %d) = %lld steps an "
+             "epoch; %s steps = "
+             "%.4g epochs",
+             count_text(s->sources->epoch_samples, a, sizeof a), (long long)per_step, s->config->train.batch,
+             s->config->train.accumulate, (long long)s->steps_per_epoch, count_text(s->steps, b, sizeof b),
+             (double)s->steps * (double)per_step / (double)s->sources->epoch_samples);
+    if (config_has_prior(s->config))
+        log_info("           and beside them %lld class pictures a step, whose loss counts %g times",
+                 (long long)per_step, (double)s->config->prior.weight);
+}
+
+static int64_t part_elements(const LayerSet *set)
+{
+    int64_t n = 0;
+    for (int i = 0; i < set->count; i++) {
+        n += set->items[i]->weight ? tensor_count(set->items[i]->weight) : 0;
+        n += set->items[i]->bias ? tensor_count(set->items[i]->bias) : 0;
+    }
+    return n;
+}
+
+static void print_trained(const Setup *s)
+{
+    const Config *config = s->config;
+    char a[32], b[32];
+    int64_t base = part_elements(unet_layers(s->model->unet)) + part_elements(clip_layers(s->model->clip));
+    const int64_t trained = parameters_elements(s->parameters);
+    const char *where = config->method.text_encoder ? "UNet and text encoder" : "UNet";
+    if (config->method.kind == METHOD_LORA)
+        log_info("trained    LoRA of rank %d, alpha %g on %d modules of %s: %s parameters; %s frozen",
+                 config->method.rank, (double)config->method.alpha, s->parameters->module_count, where,
+                 count_text(trained, a, sizeof a), count_text(base, b, sizeof b));
+    else
+        log_info("trained    %s whole, %s: %s parameters in %d layers; %s frozen", where,
+                 config->model.init == MODEL_INIT_RANDOM ? "from random weights" : "from the model's weights",
+                 count_text(trained, a, sizeof a), s->parameters->layer_count,
+                 count_text(base - trained, b, sizeof b));
+}
+
+static void print_memory(const Setup *s)
+{
+    const MemoryNeed *m = &s->memory;
+    char total[32], part[6][32];
+    log_info(
+        "memory     about %s: weights %s, activations %s, gradients %s, optimizer %s, workspace %s, other "
+        "%s; mode %s",
+        bytes_text(memory_total(m), total, sizeof total), bytes_text(m->weights, part[0], sizeof part[0]),
+        bytes_text(m->activations, part[1], sizeof part[1]),
+        bytes_text(m->gradients, part[2], sizeof part[2]), bytes_text(m->optimizer, part[3], sizeof part[3]),
+        bytes_text(m->workspace, part[4], sizeof part[4]), bytes_text(m->other, part[5], sizeof part[5]),
+        mode_name(s->config->train.mode));
+}
+
+static void print_disk(const Setup *s)
+{
+    char total[32], one[32], result[32];
+    log_info("disk       about %s: %s a checkpoint, of which %d stay; %s the result",
+             bytes_text(s->disk.total, total, sizeof total), bytes_text(s->disk.checkpoint, one, sizeof one),
+             s->config->output.keep, bytes_text(s->disk.result, result, sizeof result));
+}
+
+void setup_print(const Setup *s)
+{
+    const Config *config = s->config;
+    log_info("model      %s, %s, %d×%d pixels, latents %d×%d", s->model->name,
+             dtype_name(config->model.dtype), config->train.resolution, config->train.resolution,
+             s->shape.side, s->shape.side);
+    print_pictures(s);
+    print_trained(s);
+    print_memory(s);
+    print_disk(s);
+    log_info("computed   on %s with %d thread%s; %.3g GFLOP a step", s->device, s->c->threads,
+             s->c->threads == 1 ? "" : "s", plan_flop(s->plan) * config->train.accumulate / 1e9);
+}
+
+void modes_print(const ModeTable *table)
+{
+    char bytes[MODE_COUNT][32];
+    for (TrainMode mode = MODE_MINIMAL; mode < MODE_COUNT; mode++)
+        bytes_text(memory_total(&table->need[mode]), bytes[mode], sizeof bytes[mode]);
+    log_info("modes      minimal %s, balanced %s, speed %s (train.mode)", bytes[MODE_MINIMAL],
+             bytes[MODE_BALANCED], bytes[MODE_SPEED]);
+}
+
+static json_t *modes_json(const ModeTable *table)
+{
+    json_t *j = json_object();
+    for (TrainMode mode = MODE_MINIMAL; j && mode < MODE_COUNT; mode++)
+        json_object_set_new(j, mode_name(mode), json_integer((json_int_t)memory_total(&table->need[mode])));
+    return j;
+}
+
+static json_t *time_json(const Estimate *e)
+{
+    return json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "total", e->total, "step", e->step, "steps",
+                     e->steps, "start", e->start, "class_pictures", e->classes, "caching", e->caching,
+                     "validation", e->validation, "previews", e->previews, "saving", e->saving);
+}
+
+Status setup_print_json(const Setup *s, const ModeTable *modes, const Estimate *time)
+{
+    const MemoryNeed *m = &s->memory;
+    json_t *j = json_pack(
+        "{s:I,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:I,s:I,s:I,s:s,s:i,s:b,s:s,s:o,s:I}", "peak_bytes",
+        (json_int_t)memory_total(m), "categories", "weights", (json_int_t)m->weights, "activations",
+        (json_int_t)m->activations, "gradients", (json_int_t)m->gradients, "optimizer",
+        (json_int_t)m->optimizer, "workspace", (json_int_t)m->workspace, "other", (json_int_t)m->other,
+        "steps", (json_int_t)s->steps, "steps_per_epoch", (json_int_t)s->steps_per_epoch,
+        "trained_parameters", (json_int_t)parameters_elements(s->parameters), "device", s->device, "threads",
+        s->c->threads, "checkpointing", s->shape.checkpointing, "mode", mode_name(s->config->train.mode),
+        "modes", modes_json(modes), "disk_bytes", (json_int_t)s->disk.total);
+    if (j && config_has_prior(s->config))
+        json_object_set_new(j, "class_pictures",
+                            json_pack("{s:i,s:i,s:f}", "there", s->prior.there, "missing", s->prior.missing,
+                                      "flop_each", s->prior.flop));
+    if (j && time)
+        json_object_set_new(j, "seconds", time_json(time));
+    char *text = json_text(j, JSON_INDENT(2));
+    if (!text)
+        return status_in(STATUS_FAILED, "--plan");
+    puts(text);
+    free(text);
+    return STATUS_OK;
+}

@@ -1,0 +1,460 @@
+#include "checkpoint.h"
+
+#include "infer/files/safetensors.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "run_folder.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STATE_VERSION 1
+#define STATE_LIMIT (1u << 20)
+#define REPLACED ".replaced-"
+
+/* Which of a parameter's tensors a file holds. */
+typedef enum Content { CONTENT_WEIGHT, CONTENT_M, CONTENT_V, CONTENT_AVERAGE } Content;
+static const char *const suffixes[] = {"", ".m", ".v", ""};
+
+static Tensor *content_of(const Parameter *q, Content what)
+{
+    switch (what) {
+    case CONTENT_M:
+        return q->m;
+    case CONTENT_V:
+        return q->v;
+    case CONTENT_AVERAGE:
+        return q->average;
+    default:
+        return q->weight;
+    }
+}
+
+/* Writing ---------------------------------------------------------------------------------------------- */
+
+/* Files of weights say alpha as the exported file does, so that they can be copied out and used as a LoRA. */
+static int alphas_beside(const Parameters *p, const Content *what)
+{
+    return what[0] == CONTENT_WEIGHT || what[0] == CONTENT_AVERAGE ? p->module_count : 0;
+}
+
+/* One file with the given contents of every parameter. */
+static Status write_tensors(const char *folder, const char *file, const Parameters *p, const Content *what,
+                            int kinds)
+{
+    const int tensors = p->count * kinds, count = tensors + alphas_beside(p, what);
+    SafeItem *items = mem_calloc((size_t)count, sizeof *items);
+    char *path = path_join(folder, file);
+    Status s = items && path ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < tensors && s == STATUS_OK; i++) {
+        const Parameter *q = &p->items[i / kinds];
+        const Content k = what[i % kinds];
+        items[i] = (SafeItem){.name = mem_printf("%s%s", q->name, suffixes[k]),
+                              .tensor = content_of(q, k),
+                              .dtype = DTYPE_F32,
+                              .ndim = -1};
+        s = items[i].name ? STATUS_OK : STATUS_FAILED;
+    }
+    for (int i = tensors; i < count && s == STATUS_OK; i++) {
+        items[i] = (SafeItem){.name = mem_printf("%s.alpha", p->modules[i - tensors].kohya),
+                              .tensor = p->alpha,
+                              .dtype = DTYPE_F32,
+                              .ndim = -1};
+        s = items[i].name ? STATUS_OK : STATUS_FAILED;
+    }
+    if (s == STATUS_OK)
+        s = safetensors_write(path, items, count, NULL, 0);
+    for (int i = 0; items && i < count; i++)
+        mem_free((void *)items[i].name);
+    mem_free(items);
+    mem_free(path);
+    return s;
+}
+
+static json_t *number_or_null(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+/* What tells how the run learns, beside the loss. */
+static void write_learning(json_t *j, const CheckpointState *state)
+{
+    json_t *bands = json_array();
+    for (int i = 0; i < PASS_BANDS; i++)
+        json_array_append_new(bands, number_or_null(state->bands[i]));
+    json_object_set_new(j, "loss_bands", bands);
+    json_object_set_new(j, "update_norm", number_or_null(state->moved.unet));
+    json_object_set_new(j, "update_norm_text_encoder", number_or_null(state->moved.text));
+    json_object_set_new(j, "change_norm", number_or_null(state->change_norm));
+    json_object_set_new(j, "skipped", json_integer(state->skipped));
+    json_object_set_new(j, "standstill", json_integer(state->still.unet));
+    json_object_set_new(j, "standstill_text_encoder", json_integer(state->still.text));
+    json_object_set_new(j, "loss_subject", number_or_null(state->loss_subject));
+    json_object_set_new(j, "loss_prior", number_or_null(state->loss_prior));
+}
+
+static json_t *datasets_json(const Origins *o)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < o->count; i++)
+        json_array_append_new(list, json_string(o->datasets[i]));
+    return list;
+}
+
+static void read_hash(const json_t *j, char hash[SHA256_HEX_SIZE])
+{
+    snprintf(hash, SHA256_HEX_SIZE, "%s", json_is_string(j) ? json_string_value(j) : "");
+}
+
+/* Checkpoints of before had none. */
+static void read_origins(const json_t *state, Origins *o)
+{
+    const json_t *list = json_object_get(state, "datasets");
+    read_hash(json_object_get(state, "model"), o->model);
+    for (o->count = 0; o->count < ORIGINS_MAX && o->count < (int)json_array_size(list); o->count++)
+        read_hash(json_array_get(list, (size_t)o->count), o->datasets[o->count]);
+}
+
+static Status write_state(const char *folder, const Parameters *p, const CheckpointState *state)
+{
+    json_t *j = json_pack(
+        "{s:i,s:I,s:I,s:b,s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:s,s:o,s:s}", "version", STATE_VERSION, "step",
+        (json_int_t)state->step, "log_bytes", (json_int_t)state->log_bytes, "duties_done", state->duties_done,
+        "average_updates", (json_int_t)p->average_updates, "loss", number_or_null(state->loss), "lr",
+        number_or_null(state->lr), "grad_norm", number_or_null(state->grad_norm), "seconds",
+        number_or_null(state->seconds), "validation_before", number_or_null(state->validation_before),
+        "validation", number_or_null(state->validation), "elapsed", number_or_null(state->elapsed), "model",
+        state->origins.model, "datasets", datasets_json(&state->origins), "made_with",
+        state->made_with ? state->made_with : "");
+    if (j)
+        write_learning(j, state);
+    char *text = json_text(j, JSON_INDENT(2)), *path = path_join(folder, "state.json");
+    Status s = text && path ? file_write_atomic(path, text, strlen(text)) : STATUS_FAILED;
+    free(text);
+    mem_free(path);
+    return s;
+}
+
+static Status write_all(const char *folder, const Parameters *p, const CheckpointState *state)
+{
+    TRY(dir_make(folder));
+    TRY(write_tensors(folder, "weights.safetensors", p, (Content[]){CONTENT_WEIGHT}, 1));
+    TRY(write_tensors(folder, "optimizer.safetensors", p, (Content[]){CONTENT_M, CONTENT_V}, 2));
+    if (p->count > 0 && p->items[0].average)
+        TRY(write_tensors(folder, "ema.safetensors", p, (Content[]){CONTENT_AVERAGE}, 1));
+    TRY(write_state(folder, p, state));
+    return dir_sync(folder);
+}
+
+/* Finding ---------------------------------------------------------------------------------------------- */
+
+/* "step-000250" -> 250, else -1. */
+static int64_t step_of(const char *name)
+{
+    long long step;
+    int used = 0;
+    if (sscanf(name, "step-%lld%n", &step, &used) != 1 || name[used] || step < 0)
+        return -1;
+    return step;
+}
+
+/* A failure is one to find it out: what cannot be looked at is not taken for half. */
+static Status is_whole(const char *folder, bool *whole)
+{
+    char *state = path_join(folder, "state.json");
+    if (!state)
+        return STATUS_FAILED;
+    struct stat st;
+    *whole = stat(state, &st) == 0;
+    const Status s =
+        *whole || errno == ENOENT || errno == ENOTDIR ? STATUS_OK : file_failed(state, "cannot be looked at");
+    mem_free(state);
+    return s;
+}
+
+Status checkpoint_last(const char *run, char **folder)
+{
+    *folder = NULL;
+    char *all = path_join(run, "checkpoints"), **names = NULL;
+    int count = 0;
+    int64_t best = -1;
+    Status s = all ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && file_is_dir(all))
+        s = dir_list(all, &names, &count);
+    for (int i = 0; i < count && s == STATUS_OK; i++) {
+        const int64_t step = step_of(names[i]);
+        if (step <= best)
+            continue;
+        char *path = path_join(all, names[i]);
+        bool whole = false;
+        s = path ? is_whole(path, &whole) : STATUS_FAILED;
+        if (whole) {
+            mem_free(*folder);
+            *folder = path;
+            best = step;
+        } else {
+            mem_free(path);
+        }
+    }
+    dir_list_free(names, count);
+    mem_free(all);
+    if (s != STATUS_OK) {
+        mem_free(*folder);
+        *folder = NULL;
+    }
+    return s;
+}
+
+static void remove_in(const char *all, const char *name)
+{
+    char *path = path_join(all, name);
+    if (path)
+        dir_remove(path);
+    mem_free(path);
+}
+
+/* Removes a checkpoint: first its name goes, so that a half removed one is never taken for whole. What cannot
+ * be removed takes room and does no harm. */
+static void discard(const char *all, const char *name)
+{
+    char *path = path_join(all, name), *hidden = run_path(all, ".%s.old-%ld", name, (long)getpid());
+    if (path && hidden && (rename(path, hidden) != 0 || dir_remove(hidden) != STATUS_OK))
+        log_warn("%s: cannot be removed: %s", path, strerror(errno));
+    mem_free(path);
+    mem_free(hidden);
+}
+
+/* Gives the new checkpoint its name. One of the same step may have it (saved on an interruption, before its
+ * validation and preview were done): between the two renames neither has, and checkpoint_clean gives it back.
+ */
+static Status put_in_place(const char *all, const char *part, const char *final)
+{
+    char *replaced = run_path(all, ".%s" REPLACED "%ld", path_base(final), (long)getpid());
+    Status s = replaced ? STATUS_OK : STATUS_FAILED;
+    const bool there = file_is_dir(final);
+    if (s == STATUS_OK && there && rename(final, replaced) != 0)
+        s = status_fail("%s: cannot be replaced: %s", final, strerror(errno));
+    if (s == STATUS_OK && rename(part, final) != 0) {
+        s = status_fail("%s: cannot get its final name: %s", part, strerror(errno));
+        if (there && rename(replaced, final) != 0)
+            log_warn("%s: has lost its name; it is given back by the next run in this folder", replaced);
+    }
+    if (s == STATUS_OK)
+        s = dir_sync(all);
+    if (s == STATUS_OK && there)
+        remove_in(all, path_base(replaced));
+    mem_free(replaced);
+    return s;
+}
+
+/* ".step-000250.replaced-4711" while there is no step-000250: the writer was killed between two renames. */
+static Status give_back(const char *all, const char *name)
+{
+    const char *end = strstr(name, REPLACED);
+    if (!end)
+        return STATUS_OK;
+    char *final = run_path(all, "%.*s", (int)(end - name) - 1, name + 1), *path = path_join(all, name);
+    bool whole = false;
+    Status s = final && path ? is_whole(path, &whole) : STATUS_FAILED;
+    if (s == STATUS_OK && whole && !file_exists(final) && rename(path, final) != 0)
+        s = status_fail("%s: cannot be given its name back: %s", path, strerror(errno));
+    mem_free(path);
+    mem_free(final);
+    return s;
+}
+
+Status checkpoint_clean(const char *run)
+{
+    char *all = path_join(run, "checkpoints"), **names = NULL;
+    int count = 0;
+    Status s = all ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && file_is_dir(all))
+        s = dir_list(all, &names, &count);
+    for (int i = 0; i < count && s == STATUS_OK; i++) {
+        if (strncmp(names[i], ".step-", 6) != 0)
+            continue;
+        s = give_back(all, names[i]);
+        if (s == STATUS_OK)
+            remove_in(all, names[i]);
+    }
+    dir_list_free(names, count);
+    mem_free(all);
+    return s;
+}
+
+void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every)
+{
+    char *all = path_join(run, "checkpoints"), **names = NULL;
+    int count = 0, kept = 0;
+    if (!all || dir_list(all, &names, &count) != STATUS_OK) {
+        mem_free(all);
+        return;
+    }
+    int64_t limit = INT64_MAX; /* steps come in the order of names up to 999,999: don't count on it */
+    for (;;) {
+        int best = -1;
+        int64_t best_step = -1;
+        for (int i = 0; i < count; i++) {
+            const int64_t step = step_of(names[i]);
+            if (step < limit && step > best_step) {
+                best = i;
+                best_step = step;
+            }
+        }
+        if (best < 0)
+            break;
+        limit = best_step;
+        const bool stray = best_step < newest && every > 0 && best_step % every != 0;
+        if (best_step > newest || stray || kept >= (keep > 0 ? keep : 1))
+            discard(all, names[best]);
+        else
+            kept++;
+    }
+    dir_list_free(names, count);
+    mem_free(all);
+}
+
+Status checkpoint_write(const char *run, const Parameters *p, const CheckpointState *state, int keep,
+                        int64_t every)
+{
+    char *all = path_join(run, "checkpoints");
+    char *part = all ? run_path(all, ".step-%06lld.part-%ld", (long long)state->step, (long)getpid()) : NULL;
+    char *final = all ? run_path(all, "step-%06lld", (long long)state->step) : NULL;
+    Status s = part && final ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && file_is_dir(part))
+        s = dir_remove(part);
+    if (s == STATUS_OK)
+        s = write_all(part, p, state);
+    if (s == STATUS_OK)
+        s = put_in_place(all, part, final);
+    if (s == STATUS_OK)
+        checkpoint_prune(run, state->step, keep, every);
+    else if (part && file_is_dir(part))
+        dir_remove(part);
+    mem_free(all);
+    mem_free(part);
+    mem_free(final);
+    return status_in(s, "saving the state after step %lld", (long long)state->step);
+}
+
+/* Reading ---------------------------------------------------------------------------------------------- */
+
+/* Alpha is the configuration's, which is compared elsewhere; checkpoints of before have none. */
+static int count_but_alphas(const SafeTensors *f)
+{
+    int count = 0;
+    for (int i = 0; i < safetensors_count(f); i++) {
+        const char *end = strrchr(safetensors_entry(f, i)->name, '.');
+        count += !end || strcmp(end, ".alpha") != 0;
+    }
+    return count;
+}
+
+static Status read_tensors(const char *folder, const char *file, Parameters *p, const Content *what,
+                           int kinds)
+{
+    char *path = path_join(folder, file);
+    SafeTensors *f = NULL;
+    Status s = path ? safetensors_open(path, &f) : STATUS_FAILED;
+    const int tensors = s == STATUS_OK ? count_but_alphas(f) : 0;
+    if (s == STATUS_OK && tensors != p->count * kinds)
+        s = status_refuse(
+            "%s: holds %d tensors, this configuration trains %d; go on with the run's own config.yaml", path,
+            tensors, p->count * kinds);
+    for (int i = 0; s == STATUS_OK && i < p->count * kinds; i++) {
+        const Parameter *q = &p->items[i / kinds];
+        Tensor *t = content_of(q, what[i % kinds]);
+        char *name = mem_printf("%s%s", q->name, suffixes[what[i % kinds]]);
+        const SafeEntry *e = name ? safetensors_find(f, name) : NULL;
+        if (!e || e->dtype != DTYPE_F32 || e->bytes != tensor_bytes(t) || e->ndim != t->ndim ||
+            memcmp(e->shape, t->shape, sizeof *t->shape * (size_t)t->ndim) != 0)
+            s = status_refuse("%s: %s is missing or of another shape; go on with the run's own config.yaml",
+                              path, q->name);
+        else
+            memcpy(t->data, e->data, e->bytes);
+        if (s == STATUS_OK)
+            safetensors_release(f); /* or the file would count in the run's peak beside what it fills */
+        mem_free(name);
+    }
+    safetensors_close(f);
+    mem_free(path);
+    return s;
+}
+
+static double number_in(const json_t *j, const char *key)
+{
+    const json_t *value = json_object_get(j, key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+/* Up to the patience; checkpoints of before had none, and count from 0. */
+static int count_in(const json_t *j, const char *key)
+{
+    const json_int_t n = json_integer_value(json_object_get(j, key));
+    return n < 0 ? 0 : n < LEARNING_PATIENCE ? (int)n : LEARNING_PATIENCE;
+}
+
+static void read_learning(const json_t *j, CheckpointState *state)
+{
+    for (size_t i = 0; i < PASS_BANDS; i++) {
+        const json_t *band = json_array_get(json_object_get(j, "loss_bands"), i);
+        state->bands[i] = json_is_number(band) ? json_number_value(band) : NAN;
+    }
+    state->moved =
+        (Moved){.unet = number_in(j, "update_norm"), .text = number_in(j, "update_norm_text_encoder")};
+    state->change_norm = number_in(j, "change_norm");
+    state->skipped = json_integer_value(json_object_get(j, "skipped"));
+    state->still =
+        (Standstill){.unet = count_in(j, "standstill"), .text = count_in(j, "standstill_text_encoder")};
+    state->loss_subject = number_in(j, "loss_subject");
+    state->loss_prior = number_in(j, "loss_prior");
+}
+
+static Status read_state(const char *folder, Parameters *p, CheckpointState *state)
+{
+    char *path = path_join(folder, "state.json"), *text = NULL;
+    size_t size = 0;
+    Status s = path ? file_read(path, STATE_LIMIT, &text, &size) : STATUS_FAILED;
+    json_error_t error;
+    json_t *j = s == STATUS_OK ? json_read(text, size, 0, &error) : NULL;
+    if (s == STATUS_OK && !j)
+        s = status_fail("%s:%d: %s", path, error.line, error.text);
+    if (s == STATUS_OK && json_integer_value(json_object_get(j, "version")) != STATE_VERSION)
+        s = status_refuse("%s: was written by another version of Atelier", path);
+    if (s == STATUS_OK) {
+        const char *made_with = json_string_value(json_object_get(j, "made_with"));
+        *state = (CheckpointState){.step = json_integer_value(json_object_get(j, "step")),
+                                   .log_bytes = json_integer_value(json_object_get(j, "log_bytes")),
+                                   .duties_done = json_is_true(json_object_get(j, "duties_done")),
+                                   .loss = number_in(j, "loss"),
+                                   .lr = number_in(j, "lr"),
+                                   .grad_norm = number_in(j, "grad_norm"),
+                                   .seconds = number_in(j, "seconds"),
+                                   .validation_before = number_in(j, "validation_before"),
+                                   .validation = number_in(j, "validation"),
+                                   .elapsed = number_in(j, "elapsed"),
+                                   .made_with = mem_strdup(made_with ? made_with : "")};
+        read_learning(j, state);
+        read_origins(j, &state->origins);
+        p->average_updates = json_integer_value(json_object_get(j, "average_updates"));
+        s = state->made_with ? STATUS_OK : STATUS_FAILED;
+    }
+    json_decref(j);
+    mem_free(text);
+    mem_free(path);
+    return s;
+}
+
+Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state)
+{
+    TRY(read_tensors(folder, "weights.safetensors", p, (Content[]){CONTENT_WEIGHT}, 1));
+    TRY(read_tensors(folder, "optimizer.safetensors", p, (Content[]){CONTENT_M, CONTENT_V}, 2));
+    if (p->count > 0 && p->items[0].average)
+        TRY(read_tensors(folder, "ema.safetensors", p, (Content[]){CONTENT_AVERAGE}, 1));
+    return read_state(folder, p, state);
+}

@@ -1,0 +1,116 @@
+#include "finish.h"
+
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/text.h"
+#include "train/export/export.h"
+#include "preview.h"
+
+#include <math.h>
+
+static Status export_one(const Export *e, const char *run, const char *name,
+                         Status (*write)(const Export *, const char *))
+{
+    char *path = run_path(run, "%s", name);
+    const Status s = path ? write(e, path) : STATUS_FAILED;
+    mem_free(path);
+    return s;
+}
+
+static Status export_all(const Setup *s, const char *run)
+{
+    const Config *config = s->config;
+    const Export e = setup_export(s);
+    if (config->method.kind == METHOD_FULL)
+        return export_one(&e, run, "model", export_model);
+    if (config->output.kohya)
+        TRY(export_one(&e, run, "lora.safetensors", export_kohya));
+    if (config->output.peft)
+        TRY(export_one(&e, run, "lora.peft.safetensors", export_peft));
+    return STATUS_OK;
+}
+
+/* Both grids above each other, where they were drawn. */
+static Status compare(const Setup *s, const char *run, bool *compared)
+{
+    char *before = run_path(run, "samples/step-000000.png");
+    char *after = run_path(run, "samples/step-%06lld.png", (long long)s->steps);
+    *compared = before && after && file_exists(before) && file_exists(after);
+    mem_free(before);
+    mem_free(after);
+    return *compared ? preview_compare(run, 0, s->steps) : STATUS_OK;
+}
+
+static Status log_done(RunFolder *run, const CheckpointState *state)
+{
+    json_t *line = json_pack("{s:I,s:f,s:f,s:f,s:b,s:I}", "step", (json_int_t)state->step, "loss",
+                             state->loss, "lr", state->lr, "seconds", state->elapsed, "done", 1, "peak_bytes",
+                             (json_int_t)mem_peak_bytes());
+    if (line && isfinite(state->validation)) {
+        json_object_set_new(line, "validation_loss_before", json_real(state->validation_before));
+        json_object_set_new(line, "validation_loss", json_real(state->validation));
+    }
+    TRY(run_log(run, line));
+    return run_log_sync(run);
+}
+
+/* A command that draws with what was made; lora: its file in the run's folder, or NULL. It is a hint: where
+ * there is no memory for it, it is left out. */
+static void say_how_to_draw(const char *model, const char *lora)
+{
+    char *first = text_for_shell(model), *second = lora ? text_for_shell(lora) : NULL;
+    if (first && (second || !lora))
+        log_info("  draw with it: atelier sample --model %s%s%s --prompt \"…\"", first,
+                 second ? " --lora " : "", second ? second : "");
+    mem_free(first);
+    mem_free(second);
+}
+
+/* result: the path of what was made. */
+static void say_result(const Config *config, const char *result, const char *ema)
+{
+    if (config->method.kind == METHOD_FULL) {
+        log_info("model: %s%s", result, ema);
+        say_how_to_draw(result, NULL);
+    } else if (config->output.kohya) {
+        log_info("LoRA: %s%s", result, ema);
+        log_info(
+            "  copy it, under a name of your own, to models/Lora (AUTOMATIC1111) or models/loras (ComfyUI)");
+        say_how_to_draw(config->model.base, result);
+    }
+}
+
+static void say(const Setup *s, const char *run, const CheckpointState *state, bool compared)
+{
+    const Config *config = s->config;
+    const char *ema = s->parameters->items[0].average ? " (EMA weights)" : "";
+    if (isfinite(state->validation))
+        log_info("validation loss: %.5f before, %.5f after%s", state->validation_before, state->validation,
+                 ema);
+    if (compared)
+        log_info("before and after: %s/samples/before-after.png", run);
+    char *result = run_path(run, "%s", config->method.kind == METHOD_FULL ? "model" : "lora.safetensors");
+    if (result)
+        say_result(config, result, ema);
+    mem_free(result);
+    if (config->method.kind == METHOD_LORA && config->output.peft)
+        log_info("LoRA for diffusers: %s/lora.peft.safetensors%s (load_lora_weights)", run, ema);
+    log_info("log: %s/log.jsonl", run);
+}
+
+Status finish_run(Setup *s, RunFolder *run, const CheckpointState *state)
+{
+    const bool averaged = s->parameters->items[0].average != NULL;
+    bool compared = false;
+    parameters_swap_averages(averaged ? s->parameters : NULL);
+    Status status = export_all(s, run->path);
+    parameters_swap_averages(averaged ? s->parameters : NULL);
+    if (status == STATUS_OK)
+        status = compare(s, run->path, &compared);
+    if (status == STATUS_OK)
+        status = log_done(run, state);
+    if (status == STATUS_OK)
+        say(s, run->path, state, compared);
+    return status;
+}

@@ -1,0 +1,43 @@
+/* Proof that a run learns: how far each update moved the weights, how far they have come from where they
+ * started, and an end with the reason where they do not move.
+ *
+ * The way so far is measured on up to a million of the trained numbers, spread evenly over all tensors, so
+ * that it costs next to nothing; up to that many it is exact. */
+#ifndef ATL_LEARNING_H
+#define ATL_LEARNING_H
+
+#include "train/config/config.h"
+#include "train/step/optimizer.h"
+#include "train/step/parameters.h"
+
+/* So many updates in a row that change no bit of a part's weights end the run. */
+#define LEARNING_PATIENCE 20
+
+typedef struct Learning {
+    const Parameters *p;
+    float *start; /* samples of every tensor one after the other, as they were before step 1 */
+    int64_t stride;
+} Learning;
+
+/* Updates in a row that moved nothing of a part's weights: a checkpoint keeps it, so that a run gone on with
+ * ends where one in a piece does. */
+typedef struct Standstill {
+    int unet, text;
+} Standstill;
+
+/* p as it is before step 1, and before a checkpoint is read. */
+Status learning_new(const Parameters *p, Learning **out);
+void learning_free(Learning *l); /* NULL allowed */
+
+/* L2 norm of what the trained weights differ by from their start. */
+double learning_change(const Learning *l);
+
+/* After an update, which still is to count. Fails where a weight is not finite any more, and where nothing
+ * has moved for LEARNING_PATIENCE updates, and says why; grad_norm and lr are the step's. */
+Status learning_check(const Learning *l, const Config *config, int64_t step, const Moved *moved,
+                      double grad_norm, double lr, Standstill *still);
+/* At the end: a run shorter than the patience that has moved nothing is no success either. */
+Status learning_check_end(const Learning *l, const Config *config, const Standstill *still, double grad_norm,
+                          double lr);
+
+#endif

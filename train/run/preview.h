@@ -1,0 +1,19 @@
+/* Sample grids during a run: the configuration's prompts side by side, drawn by the code of `atelier sample`.
+ */
+#ifndef ATL_PREVIEW_H
+#define ATL_PREVIEW_H
+
+#include "infer/pipeline/pipeline.h"
+#include "train/config/config.h"
+
+/* The request for prompt number i. */
+SampleRequest preview_request(const Config *config, int i);
+/* Bytes of arena that a preview takes. */
+Status preview_plan(Pipeline *p, const Config *config, size_t *bytes);
+/* Draws every prompt with the weights as they stand, prompt i with seed + i, into one row:
+ * RUN/samples/step-000100.png. averaged: the weights are the EMA's, which the picture's text says. */
+Status preview_draw(Pipeline *p, const Config *config, const char *run, int64_t step, bool averaged);
+/* RUN/samples/before-after.png: the grids of two steps, one above the other. */
+Status preview_compare(const char *run, int64_t before, int64_t after);
+
+#endif

@@ -1,0 +1,137 @@
+#include "run_folder.h"
+
+#include "kernels/base/aside.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LAST_LINE 16384 /* bytes: the last line of a log is far shorter */
+
+char *run_path(const char *path, const char *format, ...)
+{
+    char name[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    return path_join(path, name);
+}
+
+bool run_exists(const char *path)
+{
+    char *last = NULL, *log = run_path(path, "log.jsonl");
+    const bool begun = !log || file_size(log) > 0;
+    const bool found = begun || checkpoint_last(path, &last) != STATUS_OK || last;
+    mem_free(log);
+    mem_free(last);
+    return found;
+}
+
+bool run_finished(const char *path)
+{
+    char *file = run_path(path, "log.jsonl");
+    FILE *f = file ? fopen(file, "rb") : NULL;
+    mem_free(file);
+    if (!f)
+        return false;
+    char text[LAST_LINE + 1];
+    fseek(f, 0, SEEK_END);
+    const long size = ftell(f), from = size > LAST_LINE ? size - LAST_LINE : 0;
+    fseek(f, from, SEEK_SET);
+    const size_t n = fread(text, 1, LAST_LINE, f);
+    fclose(f);
+    if (n == 0 || text[n - 1] != '\n')
+        return false;
+    text[n - 1] = 0;
+    const char *start = strrchr(text, '\n');
+    const char *last = start ? start + 1 : text;
+    json_t *line = json_parse(last, 0, NULL);
+    const bool done = json_is_true(json_object_get(line, "done"));
+    json_decref(line);
+    return done;
+}
+
+void run_clean(const char *path)
+{
+    char *samples = run_path(path, "samples");
+    aside_clean_folder(path);
+    if (samples && file_is_dir(samples))
+        aside_clean_folder(samples);
+    mem_free(samples);
+}
+
+Status run_open(const char *path, int64_t log_bytes, RunFolder **out)
+{
+    TRY(dir_make(path));
+    char *file = run_path(path, "log.jsonl");
+    RunFolder *r = mem_calloc(1, sizeof *r);
+    if (!file || !r) {
+        mem_free(file);
+        mem_free(r);
+        return STATUS_FAILED;
+    }
+    r->path = mem_strdup(path);
+    r->log = open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    Status s = r->path ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && r->log < 0)
+        s = status_fail("%s: cannot be opened for writing: %s", file, strerror(errno));
+    if (s == STATUS_OK && file_size(file) < log_bytes)
+        s = status_fail(
+            "%s: is shorter than the checkpoint says (%lld bytes); it was changed since. Put it back, or "
+            "start again with another output.dir",
+            file, (long long)log_bytes);
+    if (s == STATUS_OK && ftruncate(r->log, log_bytes) != 0)
+        s = status_fail("%s: cannot be cut back to %lld bytes: %s", file, (long long)log_bytes,
+                        strerror(errno));
+    r->log_bytes = log_bytes;
+    mem_free(file);
+    if (s != STATUS_OK) {
+        run_close(r);
+        return s;
+    }
+    *out = r;
+    return STATUS_OK;
+}
+
+void run_close(RunFolder *r)
+{
+    if (!r)
+        return;
+    if (r->log >= 0)
+        close(r->log);
+    mem_free(r->path);
+    mem_free(r);
+}
+
+static Status log_failed(const RunFolder *r, int error)
+{
+    return status_fail("%s/log.jsonl: cannot be written: %s", r->path, strerror(error));
+}
+
+Status run_log(RunFolder *r, json_t *line)
+{
+    char *text = json_text(line, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    if (!text)
+        return status_in(STATUS_FAILED, "%s/log.jsonl", r->path);
+    const size_t size = strlen(text);
+    text[size] = '\n';
+    const int error = fd_write(r->log, text, size + 1);
+    free(text);
+    if (error)
+        return log_failed(r, error);
+    r->log_bytes += (int64_t)size + 1;
+    return STATUS_OK;
+}
+
+Status run_log_sync(RunFolder *r)
+{
+    return fsync(r->log) == 0 ? STATUS_OK : log_failed(r, errno);
+}

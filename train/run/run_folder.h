@@ -1,0 +1,39 @@
+/* A run's folder: config.yaml, log.jsonl, samples/, checkpoints/, and the results.
+ *
+ * log.jsonl only grows, one whole line at a time; a checkpoint knows how long it was, and going on from there
+ * cuts it back to that length. */
+#ifndef ATL_RUN_FOLDER_H
+#define ATL_RUN_FOLDER_H
+
+#include "kernels/base/json.h"
+#include "kernels/base/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct RunFolder {
+    char *path;
+    int log;           /* file descriptor */
+    int64_t log_bytes; /* written so far */
+} RunFolder;
+
+/* True if the folder holds a run: its log, or a checkpoint; or if that cannot be found out. */
+bool run_exists(const char *path);
+/* True if the log's last line says "done": true. */
+bool run_finished(const char *path);
+
+/* Removes what killed runs left half written, checkpoints apart (checkpoint_clean). */
+void run_clean(const char *path);
+
+/* Makes the folder, and opens the log cut back to log_bytes (0: a new one). */
+Status run_open(const char *path, int64_t log_bytes, RunFolder **out);
+void run_close(RunFolder *r); /* NULL allowed */
+/* Appends one line; frees line. */
+Status run_log(RunFolder *r, json_t *line);
+/* What has been logged is on the disk when this returns: before a checkpoint says how long the log is. */
+Status run_log_sync(RunFolder *r);
+
+/* "PATH/NAME" with a printf-like NAME. Caller: mem_free. NULL: out of memory. */
+char *run_path(const char *path, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,474 @@
+#include "trainer.h"
+
+#include "kernels/base/clock.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/progress.h"
+#include "train/plan/estimate.h"
+#include "train/plan/modes.h"
+#include "train/plan/preflight.h"
+#include "train/step/optimizer.h"
+#include "train/step/pass.h"
+#include "checkpoint.h"
+#include "finish.h"
+#include "learning.h"
+#include "preview.h"
+#include "resume.h"
+#include "run_folder.h"
+#include "run_lock.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The progress line's loss: mean of about this many steps. */
+#define SMOOTHING 50
+
+typedef struct Trainer {
+    Config *config;
+    const TrainOptions *options;
+    Setup *setup;
+    Validation *validation;
+    Batch *batch;
+    Loader *loader;
+    Trace *trace;
+    Learning *learning;
+    RunFolder *run;
+    int lock;              /* on the run's folder */
+    bool begun;            /* a checkpoint is there to go on from */
+    CheckpointState state; /* after the last whole step */
+    int64_t saved_step;    /* of the last checkpoint; −1: none */
+    Pace pace;             /* as far as it has been measured */
+    Progress progress;
+    double smoothed, smoothed_prior, smoothed_weight;
+    double smoothed_bands[PASS_BANDS]; /* NaN: none yet */
+    double began, elapsed_before;
+} Trainer;
+
+static bool stopped(const Trainer *t)
+{
+    return t->options->stop && *t->options->stop;
+}
+
+/* One step --------------------------------------------------------------------------------------------- */
+
+/* After this the weights are those of `step`. A failure or an interruption leaves them as they were. */
+static Status one_step(Trainer *t, int64_t step)
+{
+    const double start = seconds_now();
+    Setup *s = t->setup;
+    const LoaderSample *samples;
+    const Pass pass = {.setup = s, .batch = t->batch, .trace = t->trace};
+    PassNumbers numbers;
+    double lr;
+    TRY(loader_next(t->loader, &samples));
+    TRY(pass_run(&pass, step, samples, &numbers));
+    if (!isfinite(numbers.loss))
+        return pass_explain(&pass, step, samples, "loss", numbers.loss, t->saved_step);
+    const double norm = gradient_norm(s->c->dev, s->parameters);
+    if (!isfinite(norm))
+        return pass_explain(&pass, step, samples, "gradients' norm", norm, t->saved_step);
+    TRY(optimizer_step(s->c->dev, t->config, s->parameters, step, s->steps, norm, &lr, &t->state.moved));
+    TRY(learning_check(t->learning, t->config, step, &t->state.moved, norm, lr, &t->state.still));
+    if (t->trace)
+        TRY(trace_step(t->trace, s->parameters, step, numbers.loss));
+    t->state.step = step;
+    t->state.loss = numbers.loss;
+    t->state.loss_subject = numbers.loss_subject;
+    t->state.loss_prior = numbers.loss_prior;
+    t->state.lr = lr;
+    t->state.grad_norm = norm;
+    memcpy(t->state.bands, numbers.bands, sizeof numbers.bands);
+    t->state.change_norm = learning_change(t->learning);
+    t->state.skipped += !(t->state.moved.unet > 0 || t->state.moved.text > 0);
+    t->state.seconds = seconds_now() - start;
+    t->state.duties_done = false;
+    t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
+    return STATUS_OK;
+}
+
+/* After a step ----------------------------------------------------------------------------------------- */
+
+static bool due(const Trainer *t, int64_t every)
+{
+    const int64_t step = t->state.step;
+    return every > 0 && (step % every == 0 || step == t->setup->steps);
+}
+
+/* Validation and previews see the averages, where there are any. */
+static Status validate(Trainer *t, double *loss)
+{
+    Setup *s = t->setup;
+    parameters_swap_averages(s->parameters->items[0].average ? s->parameters : NULL);
+    layerset_hold_still(unet_layers(s->model->unet), true);
+    const Status status = validation_run(t->validation, s->c, s->validation_plan, t->batch, loss);
+    layerset_hold_still(unet_layers(s->model->unet), false);
+    parameters_swap_averages(s->parameters->averaged ? s->parameters : NULL);
+    if (status != STATUS_OK)
+        return status_in(status, "validation");
+    progress_clear(&t->progress);
+    log_info("step %lld: validation loss %.5f%s", (long long)t->state.step, *loss,
+             s->parameters->items[0].average ? " (EMA weights)" : "");
+    return STATUS_OK;
+}
+
+static Status preview(Trainer *t)
+{
+    Setup *s = t->setup;
+    const bool averaged = s->parameters->items[0].average != NULL;
+    progress_clear(&t->progress);
+    parameters_swap_averages(averaged ? s->parameters : NULL);
+    layerset_hold_still(unet_layers(s->model->unet), true);
+    const Status status = preview_draw(s->pipeline, t->config, t->run->path, t->state.step, averaged);
+    layerset_hold_still(unet_layers(s->model->unet), false);
+    parameters_swap_averages(averaged ? s->parameters : NULL);
+    if (status != STATUS_OK)
+        return status;
+    log_info("step %lld: %s/samples/step-%06lld.png%s", (long long)t->state.step, t->run->path,
+             (long long)t->state.step, averaged ? " (EMA weights)" : "");
+    return STATUS_OK;
+}
+
+static bool previews_on(const Trainer *t)
+{
+    return t->config->preview.every > 0 && t->config->preview.prompt_count > 0;
+}
+
+static json_t *bands_json(const double bands[PASS_BANDS])
+{
+    json_t *list = json_array();
+    for (int i = 0; i < PASS_BANDS; i++)
+        json_array_append_new(list, isfinite(bands[i]) ? json_real(bands[i]) : json_null());
+    return list;
+}
+
+static Status log_step(Trainer *t, bool validated)
+{
+    const CheckpointState *s = &t->state;
+    json_t *line =
+        json_pack("{s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:I,s:I}", "step", (json_int_t)s->step,
+                  "loss", s->loss, "lr", s->lr, "grad_norm", s->grad_norm, "seconds", s->seconds, "epoch",
+                  (double)s->step / (double)t->setup->steps_per_epoch, "update_norm", s->moved.unet,
+                  "change_norm", s->change_norm, "updates", (json_int_t)(s->step - s->skipped), "skipped",
+                  (json_int_t)s->skipped, "loss_bands", bands_json(s->bands), "memory_bytes",
+                  (json_int_t)mem_current_bytes(), "allocated_bytes", (json_int_t)mem_in_use());
+    if (line && t->config->method.text_encoder)
+        json_object_set_new(line, "update_norm_text_encoder", json_real(s->moved.text));
+    if (line && config_has_prior(t->config)) {
+        json_object_set_new(line, "loss_subject", json_real(s->loss_subject));
+        json_object_set_new(line, "loss_prior", json_real(s->loss_prior));
+    }
+    if (line && validated)
+        json_object_set_new(line, "validation_loss", json_real(s->validation));
+    if (line && s->step == 1 && isfinite(s->validation_before))
+        json_object_set_new(line, "validation_loss_before", json_real(s->validation_before));
+    return run_log(t->run, line);
+}
+
+static Status save(Trainer *t)
+{
+    t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
+    TRY(run_log_sync(t->run));
+    TRY(checkpoint_write(t->run->path, t->setup->parameters, &t->state, t->config->output.keep,
+                         t->config->output.save_every));
+    t->saved_step = t->state.step;
+    return STATUS_OK;
+}
+
+/* What falls due after a whole step. Until it is through, the state says so, and keeps the log's length from
+ * before. */
+static Status duties(Trainer *t)
+{
+    t->state.log_bytes = t->run->log_bytes;
+    const bool validated = t->validation && due(t, t->config->validation.every);
+    if (validated)
+        TRY(validate(t, &t->state.validation));
+    TRY(log_step(t, validated));
+    if (previews_on(t) && due(t, t->config->preview.every))
+        TRY(preview(t));
+    t->state.log_bytes = t->run->log_bytes;
+    t->state.duties_done = true;
+    return due(t, t->config->output.save_every) || t->state.step == t->setup->steps ? save(t) : STATUS_OK;
+}
+
+/* Before the first step: the numbers and pictures to compare with, and how long they took. */
+static Status before_first(Trainer *t)
+{
+    const double began = seconds_now();
+    if (t->validation)
+        TRY(validate(t, &t->state.validation_before));
+    t->pace.validation = seconds_now() - began;
+    t->state.validation = t->state.validation_before;
+    TRY(previews_on(t) ? preview(t) : STATUS_OK);
+    t->pace.preview = seconds_now() - began - t->pace.validation;
+    return STATUS_OK;
+}
+
+/* "loss 0.0640 [0.021 0.049 0.090 0.203]  moved 1.23  0.55 GB": the loss, the same by part of the timesteps
+ * from little noise to much, and how far the weights have come. With prior preservation also the class
+ * pictures' loss, "prior 0.0512". */
+static void show(Trainer *t)
+{
+    const double rate = 1.0 / SMOOTHING;
+    char bands[80] = "", skipped[40] = "", prior[40] = "";
+    size_t at = 0;
+    t->smoothed = t->smoothed * (1 - rate) + t->state.loss * rate;
+    t->smoothed_weight = t->smoothed_weight * (1 - rate) + rate;
+    if (config_has_prior(t->config)) {
+        t->smoothed_prior = t->smoothed_prior * (1 - rate) + t->state.loss_prior * rate;
+        snprintf(prior, sizeof prior, "  prior %.4f", t->smoothed_prior / t->smoothed_weight);
+    }
+    for (int i = 0; i < PASS_BANDS; i++) {
+        double *band = &t->smoothed_bands[i];
+        if (isfinite(t->state.bands[i]))
+            *band = isfinite(*band) ? *band * (1 - rate) + t->state.bands[i] * rate : t->state.bands[i];
+        if (at < sizeof bands)
+            at += (size_t)snprintf(bands + at, sizeof bands - at, isfinite(*band) ? "%s%.3f" : "%s–",
+                                   i ? " " : "", *band);
+    }
+    if (t->state.skipped)
+        snprintf(skipped, sizeof skipped, "  %lld skipped", (long long)t->state.skipped);
+    progress_update(&t->progress, t->state.step, "loss %.4f [%s]%s  moved %.3g%s  %.2f GB",
+                    t->smoothed / t->smoothed_weight, bands, prior, t->state.change_norm, skipped,
+                    (double)mem_current_bytes() / 1e9);
+}
+
+static Status run_steps(Trainer *t)
+{
+    const int64_t steps = t->setup->steps;
+    if (t->state.step == 0)
+        TRY(before_first(t));
+    else if (!t->state.duties_done)
+        TRY(duties(t));
+    for (int i = 0; i < PASS_BANDS; i++)
+        t->smoothed_bands[i] = NAN;
+    const Estimate left = estimate_run(t->setup, &t->pace, t->state.step, false);
+    estimate_print(&left, "time left ");
+    progress_begin(&t->progress, "train", "step", t->state.step, steps);
+    while (t->state.step < steps) {
+        if (stopped(t))
+            return status_interrupted();
+        TRY(one_step(t, t->state.step + 1));
+        show(t);
+        TRY(duties(t));
+    }
+    progress_end(&t->progress);
+    return STATUS_OK;
+}
+
+/* Beginning and end ------------------------------------------------------------------------------------ */
+
+static LoaderSource loader_source(const Source *s)
+{
+    return (LoaderSource){.dataset = s->dataset,
+                          .pictures = s->trained,
+                          .count = s->trained_count,
+                          .repeats = s->repeats,
+                          .random_crop = s->config->augment.random_crop,
+                          .flip = s->config->augment.flip,
+                          .shift = s->config->augment.shift,
+                          .scale = s->config->augment.scale};
+}
+
+static Status open_loader(Trainer *t)
+{
+    const Config *config = t->config;
+    const Sources *sources = t->setup->sources;
+    LoaderSource list[CONFIG_MAX_LIST] = {0}, prior = {0};
+    for (int i = 0; i < sources->count; i++)
+        list[i] = loader_source(&sources->items[i]);
+    if (sources->prior)
+        prior = loader_source(sources->prior);
+    const LoaderOptions o = {.sources = list,
+                             .source_count = sources->count,
+                             .beside = sources->prior ? &prior : NULL,
+                             .resolution = config->train.resolution,
+                             .batch = config->train.batch * config->train.accumulate,
+                             .seed = config->train.seed,
+                             .threads = config->train.loader_threads,
+                             .first_step = t->state.step + 1,
+                             .pixels = !config->train.cache_latents};
+    return loader_new(&o, &t->loader);
+}
+
+/* The class pictures are drawn with the weights that the run starts from: before a checkpoint is read. */
+static Status prepare_prior(Trainer *t)
+{
+    Setup *s = t->setup;
+    if (!config_has_prior(t->config))
+        return STATUS_OK;
+    if (!s->prior_built) {
+        TRY(prior_draw(t->config, s->pipeline, t->options->stop));
+        layerset_rest(vae_layers(s->model->vae));
+    }
+    return sources_open_prior(s->sources, t->config, t->config->output.dir, s->prior_built, t->options->stop);
+}
+
+/* Everything that needs the run's folder: the state to go on from, caches, the log. */
+static Status start(Trainer *t)
+{
+    Config *config = t->config;
+    Setup *s = t->setup;
+    const char *folder = config->output.dir;
+    t->state.made_with = mem_printf("%s, %s, %d threads", ATELIER_VERSION, s->device, s->c->threads);
+    if (!t->state.made_with)
+        return STATUS_FAILED;
+    TRY(learning_new(s->parameters, &t->learning));
+    TRY(ctx_reserve(s->c, s->arena_bytes));
+    TRY(preflight(s, folder, &t->state,
+                  &t->pace)); /* before class pictures and caches, which may take hours */
+    TRY(prepare_prior(t));
+    TRY(origins_find(s, &t->state.origins));
+    if (t->options->resume)
+        TRY(resume_state(folder, s, t->options->allow_changes, &t->state, &t->saved_step));
+    t->elapsed_before = t->state.elapsed;
+    if (config->train.cache_latents || config->train.cache_text)
+        layerset_rest(unet_layers(s->model->unet));
+    TRY(sources_cache(s->sources, config, folder, s->pipeline, s->model, config->model.dtype,
+                      step_text_size(&s->shape), t->options->stop));
+    layerset_rest(vae_layers(s->model->vae));
+    layerset_rest(clip_layers(s->model->clip));
+    TRY(batch_new(config, &s->shape, s->sources, s->pipeline, s->texts, &t->batch));
+    if (s->sources->held_count > 0)
+        TRY(validation_new(config, &s->shape, s->sources, s->pipeline, &t->validation));
+    if (t->options->trace) {
+        TRY(trace_new(t->options->trace, t->options->trace_steps, &s->shape, config->train.accumulate,
+                      &t->trace));
+        TRY(trace_start(t->trace, s->parameters, t->state.step));
+    }
+    TRY(open_loader(t));
+    TRY(run_open(folder, t->state.log_bytes, &t->run));
+    return resume_write_config(config, folder);
+}
+
+static const char *how_to_go_on(const Trainer *t)
+{
+    return t->options->again ? t->options->again : "--resume auto";
+}
+
+/* The state after the last whole step is saved, and it is said how to go on. */
+static Status interrupted(Trainer *t)
+{
+    progress_clear(&t->progress);
+    if (t->options->plan)
+        return status_interrupted();
+    if (t->state.step == 0) {
+        log_info(t->begun ? "interrupted before the run was gone on with; its checkpoints are as they were. "
+                            "Go on with: %s"
+                          : "interrupted before the first step was done; class pictures and caches are kept "
+                            "as far as they came. Go on with: %s",
+                 how_to_go_on(t));
+        return status_interrupted();
+    }
+    if (t->run && t->saved_step != t->state.step)
+        TRY(save(t));
+    log_info("interrupted; the state after step %lld of %lld is saved. Go on with: %s",
+             (long long)t->state.step, (long long)t->setup->steps, how_to_go_on(t));
+    return status_interrupted();
+}
+
+static Status run(Trainer *t)
+{
+    TRY(start(t));
+    TRY(run_steps(t));
+    TRY(learning_check_end(t->learning, t->config, &t->state.still, t->state.grad_norm, t->state.lr));
+    t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
+    return finish_run(t->setup, t->run, &t->state);
+}
+
+/* The whole run's time, from steps that are run here; what is trained by them is thrown away. */
+static Status measure(Trainer *t, Estimate *whole)
+{
+    if (!t->options->json)
+        log_info(
+            "measuring how long it takes: a step, or up to 20 seconds of them (--no-time leaves it out)");
+    TRY(setup_load(t->setup));
+    TRY(pace_measure(t->setup, seconds_now() - t->began, &t->pace));
+    *whole = estimate_run(t->setup, &t->pace, 0, true);
+    return STATUS_OK;
+}
+
+/* --plan. */
+static Status say_plan(Trainer *t)
+{
+    ModeTable modes;
+    TRY(mode_table(t->setup, &modes));
+    if (!t->options->json) {
+        setup_print(t->setup);
+        modes_print(&modes);
+    }
+    Estimate whole;
+    if (t->options->time)
+        TRY(measure(t, &whole));
+    if (t->options->json)
+        return setup_print_json(t->setup, &modes, t->options->time ? &whole : NULL);
+    if (t->options->time)
+        estimate_print(&whole, "time      ");
+    return STATUS_OK;
+}
+
+static void close_all(Trainer *t)
+{
+    loader_free(t->loader);
+    learning_free(t->learning);
+    trace_free(t->trace);
+    validation_free(t->validation);
+    batch_free(t->batch);
+    run_close(t->run);
+    setup_free(t->setup);
+    mem_free(t->state.made_with);
+    run_unlock(t->lock);
+}
+
+/* The run's folder, for this process alone, and whether there is anything to do in it. */
+static Status take_folder(Trainer *t, bool *finished)
+{
+    const TrainOptions *o = t->options;
+    TRY(resume_folder(t->config, o->resume));
+    TRY(run_lock(t->config->output.dir, &t->lock));
+    TRY(resume_check(t->config, o->resume, o->allow_changes, finished, &t->begun));
+    if (!*finished)
+        run_clean(t->config->output.dir);
+    return STATUS_OK;
+}
+
+static void say_what_stays(const Trainer *t)
+{
+    if (t->run && t->saved_step > 0)
+        log_info("the checkpoint of step %lld is whole; to go on from it: %s", (long long)t->saved_step,
+                 how_to_go_on(t));
+}
+
+Status trainer_run(Config *config, const TrainOptions *o)
+{
+    Trainer t = {.config = config, .options = o, .lock = -1, .saved_step = -1, .began = seconds_now()};
+    t.state.validation = t.state.validation_before = NAN;
+    bool finished = false;
+    char why[STATUS_MESSAGE_SIZE];
+    Status s = o->plan ? STATUS_OK : take_folder(&t, &finished);
+    if (s == STATUS_OK && !finished)
+        s = setup_new(config, o->plan ? NULL : config->output.dir, t.begun, o->trace != NULL, o->stop,
+                      &t.setup);
+    if (s == STATUS_OK && o->plan)
+        s = say_plan(&t);
+    if (s == STATUS_OK && !o->plan && !finished) {
+        setup_print(t.setup);
+        s = setup_load(t.setup);
+    }
+    if (s == STATUS_OK && !o->plan && !finished)
+        s = run(&t);
+    if (s == STATUS_INTERRUPTED)
+        s = interrupted(&t);
+    memcpy(why, status_message(),
+           sizeof why); /* closing may fail too, for the same reason or as a consequence */
+    if (s == STATUS_FAILED)
+        say_what_stays(&t);
+    close_all(&t);
+    if (s != STATUS_OK)
+        status_fail("%s", why);
+    if (s != STATUS_OK && !o->plan)
+        rmdir(config->output.dir); /* a folder that nothing came into; others it leaves alone */
+    return s;
+}

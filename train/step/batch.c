@@ -1,0 +1,220 @@
+#include "batch.h"
+
+#include "kernels/base/mem.h"
+#include "kernels/base/random.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define MAX_PARTS 512 /* of a caption; what comes after stays at the end as it is */
+
+/* A part may come with ", " before it that was "," or nothing. */
+size_t caption_room(const char *caption)
+{
+    return 3 * strlen(caption) + 1;
+}
+
+/* The class pictures' included: they come after the datasets. */
+static size_t longest_caption(const Sources *sources)
+{
+    size_t most = 1;
+    for (int i = 0; i < sources->count + (sources->prior != NULL); i++) {
+        const Source *source = &sources->items[i];
+        for (int k = 0; k < dataset_count(source->dataset); k++) {
+            const size_t room =
+                caption_room(source->caption ? source->caption : dataset_caption(source->dataset, k));
+            most = room > most ? room : most;
+        }
+    }
+    return most;
+}
+
+/* The caption of a sample whose own is dropped, which no cache has: encoded now, not when it first comes up.
+ */
+static Status encode_empty(Batch *b)
+{
+    for (int i = 0; b->texts && i < b->sources->count; i++)
+        if (b->sources->items[i].config->caption.dropout > 0)
+            return texts_get(b->texts, "", NULL, NULL, 0, b->text);
+    return STATUS_OK;
+}
+
+Status batch_new(const Config *config, const StepShape *shape, Sources *sources, Pipeline *pipeline,
+                 Texts *texts, Batch **out)
+{
+    Batch *b = mem_calloc(1, sizeof *b);
+    if (!b)
+        return STATUS_FAILED;
+    *b = (Batch){.config = config, .shape = shape, .sources = sources, .pipeline = pipeline, .texts = texts};
+    const size_t B = (size_t)shape->batch, n = (size_t)step_latent_size(shape);
+    float **const latents[] = {&b->latents, &b->noise, &b->noisy, &b->target};
+    float **const scalars[] = {&b->timesteps, &b->weights, &b->per_sample};
+    bool ok = true;
+    for (size_t i = 0; i < sizeof latents / sizeof *latents; i++)
+        ok &= (*latents[i] = mem_calloc(B * n, sizeof(float))) != NULL;
+    for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
+        ok &= (*scalars[i] = mem_calloc(B, sizeof(float))) != NULL;
+    ok &= (b->mean = mem_calloc(n, sizeof(float))) != NULL;
+    ok &= (b->deviation = mem_calloc(n, sizeof(float))) != NULL;
+    ok &= (b->caption = mem_alloc(longest_caption(sources))) != NULL;
+    if (shape->text_on_tape)
+        ok &= (b->ids = mem_calloc(B * (size_t)shape->tokens, sizeof(int32_t))) != NULL;
+    else
+        ok &= (b->text = mem_calloc(B * (size_t)step_text_size(shape), sizeof(float))) != NULL;
+    if (!ok) {
+        batch_free(b);
+        return STATUS_FAILED;
+    }
+    const Status s = encode_empty(b);
+    if (s != STATUS_OK) {
+        batch_free(b);
+        return s;
+    }
+    *out = b;
+    return STATUS_OK;
+}
+
+void batch_free(Batch *b)
+{
+    if (!b)
+        return;
+    float *const all[] = {b->latents, b->noise,      b->noisy, b->target,    b->timesteps,
+                          b->weights, b->per_sample, b->mean,  b->deviation, b->text};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        mem_free(all[i]);
+    mem_free(b->ids);
+    mem_free(b->caption);
+    mem_free(b);
+}
+
+/* Captions --------------------------------------------------------------------------------------------- */
+
+typedef struct Part {
+    const char *text;
+    int length;
+} Part;
+
+/* Parts between commas, without the blanks around them; empty ones are left out. */
+static int split_parts(const char *caption, Part *parts)
+{
+    int count = 0;
+    while (*caption && count < MAX_PARTS) {
+        const char *end = count == MAX_PARTS - 1 ? NULL : strchr(caption, ',');
+        if (!end)
+            end = caption + strlen(caption);
+        const char *from = caption, *to = end;
+        while (from < to && isspace((unsigned char)*from))
+            from++;
+        while (to > from && isspace((unsigned char)to[-1]))
+            to--;
+        if (to > from)
+            parts[count++] = (Part){from, (int)(to - from)};
+        caption = *end ? end + 1 : end;
+    }
+    return count;
+}
+
+const char *caption_for(const ConfigDataset *config, const char *caption, SampleKey k, char *out)
+{
+    const RandomKey drop = {.seed = k.seed, .step = k.step, .sample = k.sample, .purpose = RANDOM_DROPOUT};
+    if (config->caption.dropout > 0 && random_uniform(drop, 0) < (double)config->caption.dropout)
+        return strcpy(out, "");
+    if (!config->caption.shuffle)
+        return strcpy(out, caption);
+    Part parts[MAX_PARTS];
+    uint32_t order[MAX_PARTS];
+    const int count = split_parts(caption, parts);
+    const int keep = config->caption.keep_tokens < count ? config->caption.keep_tokens : count;
+    const RandomKey shuffle = {.seed = k.seed, .step = k.step, .sample = k.sample, .purpose = RANDOM_CAPTION};
+    random_permutation(shuffle, order, (uint32_t)(count - keep));
+    char *at = out;
+    for (int i = 0; i < count; i++) {
+        const Part *p = &parts[i < keep ? i : keep + (int)order[i - keep]];
+        if (i) {
+            *at++ = ',';
+            *at++ = ' ';
+        }
+        memcpy(at, p->text, (size_t)p->length);
+        at += p->length;
+    }
+    *at = 0;
+    return out;
+}
+
+Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cache, const Dataset *d, int i)
+{
+    if (b->shape->text_on_tape)
+        return tokenizer_encode_padded(b->shape->model->tokenizer, caption, b->shape->tokens,
+                                       b->ids + (int64_t)place * b->shape->tokens, NULL);
+    return texts_get(b->texts, caption, cache, d, i, b->text + place * step_text_size(b->shape));
+}
+
+/* Samples ---------------------------------------------------------------------------------------------- */
+
+static Status fill_latent(Batch *b, const Source *source, const LoaderSample *sample, SampleKey key,
+                          float *latent)
+{
+    const StepShape *s = b->shape;
+    const int64_t n = step_latent_size(s);
+    const int pixels = b->config->train.resolution;
+    if (source->latents)
+        TRY(caching_read_latents(source->latents, source->dataset, sample->picture, sample->flipped, b->mean,
+                                 b->deviation, (size_t)n));
+    else
+        TRY(pipeline_encode_picture(b->pipeline, sample->pixels, pixels, pixels, b->mean, b->deviation));
+    objective_latent(key, b->mean, b->deviation, vae_config(s->model->vae)->scaling_factor, n, latent);
+    return STATUS_OK;
+}
+
+int batch_sample(const Batch *b, int place)
+{
+    const int B = b->config->train.batch;
+    return place < B ? place : B * b->config->train.accumulate + place - B;
+}
+
+float batch_loss_weight(const Config *c, const NoiseSchedule *schedule, int place, int t)
+{
+    if (place >= c->train.batch)
+        return OBJECTIVE_PRIOR_SHARE * c->prior.weight;
+    const float weight = objective_weight(schedule, t, c->loss.snr_gamma, c->loss.debiased);
+    return config_has_prior(c) ? OBJECTIVE_PRIOR_SHARE * weight : weight;
+}
+
+static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample *sample)
+{
+    const StepShape *s = b->shape;
+    const Source *source = &b->sources->items[sample->source];
+    const NoiseSchedule *schedule = &s->model->schedule;
+    const int64_t n = step_latent_size(s), area = (int64_t)s->side * s->side;
+    float *latent = b->latents + place * n, *noise = b->noise + place * n;
+    TRY(status_in(fill_latent(b, source, sample, key, latent), "%s: %s", dataset_path(source->dataset),
+                  dataset_name(source->dataset, sample->picture)));
+    const int t = objective_timestep(key, schedule);
+    objective_noise(key, b->config->loss.noise_offset, s->channels, area, noise);
+    objective_noisy(schedule, t, latent, noise, n, b->noisy + place * n, b->target + place * n);
+    b->timesteps[place] = (float)t;
+    b->weights[place] = batch_loss_weight(b->config, schedule, place, t);
+
+    const char *whole = source->caption ? source->caption : dataset_caption(source->dataset, sample->picture);
+    const char *caption = caption_for(source->config, whole, key, b->caption);
+    return status_in(batch_caption(b, place, caption, source->texts, source->dataset, sample->picture),
+                     "caption of %s", dataset_name(source->dataset, sample->picture));
+}
+
+Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples, StepData *data)
+{
+    for (int i = 0; i < b->shape->batch; i++) {
+        const int k = batch_sample(b, i);
+        const SampleKey key = {
+            .seed = b->config->train.seed, .step = (uint32_t)step, .sample = (uint32_t)(first + k)};
+        TRY(fill_sample(b, i, key, &samples[k]));
+    }
+    data->noisy = b->noisy;
+    data->target = b->target;
+    data->timesteps = b->timesteps;
+    data->weights = b->weights;
+    data->text = b->text;
+    data->ids = b->ids;
+    data->per_sample = b->per_sample;
+    return STATUS_OK;
+}

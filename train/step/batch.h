@@ -1,0 +1,48 @@
+/* A micro-batch: what the loader's samples become before the step: latents, noise, timesteps, captions.
+ *
+ * All of it is drawn by the keyed generator from the optimizer step and the sample's place in it. */
+#ifndef ATL_BATCH_H
+#define ATL_BATCH_H
+
+#include "train/pictures/sources.h"
+#include "objective.h"
+#include "step.h"
+#include "texts.h"
+
+typedef struct Batch {
+    /* borrowed */
+    const Config *config;
+    const StepShape *shape;
+    Sources *sources;
+    Pipeline *pipeline;
+    Texts *texts; /* NULL: the text encoder is on the tape */
+    /* (B,…) each, as StepData has them */
+    float *latents; /* (B,C,H,W) scaled, before noise */
+    float *noise, *noisy, *target, *timesteps, *weights, *text, *per_sample;
+    int32_t *ids;
+    float *mean, *deviation; /* of one latent */
+    char *caption;           /* room for any caption of the sources, as a sample sees it */
+} Batch;
+
+Status batch_new(const Config *config, const StepShape *shape, Sources *sources, Pipeline *pipeline,
+                 Texts *texts, Batch **out);
+void batch_free(Batch *b); /* NULL allowed */
+
+/* Fills the batch with shape->batch samples, the first of which has place `first` in optimizer step `step`,
+ * and sets data's inputs to it. samples: the step's, from place `first` on; class pictures come after all of
+ * the step's others, and in the batch after the batch's. */
+Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples, StepData *data);
+/* The factor on the loss of the sample at this place of the batch, at timestep t. */
+float batch_loss_weight(const Config *config, const NoiseSchedule *schedule, int place, int t);
+/* Which of `samples` stands at this place of the batch. */
+int batch_sample(const Batch *b, int place);
+
+/* Puts caption number `place` of the batch in: its tokens, or its states. cache, d, i as for texts_get. */
+Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cache, const Dataset *d, int i);
+
+/* The caption as a sample sees it, into out (caption_room bytes): dropped ("") or with its comma-separated
+ * parts after the first keep_tokens in another order. Returns out. */
+const char *caption_for(const ConfigDataset *config, const char *caption, SampleKey key, char *out);
+size_t caption_room(const char *caption);
+
+#endif

@@ -1,0 +1,39 @@
+/* The passes of one training step: forward and backward of all its micro-batches, and, when a number in them
+ * was none, the same passes once more under the engine's checks, to say where.
+ *
+ * A pass changes gradients only. Everything it draws follows from seed, step and place, so the second time
+ * gives the numbers of the first. */
+#ifndef ATL_PASS_H
+#define ATL_PASS_H
+
+#include "train/plan/setup.h"
+#include "trace.h"
+
+/* Timesteps in as many equal parts, from the least noise to the most. */
+#define PASS_BANDS 4
+
+typedef struct PassNumbers {
+    double loss; /* mean of the micro-batches', weighted as trained on */
+    /* With prior preservation what it is made of, loss_subject + prior.weight · loss_prior: means over the
+     * subject's pictures and over the class pictures. Without it loss_prior is NaN. */
+    double loss_subject, loss_prior;
+    double bands[PASS_BANDS]; /* mean unweighted loss of the samples in that part; NaN: there is none */
+} PassNumbers;
+
+typedef struct Pass {
+    Setup *setup;
+    Batch *batch;
+    Trace *trace; /* or NULL */
+} Pass;
+
+/* Clears the gradients and adds those of step `step` up. samples: batch × accumulate of them. Ends early
+ * where a micro-batch's loss is not finite: then out->loss isn't either. */
+Status pass_run(const Pass *p, int64_t step, const LoaderSample *samples, PassNumbers *out);
+
+/* Runs step `step` again, whose `what` ("loss", "gradients' norm") came out as `value`, and fails with a
+ * message that names the step, the layer, the pictures, the checkpoint that stays (saved_step; −1: none) and
+ * what to try. */
+Status pass_explain(const Pass *p, int64_t step, const LoaderSample *samples, const char *what, double value,
+                    int64_t saved_step);
+
+#endif

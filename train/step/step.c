@@ -1,0 +1,62 @@
+#include "step.h"
+
+#include "kernels/ops.h"
+
+/* (B,T,D) in the context's dtype. */
+static Tensor *text_states(Ctx *c, const StepShape *s, const StepData *d)
+{
+    if (s->text_on_tape) {
+        Tensor *ids = ctx_input(c, DTYPE_I32, 2, (int64_t[]){s->batch, s->tokens}, d->ids);
+        return clip_forward(c, s->model->clip, s->clip_skip, ids);
+    }
+    Tensor *states = ctx_input(c, DTYPE_F32, 3, (int64_t[]){s->batch, s->tokens, s->width}, d->text);
+    return c->dtype == DTYPE_F32 ? states : cast(c, states, c->dtype);
+}
+
+/* (B,C,H,W) on the host to (B,H,W,C) f32: the target keeps its precision whatever the activations are stored
+ * in. */
+static Tensor *target_input(Ctx *c, const StepShape *s, const float *nchw)
+{
+    const int64_t area = (int64_t)s->side * s->side;
+    op_begin(c, "target", NULL);
+    Tensor *t = ctx_tensor(c, DTYPE_F32, 4, (int64_t[]){s->batch, s->side, s->side, s->channels});
+    if (!c->live)
+        return t;
+    float *out = t->data;
+    for (int64_t b = 0; b < s->batch; b++, nchw += area * s->channels)
+        for (int64_t i = 0; i < area; i++)
+            for (int64_t k = 0; k < s->channels; k++)
+                *out++ = nchw[k * area + i];
+    return t;
+}
+
+void train_step(Ctx *c, void *arg)
+{
+    Step *step = arg;
+    const StepShape *s = &step->shape;
+    StepData *d = &step->data;
+    const int64_t B = s->batch;
+    ctx_set_recording(c, s->backward);
+    ctx_set_checkpointing(c, s->checkpointing);
+
+    Tensor *noisy =
+        from_nchw(c, ctx_input(c, DTYPE_F32, 4, (int64_t[]){B, s->channels, s->side, s->side}, d->noisy));
+    Tensor *timesteps = ctx_input(c, DTYPE_F32, 1, &B, d->timesteps);
+    Tensor *text = text_states(c, s, d);
+    if (s->report)
+        ctx_read(c, text, d->conditioning);
+    Tensor *prediction = unet_forward(c, s->model->unet, noisy, timesteps, text);
+    if (s->report)
+        ctx_read(c, to_nchw(c, prediction), d->prediction);
+    if (c->dtype != DTYPE_F32)
+        prediction = cast(c, prediction, DTYPE_F32);
+
+    Tensor *target = target_input(c, s, d->target);
+    Tensor *weights = ctx_input(c, DTYPE_F32, 1, &B, d->weights);
+    Tensor *per_sample = NULL;
+    Tensor *loss = mse_loss(c, prediction, target, weights, &per_sample);
+    ctx_read(c, loss, &d->loss);
+    ctx_read(c, per_sample, d->per_sample);
+    if (s->backward)
+        ctx_backward(c, loss, d->grad_scale);
+}

@@ -1,0 +1,59 @@
+/* The training step on the tape: noisy latents, timesteps and text go in, the loss comes out, and every
+ * trained weight's gradient has been added to.
+ *
+ * One micro-batch of fixed shapes. Everything random has been drawn before (train/step/batch.h), so tests and
+ * goldens can give PyTorch's numbers. Latents are given and read as (B,C,H,W), as the files of other programs
+ * have them. */
+#ifndef ATL_STEP_H
+#define ATL_STEP_H
+
+#include "infer/models/model.h"
+#include "kernels/ctx.h"
+
+/* What the sequence of operations depends on, and so what a plan is made for. */
+typedef struct StepShape {
+    const Model *model;
+    int batch;          /* B; with prior preservation class pictures are its second half */
+    int channels, side; /* C and H = W of a latent */
+    int tokens, width;  /* T and D of the text */
+    int clip_skip;
+    bool text_on_tape; /* the text encoder runs in the step, on ids; else its states are given */
+    bool backward;
+    bool checkpointing;
+    bool report; /* prediction and conditioning are read out (--trace) */
+} StepShape;
+
+/* One run of the step: numbers in, numbers out. All host memory of the caller's; while rehearsing nothing is
+ * read. */
+typedef struct StepData {
+    const float *noisy, *target; /* (B,C,H,W) */
+    const float *timesteps;      /* (B) */
+    const float *weights;        /* (B): factor on each sample's loss */
+    const float *text;           /* (B,T,D), where the text encoder isn't on the tape */
+    const int32_t *ids;          /* (B,T), where it is */
+    float grad_scale;            /* 1 / accumulate */
+    float loss;                  /* Σ weight · mean((prediction − target)²) / B */
+    float *per_sample;           /* (B) mean((prediction − target)²), unweighted */
+    float *prediction;           /* (B,C,H,W), if shape.report */
+    float *conditioning;         /* (B,T,D), if shape.report */
+} StepData;
+
+typedef struct Step {
+    StepShape shape;
+    StepData data;
+} Step;
+
+/* For ctx_rehearse and ctx_run: arg is a Step *. */
+void train_step(Ctx *c, void *arg);
+
+/* Floats of one latent, and of one text. */
+static inline int64_t step_latent_size(const StepShape *s)
+{
+    return (int64_t)s->channels * s->side * s->side;
+}
+static inline int64_t step_text_size(const StepShape *s)
+{
+    return (int64_t)s->tokens * s->width;
+}
+
+#endif

@@ -1,0 +1,18 @@
+/* The text encoder's states of captions, where it isn't trained: one caption at a time, each encoded once and
+ * kept in memory as long as there is room, the longest unused going first. */
+#ifndef ATL_TEXTS_H
+#define ATL_TEXTS_H
+
+#include "infer/pipeline/pipeline.h"
+#include "train/pictures/caching.h"
+
+typedef struct Texts Texts;
+
+/* size: floats of one text. limit: bytes kept in memory (one text at least). */
+Status texts_new(Pipeline *pipeline, int clip_skip, int64_t size, size_t limit, Texts **out);
+void texts_free(Texts *t); /* NULL allowed */
+/* States of caption, into out. If caption is the dataset's own for picture i and there is a cache, they come
+ * from there; cache NULL: they are computed. */
+Status texts_get(Texts *t, const char *caption, DatasetCache *cache, const Dataset *d, int i, float *out);
+
+#endif

@@ -1,0 +1,161 @@
+#include "trace.h"
+
+#include "infer/files/safetensors.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "train/run/run_folder.h"
+
+#include <string.h>
+
+struct Trace {
+    char *folder;
+    int left; /* steps still to write; −1: all */
+    StepShape shape;
+    /* (samples of a step, …) */
+    Tensor *latents, *noise, *timesteps, *conditioning, *prediction, *target, *weights, *ids;
+};
+
+static bool make_tensors(Trace *t, int64_t n)
+{
+    const StepShape *s = &t->shape;
+    const int64_t latent[] = {n, s->channels, s->side, s->side}, text[] = {n, s->tokens, s->width};
+    t->latents = tensor_new(DTYPE_F32, 4, latent);
+    t->noise = tensor_new(DTYPE_F32, 4, latent);
+    t->prediction = tensor_new(DTYPE_F32, 4, latent);
+    t->target = tensor_new(DTYPE_F32, 4, latent);
+    t->timesteps = tensor_new(DTYPE_F32, 1, &n);
+    t->weights = tensor_new(DTYPE_F32, 1, &n);
+    t->conditioning = tensor_new(DTYPE_F32, 3, text);
+    t->ids = s->text_on_tape ? tensor_new(DTYPE_I32, 2, text) : NULL;
+    return t->latents && t->noise && t->prediction && t->target && t->timesteps && t->weights &&
+           t->conditioning && (t->ids || !s->text_on_tape);
+}
+
+Status trace_new(const char *folder, int count, const StepShape *shape, int micro, Trace **out)
+{
+    Trace *t = mem_calloc(1, sizeof *t);
+    if (!t)
+        return STATUS_FAILED;
+    t->left = count > 0 ? count : -1;
+    t->shape = *shape;
+    t->folder = mem_strdup(folder);
+    if (!t->folder || !make_tensors(t, (int64_t)shape->batch * micro)) {
+        trace_free(t);
+        return STATUS_FAILED;
+    }
+    *out = t;
+    return dir_make(folder);
+}
+
+void trace_free(Trace *t)
+{
+    if (!t)
+        return;
+    Tensor *const all[] = {t->latents,    t->noise,  t->timesteps, t->conditioning,
+                           t->prediction, t->target, t->weights,   t->ids};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        tensor_free(all[i]);
+    mem_free(t->folder);
+    mem_free(t);
+}
+
+static void put(Tensor *t, int micro, int batch, const void *from)
+{
+    const size_t bytes = tensor_bytes(t) / (size_t)t->shape[0] * (size_t)batch;
+    memcpy((char *)t->data + (size_t)micro * bytes, from, bytes);
+}
+
+void trace_aim(Trace *t, int i, StepData *data)
+{
+    data->prediction = (float *)t->prediction->data + i * t->shape.batch * step_latent_size(&t->shape);
+    data->conditioning = (float *)t->conditioning->data + i * t->shape.batch * step_text_size(&t->shape);
+}
+
+void trace_batch(Trace *t, int i, const Batch *b)
+{
+    const int B = t->shape.batch;
+    put(t->latents, i, B, b->latents);
+    put(t->noise, i, B, b->noise);
+    put(t->target, i, B, b->target);
+    put(t->timesteps, i, B, b->timesteps);
+    put(t->weights, i, B, b->weights);
+    if (t->ids)
+        put(t->ids, i, B, b->ids);
+}
+
+/* Items ------------------------------------------------------------------------------------------------ */
+
+typedef struct Items {
+    SafeItem *items;
+    int count;
+    Status status;
+} Items;
+
+/* name is taken over. */
+static void item(Items *l, char *name, const Tensor *t)
+{
+    if (!name)
+        l->status = STATUS_FAILED;
+    else
+        l->items[l->count++] = (SafeItem){.name = name, .tensor = t, .dtype = t->dtype, .ndim = -1};
+}
+
+static void inputs_and_outputs(const Trace *t, Items *l, const Tensor *loss)
+{
+    item(l, mem_strdup("latents"), t->latents);
+    item(l, mem_strdup("noise"), t->noise);
+    item(l, mem_strdup("timesteps"), t->timesteps);
+    item(l, mem_strdup("conditioning"), t->conditioning);
+    item(l, mem_strdup("prediction"), t->prediction);
+    item(l, mem_strdup("target"), t->target);
+    item(l, mem_strdup("loss"), loss);
+    item(l, mem_strdup("loss_weights"), t->weights);
+    if (t->ids)
+        item(l, mem_strdup("ids"), t->ids);
+}
+
+static Status write_step(Trace *t, const Parameters *p, int64_t step, const Tensor *loss)
+{
+    Items l = {.items = mem_calloc((size_t)p->count * 2 + 16, sizeof *l.items), .status = STATUS_OK};
+    char *path = run_path(t->folder, "step-%06lld.safetensors", (long long)step);
+    if (!l.items || !path) {
+        mem_free(l.items);
+        mem_free(path);
+        return STATUS_FAILED;
+    }
+    if (loss) {
+        inputs_and_outputs(t, &l, loss);
+        for (int i = 0; i < p->count; i++)
+            item(&l, mem_printf("grad.%s", p->items[i].name), p->items[i].weight->grad);
+    }
+    for (int i = 0; i < p->count; i++)
+        item(&l, mem_printf("weight.%s", p->items[i].name), p->items[i].weight);
+    Status s = l.status;
+    if (s == STATUS_OK)
+        s = safetensors_write(path, l.items, l.count, NULL, 0);
+    for (int i = 0; i < l.count; i++)
+        mem_free((void *)l.items[i].name);
+    mem_free(l.items);
+    mem_free(path);
+    return status_in(s, "--trace");
+}
+
+Status trace_start(Trace *t, const Parameters *p, int64_t step)
+{
+    return write_step(t, p, step, NULL);
+}
+
+Status trace_step(Trace *t, const Parameters *p, int64_t step, double loss)
+{
+    if (t->left == 0)
+        return STATUS_OK;
+    Tensor *value = tensor_new(DTYPE_F32, 0, NULL);
+    if (!value)
+        return STATUS_FAILED;
+    tensor_set(value, 0, loss);
+    const Status s = write_step(t, p, step, value);
+    tensor_free(value);
+    if (t->left > 0)
+        t->left--;
+    return s;
+}
