@@ -7,7 +7,8 @@
  * as JSON in lora_adapter_metadata. */
 #include "adapters.h"
 
-#include "infer/files/single_file.h"
+#include "infer/files/recognise.h"
+#include "infer/models/single_file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
 #include "lora_names.h"

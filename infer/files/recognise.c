@@ -1,7 +1,8 @@
 /* What a file is that was given as a model and is none: told by its first bytes or its tensors' names, so
  * that the message can say what to do instead. A LoRA's file is looked at by its bytes in the same way. */
+#include "recognise.h"
+
 #include "keymap.h"
-#include "single_file.h"
 
 #include "kernels/base/file.h"
 

@@ -3,11 +3,11 @@
  * part is written once. */
 #include "model.h"
 
-#include "infer/files/single_file.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "model_config.h"
+#include "single_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -14,8 +14,4 @@ char *scheduler_config_json(PredictionType prediction); /* SD1.5's schedule */
 char *model_index_json(const char *scheduler_json);
 /* json with the element type it names (torch_dtype, dtype) replaced, if it names one. */
 char *config_with_dtype(const char *json, DType dtype);
-/* vocab.json, merges.txt and tokenizer_config.json of CLIP's own vocabulary. pad: "<|endoftext|>", SD2: "!".
- */
-Status clip_tokenizer_write(const char *folder, const char *pad);
-
 #endif

@@ -1,4 +1,5 @@
 /* A model as a diffusers folder, as diffusers' own save_pretrained lays it out. */
+#include "infer/text/tokenizer_write.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "model_config.h"

@@ -1,7 +1,8 @@
 /* CLIP's built-in vocabulary as the files that transformers reads: a model from a single file brings none,
  * and the folder that it is saved as needs one. The texts of the tokens follow from the merges: token 512 + i
  * is the text of its left half and of its right half. */
-#include "infer/models/model_config.h"
+#include "tokenizer_write.h"
+
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,6 +231,23 @@ char *path_join(const char *a, const char *b)
     if (b[0] == '/' || n == 0)
         return mem_strdup(b);
     return mem_printf("%s%s%s", a, a[n - 1] == '/' ? "" : "/", b);
+}
+
+char *path_in(const char *folder, const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    const int n = vsnprintf(NULL, 0, format, args);
+    char *name = n < 0 ? NULL : mem_alloc((size_t)n + 1), *path = NULL;
+    if (name) {
+        vsnprintf(name, (size_t)n + 1, format, again);
+        path = path_join(folder, name);
+    }
+    va_end(again);
+    va_end(args);
+    mem_free(name);
+    return path;
 }
 
 const char *path_base(const char *path)

@@ -32,6 +32,8 @@ void dir_list_free(char **names, int count);
 Status dir_sync(const char *path);
 /* "a/b" of "a" and "b"; b absolute: b. NULL: out of memory. Caller: mem_free. */
 char *path_join(const char *a, const char *b);
+/* "FOLDER/NAME" with a printf-like NAME, which is never absolute. Caller: mem_free. NULL: out of memory. */
+char *path_in(const char *folder, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *path_base(const char *path); /* the last component, inside path */
 /* The folder that holds path: "." for a bare name. NULL: out of memory. Caller: mem_free. */
 char *path_parent(const char *path);

@@ -3,7 +3,7 @@
 #include "fuzz.h"
 
 #include "infer/files/safetensors.h"
-#include "infer/files/single_file.h"
+#include "infer/models/single_file.h"
 
 #include <string.h>
 

@@ -9,9 +9,10 @@
 
 #include <cmocka.h>
 
-#include "infer/files/single_file.h"
 #include "infer/models/model_config.h"
+#include "infer/models/single_file.h"
 #include "infer/pipeline/pipeline.h"
+#include "infer/text/tokenizer_write.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/device.h"

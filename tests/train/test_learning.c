@@ -3,8 +3,8 @@
 #include "runs.h"
 
 #include "infer/files/safetensors.h"
-#include "train/run/learning.h"
-#include "train/step/pass.h"
+#include "train/run/pass.h"
+#include "train/step/learning.h"
 
 #define MID "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 

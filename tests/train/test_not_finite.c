@@ -6,7 +6,7 @@
 #include "infer/files/safetensors.h"
 #include "kernels/device.h"
 #include "train/commands/data.h"
-#include "train/step/pass.h"
+#include "train/run/pass.h"
 
 #include <unistd.h>
 

@@ -10,8 +10,8 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
-#include "train/plan/preflight.h"
-#include "train/plan/trial.h"
+#include "train/run/preflight.h"
+#include "train/run/trial.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* `atelier lora info`: what a LoRA file holds, whoever wrote it. */
 #include "infer/adapters/lora_names.h"
+#include "infer/files/recognise.h"
 #include "infer/files/safetensors.h"
-#include "infer/files/single_file.h"
+#include "infer/models/single_file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"

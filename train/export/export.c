@@ -5,7 +5,6 @@
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/sha256.h"
-#include "train/run/run_folder.h"
 #include "export_metadata.h"
 
 #include <errno.h>

@@ -8,7 +8,6 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
-#include "train/run/run_folder.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -116,7 +115,7 @@ static Status check_picture(const Config *config, const Model *m, int i, const c
 /* "FOLDER/class-00003.png". Caller: mem_free. NULL: out of memory. */
 static char *picture_path(const Config *config, int i, const char *ending)
 {
-    return run_path(config->prior.path, NAME_FORMAT "%s", i, ending);
+    return path_in(config->prior.path, NAME_FORMAT "%s", i, ending);
 }
 
 /* Calls visit for each number whose picture is, or is not, there. */

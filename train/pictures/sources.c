@@ -7,7 +7,6 @@
 #include "kernels/base/progress.h"
 #include "kernels/base/random.h"
 #include "train/config/config_paths.h"
-#include "train/run/run_folder.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -85,7 +84,7 @@ char *source_label(const Config *config, int i)
 static char *built_path(const Config *config, int i, const char *folder)
 {
     char *name = folder ? source_label(config, i) : NULL;
-    char *path = name ? run_path(folder, "%s.h5", name) : NULL;
+    char *path = name ? path_in(folder, "%s.h5", name) : NULL;
     mem_free(name);
     return path;
 }
@@ -362,7 +361,7 @@ static bool show_cached(const char *what, int done, int total, void *arg)
 static Status cache_one(Source *source, const char *folder, const char *name, const char *what,
                         const char *key, DatasetCache **out)
 {
-    char *path = folder ? run_path(folder, "%s-%s.cache.h5", name, what) : NULL;
+    char *path = folder ? path_in(folder, "%s-%s.cache.h5", name, what) : NULL;
     if (folder && !path)
         return STATUS_FAILED;
     const Status s = cache_open_for(source->dataset, path, key, out);

@@ -10,7 +10,6 @@
 #ifndef ATL_MODES_H
 #define ATL_MODES_H
 
-#include "estimate.h"
 #include "setup.h"
 
 /* Fills in what the configuration leaves open. mode is not MODE_AUTO. */
@@ -22,9 +21,5 @@ typedef struct ModeTable {
     MemoryNeed need[MODE_COUNT];
 } ModeTable;
 Status mode_table(const Setup *s, ModeTable *out);
-void modes_print(const ModeTable *table);
-
-/* --plan's JSON, on standard output. time NULL: not measured. */
-Status setup_print_json(const Setup *s, const ModeTable *modes, const Estimate *time);
 
 #endif

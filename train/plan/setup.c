@@ -4,7 +4,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "train/config/config_paths.h"
-#include "train/run/preview.h"
+#include "train/pictures/preview.h"
 #include "available.h"
 #include "fit.h"
 #include "modes.h"

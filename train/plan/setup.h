@@ -57,7 +57,4 @@ Export setup_export(const Setup *s);
  * settled as setup_new would (sizes, mode). */
 Status setup_try(const Setup *like, Config *config, MemoryNeed *need);
 
-/* Says what the numbers come to. */
-void setup_print(const Setup *s);
-
 #endif

@@ -4,7 +4,6 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
-#include "run_folder.h"
 
 #include <errno.h>
 #include <math.h>
@@ -222,7 +221,7 @@ static void remove_in(const char *all, const char *name)
  * be removed takes room and does no harm. */
 static void discard(const char *all, const char *name)
 {
-    char *path = path_join(all, name), *hidden = run_path(all, ".%s.old-%ld", name, (long)getpid());
+    char *path = path_join(all, name), *hidden = path_in(all, ".%s.old-%ld", name, (long)getpid());
     if (path && hidden && (rename(path, hidden) != 0 || dir_remove(hidden) != STATUS_OK))
         log_warn("%s: cannot be removed: %s", path, strerror(errno));
     mem_free(path);
@@ -234,7 +233,7 @@ static void discard(const char *all, const char *name)
  */
 static Status put_in_place(const char *all, const char *part, const char *final)
 {
-    char *replaced = run_path(all, ".%s" REPLACED "%ld", path_base(final), (long)getpid());
+    char *replaced = path_in(all, ".%s" REPLACED "%ld", path_base(final), (long)getpid());
     Status s = replaced ? STATUS_OK : STATUS_FAILED;
     const bool there = file_is_dir(final);
     if (s == STATUS_OK && there && rename(final, replaced) != 0)
@@ -258,7 +257,7 @@ static Status give_back(const char *all, const char *name)
     const char *end = strstr(name, REPLACED);
     if (!end)
         return STATUS_OK;
-    char *final = run_path(all, "%.*s", (int)(end - name) - 1, name + 1), *path = path_join(all, name);
+    char *final = path_in(all, "%.*s", (int)(end - name) - 1, name + 1), *path = path_join(all, name);
     bool whole = false;
     Status s = final && path ? is_whole(path, &whole) : STATUS_FAILED;
     if (s == STATUS_OK && whole && !file_exists(final) && rename(path, final) != 0)
@@ -323,8 +322,8 @@ Status checkpoint_write(const char *run, const Parameters *p, const CheckpointSt
                         int64_t every)
 {
     char *all = path_join(run, "checkpoints");
-    char *part = all ? run_path(all, ".step-%06lld.part-%ld", (long long)state->step, (long)getpid()) : NULL;
-    char *final = all ? run_path(all, "step-%06lld", (long long)state->step) : NULL;
+    char *part = all ? path_in(all, ".step-%06lld.part-%ld", (long long)state->step, (long)getpid()) : NULL;
+    char *final = all ? path_in(all, "step-%06lld", (long long)state->step) : NULL;
     Status s = part && final ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && file_is_dir(part))
         s = dir_remove(part);

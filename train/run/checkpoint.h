@@ -8,10 +8,10 @@
 #define ATL_CHECKPOINT_H
 
 #include "kernels/base/json.h"
-#include "train/pictures/origins.h"
+#include "train/step/learning.h"
 #include "train/step/optimizer.h"
-#include "train/step/pass.h"
-#include "learning.h"
+#include "origins.h"
+#include "pass.h"
 
 typedef struct CheckpointState {
     int64_t step;      /* the last step that is in the weights */
@@ -20,7 +20,7 @@ typedef struct CheckpointState {
     double loss, lr, grad_norm, seconds;  /* of that step, for its log line */
     double loss_subject, loss_prior;      /* as PassNumbers has them */
     double bands[PASS_BANDS];             /* as PassNumbers has them */
-    double change_norm;                   /* of the weights since step 1 (train/run/learning.h) */
+    double change_norm;                   /* of the weights since step 1 (train/step/learning.h) */
     Moved moved;                          /* by that step */
     int64_t skipped;                      /* updates so far that moved no weight */
     Standstill still;                     /* and how many in a row up to this step */

@@ -5,14 +5,14 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
 #include "train/export/export.h"
-#include "preview.h"
+#include "train/pictures/preview.h"
 
 #include <math.h>
 
 static Status export_one(const Export *e, const char *run, const char *name,
                          Status (*write)(const Export *, const char *))
 {
-    char *path = run_path(run, "%s", name);
+    char *path = path_in(run, "%s", name);
     const Status s = path ? write(e, path) : STATUS_FAILED;
     mem_free(path);
     return s;
@@ -34,8 +34,8 @@ static Status export_all(const Setup *s, const char *run)
 /* Both grids above each other, where they were drawn. */
 static Status compare(const Setup *s, const char *run, bool *compared)
 {
-    char *before = run_path(run, "samples/step-000000.png");
-    char *after = run_path(run, "samples/step-%06lld.png", (long long)s->steps);
+    char *before = path_in(run, "samples/step-000000.png");
+    char *after = path_in(run, "samples/step-%06lld.png", (long long)s->steps);
     *compared = before && after && file_exists(before) && file_exists(after);
     mem_free(before);
     mem_free(after);
@@ -90,7 +90,7 @@ static void say(const Setup *s, const char *run, const CheckpointState *state, b
                  ema);
     if (compared)
         log_info("before and after: %s/samples/before-after.png", run);
-    char *result = run_path(run, "%s", config->method.kind == METHOD_FULL ? "model" : "lora.safetensors");
+    char *result = path_in(run, "%s", config->method.kind == METHOD_FULL ? "model" : "lora.safetensors");
     if (result)
         say_result(config, result, ema);
     mem_free(result);

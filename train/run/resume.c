@@ -48,7 +48,7 @@ static void take_over(Config *config, const Config *old)
 
 static Status compare(Config *config, const char *folder, bool allow_changes)
 {
-    char *path = run_path(folder, "config.yaml"), what[1024];
+    char *path = path_in(folder, "config.yaml"), what[1024];
     Config *old = NULL;
     Status s = path ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && file_exists(path)) {
@@ -149,7 +149,7 @@ Status resume_state(const char *folder, const Setup *setup, bool allow_changes, 
 
 Status resume_write_config(const Config *config, const char *folder)
 {
-    char *yaml = NULL, *path = run_path(folder, "config.yaml");
+    char *yaml = NULL, *path = path_in(folder, "config.yaml");
     Status s = path ? config_write(config, &yaml) : STATUS_FAILED;
     if (s == STATUS_OK)
         s = file_write_atomic(path, yaml, strlen(yaml));

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,19 +14,9 @@
 
 #define LAST_LINE 16384 /* bytes: the last line of a log is far shorter */
 
-char *run_path(const char *path, const char *format, ...)
-{
-    char name[256];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
-    va_end(args);
-    return path_join(path, name);
-}
-
 bool run_exists(const char *path)
 {
-    char *last = NULL, *log = run_path(path, "log.jsonl");
+    char *last = NULL, *log = path_in(path, "log.jsonl");
     const bool begun = !log || file_size(log) > 0;
     const bool found = begun || checkpoint_last(path, &last) != STATUS_OK || last;
     mem_free(log);
@@ -37,7 +26,7 @@ bool run_exists(const char *path)
 
 bool run_finished(const char *path)
 {
-    char *file = run_path(path, "log.jsonl");
+    char *file = path_in(path, "log.jsonl");
     FILE *f = file ? fopen(file, "rb") : NULL;
     mem_free(file);
     if (!f)
@@ -61,7 +50,7 @@ bool run_finished(const char *path)
 
 void run_clean(const char *path)
 {
-    char *samples = run_path(path, "samples");
+    char *samples = path_in(path, "samples");
     aside_clean_folder(path);
     if (samples && file_is_dir(samples))
         aside_clean_folder(samples);
@@ -71,7 +60,7 @@ void run_clean(const char *path)
 Status run_open(const char *path, int64_t log_bytes, RunFolder **out)
 {
     TRY(dir_make(path));
-    char *file = run_path(path, "log.jsonl");
+    char *file = path_in(path, "log.jsonl");
     RunFolder *r = mem_calloc(1, sizeof *r);
     if (!file || !r) {
         mem_free(file);

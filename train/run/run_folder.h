@@ -33,7 +33,4 @@ Status run_log(RunFolder *r, json_t *line);
 /* What has been logged is on the disk when this returns: before a checkpoint says how long the log is. */
 Status run_log_sync(RunFolder *r);
 
-/* "PATH/NAME" with a printf-like NAME. Caller: mem_free. NULL: out of memory. */
-char *run_path(const char *path, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 #endif

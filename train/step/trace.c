@@ -3,7 +3,6 @@
 #include "infer/files/safetensors.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
-#include "train/run/run_folder.h"
 
 #include <string.h>
 
@@ -117,7 +116,7 @@ static void inputs_and_outputs(const Trace *t, Items *l, const Tensor *loss)
 static Status write_step(Trace *t, const Parameters *p, int64_t step, const Tensor *loss)
 {
     Items l = {.items = mem_calloc((size_t)p->count * 2 + 16, sizeof *l.items), .status = STATUS_OK};
-    char *path = run_path(t->folder, "step-%06lld.safetensors", (long long)step);
+    char *path = path_in(t->folder, "step-%06lld.safetensors", (long long)step);
     if (!l.items || !path) {
         mem_free(l.items);
         mem_free(path);

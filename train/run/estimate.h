@@ -2,7 +2,7 @@
 #ifndef ATL_ESTIMATE_H
 #define ATL_ESTIMATE_H
 
-#include "setup.h"
+#include "train/plan/setup.h"
 
 /* Seconds of one of each. */
 typedef struct Pace {

@@ -7,8 +7,8 @@
 #define ATL_LEARNING_H
 
 #include "train/config/config.h"
-#include "train/step/optimizer.h"
-#include "train/step/parameters.h"
+#include "optimizer.h"
+#include "parameters.h"
 
 /* So many updates in a row that change no bit of a part's weights end the run. */
 #define LEARNING_PATIENCE 20

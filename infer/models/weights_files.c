@@ -3,10 +3,10 @@
  * The names tried, in order, for STEM "diffusion_pytorch_model" or "model": STEM.safetensors,
  * STEM.safetensors.index.json, STEM.fp16.safetensors and the two spellings of the fp16 index that versions of
  * diffusers have written. Pickled .bin files run code when they are read; they are named and refused. */
-#include "infer/models/layers.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
+#include "layers.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 #include "origins.h"
 
 #include "kernels/base/json.h"
-#include "hashing.h"
+#include "train/pictures/hashing.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 #define ATL_PASS_H
 
 #include "train/plan/setup.h"
-#include "trace.h"
+#include "train/step/trace.h"
 
 /* Timesteps in as many equal parts, from the least noise to the most. */
 #define PASS_BANDS 4

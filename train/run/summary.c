@@ -1,9 +1,8 @@
 /* What a run comes to, before its first step: as text, and as --plan's JSON. */
-#include "setup.h"
+#include "summary.h"
 
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"
-#include "modes.h"
 
 #include <stdio.h>
 #include <stdlib.h>

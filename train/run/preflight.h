@@ -8,9 +8,9 @@
 #ifndef ATL_PREFLIGHT_H
 #define ATL_PREFLIGHT_H
 
-#include "train/run/checkpoint.h"
+#include "train/plan/setup.h"
+#include "checkpoint.h"
 #include "estimate.h"
-#include "setup.h"
 
 #define PREFLIGHT_WHOLE ((size_t)1 << 30)
 

@@ -2,7 +2,6 @@
 
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
-#include "run_folder.h"
 
 #include <string.h>
 
@@ -71,8 +70,8 @@ Status preview_draw(Pipeline *p, const Config *config, const char *run, int64_t 
 {
     const int count = config->preview.prompt_count;
     Picture *pictures = mem_calloc((size_t)count, sizeof *pictures);
-    char *path = run_path(run, "samples/step-%06lld.png", (long long)step);
-    char *folder = run_path(run, "samples");
+    char *path = path_in(run, "samples/step-%06lld.png", (long long)step);
+    char *folder = path_in(run, "samples");
     Status s = pictures && path && folder ? dir_make(folder) : STATUS_FAILED;
     for (int i = 0; i < count && s == STATUS_OK; i++) {
         const SampleRequest r = preview_request(config, i);
@@ -96,7 +95,7 @@ Status preview_draw(Pipeline *p, const Config *config, const char *run, int64_t 
 
 static Status read_png(const char *run, int64_t step, Picture *out)
 {
-    char *path = run_path(run, "samples/step-%06lld.png", (long long)step), *bytes = NULL;
+    char *path = path_in(run, "samples/step-%06lld.png", (long long)step), *bytes = NULL;
     size_t size = 0;
     Status s = path ? file_read(path, PNG_LIMIT, &bytes, &size) : STATUS_FAILED;
     if (s == STATUS_OK)
@@ -109,7 +108,7 @@ static Status read_png(const char *run, int64_t step, Picture *out)
 Status preview_compare(const char *run, int64_t before, int64_t after)
 {
     Picture both[2] = {{0}, {0}}, grid = {0};
-    char *path = run_path(run, "samples/before-after.png");
+    char *path = path_in(run, "samples/before-after.png");
     Status s = path ? read_png(run, before, &both[0]) : STATUS_FAILED;
     if (s == STATUS_OK)
         s = read_png(run, after, &both[1]);

@@ -4,7 +4,7 @@
 #ifndef ATL_TRIAL_H
 #define ATL_TRIAL_H
 
-#include "setup.h"
+#include "train/plan/setup.h"
 
 typedef struct Trial {
     StepShape shape;

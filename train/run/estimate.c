@@ -7,7 +7,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/random.h"
-#include "train/run/preview.h"
+#include "train/pictures/preview.h"
 #include "train/step/optimizer.h"
 #include "preflight.h"
 #include "trial.h"

@@ -4,10 +4,10 @@
 #ifndef ATL_SINGLE_FILE_H
 #define ATL_SINGLE_FILE_H
 
-#include "infer/models/clip.h"
-#include "infer/models/unet.h"
-#include "infer/models/vae.h"
 #include "infer/samplers/schedule.h"
+#include "clip.h"
+#include "unet.h"
+#include "vae.h"
 
 #define SD1_SAMPLE_SIZE 64 /* latents' side: 512 pixels */
 #define SD2_SAMPLE_SIZE 96 /* 768 pixels, of models that predict v */
@@ -28,11 +28,5 @@ typedef enum SinglePart { SINGLE_UNET, SINGLE_VAE, SINGLE_CLIP } SinglePart;
 Status single_file_open(const char *path, SingleFile *out);
 void single_file_close(SingleFile *f);
 Status single_file_weights(const SingleFile *f, SinglePart part, DType dtype, Weights **out);
-
-/* Before mapping: refuses what is no ordinary file, and by the first bytes what is no safetensors file. */
-Status refuse_other_files(const char *path);
-/* By its keys: refuses a safetensors file that holds something else than a Stable Diffusion 1.x or 2.x model.
- */
-Status refuse_other_models(const char *path, const SafeTensors *f);
 
 #endif

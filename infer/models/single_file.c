@@ -2,8 +2,9 @@
  * groups, activations, epsilons) is the same in all of SD1.x and in all of SD2.x. */
 #include "single_file.h"
 
+#include "infer/files/keymap.h"
+#include "infer/files/recognise.h"
 #include "kernels/base/mem.h"
-#include "keymap.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -6,7 +6,6 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "train/export/export.h"
-#include "train/run/run_folder.h"
 #include "trial.h"
 
 #include <errno.h>
