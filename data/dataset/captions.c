@@ -103,17 +103,17 @@ bool caption_of_folder(const char *name, int *repeats, const char **caption)
 
 /* metadata.jsonl --------------------------------------------------------------------------------------- */
 
-void metadata_free(Metadata *m)
+void metadata_free(MetadataFile *m)
 {
     for (int i = 0; i < m->count; i++) {
         mem_free(m->entries[i].file_name);
         mem_free(m->entries[i].text);
     }
     mem_free(m->entries);
-    *m = (Metadata){0};
+    *m = (MetadataFile){0};
 }
 
-static Status add_entry(Metadata *m, int line, const char *file_name, const char *text)
+static Status add_entry(MetadataFile *m, int line, const char *file_name, const char *text)
 {
     if (m->count == m->capacity) {
         const int capacity = m->capacity ? 2 * m->capacity : 64;
@@ -130,7 +130,7 @@ static Status add_entry(Metadata *m, int line, const char *file_name, const char
     return e->file_name ? caption_clean(text, strlen(text), &e->text) : STATUS_FAILED;
 }
 
-static Status read_line(Metadata *m, int line, const char *text, size_t size)
+static Status read_line(MetadataFile *m, int line, const char *text, size_t size)
 {
     json_error_t error;
     json_t *object = json_read(text, size, JSON_REJECT_DUPLICATES, &error);
@@ -149,7 +149,7 @@ static Status read_line(Metadata *m, int line, const char *text, size_t size)
     return s;
 }
 
-static Status read_lines(const char *text, size_t size, Metadata *m)
+static Status read_lines(const char *text, size_t size, MetadataFile *m)
 {
     TRY(check_text(text, size));
     const size_t mark = begins_with_mark(text, size);
@@ -168,9 +168,9 @@ static Status read_lines(const char *text, size_t size, Metadata *m)
     return STATUS_OK;
 }
 
-Status metadata_read(const char *path, Metadata *out)
+Status metadata_read(const char *path, MetadataFile *out)
 {
-    *out = (Metadata){0};
+    *out = (MetadataFile){0};
     char *text, *shown = name_escape(path);
     size_t size;
     if (!shown)

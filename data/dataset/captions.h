@@ -24,13 +24,13 @@ typedef struct MetadataEntry {
     char *file_name, *text; /* text NULL: empty */
     int line;               /* from 1 */
 } MetadataEntry;
-typedef struct Metadata {
+typedef struct MetadataFile {
     MetadataEntry *entries;
     int count, capacity;
-} Metadata;
+} MetadataFile;
 /* diffusers' metadata.jsonl: one object a line with "file_name" and "text"; other keys are let be. */
-Status metadata_read(const char *path, Metadata *out);
-void metadata_free(Metadata *m);
+Status metadata_read(const char *path, MetadataFile *out);
+void metadata_free(MetadataFile *m);
 
 /* A file's name for messages and for the dataset: control characters, backslashes and what is not UTF-8 as
  * \n, \\ and \xNN. NULL: out of memory. Caller: mem_free. */

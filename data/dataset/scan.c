@@ -88,7 +88,7 @@ typedef struct Walk {
     struct stat except;
     bool has_except;
     struct stat outer[MAX_DEPTH + 1]; /* the folders that the walk stands in */
-    Metadata metadata;                /* of all folders, file_name below the scanned folder */
+    MetadataFile metadata;            /* of all folders, file_name below the scanned folder */
     ScanList origins;                 /* of each entry: "metadata.jsonl line 3" */
 } Walk;
 
@@ -216,7 +216,7 @@ static Status take_metadata(Walk *w, Folder *f, int at)
 {
     char *path = path_join(f->path, f->names[at]), *name = below(f, f->names[at]);
     char *shown = name ? name_escape(name) : NULL;
-    Metadata m = {0};
+    MetadataFile m = {0};
     Status s = path && shown ? STATUS_OK : STATUS_FAILED;
     f->used[at] = true;
     if (s == STATUS_OK && metadata_read(path, &m) != STATUS_OK)
@@ -233,7 +233,7 @@ static Status take_metadata(Walk *w, Folder *f, int at)
         s = larger ? STATUS_OK : STATUS_FAILED;
         if (larger) {
             memcpy(larger + w->metadata.count, m.entries, (size_t)m.count * sizeof *larger);
-            w->metadata = (Metadata){larger, total, total};
+            w->metadata = (MetadataFile){larger, total, total};
             m.count = 0; /* the texts have moved */
         }
     }

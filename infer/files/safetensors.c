@@ -363,6 +363,27 @@ void safetensors_release(const SafeTensors *f)
             MADV_DONTNEED); /* a private mapping of a file: the pages come back when touched */
 }
 
+Status safefiles_keep(SafeFiles *l, SafeTensors *f)
+{
+    for (int i = 0; i < l->count; i++)
+        if (l->items[i] == f)
+            return STATUS_OK;
+    SafeTensors **larger = mem_realloc(l->items, ((size_t)l->count + 1) * sizeof(SafeTensors *));
+    if (!larger)
+        return STATUS_FAILED;
+    l->items = larger;
+    larger[l->count++] = safetensors_share(f);
+    return STATUS_OK;
+}
+
+void safefiles_close(SafeFiles *l)
+{
+    for (int i = 0; i < l->count; i++)
+        safetensors_close(l->items[i]);
+    mem_free(l->items);
+    *l = (SafeFiles){0};
+}
+
 /* Writing ---------------------------------------------------------------------------------------------- */
 
 static bool is_float(DType t)

@@ -32,6 +32,14 @@ void safetensors_metadata_entry(const SafeTensors *f, int i, const char **key, c
  * kernel also maps what lies around, which the next tensors would not give back. */
 void safetensors_release(const SafeTensors *f);
 
+/* Files that are kept open, each once. */
+typedef struct SafeFiles {
+    SafeTensors **items;
+    int count;
+} SafeFiles;
+Status safefiles_keep(SafeFiles *l, SafeTensors *f); /* a share of f, unless it is there */
+void safefiles_close(SafeFiles *l);
+
 typedef struct SafeItem {
     const char *name;
     const Tensor *tensor;

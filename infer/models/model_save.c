@@ -1,4 +1,5 @@
 /* A model as a diffusers folder, as diffusers' own save_pretrained lays it out. */
+#include "infer/files/tensor_list.h"
 #include "infer/text/tokenizer_write.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
@@ -22,27 +23,15 @@ static Status write_text(const char *folder, const char *name, const char *text)
 static Status write_weights(const char *path, const LayerSet *set, DType dtype)
 {
     static const SafeMeta meta[] = {{"format", "pt"}};
-    const int most = 2 * set->count;
-    SafeItem *items = mem_calloc((size_t)most + 1, sizeof *items);
-    if (!items)
-        return STATUS_FAILED;
-    int n = 0;
-    Status s = STATUS_OK;
-    for (int i = 0; i < set->count && s == STATUS_OK; i++) {
-        const Tensor *const tensors[] = {set->items[i]->weight, set->items[i]->bias};
-        for (int k = 0; k < 2 && s == STATUS_OK; k++) {
-            if (!tensors[k])
-                continue;
-            items[n] = (SafeItem){.tensor = tensors[k], .dtype = dtype, .ndim = -1};
-            items[n].name = mem_printf("%s.%s", set->items[i]->name, k == 0 ? "weight" : "bias");
-            s = items[n++].name ? STATUS_OK : STATUS_FAILED;
-        }
+    TensorList l = {0};
+    for (int i = 0; i < set->count; i++) {
+        const Layer *layer = set->items[i];
+        tensorlist_add(&l, mem_printf("%s.weight", layer->name), layer->weight, dtype);
+        if (layer->bias)
+            tensorlist_add(&l, mem_printf("%s.bias", layer->name), layer->bias, dtype);
     }
-    if (s == STATUS_OK)
-        s = safetensors_write(path, items, n, meta, 1);
-    for (int i = 0; i < n; i++)
-        mem_free((char *)items[i].name);
-    mem_free(items);
+    const Status s = tensorlist_write(&l, path, meta, 1);
+    tensorlist_free(&l);
     return s;
 }
 

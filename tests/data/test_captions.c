@@ -93,7 +93,7 @@ static void kohyas_folder_names(void **state)
         assert_false(caption_of_folder(ordinary[i], &repeats, &caption));
 }
 
-static Status read_metadata(const char *text, Metadata *m)
+static Status read_metadata(const char *text, MetadataFile *m)
 {
     char folder[64];
     temporary_folder(folder);
@@ -108,7 +108,7 @@ static Status read_metadata(const char *text, Metadata *m)
 static void metadata_jsonl_is_read(void **state)
 {
     (void)state;
-    Metadata m;
+    MetadataFile m;
     assert_ok(
         read_metadata("\xEF\xBB\xBF{\"file_name\": \"./a.jpg\", \"text\": \"A \\u00fc\\n b\", \"x\": [1]}\r\n"
                       "\n"
@@ -134,7 +134,7 @@ static void faults_in_metadata_name_the_line(void **state)
         {"{\"file_name\": \"a.jpg\", \"text\": \"\xE9\"}", "is not UTF-8"},
     };
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
-        Metadata m;
+        MetadataFile m;
         assert_int_not_equal(read_metadata(faults[i][0], &m), STATUS_OK);
         assert_int_equal(m.count, 0);
         assert_message(faults[i][1]);

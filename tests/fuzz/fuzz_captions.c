@@ -54,7 +54,7 @@ static void clean(const char *text, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    Metadata m;
+    MetadataFile m;
     char *text = malloc(size + 1);
     int repeats;
     const char *caption;

@@ -1,6 +1,6 @@
 #include "export.h"
 
-#include "infer/files/safetensors.h"
+#include "infer/files/tensor_list.h"
 #include "kernels/base/aside.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
@@ -16,44 +16,22 @@
 #define LEGACY_SIZE 0x10000
 #define FILE_LIMIT ((size_t)4 << 30)
 
-typedef struct Items {
-    SafeItem *items;
-    int count;
-} Items;
-
-static void items_free(Items *l)
-{
-    for (int i = 0; i < l->count; i++)
-        mem_free((void *)l->items[i].name);
-    mem_free(l->items);
-}
-
-/* name is taken over; NULL: out of memory. */
-static Status item(Items *l, char *name, const Tensor *t, DType dtype)
-{
-    if (!name)
-        return STATUS_FAILED;
-    l->items[l->count++] = (SafeItem){.name = name, .tensor = t, .dtype = dtype, .ndim = -1};
-    return STATUS_OK;
-}
-
 /* kohya ------------------------------------------------------------------------------------------------ */
 
-static Status kohya_items(const Export *e, Items *l)
+static void add_kohya_tensors(const Export *e, TensorList *l)
 {
     const DType dtype = e->config->output.dtype;
     for (int i = 0; i < e->parameters->module_count; i++) {
         const LoraModule *m = &e->parameters->modules[i];
-        TRY(item(l, mem_printf("%s.alpha", m->kohya), e->parameters->alpha, dtype));
-        TRY(item(l, mem_printf("%s.lora_down.weight", m->kohya), m->adapter.down, dtype));
-        TRY(item(l, mem_printf("%s.lora_up.weight", m->kohya), m->adapter.up, dtype));
+        tensorlist_add(l, mem_printf("%s.alpha", m->kohya), e->parameters->alpha, dtype);
+        tensorlist_add(l, mem_printf("%s.lora_down.weight", m->kohya), m->adapter.down, dtype);
+        tensorlist_add(l, mem_printf("%s.lora_up.weight", m->kohya), m->adapter.up, dtype);
     }
-    return STATUS_OK;
 }
 
 /* The hashes that A1111 shows: of everything after the header, and the old one of a piece in the middle. Both
  * are of the file with the "ss_" metadata alone, as sd-scripts computes them. */
-static Status add_hashes(const char *path, Metadata *m)
+static Status add_hashes(const char *path, ExportMetadata *m)
 {
     char *data, model[SHA256_HEX_SIZE], legacy[SHA256_HEX_SIZE];
     uint8_t hash[SHA256_SIZE];
@@ -71,29 +49,28 @@ static Status add_hashes(const char *path, Metadata *m)
     return export_metadata_add(m, "sshs_legacy_hash", mem_printf("%.8s", legacy));
 }
 
-static Status write_hashed(const char *path, const Items *l, Metadata *m)
+static Status write_hashed(const char *path, const TensorList *l, ExportMetadata *m)
 {
     char *first = path_aside(path, "hashed");
-    Status s = first ? safetensors_write(first, l->items, l->count, m->items, m->count) : STATUS_FAILED;
+    Status s = first ? tensorlist_write(l, first, m->items, m->count) : STATUS_FAILED;
     if (s == STATUS_OK)
         s = add_hashes(first, m);
     if (first)
         remove(first);
     mem_free(first);
-    return s == STATUS_OK ? safetensors_write(path, l->items, l->count, m->items, m->count) : s;
+    return s == STATUS_OK ? tensorlist_write(l, path, m->items, m->count) : s;
 }
 
 Status export_kohya(const Export *e, const char *path)
 {
-    Items l = {.items = mem_calloc((size_t)e->parameters->module_count * 3, sizeof *l.items)};
-    Metadata m = {0};
-    Status s = l.items ? kohya_items(e, &l) : STATUS_FAILED;
-    if (s == STATUS_OK)
-        s = export_metadata_kohya(e, &m);
+    TensorList l = {0};
+    ExportMetadata m = {0};
+    add_kohya_tensors(e, &l);
+    Status s = export_metadata_kohya(e, &m);
     if (s == STATUS_OK)
         s = write_hashed(path, &l, &m);
-    items_free(&l);
-    lora_metadata_free(&m);
+    tensorlist_free(&l);
+    export_metadata_free(&m);
     return s;
 }
 
@@ -102,22 +79,19 @@ Status export_kohya(const Export *e, const char *path)
 Status export_peft(const Export *e, const char *path)
 {
     const DType dtype = e->config->output.dtype;
-    Items l = {.items = mem_calloc((size_t)e->parameters->module_count * 2, sizeof *l.items)};
-    Metadata m = {0};
-    Status s = l.items ? STATUS_OK : STATUS_FAILED;
-    for (int i = 0; i < e->parameters->module_count && s == STATUS_OK; i++) {
+    TensorList l = {0};
+    ExportMetadata m = {0};
+    for (int i = 0; i < e->parameters->module_count; i++) {
         const LoraModule *module = &e->parameters->modules[i];
         const char *part = module->text_encoder ? "text_encoder" : "unet", *name = module->layer->name;
-        s = item(&l, mem_printf("%s.%s.lora_A.weight", part, name), module->adapter.down, dtype);
-        if (s == STATUS_OK)
-            s = item(&l, mem_printf("%s.%s.lora_B.weight", part, name), module->adapter.up, dtype);
+        tensorlist_add(&l, mem_printf("%s.%s.lora_A.weight", part, name), module->adapter.down, dtype);
+        tensorlist_add(&l, mem_printf("%s.%s.lora_B.weight", part, name), module->adapter.up, dtype);
     }
+    Status s = export_metadata_peft(e, &m);
     if (s == STATUS_OK)
-        s = export_metadata_peft(e, &m);
-    if (s == STATUS_OK)
-        s = safetensors_write(path, l.items, l.count, m.items, m.count);
-    items_free(&l);
-    lora_metadata_free(&m);
+        s = tensorlist_write(&l, path, m.items, m.count);
+    tensorlist_free(&l);
+    export_metadata_free(&m);
     return s;
 }
 

@@ -10,7 +10,7 @@
 #define MAX_TAGS                                                                                             \
     500 /* of a dataset, the most frequent: the header is read whole by everybody who opens the file */
 
-Status export_metadata_add(Metadata *m, const char *key, char *value)
+Status export_metadata_add(ExportMetadata *m, const char *key, char *value)
 {
     if (!value)
         return STATUS_FAILED;
@@ -22,7 +22,7 @@ Status export_metadata_add(Metadata *m, const char *key, char *value)
     return STATUS_OK;
 }
 
-void lora_metadata_free(Metadata *m)
+void export_metadata_free(ExportMetadata *m)
 {
     for (int i = 0; i < m->count; i++)
         mem_free((void *)m->items[i].value);
@@ -147,7 +147,7 @@ static json_t *tag_frequency(const Source *s)
 }
 
 /* sd-scripts' words for prior preservation: regularisation images. */
-static Status prior_metadata(const Export *e, Metadata *m)
+static Status prior_metadata(const Export *e, ExportMetadata *m)
 {
     const Source *prior = e->sources->prior;
     if (!prior)
@@ -161,7 +161,7 @@ static Status prior_metadata(const Export *e, Metadata *m)
     return export_metadata_add(m, "ss_prior_loss_weight", mem_printf("%g", (double)e->config->prior.weight));
 }
 
-static Status dataset_metadata(const Export *e, Metadata *m)
+static Status dataset_metadata(const Export *e, ExportMetadata *m)
 {
     json_t *folders = json_object(), *frequency = json_object();
     int64_t shown = 0;
@@ -200,7 +200,7 @@ static Status dataset_metadata(const Export *e, Metadata *m)
 
 /* Run -------------------------------------------------------------------------------------------------- */
 
-static Status model_metadata(const Export *e, Metadata *m)
+static Status model_metadata(const Export *e, ExportMetadata *m)
 {
     const UNetConfig *u = unet_config(e->model->unet);
     const bool v2 = u->cross_attention_dim == 1024;
@@ -219,7 +219,7 @@ static Status model_metadata(const Export *e, Metadata *m)
                                                            : mem_printf("None"));
 }
 
-static Status train_metadata(const Export *e, Metadata *m)
+static Status train_metadata(const Export *e, ExportMetadata *m)
 {
     static const char *const schedules[] = {"constant_with_warmup", "linear", "cosine"};
     const Config *c = e->config;
@@ -264,7 +264,7 @@ static Status train_metadata(const Export *e, Metadata *m)
                                                         : mem_printf("None"));
 }
 
-Status export_metadata_kohya(const Export *e, Metadata *m)
+Status export_metadata_kohya(const Export *e, ExportMetadata *m)
 {
     TRY(model_metadata(e, m));
     TRY(train_metadata(e, m));
@@ -290,7 +290,7 @@ static Status peft_part(const Export *e, json_t *all, bool text_encoder, const c
     return STATUS_OK;
 }
 
-Status export_metadata_peft(const Export *e, Metadata *m)
+Status export_metadata_peft(const Export *e, ExportMetadata *m)
 {
     json_t *all = json_object();
     Status s = all ? peft_part(e, all, false, "unet") : STATUS_FAILED;

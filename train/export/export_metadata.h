@@ -8,18 +8,18 @@
 
 #define METADATA_MAX 64
 
-typedef struct Metadata {
+typedef struct ExportMetadata {
     SafeMeta items[METADATA_MAX];
     int count;
-} Metadata;
+} ExportMetadata;
 
 /* Adds key = value (value is taken over; NULL: out of memory). */
-Status export_metadata_add(Metadata *m, const char *key, char *value);
-void lora_metadata_free(Metadata *m);
+Status export_metadata_add(ExportMetadata *m, const char *key, char *value);
+void export_metadata_free(ExportMetadata *m);
 
 /* sd-scripts' "ss_…" keys. */
-Status export_metadata_kohya(const Export *e, Metadata *m);
+Status export_metadata_kohya(const Export *e, ExportMetadata *m);
 /* "format" and diffusers' "lora_adapter_metadata". */
-Status export_metadata_peft(const Export *e, Metadata *m);
+Status export_metadata_peft(const Export *e, ExportMetadata *m);
 
 #endif

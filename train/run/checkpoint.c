@@ -1,6 +1,7 @@
 #include "checkpoint.h"
 
 #include "infer/files/safetensors.h"
+#include "infer/files/tensor_list.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
@@ -46,32 +47,17 @@ static int alphas_beside(const Parameters *p, const Content *what)
 static Status write_tensors(const char *folder, const char *file, const Parameters *p, const Content *what,
                             int kinds)
 {
-    const int tensors = p->count * kinds, count = tensors + alphas_beside(p, what);
-    SafeItem *items = mem_calloc((size_t)count, sizeof *items);
+    TensorList l = {0};
+    for (int i = 0; i < p->count; i++)
+        for (int k = 0; k < kinds; k++)
+            tensorlist_add(&l, mem_printf("%s%s", p->items[i].name, suffixes[what[k]]),
+                           content_of(&p->items[i], what[k]), DTYPE_F32);
+    for (int i = 0; i < alphas_beside(p, what); i++)
+        tensorlist_add(&l, mem_printf("%s.alpha", p->modules[i].kohya), p->alpha, DTYPE_F32);
     char *path = path_join(folder, file);
-    Status s = items && path ? STATUS_OK : STATUS_FAILED;
-    for (int i = 0; i < tensors && s == STATUS_OK; i++) {
-        const Parameter *q = &p->items[i / kinds];
-        const Content k = what[i % kinds];
-        items[i] = (SafeItem){.name = mem_printf("%s%s", q->name, suffixes[k]),
-                              .tensor = content_of(q, k),
-                              .dtype = DTYPE_F32,
-                              .ndim = -1};
-        s = items[i].name ? STATUS_OK : STATUS_FAILED;
-    }
-    for (int i = tensors; i < count && s == STATUS_OK; i++) {
-        items[i] = (SafeItem){.name = mem_printf("%s.alpha", p->modules[i - tensors].kohya),
-                              .tensor = p->alpha,
-                              .dtype = DTYPE_F32,
-                              .ndim = -1};
-        s = items[i].name ? STATUS_OK : STATUS_FAILED;
-    }
-    if (s == STATUS_OK)
-        s = safetensors_write(path, items, count, NULL, 0);
-    for (int i = 0; items && i < count; i++)
-        mem_free((void *)items[i].name);
-    mem_free(items);
+    const Status s = path ? tensorlist_write(&l, path, NULL, 0) : STATUS_FAILED;
     mem_free(path);
+    tensorlist_free(&l);
     return s;
 }
 

@@ -1,6 +1,6 @@
 #include "trace.h"
 
-#include "infer/files/safetensors.h"
+#include "infer/files/tensor_list.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 
@@ -82,24 +82,15 @@ void trace_batch(Trace *t, int i, const Batch *b)
         put(t->ids, i, B, b->ids);
 }
 
-/* Items ------------------------------------------------------------------------------------------------ */
-
-typedef struct Items {
-    SafeItem *items;
-    int count;
-    Status status;
-} Items;
+/* Writing ---------------------------------------------------------------------------------------------- */
 
 /* name is taken over. */
-static void item(Items *l, char *name, const Tensor *t)
+static void item(TensorList *l, char *name, const Tensor *t)
 {
-    if (!name)
-        l->status = STATUS_FAILED;
-    else
-        l->items[l->count++] = (SafeItem){.name = name, .tensor = t, .dtype = t->dtype, .ndim = -1};
+    tensorlist_add(l, name, t, t->dtype);
 }
 
-static void inputs_and_outputs(const Trace *t, Items *l, const Tensor *loss)
+static void inputs_and_outputs(const Trace *t, TensorList *l, const Tensor *loss)
 {
     item(l, mem_strdup("latents"), t->latents);
     item(l, mem_strdup("noise"), t->noise);
@@ -115,13 +106,10 @@ static void inputs_and_outputs(const Trace *t, Items *l, const Tensor *loss)
 
 static Status write_step(Trace *t, const Parameters *p, int64_t step, const Tensor *loss)
 {
-    Items l = {.items = mem_calloc((size_t)p->count * 2 + 16, sizeof *l.items), .status = STATUS_OK};
+    TensorList l = {0};
     char *path = path_in(t->folder, "step-%06lld.safetensors", (long long)step);
-    if (!l.items || !path) {
-        mem_free(l.items);
-        mem_free(path);
+    if (!path)
         return STATUS_FAILED;
-    }
     if (loss) {
         inputs_and_outputs(t, &l, loss);
         for (int i = 0; i < p->count; i++)
@@ -129,12 +117,8 @@ static Status write_step(Trace *t, const Parameters *p, int64_t step, const Tens
     }
     for (int i = 0; i < p->count; i++)
         item(&l, mem_printf("weight.%s", p->items[i].name), p->items[i].weight);
-    Status s = l.status;
-    if (s == STATUS_OK)
-        s = safetensors_write(path, l.items, l.count, NULL, 0);
-    for (int i = 0; i < l.count; i++)
-        mem_free((void *)l.items[i].name);
-    mem_free(l.items);
+    const Status s = tensorlist_write(&l, path, NULL, 0);
+    tensorlist_free(&l);
     mem_free(path);
     return status_in(s, "--trace");
 }
