@@ -3,7 +3,7 @@
 #define ATL_CLIP_H
 
 #include "kernels/ops.h"
-#include "layers.h"
+#include "weights.h"
 
 typedef struct ClipConfig {
     int vocab_size, hidden, intermediate, layers, heads, positions;

@@ -3,7 +3,7 @@
 #define ATL_RESNET_H
 
 #include "kernels/ops.h"
-#include "layers.h"
+#include "weights.h"
 
 typedef struct ResnetBlock {
     Layer norm1, conv1, time_emb_proj, norm2, conv2, conv_shortcut; /* the last where channels change */

@@ -4,7 +4,7 @@
 #define ATL_TRANSFORMER_H
 
 #include "kernels/ops.h"
-#include "layers.h"
+#include "weights.h"
 
 typedef struct AttentionLayers {
     Layer to_q, to_k, to_v, to_out;

@@ -4,7 +4,7 @@
 #define ATL_UNET_H
 
 #include "kernels/ops.h"
-#include "layers.h"
+#include "weights.h"
 
 #define UNET_MAX_LEVELS 6
 #define UNET_MAX_RESNETS 17 /* of one level: layers_per_block + 1 on the way up */

@@ -4,7 +4,7 @@
 #define ATL_VAE_H
 
 #include "kernels/ops.h"
-#include "layers.h"
+#include "weights.h"
 
 #define VAE_MAX_LEVELS 6
 

@@ -6,7 +6,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
-#include "layers.h"
+#include "weights.h"
 
 #include <string.h>
 

@@ -3,10 +3,10 @@
 #include "fuzz.h"
 
 #include "infer/models/clip.h"
-#include "infer/models/layers.h"
 #include "infer/models/model_config.h"
 #include "infer/models/unet.h"
 #include "infer/models/vae.h"
+#include "infer/models/weights.h"
 #include "infer/samplers/schedule.h"
 #include "kernels/base/mem.h"
 

@@ -6,21 +6,12 @@
  * missing or of another shape is an error that names file, key and both shapes. The layers asked for are kept
  * in the part's LayerSet, in the order of asking, which is the order of exports, optimizer state and --trace.
  */
-#ifndef ATL_LAYERS_H
-#define ATL_LAYERS_H
+#ifndef ATL_WEIGHTS_H
+#define ATL_WEIGHTS_H
 
-#include "infer/files/safetensors.h"
-#include "kernels/layer.h"
+#include "layerset.h"
 
 typedef struct Weights Weights;
-
-typedef struct LayerSet {
-    Layer **items;
-    int count, capacity;
-    SafeTensors **files; /* mappings that weights lie in; one share of each */
-    int file_count;
-    bool described; /* weights_describe: shapes only */
-} LayerSet;
 
 /* Frozen weights in this storage type (mapped as they are where file and type agree and the device can use
  * them). */
@@ -64,21 +55,5 @@ bool weights_has(const Weights *w,
 /* Shape of a tensor: dimensions into shape, their number returned; -1: not there. */
 int weights_shape(const Weights *w, const char *key, int64_t shape[TENSOR_MAX_DIMS]);
 Status weights_status(const Weights *w);
-
-void layerset_free(
-    LayerSet *set); /* the layers' tensors, names, packed forms and mappings; adapters are not touched */
-size_t layerset_elements(const LayerSet *set); /* numbers in all weights and biases */
-Layer *layerset_find(const LayerSet *set, const char *name);
-/* Makes every weight and bias its own f32 storage with requires_grad and a zeroed grad: method full. */
-Status layerset_train(LayerSet *set);
-/* Whether the device may keep frozen convolutions a second time in its own order: faster, in more memory,
- * with the same result. */
-void layerset_keep_packed(LayerSet *set, bool keep);
-/* Whether trained weights stay as they are for now, as in previews and validation: their convolutions are
- * then packed once and not at each call. No backward pass may come before this is taken back, and gradients
- * are lost. */
-void layerset_hold_still(LayerSet *set, bool still);
-/* Gives back what comes again when it is needed: packed forms, and pages of mapped files. */
-void layerset_rest(LayerSet *set);
 
 #endif

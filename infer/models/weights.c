@@ -8,11 +8,10 @@
  *
  * The first failure is kept in the Weights, so that a model's constructor reads like the list of its layers.
  */
-#include "layers.h"
+#include "weights.h"
 
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
-#include "kernels/device.h"
 #include "weights_random.h"
 
 #include <math.h>
@@ -38,8 +37,7 @@ struct Weights {
     Entry *entries;
     int count, capacity;
     bool sorted;
-    SafeTensors **files; /* one share of each */
-    int file_count;
+    SafeFiles files;
     struct {
         const char *text, *other;
     } aliases[ALIASES];
@@ -82,34 +80,18 @@ void weights_close(Weights *w)
         return;
     for (int i = 0; i < w->count; i++)
         mem_free(w->entries[i].key);
-    for (int i = 0; i < w->file_count; i++)
-        safetensors_close(w->files[i]);
+    safefiles_close(&w->files);
     mem_free(w->entries);
-    mem_free(w->files);
     mem_free(w->origin);
     mem_free(w->message);
     mem_free(w);
-}
-
-/* Adds a share of file to a list unless it is there. */
-static Status keep_file(SafeTensors ***files, int *count, SafeTensors *file)
-{
-    for (int i = 0; i < *count; i++)
-        if ((*files)[i] == file)
-            return STATUS_OK;
-    SafeTensors **larger = mem_realloc(*files, ((size_t)*count + 1) * sizeof **files);
-    if (!larger)
-        return STATUS_FAILED;
-    *files = larger;
-    larger[(*count)++] = safetensors_share(file);
-    return STATUS_OK;
 }
 
 Status weights_add(Weights *w, const char *key, SafeTensors *file, const SafeEntry *e, int part, int parts)
 {
     if (parts > 1 && (e->ndim < 1 || e->shape[0] % parts != 0))
         return status_fail("%s: tensor %s cannot be cut into %d", w->origin, e->name, parts);
-    TRY(keep_file(&w->files, &w->file_count, file));
+    TRY(safefiles_keep(&w->files, file));
     if (w->count == w->capacity) {
         const int capacity = w->capacity ? 2 * w->capacity : 512;
         Entry *larger = mem_realloc(w->entries, (size_t)capacity * sizeof *larger);
@@ -290,7 +272,7 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
     const size_t bytes = f->e->bytes / (size_t)f->parts;
     const uint8_t *data = (const uint8_t *)f->e->data + (size_t)f->part * bytes;
     if (bytes >= MAPPED_LEAST && f->e->dtype == dtype && (uintptr_t)data % dtype_size(dtype) == 0) {
-        TRY(keep_file(&set->files, &set->file_count, f->file));
+        TRY(safefiles_keep(&set->files, f->file));
         *out = tensor_over((void *)data, dtype, ndim, shape);
         return *out ? STATUS_OK : STATUS_FAILED;
     }
@@ -341,20 +323,6 @@ static Status make_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bo
                      : load_tensor(w, set, key, DTYPE_F32, 1, shape, &l->bias);
 }
 
-static Status layerset_add(LayerSet *set, Layer *l)
-{
-    if (set->count == set->capacity) {
-        const int capacity = set->capacity ? 2 * set->capacity : 256;
-        Layer **larger = mem_realloc(set->items, (size_t)capacity * sizeof *larger);
-        if (!larger)
-            return STATUS_FAILED;
-        set->items = larger;
-        set->capacity = capacity;
-    }
-    set->items[set->count++] = l;
-    return STATUS_OK;
-}
-
 void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has_bias, int ndim,
                    const int64_t *shape, const char *path_format, ...)
 {
@@ -375,124 +343,4 @@ void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has
     } else
         s = make_layer(w, set, l, kind, has_bias, ndim, shape);
     keep_failure(w, s);
-}
-
-/* Sets of layers --------------------------------------------------------------------------------------- */
-
-static void drop_packed(Layer *l)
-{
-    if (l->packed)
-        device_cpu()->unpack(l);
-}
-
-static void close_files(LayerSet *set)
-{
-    for (int i = 0; i < set->file_count; i++)
-        safetensors_close(set->files[i]);
-    mem_free(set->files);
-    set->files = NULL;
-    set->file_count = 0;
-}
-
-void layerset_free(LayerSet *set)
-{
-    for (int i = 0; i < set->count; i++) {
-        Layer *l = set->items[i];
-        drop_packed(l);
-        tensor_free(l->weight);
-        tensor_free(l->bias);
-        mem_free((char *)l->name);
-    }
-    mem_free(set->items);
-    close_files(set);
-    *set = (LayerSet){0};
-}
-
-size_t layerset_elements(const LayerSet *set)
-{
-    size_t n = 0;
-    for (int i = 0; i < set->count; i++) {
-        const Tensor *const tensors[] = {set->items[i]->weight, set->items[i]->bias};
-        for (int k = 0; k < 2; k++)
-            n += tensors[k] ? (size_t)tensor_count(tensors[k]) : 0;
-    }
-    return n;
-}
-
-Layer *layerset_find(const LayerSet *set, const char *name)
-{
-    for (int i = 0; i < set->count; i++)
-        if (!strcmp(set->items[i]->name, name))
-            return set->items[i];
-    return NULL;
-}
-
-/* Gives the pages of a mapped file back, as far as they are t's alone. */
-static void rest_tensor(const Tensor *t)
-{
-    if (t && t->data && !t->owned)
-        mem_pages_rest(t->data, tensor_bytes(t));
-}
-
-/* Replaces *t by an f32 copy that is trained. */
-static Status train_tensor(Tensor **t, bool described)
-{
-    if (!*t)
-        return STATUS_OK;
-    Tensor *(*const make)(DType, int, const int64_t *) = described ? tensor_shape_only : tensor_new;
-    Tensor *own = make(DTYPE_F32, (*t)->ndim, (*t)->shape);
-    if (!own)
-        return STATUS_FAILED;
-    own->grad = make(DTYPE_F32, own->ndim, own->shape);
-    if (!own->grad) {
-        tensor_free(own);
-        return STATUS_FAILED;
-    }
-    if (!described)
-        convert_floats(own->data, DTYPE_F32, (*t)->data, (*t)->dtype, tensor_count(own));
-    rest_tensor(*t);
-    own->requires_grad = true;
-    tensor_free(*t);
-    *t = own;
-    return STATUS_OK;
-}
-
-Status layerset_train(LayerSet *set)
-{
-    for (int i = 0; i < set->count; i++) {
-        drop_packed(set->items[i]);
-        TRY(train_tensor(&set->items[i]->weight, set->described));
-        TRY(train_tensor(&set->items[i]->bias, set->described));
-    }
-    close_files(set);
-    return STATUS_OK;
-}
-
-void layerset_keep_packed(LayerSet *set, bool keep)
-{
-    for (int i = 0; i < set->count; i++) {
-        set->items[i]->pack_off = !keep;
-        if (!keep)
-            drop_packed(set->items[i]);
-    }
-}
-
-void layerset_hold_still(LayerSet *set, bool still)
-{
-    for (int i = 0; i < set->count; i++) {
-        Layer *l = set->items[i];
-        if (!weight_grad(l->weight))
-            continue;
-        drop_packed(l);
-        l->still = still;
-    }
-}
-
-void layerset_rest(LayerSet *set)
-{
-    for (int i = 0; i < set->count; i++) {
-        drop_packed(set->items[i]);
-        rest_tensor(set->items[i]->weight);
-        rest_tensor(set->items[i]->bias);
-    }
 }

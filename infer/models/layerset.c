@@ -1,0 +1,134 @@
+/* What may be done with all of a part's layers at once. */
+#include "layerset.h"
+
+#include "kernels/base/mem.h"
+#include "kernels/device.h"
+
+#include <string.h>
+
+/* Building --------------------------------------------------------------------------------------------- */
+
+Status layerset_add(LayerSet *set, Layer *l)
+{
+    if (set->count == set->capacity) {
+        const int capacity = set->capacity ? 2 * set->capacity : 256;
+        Layer **larger = mem_realloc(set->items, (size_t)capacity * sizeof *larger);
+        if (!larger)
+            return STATUS_FAILED;
+        set->items = larger;
+        set->capacity = capacity;
+    }
+    set->items[set->count++] = l;
+    return STATUS_OK;
+}
+
+/* Using ------------------------------------------------------------------------------------------------ */
+
+static void drop_packed(Layer *l)
+{
+    if (l->packed)
+        device_cpu()->unpack(l);
+}
+
+void layerset_free(LayerSet *set)
+{
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        drop_packed(l);
+        tensor_free(l->weight);
+        tensor_free(l->bias);
+        mem_free((char *)l->name);
+    }
+    mem_free(set->items);
+    safefiles_close(&set->files);
+    *set = (LayerSet){0};
+}
+
+size_t layerset_elements(const LayerSet *set)
+{
+    size_t n = 0;
+    for (int i = 0; i < set->count; i++) {
+        const Tensor *const tensors[] = {set->items[i]->weight, set->items[i]->bias};
+        for (int k = 0; k < 2; k++)
+            n += tensors[k] ? (size_t)tensor_count(tensors[k]) : 0;
+    }
+    return n;
+}
+
+Layer *layerset_find(const LayerSet *set, const char *name)
+{
+    for (int i = 0; i < set->count; i++)
+        if (!strcmp(set->items[i]->name, name))
+            return set->items[i];
+    return NULL;
+}
+
+/* Gives the pages of a mapped file back, as far as they are t's alone. */
+static void rest_tensor(const Tensor *t)
+{
+    if (t && t->data && !t->owned)
+        mem_pages_rest(t->data, tensor_bytes(t));
+}
+
+/* Replaces *t by an f32 copy that is trained. */
+static Status train_tensor(Tensor **t, bool described)
+{
+    if (!*t)
+        return STATUS_OK;
+    Tensor *(*const make)(DType, int, const int64_t *) = described ? tensor_shape_only : tensor_new;
+    Tensor *own = make(DTYPE_F32, (*t)->ndim, (*t)->shape);
+    if (!own)
+        return STATUS_FAILED;
+    own->grad = make(DTYPE_F32, own->ndim, own->shape);
+    if (!own->grad) {
+        tensor_free(own);
+        return STATUS_FAILED;
+    }
+    if (!described)
+        convert_floats(own->data, DTYPE_F32, (*t)->data, (*t)->dtype, tensor_count(own));
+    rest_tensor(*t);
+    own->requires_grad = true;
+    tensor_free(*t);
+    *t = own;
+    return STATUS_OK;
+}
+
+Status layerset_train(LayerSet *set)
+{
+    for (int i = 0; i < set->count; i++) {
+        drop_packed(set->items[i]);
+        TRY(train_tensor(&set->items[i]->weight, set->described));
+        TRY(train_tensor(&set->items[i]->bias, set->described));
+    }
+    safefiles_close(&set->files);
+    return STATUS_OK;
+}
+
+void layerset_keep_packed(LayerSet *set, bool keep)
+{
+    for (int i = 0; i < set->count; i++) {
+        set->items[i]->pack_off = !keep;
+        if (!keep)
+            drop_packed(set->items[i]);
+    }
+}
+
+void layerset_hold_still(LayerSet *set, bool still)
+{
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        if (!weight_grad(l->weight))
+            continue;
+        drop_packed(l);
+        l->still = still;
+    }
+}
+
+void layerset_rest(LayerSet *set)
+{
+    for (int i = 0; i < set->count; i++) {
+        drop_packed(set->items[i]);
+        rest_tensor(set->items[i]->weight);
+        rest_tensor(set->items[i]->bias);
+    }
+}

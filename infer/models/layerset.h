@@ -1,0 +1,33 @@
+/* A part's layers, in the order in which its constructor asked for them: the order of exports, optimizer
+ * state and --trace. The structs themselves lie in the model; what they point to is the set's. */
+#ifndef ATL_LAYERSET_H
+#define ATL_LAYERSET_H
+
+#include "infer/files/safetensors.h"
+#include "kernels/layer.h"
+
+typedef struct LayerSet {
+    Layer **items;
+    int count, capacity;
+    SafeFiles files; /* whose mappings weights lie in */
+    bool described;  /* weights_describe: shapes only */
+} LayerSet;
+
+Status layerset_add(LayerSet *set, Layer *l); /* at the end; from now on the set frees what l holds */
+/* The layers' tensors, names, packed forms and mappings; adapters are not touched. */
+void layerset_free(LayerSet *set);
+size_t layerset_elements(const LayerSet *set); /* numbers in all weights and biases */
+Layer *layerset_find(const LayerSet *set, const char *name);
+/* Makes every weight and bias its own f32 storage with requires_grad and a zeroed grad: method full. */
+Status layerset_train(LayerSet *set);
+/* Whether the device may keep frozen convolutions a second time in its own order: faster, in more memory,
+ * with the same result. */
+void layerset_keep_packed(LayerSet *set, bool keep);
+/* Whether trained weights stay as they are for now, as in previews and validation: their convolutions are
+ * then packed once and not at each call. No backward pass may come before this is taken back, and gradients
+ * are lost. */
+void layerset_hold_still(LayerSet *set, bool still);
+/* Gives back what comes again when it is needed: packed forms, and pages of mapped files. */
+void layerset_rest(LayerSet *set);
+
+#endif
