@@ -120,7 +120,7 @@ static void every_key_arrives_in_its_field(void **state)
     assert_int_equal(c->train.steps, 300);
     assert_int_equal(c->train.epochs, 0);
     assert_int_equal(c->train.accumulate, 2);
-    assert_int_equal(c->train.checkpointing, CHECKPOINTING_ON);
+    assert_int_equal(c->train.checkpointing, SWITCH_ON);
     assert_true(c->train.seed == UINT64_MAX);
     assert_true(c->train.cache_latents && c->train.cache_text);
     assert_true(c->optimizer.lr == 1e-4);
@@ -166,6 +166,38 @@ static void defaults_that_depend_on_other_keys(void **state)
     assert_false(c->train.cache_text);
     assert_false(c->train.cache_latents);
     config_free(c);
+}
+
+/* Whole weights want another rate than adapters; what is said, of either, stands. */
+static void the_rate_where_none_is_given_is_that_of_what_is_trained(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double lr;
+    } CASES[] = {{BASE, 1e-4},
+                 {BASE "method: {kind: lora}\n", 1e-4},
+                 {BASE "method: {kind: full}\n", 5e-6},
+                 {BASE "optimizer: {schedule: linear}\nmethod: {kind: full}\n", 5e-6},
+                 {BASE "optimizer: {lr: 1e-4}\nmethod: {kind: full}\n", 1e-4}};
+    char *yaml, *text;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        Config *c = accepted(CASES[i].text);
+        assert_true(c->optimizer.lr == CASES[i].lr);
+        assert_int_equal(config_write(c, &yaml), STATUS_OK);
+        assert_non_null(strstr(yaml, CASES[i].lr == 1e-4 ? "  lr: 0.0001\n" : "  lr: 5.0e-06\n"));
+        mem_free(yaml);
+        config_free(c);
+    }
+    assert_int_equal(config_explain("optimizer.lr", &text), STATUS_OK);
+    assert_non_null(strstr(text, "1.0e-4; 5.0e-6 with method.kind: full\n"));
+    mem_free(text);
+    /* keys are filled in in the table's order */
+    int count;
+    const SchemaKey *keys = schema_keys(&count);
+    for (int i = 0; i < count; i++)
+        if (keys[i].unless.other)
+            assert_in_range(schema_find(keys[i].unless.other), 0, i - 1);
 }
 
 #define PRIOR "prior: {path: class, prompt: a dog}\n"
@@ -243,17 +275,31 @@ static void numbers_are_whole_words_in_any_usual_notation(void **state)
     refused_with(BASE "validation: {share: 10%}\n", NULL, "a share is written as 0.1");
 }
 
-static void switches_are_six_words(void **state)
+/* Where a third word is possible the same six are taken beside it. */
+static void switches_are_six_words_in_any_usual_case(void **state)
 {
     (void)state;
-    static const char *const YES[] = {"true", "yes", "on"}, *const NO[] = {"false", "no", "off"};
+    static const char *const YES[] = {"true", "yes", "on", "True", "Yes", "On", "TRUE", "YES", "ON"},
+                             *const NO[] = {"false", "no", "off", "False", "No", "Off", "FALSE", "NO", "OFF"};
     char text[200];
-    for (int i = 0; i < 3; i++) {
-        snprintf(text, sizeof text, BASE "train: {cache_latents: %s, cache_text: %s}\n", YES[i], NO[i]);
+    for (int i = 0; i < 9; i++) {
+        snprintf(text, sizeof text,
+                 BASE "train: {cache_latents: %s, cache_text: %s, checkpointing: %s, pack_weights: %s}\n",
+                 YES[i], NO[i], YES[i], NO[i]);
         Config *c = accepted(text);
         assert_true(c->train.cache_latents && !c->train.cache_text);
+        assert_int_equal(c->train.checkpointing, SWITCH_ON);
+        assert_int_equal(c->train.pack_weights, SWITCH_OFF);
         config_free(c);
     }
+    Config *c = accepted(BASE "train: {checkpointing: auto}\n");
+    assert_int_equal(c->train.checkpointing, SWITCH_AUTO);
+    assert_int_equal(c->train.pack_weights, SWITCH_AUTO);
+    config_free(c);
+    refused_with(BASE "train: {checkpointing: maybe}\n", NULL,
+                 "train.checkpointing wants true, false or auto, not \"maybe\"");
+    refused_with(BASE "train: {pack_weights: 1}\n", NULL, "wants true, false or auto, not \"1\"");
+    refused_with(BASE "train: {cache_latents: tRue}\n", NULL, "wants true or false, not \"tRue\"");
     refused_with(BASE "train: {cache_latents: 1}\n", NULL,
                  "train.cache_latents wants true or false, not \"1\"");
     refused_with(BASE "train: {cache_latents: maybe}\n", NULL, "wants true or false");
@@ -669,9 +715,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(every_key_arrives_in_its_field),
         TEST(defaults_that_depend_on_other_keys),
+        TEST(the_rate_where_none_is_given_is_that_of_what_is_trained),
         TEST(prior_preservation_has_its_parts_together),
         TEST(numbers_are_whole_words_in_any_usual_notation),
-        TEST(switches_are_six_words),
+        TEST(switches_are_six_words_in_any_usual_case),
         TEST(a_switched_off_section_may_stay),
         TEST(mistakes_are_named_with_their_place),
         TEST(lists_are_limited_and_one_value_is_a_list_of_one),

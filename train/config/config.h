@@ -26,8 +26,7 @@ typedef struct ConfigDataset {
 typedef enum MethodKind { METHOD_LORA, METHOD_FULL } MethodKind;
 typedef enum Targets { TARGETS_ATTENTION, TARGETS_ATTENTION_MLP } Targets;
 typedef enum LoraInit { LORA_INIT_KAIMING, LORA_INIT_GAUSSIAN } LoraInit; /* sd-scripts' and diffusers' */
-typedef enum Checkpointing { CHECKPOINTING_AUTO, CHECKPOINTING_ON, CHECKPOINTING_OFF } Checkpointing;
-typedef enum Packing { PACK_AUTO, PACK_ON, PACK_OFF } Packing;
+typedef enum Switch { SWITCH_AUTO, SWITCH_ON, SWITCH_OFF } Switch; /* yes, no, or as Atelier finds best */
 typedef enum TrainMode { MODE_AUTO, MODE_MINIMAL, MODE_BALANCED, MODE_SPEED, MODE_COUNT } TrainMode;
 typedef enum OptimizerKind { OPTIMIZER_ADAMW } OptimizerKind;
 typedef enum ScheduleKind {
@@ -73,8 +72,8 @@ typedef struct Config {
         int batch, accumulate;
         int resolution; /* side of the square in pixels; 0: the size the model was made for */
         TrainMode mode; /* for what is left open of the next two */
-        Checkpointing checkpointing;
-        Packing pack_weights;
+        Switch checkpointing;
+        Switch pack_weights;
         uint64_t seed;
         int threads, loader_threads;    /* 0: chosen */
         bool cache_latents, cache_text; /* encoded once, into the run's cache file */

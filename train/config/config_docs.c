@@ -10,6 +10,9 @@
 /* The default as a person reads it. */
 static void add_preset(const SchemaKey *k, Buffer *out)
 {
+    const SchemaPreset *u = &k->unless;
+    char word[SCHEMA_NAME];
+    int count;
     if (k->required)
         buffer_add(out, "has to be given");
     else if (k->preset && k->preset_note && strncmp(k->preset_note, k->preset, strlen(k->preset)) != 0)
@@ -18,6 +21,8 @@ static void add_preset(const SchemaKey *k, Buffer *out)
         buffer_add(out, "%s", k->preset_note);
     else
         buffer_add(out, "%s", *k->preset ? k->preset : "\"\"");
+    if (u->other && schema_choice(schema_keys(&count)[schema_find(u->other)].choices, (int)u->value, word))
+        buffer_add(out, "; %s with %s: %s", u->preset, u->other, word);
 }
 
 /* Explaining ------------------------------------------------------------------------------------------- */
@@ -135,7 +140,7 @@ static const char INTRODUCTION[] =
     "`1.0E-4` are the same number. Text that contains `: ` or ` #`, or begins with a bracket, a quote, `&`, "
     "`*` or `@`, "
     "goes in quotes.\n"
-    "- Switches are `true`, `false`, `yes`, `no`, `on` or `off`.\n"
+    "- Switches are `true`, `false`, `yes`, `no`, `on` or `off`, in capitals too (`True`, `ON`).\n"
     "- Relative paths start at the configuration's own folder, those of `--set` too; `~/` is the home "
     "folder.\n"
     "- Anchors and aliases (`&name`, `*name`) work; merge keys (`<<`), tags and several documents in one "
@@ -209,6 +214,22 @@ static json_t *choices_of(const SchemaKey *k)
     return list;
 }
 
+/* true and false, the words that an editor may take for texts, and the third one where there is one. */
+static json_t *switch_words(const SchemaKey *k)
+{
+    json_t *list = json_array();
+    const char *word;
+    char third[SCHEMA_NAME];
+    bool yes;
+    for (int i = 0; i < 2; i++)
+        json_array_append_new(list, json_boolean(i == 0));
+    for (int i = 0; (word = schema_switch_word(i, &yes)) != NULL; i++)
+        json_array_append_new(list, json_string(word));
+    if (k->choices && schema_choice(k->choices, 0, third))
+        json_array_append_new(list, json_string(third));
+    return list;
+}
+
 /* What an editor takes for a text: in YAML the words true and 5 are not, but here they may be. */
 static json_t *any_text(void)
 {
@@ -239,7 +260,8 @@ static json_t *key_schema(const SchemaKey *k)
     case KEY_CHOICE:
         return json_pack("{s:o}", "enum", choices_of(k));
     case KEY_SWITCH:
-        return json_pack("{s:[b,b,s,s,s,s]}", "enum", 1, 0, "yes", "no", "on", "off");
+    case KEY_SWITCH_OR:
+        return json_pack("{s:o}", "enum", switch_words(k));
     case KEY_TEXTS:
         return json_pack("{s:[o,{s:s,s:i,s:o}]}", "anyOf", any_text(), "type", "array", "maxItems",
                          CONFIG_MAX_LIST, "items", any_text());
@@ -255,11 +277,11 @@ static json_t *key_schema(const SchemaKey *k)
 static json_t *preset_json(const SchemaKey *k)
 {
     char word[SCHEMA_NAME];
-    if (!k->preset || k->type == KEY_TEXTS)
+    if (!k->preset || k->type == KEY_TEXTS || k->unless.other)
         return NULL;
     if (k->type == KEY_FLAGS)
         return schema_choice(k->preset, 0, word) ? json_pack("[s]", word) : NULL;
-    if (k->type == KEY_TEXT || k->type == KEY_PATH || k->type == KEY_CHOICE)
+    if (k->type == KEY_TEXT || k->type == KEY_PATH || k->type == KEY_CHOICE || k->type == KEY_SWITCH_OR)
         return json_string(k->preset);
     if (k->type == KEY_SWITCH)
         return json_boolean(strcmp(k->preset, "true") == 0);

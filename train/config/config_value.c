@@ -95,14 +95,7 @@ static Status read_real(const SchemaKey *k, const YamlNode *n, void *field)
 
 static Status read_switch(const SchemaKey *k, const YamlNode *n, bool *field)
 {
-    static const char *const YES[] = {"true", "yes", "on"}, *const NO[] = {"false", "no", "off"};
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(n->text, YES[i]) == 0 || strcmp(n->text, NO[i]) == 0) {
-            *field = strcmp(n->text, YES[i]) == 0;
-            return STATUS_OK;
-        }
-    }
-    return refuse_value(k, n, "");
+    return schema_yes_or_no(n->text, field) ? STATUS_OK : refuse_value(k, n, "");
 }
 
 #define MAX_CHOICES 16
@@ -124,6 +117,16 @@ static Status read_choice(const SchemaKey *k, const YamlNode *n, int *out)
     if (nearest)
         snprintf(advice, sizeof advice, "; did you mean %s?", nearest);
     return refuse_value(k, n, advice);
+}
+
+/* Yes, no, or the key's third word. */
+static Status read_switch_or(const SchemaKey *k, const YamlNode *n, int *out)
+{
+    bool yes;
+    if (!schema_yes_or_no(n->text, &yes))
+        return read_choice(k, n, out);
+    *out = yes ? SWITCH_ON : SWITCH_OFF;
+    return STATUS_OK;
 }
 
 static Status replace_text(char **field, const char *text)
@@ -208,6 +211,8 @@ Status value_read(const SchemaKey *k, const YamlNode *n, Config *c, int dataset)
         return read_real(k, n, field);
     case KEY_SWITCH:
         return read_switch(k, n, field);
+    case KEY_SWITCH_OR:
+        return read_switch_or(k, n, field);
     case KEY_CHOICE:
         return read_choice(k, n, field);
     default:
@@ -217,9 +222,10 @@ Status value_read(const SchemaKey *k, const YamlNode *n, Config *c, int dataset)
 
 Status value_preset(const SchemaKey *k, Config *c, int dataset)
 {
-    if (!k->preset)
+    const char *preset = schema_preset(k, c, dataset);
+    if (!preset)
         return STATUS_OK;
-    const YamlNode n = {.kind = YAML_IS_TEXT, .origin = "the default", .text = k->preset, .quoted = true};
+    const YamlNode n = {.kind = YAML_IS_TEXT, .origin = "the default", .text = preset, .quoted = true};
     return value_read(k, &n, c, dataset);
 }
 
@@ -356,6 +362,7 @@ bool value_write(const SchemaKey *k, const Config *c, int dataset, Buffer *out)
         buffer_add(out, "%s", *(const bool *)field ? "true" : "false");
         break;
     case KEY_CHOICE:
+    case KEY_SWITCH_OR:
         schema_choice(k->choices, *(const int *)field, word);
         buffer_add(out, "%s", word);
         break;

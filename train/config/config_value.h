@@ -10,7 +10,7 @@
 /* Stores the node's value in the key's field, replacing what was there. Refuses a wrong type or range by
  * line. */
 Status value_read(const SchemaKey *k, const YamlNode *n, Config *c, int dataset);
-/* Stores the key's default, if it has one. */
+/* Stores the key's default, if it has one; c has what it depends on. */
 Status value_preset(const SchemaKey *k, Config *c, int dataset);
 /* The field's value as it stands in YAML, on one line. False if there is none (a text that is NULL). */
 bool value_write(const SchemaKey *k, const Config *c, int dataset, Buffer *out);

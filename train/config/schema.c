@@ -12,6 +12,8 @@
 
 #define DTYPES "f32|bf16|f16"
 static_assert(DTYPE_F32 == 0 && DTYPE_BF16 == 1 && DTYPE_F16 == 2, "DTYPES has the order of DType");
+static_assert(SWITCH_AUTO == 0 && SWITCH_ON == 1 && SWITCH_OFF == 2,
+              "KEY_SWITCH_OR has the order of its choices");
 static_assert(offsetof(Config, output.peft) == offsetof(Config, output.kohya) + sizeof(bool), "KEY_FLAGS");
 
 static const SchemaSection SECTIONS[] = {
@@ -130,10 +132,10 @@ static const SchemaKey KEYS[] = {
  .more = "speed keeps every activation. balanced has train.checkpointing on. minimal also has train.pack_weights off. auto "
          "takes the fastest of them that leaves a quarter of the free memory free; `atelier train --plan` prints what "
          "each takes. A setting given by itself stands, whatever the mode."},
-{.path = "train.checkpointing", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(train.checkpointing), .choices = "auto|on|off",
+{.path = "train.checkpointing", .freedom = KEY_FREE, .type = KEY_SWITCH_OR, .offset = AT(train.checkpointing), .choices = "auto|on|off",
  .preset = "auto", .help = "Compute activations a second time instead of keeping them.",
  .more = "A third slower, in much less memory, with the same result to the last byte. auto: as train.mode says."},
-{.path = "train.pack_weights", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(train.pack_weights), .choices = "auto|on|off",
+{.path = "train.pack_weights", .freedom = KEY_FREE, .type = KEY_SWITCH_OR, .offset = AT(train.pack_weights), .choices = "auto|on|off",
  .preset = "auto", .help = "Keep frozen convolutions a second time, in the order that the processor multiplies them in.",
  .more = "Some percent faster; takes as much memory as those weights. auto: as train.mode says."},
 {.path = "train.seed", .type = KEY_UINT64, .offset = AT(train.seed), .preset = "42",
@@ -160,7 +162,8 @@ static const SchemaKey KEYS[] = {
 {.path = "optimizer.kind", .type = KEY_CHOICE, .offset = AT(optimizer.kind), .choices = "adamw", .preset = "adamw",
  .help = "The optimizer: adamw (Loshchilov & Hutter 2019)."},
 {.path = "optimizer.lr", .type = KEY_DOUBLE, .offset = AT(optimizer.lr), .min = 0, .max = 10, .preset = "1.0e-4",
- .help = "Learning rate.", .more = "1e-4 suits adapters; a whole model wants 5e-6 when fine-tuned."},
+ .unless = {"method.kind", METHOD_FULL, "5.0e-6"}, .help = "Learning rate.",
+ .more = "1e-4 suits adapters; a whole model wants 5e-6 when fine-tuned, or 2e-6 with the text encoder."},
 {.path = "optimizer.text_encoder_lr", .type = KEY_DOUBLE, .offset = AT(optimizer.text_encoder_lr), .min = 1e-12, .max = 10,
  .preset_note = "optimizer.lr", .help = "Learning rate of the text encoder; usually half of the UNet's."},
 {.path = "optimizer.weight_decay", .type = KEY_DOUBLE, .offset = AT(optimizer.weight_decay), .min = 0, .max = 10,
@@ -373,6 +376,7 @@ double schema_number(const SchemaKey *k, const Config *c, int dataset)
     switch (k->type) {
     case KEY_INT:
     case KEY_CHOICE:
+    case KEY_SWITCH_OR:
         return *(const int *)field;
     case KEY_INT64:
         return (double)*(const int64_t *)field;
@@ -389,6 +393,14 @@ double schema_number(const SchemaKey *k, const Config *c, int dataset)
     default:
         return 0;
     }
+}
+
+const char *schema_preset(const SchemaKey *k, const Config *c, int dataset)
+{
+    const SchemaPreset *p = &k->unless;
+    if (p->other && schema_number(&KEYS[schema_find(p->other)], c, dataset) == p->value)
+        return p->preset;
+    return k->preset;
 }
 
 bool schema_rule_is_for(const SchemaRule *r, const char *path)
@@ -410,6 +422,27 @@ const SchemaRule *schema_idle(const SchemaKey *k, const Config *c, int dataset)
             return r;
     }
     return NULL;
+}
+
+static const char *const YES[] = {"true", "yes", "on", "True", "Yes", "On", "TRUE", "YES", "ON"};
+static const char *const NO[] = {"false", "no", "off", "False", "No", "Off", "FALSE", "NO", "OFF"};
+static_assert(sizeof YES == sizeof NO, "each way of saying yes has its no");
+
+const char *schema_switch_word(int i, bool *yes)
+{
+    if (i >= 2 * COUNT(YES))
+        return NULL;
+    *yes = i % 2 == 0;
+    return (*yes ? YES : NO)[i / 2];
+}
+
+bool schema_yes_or_no(const char *word, bool *yes)
+{
+    const char *spelling;
+    for (int i = 0; (spelling = schema_switch_word(i, yes)) != NULL; i++)
+        if (strcmp(word, spelling) == 0)
+            return true;
+    return false;
 }
 
 bool schema_choice(const char *choices, int i, char name[SCHEMA_NAME])
@@ -434,6 +467,11 @@ static void wants_number(const SchemaKey *k, const char *what, char *buf, size_t
 static void wants_choice(const SchemaKey *k, char *buf, size_t size)
 {
     char name[SCHEMA_NAME];
+    if (k->type == KEY_SWITCH_OR) {
+        schema_choice(k->choices, 0, name);
+        snprintf(buf, size, "true, false or %s", name);
+        return;
+    }
     snprintf(buf, size, "%s",
              k->type == KEY_FLAGS      ? "a list of: "
              : strchr(k->choices, '|') ? "one of "

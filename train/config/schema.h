@@ -10,17 +10,18 @@
 #include "config.h"
 
 typedef enum KeyType {
-    KEY_TEXT,   /* char * */
-    KEY_PATH,   /* char *; relative to the configuration's folder; "builtin:NAME" stays as it is */
-    KEY_INT,    /* int */
-    KEY_INT64,  /* int64_t */
-    KEY_UINT64, /* uint64_t */
-    KEY_FLOAT,  /* float */
-    KEY_DOUBLE, /* double */
-    KEY_SWITCH, /* bool */
-    KEY_CHOICE, /* an enum whose values are the places of the words in `choices` */
-    KEY_TEXTS,  /* char *[CONFIG_MAX_LIST], and an int at count_offset */
-    KEY_FLAGS   /* a list of choices: one bool after the other */
+    KEY_TEXT,      /* char * */
+    KEY_PATH,      /* char *; relative to the configuration's folder; "builtin:NAME" stays as it is */
+    KEY_INT,       /* int */
+    KEY_INT64,     /* int64_t */
+    KEY_UINT64,    /* uint64_t */
+    KEY_FLOAT,     /* float */
+    KEY_DOUBLE,    /* double */
+    KEY_SWITCH,    /* bool */
+    KEY_SWITCH_OR, /* Switch: yes, no, or the first word of `choices` ("auto|on|off") */
+    KEY_CHOICE,    /* an enum whose values are the places of the words in `choices` */
+    KEY_TEXTS,     /* char *[CONFIG_MAX_LIST], and an int at count_offset */
+    KEY_FLAGS      /* a list of choices: one bool after the other */
 } KeyType;
 
 /* What a run that is gone on with may do with a key. */
@@ -31,12 +32,20 @@ typedef enum KeyFreedom {
     KEY_PLACE          /* where something lies; what lies there is compared */
 } KeyFreedom;
 
+/* Where the other key, of the same dataset if both are a dataset's, has this value, the default is this. */
+typedef struct SchemaPreset {
+    const char *other;
+    double value; /* as schema_number gives it */
+    const char *preset;
+} SchemaPreset;
+
 typedef struct SchemaKey {
     const char *path; /* "train.steps"; below "dataset." the field is in ConfigDataset */
     KeyType type;
     size_t offset, count_offset;
     const char *preset;      /* the default as it would stand in YAML; NULL: required, or see preset_note */
     const char *preset_note; /* the default in words, where it depends on others or means something */
+    SchemaPreset unless;     /* another default where another key says so; other NULL: nowhere */
     double min, max;         /* numbers */
     int multiple;            /* whole numbers: 0, or what they have to be a multiple of */
     const char *choices;     /* "lora|full" */
@@ -83,6 +92,9 @@ int schema_children(const char *section, char names[][SCHEMA_NAME], int max);
 /* The key's field; dataset is the number of the dataset for a dataset's key, else not looked at. */
 void *schema_field(const SchemaKey *k, Config *c, int dataset);
 const void *schema_field_const(const SchemaKey *k, const Config *c, int dataset);
+/* The default in this configuration, or NULL. The key that it depends on stands before this one in the table.
+ */
+const char *schema_preset(const SchemaKey *k, const Config *c, int dataset);
 /* Numbers, switches and choices as a number; how many there are in a list of texts; 0 for a text. */
 double schema_number(const SchemaKey *k, const Config *c, int dataset);
 bool schema_rule_is_for(const SchemaRule *r, const char *path);
@@ -90,6 +102,11 @@ bool schema_rule_is_for(const SchemaRule *r, const char *path);
  * down is the caller's to ask. */
 const SchemaRule *schema_idle(const SchemaKey *k, const Config *c, int dataset);
 
+/* Whether the word is a spelling of yes or no, and of which: true, yes, on, false, no, off, in lower case, in
+ * capitals, or begun with one. */
+bool schema_yes_or_no(const char *word, bool *yes);
+/* The spellings one after the other; NULL past the last. */
+const char *schema_switch_word(int i, bool *yes);
 /* The i-th word of "a|b|c" into name; false past the last. */
 bool schema_choice(const char *choices, int i, char name[SCHEMA_NAME]);
 /* "a whole number from 1 to 64", "true or false", "one of lora, full": what the key wants, into buf; returns

@@ -247,7 +247,7 @@ static Status train_metadata(const Export *e, ExportMetadata *m)
                             mem_printf("%d", c->train.batch * c->train.accumulate)));
     TRY(export_metadata_add(m, "ss_gradient_accumulation_steps", mem_printf("%d", c->train.accumulate)));
     TRY(export_metadata_add(m, "ss_gradient_checkpointing",
-                            mem_printf(c->train.checkpointing == CHECKPOINTING_ON ? "True" : "False")));
+                            mem_printf(c->train.checkpointing == SWITCH_ON ? "True" : "False")));
     TRY(export_metadata_add(m, "ss_mixed_precision",
                             mem_printf("%s", c->model.dtype == DTYPE_F32    ? "no"
                                              : c->model.dtype == DTYPE_BF16 ? "bf16"

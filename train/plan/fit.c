@@ -28,13 +28,13 @@ typedef struct Way {
 
 static void take_checkpointing(Config *c)
 {
-    c->train.checkpointing = CHECKPOINTING_ON;
+    c->train.checkpointing = SWITCH_ON;
 }
 static void take_minimal(Config *c)
 {
     c->train.mode = MODE_MINIMAL;
-    c->train.checkpointing = CHECKPOINTING_AUTO;
-    c->train.pack_weights = PACK_AUTO;
+    c->train.checkpointing = SWITCH_AUTO;
+    c->train.pack_weights = SWITCH_AUTO;
 }
 static void take_single_pictures(Config *c)
 {
@@ -57,9 +57,9 @@ static void list_ways(const Setup *s, Way ways[WAYS])
     const Config *c = s->config;
     const int pictures = c->train.batch * c->train.accumulate, half = c->train.resolution / 2;
     const bool forced =
-        s->asked.train.checkpointing == CHECKPOINTING_OFF || s->asked.train.pack_weights == PACK_ON;
+        s->asked.train.checkpointing == SWITCH_OFF || s->asked.train.pack_weights == SWITCH_ON;
     const Way all[WAYS] = {
-        {"train.checkpointing=on", take_checkpointing, c->train.checkpointing != CHECKPOINTING_ON},
+        {"train.checkpointing=on", take_checkpointing, c->train.checkpointing != SWITCH_ON},
         {"train.mode=minimal", take_minimal, c->train.mode != MODE_MINIMAL && !forced},
         {"train.batch=1", take_single_pictures, c->train.batch > 1},
         {"model.dtype=bf16", take_bf16, c->model.dtype == DTYPE_F32},

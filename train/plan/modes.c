@@ -2,21 +2,21 @@
 
 static const struct {
     const char *name;
-    Checkpointing checkpointing;
-    Packing packing;
+    Switch checkpointing;
+    Switch packing;
 } MODES[MODE_COUNT] = {
-    [MODE_AUTO] = {"auto", CHECKPOINTING_AUTO, PACK_AUTO},
-    [MODE_MINIMAL] = {"minimal", CHECKPOINTING_ON, PACK_OFF},
-    [MODE_BALANCED] = {"balanced", CHECKPOINTING_ON, PACK_ON},
-    [MODE_SPEED] = {"speed", CHECKPOINTING_OFF, PACK_ON},
+    [MODE_AUTO] = {"auto", SWITCH_AUTO, SWITCH_AUTO},
+    [MODE_MINIMAL] = {"minimal", SWITCH_ON, SWITCH_OFF},
+    [MODE_BALANCED] = {"balanced", SWITCH_ON, SWITCH_ON},
+    [MODE_SPEED] = {"speed", SWITCH_OFF, SWITCH_ON},
 };
 
 void mode_settle(Config *c, TrainMode mode)
 {
     c->train.mode = mode;
-    if (c->train.checkpointing == CHECKPOINTING_AUTO)
+    if (c->train.checkpointing == SWITCH_AUTO)
         c->train.checkpointing = MODES[mode].checkpointing;
-    if (c->train.pack_weights == PACK_AUTO)
+    if (c->train.pack_weights == SWITCH_AUTO)
         c->train.pack_weights = MODES[mode].packing;
 }
 

@@ -93,7 +93,7 @@ static Status load_model(const Config *config, bool described, Model **out)
         TRY(model_set_prediction(m, (PredictionType)(config->model.prediction - 1)));
     if (config->model.vae)
         TRY(replace_vae(m, config->model.vae, config->model.dtype, described));
-    if (config->train.pack_weights == PACK_OFF) {
+    if (config->train.pack_weights == SWITCH_OFF) {
         layerset_keep_packed(unet_layers(m->unet), false);
         layerset_keep_packed(vae_layers(m->vae), false);
     }
@@ -229,7 +229,7 @@ static Status plan_mode(Setup *s, TrainMode mode)
     TRY(make_parts(s, true));
     TRY(count_prior(s));
     s->shape = shape_of(s->config, s->model, s->report);
-    s->shape.checkpointing = s->config->train.checkpointing == CHECKPOINTING_ON;
+    s->shape.checkpointing = s->config->train.checkpointing == SWITCH_ON;
     TRY(plan_all(s));
     s->memory = memory_need(s);
     return STATUS_OK;

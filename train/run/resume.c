@@ -36,9 +36,9 @@ static void take_over(Config *config, const Config *old)
 {
     if (config->train.mode == MODE_AUTO)
         config->train.mode = old->train.mode;
-    if (config->train.checkpointing == CHECKPOINTING_AUTO)
+    if (config->train.checkpointing == SWITCH_AUTO)
         config->train.checkpointing = old->train.checkpointing;
-    if (config->train.pack_weights == PACK_AUTO)
+    if (config->train.pack_weights == SWITCH_AUTO)
         config->train.pack_weights = old->train.pack_weights;
     if (config->train.threads == 0)
         config->train.threads = old->train.threads;
