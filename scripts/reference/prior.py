@@ -8,10 +8,11 @@ For each case NAME (pictures of the subject first, then as many class pictures):
     NAME.grad                      its gradient with respect to the prediction
 Metadata NAME: {"batch", "prior_loss_weight", "snr_gamma", "prediction_type"} as JSON.
 
-The lines are those of examples/dreambooth/train_dreambooth.py. One differs: there, with --snr_gamma, the weights of
-all 2B timesteps meet B losses, which fails for B > 1; here they are those of the subject's timesteps.
+The lines are those of examples/dreambooth/train_dreambooth.py. With --snr_gamma it fails for B > 1 (the weights of all 2B
+timesteps meet B losses); here each picture's loss has the weight of its own timestep, the class's too, as
+apply_snr_weight of sd-scripts' library/custom_train_functions.py gives it.
 
-Ran with diffusers 0.42.1, torch 2.15.0.
+Ran with the schedule and compute_snr of diffusers 0.42.1, torch 1.13.1.
 """
 import json
 import os
@@ -33,20 +34,22 @@ CASES = {
 
 
 def dreambooth_loss(scheduler, case, model_pred, target, timesteps):
-    model_pred, model_pred_prior = torch.chunk(model_pred, 2, dim=0)
-    target, target_prior = torch.chunk(target, 2, dim=0)
-    prior_loss = F.mse_loss(model_pred_prior.float(), target_prior.float(), reduction="mean")
     if case["snr_gamma"] is None:
-        loss = F.mse_loss(model_pred.float(), target.float(), reduction="mean")
+        weights = torch.ones(len(timesteps))
     else:
-        timesteps = torch.chunk(timesteps, 2, dim=0)[0]
         snr = compute_snr(scheduler, timesteps)
         base = torch.stack([snr, case["snr_gamma"] * torch.ones_like(timesteps)], dim=1).min(dim=1)[0]
         # as train_text_to_image.py: for v the weight is over SNR + 1 (train_dreambooth.py adds 1 to min(SNR,γ)/SNR)
         weights = base / (snr + 1) if case["prediction_type"] == "v_prediction" else base / snr
-        loss = F.mse_loss(model_pred.float(), target.float(), reduction="none")
-        loss = (loss.mean(dim=list(range(1, len(loss.shape)))) * weights).mean()
-    return loss + case["prior_loss_weight"] * prior_loss
+    model_pred, model_pred_prior = torch.chunk(model_pred, 2, dim=0)
+    target, target_prior = torch.chunk(target, 2, dim=0)
+    weights, weights_prior = torch.chunk(weights, 2, dim=0)
+
+    def mean(pred, target, weights):
+        loss = F.mse_loss(pred.float(), target.float(), reduction="none")
+        return (loss.mean(dim=list(range(1, len(loss.shape)))) * weights).mean()
+
+    return mean(model_pred, target, weights) + case["prior_loss_weight"] * mean(model_pred_prior, target_prior, weights_prior)
 
 
 def main():
@@ -59,6 +62,7 @@ def main():
         target = torch.randn(shape, generator=generator)
         timesteps = torch.randint(0, 1000, shape[:1], generator=generator)
         timesteps[0] = 10  # where min-SNR weighs
+        timesteps[-1] = 20  # and of a class picture
         loss = dreambooth_loss(scheduler, case, prediction, target, timesteps)
         loss.backward()
         tensors |= {f"{name}.prediction": prediction.detach(), f"{name}.target": target,

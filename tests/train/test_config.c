@@ -152,6 +152,9 @@ static void defaults_that_depend_on_other_keys(void **state)
     assert_int_equal(c->preview.every, 0);
     assert_string_equal(c->preview.negative, "");
     config_free(c);
+    c = accepted(BASE); /* off where nothing is said, as elsewhere */
+    assert_true(c->loss.snr_gamma == 0);
+    config_free(c);
     c = accepted(BASE "method: {rank: 4, text_encoder: true}\ntrain: {epochs: 3}\npreview: {prompts: [a]}\n");
     assert_true(c->method.alpha == 4);
     assert_int_equal(c->train.steps, 0);

@@ -181,9 +181,9 @@ static const SchemaKey KEYS[] = {
  .help = "Steps in which the learning rate rises from zero to its full value."},
 
 /* loss */
-{.path = "loss.snr_gamma", .type = KEY_FLOAT, .offset = AT(loss.snr_gamma), .min = 0, .max = 1000, .preset = "5.0",
+{.path = "loss.snr_gamma", .type = KEY_FLOAT, .offset = AT(loss.snr_gamma), .min = 0, .max = 1000, .preset = "0",
  .help = "Weight of the easy, little noised steps (min-SNR-γ, Hang et al. 2023); 0 is off.",
- .more = "5 is the paper's value. Without it the loss is the plain mean of squares."},
+ .more = "5 is the paper's value. Without it the loss is the plain mean of squares, as in diffusers and sd-scripts."},
 {.path = "loss.debiased", .type = KEY_SWITCH, .offset = AT(loss.debiased), .preset = "false",
  .help = "Gives the much noised steps more weight, 1/√SNR (debiased estimation, Yu et al. 2023).",
  .more = "There a picture's composition is decided; a model trained from nothing learns what its words mean sooner. "
@@ -203,8 +203,8 @@ static const SchemaKey KEYS[] = {
 {.path = "prior.weight", .type = KEY_FLOAT, .offset = AT(prior.weight), .min = 0, .max = 1000, .preset = "0",
  .preset_note = "1 where prior.path or prior.prompt is given, else 0",
  .help = "How much the class pictures' loss counts beside the subject's; 0 is off.",
- .more = "As in diffusers: loss = mean over the batch + weight × mean over as many class pictures; loss.snr_gamma and "
-         "loss.debiased weigh the first mean alone."},
+ .more = "As in diffusers: loss = mean over the batch + weight × mean over as many class pictures. loss.snr_gamma and "
+         "loss.debiased, where they are on, weigh the pictures of both, as in sd-scripts."},
 {.path = "prior.pictures", .type = KEY_INT, .offset = AT(prior.pictures), .min = 1, .max = 99999, .preset = "100",
  .help = "How many class pictures are used; those that the folder lacks are drawn before the first step.",
  .more = "100 to 200 are usual. Of a folder that has more the first ones by name are taken."},

@@ -21,17 +21,17 @@ static void add_bands(Bands *bands, const Batch *b, int steps)
 }
 
 /* The means of a micro-batch's subject and class pictures. Each loss stands in the whole with its weight, of
- * which OBJECTIVE_PRIOR_SHARE makes two means of one (train/step/objective.h). */
+ * which OBJECTIVE_PRIOR_SHARE makes two means of one, and with prior.weight (train/step/objective.h). */
 static void add_shares(const Config *config, const Batch *b, PassNumbers *out)
 {
     const int B = config->train.batch;
     const double part = 1.0 / ((double)b->shape->batch * config->train.accumulate);
     for (int i = 0; i < b->shape->batch; i++) {
-        const double share = part * (double)b->per_sample[i];
+        const double share = part * (double)b->per_sample[i] * (double)b->weights[i];
         if (i < B)
-            out->loss_subject += share * (double)b->weights[i];
+            out->loss_subject += share;
         else
-            out->loss_prior += share * (double)OBJECTIVE_PRIOR_SHARE;
+            out->loss_prior += share / (double)config->prior.weight;
     }
 }
 

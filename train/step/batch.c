@@ -174,10 +174,10 @@ int batch_sample(const Batch *b, int place)
 
 float batch_loss_weight(const Config *c, const NoiseSchedule *schedule, int place, int t)
 {
-    if (place >= c->train.batch)
-        return OBJECTIVE_PRIOR_SHARE * c->prior.weight;
     const float weight = objective_weight(schedule, t, c->loss.snr_gamma, c->loss.debiased);
-    return config_has_prior(c) ? OBJECTIVE_PRIOR_SHARE * weight : weight;
+    if (!config_has_prior(c))
+        return weight;
+    return OBJECTIVE_PRIOR_SHARE * (place < c->train.batch ? weight : c->prior.weight * weight);
 }
 
 static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample *sample)

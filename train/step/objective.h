@@ -32,8 +32,9 @@ void objective_latent(SampleKey k, const float *mean, const float *deviation, fl
 void objective_noisy(const NoiseSchedule *s, int t, const float *latent, const float *noise, int64_t n,
                      float *noisy, float *target);
 /* Prior preservation puts as many class pictures beside the subject's: the loss is mean(weight · error) of
- * the subject's samples + prior.weight · mean(error) of the class's (diffusers, train_dreambooth.py). The
- * step divides by the number of both, so each sample's weight counts twice. */
+ * the subject's samples + prior.weight · mean(weight · error) of the class's: diffusers' train_dreambooth.py
+ * where all weights are 1, and where they are not the weights of sd-scripts, which look at no kind. The step
+ * divides by the number of both, so each sample's weight counts twice. */
 #define OBJECTIVE_PRIOR_SHARE 2.0f
 /* Weight of the sample's loss: min-SNR-γ (Hang et al. 2023), 1 where gamma is 0, times the debiased
  * estimation loss's 1/√SNR (Yu et al. 2023) where that is asked for. As sd-scripts has it: SNR at most 1000,
