@@ -8,55 +8,38 @@
 
 #include <math.h>
 
-/* The first element that is NaN or infinite: all bits of its exponent are set. */
-static bool find(const Tensor *t, double *value)
+static bool holds(const Ctx *c, const Tensor *t, double *value)
 {
-    const int64_t n = tensor_count(t);
-    int64_t i = n;
-    if (t->dtype == DTYPE_F32) {
-        const uint32_t *x = t->data;
-        for (i = 0; i < n && (x[i] & 0x7f800000u) != 0x7f800000u;)
-            i++;
-    } else if (t->dtype == DTYPE_BF16 || t->dtype == DTYPE_F16) {
-        const uint16_t *x = t->data, exponent = t->dtype == DTYPE_BF16 ? 0x7f80 : 0x7c00;
-        for (i = 0; i < n && (x[i] & exponent) != exponent;)
-            i++;
-    }
-    if (i == n)
+    int64_t index = -1;
+    if (!t || !t->data || c->dev->first_not_finite(t, &index, value) != STATUS_OK || index < 0)
         return false;
-    *value = tensor_get(t, i);
     *value = isnan(*value) ? NAN : *value; /* no "-nan" in messages */
     return true;
 }
 
-static bool holds(const Tensor *t, double *value)
-{
-    return t && t->data && find(t, value);
-}
-
 /* Parameters and their gradients ------------------------------------------------------------------------ */
 
-static const char *broken_part(const Layer *l)
+static const char *broken_part(const Ctx *c, const Layer *l)
 {
     double value;
-    if (holds(l->weight, &value))
+    if (holds(c, l->weight, &value))
         return "weight";
-    if (holds(l->bias, &value))
+    if (holds(c, l->bias, &value))
         return "bias";
     for (const Adapter *a = l->adapters; a; a = a->next)
-        if (holds(a->down, &value) || holds(a->up, &value))
+        if (holds(c, a->down, &value) || holds(c, a->up, &value))
             return "adapter";
     return NULL;
 }
 
-static const char *broken_gradient(const Layer *l, double *value)
+static const char *broken_gradient(const Ctx *c, const Layer *l, double *value)
 {
-    if (holds(weight_grad(l->weight), value))
+    if (holds(c, weight_grad(l->weight), value))
         return "gradient of its weight";
-    if (holds(weight_grad(l->bias), value))
+    if (holds(c, weight_grad(l->bias), value))
         return "gradient of its bias";
     for (const Adapter *a = l->adapters; a; a = a->next)
-        if (holds(weight_grad(a->down), value) || holds(weight_grad(a->up), value))
+        if (holds(c, weight_grad(a->down), value) || holds(c, weight_grad(a->up), value))
             return "gradient of its adapter";
     return NULL;
 }
@@ -90,10 +73,10 @@ void checks_done(Ctx *c)
     double value = 0;
     const char *what = NULL;
     for (const Made *m = s->made; m && c->live && !what; m = m->next)
-        if (holds(m->tensor, &value))
+        if (holds(c, m->tensor, &value))
             what = s->backward ? "gradient of its input" : "result";
     if (!what && c->live && s->backward && s->layer)
-        what = broken_gradient(s->layer, &value);
+        what = broken_gradient(c, s->layer, &value);
     s->made = NULL;
     s->made_end = &s->made;
     if (!what)
@@ -104,7 +87,7 @@ void checks_done(Ctx *c)
                             .backward = s->backward,
                             .what = what,
                             .value = value,
-                            .broken = s->layer ? broken_part(s->layer) : NULL};
+                            .broken = s->layer ? broken_part(c, s->layer) : NULL};
     op_fail(c, "its %s holds %g", what, value);
 }
 

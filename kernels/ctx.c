@@ -5,6 +5,7 @@
 #include "kernels/base/mem.h"
 #include "ctx_state.h"
 
+#include <assert.h>
 #include <omp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -52,10 +53,15 @@ Ctx *ctx_new(const Device *dev, const CtxOptions *options)
     return c;
 }
 
-static void free_loose(CtxState *s)
+/* A host's loose tensors come from malloc, one by one, so that the sanitizers see their ends. */
+static void free_loose(Ctx *c)
 {
+    CtxState *s = c->state;
     for (int32_t i = 0; i < s->loose_count; i++)
-        mem_free(s->loose[i]);
+        if (c->dev->host_memory)
+            mem_free(s->loose[i].data);
+        else
+            c->dev->memory_free(s->loose[i].data, s->loose[i].bytes);
     s->loose_count = 0;
 }
 
@@ -64,9 +70,10 @@ void ctx_free(Ctx *c)
     if (!c)
         return;
     CtxState *s = c->state;
-    free_loose(s);
+    free_loose(c);
     mem_free(s->loose);
-    mem_pages_free(s->arena, s->arena_bytes);
+    mem_free(s->seen);
+    c->dev->memory_free(s->arena, s->arena_bytes);
     for (Piece *p = s->pieces, *next; p; p = next) {
         next = p->next;
         mem_free(p);
@@ -125,7 +132,7 @@ Status ctx_status(const Ctx *c)
 static void begin_step(Ctx *c, RunMode mode)
 {
     CtxState *s = c->state;
-    free_loose(s);
+    free_loose(c);
     for (Piece *p = s->pieces; p; p = p->next)
         p->used = 0;
     s->piece = s->pieces;
@@ -142,19 +149,30 @@ static void begin_step(Ctx *c, RunMode mode)
     c->live = mode != RUN_REHEARSE;
 }
 
+/* Runs the step function. It is left at once where there is no memory for the step's own small structures
+ * (ctx_host): what it would go on with is not there. */
+static void run_step(Ctx *c, StepFn fn, void *arg)
+{
+    CtxState *s = c->state;
+    const bool recording = c->recording, checkpointing = s->checkpointing;
+    s->inside = true;
+    if (setjmp(s->leave) == 0)
+        fn(c, arg);
+    s->inside = false;
+    c->recording = recording;
+    s->checkpointing = checkpointing;
+}
+
 Status ctx_rehearse(Ctx *c, StepFn fn, void *arg, Plan **plan)
 {
     CtxState *s = c->state;
     *plan = NULL;
-    Plan *p = plan_new();
+    Plan *p = plan_new(c->dev);
     if (!p)
         return STATUS_FAILED;
     begin_step(c, RUN_REHEARSE);
     s->drawing = p;
-    const bool recording = c->recording, checkpointing = s->checkpointing;
-    fn(c, arg);
-    c->recording = recording;
-    s->checkpointing = checkpointing;
+    run_step(c, fn, arg);
     s->drawing = NULL;
     p->ticks = s->tick;
     Status status = ctx_status(c);
@@ -173,33 +191,90 @@ Status ctx_reserve(Ctx *c, size_t bytes)
     CtxState *s = c->state;
     if (bytes <= s->arena_bytes)
         return STATUS_OK;
-    mem_pages_free(s->arena, s->arena_bytes);
+    c->dev->memory_free(s->arena, s->arena_bytes);
     s->arena_bytes = 0;
-    s->arena = mem_pages(bytes);
+    s->arena = c->dev->memory_new(bytes);
     if (!s->arena)
         return status_in(STATUS_FAILED, "reserving the step's memory");
     s->arena_bytes = bytes;
     return STATUS_OK;
 }
 
-Status ctx_run(Ctx *c, const Plan *plan, StepFn fn, void *arg)
+/* Room to note how long each place is used, as the plan says it. */
+static Status follow(Ctx *c, const Plan *plan)
+{
+    CtxState *s = c->state;
+    TRY(ctx_reserve(c, plan->peak_bytes));
+    if (plan->count > s->seen_capacity) {
+        int32_t *seen = mem_realloc(s->seen, sizeof *seen * (size_t)plan->count);
+        if (!seen)
+            return STATUS_FAILED;
+        s->seen = seen;
+        s->seen_capacity = plan->count;
+    }
+    s->plan = plan;
+    return STATUS_OK;
+}
+
+/* A plan is followed to its end: as many tensors, each used as long as it was planned for. */
+static void check_followed(Ctx *c)
+{
+    CtxState *s = c->state;
+    const Plan *p = s->plan;
+    if (s->place != p->count)
+        op_fail(c, "the step made %d tensors, its plan has %d: it is not the step that was planned", s->place,
+                p->count);
+    for (int32_t i = 0; i < s->place && s->failed == STATUS_OK; i++)
+        if (s->seen[i] != p->places[i].last)
+            op_fail(c, "tensor %d, of '%s', was last used by operation %d, and by %d in the plan", i,
+                    p->places[i].op, s->seen[i], p->places[i].last);
+}
+
+Status ctx_start(Ctx *c, const Plan *plan, StepFn fn, void *arg)
 {
     CtxState *s = c->state;
     begin_step(c, plan ? RUN_PLANNED : RUN_FREE);
-    if (plan)
-        TRY(ctx_reserve(c, plan->peak_bytes));
-    s->plan = plan;
-    const bool recording = c->recording, checkpointing = s->checkpointing;
-    fn(c, arg);
+    if (plan) {
+        const Status status = follow(c, plan);
+        if (status != STATUS_OK) {
+            keep_failure(c, status);
+            return status;
+        }
+    }
+    const bool captured = plan && s->capturing && c->dev->record && !s->checks;
+    if (captured)
+        op_check(c, c->dev->record(plan->recording));
+    run_step(c, fn, arg);
     if (s->checks)
         checks_done(c);
-    c->recording = recording;
-    s->checkpointing = checkpointing;
-    if (plan && s->failed == STATUS_OK && s->place != plan->count)
-        op_fail(c, "the step made %d tensors, its plan has %d: it is not the step that was planned", s->place,
-                plan->count);
+    if (plan && s->failed == STATUS_OK)
+        check_followed(c);
     c->live = false;
+    if (captured)
+        op_check(c, c->dev->recorded(plan->recording, &s->replayed));
     return ctx_status(c);
+}
+
+Status ctx_wait(Ctx *c)
+{
+    op_check(c, c->dev->settle());
+    return ctx_status(c);
+}
+
+Status ctx_run(Ctx *c, const Plan *plan, StepFn fn, void *arg)
+{
+    const Status started = ctx_start(c, plan, fn, arg), waited = ctx_wait(c);
+    return started != STATUS_OK ? started : waited;
+}
+
+void ctx_set_capture(Ctx *c, bool on)
+{
+    c->state->capturing = on;
+}
+
+bool ctx_replayed(const Ctx *c)
+{
+    return c->state->replayed;
 }
 
 void ctx_set_recording(Ctx *c, bool on)
@@ -223,12 +298,10 @@ void *ctx_host(Ctx *c, size_t bytes)
     if (!s->piece) {
         const size_t size = bytes > PIECE_BYTES ? bytes : PIECE_BYTES;
         Piece *p = mem_alloc(sizeof *p + size);
-        if (!p) { /* the step goes on as no-ops over one spare cell, large enough for any struct asked for
-                     here */
-            static _Thread_local max_align_t spare[256];
+        if (!p) {
             keep_failure(c, STATUS_FAILED);
-            memset(spare, 0, sizeof spare);
-            return spare;
+            assert(s->inside);
+            longjmp(s->leave, 1);
         }
         p->size = size;
         p->used = 0;
@@ -255,15 +328,15 @@ static void *loose_memory(Ctx *c, size_t bytes)
     CtxState *s = c->state;
     if (s->loose_count == s->loose_capacity) {
         const int32_t capacity = s->loose_capacity ? s->loose_capacity * 2 : 256;
-        void **loose = mem_realloc(s->loose, sizeof *loose * (size_t)capacity);
+        Loose *loose = mem_realloc(s->loose, sizeof *loose * (size_t)capacity);
         if (!loose)
             return NULL;
         s->loose = loose;
         s->loose_capacity = capacity;
     }
-    void *p = mem_alloc(bytes);
+    void *p = c->dev->host_memory ? mem_alloc(bytes) : c->dev->memory_new(bytes);
     if (p)
-        s->loose[s->loose_count++] = p;
+        s->loose[s->loose_count++] = (Loose){p, bytes};
     return p;
 }
 
@@ -275,11 +348,13 @@ static void *planned_memory(Ctx *c, size_t bytes)
         return NULL;
     }
     const Place *p = &s->plan->places[s->place];
-    if (p->bytes != bytes || strcmp(p->op, s->op) != 0) {
-        op_fail(c, "tensor %d is %zu bytes of '%s', the plan has %zu bytes of '%s'", s->place, bytes, s->op,
-                p->bytes, p->op);
+    if (p->bytes != bytes || strcmp(p->op, s->op) != 0 || p->first != s->tick) {
+        op_fail(
+            c, "tensor %d is %zu bytes of '%s' (operation %d), the plan has %zu bytes of '%s' (operation %d)",
+            s->place, bytes, s->op, s->tick, p->bytes, p->op, p->first);
         return NULL;
     }
+    s->seen[s->place] = s->tick;
     return s->arena + p->offset;
 }
 
@@ -308,6 +383,7 @@ Tensor *ctx_place(Ctx *c, DType dtype, int ndim, const int64_t *shape, PlaceKind
     if (ndim)
         memcpy(t->shape, shape, sizeof *shape * (size_t)ndim);
     t->data = take_memory(c, tensor_bytes(t), kind, &t->place);
+    t->home = c->dev->host_memory ? NULL : c->dev;
     if (c->state->checks)
         checks_made(c, t);
     return t;
@@ -330,19 +406,29 @@ Tensor *ctx_input(Ctx *c, DType dtype, int ndim, const int64_t *shape, const voi
 {
     op_begin(c, "input", NULL);
     Tensor *t = ctx_tensor(c, dtype, ndim, shape);
-    if (c->live)
-        memcpy(t->data, data, tensor_bytes(t));
+    RUN(c, c->dev->put(t->data, data, tensor_bytes(t)));
     return t;
 }
 
+/* Counts a use of t: a rehearsal notes it, and a planned run is held to it, for after its planned end a place
+ * is another tensor's. */
 static void used_until(Ctx *c, const Tensor *t, int32_t tick)
 {
     CtxState *s = c->state;
-    if (s->mode != RUN_REHEARSE || s->failed != STATUS_OK || !t || t->place < 0)
+    if (s->failed != STATUS_OK || !t || t->place < 0)
         return;
-    Place *p = &s->drawing->places[t->place];
-    if (p->last < tick)
-        p->last = tick;
+    if (s->mode == RUN_REHEARSE) {
+        Place *p = &s->drawing->places[t->place];
+        if (p->last < tick)
+            p->last = tick;
+    } else if (s->mode == RUN_PLANNED) {
+        const Place *p = &s->plan->places[t->place];
+        if (tick > p->last)
+            op_fail(c, "tensor %d, of '%s', is used after its planned end (operation %d after %d)", t->place,
+                    p->op, tick, p->last);
+        else if (s->seen[t->place] < tick)
+            s->seen[t->place] = tick;
+    }
 }
 
 Tensor *ctx_keep(Ctx *c, Tensor *t)
@@ -355,8 +441,12 @@ void ctx_read(Ctx *c, const Tensor *t, float *out)
 {
     op_begin(c, "read", NULL);
     op_use(c, t);
-    if (c->live)
-        convert_floats(out, DTYPE_F32, t->data, t->dtype, tensor_count(t));
+    if (t->dtype != DTYPE_F32) {
+        Tensor *wide = ctx_tensor(c, DTYPE_F32, t->ndim, t->shape);
+        RUN(c, c->dev->copy(t, wide));
+        t = wide;
+    }
+    RUN(c, c->dev->get(out, t->data, tensor_bytes(t)));
 }
 
 /* Operations ------------------------------------------------------------------------------------------- */
@@ -376,6 +466,11 @@ void op_begin(Ctx *c, const char *name, const Layer *layer)
 void op_use(Ctx *c, const Tensor *t)
 {
     used_until(c, t, c->state->tick);
+}
+
+void op_next(Ctx *c)
+{
+    c->state->tick++;
 }
 
 void *op_scratch(Ctx *c, size_t bytes)

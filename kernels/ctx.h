@@ -21,10 +21,8 @@
 
 #include <signal.h>
 
-typedef struct Device Device;
 typedef struct Plan Plan;
 typedef struct Ctx Ctx;
-typedef struct Node Node;
 
 typedef struct CtxOptions {
     DType dtype;                       /* what activations are stored in: f32, bf16, f16 */
@@ -55,7 +53,12 @@ void ctx_free(Ctx *c);
 
 /* Runs fn on shapes alone and plans its memory. *plan is the caller's: plan_free(). */
 Status ctx_rehearse(Ctx *c, StepFn fn, void *arg, Plan **plan);
-/* Runs fn. plan may be NULL. Returns the step's first failure. Results that the caller reads afterwards stay
+/* Starts fn, and waits for what it has started: on a device that queues, the host may prepare the next step
+ * between the two, and nothing of the step's results is on the host before the second. plan may be NULL. Both
+ * return the step's first failure; after a failed start there is still to be waited. */
+Status ctx_start(Ctx *c, const Plan *plan, StepFn fn, void *arg);
+Status ctx_wait(Ctx *c);
+/* Both. Results that the caller reads afterwards stay
  * valid until the next ctx_run or ctx_rehearse on this context if they were given to ctx_keep inside fn. */
 Status ctx_run(Ctx *c, const Plan *plan, StepFn fn, void *arg);
 
@@ -63,14 +66,15 @@ Status ctx_run(Ctx *c, const Plan *plan, StepFn fn, void *arg);
 
 /* A tensor of the step; contents undefined. */
 Tensor *ctx_tensor(Ctx *c, DType dtype, int ndim, const int64_t *shape);
-/* The same, cleared, and the same with shape given in place: ctx_new4(c, DTYPE_F32, B, H, W, C). */
+/* The same, cleared. */
 Tensor *ctx_zeros(Ctx *c, DType dtype, int ndim, const int64_t *shape);
 /* A step's tensor holding a copy of host data (n bytes as the shape says); data is not read while rehearsing.
  */
 Tensor *ctx_input(Ctx *c, DType dtype, int ndim, const int64_t *shape, const void *data);
 /* Keep t's memory until the end of the step, and count a use now. Returns t. */
 Tensor *ctx_keep(Ctx *c, Tensor *t);
-/* Copies t's elements as f32 to host memory (if live); counts a use. */
+/* Copies t's elements as f32 to host memory, which is filled once the step has been waited for; counts a use.
+ */
 void ctx_read(Ctx *c, const Tensor *t, float *out);
 
 /* Runs the backward pass from loss (f32, one element) down to what the tape holds: after it every trained
@@ -85,7 +89,15 @@ Tensor *checkpointed(Ctx *c, BlockFn fn, const void *arg, Tensor **in, int n);
 void ctx_set_checkpointing(Ctx *c, bool on);
 void ctx_set_recording(Ctx *c, bool on);
 
+/* Steps that follow a plan are one recording of the device's, made at the first and run again whole as long
+ * as nothing in them is other than it was. Off at first; where the device has no recordings it does nothing.
+ */
+void ctx_set_capture(Ctx *c, bool on);
+bool ctx_replayed(const Ctx *c); /* the last step was the recording of before */
+
 Status ctx_status(const Ctx *c); /* the failure so far */
+/* Fails the step, unless it has failed: "operation (layer): message". */
+void op_fail(Ctx *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The first operation of a step whose result held NaN or infinity. */
 typedef struct CtxFinding {
@@ -116,54 +128,5 @@ void plan_free(Plan *p);
 /* Makes the arena large enough for the largest of plans now, so that memory runs out before step 1 or never.
  */
 Status ctx_reserve(Ctx *c, size_t bytes);
-
-/* For operations (kernels/ops) ------------------------------------------------------------------------- */
-
-/* Opens an operation: name for messages and the plan's check, layer may be NULL. Everything the operation
- * uses or makes after this belongs to it. */
-void op_begin(Ctx *c, const char *name, const Layer *layer);
-/* Declares that the open operation reads t: its memory stays until now. NULL is allowed. */
-void op_use(Ctx *c, const Tensor *t);
-/* Memory for the open operation only. NULL while rehearsing or when bytes is 0. */
-void *op_scratch(Ctx *c, size_t bytes);
-/* Keeps the first failure: "operation (layer): message". */
-void op_check(Ctx *c, Status s);
-void op_fail(Ctx *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void op_flop(Ctx *c, double flop);
-
-/* Runs a device function if the step is live and nothing failed: RUN(c, c->dev->silu(x, y)) */
-#define RUN(c, call)                                                                                         \
-    do {                                                                                                     \
-        if ((c)->live)                                                                                       \
-            op_check((c), call);                                                                             \
-    } while (0)
-
-/* The tape. A node holds what the backward needs. */
-typedef void (*BackwardFn)(Ctx *c, Node *n);
-#define NODE_TENSORS 8
-struct Node {
-    const char *name;
-    BackwardFn backward;
-    const Layer *layer;
-    Tensor *out;              /* its grad is the incoming gradient */
-    Tensor *in[NODE_TENSORS]; /* inputs and whatever else was kept; meaning is the operation's */
-    int64_t i[8];             /* integer parameters */
-    float f[4];               /* float parameters */
-    const void *arg;
-    Node *before;
-};
-/* Records an operation whose output is out if c->recording and needs_grad: sets out->requires_grad. Returns
- * the node to fill in, or NULL if nothing is to be kept. */
-Node *tape_record(Ctx *c, const char *name, const Layer *layer, Tensor *out, bool needs_grad,
-                  BackwardFn backward);
-
-/* Backward helpers. In a backward function n->out->grad is the gradient g of the output (never NULL).
- *   Tensor *d = grad_target(c, x);   // NULL if x needs none; a tensor like x to be overwritten
- *   RUN(c, c->dev->…(…, d));
- *   grad_add(c, x, d);               // x->grad = d, or += d where there was one
- * grad_pass hands the gradient g itself on to x (residual sums, reshapes) without copying. */
-Tensor *grad_target(Ctx *c, Tensor *x);
-void grad_add(Ctx *c, Tensor *x, Tensor *d);
-void grad_pass(Ctx *c, Tensor *x, Tensor *g);
 
 #endif

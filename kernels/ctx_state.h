@@ -1,11 +1,12 @@
-/* The inside of a context, shared by ctx.c (steps and memory), tape.c (the backward pass) and plan/
- * (rehearsal). */
+/* The inside of a context, shared by ctx.c (steps and memory), tape.c (the backward pass) and
+ * checks.c. */
 #ifndef ATL_CTX_STATE_H
 #define ATL_CTX_STATE_H
 
-#include "ctx.h"
-#include "device.h"
+#include "op.h"
 #include "plan.h"
+
+#include <setjmp.h>
 
 /* Host memory for a step's Tensor and Node structs: pieces that are kept from step to step. */
 typedef struct Piece Piece;
@@ -22,6 +23,12 @@ struct Made {
     Made *next;
 };
 
+/* Memory of one tensor of a step without a plan. */
+typedef struct Loose {
+    void *data;
+    size_t bytes;
+} Loose;
+
 typedef enum RunMode { RUN_FREE, RUN_REHEARSE, RUN_PLANNED } RunMode;
 
 typedef struct CtxState {
@@ -29,6 +36,9 @@ typedef struct CtxState {
     RunMode mode;
     Status failed;
     char message[1024];
+    bool inside;   /* the step function is running */
+    jmp_buf leave; /* out of it, from ctx_host */
+    bool capturing, replayed;
 
     /* the open operation */
     const char *op;
@@ -41,7 +51,9 @@ typedef struct CtxState {
     const Plan *plan; /* the plan being followed, RUN_PLANNED */
     char *arena;
     size_t arena_bytes;
-    void **loose; /* RUN_FREE: an allocation a tensor, freed when the next step begins */
+    int32_t *seen; /* RUN_PLANNED: the last operation that used each place so far */
+    int32_t seen_capacity;
+    Loose *loose; /* RUN_FREE: an allocation a tensor, freed when the next step begins */
     int32_t loose_count, loose_capacity;
     Piece *pieces, *piece;
 
@@ -58,8 +70,9 @@ typedef struct CtxState {
     CtxFinding found;
 } CtxState;
 
-void *ctx_host(Ctx *c,
-               size_t bytes); /* cleared, from the pieces; on failure a spare cell and the context fails */
+/* Cleared memory for the step's own structures. Where there is none the context has failed, and the step
+ * function is left: this does not return. */
+void *ctx_host(Ctx *c, size_t bytes);
 Tensor *ctx_place(Ctx *c, DType dtype, int ndim, const int64_t *shape, PlaceKind kind);
 
 /* While checks are on: the open operation fills t, and it is done (before the next one begins). */

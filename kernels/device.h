@@ -1,10 +1,12 @@
 /* A device: a table of functions over raw tensors, one file per family in kernels/cpu and kernels/cuda.
  *
- * A function gets tensors with data, computes, and returns a Status; shapes have been checked by the
- * operation. Whatever the storage dtypes (f32, bf16, f16, mixed), sums are f32 or better. Where memory is
- * needed beyond the arguments, the matching …_scratch function says how many bytes for these shapes (data
- * pointers are NULL then), and `scratch` is that memory, 64-byte aligned. Results depend on shapes,
- * instruction set and threads alone. */
+ * A function gets tensors with data and returns a Status; shapes have been checked by the operation. What it
+ * computes may be queued: it has happened once settle() returns, in the order of the calls, so tensors and
+ * descriptors are read at the call, and what their data points to later. A process drives one device, so the
+ * queue is the device's own. Whatever the storage dtypes (f32, bf16, f16, mixed), sums are f32 or better.
+ * Where memory is needed beyond the arguments, the matching …_scratch function says how many bytes for these
+ * shapes (data pointers are NULL then), and `scratch` is that memory, of the device's alignment. Results
+ * depend on shapes, instruction set and threads alone. */
 #ifndef ATL_DEVICE_H
 #define ATL_DEVICE_H
 
@@ -47,7 +49,27 @@ typedef struct AdamW { /* Loshchilov & Hutter 2019, as torch.optim.AdamW; step c
 } AdamW;
 
 struct Device {
-    const char *name;                               /* "cpu (avx2)" */
+    const char *name; /* "cpu" */
+
+    /* memory and the queue */
+    size_t alignment;                           /* of tensors and scratch memory, bytes: 64 on the CPU */
+    bool host_memory;                           /* its memory is the host's: tensors on it have no home */
+    void *(*memory_new)(size_t bytes);          /* NULL: out of memory (message set); contents undefined */
+    void (*memory_free)(void *p, size_t bytes); /* NULL allowed; what is queued before it is done first */
+    Status (*put)(void *to, const void *host, size_t bytes);   /* host may be changed on return */
+    Status (*get)(void *host, const void *from, size_t bytes); /* host is filled once settle() returns */
+    Status (*clear)(void *at, size_t bytes);                   /* to zeros */
+    Status (*settle)(void); /* everything queued has been done; its first failure since the last call */
+    /* A step as one thing (a CUDA graph). Calls after record() are kept and not run; recorded() runs them: as
+     * the recording of before, where they are the same call for call, and *again says so; else as they are,
+     * and they are the recording then. *recording begins as NULL. NULL: the device has none, and a step is
+     * itself each time. */
+    Status (*record)(void **recording);
+    Status (*recorded)(void **recording, bool *again);
+    void (*forget)(void *recording);
+    /* The first element that is NaN or infinite and its value; *index -1: none. Settles first. */
+    Status (*first_not_finite)(const Tensor *t, int64_t *index, double *value);
+
     Status (*copy)(const Tensor *from, Tensor *to); /* any floating dtype to any; same count */
     Status (*fill)(Tensor *t, float value);
 
@@ -146,5 +168,7 @@ const Device *device_cpu(void);
 int device_cpu_threads(void);
 /* "avx512+bf16", "avx512", "avx2" or "baseline": what device_cpu() chose. */
 const char *device_cpu_isa(void);
+/* Alignment, memory and the queue that is none: the same for every instruction set. */
+void device_cpu_memory(Device *d);
 
 #endif

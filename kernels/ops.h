@@ -76,8 +76,9 @@ Tensor *reshape(Ctx *c, Tensor *x, int ndim, const int64_t *shape);      /* a vi
 Tensor *concat(Ctx *c, Tensor *a, Tensor *b);                            /* along the last dimension */
 Tensor *slice_channels(Ctx *c, Tensor *x, int64_t first, int64_t count); /* of the last dimension, copied */
 Tensor *upsample_nearest2x(Ctx *c, Tensor *x);                           /* (B,H,W,C) -> (B,2H,2W,C) */
-/* No gradient: (B,C,H,W) f32 -> (B,H,W,C) in the context's dtype, and back to f32. */
+/* No gradient: (B,C,H,W) f32 -> (B,H,W,C) in the context's dtype or in `dtype`, and back to f32. */
 Tensor *from_nchw(Ctx *c, Tensor *x);
+Tensor *from_nchw_as(Ctx *c, Tensor *x, DType dtype);
 Tensor *to_nchw(Ctx *c, Tensor *x);
 /* Rows [first, first+count) of the first dimension; a view, no gradient. */
 Tensor *slice_batch(Ctx *c, Tensor *x, int64_t first, int64_t count);

@@ -5,17 +5,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PLACE_ALIGNMENT 64
-
-Plan *plan_new(void)
+Plan *plan_new(const Device *dev)
 {
-    return mem_calloc(1, sizeof(Plan));
+    Plan *p = mem_calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->dev = dev;
+    p->recording = mem_calloc(1, sizeof *p->recording);
+    if (!p->recording) {
+        mem_free(p);
+        return NULL;
+    }
+    return p;
 }
 
 void plan_free(Plan *p)
 {
     if (!p)
         return;
+    if (*p->recording)
+        p->dev->forget(*p->recording);
+    mem_free(p->recording);
     mem_free(p->places);
     mem_free(p);
 }
@@ -30,13 +40,14 @@ int32_t plan_add(Plan *p, const char *op, size_t bytes, int32_t tick, PlaceKind 
         p->places = places;
         p->capacity = capacity;
     }
-    p->places[p->count] = (Place){.op = op, .bytes = bytes, .first = tick, .last = tick, .kind = kind};
+    const size_t align = p->dev->alignment;
+    p->places[p->count] = (Place){.op = op,
+                                  .bytes = bytes,
+                                  .room = (bytes + align - 1) / align * align,
+                                  .first = tick,
+                                  .last = tick,
+                                  .kind = kind};
     return p->count++;
-}
-
-static size_t rounded(size_t bytes)
-{
-    return (bytes + PLACE_ALIGNMENT - 1) / PLACE_ALIGNMENT * PLACE_ALIGNMENT;
 }
 
 /* Largest first; the earlier one where sizes are equal, so that the result depends on nothing else. */
@@ -57,7 +68,7 @@ static bool lives_overlap(const Place *a, const Place *b)
  */
 static size_t lowest_offset(const Place *place, Place *const *down, int32_t count)
 {
-    const size_t need = rounded(place->bytes);
+    const size_t need = place->room;
     size_t offset = 0;
     for (int32_t i = 0; i < count; i++) {
         const Place *d = down[i];
@@ -65,7 +76,7 @@ static size_t lowest_offset(const Place *place, Place *const *down, int32_t coun
             continue;
         if (d->offset >= offset + need)
             break; /* the gap before d is large enough, and all that follow lie higher */
-        const size_t end = d->offset + rounded(d->bytes);
+        const size_t end = d->offset + d->room;
         if (end > offset)
             offset = end;
     }
@@ -82,8 +93,8 @@ static Status sum_kinds(Plan *p)
     for (int32_t i = 0; i < p->count; i++) {
         const Place *q = &p->places[i];
         const int32_t last = q->last > p->ticks ? p->ticks : q->last;
-        change[(size_t)q->first * PLACE_KINDS + q->kind] += (int64_t)rounded(q->bytes);
-        change[((size_t)last + 1) * PLACE_KINDS + q->kind] -= (int64_t)rounded(q->bytes);
+        change[(size_t)q->first * PLACE_KINDS + q->kind] += (int64_t)q->room;
+        change[((size_t)last + 1) * PLACE_KINDS + q->kind] -= (int64_t)q->room;
     }
     int64_t now[PLACE_KINDS] = {0}, fullest = -1;
     for (size_t t = 0; t < ticks; t++) {
@@ -113,7 +124,7 @@ Status plan_pack(Plan *p)
     for (int32_t i = 0; i < p->count; i++) {
         Place *place = order[i];
         place->offset = lowest_offset(place, down, i);
-        const size_t end = place->offset + rounded(place->bytes);
+        const size_t end = place->offset + place->room;
         if (end > p->peak_bytes)
             p->peak_bytes = end;
         int32_t at = i; /* keep `down` sorted by offset */

@@ -7,18 +7,21 @@
 #ifndef ATL_PLAN_H
 #define ATL_PLAN_H
 
-#include "ctx.h"
+#include "device.h"
 
 typedef struct Place {
     const char *op;
-    size_t bytes, offset;
-    int32_t first, last; /* ticks */
+    size_t bytes, room, offset; /* room: bytes rounded up to the device's alignment */
+    int32_t first, last;        /* ticks */
     PlaceKind kind;
 } Place;
 
 #define PLACE_FOREVER INT32_MAX
 
 struct Plan {
+    const Device *dev;
+    void **recording; /* the device's, of the step that follows this plan (ctx_set_capture); *recording NULL:
+                         none */
     Place *places;
     int32_t count, capacity;
     int32_t ticks;
@@ -27,7 +30,7 @@ struct Plan {
     size_t kind_bytes[PLACE_KINDS]; /* alive at the fullest tick */
 };
 
-Plan *plan_new(void);
+Plan *plan_new(const Device *dev);
 /* Returns the place's number or -1 (out of memory). */
 int32_t plan_add(Plan *p, const char *op, size_t bytes, int32_t tick, PlaceKind kind);
 Status plan_pack(Plan *p);

@@ -1,6 +1,7 @@
 #include "tensor.h"
 
 #include "kernels/base/mem.h"
+#include "device.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -96,18 +97,34 @@ Tensor *tensor_shape_only(DType dtype, int ndim, const int64_t *shape)
     return tensor_over(NULL, dtype, ndim, shape);
 }
 
-Tensor *tensor_new(DType dtype, int ndim, const int64_t *shape)
+Tensor *tensor_new_on(const Device *dev, DType dtype, int ndim, const int64_t *shape)
 {
     Tensor *t = tensor_over(NULL, dtype, ndim, shape);
     if (!t)
         return NULL;
-    t->data = mem_calloc((size_t)tensor_count(t), dtype_size(dtype));
+    const bool host = !dev || dev->host_memory;
+    const size_t bytes = tensor_bytes(t);
     t->owned = true;
-    if (!t->data) {
-        mem_free(t);
-        return NULL;
-    }
-    return t;
+    t->home = host ? NULL : dev;
+    t->data = host ? mem_calloc(bytes ? bytes : 1, 1) : dev->memory_new(bytes);
+    if (t->data && (host || dev->clear(t->data, bytes) == STATUS_OK))
+        return t;
+    tensor_free(t);
+    return NULL;
+}
+
+Tensor *tensor_new(DType dtype, int ndim, const int64_t *shape)
+{
+    return tensor_new_on(NULL, dtype, ndim, shape);
+}
+
+Tensor *tensor_view(const Tensor *t, int64_t first, int ndim, const int64_t *shape)
+{
+    Tensor *v = tensor_over(t->data ? (char *)t->data + (size_t)first * dtype_size(t->dtype) : NULL, t->dtype,
+                            ndim, shape);
+    if (v)
+        v->home = t->home;
+    return v;
 }
 
 void tensor_free(Tensor *t)
@@ -116,9 +133,95 @@ void tensor_free(Tensor *t)
         return;
     if (t->grad && t->grad->place < 0)
         tensor_free(t->grad);
-    if (t->owned)
+    if (t->owned && t->home && t->data)
+        t->home->memory_free(t->data, tensor_bytes(t));
+    else if (t->owned)
         mem_free(t->data);
     mem_free(t);
+}
+
+/* Host and device --------------------------------------------------------------------------------------- */
+
+#define CHUNK_ELEMENTS 16384 /* converted at a time on their way to or from a device */
+
+static bool is_float(DType t)
+{
+    return t == DTYPE_F32 || t == DTYPE_BF16 || t == DTYPE_F16;
+}
+
+static Status check_part(const Tensor *t, int64_t first, int64_t n, DType type)
+{
+    if (first < 0 || n < 0 || first + n > tensor_count(t))
+        return status_fail("elements %lld to %lld of a tensor of %lld", (long long)first,
+                           (long long)(first + n - 1), (long long)tensor_count(t));
+    if (type != t->dtype && !(is_float(type) && is_float(t->dtype)))
+        return status_fail("%s cannot be taken for %s", dtype_name(t->dtype), dtype_name(type));
+    return STATUS_OK;
+}
+
+static void *element(const Tensor *t, int64_t i)
+{
+    return (char *)t->data + (size_t)i * dtype_size(t->dtype);
+}
+
+Status tensor_put_part(Tensor *t, int64_t first, int64_t n, const void *from, DType type)
+{
+    TRY(check_part(t, first, n, type));
+    if (!t->home) {
+        convert_floats(element(t, first), t->dtype, from, type, n);
+        return STATUS_OK;
+    }
+    if (t->dtype == type)
+        return t->home->put(element(t, first), from, (size_t)n * dtype_size(type));
+    char chunk[CHUNK_ELEMENTS * 4];
+    for (int64_t i = 0; i < n; i += CHUNK_ELEMENTS) {
+        const int64_t k = n - i < CHUNK_ELEMENTS ? n - i : CHUNK_ELEMENTS;
+        convert_floats(chunk, t->dtype, (const char *)from + (size_t)i * dtype_size(type), type, k);
+        TRY(t->home->put(element(t, first + i), chunk, (size_t)k * dtype_size(t->dtype)));
+    }
+    return STATUS_OK;
+}
+
+Status tensor_get_part(const Tensor *t, int64_t first, int64_t n, void *to, DType type)
+{
+    TRY(check_part(t, first, n, type));
+    if (!t->home) {
+        convert_floats(to, type, element(t, first), t->dtype, n);
+        return STATUS_OK;
+    }
+    if (t->dtype == type) {
+        TRY(t->home->get(to, element(t, first), (size_t)n * dtype_size(type)));
+        return t->home->settle();
+    }
+    char chunk[CHUNK_ELEMENTS * 4];
+    for (int64_t i = 0; i < n; i += CHUNK_ELEMENTS) {
+        const int64_t k = n - i < CHUNK_ELEMENTS ? n - i : CHUNK_ELEMENTS;
+        TRY(t->home->get(chunk, element(t, first + i), (size_t)k * dtype_size(t->dtype)));
+        TRY(t->home->settle());
+        convert_floats((char *)to + (size_t)i * dtype_size(type), type, chunk, t->dtype, k);
+    }
+    return STATUS_OK;
+}
+
+Status tensor_put(Tensor *t, const void *from, DType type)
+{
+    return tensor_put_part(t, 0, tensor_count(t), from, type);
+}
+
+Status tensor_get(const Tensor *t, void *to, DType type)
+{
+    return tensor_get_part(t, 0, tensor_count(t), to, type);
+}
+
+Status tensor_copy(Tensor *to, const Tensor *from)
+{
+    if (to->home && to->home == from->home)
+        return to->home->copy(from, to);
+    if (!from->home)
+        return tensor_put(to, from->data, from->dtype);
+    if (!to->home)
+        return tensor_get(from, to->data, to->dtype);
+    return status_fail("a copy between two devices");
 }
 
 /* IEEE half, by hand: exact, with subnormals, infinities and NaN (kept quiet). */
@@ -237,7 +340,7 @@ void convert_floats(void *dst, DType dst_type, const void *src, DType src_type, 
     }
 }
 
-double tensor_get(const Tensor *t, int64_t i)
+double tensor_at(const Tensor *t, int64_t i)
 {
     switch (t->dtype) {
     case DTYPE_F32:
@@ -257,7 +360,7 @@ double tensor_get(const Tensor *t, int64_t i)
     }
 }
 
-void tensor_set(Tensor *t, int64_t i, double value)
+void tensor_set_at(Tensor *t, int64_t i, double value)
 {
     switch (t->dtype) {
     case DTYPE_F32:

@@ -1,8 +1,11 @@
 /* Tensors: a pointer, an element type, a shape. Always contiguous, row-major; feature maps are NHWC.
  *
- * A tensor either lives in its own storage (weights, optimizer state: tensor_new, tensor_free) or in the
+ * A tensor either lives in its own storage (weights, optimizer state: tensor_new_on, tensor_free) or in the
  * arena of the step that a context runs (made by operations, never freed one by one). Only floating tensors
- * of a step take part in the tape. */
+ * of a step take part in the tape.
+ *
+ * Its memory is the host's or a device's. What has a home other than the host is reached by tensor_put and
+ * tensor_get alone, which also wait for whatever still computes it. */
 #ifndef ATL_TENSOR_H
 #define ATL_TENSOR_H
 
@@ -25,9 +28,11 @@ typedef enum DType {
     DTYPE_COUNT
 } DType;
 
+typedef struct Device Device;
 typedef struct Tensor Tensor;
 struct Tensor {
-    void *data; /* NULL while a step is rehearsed */
+    void *data;         /* NULL while a step is rehearsed */
+    const Device *home; /* whose memory data is; NULL: the host's */
     DType dtype;
     int ndim;
     int64_t shape[TENSOR_MAX_DIMS];
@@ -56,6 +61,10 @@ const char *tensor_describe(const Tensor *t, char *buf, size_t size);
 
 /* A tensor with storage of its own, cleared. NULL: out of memory (status message set). */
 Tensor *tensor_new(DType dtype, int ndim, const int64_t *shape);
+/* The same in the device's memory. */
+Tensor *tensor_new_on(const Device *dev, DType dtype, int ndim, const int64_t *shape);
+/* Part of another tensor: its elements from number `first` on, in this shape. t keeps the memory. */
+Tensor *tensor_view(const Tensor *t, int64_t first, int ndim, const int64_t *shape);
 /* A shape and no data, for plans. */
 Tensor *tensor_shape_only(DType dtype, int ndim, const int64_t *shape);
 /* A tensor over memory that somebody else owns and keeps alive. */
@@ -64,9 +73,17 @@ void tensor_free(Tensor *t); /* and its grad, where that is owned; NULL allowed 
 
 /* Conversion of n elements between f32, bf16 and f16 (round to nearest even, NaN stays NaN); any to any. */
 void convert_floats(void *dst, DType dst_type, const void *src, DType src_type, int64_t n);
-/* Reads one element as double / writes it, for tests and small host work. */
-double tensor_get(const Tensor *t, int64_t i);
-void tensor_set(Tensor *t, int64_t i, double value);
+/* Between a whole tensor, wherever it lives, and host memory with elements of `type`; and the same for n of
+ * its elements from number `first` on. Floating types are converted, other types have to be the tensor's own.
+ */
+Status tensor_put(Tensor *t, const void *from, DType type);
+Status tensor_get(const Tensor *t, void *to, DType type);
+Status tensor_put_part(Tensor *t, int64_t first, int64_t n, const void *from, DType type);
+Status tensor_get_part(const Tensor *t, int64_t first, int64_t n, void *to, DType type);
+Status tensor_copy(Tensor *to, const Tensor *from); /* as many elements, of any floating types, anywhere */
+/* Reads one element of a host tensor as double / writes it, for tests and small host work. */
+double tensor_at(const Tensor *t, int64_t i);
+void tensor_set_at(Tensor *t, int64_t i, double value);
 
 static inline float bf16_to_f32(uint16_t h)
 {

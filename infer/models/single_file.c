@@ -177,7 +177,7 @@ static void read_prediction(SingleFile *f)
         int64_t number = 0; /* in the file it may lie anywhere */
         memcpy(&number, steps->data, steps->bytes);
         Tensor *t = tensor_over(&number, steps->dtype, 0, NULL);
-        if (t && tensor_get(t, 0) == 875000)
+        if (t && tensor_at(t, 0) == 875000)
             f->prediction = PREDICT_EPSILON;
         tensor_free(t);
     }

@@ -3,6 +3,7 @@
 
 void ISA(cpu_table)(Device *d)
 {
+    device_cpu_memory(d);
     ISA(linear_table)(d);
     ISA(conv_table)(d);
     ISA(norm_table)(d);

@@ -1,7 +1,5 @@
 /* Attention and softmax on the tape. */
-#include "kernels/ops.h"
-
-#include "kernels/device.h"
+#include "kernels/op.h"
 
 /* Attention -------------------------------------------------------------------------------------------- */
 

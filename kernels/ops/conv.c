@@ -7,7 +7,7 @@
  * packed. */
 #include "linear.h"
 
-#include "kernels/device.h"
+#include "kernels/op.h"
 
 /* Only the packed form of the layer is changed. */
 static Layer *keeps_packed(const Layer *l)

@@ -1,7 +1,5 @@
 /* Embeddings on the tape. */
-#include "kernels/ops.h"
-
-#include "kernels/device.h"
+#include "kernels/op.h"
 
 #include <string.h>
 

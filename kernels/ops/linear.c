@@ -8,7 +8,7 @@
  * may carry any number of adapters. x is kept only where a weight or an adapter is trained. */
 #include "linear.h"
 
-#include "kernels/device.h"
+#include "kernels/op.h"
 
 /* Products of tensors ---------------------------------------------------------------------------------- */
 

@@ -1,8 +1,6 @@
 /* Group norm and layer norm on the tape. Kept for the backward: x, and the groups' or rows' mean and
  * 1/deviation. */
-#include "kernels/ops.h"
-
-#include "kernels/device.h"
+#include "kernels/op.h"
 
 /* The layer has a weight and a bias of C values each. */
 static bool has_channels(const Layer *l, int64_t C)

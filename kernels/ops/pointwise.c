@@ -1,8 +1,6 @@
 /* Elementwise operations on the tape. Activations keep their input; sums keep nothing and hand the gradient
  * on. */
-#include "kernels/ops.h"
-
-#include "kernels/device.h"
+#include "kernels/op.h"
 
 /* Hands gradient g on to x as it is, or converted where x is stored otherwise. */
 static void hand_on(Ctx *c, Tensor *x, Tensor *g)

@@ -1,7 +1,5 @@
 /* Rearranging operations on the tape. */
-#include "kernels/ops.h"
-
-#include "kernels/device.h"
+#include "kernels/op.h"
 
 #include <string.h>
 
@@ -158,16 +156,21 @@ Tensor *upsample_nearest2x(Ctx *c, Tensor *x)
     return y;
 }
 
-Tensor *from_nchw(Ctx *c, Tensor *x)
+Tensor *from_nchw_as(Ctx *c, Tensor *x, DType dtype)
 {
     op_begin(c, "from_nchw", NULL);
     if (check_map(c, x) && x->dtype != DTYPE_F32)
         op_fail(c, "the map is %s, not f32", dtype_name(x->dtype));
     const int64_t shape[] = {x->shape[0], x->shape[2], x->shape[3], x->shape[1]};
     op_use(c, x);
-    Tensor *y = ctx_tensor(c, c->dtype, 4, shape);
+    Tensor *y = ctx_tensor(c, dtype, 4, shape);
     RUN(c, c->dev->from_nchw(x, y));
     return y;
+}
+
+Tensor *from_nchw(Ctx *c, Tensor *x)
+{
+    return from_nchw_as(c, x, c->dtype);
 }
 
 Tensor *to_nchw(Ctx *c, Tensor *x)

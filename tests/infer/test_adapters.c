@@ -219,7 +219,7 @@ static Status attach_items(Model *m, const Item *list, int count, const char *me
     for (int i = 0; i < count; i++) {
         Tensor *t = tensor_new(DTYPE_F32, list[i].ndim, list[i].shape);
         for (int64_t k = 0; k < tensor_count(t); k++)
-            tensor_set(t, k, 1);
+            tensor_set_at(t, k, 1);
         items[i] = (SafeItem){.name = list[i].name, .tensor = t, .dtype = DTYPE_F32, .ndim = -1};
     }
     const SafeMeta meta = {"lora_adapter_metadata", metadata};

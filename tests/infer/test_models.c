@@ -215,7 +215,7 @@ static void check_gradient(const Case *k, const char *name, int number, double w
     torch_randn(&random, r, (size_t)n);
     double norm = 0, sum = 0;
     for (int64_t i = 0; i < n; i++) {
-        const double v = tensor_get(g, i);
+        const double v = tensor_at(g, i);
         norm += v * v;
         sum += v * (double)r[i];
     }
@@ -315,7 +315,7 @@ static void assert_same_weights(const LayerSet *a, const LayerSet *b)
     for (int i = 0; i < a->count; i++) {
         const Tensor *x = a->items[i]->weight, *y = b->items[i]->weight;
         for (int64_t k = 0; x && k < tensor_count(x); k++)
-            assert_true(tensor_get(x, k) == tensor_get(y, k));
+            assert_true(tensor_at(x, k) == tensor_at(y, k));
     }
 }
 

@@ -343,14 +343,14 @@ static void kept_texts_are_forgotten_when_the_encoder_changes(void **state)
     adapter.down = tensor_new(DTYPE_F32, 2, (int64_t[]){2, l->weight->shape[1]});
     adapter.up = tensor_new(DTYPE_F32, 2, (int64_t[]){l->weight->shape[0], 2});
     for (int64_t i = 0; i < tensor_count(adapter.down); i++)
-        tensor_set(adapter.down, i, 0.1);
+        tensor_set_at(adapter.down, i, 0.1);
     for (int64_t i = 0; i < tensor_count(adapter.up); i++)
-        tensor_set(adapter.up, i, i % 3 - 1);
+        tensor_set_at(adapter.up, i, i % 3 - 1);
     l->adapters = &adapter;
     assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, second), STATUS_OK);
     assert_memory_not_equal(first, second, n * sizeof *first);
     adapter.up->requires_grad = true; /* trained: its numbers may change without anybody telling */
-    tensor_set(adapter.up, 0, 3);
+    tensor_set_at(adapter.up, 0, 3);
     assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, first), STATUS_OK);
     assert_memory_not_equal(first, second, n * sizeof *first);
     l->adapters = NULL;

@@ -3,7 +3,7 @@
 #ifndef TESTS_COTANGENT_H
 #define TESTS_COTANGENT_H
 
-#include "kernels/device.h"
+#include "kernels/op.h"
 
 /* in: out, cotangent */
 static void cotangent_backward(Ctx *c, Node *n)

@@ -26,7 +26,7 @@ static Layer layer_of(const char *name, float diagonal, bool trained)
 {
     Layer l = {.name = name, .weight = tensor_new(DTYPE_F32, 2, (int64_t[]){N, N})};
     for (int i = 0; i < N; i++)
-        tensor_set(l.weight, i * N + i, (double)diagonal);
+        tensor_set_at(l.weight, i * N + i, (double)diagonal);
     l.weight->requires_grad = trained;
     l.weight->grad = trained ? tensor_new(DTYPE_F32, 2, (int64_t[]){N, N}) : NULL;
     return l;
@@ -95,7 +95,7 @@ static void a_broken_weight_is_named(void **state)
     for (int on = 0; on < 2; on++) {
         Net net = net_new(1, 1);
         net.checkpointing = on;
-        tensor_set(net.second.weight, 3, NAN);
+        tensor_set_at(net.second.weight, 3, NAN);
         assert_int_equal(run_with(true, &net, &f), STATUS_FAILED);
         assert_non_null(strstr(status_message(), "linear (second): its result holds"));
         assert_found(&f, "linear", "second", true, false);
@@ -106,8 +106,8 @@ static void a_broken_weight_is_named(void **state)
     Adapter a = {.down = tensor_new(DTYPE_F32, 2, (int64_t[]){1, N}),
                  .up = tensor_new(DTYPE_F32, 2, (int64_t[]){N, 1}),
                  .scale = 1};
-    tensor_set(a.up, 1, INFINITY);
-    tensor_set(a.down, 0, 1);
+    tensor_set_at(a.up, 1, INFINITY);
+    tensor_set_at(a.down, 0, 1);
     net.first.adapters = &a;
     assert_int_equal(run_with(true, &net, &f), STATUS_FAILED);
     assert_found(&f, "linear", "first", true, false);

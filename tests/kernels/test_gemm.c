@@ -40,14 +40,14 @@ static Tensor *matrix(DType type, int64_t rows, int64_t columns, unsigned seed)
     assert_non_null(t);
     for (int64_t i = 0; i < rows * columns; i++) {
         seed = seed * 1664525u + 1013904223u;
-        tensor_set(t, i, (double)((int)(seed >> 24) % 17 - 8) / 8);
+        tensor_set_at(t, i, (double)((int)(seed >> 24) % 17 - 8) / 8);
     }
     return t;
 }
 
 static double at(const Tensor *t, bool transposed, int64_t row, int64_t column)
 {
-    return tensor_get(t, transposed ? column * t->shape[1] + row : row * t->shape[1] + column);
+    return tensor_at(t, transposed ? column * t->shape[1] + row : row * t->shape[1] + column);
 }
 
 /* A product and its reference at sampled places. y may be 16 bits: its rounding is 2^-9 of the value. */
@@ -89,13 +89,12 @@ static void check_product(const Device *d, const Case *c, DType a_type, DType b_
                           : s == 1 ? c->m - 1
                                    : s * 7919 % c->m,
                       j = s == 1 ? c->n - 1 : s * 104729 % c->n;
-        double want =
-                   (double)c->beta * tensor_get(before, i * c->n + j) + (c->bias ? tensor_get(bias, j) : 0),
+        double want = (double)c->beta * tensor_at(before, i * c->n + j) + (c->bias ? tensor_at(bias, j) : 0),
                sum = 0;
         for (int64_t p = 0; p < c->k; p++)
             sum += at(a, c->trans_a, i, p) * at(b, c->trans_b, p, j);
         want += (double)c->alpha * sum;
-        const double got = tensor_get(y, i * c->n + j);
+        const double got = tensor_at(y, i * c->n + j);
         if (!(fabs(got - want) <= limit))
             fail_msg("%lldx%lldx%lld %s %s -> %s, transposed %d %d: [%lld,%lld] is %g, should be %g",
                      (long long)c->m, (long long)c->n, (long long)c->k, dtype_name(a_type),
@@ -159,10 +158,10 @@ static void column_sums_add_every_row_once(void **state)
                 for (int accumulate = 1; accumulate >= 0; accumulate--) {
                     assert_int_equal(tables[t].column_sum(g, out, accumulate), STATUS_OK);
                     for (int64_t j = 0; j < sizes[s][1]; j++) {
-                        double want = accumulate ? tensor_get(before, j) : 0;
+                        double want = accumulate ? tensor_at(before, j) : 0;
                         for (int64_t i = 0; i < sizes[s][0]; i++)
                             want += at(g, false, i, j);
-                        assert_true(fabs(tensor_get(out, j) - want) < 1e-3);
+                        assert_true(fabs(tensor_at(out, j) - want) < 1e-3);
                     }
                 }
                 tensor_free(g), tensor_free(out), tensor_free(before);
@@ -175,7 +174,7 @@ static Tensor *convolve(const Device *d, Layer *l, int64_t size)
     const int64_t xs[] = {1, size, size, 32}, ys[] = {1, size, size, l->weight->shape[0]};
     Tensor *x = tensor_new(DTYPE_F32, 4, xs), *y = tensor_new(DTYPE_F32, 4, ys);
     for (int64_t i = 0; i < tensor_count(x); i++)
-        tensor_set(x, i, (double)(i % 13 - 6) / 8);
+        tensor_set_at(x, i, (double)(i % 13 - 6) / 8);
     const Conv a = {.s = CONV_SAME, .x = x, .w = l->weight, .y = y, .layer = l};
     void *scratch = mem_alloc(d->conv2d_scratch(&a));
     assert_int_equal(d->conv2d(&a, scratch), STATUS_OK);
@@ -193,7 +192,7 @@ static void a_packed_weight_serves_every_size_and_can_be_dropped(void **state)
     static const int64_t sizes[] = {4, 16, 5};
     Tensor *w = tensor_new(DTYPE_BF16, 4, ws);
     for (int64_t i = 0; i < tensor_count(w); i++)
-        tensor_set(w, i, (double)(i % 11 - 5) / 8);
+        tensor_set_at(w, i, (double)(i % 11 - 5) / 8);
     Layer l = {.name = "frozen", .weight = w};
     for (int t = 0; t < table_count; t++)
         for (int i = 0; i < 3; i++) {
@@ -222,13 +221,13 @@ static void a_still_weight_is_packed_into_its_gradient(void **state)
         for (int k = 0; k < 2; k++) {
             Tensor *w = tensor_new(DTYPE_F32, 4, shapes[k]);
             for (int64_t i = 0; i < tensor_count(w); i++)
-                tensor_set(w, i, (double)(i % 11 - 5) / 8);
+                tensor_set_at(w, i, (double)(i % 11 - 5) / 8);
             w->requires_grad = true;
             w->grad = tensor_new(DTYPE_F32, 4, shapes[k]);
             Layer still = {.name = "still", .weight = w, .still = true},
                   fresh = {.name = "fresh", .weight = w};
             for (int change = 0; change < 2; change++) {
-                tensor_set(w, 7, 3 - change);
+                tensor_set_at(w, 7, 3 - change);
                 for (int again = 0; again < 2; again++) {
                     Tensor *with = convolve(&tables[t], &still, 16),
                            *without = convolve(&tables[t], &fresh, 16);

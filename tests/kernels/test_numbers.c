@@ -27,9 +27,9 @@ typedef Status (*Activation)(const Tensor *x, Tensor *y);
 static double value_at(Activation f, DType type, double x, int64_t place)
 {
     Tensor *in = tensor_of(type, 1, (const int64_t[]){N}), *out = tensor_of(type, 1, (const int64_t[]){N});
-    tensor_set(in, place, x);
+    tensor_set_at(in, place, x);
     assert_int_equal(f(in, out), STATUS_OK);
-    const double y = tensor_get(out, place);
+    const double y = tensor_at(out, place);
     tensor_free(in);
     tensor_free(out);
     return y;
@@ -85,7 +85,7 @@ static void copies_round_like_single_elements(void **state)
             assert_memory_equal(out->data, want->data, tensor_bytes(want));
             assert_int_equal(table[d].copy(out, back), STATUS_OK);
             for (int64_t i = 0; i < N; i++)
-                assert_true(tensor_get(back, i) == tensor_get(want, i));
+                assert_true(tensor_at(back, i) == tensor_at(want, i));
             tensor_free(in);
             tensor_free(out);
             tensor_free(want);
@@ -105,9 +105,9 @@ static void group_norm_survives_a_large_mean(void **state)
         Tensor *w = tensor_of(DTYPE_F32, 1, &channels), *b = tensor_of(DTYPE_F32, 1, &channels);
         Tensor *mean = tensor_of(DTYPE_F32, 2, kept), *rstd = tensor_of(DTYPE_F32, 2, kept);
         for (int64_t i = 0; i < P * C; i++)
-            tensor_set(x, i, 1024 + (i * 7919 % 2048 - 1023.5) / 1024); /* exact in f32 */
+            tensor_set_at(x, i, 1024 + (i * 7919 % 2048 - 1023.5) / 1024); /* exact in f32 */
         for (int64_t c = 0; c < C; c++)
-            tensor_set(w, c, 1);
+            tensor_set_at(w, c, 1);
         void *scratch = aligned_alloc(64, (table[d].group_norm_scratch(x, GROUPS) + 63) / 64 * 64);
         assert_int_equal(table[d].group_norm(x, w, b, GROUPS, 1e-5f, false, y, mean, rstd, scratch),
                          STATUS_OK);
@@ -115,12 +115,12 @@ static void group_norm_survives_a_large_mean(void **state)
             double sum = 0, spread = 0;
             for (int64_t p = 0; p < P; p++)
                 for (int64_t c = g * C / GROUPS; c < (g + 1) * C / GROUPS; c++)
-                    sum += tensor_get(x, p * C + c);
+                    sum += tensor_at(x, p * C + c);
             const double m = sum / (P * C / GROUPS);
             for (int64_t p = 0; p < P; p++)
                 for (int64_t c = g * C / GROUPS; c < (g + 1) * C / GROUPS; c++)
-                    spread += pow(tensor_get(x, p * C + c) - m, 2);
-            assert_float_equal(tensor_get(rstd, g), (1 / sqrt(spread / (P * C / GROUPS) + 1e-5)), 1e-5);
+                    spread += pow(tensor_at(x, p * C + c) - m, 2);
+            assert_float_equal(tensor_at(rstd, g), (1 / sqrt(spread / (P * C / GROUPS) + 1e-5)), 1e-5);
         }
         free(scratch);
         tensor_free(x);

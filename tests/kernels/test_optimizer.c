@@ -38,9 +38,9 @@ static void check_close(const Tensor *got, const SafeTensors *f, const char *nam
     Tensor *want = golden_tensor(f, name);
     double largest = 0;
     for (int64_t i = 0; i < N; i++)
-        largest = fmax(largest, fabs(tensor_get(want, i)));
+        largest = fmax(largest, fabs(tensor_at(want, i)));
     for (int64_t i = 0; i < N; i++) {
-        const double x = tensor_get(got, i), y = tensor_get(want, i);
+        const double x = tensor_at(got, i), y = tensor_at(want, i);
         if (!(fabs(x - y) <= 1e-6 * fabs(y) + 1e-7 * largest))
             fail_msg("%s: %s[%lld] is %.9g, PyTorch has %.9g", isa, name, (long long)i, x, y);
     }
@@ -84,12 +84,12 @@ static void adamw_treats_every_element_alike(void **state)
         Tensor *w = tensor_of(LARGE), *g = tensor_of(LARGE), *m = tensor_of(LARGE), *v = tensor_of(LARGE);
         const AdamW o = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .step = 1};
         for (int64_t i = 0; i < LARGE; i++)
-            tensor_set(g, i, i % 2 ? 1.5 : -0.25);
+            tensor_set_at(g, i, i % 2 ? 1.5 : -0.25);
         double moved;
         assert_int_equal(table[d].adamw(&o, w, g, 1, m, v, &moved), STATUS_OK);
         assert_float_equal(moved / (LARGE * 1e-4), 1, 1e-4);
         for (int64_t i = 0; i < LARGE; i++) /* the first step is lr against the gradient's sign */
-            assert_float_equal(tensor_get(w, i), (i % 2 ? -1e-2 : 1e-2), 1e-7);
+            assert_float_equal(tensor_at(w, i), (i % 2 ? -1e-2 : 1e-2), 1e-7);
         tensor_free(w);
         tensor_free(g);
         tensor_free(m);
@@ -104,12 +104,12 @@ static void average_moves_by_the_rest_of_the_decay(void **state)
     for (int d = isa_devices(table) - 1; d >= 0; d--) {
         Tensor *average = tensor_of(N), *w = tensor_of(N);
         for (int64_t i = 0; i < N; i++) {
-            tensor_set(average, i, (double)i);
-            tensor_set(w, i, -2.0);
+            tensor_set_at(average, i, (double)i);
+            tensor_set_at(w, i, -2.0);
         }
         assert_int_equal(table[d].ema(average, w, 0.75f), STATUS_OK);
         for (int64_t i = 0; i < N; i++)
-            assert_true(tensor_get(average, i) == 0.75 * (double)i - 0.5);
+            assert_true(tensor_at(average, i) == 0.75 * (double)i - 0.5);
         tensor_free(average);
         tensor_free(w);
     }

@@ -24,7 +24,7 @@ static void places_alive_together_never_overlap(void **state)
     (void)state;
     uint32_t seed = 7;
     for (int round = 0; round < 20; round++) {
-        Plan *p = plan_new();
+        Plan *p = plan_new(device_cpu());
         const int ticks = 60;
         for (int i = 0; i < 150; i++) {
             const int32_t first = (int32_t)(next_random(&seed) % ticks);

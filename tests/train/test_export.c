@@ -46,7 +46,7 @@ static void open_fixture(Fixture *f, Targets targets, bool text_encoder, DType d
     for (int i = 0; i < f->parameters->count; i++) { /* up too is something else than 0 */
         Tensor *w = f->parameters->items[i].weight;
         for (int64_t k = 0; k < tensor_count(w); k++)
-            tensor_set(w, k, (double)((k * 7 + i) % 13 - 6) / 8);
+            tensor_set_at(w, k, (double)((k * 7 + i) % 13 - 6) / 8);
     }
     f->e = (Export){.config = &f->config,
                     .model = f->model,
@@ -221,7 +221,7 @@ static void down_begins_as_asked_and_up_at_zero(void **state)
             const Adapter *a = &p->modules[i].adapter;
             const int64_t n = tensor_count(a->down), in = n / 8;
             for (int64_t k = 0; k < n; k++) {
-                const double x = tensor_get(a->down, k);
+                const double x = tensor_at(a->down, k);
                 squares += x * x;
                 if (init == LORA_INIT_KAIMING)
                     assert_true(x * x * (double)in <= 1.000001);
@@ -229,7 +229,7 @@ static void down_begins_as_asked_and_up_at_zero(void **state)
             /* variance of U(±b): b²/3, of N(0, 1/8): 1/64 */
             expected += (double)n * (init == LORA_INIT_KAIMING ? 1 / (3.0 * (double)in) : 1 / 64.0);
             for (int64_t k = 0; k < tensor_count(a->up); k++)
-                assert_true(tensor_get(a->up, k) == 0);
+                assert_true(tensor_at(a->up, k) == 0);
             assert_true(a->scale == 1);
         }
         assert_float_equal(squares / expected, 1, 0.05);

@@ -162,11 +162,11 @@ static void the_reason_is_told(void **state)
     assert_int_equal(learning_check(l, &config, 21, &unet, 1, 1e-3, &still), STATUS_FAILED);
     assert_says("the text encoder's trained weights");
     assert_int_equal(still.unet, 0);
-    tensor_set(q.weight, 1, INFINITY);
+    tensor_set_at(q.weight, 1, INFINITY);
     assert_int_equal(learning_check(l, &config, 22, &huge, 1, 1e-3, &still), STATUS_FAILED);
     assert_says("a.weight");
-    tensor_set(q.weight, 1, 3);
-    tensor_set(q.weight, 2, 4);
+    tensor_set_at(q.weight, 1, 3);
+    tensor_set_at(q.weight, 2, 4);
     assert_float_equal(learning_change(l), 5, 1e-12);
     learning_free(l);
     tensor_free(q.weight);

@@ -4,7 +4,7 @@
 #include "runs.h"
 
 #include "infer/files/safetensors.h"
-#include "kernels/device.h"
+#include "kernels/op.h"
 #include "train/commands/data.h"
 #include "train/run/pass.h"
 

@@ -118,10 +118,10 @@ static void three_steps_are_those_of_pytorch(void **state)
                          STATUS_OK);
         assert_float_equal(lr, 1e-2, 1e-9);
         for (int i = 0; i < 5; i++)
-            assert_float_equal(tensor_get(items[i / 3].weight, i % 3), expected[k][i], 1e-6);
+            assert_float_equal(tensor_at(items[i / 3].weight, i % 3), expected[k][i], 1e-6);
         const double decay = (1.0 + k) / (10.0 + k);
         average = decay * average + (1 - decay) * expected[k][0];
-        assert_float_equal(tensor_get(items[0].average, 0), average, 1e-6);
+        assert_float_equal(tensor_at(items[0].average, 0), average, 1e-6);
     }
     assert_int_equal(p.average_updates, 3);
     parameter_close(&items[0]);

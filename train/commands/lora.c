@@ -31,7 +31,7 @@ static double alpha_value(const SafeEntry *e)
     Tensor *t = e->dtype <= DTYPE_F16 && e->bytes == dtype_size(e->dtype)
                     ? tensor_over((void *)(uintptr_t)e->data, e->dtype, 0, NULL)
                     : NULL;
-    const double value = t ? tensor_get(t, 0) : 0;
+    const double value = t ? tensor_at(t, 0) : 0;
     tensor_free(t);
     return value;
 }

@@ -126,7 +126,7 @@ static Status lora_attach_all(Parameters *p, const Config *config, Model *m)
         s = p->modules && p->alpha ? STATUS_OK : STATUS_FAILED;
     }
     if (s == STATUS_OK)
-        tensor_set(p->alpha, 0, (double)config->method.alpha);
+        tensor_set_at(p->alpha, 0, (double)config->method.alpha);
     if (s == STATUS_OK)
         s = lora_add(p, config, unet, unet_count, false);
     if (s == STATUS_OK)

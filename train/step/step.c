@@ -13,21 +13,10 @@ static Tensor *text_states(Ctx *c, const StepShape *s, const StepData *d)
     return c->dtype == DTYPE_F32 ? states : cast(c, states, c->dtype);
 }
 
-/* (B,C,H,W) on the host to (B,H,W,C) f32: the target keeps its precision whatever the activations are stored
- * in. */
-static Tensor *target_input(Ctx *c, const StepShape *s, const float *nchw)
+/* A latent (B,C,H,W) of the host. */
+static Tensor *latent_input(Ctx *c, const StepShape *s, const float *nchw)
 {
-    const int64_t area = (int64_t)s->side * s->side;
-    op_begin(c, "target", NULL);
-    Tensor *t = ctx_tensor(c, DTYPE_F32, 4, (int64_t[]){s->batch, s->side, s->side, s->channels});
-    if (!c->live)
-        return t;
-    float *out = t->data;
-    for (int64_t b = 0; b < s->batch; b++, nchw += area * s->channels)
-        for (int64_t i = 0; i < area; i++)
-            for (int64_t k = 0; k < s->channels; k++)
-                *out++ = nchw[k * area + i];
-    return t;
+    return ctx_input(c, DTYPE_F32, 4, (int64_t[]){s->batch, s->channels, s->side, s->side}, nchw);
 }
 
 void train_step(Ctx *c, void *arg)
@@ -39,8 +28,7 @@ void train_step(Ctx *c, void *arg)
     ctx_set_recording(c, s->backward);
     ctx_set_checkpointing(c, s->checkpointing);
 
-    Tensor *noisy =
-        from_nchw(c, ctx_input(c, DTYPE_F32, 4, (int64_t[]){B, s->channels, s->side, s->side}, d->noisy));
+    Tensor *noisy = from_nchw(c, latent_input(c, s, d->noisy));
     Tensor *timesteps = ctx_input(c, DTYPE_F32, 1, &B, d->timesteps);
     Tensor *text = text_states(c, s, d);
     if (s->report)
@@ -51,7 +39,8 @@ void train_step(Ctx *c, void *arg)
     if (c->dtype != DTYPE_F32)
         prediction = cast(c, prediction, DTYPE_F32);
 
-    Tensor *target = target_input(c, s, d->target);
+    /* in f32: the target keeps its precision whatever the activations are stored in */
+    Tensor *target = from_nchw_as(c, latent_input(c, s, d->target), DTYPE_F32);
     Tensor *weights = ctx_input(c, DTYPE_F32, 1, &B, d->weights);
     Tensor *per_sample = NULL;
     Tensor *loss = mse_loss(c, prediction, target, weights, &per_sample);

@@ -135,7 +135,7 @@ Status trace_step(Trace *t, const Parameters *p, int64_t step, double loss)
     Tensor *value = tensor_new(DTYPE_F32, 0, NULL);
     if (!value)
         return STATUS_FAILED;
-    tensor_set(value, 0, loss);
+    tensor_set_at(value, 0, loss);
     const Status s = write_step(t, p, step, value);
     tensor_free(value);
     if (t->left > 0)
