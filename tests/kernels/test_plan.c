@@ -91,6 +91,42 @@ static void another_step_than_the_planned_one_is_named(void **state)
     ctx_free(c);
 }
 
+/* The same tensors in the same order, of which the last is made of another: of `first` while planning, whose
+ * memory is not `second`'s. */
+typedef struct Swapped {
+    float data[4], out[4];
+    bool late;
+} Swapped;
+
+static void swapped_step(Ctx *c, void *arg)
+{
+    Swapped *w = arg;
+    Tensor *first = ctx_input(c, DTYPE_F32, 1, (int64_t[]){4}, w->data), *second = scale(c, first, 2);
+    Tensor *third = scale(c, second, 2);
+    ctx_read(c, scale(c, w->late ? first : third, 2), w->out);
+}
+
+static void a_tensor_used_longer_than_planned_is_named(void **state)
+{
+    (void)state;
+    Swapped w = {.data = {1, 2, 3, 4}};
+    Ctx *c = ctx_new(device_cpu(), NULL);
+    Plan *p;
+    assert_int_equal(ctx_rehearse(c, swapped_step, &w, &p), STATUS_OK);
+    assert_int_equal(ctx_run(c, p, swapped_step, &w), STATUS_OK);
+    assert_true(w.out[3] == 32);
+    w.late = true;
+    assert_int_equal(ctx_run(c, p, swapped_step, &w), STATUS_FAILED);
+    assert_non_null(strstr(status_message(), "after its planned end"));
+    plan_free(p);
+    /* one that is used less long shows that the plan is another step's */
+    assert_int_equal(ctx_rehearse(c, swapped_step, &w, &p), STATUS_OK);
+    w.late = false;
+    assert_int_equal(ctx_run(c, p, swapped_step, &w), STATUS_FAILED);
+    plan_free(p);
+    ctx_free(c);
+}
+
 static volatile sig_atomic_t stop_flag;
 
 static void stop_flag_ends_the_step(void **state)
@@ -131,12 +167,73 @@ static void no_memory_is_a_failure_with_a_message(void **state)
     ctx_free(c);
 }
 
+static long allocations_left;
+
+static int refuse_from_here_on(size_t bytes, void *arg)
+{
+    (void)bytes;
+    (void)arg;
+    return --allocations_left < 0;
+}
+
+/* Enough operations, forward and backward, that the step's own structures fill several pieces. */
+static void long_step(Ctx *c, void *arg)
+{
+    Tensor *x = ctx_input(c, DTYPE_F32, 1, (int64_t[]){4}, arg);
+    x->requires_grad = true;
+    for (int i = 0; i < 1500; i++)
+        x = scale(c, x, 1.0f + 1e-3f * (float)(i % 3 - 1));
+    Tensor *zero = ctx_zeros(c, DTYPE_F32, 1, (int64_t[]){4});
+    Tensor *loss = mse_loss(c, x, zero, NULL, NULL);
+    ctx_read(c, loss, (float *)arg + 4);
+    ctx_backward(c, loss, 1);
+}
+
+static Status plan_and_run(float *data)
+{
+    Plan *p = NULL;
+    Ctx *c = ctx_new(device_cpu(), NULL);
+    if (!c)
+        return STATUS_FAILED;
+    Status s = ctx_rehearse(c, long_step, data, &p);
+    if (s == STATUS_OK)
+        s = ctx_run(c, p, long_step, data);
+    if (s == STATUS_OK)
+        s = ctx_run(c, NULL, long_step, data);
+    plan_free(p);
+    ctx_free(c);
+    return s;
+}
+
+/* From the n-th allocation on there is none, for every n: the step is left at once, with a message. Without a
+ * plan each tensor is an allocation: of the thousands only every 61st is tried. */
+static void a_step_without_memory_for_its_structures_is_left(void **state)
+{
+    (void)state;
+    int failures = 0;
+    for (long n = 0;; n += n < 60 ? 1 : 61) {
+        float data[5] = {1, 2, 3, 4};
+        allocations_left = n;
+        mem_set_hook(refuse_from_here_on, NULL);
+        const Status s = plan_and_run(data);
+        mem_set_hook(NULL, NULL);
+        if (s == STATUS_OK)
+            break;
+        assert_int_equal(s, STATUS_FAILED);
+        assert_non_null(strstr(status_message(), "out of memory"));
+        failures++;
+    }
+    assert_true(failures > 60);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(places_alive_together_never_overlap),
         cmocka_unit_test(planned_step_computes_the_same),
         cmocka_unit_test(another_step_than_the_planned_one_is_named),
+        cmocka_unit_test(a_tensor_used_longer_than_planned_is_named),
+        cmocka_unit_test(a_step_without_memory_for_its_structures_is_left),
         cmocka_unit_test(stop_flag_ends_the_step),
         cmocka_unit_test(no_memory_is_a_failure_with_a_message),
     };
