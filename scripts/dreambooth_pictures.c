@@ -269,6 +269,7 @@ static Status run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    log_to(log_terminal, NULL);
     const Status s = run(argc, argv);
     if (s != STATUS_OK)
         log_error("%s", status_message());

@@ -345,6 +345,7 @@ static Status run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    log_to(log_terminal, NULL);
     setvbuf(stdout, NULL, _IOLBF, 0);
     const Status s = run(argc, argv);
     if (s != STATUS_OK)

@@ -44,6 +44,7 @@ static Status look_at(const char *path)
 
 int main(int argc, char **argv)
 {
+    log_to(log_terminal, NULL);
     if (argc < 2) {
         fprintf(stderr, "usage: picture_style PICTURE...\n");
         return STATUS_REFUSED;

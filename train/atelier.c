@@ -1,12 +1,19 @@
-/* What the program does once its library is loaded: the table of commands. */
+/* What libatelier exports (atelier.h): the table of commands, and what makes a process the program's own. */
+#include "atelier.h"
+
+#include "data/dataset/h5.h"
 #include "infer/sample.h"
+#include "kernels/base/json.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/progress.h"
+#include "kernels/base/stop.h"
+#include "kernels/cpu/reserve.h"
 #include "train/commands/commands.h"
 #include "train/commands/dispatch.h"
 
-#include "kernels/base/log.h"
-#include "kernels/base/mem.h"
-
 #include <fcntl.h>
+#include <omp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -56,23 +63,73 @@ static void open_standard_streams(void)
             return;
 }
 
-int atelier_main(int argc, char **argv);
-
-/* Called by the launcher (main.c) with the program's own arguments. Returns the exit status. */
-int atelier_main(int argc, char **argv)
+/* All that is the program's and no library's business, in one place. */
+void atl_own_process(void)
 {
-    mem_keep_large_apart();
     open_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* `atelier config show F | head` must not end a run, nor look like a crash */
+    stop_own_process();
+    mem_keep_large_apart();
+    json_own_process();
+    h5_own_process();
+    reserve_own_process();
+    log_to(log_terminal, NULL);
+    progress_to(progress_terminal, NULL);
+}
+
+int atl_main(int argc, char **argv)
+{
     if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
         printf("atelier %s\n", ATELIER_VERSION);
         return STATUS_OK;
     }
+    const int threads = omp_get_max_threads(), dynamic = omp_get_dynamic();
     const int status = dispatch(&PROGRAM, argc, argv);
+    omp_set_num_threads(threads); /* contexts set both (kernels/ctx.c); a host has regions of its own */
+    omp_set_dynamic(dynamic);
     const bool written = fflush(stdout) == 0 && !ferror(stdout);
     if (!written && status == STATUS_OK && !reader_left()) {
         log_error("cannot write to standard output (is the disk full?)");
         return STATUS_FAILED;
     }
     return status;
+}
+
+const char *atl_version(void)
+{
+    return ATELIER_VERSION;
+}
+
+/* A host's functions, behind the ones that the library's own parts know. */
+static struct {
+    AtlLog log;
+    AtlProgress progress;
+    void *log_arg, *progress_arg;
+} host;
+
+static void pass_message(void *arg, LogLevel level, const char *text)
+{
+    (void)arg;
+    host.log(host.log_arg, (int)level, text);
+}
+
+void atl_set_log(AtlLog log, void *arg)
+{
+    host.log = log;
+    host.log_arg = arg;
+    log_to(log ? pass_message : NULL, NULL);
+}
+
+static void pass_progress(void *arg, Progress *p, ProgressEvent event)
+{
+    (void)arg;
+    if (event == PROGRESS_UPDATE)
+        host.progress(host.progress_arg, p->label, p->unit, p->done, p->total, p->note);
+}
+
+void atl_set_progress(AtlProgress progress, void *arg)
+{
+    host.progress = progress;
+    host.progress_arg = arg;
+    progress_to(progress ? pass_progress : NULL, NULL);
 }

@@ -1,5 +1,7 @@
 /* The program: answers --version at once and loads the library for everything else, so that a script that
  * asks for the version does not pay for linking HDF5 and oneDNN. */
+#include "atelier.h"
+
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,11 +24,13 @@ int main(int argc, char **argv)
                 dlerror());
         return 1;
     }
-    int (*run)(int, char **) = (int (*)(int, char **))dlsym(library, "atelier_main");
-    if (!run) {
+    void (*own_process)(void) = (void (*)(void))dlsym(library, "atl_own_process");
+    int (*run)(int, char **) = (int (*)(int, char **))dlsym(library, "atl_main");
+    if (!own_process || !run) {
         fprintf(stderr,
                 "atelier: error: libatelier.so.0 is of another version; build or install Atelier again\n");
         return 1;
     }
+    own_process();
     return run(argc, argv);
 }

@@ -16,13 +16,16 @@
 #define ATTRIBUTE_LIMIT ((size_t)1 << 16)
 #define MAX_LINKS 10000 /* of a group, kept in its header */
 
-/* H5Pset_file_locking came with 1.10.7 and 1.12.1; before it there is an environment variable. */
-#if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))
-#define HAVE_FILE_LOCKING 1
-#endif
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool begun, inside;
+static bool inside;
+
+/* What a host program has set for HDF5's own printing of errors: there are two kinds of functions. */
+static struct {
+    unsigned is_v2;
+    H5E_auto1_t v1;
+    H5E_auto2_t v2;
+    void *arg;
+} printing;
 
 /* HDF5 1.10 calls exit(-1), without a word, where it has no memory for a handle. */
 static void ended(void)
@@ -35,20 +38,32 @@ static void ended(void)
 
 /* At exit the library would write out what is still open; it crashes there on a file that it could not write
  * before (h5_close), and everything else has been closed. */
+void h5_own_process(void)
+{
+    atexit(ended);
+    H5dont_atexit();
+}
+
+/* HDF5 prints no errors meanwhile: they are ours to tell. Set every time, as thread-safe builds of the
+ * library keep it per thread. */
 void h5_begin(void)
 {
     pthread_mutex_lock(&lock);
     inside = true;
-    if (!begun) {
-        atexit(ended);
-        H5dont_atexit();
-    }
-    begun = true;
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* kept per thread in thread-safe builds of the library */
+    H5Eauto_is_v2(H5E_DEFAULT, &printing.is_v2);
+    if (printing.is_v2)
+        H5Eget_auto2(H5E_DEFAULT, &printing.v2, &printing.arg);
+    else
+        H5Eget_auto1(&printing.v1, &printing.arg);
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
 Status h5_end(Status s)
 {
+    if (printing.is_v2)
+        H5Eset_auto2(H5E_DEFAULT, printing.v2, printing.arg);
+    else
+        H5Eset_auto1(printing.v1, printing.arg);
     inside = false;
     pthread_mutex_unlock(&lock);
     return s;
@@ -83,11 +98,7 @@ static hid_t access_list(void)
     const hid_t list = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_fclose_degree(list, H5F_CLOSE_STRONG);
     H5Pset_libver_bounds(list, H5F_LIBVER_V18, H5F_LIBVER_LATEST); /* what is added has check sums */
-#ifdef HAVE_FILE_LOCKING
     H5Pset_file_locking(list, false, true);
-#else
-    setenv("HDF5_USE_FILE_LOCKING", "FALSE", 1);
-#endif
     return list;
 }
 

@@ -12,6 +12,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* No clearing up by HDF5 at exit, and a word where it ends the process; the program's start calls it, before
+ * any other function of HDF5 (train/atelier.c). */
+void h5_own_process(void);
 void h5_begin(void);
 /* Returns s, so that a function can end with `return h5_end(s)`. */
 Status h5_end(Status s);

@@ -15,7 +15,7 @@ static void *allocate(size_t bytes)
     return p;
 }
 
-static void __attribute__((constructor)) watch(void)
+void json_own_process(void)
 {
     json_set_alloc_funcs(allocate, free);
 }

@@ -3,21 +3,25 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define LONGEST 4096
-
 static LogLevel level_now = LOG_INFO;
+static LogSink sink_now;
+static void *sink_arg;
 
 void log_set_level(LogLevel level)
 {
     level_now = level;
 }
 
+void log_to(LogSink sink, void *arg)
+{
+    sink_now = sink;
+    sink_arg = arg;
+}
+
 /* An error or warning is one line, whatever names and texts it quotes: line ends and other control characters
  * are shown as \n and \x1B. A line end before two spaces is the message's own, of a list of ways out. */
-static void say_in_one_line(const char *format, va_list args)
+static void print_in_one_line(const char *text)
 {
-    char text[LONGEST];
-    vsnprintf(text, sizeof text, format, args);
     for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
         if (*p == '\n' && p[1] == ' ' && p[2] == ' ')
             fputc('\n', stderr);
@@ -30,30 +34,39 @@ static void say_in_one_line(const char *format, va_list args)
     }
 }
 
-static void say(LogLevel level, const char *prefix, const char *format, va_list args)
+void log_terminal(void *unused, LogLevel level, const char *text)
 {
-    if (level > level_now)
-        return;
+    static const char *const PREFIX[] = {"atelier: error: ", "atelier: warning: ", "", "atelier: debug: "};
+    (void)unused;
     flockfile(stderr);
-    fputs(prefix, stderr);
+    fputs(PREFIX[level], stderr);
     if (level <= LOG_WARN)
-        say_in_one_line(format, args);
+        print_in_one_line(text);
     else
-        vfprintf(stderr, format, args);
+        fputs(text, stderr);
     fputc('\n', stderr);
     funlockfile(stderr);
 }
 
-#define DEFINE_LOG(name, level, prefix)                                                                      \
+static void say(LogLevel level, const char *format, va_list args)
+{
+    char text[LOG_LONGEST];
+    if (level > level_now || !sink_now)
+        return;
+    vsnprintf(text, sizeof text, format, args);
+    sink_now(sink_arg, level, text);
+}
+
+#define DEFINE_LOG(name, level)                                                                              \
     void name(const char *format, ...)                                                                       \
     {                                                                                                        \
         va_list args;                                                                                        \
         va_start(args, format);                                                                              \
-        say(level, prefix, format, args);                                                                    \
+        say(level, format, args);                                                                            \
         va_end(args);                                                                                        \
     }
 
-DEFINE_LOG(log_error, LOG_ERROR, "atelier: error: ")
-DEFINE_LOG(log_warn, LOG_WARN, "atelier: warning: ")
-DEFINE_LOG(log_info, LOG_INFO, "")
-DEFINE_LOG(log_debug, LOG_DEBUG, "atelier: debug: ")
+DEFINE_LOG(log_error, LOG_ERROR)
+DEFINE_LOG(log_warn, LOG_WARN)
+DEFINE_LOG(log_info, LOG_INFO)
+DEFINE_LOG(log_debug, LOG_DEBUG)

@@ -1,14 +1,22 @@
-/* Messages to the user, on standard error, each starting with "atelier: ". Level and colour are the only
- * global state: log_set_level() and NO_COLOR. */
+/* Messages to the user. They go to one function: the program's start names log_terminal, a host program one
+ * of its own; until then they go nowhere. That function and the level are all the global state there is. */
 #ifndef ATL_LOG_H
 #define ATL_LOG_H
 
 typedef enum LogLevel { LOG_ERROR = 0, LOG_WARN, LOG_INFO, LOG_DEBUG } LogLevel;
 
-void log_set_level(LogLevel level);                                            /* default LOG_INFO */
-void log_error(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "atelier: error: …" */
-void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));  /* "atelier: warning: …" */
-void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));  /* "…" */
+/* text has no line end, nor the level's name; what is longer than LOG_LONGEST is cut. Any thread may call. */
+typedef void (*LogSink)(void *arg, LogLevel level, const char *text);
+#define LOG_LONGEST 4096
+
+void log_to(LogSink sink, void *arg); /* NULL: nowhere */
+/* To standard error, "atelier: error: …", "atelier: warning: …", "…" and "atelier: debug: …". */
+void log_terminal(void *unused, LogLevel level, const char *text);
+
+void log_set_level(LogLevel level); /* default LOG_INFO */
+void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

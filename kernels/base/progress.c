@@ -147,9 +147,55 @@ static void draw(Progress *p, double now, bool last)
     p->shown_done = p->done;
 }
 
+static void clear(Progress *p)
+{
+    if (!p->line_open)
+        return;
+    fputs("\r\033[K", p->out);
+    fflush(p->out);
+    p->line_open = false;
+    p->shown = -1;
+}
+
+/* The line, when it is due. In a log progress_end alone writes the last one, with the time that it took. */
+static void show(Progress *p, double now)
+{
+    const double wait = p->terminal ? REDRAW_EVERY : plain_interval(now - p->began);
+    const bool last = !p->terminal && p->total > 0 && p->done >= p->total;
+    if (!last && (p->shown < 0 || now - p->shown >= wait))
+        draw(p, now, false);
+}
+
+void progress_terminal(void *unused, Progress *p, ProgressEvent event)
+{
+    (void)unused;
+    if (event == PROGRESS_CLEAR)
+        clear(p);
+    else if (event == PROGRESS_END)
+        draw(p, p->clock(), true);
+    else
+        show(p, p->clock());
+}
+
+/* What is called with it --------------------------------------------------------------------------------- */
+
+static ProgressSink sink_now;
+static void *sink_arg;
+
+void progress_to(ProgressSink sink, void *arg)
+{
+    sink_now = sink;
+    sink_arg = arg;
+}
+
+static void tell(Progress *p, ProgressEvent event)
+{
+    if (sink_now)
+        sink_now(sink_arg, p, event);
+}
+
 void progress_update(Progress *p, int64_t done, const char *note_format, ...)
 {
-    const double now = p->clock();
     p->done = done;
     p->note[0] = 0;
     if (note_format) {
@@ -158,29 +204,16 @@ void progress_update(Progress *p, int64_t done, const char *note_format, ...)
         vsnprintf(p->note, sizeof p->note, note_format, args);
         va_end(args);
     }
-    measure(p, now);
-    if (!p->out)
-        return;
-    if (!p->terminal && p->total > 0 && done >= p->total)
-        return; /* progress_end writes this line, with the time that it took */
-    const double wait = p->terminal ? REDRAW_EVERY : plain_interval(now - p->began);
-    if (p->shown < 0 || now - p->shown >= wait)
-        draw(p, now, false);
+    measure(p, p->clock());
+    tell(p, PROGRESS_UPDATE);
 }
 
 void progress_clear(Progress *p)
 {
-    if (p->line_open && p->out) {
-        fputs("\r\033[K", p->out);
-        fflush(p->out);
-        p->line_open = false;
-        p->shown = -1;
-    }
+    tell(p, PROGRESS_CLEAR);
 }
 
 void progress_end(Progress *p)
 {
-    const double now = p->clock();
-    if (p->out)
-        draw(p, now, true);
+    tell(p, PROGRESS_END);
 }

@@ -1,4 +1,5 @@
-/* The progress line that every long piece of work shows, on standard error.
+/* How far every long piece of work has come. That goes to one function: the program's start names
+ * progress_terminal, a host program one of its own; until then nobody is told.
  *
  *     Progress p;
  *     progress_begin(&p, "train", "step", first, total);      // first > 0: resumed there
@@ -6,11 +7,11 @@
  *         progress_update(&p, done, "loss %.4f", loss);       // as often as you like
  *     progress_end(&p);
  *
- * On a terminal the line is rewritten in place, at most ten times a second and never wider than the terminal:
- *     train  250/1000  25%  1.83 steps/s  6:49 left  loss 0.1234
- * In a log it is a plain line at the beginning, at growing intervals (5 s, 15 s, 60 s) and at the end. The
- * rate is that of the last half minute or so. NO_COLOR leaves out colour. A Progress owns nothing: there is
- * nothing to free. Only one is shown at a time, and only the main thread may call. */
+ * progress_terminal writes to standard error. On a terminal the line is rewritten in place, at most ten times
+ * a second and never wider than the terminal: train  250/1000  25%  1.83 steps/s  6:49 left  loss 0.1234 In a
+ * log it is a plain line at the beginning, at growing intervals (5 s, 15 s, 60 s) and at the end. The rate is
+ * that of the last half minute or so. NO_COLOR leaves out colour. A Progress owns nothing: there is nothing
+ * to free. Only one is shown at a time, and only the main thread may call. */
 #ifndef ATL_PROGRESS_H
 #define ATL_PROGRESS_H
 
@@ -25,7 +26,7 @@ typedef struct Progress {
     int64_t first, total, done;
     char note[PROGRESS_NOTE];
     /* set by progress_begin; a test may change them after it */
-    FILE *out; /* stderr; NULL: silent */
+    FILE *out; /* stderr */
     bool terminal, color;
     int width;                 /* columns of the terminal */
     double (*clock)(void);     /* seconds, monotonic */
@@ -37,6 +38,12 @@ typedef struct Progress {
     int64_t recent_done, shown_done;
     bool line_open; /* the cursor stands at the end of a progress line */
 } Progress;
+
+typedef enum ProgressEvent { PROGRESS_UPDATE, PROGRESS_CLEAR, PROGRESS_END } ProgressEvent;
+typedef void (*ProgressSink)(void *arg, Progress *p, ProgressEvent event);
+
+void progress_to(ProgressSink sink, void *arg); /* NULL: to nobody */
+void progress_terminal(void *unused, Progress *p, ProgressEvent event);
 
 /* total 0: not known (no share, no time left). unit is singular. */
 void progress_begin(Progress *p, const char *label, const char *unit, int64_t first, int64_t total);

@@ -2,9 +2,16 @@
 
 #include "status.h"
 
+#include <stdbool.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t asked;
+static bool own;
+
+void stop_own_process(void)
+{
+    own = true;
+}
 
 static void ask(int signal_number)
 {
@@ -24,6 +31,8 @@ static void ask(int signal_number)
 void stop_catch(void)
 {
     static char stack[STACK_SIZE];
+    if (!own)
+        return;
     sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, NULL);
     struct sigaction action = {.sa_handler = ask, .sa_flags = SA_ONSTACK};
     sigemptyset(&action.sa_mask);
@@ -39,6 +48,8 @@ const volatile sig_atomic_t *stop_flag(void)
 void stop_outlive_terminal(void)
 {
     struct sigaction action = {.sa_handler = SIG_IGN};
+    if (!own)
+        return;
     sigemptyset(&action.sa_mask);
     sigaction(SIGHUP, &action, NULL);
 }

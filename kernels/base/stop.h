@@ -5,6 +5,9 @@
 
 #include <signal.h>
 
+/* The process is the program's own (train/atelier.c); without this, the two functions that change what
+ * signals do change nothing: in a host program's process that is the host's. */
+void stop_own_process(void);
 /* Catches both signals from here on, for the whole process. */
 void stop_catch(void);
 /* Not 0 once one has come. */

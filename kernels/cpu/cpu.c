@@ -47,8 +47,9 @@ static Isa capped_isa(Isa best)
 
 static void choose(void)
 {
-    const Isa isa = capped_isa(best_isa());
-    onednn_cap_isa(isa == ISA_AVX512, isa >= ISA_AVX2);
+    const Isa best = best_isa(), isa = capped_isa(best);
+    if (isa < best)
+        onednn_cap_isa(isa >= ISA_AVX2);
 #ifdef ATL_X86
     if (isa == ISA_AVX512) {
         has_bf16 = __builtin_cpu_supports("avx512bf16");

@@ -197,10 +197,9 @@ const char *onednn_version(void)
     return text;
 }
 
-void onednn_cap_isa(bool avx512, bool avx2)
+void onednn_cap_isa(bool avx2)
 {
-    if (!avx512)
-        dnnl_set_max_cpu_isa(avx2 ? dnnl_cpu_isa_avx2 : dnnl_cpu_isa_sse41);
+    dnnl_set_max_cpu_isa(avx2 ? dnnl_cpu_isa_avx2 : dnnl_cpu_isa_sse41);
 }
 
 static const char *reason(dnnl_status_t s)

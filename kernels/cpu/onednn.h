@@ -14,9 +14,8 @@ typedef struct OnePrimitive OnePrimitive;
 
 /* "2.6.3" */
 const char *onednn_version(void);
-/* Lets oneDNN use no more than avx512_core_bf16 (the fastest), avx2 or sse41; before the first primitive
- * only. */
-void onednn_cap_isa(bool avx512, bool avx2);
+/* Lets oneDNN use no more than avx2 or sse41, in the whole process; before the first primitive only. */
+void onednn_cap_isa(bool avx2);
 
 /* y = alpha op(a) op(b) + beta y, all f32, row-major; single-threaded inside a parallel region. */
 Status onednn_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,

@@ -12,6 +12,7 @@
 
 #define RESERVE_BYTES ((size_t)1 << 20)
 
+static bool own;
 static _Atomic(void *) reserve;
 
 /* std::new_handler of operator new. It may be called by several threads at once. */
@@ -28,31 +29,27 @@ static void out_of_memory(void)
     _exit(STATUS_FAILED);
 }
 
-/* std::set_new_handler, looked up by name: nothing of ours is C++. A program that has a handler keeps it. */
-static void install(void)
+/* std::set_new_handler, looked up by name: nothing of ours is C++. */
+void reserve_own_process(void)
 {
     typedef void (*Handler)(void);
     Handler (*set)(Handler);
     *(void **)&set = dlsym(RTLD_DEFAULT, "_ZSt15set_new_handlerPFvvE");
-    const Handler others = set ? set(out_of_memory) : NULL;
-    if (others)
-        set(others);
+    own = true;
+    if (set)
+        set(out_of_memory);
 }
 
 Status reserve_keep(void)
 {
-    static bool installed;
-    if (atomic_load_explicit(&reserve, memory_order_relaxed))
-        return STATUS_OK;
-    if (!installed)
-        install();
-    installed = true;
-    atomic_store(&reserve, malloc(RESERVE_BYTES));
+    if (own && !atomic_load_explicit(&reserve, memory_order_relaxed))
+        atomic_store(&reserve, malloc(RESERVE_BYTES));
     return reserve_check();
 }
 
 Status reserve_check(void)
 {
-    return atomic_load_explicit(&reserve, memory_order_relaxed) ? STATUS_OK
-                                                                : status_memory("out of memory for oneDNN");
+    return !own || atomic_load_explicit(&reserve, memory_order_relaxed)
+               ? STATUS_OK
+               : status_memory("out of memory for oneDNN");
 }

@@ -2,12 +2,15 @@
  * no memory for one it throws an exception that nobody can catch, and the process ends by abort. But C++
  * calls a handler first, and tries again after it: ours gives the reserve back. So the primitive comes to its
  * end, the operation then fails in order, and a run ends with a message and its checkpoints. Only when the
- * reserve is not enough, or was never got, the handler ends the process, with a message. */
+ * reserve is not enough, or was never got, the handler ends the process, with a message. The handler is one
+ * for the whole process: a host program's is its own matter, and there nothing is put by. */
 #ifndef ATL_CPU_RESERVE_H
 #define ATL_CPU_RESERVE_H
 
 #include "kernels/base/status.h"
 
+/* Installs the handler; the program's start calls it (train/atelier.c). */
+void reserve_own_process(void);
 /* Before oneDNN is called: the reserve is there (again). */
 Status reserve_keep(void);
 /* After it: the reserve was not needed. */

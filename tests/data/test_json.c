@@ -104,6 +104,7 @@ int main(void)
         cmocka_unit_test(reading_says_that_memory_ran_out),
         cmocka_unit_test(text_that_is_not_utf8_is_told_from_no_memory),
     };
+    json_own_process();
     json_get_alloc_funcs(&real_malloc, &real_free);
     json_set_alloc_funcs(starving, real_free);
     return cmocka_run_group_tests(tests, NULL, NULL);

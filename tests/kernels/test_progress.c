@@ -206,5 +206,6 @@ int main(void)
         cmocka_unit_test(an_unknown_total_shows_no_share),
         cmocka_unit_test(times_are_short),
     };
+    progress_to(progress_terminal, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

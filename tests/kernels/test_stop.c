@@ -11,10 +11,27 @@
 
 #include <signal.h>
 
+/* Where the process is a host program's. */
+static void signals_are_left_alone_until_the_process_is_ours(void **state)
+{
+    (void)state;
+    static const int SIGNALS[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction before[3], after;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sigaction(SIGNALS[i], NULL, &before[i]), 0);
+    stop_catch();
+    stop_outlive_terminal();
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(sigaction(SIGNALS[i], NULL, &after), 0);
+        assert_ptr_equal(after.sa_handler, before[i].sa_handler);
+    }
+}
+
 static void a_signal_sets_the_flag_on_a_stack_of_its_own(void **state)
 {
     (void)state;
     static const int SIGNALS[] = {SIGINT, SIGTERM};
+    stop_own_process();
     stop_catch();
     assert_int_equal(*stop_flag(), 0);
     for (int i = 0; i < 2; i++) {
@@ -33,6 +50,7 @@ static void a_signal_sets_the_flag_on_a_stack_of_its_own(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(signals_are_left_alone_until_the_process_is_ours),
         cmocka_unit_test(a_signal_sets_the_flag_on_a_stack_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,7 +32,7 @@ static int entry_width(const Subcommand *s)
     return (int)(strlen(s->name) + 1 + strlen(s->arguments));
 }
 
-static void print_help(const Family *f, FILE *out)
+static void add_help(Buffer *b, const Family *f)
 {
     const char *name = f->name ? f->name : "";
     const char *space = f->name ? " " : "";
@@ -40,27 +40,45 @@ static void print_help(const Family *f, FILE *out)
     for (int i = 0; i < f->count; i++)
         if (!f->commands[i].hidden && entry_width(&f->commands[i]) > width)
             width = entry_width(&f->commands[i]);
-    fprintf(out, "usage: atelier %s%sCOMMAND ...\n\n%s\n\nCommands:\n", name, space, f->summary);
+    buffer_add(b, "usage: atelier %s%sCOMMAND ...\n\n%s\n\nCommands:\n", name, space, f->summary);
     for (int i = 0; i < f->count; i++) {
         const Subcommand *s = &f->commands[i];
         if (!s->hidden)
-            fprintf(out, "  %s %-*s  %s\n", s->name, width - 1 - (int)strlen(s->name), s->arguments,
-                    s->summary);
+            buffer_add(b, "  %s %-*s  %s\n", s->name, width - 1 - (int)strlen(s->name), s->arguments,
+                       s->summary);
     }
-    fprintf(out, "\n`atelier %s%sCOMMAND --help` explains a command, with an example.\n", name, space);
+    buffer_add(b, "\n`atelier %s%sCOMMAND --help` explains a command, with an example.\n", name, space);
     if (f->example) {
-        fprintf(out, "\nTo begin:\n");
+        buffer_add(b, "\nTo begin:\n");
         for (const char *line = f->example; *line; line += strcspn(line, "\n") + 1)
-            fprintf(out, "  %.*s\n", (int)strcspn(line, "\n"), line);
+            buffer_add(b, "  %.*s\n", (int)strcspn(line, "\n"), line);
     }
     if (f->notes) {
-        Buffer notes = {0};
-        char *text = NULL;
-        buffer_add_wrapped(&notes, 0, 0, f->notes);
-        if (buffer_take(&notes, &text) == STATUS_OK)
-            fprintf(out, "\n%s", text);
-        mem_free(text);
+        buffer_add(b, "\n");
+        buffer_add_wrapped(b, 0, 0, f->notes);
     }
+}
+
+/* Who names no command is told as by a message, without its last line end. */
+static int refuse_no_command(const Family *f)
+{
+    Buffer help = {0};
+    char *text = NULL;
+    add_help(&help, f);
+    const Status s = buffer_take(&help, &text);
+    if (s != STATUS_OK)
+        return command_end(s);
+    text[strlen(text) - 1] = 0;
+    log_info("%s", text);
+    mem_free(text);
+    return STATUS_REFUSED;
+}
+
+static int print_help(const Family *f)
+{
+    Buffer help = {0};
+    add_help(&help, f);
+    return command_end(buffer_print(&help));
 }
 
 /* docs/commands.md, or the section of a family: the table of its commands, then each of them. */
@@ -109,17 +127,13 @@ static Status refuse_unknown(const Family *f, const char *word)
 
 int dispatch(const Family *f, int argc, char **argv)
 {
-    if (argc < 2) {
-        print_help(f, stderr);
-        return STATUS_REFUSED;
-    }
+    if (argc < 2)
+        return refuse_no_command(f);
     if (strcmp(argv[1], OPTIONS_HELP_PAGE) == 0)
         return print_page(f);
     const bool help = strcmp(argv[1], "help") == 0;
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || (help && argc == 2)) {
-        print_help(f, stdout);
-        return STATUS_OK;
-    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || (help && argc == 2))
+        return print_help(f);
     const Subcommand *s = find(f, argv[help ? 2 : 1]);
     if (!s)
         return command_end(refuse_unknown(f, argv[help ? 2 : 1]));
