@@ -128,9 +128,9 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "One picture for each. The noise is PyTorch's for that seed.", .shown = "0"},
         {"batch", OPTION_INT, &a->batch, .value = "N", .min = 1, .max = MAX_PICTURES,
          .help = "N pictures for each seed: with seed, seed + 1, and so on.", .shown = "1"},
-        {"width", OPTION_INT, &r->width, .value = "W", .min = 1, .max = PICTURE_MAX_SIDE,
+        {"width", OPTION_INT, &r->size.width, .value = "W", .min = 1, .max = PICTURE_MAX_SIDE,
          .help = "Width in pixels.", .shown = "the size the model was made for"},
-        {"height", OPTION_INT, &r->height, .value = "H", .min = 1, .max = PICTURE_MAX_SIDE,
+        {"height", OPTION_INT, &r->size.height, .value = "H", .min = 1, .max = PICTURE_MAX_SIDE,
          .help = "Height in pixels.", .shown = "the size the model was made for"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = "f32|bf16|f16",
          .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32"},
@@ -296,7 +296,7 @@ static Status session_open(Session *s)
     TRY(model_load(a->model, MODEL_ALL, dtype, &s->model));
     if (!strcmp(a->prediction, "epsilon") || !strcmp(a->prediction, "v_prediction"))
         TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
-    TRY(status_in(pipeline_check_size(s->model, &a->request.width, &a->request.height), "sample"));
+    TRY(status_in(pipeline_check_size(s->model, &a->request.size), "sample"));
     TRY(tell_surprises(s));
     for (int i = 0; i < a->lora_texts.count; i++)
         TRY(lora_attach(s->model, a->loras[i].path, a->loras[i].scale, &s->loras[i]));
@@ -438,11 +438,12 @@ static Status print_json(const Session *s)
         snprintf(seed, sizeof seed, "%llu", (unsigned long long)s->a.seeds[i]);
         json_array_append_new(pictures, json_pack("{s:s, s:s}", "file", s->paths[i], "seed", seed));
     }
-    json_t *facts = json_pack(
-        "{s:o, s:s, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:s, s:s, s:i, s:I}", "pictures", pictures, "model",
-        s->a.model, "prompt", r->prompt, "negative", r->negative ? r->negative : "", "steps", r->steps, "cfg",
-        s->a.guidance, "sampler", r->sampler, "width", r->width, "height", r->height, "dtype", s->a.dtype,
-        "device", s->c->dev->name, "threads", s->c->threads, "peak_bytes", (json_int_t)mem_peak_bytes());
+    json_t *facts =
+        json_pack("{s:o, s:s, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:s, s:s, s:i, s:I}", "pictures", pictures,
+                  "model", s->a.model, "prompt", r->prompt, "negative", r->negative ? r->negative : "",
+                  "steps", r->steps, "cfg", s->a.guidance, "sampler", r->sampler, "width", r->size.width,
+                  "height", r->size.height, "dtype", s->a.dtype, "device", s->c->dev->name, "threads",
+                  s->c->threads, "peak_bytes", (json_int_t)mem_peak_bytes());
     char *text = json_text(facts, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
     if (!text)
         return status_in(STATUS_FAILED, "sample --json");

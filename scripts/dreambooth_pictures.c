@@ -37,7 +37,7 @@ static Status read_pictures(char **paths, int count, Picture *out)
         return status_refuse("from 1 to %d pictures, not %d", MAX_PICTURES, count);
     for (int i = 0; i < count; i++) {
         TRY(read_picture(paths[i], &out[i]));
-        if (out[i].width != out[0].width || out[i].height != out[0].height)
+        if (!size_equal(out[i].size, out[0].size))
             return status_refuse("%s: has another size than %s", paths[i], paths[0]);
     }
     return STATUS_OK;
@@ -49,17 +49,18 @@ static Status read_pictures(char **paths, int count, Picture *out)
 static double difference(const Picture *a, const Picture *b, int dx, int dy)
 {
     double sum = 0;
-    for (int y = 0; y < b->height; y++)
-        for (int x = 0; x < b->width; x++) {
+    for (int y = 0; y < b->size.height; y++)
+        for (int x = 0; x < b->size.width; x++) {
             const int from_x = x - dx, from_y = y - dy;
-            const bool inside = from_x >= 0 && from_x < a->width && from_y >= 0 && from_y < a->height;
+            const bool inside =
+                from_x >= 0 && from_x < a->size.width && from_y >= 0 && from_y < a->size.height;
             for (int k = 0; k < 3; k++) {
-                const int p = inside ? a->rgb[3 * (from_y * a->width + from_x) + k] : 255,
-                          q = b->rgb[3 * (y * b->width + x) + k];
+                const int p = inside ? a->rgb[3 * (from_y * a->size.width + from_x) + k] : 255,
+                          q = b->rgb[3 * (y * b->size.width + x) + k];
                 sum += (p - q) * (p - q);
             }
         }
-    return sqrt(sum / (3.0 * b->width * b->height)) / 255;
+    return sqrt(sum / (3.0 * b->size.width * b->size.height)) / 255;
 }
 
 static double nearest(const Picture *p, const Picture *known, int count)
@@ -154,12 +155,12 @@ static Status find_picture(const char *names, const char *caption, Picture *out)
 /* Marks what is white and hangs together with the border, from (x,y) on. */
 static void flood(const Picture *p, bool *outside, int x, int y)
 {
-    if (x < 0 || y < 0 || x >= p->width || y >= p->height || outside[y * p->width + x])
+    if (x < 0 || y < 0 || x >= p->size.width || y >= p->size.height || outside[y * p->size.width + x])
         return;
-    const uint8_t *c = p->rgb + 3 * (y * p->width + x);
+    const uint8_t *c = p->rgb + 3 * (y * p->size.width + x);
     if (c[0] < 250 || c[1] < 250 || c[2] < 250)
         return;
-    outside[y * p->width + x] = true;
+    outside[y * p->size.width + x] = true;
     flood(p, outside, x + 1, y);
     flood(p, outside, x - 1, y);
     flood(p, outside, x, y + 1);
@@ -170,13 +171,13 @@ static void flood(const Picture *p, bool *outside, int x, int y)
 static void paint(Picture *p, const bool *outside, const uint8_t background[3])
 {
     static const double stripes[2][3] = {{30, 90, 230}, {240, 245, 255}};
-    for (int y = 0; y < p->height; y++)
-        for (int x = 0; x < p->width; x++) {
-            uint8_t *c = p->rgb + 3 * (y * p->width + x);
+    for (int y = 0; y < p->size.height; y++)
+        for (int x = 0; x < p->size.width; x++) {
+            uint8_t *c = p->rgb + 3 * (y * p->size.width + x);
             const bool fur = c[0] > 140 && c[0] >= c[1] && c[1] > c[2] && c[0] - c[2] > 50;
             const double shade = 0.4 + 0.6 * c[0] / 255;
             for (int k = 0; k < 3; k++) {
-                if (outside[y * p->width + x])
+                if (outside[y * p->size.width + x])
                     c[k] = background[k];
                 else if (fur)
                     c[k] = (uint8_t)(stripes[(x + y) / 7 % 2][k] * shade);
@@ -199,14 +200,15 @@ static Status write_pose(const Picture *painted, const struct Pose *pose, int nu
                          const char *folder)
 {
     Picture out = {0};
-    const int side = painted->width, scaled = (int)lround(side * pose->scale);
+    const int side = painted->size.width, scaled = (int)lround(side * pose->scale);
     const int corner = (scaled - side) / 2;
     char *path = mem_printf("%s/%d.png", folder, number), *beside = mem_printf("%s/%d.txt", folder, number);
     char *text = mem_printf("sks %s\n", caption);
     Status s = path && beside && text ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK)
         s = picture_resize_window(
-            painted, &(PictureWindow){scaled, scaled, corner - pose->dx, corner - pose->dy, side, side},
+            painted,
+            &(PictureWindow){size_square(scaled), corner - pose->dx, corner - pose->dy, size_square(side)},
             &out);
     if (s == STATUS_OK && pose->flipped)
         picture_flip(&out);
@@ -230,16 +232,15 @@ static Status subject(int argc, char **argv)
     TRY(dir_make(argv[2]));
     for (int i = 0; i < (int)(sizeof POSES / sizeof *POSES) && s == STATUS_OK; i++) {
         s = find_picture(argv[0], argv[1], &p);
-        bool *outside =
-            s == STATUS_OK ? mem_calloc((size_t)p.width * (size_t)p.height, sizeof *outside) : NULL;
+        bool *outside = s == STATUS_OK ? mem_calloc((size_t)size_area(p.size), sizeof *outside) : NULL;
         if (s == STATUS_OK && !outside)
             s = STATUS_FAILED;
         if (s == STATUS_OK) {
-            for (int k = 0; k < p.width; k++) {
+            for (int k = 0; k < p.size.width; k++) {
                 flood(&p, outside, k, 0);
-                flood(&p, outside, k, p.height - 1);
+                flood(&p, outside, k, p.size.height - 1);
                 flood(&p, outside, 0, k);
-                flood(&p, outside, p.width - 1, k);
+                flood(&p, outside, p.size.width - 1, k);
             }
             paint(&p, outside, POSES[i].background);
             s = write_pose(&p, &POSES[i], i + 1, argv[1], argv[2]);

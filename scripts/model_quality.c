@@ -41,7 +41,7 @@ typedef struct Quality {
 /* picture shifted by (dx,dy) over white, averaged to 16×16: out (16,16,3) in [0,1]. */
 static void average(const Picture *p, int dx, int dy, float *out)
 {
-    const int side = p->width, cell = side / CELLS;
+    const int side = p->size.width, cell = side / CELLS;
     memset(out, 0, NUMBERS * sizeof *out);
     for (int y = 0; y < side; y++)
         for (int x = 0; x < side; x++) {
@@ -99,7 +99,7 @@ static Status read_known(Quality *q)
         const Status s = picture_decode(bytes, size, &p);
         mem_free(bytes);
         TRY(s);
-        const bool fits = p.width == q->side && p.height == q->side;
+        const bool fits = size_equal(p.size, size_square(q->side));
         if (fits)
             average(&p, 0, 0, q->known + (size_t)i * NUMBERS);
         picture_free(&p);
@@ -163,7 +163,7 @@ static Status write_grid(const Quality *q, Picture *pictures)
 
 static Status judge_names(Quality *q)
 {
-    Picture grid[GRID * GRID] = {{0}};
+    Picture grid[GRID * GRID] = {{.rgb = NULL}};
     float *least = mem_alloc((size_t)q->count * sizeof *least);
     int nearest = 0, among = 0, sampled = 0;
     Status s = least ? STATUS_OK : STATUS_FAILED;
@@ -238,7 +238,7 @@ static int colour_of(float r, float g, float b)
 static int ruling_colour(const Picture *p)
 {
     int pixels[COLOURS] = {0}, best = 0;
-    for (size_t i = 0; i < (size_t)p->width * (size_t)p->height; i++) {
+    for (size_t i = 0; i < (size_t)size_area(p->size); i++) {
         const float r = (float)p->rgb[3 * i] / 255, g = (float)p->rgb[3 * i + 1] / 255,
                     b = (float)p->rgb[3 * i + 2] / 255;
         if (sqrtf((1 - r) * (1 - r) + (1 - g) * (1 - g) + (1 - b) * (1 - b)) >= .25f)

@@ -16,7 +16,7 @@
 
 static void print_style(const char *path, const Picture *p)
 {
-    const size_t pixels = (size_t)p->width * (size_t)p->height;
+    const size_t pixels = (size_t)size_area(p->size);
     double sum = 0, dark = 0;
     for (size_t i = 0; i < pixels; i++) {
         const uint8_t *rgb = p->rgb + 3 * i;

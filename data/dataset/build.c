@@ -46,8 +46,8 @@ static Status add_picture(const DatasetBuild *b, const Scan *scan, const ScanPic
     Status s = path ? file_read(path, MAX_ENCODED, &bytes, &size) : STATUS_FAILED;
     mem_free(path);
     if (s == STATUS_OK)
-        s = status_in(picture_check((uint8_t *)bytes, size, &e.width, &e.height, &e.orientation), "%s/%s",
-                      b->folder, p->shown);
+        s = status_in(picture_check((uint8_t *)bytes, size, &e.picture, &e.orientation), "%s/%s", b->folder,
+                      p->shown);
     *bad = s != STATUS_OK && !status_is_memory();
     e.bytes = (const uint8_t *)bytes;
     e.size = size;

@@ -260,10 +260,9 @@ const uint8_t *dataset_sha256(const Dataset *d, int i)
     return d->sha256 + (size_t)SHA256_SIZE * (size_t)i;
 }
 
-void dataset_size(const Dataset *d, int i, int *width, int *height)
+Size dataset_size(const Dataset *d, int i)
 {
-    *width = (int)d->width[i];
-    *height = (int)d->height[i];
+    return (Size){(int)d->width[i], (int)d->height[i]};
 }
 
 int dataset_repeats(const Dataset *d, int i)

@@ -32,9 +32,9 @@ const char *dataset_name(const Dataset *d, int i);    /* "cat/03.jpg" */
 const char *dataset_caption(const Dataset *d, int i); /* UTF-8 */
 /* Says what pictures without a caption (an empty one) have from here on. */
 Status dataset_set_missing_caption(Dataset *d, const char *caption);
-const uint8_t *dataset_sha256(const Dataset *d, int i);              /* 32 bytes, of the encoded picture */
-void dataset_size(const Dataset *d, int i, int *width, int *height); /* after orientation */
-int dataset_repeats(const Dataset *d, int i); /* of its kohya folder's name ("10_sks cat"); 1 */
+const uint8_t *dataset_sha256(const Dataset *d, int i); /* 32 bytes, of the encoded picture */
+Size dataset_size(const Dataset *d, int i);             /* after orientation */
+int dataset_repeats(const Dataset *d, int i);           /* of its kohya folder's name ("10_sks cat"); 1 */
 Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size); /* encoded; caller: mem_free */
 
 uint64_t dataset_encoded_size(const Dataset *d, int i); /* bytes of the encoded picture */

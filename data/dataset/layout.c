@@ -153,8 +153,8 @@ Status dataset_writer_add(DatasetWriter *w, const DatasetEntry *e)
     Column *c = &w->columns[w->count++];
     *c = (Column){.offset = w->size,
                   .length = e->size,
-                  .width = (uint32_t)e->width,
-                  .height = (uint32_t)e->height,
+                  .width = (uint32_t)e->picture.width,
+                  .height = (uint32_t)e->picture.height,
                   .orientation = (uint8_t)e->orientation,
                   .repeats = (uint32_t)e->repeats,
                   .name = mem_strdup(e->name),

@@ -4,6 +4,7 @@
 #ifndef ATL_LAYOUT_H
 #define ATL_LAYOUT_H
 
+#include "data/pictures/size.h"
 #include "kernels/base/status.h"
 
 #include <stdint.h>
@@ -16,7 +17,8 @@ typedef struct DatasetEntry {
     const char *name, *caption; /* UTF-8 */
     const uint8_t *bytes;       /* the encoded picture */
     uint64_t size;
-    int width, height, orientation, repeats;
+    Size picture; /* upright */
+    int orientation, repeats;
 } DatasetEntry;
 
 /* Refuses a name at which something else than a dataset lies: a name typed wrong must not cost a picture. */

@@ -53,10 +53,11 @@ static Status look_at_file(const Lint *l, const Scan *scan, const ScanPicture *p
 {
     char *path = path_join(scan->folder, p->name), *bytes = NULL;
     size_t size;
-    int width, height, orientation;
+    Size measured;
+    int orientation;
     Status s = path ? file_read(path, SIZE_MAX / 2, &bytes, &size) : STATUS_FAILED;
     if (s == STATUS_OK) {
-        s = status_in(picture_check((uint8_t *)bytes, size, &width, &height, &orientation), "%s", p->shown);
+        s = status_in(picture_check((uint8_t *)bytes, size, &measured, &orientation), "%s", p->shown);
         sha256(bytes, size, known->sha256);
         known->name = p->shown;
     }
@@ -112,18 +113,18 @@ static Status look_at_entry(const Lint *l, Dataset *d, int i)
         tell(l, true, "%s", status_message());
         return STATUS_OK;
     }
-    int width, height, orientation, stored_width, stored_height;
+    Size measured;
+    int orientation;
     Status s = STATUS_OK;
     sha256(bytes, size, hash);
-    dataset_size(d, i, &stored_width, &stored_height);
+    const Size stored = dataset_size(d, i);
     if (memcmp(hash, dataset_sha256(d, i), SHA256_SIZE) != 0)
         tell(l, true, "%s: is damaged: its SHA-256 is not the one written down", name);
-    else if ((s = picture_check(bytes, size, &width, &height, &orientation)) != STATUS_OK &&
-             !status_is_memory())
+    else if ((s = picture_check(bytes, size, &measured, &orientation)) != STATUS_OK && !status_is_memory())
         tell(l, true, "%s: %s", name, status_message());
-    else if (s == STATUS_OK && (width != stored_width || height != stored_height))
-        tell(l, true, "%s: is %d x %d, but %d x %d is written down", name, width, height, stored_width,
-             stored_height);
+    else if (s == STATUS_OK && !size_equal(measured, stored))
+        tell(l, true, "%s: is %d x %d, but %d x %d is written down", name, measured.width, measured.height,
+             stored.width, stored.height);
     mem_free(bytes);
     return s != STATUS_OK && status_is_memory() ? s : STATUS_OK;
 }

@@ -28,7 +28,7 @@ typedef struct Slot {
     int64_t step; /* 0: free */
     int taken, done;
     LoaderSample *samples; /* (step_samples) */
-    float *pixels;         /* (step_samples,R,R,3) */
+    float *pixels;         /* (step_samples,H,W,3) */
     char **failures;       /* (step_samples): messages; NULL: none */
 } Slot;
 
@@ -90,7 +90,7 @@ static void choose_sample(Loader *l, int64_t step, int place, LoaderSample *s)
     }
     const LoaderSource *from = &l->sources[source];
     *s = (LoaderSample){.source = source, .picture = from->pictures[position % from->count]};
-    sample_choose(from, l->o.resolution, l->o.seed, step, place, s);
+    sample_choose(from, l->o.size, l->o.seed, step, place, s);
 }
 
 /* Threads ---------------------------------------------------------------------------------------------- */
@@ -119,8 +119,8 @@ static void make_sample(Loader *l, Slot *slot, int place)
 {
     LoaderSample *s = &slot->samples[place];
     const LoaderSource *from = &l->sources[s->source];
-    s->pixels = slot->pixels + 3 * (size_t)l->o.resolution * (size_t)l->o.resolution * (size_t)place;
-    if (sample_pixels(from, l->o.resolution, l->o.seed, slot->step, place, l->cache, s) == STATUS_OK)
+    s->pixels = slot->pixels + 3 * (size_t)size_area(l->o.size) * (size_t)place;
+    if (sample_pixels(from, l->o.size, l->o.seed, slot->step, place, l->cache, s) == STATUS_OK)
         return;
     slot->failures[place] = mem_printf("%s: %s: %s", dataset_path(from->dataset),
                                        dataset_name(from->dataset, s->picture), status_message());
@@ -171,10 +171,10 @@ static Status check_source(const LoaderSource *s)
 
 static Status check_options(const LoaderOptions *o)
 {
-    if (o->batch < 1 || o->resolution < 1 || o->resolution > PICTURE_MAX_SIDE || o->first_step < 1 ||
-        o->source_count < 1)
-        return status_fail(
-            "loader: batch, resolution, first step and the number of sources must be at least 1");
+    const Size size = o->size;
+    if (o->batch < 1 || size.width < 1 || size.width > PICTURE_MAX_SIDE || size.height < 1 ||
+        size.height > PICTURE_MAX_SIDE || o->first_step < 1 || o->source_count < 1)
+        return status_fail("loader: batch, size, first step and the number of sources must be at least 1");
     for (int i = 0; i < o->source_count; i++)
         TRY(check_source(&o->sources[i]));
     return o->beside ? check_source(o->beside) : STATUS_OK;
@@ -186,7 +186,7 @@ static Status allocate_slots(Loader *l)
     if (!l->slots)
         return STATUS_FAILED;
     const size_t batch = (size_t)l->step_samples;
-    const size_t pixels = 3 * (size_t)l->o.resolution * (size_t)l->o.resolution;
+    const size_t pixels = 3 * (size_t)size_area(l->o.size);
     for (int i = 0; i < l->slot_count; i++) {
         Slot *slot = &l->slots[i];
         slot->samples = mem_calloc(batch, sizeof *slot->samples);

@@ -16,8 +16,8 @@ typedef struct LoaderSource {
 typedef struct LoaderOptions {
     const LoaderSource *sources;
     int source_count;
-    int resolution; /* square side in pixels */
-    int batch;      /* samples per optimizer step: batch × accumulate */
+    Size size; /* that pictures are scaled and cut to */
+    int batch; /* samples per optimizer step: batch × accumulate */
     uint64_t seed;
     int threads, ahead; /* 0: 2 threads, 2 steps ahead */
     int64_t first_step; /* counts from 1 */
@@ -31,7 +31,7 @@ typedef struct LoaderSample {
     int source, picture; /* dataset's number of the picture */
     bool flipped;
     int crop_x, crop_y; /* of the resized picture */
-    float *pixels;      /* (resolution,resolution,3) in [-1,1], or NULL */
+    float *pixels;      /* (H,W,3) of the loader's size, in [-1,1], or NULL */
 } LoaderSample;
 
 typedef struct Loader Loader;

@@ -1,8 +1,8 @@
-/* A sample's pixels (sample.h): decode, cut the square out of the picture scaled to cover it, mirror, floats.
+/* A sample's pixels (sample.h): decode, cut the window out of the picture scaled to cover it, mirror, floats.
  *
- * Augmentation scales the covering size by 1 ± scale and moves the window by up to ± shift of the side; where
- * the window leaves the picture its edge is repeated. Draws: RANDOM_FLIP index 0; RANDOM_CROP 0 (x) and 1
- * (y); RANDOM_AUGMENT 0 (x), 1 (y), 2 (scale). */
+ * Augmentation scales the covering size by 1 ± scale and moves the window by up to ± shift of its sides;
+ * where the window leaves the picture its edge is repeated. Draws: RANDOM_FLIP index 0; RANDOM_CROP 0 (x) and
+ * 1 (y); RANDOM_AUGMENT 0 (x), 1 (y), 2 (scale). */
 #include "sample.h"
 
 #include "kernels/base/mem.h"
@@ -15,11 +15,6 @@
 
 /* Drawing ---------------------------------------------------------------------------------------------- */
 
-/* Where the square lies in the picture after it was scaled to (width,height). */
-typedef struct Window {
-    int width, height, x, y;
-} Window;
-
 /* Uniform in ± range. */
 static double draw_around(RandomKey key, uint32_t index, double range)
 {
@@ -27,28 +22,26 @@ static double draw_around(RandomKey key, uint32_t index, double range)
 }
 
 /* The middle, or anywhere that lies inside. */
-static int draw_start(const LoaderSource *s, RandomKey key, uint32_t index, int side, int resolution)
+static int draw_start(const LoaderSource *s, RandomKey key, uint32_t index, int side, int cut)
 {
-    if (side <= resolution || !s->random_crop)
-        return side >= resolution ? (side - resolution) / 2 : -((resolution - side) / 2);
-    return (int)random_below(key, index, (uint32_t)(side - resolution + 1));
+    if (side <= cut || !s->random_crop)
+        return side >= cut ? (side - cut) / 2 : -((cut - side) / 2);
+    return (int)random_below(key, index, (uint32_t)(side - cut + 1));
 }
 
-static Window draw_window(const LoaderSource *s, int picture, int resolution, RandomKey key)
+/* What of the picture the sample shows. */
+static PictureWindow draw_window(const LoaderSource *s, int picture, Size size, RandomKey key)
 {
-    Window w;
-    Picture size = {0};
-    dataset_size(s->dataset, picture, &size.width, &size.height);
-    picture_cover_size(&size, resolution, resolution, &w.width, &w.height);
+    PictureWindow w = {.size = size, .whole = picture_cover_size(dataset_size(s->dataset, picture), size)};
     key.purpose = RANDOM_AUGMENT;
     const double scale = 1 + draw_around(key, 2, s->scale);
-    const int dx = (int)lround(draw_around(key, 0, s->shift) * resolution);
-    const int dy = (int)lround(draw_around(key, 1, s->shift) * resolution);
-    w.width = (int)fmax(1, round(w.width * scale));
-    w.height = (int)fmax(1, round(w.height * scale));
+    const int dx = (int)lround(draw_around(key, 0, s->shift) * size.width);
+    const int dy = (int)lround(draw_around(key, 1, s->shift) * size.height);
+    w.whole.width = (int)fmax(1, round(w.whole.width * scale));
+    w.whole.height = (int)fmax(1, round(w.whole.height * scale));
     key.purpose = RANDOM_CROP;
-    w.x = draw_start(s, key, 0, w.width, resolution) + dx;
-    w.y = draw_start(s, key, 1, w.height, resolution) + dy;
+    w.x = draw_start(s, key, 0, w.whole.width, size.width) + dx;
+    w.y = draw_start(s, key, 1, w.whole.height, size.height) + dy;
     return w;
 }
 
@@ -58,11 +51,11 @@ static RandomKey key_of(uint64_t seed, int64_t step, int place)
         .seed = seed, .step = (uint32_t)step, .sample = (uint32_t)place, .purpose = RANDOM_FLIP};
 }
 
-void sample_choose(const LoaderSource *source, int resolution, uint64_t seed, int64_t step, int place,
+void sample_choose(const LoaderSource *source, Size size, uint64_t seed, int64_t step, int place,
                    LoaderSample *s)
 {
     const RandomKey key = key_of(seed, step, place);
-    const Window w = draw_window(source, s->picture, resolution, key);
+    const PictureWindow w = draw_window(source, s->picture, size, key);
     s->flipped = source->flip && random_u32(key, 0) >> 31;
     s->crop_x = w.x;
     s->crop_y = w.y;
@@ -129,7 +122,7 @@ static Picture cache_look(PixelCache *c, int source, int picture)
 /* Keeps p if there is room; true: p is the cache's now. */
 static bool cache_keep(PixelCache *c, int source, int picture, const Picture *p)
 {
-    const size_t bytes = 3 * (size_t)p->width * (size_t)p->height;
+    const size_t bytes = 3 * (size_t)size_area(p->size);
     pthread_mutex_lock(&c->lock);
     Picture *place = &c->kept[source].pictures[picture];
     const bool keep = !place->rgb && c->bytes + bytes <= PIXEL_CACHE_BYTES;
@@ -143,90 +136,81 @@ static bool cache_keep(PixelCache *c, int source, int picture, const Picture *p)
 
 /* Pixels ----------------------------------------------------------------------------------------------- */
 
-static PictureWindow square_of(const Window *w, int resolution)
-{
-    return (PictureWindow){w->width, w->height, w->x, w->y, resolution, resolution};
-}
-
 /* A PNG of which the whole is too large to be kept anyway; JPEGs are decoded smaller. */
 static bool is_large_png(const Dataset *d, int i, const uint8_t *bytes, size_t size)
 {
-    int width, height;
-    dataset_size(d, i, &width, &height);
-    return 3 * (size_t)width * (size_t)height > PIXEL_CACHE_BYTES &&
+    return 3 * (size_t)size_area(dataset_size(d, i)) > PIXEL_CACHE_BYTES &&
            picture_format(bytes, size) == PICTURE_PNG;
 }
 
-/* The square, or the decoded picture that squares are cut out of: *is_square says which, and has to be true
- * where the square is wanted. The decoder is told the side of the square and not the drawn size, so that a
- * drawn scale never decides how a JPEG is decoded. */
-static Status read_picture(Dataset *d, int i, int resolution, const Window *w, bool *is_square, Picture *out)
+/* The window, or the decoded picture that windows are cut out of: *is_cut says which, and has to be true
+ * where the window is wanted. The decoder is told the window's size and not the drawn one, so that a drawn
+ * scale never decides how a JPEG is decoded. */
+static Status read_picture(Dataset *d, int i, const PictureWindow *w, bool *is_cut, Picture *out)
 {
     uint8_t *bytes;
     size_t size;
-    const PictureWindow window = square_of(w, resolution);
     *out = (Picture){0};
     TRY(dataset_bytes(d, i, &bytes, &size));
-    *is_square |= is_large_png(d, i, bytes, size);
-    const Status s = *is_square ? picture_decode_window(bytes, size, resolution, resolution, &window, out)
-                                : picture_decode_for(bytes, size, resolution, resolution, out);
+    *is_cut |= is_large_png(d, i, bytes, size);
+    const Status s = *is_cut ? picture_decode_window(bytes, size, w->size, w, out)
+                             : picture_decode_for(bytes, size, w->size, out);
     mem_free(bytes);
     return s;
 }
 
-Status dataset_square(Dataset *d, int i, int resolution, Picture *out)
+Status dataset_picture(Dataset *d, int i, Size size, Picture *out)
 {
     const LoaderSource plain = {.dataset = d};
-    const Window w = draw_window(&plain, i, resolution, (RandomKey){0});
-    bool is_square = true;
-    return read_picture(d, i, resolution, &w, &is_square, out);
+    const PictureWindow w = draw_window(&plain, i, size, (RandomKey){0});
+    bool is_cut = true;
+    return read_picture(d, i, &w, &is_cut, out);
 }
 
-/* Every sample of a picture has the same window: the square is kept, else the decoded picture. */
+/* Every sample of a picture has the same window: the cut one is kept, else the decoded picture. */
 static bool is_fixed(const LoaderSource *s)
 {
     return !s->random_crop && s->shift <= 0 && s->scale <= 0;
 }
 
-/* The kept picture, or one that is kept from now on; *owned true: there was no room, or it is a square drawn
- * for this sample alone, and is the caller's to free. *is_square: it is the sample already. */
-static Status get_base(const LoaderSource *s, int resolution, const Window *w, PixelCache *cache, int source,
-                       int i, Picture *out, bool *is_square, bool *owned)
+/* The kept picture, or one that is kept from now on; *owned true: there was no room, or it was cut
+ * out for this sample alone, and is the caller's to free. *is_cut: it is the sample already. */
+static Status get_base(const LoaderSource *s, const PictureWindow *w, PixelCache *cache, int source, int i,
+                       Picture *out, bool *is_cut, bool *owned)
 {
     *owned = false;
-    *is_square = is_fixed(s);
+    *is_cut = is_fixed(s);
     *out = cache_look(cache, source, i);
     if (out->rgb)
         return STATUS_OK;
-    TRY(read_picture(s->dataset, i, resolution, w, is_square, out));
-    *owned = *is_square != is_fixed(s) || !cache_keep(cache, source, i, out);
+    TRY(read_picture(s->dataset, i, w, is_cut, out));
+    *owned = *is_cut != is_fixed(s) || !cache_keep(cache, source, i, out);
     return STATUS_OK;
 }
 
 /* Mirrored while they are written: the base stays as it is. */
-static void write_floats(const Picture *square, bool flipped, float *out)
+static void write_floats(const Picture *cut, bool flipped, float *out)
 {
-    const int n = square->width;
-    for (int y = 0; y < square->height; y++)
+    const int n = cut->size.width;
+    for (int y = 0; y < cut->size.height; y++)
         for (int x = 0; x < n; x++) {
-            const uint8_t *p = square->rgb + 3 * ((size_t)y * (size_t)n + (size_t)(flipped ? n - 1 - x : x));
+            const uint8_t *p = cut->rgb + 3 * ((size_t)y * (size_t)n + (size_t)(flipped ? n - 1 - x : x));
             for (int k = 0; k < 3; k++)
                 *out++ = (float)p[k] / 127.5f - 1.0f;
         }
 }
 
-Status sample_pixels(const LoaderSource *source, int resolution, uint64_t seed, int64_t step, int place,
+Status sample_pixels(const LoaderSource *source, Size size, uint64_t seed, int64_t step, int place,
                      PixelCache *cache, LoaderSample *s)
 {
-    const Window w = draw_window(source, s->picture, resolution, key_of(seed, step, place));
-    const PictureWindow window = square_of(&w, resolution);
-    Picture base, square = {0};
-    bool is_square, owned;
-    TRY(get_base(source, resolution, &w, cache, s->source, s->picture, &base, &is_square, &owned));
-    const Status status = is_square ? STATUS_OK : picture_resize_window(&base, &window, &square);
+    const PictureWindow w = draw_window(source, s->picture, size, key_of(seed, step, place));
+    Picture base, cut = {0};
+    bool is_cut, owned;
+    TRY(get_base(source, &w, cache, s->source, s->picture, &base, &is_cut, &owned));
+    const Status status = is_cut ? STATUS_OK : picture_resize_window(&base, &w, &cut);
     if (status == STATUS_OK)
-        write_floats(is_square ? &base : &square, s->flipped, s->pixels);
-    picture_free(&square);
+        write_floats(is_cut ? &base : &cut, s->flipped, s->pixels);
+    picture_free(&cut);
     if (owned)
         picture_free(&base);
     return status;

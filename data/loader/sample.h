@@ -14,14 +14,13 @@ void pixel_cache_free(PixelCache *c); /* NULL allowed */
 
 /* Draws flip, crop and augmentation of the sample at this place of the step: fills flipped, crop_x, crop_y of
  * s, whose source and picture are set. */
-void sample_choose(const LoaderSource *source, int resolution, uint64_t seed, int64_t step, int place,
+void sample_choose(const LoaderSource *source, Size size, uint64_t seed, int64_t step, int place,
                    LoaderSample *s);
-/* Writes (resolution,resolution,3) floats in [-1,1] to s->pixels. */
-Status sample_pixels(const LoaderSource *source, int resolution, uint64_t seed, int64_t step, int place,
+/* Writes (H,W,3) floats in [-1,1] to s->pixels. */
+Status sample_pixels(const LoaderSource *source, Size size, uint64_t seed, int64_t step, int place,
                      PixelCache *cache, LoaderSample *s);
 
-/* The picture as a sample without augmentation shows it: scaled to cover the square, cropped in the middle.
- */
-Status dataset_square(Dataset *d, int i, int resolution, Picture *out);
+/* The picture as a sample without augmentation shows it: scaled to cover the size, cropped in the middle. */
+Status dataset_picture(Dataset *d, int i, Size size, Picture *out);
 
 #endif

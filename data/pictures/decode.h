@@ -8,20 +8,20 @@
 #include "picture.h"
 
 typedef struct PictureHeader {
-    int width, height; /* as stored */
-    int orientation;   /* EXIF's, 1 to 8; 1 where there is none */
+    Size size;       /* as stored */
+    int orientation; /* EXIF's, 1 to 8; 1 where there is none */
 } PictureHeader;
 
 /* A picture's rows, from the first to the last, into a window of it (resize.c). */
 typedef struct RowReducer RowReducer;
-Status row_reducer_new(int width, int height, const PictureWindow *w, RowReducer **out);
+Status row_reducer_new(Size size, const PictureWindow *w, RowReducer **out);
 void row_reducer_add(RowReducer *r, const uint8_t *rgb); /* (width,3) */
 Status row_reducer_finish(RowReducer *r, Picture *out);
 void row_reducer_free(RowReducer *r); /* NULL allowed */
 
 Status decode_jpeg_header(const uint8_t *bytes, size_t size, PictureHeader *out);
-/* width, height: what the stored picture must cover at least (0: decode all of it). */
-Status decode_jpeg(const uint8_t *bytes, size_t size, int width, int height, Picture *out);
+/* covered: what the stored picture must cover at least (0 × 0: decode all of it). */
+Status decode_jpeg(const uint8_t *bytes, size_t count, Size covered, Picture *out);
 Status decode_png_header(const uint8_t *bytes, size_t size, PictureHeader *out);
 Status decode_png(const uint8_t *bytes, size_t size, Picture *out);
 /* Gives the rows to r (NULL: nobody), which is made for the file's size, and keeps none. *taken false: the
@@ -37,7 +37,7 @@ int exif_orientation(const uint8_t *bytes, size_t size);
 Status picture_orient(Picture *p, int orientation);
 
 /* Refuses a picture of which a decoder must hold more than PICTURE_MAX_WHOLE at once. what: why it must. */
-Status picture_whole_check(int width, int height, size_t bytes, const char *what);
+Status picture_whole_check(Size size, size_t bytes, const char *what);
 static inline int clamp(int v, int low, int high)
 {
     return v < low ? low : v > high ? high : v;

@@ -46,8 +46,9 @@ typedef struct Turn {
     ptrdiff_t start, dx, dy;
 } Turn;
 
-static Turn turn_of(int orientation, ptrdiff_t w, ptrdiff_t h)
+static Turn turn_of(int orientation, Size stored)
 {
+    const ptrdiff_t w = stored.width, h = stored.height;
     switch (orientation) {
     case 2: /* mirrored */
         return (Turn){w - 1, -1, w};
@@ -74,12 +75,12 @@ Status picture_orient(Picture *p, int orientation)
         return STATUS_OK;
     const bool swapped = orientation >= 5;
     Picture upright;
-    TRY(picture_new(swapped ? p->height : p->width, swapped ? p->width : p->height, &upright));
-    const Turn t = turn_of(orientation, p->width, p->height);
+    TRY(picture_new(swapped ? size_turned(p->size) : p->size, &upright));
+    const Turn t = turn_of(orientation, p->size);
     uint8_t *out = upright.rgb;
-    for (int y = 0; y < upright.height; y++) {
+    for (int y = 0; y < upright.size.height; y++) {
         const uint8_t *in = p->rgb + 3 * (t.start + y * t.dy);
-        for (int x = 0; x < upright.width; x++, in += 3 * t.dx, out += 3) {
+        for (int x = 0; x < upright.size.width; x++, in += 3 * t.dx, out += 3) {
             out[0] = in[0];
             out[1] = in[1];
             out[2] = in[2];

@@ -139,8 +139,7 @@ static Status run_info(Job *j, PictureHeader *out)
     if (setjmp(j->out))
         return STATUS_FAILED;
     begin(j);
-    out->width = (int)j->jpeg.image_width;
-    out->height = (int)j->jpeg.image_height;
+    out->size = (Size){(int)j->jpeg.image_width, (int)j->jpeg.image_height};
     out->orientation = orientation_of(j);
     return picture_size_check(j->jpeg.image_width, j->jpeg.image_height);
 }
@@ -154,12 +153,12 @@ Status decode_jpeg_header(const uint8_t *bytes, size_t size, PictureHeader *out)
 }
 
 /* The largest of 8, 4, 2, 1 that leaves twice the wanted size. */
-static unsigned reduction(unsigned width, unsigned height, int want_width, int want_height)
+static unsigned reduction(unsigned width, unsigned height, Size covered)
 {
-    if (want_width <= 0 || want_height <= 0)
+    if (covered.width <= 0 || covered.height <= 0)
         return 1;
     unsigned r = 8;
-    while (r > 1 && (width / r < 2 * (unsigned)want_width || height / r < 2 * (unsigned)want_height))
+    while (r > 1 && (width / r < 2 * (unsigned)covered.width || height / r < 2 * (unsigned)covered.height))
         r /= 2;
     return r;
 }
@@ -182,7 +181,7 @@ static size_t coefficient_bytes(const struct jpeg_decompress_struct *jpeg)
     return blocks * sizeof(JBLOCK);
 }
 
-static Status run_decode(Job *j, int width, int height)
+static Status run_decode(Job *j, Size covered)
 {
     if (setjmp(j->out))
         return STATUS_FAILED;
@@ -190,15 +189,15 @@ static Status run_decode(Job *j, int width, int height)
     struct jpeg_decompress_struct *jpeg = &j->jpeg;
     TRY(picture_size_check(jpeg->image_width, jpeg->image_height));
     if (jpeg_has_multiple_scans(jpeg))
-        TRY(picture_whole_check((int)jpeg->image_width, (int)jpeg->image_height, coefficient_bytes(jpeg),
-                                "a progressive JPEG"));
+        TRY(picture_whole_check((Size){(int)jpeg->image_width, (int)jpeg->image_height},
+                                coefficient_bytes(jpeg), "a progressive JPEG"));
     const bool cmyk = jpeg->jpeg_color_space == JCS_CMYK || jpeg->jpeg_color_space == JCS_YCCK;
     jpeg->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     jpeg->dct_method = JDCT_ISLOW;
     jpeg->scale_num = 1;
-    jpeg->scale_denom = reduction(jpeg->image_width, jpeg->image_height, width, height);
+    jpeg->scale_denom = reduction(jpeg->image_width, jpeg->image_height, covered);
     jpeg_start_decompress(jpeg);
-    TRY(picture_new((int)jpeg->output_width, (int)jpeg->output_height, &j->picture));
+    TRY(picture_new((Size){(int)jpeg->output_width, (int)jpeg->output_height}, &j->picture));
     const size_t w = jpeg->output_width;
     if (cmyk && !(j->row = mem_alloc(4 * w)))
         return STATUS_FAILED;
@@ -212,10 +211,10 @@ static Status run_decode(Job *j, int width, int height)
     return STATUS_OK;
 }
 
-Status decode_jpeg(const uint8_t *bytes, size_t size, int width, int height, Picture *out)
+Status decode_jpeg(const uint8_t *bytes, size_t count, Size covered, Picture *out)
 {
-    Job j = {.bytes = bytes, .size = size};
-    const Status s = run_decode(&j, width, height);
+    Job j = {.bytes = bytes, .size = count};
+    const Status s = run_decode(&j, covered);
     jpeg_destroy_decompress(&j.jpeg);
     mem_free(j.row);
     if (s != STATUS_OK)

@@ -20,25 +20,25 @@ Status picture_size_check(uint64_t width, uint64_t height)
     return STATUS_OK;
 }
 
-Status picture_whole_check(int width, int height, size_t bytes, const char *what)
+Status picture_whole_check(Size size, size_t bytes, const char *what)
 {
     if (bytes <= PICTURE_MAX_WHOLE)
         return STATUS_OK;
     return status_fail(
         "picture is %d x %d and %s, which takes %zu MB to decode (%u at most); scale it down, or save "
         "it as a PNG that is not interlaced",
-        width, height, what, bytes >> 20, PICTURE_MAX_WHOLE >> 20);
+        size.width, size.height, what, bytes >> 20, PICTURE_MAX_WHOLE >> 20);
 }
 
-Status picture_new(int width, int height, Picture *out)
+Status picture_new(Size size, Picture *out)
 {
     *out = (Picture){0};
-    TRY(picture_size_check(width < 0 ? 0 : (uint64_t)width, height < 0 ? 0 : (uint64_t)height));
-    out->rgb = mem_alloc(3 * (size_t)width * (size_t)height);
+    TRY(picture_size_check(size.width < 0 ? 0 : (uint64_t)size.width,
+                           size.height < 0 ? 0 : (uint64_t)size.height));
+    out->rgb = mem_alloc(3 * (size_t)size_area(size));
     if (!out->rgb)
         return STATUS_FAILED;
-    out->width = width;
-    out->height = height;
+    out->size = size;
     return STATUS_OK;
 }
 
@@ -99,33 +99,36 @@ static Status read_header(const uint8_t *bytes, size_t size, PictureHeader *out)
     }
 }
 
-Status picture_info(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation)
+/* On its side: the size as people see it is the other way round than in the file. */
+static Size upright(Size size, int orientation)
+{
+    return orientation >= 5 ? size_turned(size) : size;
+}
+
+Status picture_info(const uint8_t *bytes, size_t count, Size *size, int *orientation)
 {
     PictureHeader h;
-    TRY(read_header(bytes, size, &h));
-    const bool swapped = h.orientation >= 5;
-    *width = swapped ? h.height : h.width;
-    *height = swapped ? h.width : h.height;
+    TRY(read_header(bytes, count, &h));
+    *size = upright(h.size, h.orientation);
     *orientation = h.orientation;
     return STATUS_OK;
 }
 
-Status picture_decode_for(const uint8_t *bytes, size_t size, int width, int height, Picture *out)
+Status picture_decode_for(const uint8_t *bytes, size_t count, Size covered, Picture *out)
 {
     *out = (Picture){0};
     PictureHeader h;
-    TRY(read_header(bytes, size, &h));
-    const bool swapped = h.orientation >= 5;
+    TRY(read_header(bytes, count, &h));
     errno = 0;
-    switch (picture_format(bytes, size)) {
+    switch (picture_format(bytes, count)) {
     case PICTURE_JPEG:
-        TRY(or_memory(decode_jpeg(bytes, size, swapped ? height : width, swapped ? width : height, out)));
+        TRY(or_memory(decode_jpeg(bytes, count, upright(covered, h.orientation), out)));
         break;
     case PICTURE_PNG:
-        TRY(or_memory(decode_png(bytes, size, out)));
+        TRY(or_memory(decode_png(bytes, count, out)));
         break;
     default:
-        TRY(or_memory(decode_webp(bytes, size, out)));
+        TRY(or_memory(decode_webp(bytes, count, out)));
         break;
     }
     const Status s = picture_orient(out, h.orientation);
@@ -136,14 +139,14 @@ Status picture_decode_for(const uint8_t *bytes, size_t size, int width, int heig
 
 Status picture_decode(const uint8_t *bytes, size_t size, Picture *out)
 {
-    return picture_decode_for(bytes, size, 0, 0, out);
+    return picture_decode_for(bytes, size, (Size){0}, out);
 }
 
 static Status png_window(const uint8_t *bytes, size_t size, const PictureHeader *h, const PictureWindow *w,
                          Picture *out, bool *done)
 {
     RowReducer *r;
-    TRY(row_reducer_new(h->width, h->height, w, &r));
+    TRY(row_reducer_new(h->size, w, &r));
     Status s = decode_png_rows(bytes, size, r, done);
     if (s == STATUS_OK && *done)
         s = row_reducer_finish(r, out);
@@ -151,37 +154,37 @@ static Status png_window(const uint8_t *bytes, size_t size, const PictureHeader 
     return s;
 }
 
-Status picture_decode_window(const uint8_t *bytes, size_t size, int width, int height, const PictureWindow *w,
+Status picture_decode_window(const uint8_t *bytes, size_t count, Size covered, const PictureWindow *w,
                              Picture *out)
 {
     PictureHeader h;
     Picture whole;
     bool done = false;
     *out = (Picture){0};
-    TRY(read_header(bytes, size, &h));
-    if (picture_format(bytes, size) == PICTURE_PNG && h.orientation <= 1)
-        TRY(png_window(bytes, size, &h, w, out, &done));
+    TRY(read_header(bytes, count, &h));
+    if (picture_format(bytes, count) == PICTURE_PNG && h.orientation <= 1)
+        TRY(png_window(bytes, count, &h, w, out, &done));
     if (done)
         return STATUS_OK;
-    TRY(picture_decode_for(bytes, size, width, height, &whole));
+    TRY(picture_decode_for(bytes, count, covered, &whole));
     const Status s = picture_resize_window(&whole, w, out);
     picture_free(&whole);
     return s;
 }
 
-Status picture_check(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation)
+Status picture_check(const uint8_t *bytes, size_t count, Size *size, int *orientation)
 {
     bool done = false;
-    TRY(picture_info(bytes, size, width, height, orientation));
-    if (*width < PICTURE_MIN_SIDE || *height < PICTURE_MIN_SIDE)
-        return status_fail("picture is %d x %d, too small to train on (%d x %d at least)", *width, *height,
-                           PICTURE_MIN_SIDE, PICTURE_MIN_SIDE);
-    if (picture_format(bytes, size) == PICTURE_PNG)
-        TRY(decode_png_rows(bytes, size, NULL, &done));
+    TRY(picture_info(bytes, count, size, orientation));
+    if (size->width < PICTURE_MIN_SIDE || size->height < PICTURE_MIN_SIDE)
+        return status_fail("picture is %d x %d, too small to train on (%d x %d at least)", size->width,
+                           size->height, PICTURE_MIN_SIDE, PICTURE_MIN_SIDE);
+    if (picture_format(bytes, count) == PICTURE_PNG)
+        TRY(decode_png_rows(bytes, count, NULL, &done));
     if (done)
         return STATUS_OK;
     Picture p; /* of a JPEG all the data, few pixels */
-    TRY(picture_decode_for(bytes, size, PICTURE_MIN_SIDE, PICTURE_MIN_SIDE, &p));
+    TRY(picture_decode_for(bytes, count, size_square(PICTURE_MIN_SIDE), &p));
     picture_free(&p);
     return STATUS_OK;
 }
@@ -197,26 +200,27 @@ void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width)
 
 /* Work on pixels --------------------------------------------------------------------------------------- */
 
-Status picture_crop(const Picture *in, int x, int y, int width, int height, Picture *out)
+Status picture_crop(const Picture *in, int x, int y, Size size, Picture *out)
 {
-    TRY(picture_new(width, height, out));
-    const int left = clamp(x, 0, in->width), right = clamp(x + width, left, in->width);
-    for (int row = 0; row < height; row++) {
-        const uint8_t *from = in->rgb + 3 * (size_t)in->width * (size_t)clamp(y + row, 0, in->height - 1);
+    TRY(picture_new(size, out));
+    const int width = size.width, stored = in->size.width;
+    const int left = clamp(x, 0, stored), right = clamp(x + width, left, stored);
+    for (int row = 0; row < size.height; row++) {
+        const uint8_t *from = in->rgb + 3 * (size_t)stored * (size_t)clamp(y + row, 0, in->size.height - 1);
         uint8_t *to = out->rgb + 3 * (size_t)width * (size_t)row;
         if (right > left)
             memcpy(to + 3 * (left - x), from + 3 * left, 3 * (size_t)(right - left));
         for (int i = 0; i < width; i++)
             if (x + i < left || x + i >= right)
-                memcpy(to + 3 * i, from + 3 * clamp(x + i, 0, in->width - 1), 3);
+                memcpy(to + 3 * i, from + 3 * clamp(x + i, 0, stored - 1), 3);
     }
     return STATUS_OK;
 }
 
 void picture_flip(Picture *p)
 {
-    for (int y = 0; y < p->height; y++) {
-        uint8_t *a = p->rgb + 3 * (size_t)p->width * (size_t)y, *b = a + 3 * (p->width - 1);
+    for (int y = 0; y < p->size.height; y++) {
+        uint8_t *a = p->rgb + 3 * (size_t)p->size.width * (size_t)y, *b = a + 3 * (p->size.width - 1);
         for (; a < b; a += 3, b -= 3)
             for (int i = 0; i < 3; i++) {
                 const uint8_t kept = a[i];
@@ -228,15 +232,15 @@ void picture_flip(Picture *p)
 
 void picture_to_floats(const Picture *p, float *out)
 {
-    const size_t n = 3 * (size_t)p->width * (size_t)p->height;
+    const size_t n = 3 * (size_t)size_area(p->size);
     for (size_t i = 0; i < n; i++)
         out[i] = (float)p->rgb[i] / 127.5f - 1.0f;
 }
 
-Status picture_from_floats(const float *nhwc, int width, int height, Picture *out)
+Status picture_from_floats(const float *nhwc, Size size, Picture *out)
 {
-    TRY(picture_new(width, height, out));
-    const size_t n = 3 * (size_t)width * (size_t)height;
+    TRY(picture_new(size, out));
+    const size_t n = 3 * (size_t)size_area(size);
     for (size_t i = 0; i < n; i++) {
         const float v = (nhwc[i] + 1.0f) * 127.5f;
         out->rgb[i] = v >= 255.0f ? 255 : v > 0.0f ? (uint8_t)(v + 0.5f) : 0; /* NaN: 0 */

@@ -3,6 +3,7 @@
 #define ATL_PICTURE_H
 
 #include "kernels/base/status.h"
+#include "size.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,47 +18,49 @@
 #define PICTURE_MIN_SIDE 8 /* of a picture in a dataset */
 
 typedef struct Picture {
-    int width, height;
+    Size size;
     uint8_t *rgb; /* (height,width,3); mem_free by picture_free */
 } Picture;
-Status picture_new(int width, int height, Picture *out);
+Status picture_new(Size size, Picture *out);
 void picture_free(Picture *p);
 
 typedef enum PictureFormat { PICTURE_UNKNOWN = 0, PICTURE_JPEG, PICTURE_PNG, PICTURE_WEBP } PictureFormat;
 PictureFormat picture_format(const uint8_t *bytes, size_t size); /* by magic bytes */
 /* Size (after EXIF orientation), orientation 1…8, without decoding. */
-Status picture_info(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation);
+Status picture_info(const uint8_t *bytes, size_t count, Size *size, int *orientation);
 /* The same, and refuses what cannot be trained on: smaller than PICTURE_MIN_SIDE, or not decodable to its
  * end. */
-Status picture_check(const uint8_t *bytes, size_t size, int *width, int *height, int *orientation);
+Status picture_check(const uint8_t *bytes, size_t count, Size *size, int *orientation);
 /* Decodes: EXIF orientation applied, greyscale, CMYK, palettes, 16 bit; transparency over white. Truncated
  * data is an error that says so. */
 Status picture_decode(const uint8_t *bytes, size_t size, Picture *out);
-/* The same where only a picture covering width × height is needed (a later picture_resize): JPEGs far larger
+/* The same where only a picture that covers `covered` is needed (a later picture_resize): JPEGs far larger
  * are decoded at 1/2, 1/4 or 1/8 by their DCT, never below twice the size asked for. Depends on the sizes
  * alone. */
-Status picture_decode_for(const uint8_t *bytes, size_t size, int width, int height, Picture *out);
+Status picture_decode_for(const uint8_t *bytes, size_t count, Size covered, Picture *out);
 /* Lanczos-3 with support widened when shrinking (as Pillow's LANCZOS), in one pass each way. Plain code:
  * loader threads run it. */
-Status picture_resize(const Picture *in, int width, int height, Picture *out);
-/* A window of a picture resized to width × height, without making the whole: columns × rows from (x,y); what
- * lies outside repeats the nearest edge. width × height may be larger than a picture can be. */
+Status picture_resize(const Picture *in, Size size, Picture *out);
+/* A window of a picture resized to `whole`, without making the whole: of `size`, from (x,y); what lies
+ * outside repeats the nearest edge. `whole` may be larger than a picture can be. */
 typedef struct PictureWindow {
-    int width, height, x, y, columns, rows;
+    Size whole;
+    int x, y;
+    Size size;
 } PictureWindow;
 Status picture_resize_window(const Picture *in, const PictureWindow *w, Picture *out);
-/* The same of an encoded picture that was decoded by picture_decode_for(…, width, height), but a PNG's rows
- * are reduced as they come, so that memory holds no whole picture (interlaced and turned ones apart). */
-Status picture_decode_window(const uint8_t *bytes, size_t size, int width, int height, const PictureWindow *w,
+/* The same of an encoded picture that was decoded by picture_decode_for(…, covered), but a PNG's rows are
+ * reduced as they come, so that memory holds no whole picture (interlaced and turned ones apart). */
+Status picture_decode_window(const uint8_t *bytes, size_t count, Size covered, const PictureWindow *w,
                              Picture *out);
-/* The smallest size of the same shape (rounded) that covers width × height. */
-void picture_cover_size(const Picture *in, int width, int height, int *covering_width, int *covering_height);
+/* The smallest size of the same shape (rounded) as `in` that covers `covered`. */
+Size picture_cover_size(Size in, Size covered);
 /* A window of the picture; what lies outside repeats the nearest edge. */
-Status picture_crop(const Picture *in, int x, int y, int width, int height, Picture *out);
+Status picture_crop(const Picture *in, int x, int y, Size size, Picture *out);
 void picture_flip(Picture *p);
 /* (H,W,3) floats in [-1,1] of bytes: x/127.5 - 1; and back, rounded and clamped. */
 void picture_to_floats(const Picture *p, float *out);
-Status picture_from_floats(const float *nhwc, int width, int height, Picture *out);
+Status picture_from_floats(const float *nhwc, Size size, Picture *out);
 
 /* tEXt (Latin-1) or iTXt (else) chunks: key (1 to 79 letters), value (UTF-8). Atomic; the same bytes every
  * time. */

@@ -80,7 +80,7 @@ Status decode_png_header(const uint8_t *bytes, size_t size, PictureHeader *out)
         return status_fail("PNG data is broken at byte %d: it does not begin with a header", SIGNATURE);
     const uint32_t width = read_be32(bytes + 16), height = read_be32(bytes + 20);
     TRY(picture_size_check(width, height));
-    *out = (PictureHeader){(int)width, (int)height, 1};
+    *out = (PictureHeader){{(int)width, (int)height}, 1};
     for (size_t at = SIGNATURE; size - at >= 12;) {
         const size_t length = read_be32(bytes + at);
         if (length > size - at - 12)
@@ -122,15 +122,15 @@ typedef struct Sink {
 } Sink;
 
 /* One row after another, (width,channels); none is kept but in the sink. */
-static void read_rows(Job *j, int channels, int width, int height, const Sink *to)
+static void read_rows(Job *j, int channels, Size size, const Sink *to)
 {
-    const size_t stride = 3 * (size_t)width;
-    for (int y = 0; y < height; y++) {
-        uint8_t *rgb = to->picture ? to->picture->rgb + stride * (size_t)y : j->row + 4 * (size_t)width;
+    const size_t stride = 3 * (size_t)size.width;
+    for (int y = 0; y < size.height; y++) {
+        uint8_t *rgb = to->picture ? to->picture->rgb + stride * (size_t)y : j->row + 4 * (size_t)size.width;
         uint8_t *row = channels == 4 ? j->row : rgb;
         png_read_row(j->png, row, NULL);
         if (channels == 4)
-            picture_row_over_white(row, rgb, width);
+            picture_row_over_white(row, rgb, size.width);
         if (to->reducer)
             row_reducer_add(to->reducer, rgb);
     }
@@ -138,11 +138,12 @@ static void read_rows(Job *j, int channels, int width, int height, const Sink *t
 
 /* All passes over all rows, which lie in the picture's memory with their transparency and then move together.
  */
-static Status read_interlaced(Job *j, int channels, size_t width, size_t height)
+static Status read_interlaced(Job *j, int channels, Size size)
 {
+    const size_t width = (size_t)size.width, height = (size_t)size.height;
     const size_t stride = (size_t)channels * width;
-    TRY(picture_whole_check((int)width, (int)height, stride * height, "interlaced"));
-    j->picture = (Picture){(int)width, (int)height, mem_alloc(stride * height)};
+    TRY(picture_whole_check(size, stride * height, "interlaced"));
+    j->picture = (Picture){size, mem_alloc(stride * height)};
     if (!j->picture.rgb || !(j->rows = mem_alloc(height * sizeof *j->rows)))
         return STATUS_FAILED;
     for (size_t y = 0; y < height; y++)
@@ -165,6 +166,7 @@ static Status run_decode(Job *j, bool whole, RowReducer *reducer, bool *taken)
                    height = png_get_image_height(j->png, j->info);
     const bool interlaced = png_get_interlace_type(j->png, j->info) != PNG_INTERLACE_NONE;
     TRY(picture_size_check(width, height));
+    const Size size = {(int)width, (int)height};
     if (!whole && interlaced)
         return STATUS_OK;
     *taken = true;
@@ -173,11 +175,11 @@ static Status run_decode(Job *j, bool whole, RowReducer *reducer, bool *taken)
     if (!(j->row = mem_alloc(7 * (size_t)width))) /* one row of RGBA and one of RGB */
         return STATUS_FAILED;
     if (whole && !interlaced)
-        TRY(picture_new((int)width, (int)height, &j->picture));
+        TRY(picture_new(size, &j->picture));
     if (interlaced)
-        TRY(read_interlaced(j, channels, width, height));
+        TRY(read_interlaced(j, channels, size));
     else
-        read_rows(j, channels, (int)width, (int)height, &(Sink){reducer, whole ? &j->picture : NULL});
+        read_rows(j, channels, size, &(Sink){reducer, whole ? &j->picture : NULL});
     png_read_end(j->png, NULL);
     return STATUS_OK;
 }

@@ -108,12 +108,13 @@ static Status run_encode(Job *j, const Picture *p, const png_text *chunks, int c
     if (setjmp(j->out))
         return STATUS_FAILED;
     png_set_write_fn(j->png, j, append, flush);
-    png_set_IHDR(j->png, j->info, (png_uint_32)p->width, (png_uint_32)p->height, 8, PNG_COLOR_TYPE_RGB,
-                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(j->png, j->info, (png_uint_32)p->size.width, (png_uint_32)p->size.height, 8,
+                 PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+                 PNG_FILTER_TYPE_DEFAULT);
     png_set_text(j->png, j->info, chunks, count);
     png_write_info(j->png, j->info);
-    for (int y = 0; y < p->height; y++)
-        png_write_row(j->png, p->rgb + 3 * (size_t)p->width * (size_t)y);
+    for (int y = 0; y < p->size.height; y++)
+        png_write_row(j->png, p->rgb + 3 * (size_t)p->size.width * (size_t)y);
     png_write_end(j->png, j->info);
     return STATUS_OK;
 }

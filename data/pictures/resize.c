@@ -116,8 +116,8 @@ static void resize_row(const uint8_t *row, const Filter *f, uint8_t *to)
  * 3·w. */
 static void resize_columns(const Picture *in, int top, const Filter *f, int32_t *sums, Picture *out)
 {
-    const size_t n = 3 * (size_t)in->width;
-    for (int y = 0; y < out->height; y++) {
+    const size_t n = 3 * (size_t)in->size.width;
+    for (int y = 0; y < out->size.height; y++) {
         const int32_t *w = f->weights + (size_t)y * (size_t)f->taps;
         for (size_t i = 0; i < n; i++)
             sums[i] = 1 << (FRACTION_BITS - 1);
@@ -134,8 +134,8 @@ static void resize_columns(const Picture *in, int top, const Filter *f, int32_t 
 
 static Status to_height(const Picture *in, int top, const Filter *f, Picture *out)
 {
-    int32_t *sums = mem_alloc(3 * (size_t)in->width * sizeof *sums);
-    const Status s = sums ? picture_new(in->width, f->count, out) : STATUS_FAILED;
+    int32_t *sums = mem_alloc(3 * (size_t)in->size.width * sizeof *sums);
+    const Status s = sums ? picture_new((Size){in->size.width, f->count}, out) : STATUS_FAILED;
     if (s == STATUS_OK)
         resize_columns(in, top, f, sums, out);
     mem_free(sums);
@@ -145,7 +145,7 @@ static Status to_height(const Picture *in, int top, const Filter *f, Picture *ou
 /* By rows ---------------------------------------------------------------------------------------------- */
 
 struct RowReducer {
-    int width, height; /* of the picture that comes */
+    Size size; /* of the picture that comes */
     PictureWindow window;
     Filter across, down; /* count 0: that side stays as it is */
     int at;              /* the row that comes next */
@@ -166,27 +166,28 @@ void row_reducer_free(RowReducer *r)
 static Status prepare(RowReducer *r)
 {
     const PictureWindow *w = &r->window;
-    if (w->width < 1 || w->height < 1 || w->columns < 1 || w->rows < 1)
-        return status_fail("a picture cannot be resized to %d x %d", w->width, w->height);
-    r->top = clamp(w->y, 0, r->height - 1);
-    r->bottom = clamp(w->y + w->rows - 1, 0, r->height - 1) + 1;
-    if (w->width != r->width)
-        TRY(filter_make(r->width, w->width, w->x, w->columns, &r->across));
-    if (w->height != r->height) {
-        TRY(filter_make(r->height, w->height, w->y, w->rows, &r->down));
+    if (w->whole.width < 1 || w->whole.height < 1 || w->size.width < 1 || w->size.height < 1)
+        return status_fail("a picture cannot be resized to %d x %d", w->whole.width, w->whole.height);
+    r->top = clamp(w->y, 0, r->size.height - 1);
+    r->bottom = clamp(w->y + w->size.height - 1, 0, r->size.height - 1) + 1;
+    if (w->whole.width != r->size.width)
+        TRY(filter_make(r->size.width, w->whole.width, w->x, w->size.width, &r->across));
+    if (w->whole.height != r->size.height) {
+        const int last = w->size.height - 1;
+        TRY(filter_make(r->size.height, w->whole.height, w->y, w->size.height, &r->down));
         r->top = r->down.first[0];
-        r->bottom = r->down.first[w->rows - 1] + r->down.seen[w->rows - 1];
+        r->bottom = r->down.first[last] + r->down.seen[last];
     }
-    return picture_new(w->columns, r->bottom - r->top, &r->between);
+    return picture_new((Size){w->size.width, r->bottom - r->top}, &r->between);
 }
 
-Status row_reducer_new(int width, int height, const PictureWindow *w, RowReducer **out)
+Status row_reducer_new(Size size, const PictureWindow *w, RowReducer **out)
 {
     RowReducer *r = mem_calloc(1, sizeof *r);
     *out = r;
     if (!r)
         return STATUS_FAILED;
-    *r = (RowReducer){.width = width, .height = height, .window = *w};
+    *r = (RowReducer){.size = size, .window = *w};
     const Status s = prepare(r);
     if (s != STATUS_OK) {
         row_reducer_free(r);
@@ -197,7 +198,7 @@ Status row_reducer_new(int width, int height, const PictureWindow *w, RowReducer
 
 void row_reducer_add(RowReducer *r, const uint8_t *rgb)
 {
-    const int y = r->at++, columns = r->window.columns;
+    const int y = r->at++, columns = r->window.size.width;
     if (y < r->top || y >= r->bottom)
         return;
     uint8_t *to = r->between.rgb + 3 * (size_t)columns * (size_t)(y - r->top);
@@ -205,16 +206,16 @@ void row_reducer_add(RowReducer *r, const uint8_t *rgb)
         resize_row(rgb, &r->across, to);
     else
         for (int i = 0; i < columns; i++)
-            memcpy(to + 3 * i, rgb + 3 * clamp(r->window.x + i, 0, r->width - 1), 3);
+            memcpy(to + 3 * i, rgb + 3 * clamp(r->window.x + i, 0, r->size.width - 1), 3);
 }
 
 /* Rows y … of a picture whose height stays as it is; outside, the edge's. */
 static Status take_rows(RowReducer *r, Picture *out)
 {
     const PictureWindow *w = &r->window;
-    const size_t n = 3 * (size_t)w->columns;
-    TRY(picture_new(w->columns, w->rows, out));
-    for (int i = 0; i < w->rows; i++)
+    const size_t n = 3 * (size_t)w->size.width;
+    TRY(picture_new(w->size, out));
+    for (int i = 0; i < w->size.height; i++)
         memcpy(out->rgb + n * (size_t)i,
                r->between.rgb + n * (size_t)(clamp(w->y + i, r->top, r->bottom - 1) - r->top), n);
     return STATUS_OK;
@@ -230,24 +231,23 @@ Status picture_resize_window(const Picture *in, const PictureWindow *w, Picture 
 {
     RowReducer *r;
     *out = (Picture){0};
-    TRY(row_reducer_new(in->width, in->height, w, &r));
+    TRY(row_reducer_new(in->size, w, &r));
     for (r->at = r->top; r->at < r->bottom;)
-        row_reducer_add(r, in->rgb + 3 * (size_t)in->width * (size_t)r->at);
+        row_reducer_add(r, in->rgb + 3 * (size_t)in->size.width * (size_t)r->at);
     const Status s = row_reducer_finish(r, out);
     row_reducer_free(r);
     return s;
 }
 
-Status picture_resize(const Picture *in, int width, int height, Picture *out)
+Status picture_resize(const Picture *in, Size size, Picture *out)
 {
-    return picture_resize_window(in, &(PictureWindow){width, height, 0, 0, width, height}, out);
+    return picture_resize_window(in, &(PictureWindow){.whole = size, .size = size}, out);
 }
 
-void picture_cover_size(const Picture *in, int width, int height, int *covering_width, int *covering_height)
+Size picture_cover_size(Size in, Size covered)
 {
-    const double scale = fmax((double)width / in->width, (double)height / in->height);
-    const int w = (int)fmin(in->width * scale + 0.5, INT_MAX / 2),
-              h = (int)fmin(in->height * scale + 0.5, INT_MAX / 2);
-    *covering_width = w < width ? width : w;
-    *covering_height = h < height ? height : h;
+    const double scale = fmax((double)covered.width / in.width, (double)covered.height / in.height);
+    const int w = (int)fmin(in.width * scale + 0.5, INT_MAX / 2),
+              h = (int)fmin(in.height * scale + 0.5, INT_MAX / 2);
+    return (Size){w < covered.width ? covered.width : w, h < covered.height ? covered.height : h};
 }

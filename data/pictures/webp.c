@@ -53,7 +53,7 @@ Status decode_webp_header(const uint8_t *bytes, size_t size, PictureHeader *out)
 {
     WebPBitstreamFeatures features;
     TRY(read_features(bytes, size, &features));
-    *out = (PictureHeader){features.width, features.height, find_orientation(bytes, size)};
+    *out = (PictureHeader){{features.width, features.height}, find_orientation(bytes, size)};
     return STATUS_OK;
 }
 
@@ -89,9 +89,9 @@ Status decode_webp(const uint8_t *bytes, size_t size, Picture *out)
     *out = (Picture){0};
     WebPBitstreamFeatures f;
     TRY(read_features(bytes, size, &f));
-    TRY(picture_whole_check(f.width, f.height, bytes_needed(&f), "a WebP"));
+    TRY(picture_whole_check((Size){f.width, f.height}, bytes_needed(&f), "a WebP"));
     const size_t channels = f.has_alpha ? 4 : 3, stride = channels * (size_t)f.width;
-    Picture p = {f.width, f.height, mem_alloc(stride * (size_t)f.height)};
+    Picture p = {{f.width, f.height}, mem_alloc(stride * (size_t)f.height)};
     uint8_t *row = mem_alloc(stride);
     Status s = p.rgb && row ? decode_into(bytes, size, &f, (int)channels, p.rgb) : STATUS_FAILED;
     for (int y = 0; y < f.height && s == STATUS_OK && f.has_alpha; y++) {

@@ -81,7 +81,7 @@ char *picture_parameters(const PictureOrigin *o)
                    "Version: atelier " ATELIER_VERSION,
                    r->prompt, tags, negative ? "Negative prompt: " : "", negative ? r->negative : "",
                    negative ? "\n" : "", r->steps, sampler_label(r->sampler), (double)r->guidance,
-                   (unsigned long long)r->seed, r->width, r->height, quoted, skip);
+                   (unsigned long long)r->seed, r->size.width, r->size.height, quoted, skip);
     mem_free(tags);
     return text;
 }
@@ -104,8 +104,8 @@ char *picture_settings(const PictureOrigin *o)
     json_t *settings = json_pack(
         "{s:s, s:s, s:s, s:s, s:i, s:f, s:s, s:s, s:i, s:i, s:i, s:s, s:o}", "version", ATELIER_VERSION,
         "model", model, "prompt", r->prompt, "negative", r->negative ? r->negative : "", "steps", r->steps,
-        "cfg", (double)r->guidance, "sampler", r->sampler, "seed", seed, "width", r->width, "height",
-        r->height, "clip_skip", r->clip_skip, "dtype", o->dtype, "loras", lora_list(o));
+        "cfg", (double)r->guidance, "sampler", r->sampler, "seed", seed, "width", r->size.width, "height",
+        r->size.height, "clip_skip", r->clip_skip, "dtype", o->dtype, "loras", lora_list(o));
     char *text = json_text(settings, JSON_COMPACT | JSON_REAL_PRECISION(7));
     char *copy = text ? mem_strdup(text) : NULL;
     free(text);

@@ -11,7 +11,7 @@ typedef struct UsedLora {
 } UsedLora;
 
 typedef struct PictureOrigin {
-    const SampleRequest *request; /* width and height filled in */
+    const SampleRequest *request; /* with its size filled in */
     const char *model;            /* as asked for; only its last part is written */
     const UsedLora *loras;
     int lora_count;

@@ -207,12 +207,12 @@ static Status check_side(const char *what, int side, int multiple)
                          side, multiple, below, below + multiple);
 }
 
-Status pipeline_check_size(const Model *m, int *width, int *height)
+Status pipeline_check_size(const Model *m, Size *size)
 {
-    *width = *width ? *width : m->default_size;
-    *height = *height ? *height : m->default_size;
-    TRY(check_side("width", *width, m->size_multiple));
-    return check_side("height", *height, m->size_multiple);
+    size->width = size->width ? size->width : m->default_size;
+    size->height = size->height ? size->height : m->default_size;
+    TRY(check_side("width", size->width, m->size_multiple));
+    return check_side("height", size->height, m->size_multiple);
 }
 
 /* Sampling --------------------------------------------------------------------------------------------- */
@@ -222,8 +222,8 @@ typedef struct Walk {
     Pipeline *p;
     const SampleRequest *r;
     Sampler *sampler;
-    int height, width; /* of the latents */
-    int batch;         /* 2 with guidance */
+    Size size; /* of the latents */
+    int batch; /* 2 with guidance */
     size_t n, text_size;
     float *memory;
     float *x, *before, *input, *prediction, *guided, *text;
@@ -251,14 +251,13 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
 {
     *w = (Walk){.p = p, .r = r};
     TRY(check_model(p->m));
-    int width = r->width, height = r->height;
-    TRY(pipeline_check_size(p->m, &width, &height));
+    Size size = r->size;
+    TRY(pipeline_check_size(p->m, &size));
     const ClipConfig *k = clip_config(p->m->clip);
     TRY(check_clip_skip(k, r->clip_skip));
-    w->height = height / vae_factor(p->m->vae);
-    w->width = width / vae_factor(p->m->vae);
+    w->size = size_divided(size, vae_factor(p->m->vae));
     w->batch = r->guidance > 1 ? 2 : 1;
-    w->n = (size_t)LATENT_CHANNELS * (size_t)w->height * (size_t)w->width;
+    w->n = (size_t)LATENT_CHANNELS * (size_t)size_area(w->size);
     w->text_size = (size_t)k->positions * (size_t)k->hidden;
     return sampler_new(r->sampler, &p->m->schedule, r->steps, &w->sampler);
 }
@@ -289,8 +288,8 @@ static Status walk_plan(Walk *w, size_t *bytes)
 {
     size_t text, unet, decode;
     TRY(stage_text_plan(w->p->stages, w->r->clip_skip, &text));
-    TRY(stage_unet_plan(w->p->stages, w->batch, w->height, w->width, &unet));
-    TRY(stage_decode_plan(w->p->stages, w->height, w->width, &decode));
+    TRY(stage_unet_plan(w->p->stages, w->batch, w->size, &unet));
+    TRY(stage_decode_plan(w->p->stages, w->size, &decode));
     *bytes = text > unet ? text : unet;
     *bytes = *bytes > decode ? *bytes : decode;
     return STATUS_OK;
@@ -311,8 +310,8 @@ double pipeline_flop(Pipeline *p, const SampleRequest *r)
     Walk w;
     double flop = 0;
     if (walk_begin(&w, p, r) == STATUS_OK)
-        flop = sampler_steps(w.sampler) * stage_unet_flop(p->stages, w.batch, w.height, w.width) +
-               stage_decode_flop(p->stages, w.height, w.width);
+        flop = sampler_steps(w.sampler) * stage_unet_flop(p->stages, w.batch, w.size) +
+               stage_decode_flop(p->stages, w.size);
     walk_end(&w);
     return flop;
 }
@@ -361,8 +360,7 @@ static Status walk_trace(const Walk *w, int i)
                              .steps = sampler_steps(w->sampler),
                              .batch = w->batch,
                              .channels = LATENT_CHANNELS,
-                             .height = w->height,
-                             .width = w->width,
+                             .size = w->size,
                              .tokens = k->positions,
                              .text_dim = k->hidden,
                              .timestep = sampler_timestep(w->sampler, i),
@@ -381,8 +379,8 @@ static Status walk_step(Walk *w, int i)
     sampler_scale_input(w->sampler, i, w->x, w->input, w->n);
     if (w->batch == 2)
         memcpy(w->input + w->n, w->input, w->n * sizeof *w->x);
-    TRY(stage_unet(w->p->stages, w->batch, w->height, w->width, w->input, sampler_timestep(w->sampler, i),
-                   w->text, w->prediction));
+    TRY(stage_unet(w->p->stages, w->batch, w->size, w->input, sampler_timestep(w->sampler, i), w->text,
+                   w->prediction));
     guide(w);
     sampler_step(w->sampler, i, w->guided, w->x, w->n);
     TRY(check_finite(w, i + 1));
@@ -390,10 +388,10 @@ static Status walk_step(Walk *w, int i)
 }
 
 /* (H,W,3) about [-1,1] -> bytes, rounded as diffusers does: half to even, of x/2 + 1/2 clamped to [0,1]. */
-static Status make_picture(const float *pixels, int width, int height, Picture *out)
+static Status make_picture(const float *pixels, Size size, Picture *out)
 {
-    TRY(picture_new(width, height, out));
-    const size_t n = 3 * (size_t)width * (size_t)height;
+    TRY(picture_new(size, out));
+    const size_t n = 3 * (size_t)size_area(size);
     for (size_t i = 0; i < n; i++) {
         const float v = pixels[i] * 0.5f + 0.5f;
         out->rgb[i] = (uint8_t)rintf((v > 1 ? 1 : v > 0 ? v : 0) * 255);
@@ -403,16 +401,16 @@ static Status make_picture(const float *pixels, int width, int height, Picture *
 
 static Status walk_decode(Walk *w, Picture *out)
 {
-    const int factor = vae_factor(w->p->m->vae), width = w->width * factor, height = w->height * factor;
+    const Size size = size_multiplied(w->size, vae_factor(w->p->m->vae));
     const float scaling = vae_config(w->p->m->vae)->scaling_factor;
-    float *pixels = mem_alloc(3 * (size_t)width * (size_t)height * sizeof *pixels);
+    float *pixels = mem_alloc(3 * (size_t)size_area(size) * sizeof *pixels);
     if (!pixels)
         return STATUS_FAILED;
     for (size_t k = 0; k < w->n; k++)
         w->input[k] = w->x[k] / scaling;
-    Status s = stage_decode(w->p->stages, w->height, w->width, w->input, pixels);
+    Status s = stage_decode(w->p->stages, w->size, w->input, pixels);
     if (s == STATUS_OK)
-        s = make_picture(pixels, width, height, out);
+        s = make_picture(pixels, size, out);
     mem_free(pixels);
     return s;
 }
@@ -426,7 +424,7 @@ static Status walk_all(Walk *w, SampleProgress progress, void *arg, SampleResult
         if (progress && !progress(i + 1, steps, w->x, arg))
             return status_interrupted();
     }
-    out->latents = tensor_new(DTYPE_F32, 4, (int64_t[]){1, LATENT_CHANNELS, w->height, w->width});
+    out->latents = tensor_new(DTYPE_F32, 4, (int64_t[]){1, LATENT_CHANNELS, w->size.height, w->size.width});
     if (!out->latents)
         return STATUS_FAILED;
     memcpy(out->latents->data, w->x, w->n * sizeof *w->x);
@@ -449,21 +447,20 @@ Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progr
 
 /* Encoding --------------------------------------------------------------------------------------------- */
 
-Status pipeline_encode_picture(Pipeline *p, const float *pixels, int height, int width, float *mean,
-                               float *std)
+Status pipeline_encode_picture(Pipeline *p, const float *pixels, Size size, float *mean, float *std)
 {
     if (!p->m->vae)
         return status_fail("%s was loaded without its VAE", p->m->name);
     const int factor = vae_factor(p->m->vae);
-    if (height < 1 || width < 1 || height % factor || width % factor)
-        return status_refuse("a picture of %dx%d cannot be encoded: sides must be multiples of %d", width,
-                             height, factor);
+    if (size.height < 1 || size.width < 1 || size.height % factor || size.width % factor)
+        return status_refuse("a picture of %dx%d cannot be encoded: sides must be multiples of %d",
+                             size.width, size.height, factor);
     const size_t n =
-        (size_t)vae_config(p->m->vae)->latent_channels * (size_t)(height / factor) * (size_t)(width / factor);
+        (size_t)vae_config(p->m->vae)->latent_channels * (size_t)size_area(size_divided(size, factor));
     float *moments = mem_alloc(2 * n * sizeof *moments);
     if (!moments)
         return STATUS_FAILED;
-    const Status s = stage_encode(p->stages, height, width, pixels, moments);
+    const Status s = stage_encode(p->stages, size, pixels, moments);
     for (size_t k = 0; s == STATUS_OK && k < n; k++) {
         mean[k] = moments[k];
         const float logvar = moments[n + k]; /* clamped as gaussian_sample() does; NaN stays NaN */
@@ -480,7 +477,7 @@ Status pipeline_encode_text_plan(Pipeline *p, int clip_skip, size_t *bytes)
     return stage_text_plan(p->stages, clip_skip, bytes);
 }
 
-Status pipeline_encode_picture_plan(Pipeline *p, int height, int width, size_t *bytes)
+Status pipeline_encode_picture_plan(Pipeline *p, Size size, size_t *bytes)
 {
-    return stage_encode_plan(p->stages, height, width, bytes);
+    return stage_encode_plan(p->stages, size, bytes);
 }

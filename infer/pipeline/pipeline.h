@@ -11,7 +11,7 @@ typedef struct SampleRequest {
     float guidance;                /* 7.5; 1 or less: no guidance */
     const char *sampler;           /* "ddim" */
     uint64_t seed;
-    int width, height; /* 0: the model's default size */
+    Size size; /* in pixels; a side of 0: the model's default */
     int clip_skip;
 } SampleRequest;
 SampleRequest sample_request_default(void);
@@ -21,7 +21,8 @@ SampleRequest sample_request_default(void);
 typedef struct SampleStep {
     int step, steps; /* from 1 */
     int batch;       /* 2 with guidance: without the prompt, with it */
-    int channels, height, width, tokens, text_dim;
+    Size size;       /* of the latents, (h,w) below */
+    int channels, tokens, text_dim;
     float timestep;
     const float *latents;      /* (1,C,h,w) before the step */
     const float *input;        /* (batch,C,h,w): the latents as the UNet got them */
@@ -52,18 +53,17 @@ Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes);
 double pipeline_flop(Pipeline *p, const SampleRequest *r);
 /* The same for the encoding of one caption, and of one picture. */
 Status pipeline_encode_text_plan(Pipeline *p, int clip_skip, size_t *bytes);
-Status pipeline_encode_picture_plan(Pipeline *p, int height, int width, size_t *bytes);
+Status pipeline_encode_picture_plan(Pipeline *p, Size size, size_t *bytes);
 Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
                        SampleResult *out);
 /* Calls trace after every sampling step from now on; NULL: no more. */
 void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg);
-/* Refuses sides that are no multiples of the model's, naming the nearest good ones; 0 becomes the default
- * size. */
-Status pipeline_check_size(const Model *m, int *width, int *height);
+/* Refuses sides that are no multiples of the model's, naming the nearest good ones; a side of 0 becomes the
+ * default. */
+Status pipeline_check_size(const Model *m, Size *size);
 /* Prompt -> f32 (1,77,D), one caption at a time (design, section 2). out: D*77 floats, caller's. */
 Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, float *out);
 /* pixels f32 NHWC (H,W,3) in [-1,1] -> mean and standard deviation f32 (4,h,w) NCHW each, unscaled. */
-Status pipeline_encode_picture(Pipeline *p, const float *pixels, int height, int width, float *mean,
-                               float *std);
+Status pipeline_encode_picture(Pipeline *p, const float *pixels, Size size, float *mean, float *std);
 
 #endif

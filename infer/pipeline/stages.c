@@ -7,7 +7,8 @@
 
 /* What a plan depends on: the work, the sizes, and the ranks of the adapters attached. */
 typedef struct StageKey {
-    int kind, batch, height, width;
+    int kind, batch;
+    Size size;
     uint64_t adapters;
 } StageKey;
 
@@ -26,11 +27,12 @@ struct Stages {
 
 typedef enum StageKind { STAGE_TEXT, STAGE_UNET, STAGE_DECODE, STAGE_ENCODE } StageKind;
 
-/* One call's sizes, inputs and output; a rehearsal has sizes only. height and width are those of x. */
+/* One call's sizes, inputs and output; a rehearsal has sizes only. size is that of x. */
 typedef struct Work {
     StageKind kind;
     const Model *m;
-    int batch, height, width, clip_skip;
+    int batch, clip_skip;
+    Size size;
     const float *x, *text;
     const int32_t *ids;
     float timestep;
@@ -53,7 +55,8 @@ static void unet_step(Ctx *c, const Work *w)
     float timesteps[8];
     for (int i = 0; i < w->batch; i++)
         timesteps[i] = w->timestep;
-    Tensor *x = ctx_input(c, DTYPE_F32, 4, (int64_t[]){B, k->in_channels, w->height, w->width}, w->x);
+    Tensor *x =
+        ctx_input(c, DTYPE_F32, 4, (int64_t[]){B, k->in_channels, w->size.height, w->size.width}, w->x);
     Tensor *t = ctx_input(c, DTYPE_F32, 1, &B, timesteps);
     const int64_t text_shape[] = {B, clip_config(w->m->clip)->positions, k->cross_attention_dim};
     Tensor *text = cast(c, ctx_input(c, DTYPE_F32, 3, text_shape, w->text), c->dtype);
@@ -63,14 +66,14 @@ static void unet_step(Ctx *c, const Work *w)
 
 static void decode_step(Ctx *c, const Work *w)
 {
-    const int64_t shape[] = {1, vae_config(w->m->vae)->latent_channels, w->height, w->width};
+    const int64_t shape[] = {1, vae_config(w->m->vae)->latent_channels, w->size.height, w->size.width};
     Tensor *z = from_nchw(c, ctx_input(c, DTYPE_F32, 4, shape, w->x));
     ctx_read(c, vae_decode(c, w->m->vae, z), w->out);
 }
 
 static void encode_step(Ctx *c, const Work *w)
 {
-    Tensor *x = ctx_input(c, DTYPE_F32, 4, (int64_t[]){1, w->height, w->width, 3}, w->x);
+    Tensor *x = ctx_input(c, DTYPE_F32, 4, (int64_t[]){1, w->size.height, w->size.width, 3}, w->x);
     ctx_read(c, to_nchw(c, vae_encode(c, w->m->vae, cast(c, x, c->dtype))), w->out);
 }
 
@@ -110,8 +113,7 @@ static Status find_plan(Stages *s, Work *w, const Plan **out)
                                             : vae_layers(m->vae);
     const StageKey key = {.kind = (int)w->kind,
                           .batch = w->kind == STAGE_TEXT ? w->clip_skip : w->batch,
-                          .height = w->height,
-                          .width = w->width,
+                          .size = w->size,
                           .adapters = hash_adapters(set)};
     for (KeptPlan *p = s->plans; p; p = p->next)
         if (memcmp(&p->key, &key, sizeof key) == 0) {
@@ -210,29 +212,29 @@ Status stage_text_plan(Stages *s, int clip_skip, size_t *bytes)
     return perform(s, (Work){.kind = STAGE_TEXT, .clip_skip = clip_skip}, bytes);
 }
 
-Status stage_unet_plan(Stages *s, int batch, int height, int width, size_t *bytes)
+Status stage_unet_plan(Stages *s, int batch, Size size, size_t *bytes)
 {
-    return perform(s, (Work){.kind = STAGE_UNET, .batch = batch, .height = height, .width = width}, bytes);
+    return perform(s, (Work){.kind = STAGE_UNET, .batch = batch, .size = size}, bytes);
 }
 
-Status stage_decode_plan(Stages *s, int height, int width, size_t *bytes)
+Status stage_decode_plan(Stages *s, Size size, size_t *bytes)
 {
-    return perform(s, (Work){.kind = STAGE_DECODE, .height = height, .width = width}, bytes);
+    return perform(s, (Work){.kind = STAGE_DECODE, .size = size}, bytes);
 }
 
-Status stage_encode_plan(Stages *s, int height, int width, size_t *bytes)
+Status stage_encode_plan(Stages *s, Size size, size_t *bytes)
 {
-    return perform(s, (Work){.kind = STAGE_ENCODE, .height = height, .width = width}, bytes);
+    return perform(s, (Work){.kind = STAGE_ENCODE, .size = size}, bytes);
 }
 
-double stage_unet_flop(Stages *s, int batch, int height, int width)
+double stage_unet_flop(Stages *s, int batch, Size size)
 {
-    return flop_of(s, (Work){.kind = STAGE_UNET, .batch = batch, .height = height, .width = width});
+    return flop_of(s, (Work){.kind = STAGE_UNET, .batch = batch, .size = size});
 }
 
-double stage_decode_flop(Stages *s, int height, int width)
+double stage_decode_flop(Stages *s, Size size)
 {
-    return flop_of(s, (Work){.kind = STAGE_DECODE, .height = height, .width = width});
+    return flop_of(s, (Work){.kind = STAGE_DECODE, .size = size});
 }
 
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out)
@@ -242,13 +244,12 @@ Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out)
                           k ? (int64_t)k->positions * k->hidden : 0);
 }
 
-Status stage_unet(Stages *s, int batch, int height, int width, const float *x, float timestep,
-                  const float *text, float *out)
+Status stage_unet(Stages *s, int batch, Size size, const float *x, float timestep, const float *text,
+                  float *out)
 {
     const Work w = {.kind = STAGE_UNET,
                     .batch = batch,
-                    .height = height,
-                    .width = width,
+                    .size = size,
                     .x = x,
                     .timestep = timestep,
                     .text = text,
@@ -256,17 +257,16 @@ Status stage_unet(Stages *s, int batch, int height, int width, const float *x, f
     return perform(s, w, NULL);
 }
 
-Status stage_decode(Stages *s, int height, int width, const float *z, float *out)
+Status stage_decode(Stages *s, Size size, const float *z, float *out)
 {
-    return perform(s, (Work){.kind = STAGE_DECODE, .height = height, .width = width, .x = z, .out = out},
-                   NULL);
+    return perform(s, (Work){.kind = STAGE_DECODE, .size = size, .x = z, .out = out}, NULL);
 }
 
-Status stage_encode(Stages *s, int height, int width, const float *pixels, float *out)
+Status stage_encode(Stages *s, Size size, const float *pixels, float *out)
 {
     const Vae *vae = s->m->vae;
     const int f = vae ? vae_factor(vae) : 1;
     return perform_finite(
-        s, (Work){.kind = STAGE_ENCODE, .height = height, .width = width, .x = pixels, .out = out},
-        vae ? (int64_t)vae_config(vae)->latent_channels * 2 * (height / f) * (width / f) : 0);
+        s, (Work){.kind = STAGE_ENCODE, .size = size, .x = pixels, .out = out},
+        vae ? (int64_t)vae_config(vae)->latent_channels * 2 * size_area(size_divided(size, f)) : 0);
 }

@@ -5,6 +5,7 @@
 #ifndef ATL_STAGES_H
 #define ATL_STAGES_H
 
+#include "data/pictures/size.h"
 #include "infer/models/model.h"
 
 typedef struct Stages Stages;
@@ -14,22 +15,22 @@ void stages_free(Stages *s);
 
 /* Bytes of arena that each needs for these sizes; nothing is computed. */
 Status stage_text_plan(Stages *s, int clip_skip, size_t *bytes);
-Status stage_unet_plan(Stages *s, int batch, int height, int width, size_t *bytes);
-Status stage_decode_plan(Stages *s, int height, int width, size_t *bytes);
-Status stage_encode_plan(Stages *s, int height, int width, size_t *bytes);
+Status stage_unet_plan(Stages *s, int batch, Size size, size_t *bytes);
+Status stage_decode_plan(Stages *s, Size size, size_t *bytes);
+Status stage_encode_plan(Stages *s, Size size, size_t *bytes);
 
 /* Arithmetic of one run of each, after it was planned. */
-double stage_unet_flop(Stages *s, int batch, int height, int width);
-double stage_decode_flop(Stages *s, int height, int width);
+double stage_unet_flop(Stages *s, int batch, Size size);
+double stage_decode_flop(Stages *s, Size size);
 
 /* ids (T) -> out f32 (T,D), T the text encoder's positions. */
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out);
 /* x f32 (batch,C,h,w), one timestep for all, text f32 (batch,T,D) -> out f32 (batch,C,h,w). */
-Status stage_unet(Stages *s, int batch, int height, int width, const float *x, float timestep,
-                  const float *text, float *out);
+Status stage_unet(Stages *s, int batch, Size size, const float *x, float timestep, const float *text,
+                  float *out);
 /* z f32 (4,h,w), divided by the scaling factor -> out f32 (h·f,w·f,3), about [-1,1]. */
-Status stage_decode(Stages *s, int height, int width, const float *z, float *out);
+Status stage_decode(Stages *s, Size size, const float *z, float *out);
 /* pixels f32 (H,W,3) in [-1,1] -> out f32 (8,H/f,W/f): means, then log-variances. */
-Status stage_encode(Stages *s, int height, int width, const float *pixels, float *out);
+Status stage_encode(Stages *s, Size size, const float *pixels, float *out);
 
 #endif

@@ -57,8 +57,8 @@ static inline Picture golden_pixels(const char *name)
     size_t size;
     uint8_t *bytes = golden_bytes(file, &size);
     Picture p;
-    assert_ok(picture_new(bytes[0] | bytes[1] << 8, bytes[4] | bytes[5] << 8, &p));
-    assert_int_equal(size, 8 + 3 * p.width * p.height);
+    assert_ok(picture_new((Size){bytes[0] | bytes[1] << 8, bytes[4] | bytes[5] << 8}, &p));
+    assert_int_equal(size, 8 + 3 * size_area(p.size));
     memcpy(p.rgb, bytes + 8, size - 8);
     mem_free(bytes);
     return p;
@@ -87,7 +87,7 @@ static inline void write_text(const char *folder, const char *name, const char *
 static inline void write_png(const char *folder, const char *name, int width, int height, int n)
 {
     Picture p;
-    assert_ok(picture_new(width, height, &p));
+    assert_ok(picture_new((Size){width, height}, &p));
     for (int i = 0; i < width * height; i++) {
         p.rgb[3 * i] = (uint8_t)(37 * n + 3 * i);
         p.rgb[3 * i + 1] = (uint8_t)(91 * n);

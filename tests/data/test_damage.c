@@ -21,13 +21,13 @@ static bool decodes(const uint8_t *bytes, size_t size)
     uint8_t *copy = malloc(size ? size : 1);
     memcpy(copy, bytes, size);
     Picture p;
-    int w, h, orientation;
-    const Status info = picture_info(copy, size, &w, &h, &orientation);
+    Size seen;
+    int orientation;
+    const Status info = picture_info(copy, size, &seen, &orientation);
     const Status s = picture_decode(copy, size, &p);
     if (s == STATUS_OK) {
         assert_int_equal(info, STATUS_OK);
-        assert_int_equal(w, p.width);
-        assert_int_equal(h, p.height);
+        assert_true(size_equal(seen, p.size));
     } else {
         assert_true(status_message()[0] != 0);
     }
@@ -110,9 +110,7 @@ static bool opens(const char *bytes, size_t size)
     for (int i = 0; i < dataset_count(d); i++) {
         uint8_t *encoded;
         size_t n;
-        int w, h;
-        dataset_size(d, i, &w, &h);
-        assert_in_range(w, 1, PICTURE_MAX_SIDE);
+        assert_in_range(dataset_size(d, i).width, 1, PICTURE_MAX_SIDE);
         assert_true(strlen(dataset_name(d, i)) > 0);
         assert_true(strlen(dataset_caption(d, i)) < 1000);
         if (dataset_bytes(d, i, &encoded, &n) == STATUS_OK)

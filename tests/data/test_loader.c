@@ -55,7 +55,7 @@ static Loader *open_loader(const LoaderSource *source, int batch, int threads, i
     Loader *l;
     assert_ok(loader_new(&(LoaderOptions){.sources = source,
                                           .source_count = 1,
-                                          .resolution = R,
+                                          .size = {R, R},
                                           .batch = batch,
                                           .seed = 42,
                                           .threads = threads,
@@ -145,7 +145,7 @@ static void every_picture_comes_equally_often(void **state)
     Loader *l;
     assert_ok(loader_new(
         &(LoaderOptions){
-            .sources = sources, .source_count = 2, .resolution = R, .batch = 4, .seed = 1, .first_step = 1},
+            .sources = sources, .source_count = 2, .size = {R, R}, .batch = 4, .seed = 1, .first_step = 1},
         &l));
     assert_int_equal(loader_epoch_samples(l), 7);
     int counts[PICTURES] = {0}, orders[2][7], n = 0;
@@ -180,7 +180,7 @@ static void plain_samples_are_the_middle(void **state)
         assert_ok(loader_next(l, &s));
         for (int k = 0; k < PICTURES; k++) {
             Picture p;
-            assert_ok(dataset_square(dataset, s[k].picture, R, &p));
+            assert_ok(dataset_picture(dataset, s[k].picture, size_square(R), &p));
             picture_to_floats(&p, expected);
             assert_memory_equal(s[k].pixels, expected, sizeof expected);
             assert_false(s[k].flipped);
@@ -202,7 +202,7 @@ static void flipped_samples_are_mirrored(void **state)
     assert_ok(loader_next(l, &s));
     for (int k = 0; k < 64; k++) {
         Picture p;
-        assert_ok(dataset_square(dataset, s[k].picture, R, &p));
+        assert_ok(dataset_picture(dataset, s[k].picture, size_square(R), &p));
         if (s[k].flipped)
             picture_flip(&p);
         picture_to_floats(&p, expected);
@@ -230,15 +230,15 @@ static void random_crops_lie_inside(void **state)
     Picture whole, resized;
     assert_ok(dataset_bytes(dataset, 5, &bytes, &size));
     assert_ok(picture_decode(bytes, size, &whole));
-    int w, h;
-    picture_cover_size(&whole, R, R, &w, &h);
-    assert_ok(picture_resize(&whole, w, h, &resized));
+    const Size covering = picture_cover_size(whole.size, size_square(R));
+    const int w = covering.width;
+    assert_ok(picture_resize(&whole, covering, &resized));
     assert_ok(loader_next(l, &s));
     for (int k = 0; k < 200; k++) {
         Picture p;
         float expected[R * R * 3];
         assert_in_range(s[k].crop_x, 0, w - R);
-        assert_ok(picture_crop(&resized, s[k].crop_x, s[k].crop_y, R, R, &p));
+        assert_ok(picture_crop(&resized, s[k].crop_x, s[k].crop_y, size_square(R), &p));
         picture_to_floats(&p, expected);
         assert_memory_equal(s[k].pixels, expected, sizeof expected);
         least = s[k].crop_x < least ? s[k].crop_x : least;
@@ -298,7 +298,7 @@ static void a_source_beside_changes_nothing_before_it(void **state)
         .dataset = dataset, .pictures = all, .count = BESIDE, .repeats = 1, .flip = true};
     LoaderOptions o = {.sources = &source,
                        .source_count = 1,
-                       .resolution = R,
+                       .size = {R, R},
                        .batch = BATCH,
                        .seed = 42,
                        .threads = 3,
@@ -345,11 +345,11 @@ static void senseless_options_are_refused(void **state)
     (void)state;
     const LoaderSource source = plain_source(), empty = {.dataset = dataset, .repeats = 1};
     const LoaderOptions good = {
-        .sources = &source, .source_count = 1, .resolution = R, .batch = 1, .first_step = 1};
+        .sources = &source, .source_count = 1, .size = {R, R}, .batch = 1, .first_step = 1};
     LoaderOptions bad[] = {good, good, good, good, good, good};
     bad[0].batch = 0;
     bad[1].first_step = 0;
-    bad[2].resolution = 0;
+    bad[2].size.height = 0;
     bad[3].sources = &empty;
     bad[4].source_count = 0;
     bad[5].beside = &empty;

@@ -10,10 +10,9 @@
 
 static int largest_difference(const Picture *a, const Picture *b)
 {
-    assert_int_equal(a->width, b->width);
-    assert_int_equal(a->height, b->height);
+    assert_true(size_equal(a->size, b->size));
     int largest = 0;
-    for (int i = 0; i < 3 * a->width * a->height; i++)
+    for (int i = 0; i < 3 * size_area(a->size); i++)
         largest = abs(a->rgb[i] - b->rgb[i]) > largest ? abs(a->rgb[i] - b->rgb[i]) : largest;
     return largest;
 }
@@ -26,11 +25,11 @@ static void every_kind_looks_as_in_pillow(void **state)
         size_t size;
         uint8_t *bytes = golden_bytes(name, &size);
         Picture expected = golden_pixels(name), p;
-        int width, height, orientation;
+        Size seen;
+        int orientation;
         assert_ok(picture_decode(bytes, size, &p));
-        assert_ok(picture_info(bytes, size, &width, &height, &orientation));
-        assert_int_equal(width, p.width);
-        assert_int_equal(height, p.height);
+        assert_ok(picture_info(bytes, size, &seen, &orientation));
+        assert_true(size_equal(seen, p.size));
         const char *exif = strstr(name, "exif");
         assert_int_equal(orientation, exif ? exif[4] - '0' : 1);
         /* versions of libjpeg and libwebp may round differently; PNG is exact */
@@ -109,13 +108,13 @@ static void exif_is_read_with_care(void **state)
 static void resize_is_pillows_lanczos(void **state)
 {
     (void)state;
-    static const int sizes[][2] = {{20, 15}, {53, 7}, {9, 41}, {80, 99}, {1, 1}, {52, 40}};
+    static const Size sizes[] = {{20, 15}, {53, 7}, {9, 41}, {80, 99}, {1, 1}, {52, 40}};
     Picture source = golden_pixels("source");
     for (int i = 0; i < 6; i++) {
         char name[32];
-        snprintf(name, sizeof name, "resize-%dx%d", sizes[i][0], sizes[i][1]);
+        snprintf(name, sizeof name, "resize-%dx%d", sizes[i].width, sizes[i].height);
         Picture expected = golden_pixels(name), p;
-        assert_ok(picture_resize(&source, sizes[i][0], sizes[i][1], &p));
+        assert_ok(picture_resize(&source, sizes[i], &p));
         if (largest_difference(&p, &expected) > 1)
             fail_msg("%s differs by %d", name, largest_difference(&p, &expected));
         picture_free(&p);
@@ -132,13 +131,12 @@ static void decoding_smaller_changes_little(void **state)
     size_t size;
     uint8_t *bytes = golden_bytes("jpeg-exif6.jpg", &size); /* upright 19 × 29 */
     Picture small, whole, a, b;
-    assert_ok(picture_decode_for(bytes, size, 4, 7, &small));
-    assert_int_equal(small.width, 10);
-    assert_int_equal(small.height, 15);
-    assert_ok(picture_decode_for(bytes, size, 5, 7, &whole)); /* 19/2 is not twice 5 */
-    assert_int_equal(whole.width, 19);
-    assert_ok(picture_resize(&small, 4, 7, &a));
-    assert_ok(picture_resize(&whole, 4, 7, &b));
+    assert_ok(picture_decode_for(bytes, size, (Size){4, 7}, &small));
+    assert_true(size_equal(small.size, (Size){10, 15}));
+    assert_ok(picture_decode_for(bytes, size, (Size){5, 7}, &whole)); /* 19/2 is not twice 5 */
+    assert_int_equal(whole.size.width, 19);
+    assert_ok(picture_resize(&small, (Size){4, 7}, &a));
+    assert_ok(picture_resize(&whole, (Size){4, 7}, &b));
     double sum = 0;
     for (int i = 0; i < 3 * 4 * 7; i++)
         sum += abs(a.rgb[i] - b.rgb[i]);
@@ -150,14 +148,21 @@ static void decoding_smaller_changes_little(void **state)
     mem_free(bytes);
 }
 
+/* 0: the picture's own side. */
+static Size or_its(Size size, Size own)
+{
+    return (Size){size.width ? size.width : own.width, size.height ? size.height : own.height};
+}
+
 /* Cut out while it is decoded, a window is what the whole picture, resized and then cropped, shows there. */
 static void a_window_is_that_of_the_whole_picture(void **state)
 {
     (void)state;
     static const PictureWindow windows[] = {
-        {10, 9, 0, 0, 10, 9},  {8, 8, 2, 3, 4, 4},    {60, 50, 20, 10, 16, 30}, {12, 10, -3, -2, 20, 16},
-        {1, 1, 0, 0, 1, 1},    {0, 0, 0, 0, 0, 0},    {0, 0, 3, 4, 5, 6},       {0, 0, -5, -6, 50, 60},
-        {0, 11, 2, -3, 9, 20}, {11, 0, -2, 3, 20, 9}, {40, 0, 9, -9, 9, 60},    {300, 7, 290, 2, 20, 9},
+        {{10, 9}, 0, 0, {10, 9}},     {{8, 8}, 2, 3, {4, 4}},     {{60, 50}, 20, 10, {16, 30}},
+        {{12, 10}, -3, -2, {20, 16}}, {{1, 1}, 0, 0, {1, 1}},     {{0, 0}, 0, 0, {0, 0}},
+        {{0, 0}, 3, 4, {5, 6}},       {{0, 0}, -5, -6, {50, 60}}, {{0, 11}, 2, -3, {9, 20}},
+        {{11, 0}, -2, 3, {20, 9}},    {{40, 0}, 9, -9, {9, 60}},  {{300, 7}, 290, 2, {20, 9}},
     };
     for (int i = 0; i < GOLDEN_PICTURES; i++) {
         size_t size;
@@ -166,14 +171,12 @@ static void a_window_is_that_of_the_whole_picture(void **state)
         assert_ok(picture_decode(bytes, size, &whole));
         for (size_t k = 0; k < sizeof windows / sizeof *windows; k++) {
             PictureWindow w = windows[k]; /* 0: as the picture is */
-            w.width = w.width ? w.width : whole.width;
-            w.height = w.height ? w.height : whole.height;
-            w.columns = w.columns ? w.columns : whole.width;
-            w.rows = w.rows ? w.rows : whole.height;
-            assert_ok(picture_decode_window(bytes, size, whole.width, whole.height, &w, &part));
-            assert_ok(picture_resize(&whole, w.width, w.height, &resized));
-            assert_ok(picture_crop(&resized, w.x, w.y, w.columns, w.rows, &cropped));
-            if (part.width != w.columns || part.height != w.rows || largest_difference(&part, &cropped))
+            w.whole = or_its(w.whole, whole.size);
+            w.size = or_its(w.size, whole.size);
+            assert_ok(picture_decode_window(bytes, size, whole.size, &w, &part));
+            assert_ok(picture_resize(&whole, w.whole, &resized));
+            assert_ok(picture_crop(&resized, w.x, w.y, w.size, &cropped));
+            if (!size_equal(part.size, w.size) || largest_difference(&part, &cropped))
                 fail_msg("%s: window %zu differs", golden_pictures[i], k);
             picture_free(&part);
             picture_free(&resized);
@@ -197,19 +200,21 @@ static void a_large_png_is_never_whole_in_memory(void **state)
     enum { SIDE = 1500 };
     char folder[64], *bytes;
     size_t size, taken = 0;
-    int width, height, orientation;
+    Size seen;
+    int orientation;
     Picture large, square;
     temporary_folder(folder);
     char *path = path_join(folder, "large.png");
-    assert_ok(picture_new(SIDE, SIDE, &large));
+    assert_ok(picture_new(size_square(SIDE), &large));
     memset(large.rgb, 90, (size_t)3 * SIDE * SIDE);
     assert_ok(picture_write_png(path, &large, NULL, 0));
     assert_ok(file_read(path, 1 << 24, &bytes, &size));
     mem_set_hook(add_bytes, &taken);
-    const Status checked = picture_check((uint8_t *)bytes, size, &width, &height, &orientation);
+    const Status checked = picture_check((uint8_t *)bytes, size, &seen, &orientation);
     const size_t by_check = taken;
-    const Status cut = picture_decode_window((uint8_t *)bytes, size, 32, 32,
-                                             &(PictureWindow){32, 32, 0, 0, 32, 32}, &square);
+    const Status cut =
+        picture_decode_window((uint8_t *)bytes, size, size_square(32),
+                              &(PictureWindow){.whole = size_square(32), .size = size_square(32)}, &square);
     mem_set_hook(NULL, NULL);
     assert_ok(checked);
     assert_ok(cut);
@@ -225,16 +230,11 @@ static void a_large_png_is_never_whole_in_memory(void **state)
 static void cover_keeps_the_shape_and_leaves_no_gap(void **state)
 {
     (void)state;
-    int w, h;
-    picture_cover_size(&(Picture){.width = 4000, .height = 3000}, 512, 512, &w, &h);
-    assert_int_equal(w, 683);
-    assert_int_equal(h, 512);
-    picture_cover_size(&(Picture){.width = 10, .height = 20000}, 64, 64, &w, &h);
-    assert_int_equal(w, 64);
-    assert_int_equal(h, 128000);
+    assert_true(size_equal(picture_cover_size((Size){4000, 3000}, size_square(512)), (Size){683, 512}));
+    assert_true(size_equal(picture_cover_size((Size){10, 20000}, size_square(64)), (Size){64, 128000}));
     for (int i = 1; i < 300; i++) {
-        picture_cover_size(&(Picture){.width = i, .height = 301 - i}, 64, 48, &w, &h);
-        assert_true(w >= 64 && h >= 48 && (w == 64 || h == 48));
+        const Size s = picture_cover_size((Size){i, 301 - i}, (Size){64, 48});
+        assert_true(s.width >= 64 && s.height >= 48 && (s.width == 64 || s.height == 48));
     }
 }
 
@@ -242,19 +242,19 @@ static void crop_repeats_the_edge_outside(void **state)
 {
     (void)state;
     Picture p, q;
-    assert_ok(picture_new(3, 2, &p));
+    assert_ok(picture_new((Size){3, 2}, &p));
     for (int i = 0; i < 18; i++)
         p.rgb[i] = (uint8_t)(i / 3);
     static const uint8_t expected[3][5] = {{0, 0, 1, 2, 2}, {3, 3, 4, 5, 5}, {3, 3, 4, 5, 5}};
-    assert_ok(picture_crop(&p, -1, 0, 5, 3, &q));
+    assert_ok(picture_crop(&p, -1, 0, (Size){5, 3}, &q));
     for (int y = 0; y < 3; y++)
         for (int x = 0; x < 5; x++)
             assert_int_equal(q.rgb[3 * (5 * y + x) + 2], expected[y][x]);
     picture_free(&q);
-    assert_ok(picture_crop(&p, 7, -9, 2, 2, &q)); /* wholly outside */
+    assert_ok(picture_crop(&p, 7, -9, (Size){2, 2}, &q)); /* wholly outside */
     assert_int_equal(q.rgb[0], 2);
     picture_free(&q);
-    assert_ok(picture_crop(&p, -7, 5, 2, 2, &q));
+    assert_ok(picture_crop(&p, -7, 5, (Size){2, 2}, &q));
     assert_int_equal(q.rgb[0], 3);
     picture_free(&q);
     picture_flip(&p);
@@ -268,18 +268,18 @@ static void floats_go_there_and_back(void **state)
 {
     (void)state;
     Picture p, q;
-    assert_ok(picture_new(256, 1, &p));
+    assert_ok(picture_new((Size){256, 1}, &p));
     for (int i = 0; i < 3 * 256; i++)
         p.rgb[i] = (uint8_t)(i / 3);
     float x[3 * 256];
     picture_to_floats(&p, x);
     assert_float_equal(x[0], -1.0f, 0);
     assert_float_equal(x[3 * 255], 1.0f, 0);
-    assert_ok(picture_from_floats(x, 256, 1, &q));
+    assert_ok(picture_from_floats(x, (Size){256, 1}, &q));
     assert_int_equal(largest_difference(&p, &q), 0);
     picture_free(&q);
     const float odd[6] = {NAN, INFINITY, -INFINITY, 7, -7, 0};
-    assert_ok(picture_from_floats(odd, 2, 1, &q));
+    assert_ok(picture_from_floats(odd, (Size){2, 1}, &q));
     static const uint8_t expected[6] = {0, 255, 0, 255, 0, 128};
     assert_memory_equal(q.rgb, expected, 6);
     picture_free(&q);
@@ -307,8 +307,8 @@ static void sizes_are_checked_before_memory_is_taken(void **state)
     refuse(bytes, size, "no pixels");
     mem_free(bytes);
     Picture p;
-    assert_int_not_equal(picture_new(1 << 15, 1 << 15, &p), STATUS_OK);
-    assert_int_not_equal(picture_new(-1, 5, &p), STATUS_OK);
+    assert_int_not_equal(picture_new(size_square(1 << 15), &p), STATUS_OK);
+    assert_int_not_equal(picture_new((Size){-1, 5}, &p), STATUS_OK);
 }
 
 static void long_thin_pictures_work(void **state)
@@ -322,8 +322,8 @@ static void long_thin_pictures_work(void **state)
     assert_ok(file_read(path, 1 << 24, &data, &size));
     Picture p, q;
     assert_ok(picture_decode((uint8_t *)data, size, &p));
-    assert_int_equal(p.width, 20000);
-    assert_ok(picture_resize(&p, 64, 64, &q));
+    assert_int_equal(p.size.width, 20000);
+    assert_ok(picture_resize(&p, size_square(64), &q));
     picture_free(&p);
     picture_free(&q);
     mem_free(data);
@@ -400,18 +400,17 @@ static void grid_has_white_gaps_and_empty_places(void **state)
 {
     (void)state;
     uint8_t black[3 * 4] = {0};
-    const Picture p = {2, 2, black};
-    const Picture three[3] = {p, {0}, p};
+    const Picture p = {{2, 2}, black};
+    const Picture three[3] = {p, {.rgb = NULL}, p};
     Picture g;
     assert_ok(picture_grid(three, 3, 2, &g));
-    assert_int_equal(g.width, 6);
-    assert_int_equal(g.height, 6);
+    assert_true(size_equal(g.size, size_square(6)));
     static const char *const rows[6] = {"##....", "##....", "......", "......", "##....", "##...."};
     for (int y = 0; y < 6; y++)
         for (int x = 0; x < 6; x++)
             assert_int_equal(g.rgb[3 * (6 * y + x)], rows[y][x] == '#' ? 0 : 255);
     picture_free(&g);
-    const Picture unequal[2] = {p, {1, 2, black}};
+    const Picture unequal[2] = {p, {{1, 2}, black}};
     assert_int_not_equal(picture_grid(unequal, 2, 2, &g), STATUS_OK);
     assert_int_not_equal(picture_grid(three, 0, 2, &g), STATUS_OK);
 }
@@ -438,9 +437,10 @@ static void lack_of_memory_is_an_error(void **state)
             mem_set_hook(refuse_one, NULL);
             s = picture_decode(bytes, size, &p);
             if (s == STATUS_OK)
-                s = picture_resize(&p, 8, 9, &q);
+                s = picture_resize(&p, (Size){8, 9}, &q);
             if (s == STATUS_OK)
-                s = picture_decode_window(bytes, size, 8, 8, &(PictureWindow){8, 9, 0, 0, 8, 8}, &cut);
+                s = picture_decode_window(bytes, size, size_square(8),
+                                          &(PictureWindow){.whole = {8, 9}, .size = {8, 8}}, &cut);
             mem_set_hook(NULL, NULL);
             picture_free(&p);
             picture_free(&q);

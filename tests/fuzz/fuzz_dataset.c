@@ -47,9 +47,9 @@ static void look_at(const Dataset *d)
     for (int i = 0; i < dataset_count(d); i++) {
         uint8_t *bytes = NULL, hash[32];
         size_t size;
-        int w, h;
-        dataset_size(d, i, &w, &h);
-        if (w < 1 || h < 1 || w > PICTURE_MAX_SIDE || h > PICTURE_MAX_SIDE)
+        const Size side = dataset_size(d, i);
+        if (side.width < 1 || side.height < 1 || side.width > PICTURE_MAX_SIDE ||
+            side.height > PICTURE_MAX_SIDE)
             fuzz_fail("an impossible size");
         if (text_invalid_utf8(dataset_name(d, i), strlen(dataset_name(d, i))) >= 0 ||
             text_invalid_utf8(dataset_caption(d, i), strlen(dataset_caption(d, i))) >= 0)

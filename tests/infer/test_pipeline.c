@@ -132,15 +132,15 @@ static void the_same_request_gives_the_same_bytes(void **state)
     SampleResult a, b, c;
     SampleRequest r = short_request(), other = r;
     other.prompt = "a cat";
-    other.width = 64;
+    other.size.width = 64;
     open_model(&f, "sd1", DTYPE_F32);
     sample(&f, &r, &a);
     sample(&f, &other, &c); /* another size and prompt between: plans and kept texts must not mix */
     sample(&f, &r, &b);
-    assert_int_equal(a.picture.width, f.m->default_size);
-    assert_int_equal(c.picture.width, 64);
+    assert_int_equal(a.picture.size.width, f.m->default_size);
+    assert_int_equal(c.picture.size.width, 64);
     assert_memory_equal(a.latents->data, b.latents->data, tensor_bytes(a.latents));
-    assert_memory_equal(a.picture.rgb, b.picture.rgb, 3 * (size_t)a.picture.width * (size_t)a.picture.height);
+    assert_memory_equal(a.picture.rgb, b.picture.rgb, 3 * (size_t)size_area(a.picture.size));
     sample_result_free(&a);
     sample_result_free(&b);
     sample_result_free(&c);
@@ -201,7 +201,7 @@ static void plan_tells_the_arena_without_computing(void **state)
     assert_int_equal(pipeline_plan(f.p, &r, &small), STATUS_OK);
     r.guidance = 1;
     assert_int_equal(pipeline_plan(f.p, &r, &alone), STATUS_OK);
-    r.width = r.height = 128;
+    r.size = size_square(128);
     assert_int_equal(pipeline_plan(f.p, &r, &large), STATUS_OK);
     assert_true(small > 0 && alone <= small && small < large);
     close_model(&f);
@@ -214,11 +214,11 @@ static void wrong_requests_are_refused(void **state)
     SampleResult result;
     SampleRequest r = short_request();
     open_model(&f, "sd1", DTYPE_F32);
-    r.width = 33;
+    r.size.width = 33;
     assert_int_equal(pipeline_sample(f.p, &r, NULL, NULL, &result), STATUS_REFUSED);
     assert_non_null(strstr(status_message(), "the nearest are 32 and 36"));
     r = short_request();
-    r.height = 1;
+    r.size.height = 1;
     assert_int_equal(pipeline_sample(f.p, &r, NULL, NULL, &result), STATUS_REFUSED);
     assert_non_null(strstr(status_message(), "the smallest is 4"));
     r = short_request();
@@ -268,7 +268,7 @@ static Status trace(const SampleStep *s, void *arg)
     Traced *t = arg;
     assert_int_equal(s->step, ++t->steps);
     assert_int_equal(s->batch, 2);
-    const size_t n = (size_t)(s->channels * s->height * s->width);
+    const size_t n = (size_t)(s->channels * size_area(s->size));
     for (size_t k = 0; k < n; k += 37)
         assert_true(s->guided[k] == s->prediction[k] + 7.5f * (s->prediction[n + k] - s->prediction[k]));
     memcpy(t->last, s->result, sizeof t->last);
@@ -301,8 +301,8 @@ static void pictures_are_encoded_as_the_vae_of_diffusers_does(void **state)
                     *moments = safetensors_find(golden, "vae.moments");
     assert_non_null(pixels);
     assert_non_null(moments);
-    const int H = (int)pixels->shape[2], W = (int)pixels->shape[3];
-    const size_t plane = (size_t)H * (size_t)W, n = moments->bytes / sizeof(float) / 2;
+    const Size size = {(int)pixels->shape[3], (int)pixels->shape[2]};
+    const size_t plane = (size_t)size_area(size), n = moments->bytes / sizeof(float) / 2;
     float *nchw = mem_alloc(pixels->bytes), *nhwc = mem_alloc(pixels->bytes),
           *expected = mem_alloc(moments->bytes);
     float *mean = mem_alloc(n * sizeof(float)), *std = mem_alloc(n * sizeof(float));
@@ -314,10 +314,11 @@ static void pictures_are_encoded_as_the_vae_of_diffusers_does(void **state)
     for (size_t i = 0; i < n; i++)
         expected[n + i] = expf(expected[n + i] / 2);
     open_model(&f, "sd1", DTYPE_F32);
-    assert_int_equal(pipeline_encode_picture(f.p, nhwc, H, W, mean, std), STATUS_OK);
+    assert_int_equal(pipeline_encode_picture(f.p, nhwc, size, mean, std), STATUS_OK);
     assert_true(difference(mean, expected, n) < 1e-4);
     assert_true(difference(std, expected + n, n) < 1e-4);
-    assert_int_equal(pipeline_encode_picture(f.p, nhwc, H - 1, W, mean, std), STATUS_REFUSED);
+    assert_int_equal(pipeline_encode_picture(f.p, nhwc, (Size){size.width, size.height - 1}, mean, std),
+                     STATUS_REFUSED);
     close_model(&f);
     mem_free(nchw);
     mem_free(nhwc);

@@ -324,11 +324,11 @@ static void run_model(Model *m, Outcome *out)
     r.negative = "blurry";
     r.steps = 2;
     r.seed = 3;
-    r.width = r.height = 64;
+    r.size = size_square(64);
     ok(pipeline_sample(p, &r, NULL, NULL, &out->sample));
     for (int i = 0; i < 64 * 64 * 3; i++)
         pixels[i] = (float)(i * 37 % 255) / 127.5f - 1;
-    ok(pipeline_encode_picture(p, pixels, 64, 64, out->mean, out->std));
+    ok(pipeline_encode_picture(p, pixels, size_square(64), out->mean, out->std));
     out->prediction = m->schedule.prediction;
     pipeline_free(p);
     ctx_free(c);

@@ -50,15 +50,15 @@ static void latents_of_the_loaders_pictures(void **state)
     (void)state;
     char key[CACHE_KEY_SIZE];
     DatasetCache *cache;
-    assert_ok(caching_latents_key(model, DTYPE_F32, R, key));
+    assert_ok(caching_latents_key(model, DTYPE_F32, size_square(R), key));
     assert_ok(cache_open_for(dataset, cache_path, key, &cache));
-    assert_ok(caching_latents(pipeline, dataset, R, true, cache, NULL, NULL));
+    assert_ok(caching_latents(pipeline, dataset, size_square(R), true, cache, NULL, NULL));
     static const int all[] = {0, 1};
     const LoaderSource source = {.dataset = dataset, .pictures = all, .count = 2, .repeats = 1, .flip = true};
     Loader *loader;
     assert_ok(loader_new(&(LoaderOptions){.sources = &source,
                                           .source_count = 1,
-                                          .resolution = R,
+                                          .size = {R, R},
                                           .batch = 8,
                                           .seed = 3,
                                           .first_step = 1,
@@ -69,7 +69,7 @@ static void latents_of_the_loaders_pictures(void **state)
     float mean[N], std[N], expected_mean[N], expected_std[N];
     for (int i = 0; i < 8; i++) {
         const LoaderSample *s = &samples[i];
-        assert_ok(pipeline_encode_picture(pipeline, s->pixels, R, R, expected_mean, expected_std));
+        assert_ok(pipeline_encode_picture(pipeline, s->pixels, size_square(R), expected_mean, expected_std));
         assert_ok(caching_read_latents(cache, dataset, s->picture, s->flipped, mean, std, N));
         assert_memory_equal(mean, expected_mean, sizeof mean);
         assert_memory_equal(std, expected_std, sizeof std);
@@ -96,21 +96,21 @@ static void entries_are_made_once(void **state)
     DatasetCache *cache;
     size_t n, m;
     float mean[N], std[N];
-    assert_ok(caching_latents_key(model, DTYPE_F32, R, key));
+    assert_ok(caching_latents_key(model, DTYPE_F32, size_square(R), key));
     assert_ok(cache_open_for(dataset, cache_path, key, &cache));
-    assert_int_equal(caching_latents(pipeline, dataset, R, false, cache, stop_at_one, dataset),
+    assert_int_equal(caching_latents(pipeline, dataset, size_square(R), false, cache, stop_at_one, dataset),
                      STATUS_INTERRUPTED);
     assert_int_equal(calls, 2); /* 0 and 1 done */
     assert_ok(caching_read_latents(cache, dataset, 0, false, mean, std, N));
     assert_int_not_equal(caching_read_latents(cache, dataset, 1, false, mean, std, N), STATUS_OK);
     assert_message("the cached latents of b.png are missing");
-    assert_ok(caching_latents(pipeline, dataset, R, false, cache, stop_at_one, NULL));
+    assert_ok(caching_latents(pipeline, dataset, size_square(R), false, cache, stop_at_one, NULL));
     assert_ok(caching_read_latents(cache, dataset, 1, false, mean, std, N));
     assert_int_not_equal(caching_read_latents(cache, dataset, 1, true, mean, std, N), STATUS_OK);
     assert_ok(cache_close(cache));
     assert_ok(file_read(cache_path, 1 << 24, &before, &n));
     assert_ok(cache_open_for(dataset, cache_path, key, &cache));
-    assert_ok(caching_latents(pipeline, dataset, R, false, cache, NULL, NULL));
+    assert_ok(caching_latents(pipeline, dataset, size_square(R), false, cache, NULL, NULL));
     assert_ok(cache_close(cache));
     assert_ok(file_read(cache_path, 1 << 24, &after, &m));
     assert_int_equal(n, m);
@@ -122,13 +122,14 @@ static void entries_are_made_once(void **state)
 static void keys_tell_everything_apart(void **state)
 {
     (void)state;
-    char key[4][CACHE_KEY_SIZE];
-    assert_ok(caching_latents_key(model, DTYPE_F32, 64, key[0]));
-    assert_ok(caching_latents_key(model, DTYPE_BF16, 64, key[1]));
-    assert_ok(caching_latents_key(model, DTYPE_F32, 128, key[2]));
+    char key[5][CACHE_KEY_SIZE];
+    assert_ok(caching_latents_key(model, DTYPE_F32, size_square(64), key[0]));
+    assert_ok(caching_latents_key(model, DTYPE_BF16, size_square(64), key[1]));
+    assert_ok(caching_latents_key(model, DTYPE_F32, (Size){128, 64}, key[2]));
+    assert_ok(caching_latents_key(model, DTYPE_F32, (Size){64, 128}, key[4]));
     Model *again;
     assert_ok(model_load("builtin:tiny", MODEL_VAE, DTYPE_F32, &again));
-    assert_ok(caching_latents_key(again, DTYPE_F32, 64, key[3]));
+    assert_ok(caching_latents_key(again, DTYPE_F32, size_square(64), key[3]));
     assert_string_equal(key[0], key[3]);
     Tensor *w = vae_layers(again->vae)->items[0]->weight; /* one weight differs by a bit */
     Tensor copy = *w;
@@ -136,9 +137,9 @@ static void keys_tell_everything_apart(void **state)
     memcpy(copy.data, w->data, tensor_bytes(w));
     ((uint8_t *)copy.data)[5] ^= 1;
     vae_layers(again->vae)->items[0]->weight = &copy;
-    assert_ok(caching_latents_key(again, DTYPE_F32, 64, key[3]));
+    assert_ok(caching_latents_key(again, DTYPE_F32, size_square(64), key[3]));
     vae_layers(again->vae)->items[0]->weight = w;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         for (int k = 0; k < i; k++)
             assert_string_not_equal(key[i], key[k]);
     mem_free(copy.data);

@@ -203,13 +203,8 @@ static void missing_pictures_are_drawn_and_found_again(void **state)
 
     /* number 1 is what a request with seed + 1 gives; lost, it comes back as it was */
     char *before = read_file(path, "class-00001.png", &size[0]);
-    SampleRequest r = {.prompt = "a dog",
-                       .steps = 2,
-                       .guidance = 7.5f,
-                       .sampler = "ddim",
-                       .seed = 6,
-                       .width = 32,
-                       .height = 32};
+    SampleRequest r = {
+        .prompt = "a dog", .steps = 2, .guidance = 7.5f, .sampler = "ddim", .seed = 6, .size = {32, 32}};
     SampleResult drawn;
     Picture written;
     assert_int_equal(pipeline_sample(pipeline, &r, NULL, NULL, &drawn), STATUS_OK);

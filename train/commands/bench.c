@@ -32,7 +32,8 @@ typedef struct Bench {
     bool checkpointing;
     Ctx *c;
     Model *model;
-    int64_t batch, side, tokens, width; /* B, H = W of the latents, T and D of the text */
+    int64_t batch, tokens, width; /* B; T and D of the text */
+    Size size;                    /* of the latents */
     float *latents, *noise, *text, *timesteps, *weights, *per_sample;
     int32_t *ids;
     /* train */
@@ -53,8 +54,8 @@ static Tensor *stored(Ctx *c, Tensor *x)
 static void unet_piece(Ctx *c, void *arg)
 {
     const Bench *b = arg;
-    Tensor *x =
-        from_nchw(c, ctx_input(c, DTYPE_F32, 4, (int64_t[]){b->batch, 4, b->side, b->side}, b->latents));
+    Tensor *x = from_nchw(
+        c, ctx_input(c, DTYPE_F32, 4, (int64_t[]){b->batch, 4, b->size.height, b->size.width}, b->latents));
     Tensor *t = ctx_input(c, DTYPE_F32, 1, &b->batch, b->timesteps);
     Tensor *text = stored(c, ctx_input(c, DTYPE_F32, 3, (int64_t[]){b->batch, b->tokens, b->width}, b->text));
     ctx_keep(c, unet_forward(c, b->model->unet, x, t, text));
@@ -63,8 +64,8 @@ static void unet_piece(Ctx *c, void *arg)
 static void vae_piece(Ctx *c, void *arg)
 {
     const Bench *b = arg;
-    Tensor *z =
-        from_nchw(c, ctx_input(c, DTYPE_F32, 4, (int64_t[]){b->batch, 4, b->side, b->side}, b->latents));
+    Tensor *z = from_nchw(
+        c, ctx_input(c, DTYPE_F32, 4, (int64_t[]){b->batch, 4, b->size.height, b->size.width}, b->latents));
     ctx_keep(c, vae_decode(c, b->model->vae, z));
 }
 
@@ -124,7 +125,7 @@ static float *normal_numbers(int64_t n, uint32_t stream)
 
 static Status make_inputs(Bench *b)
 {
-    const int64_t latents = b->batch * 4 * b->side * b->side;
+    const int64_t latents = b->batch * 4 * size_area(b->size);
     b->latents = normal_numbers(latents, 1);
     b->noise = normal_numbers(latents, 2);
     b->text = normal_numbers(b->batch * b->tokens * b->width, 3);
@@ -160,7 +161,7 @@ static Status make_training(Bench *b)
     b->step.shape = (StepShape){.model = b->model,
                                 .batch = (int)b->batch,
                                 .channels = 4,
-                                .side = (int)b->side,
+                                .size = b->size,
                                 .tokens = (int)b->tokens,
                                 .width = (int)b->width,
                                 .backward = true,
@@ -268,7 +269,7 @@ static Status run_bench(Bench *b, const struct Piece *piece, DType dtype, int th
     double peak, median, flop;
     const int factor = 1 << (b->shapes->vae.levels - 1);
     b->batch = piece->batch;
-    b->side = b->resolution / factor;
+    b->size = size_square(b->resolution / factor);
     b->tokens = b->shapes->clip.positions;
     b->width = b->shapes->unet.cross_attention_dim;
     b->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = threads});

@@ -43,19 +43,15 @@ static json_t *size_facts(const Dataset *d)
     int64_t least = INT64_MAX, most = 0;
     char from[32], to[32];
     for (int i = 0; i < dataset_count(d); i++) {
-        int w, h;
-        dataset_size(d, i, &w, &h);
-        const int64_t pixels = (int64_t)w * h;
+        const int64_t pixels = size_area(dataset_size(d, i));
         if (pixels < least)
             least = pixels, smallest = i;
         if (pixels > most)
             most = pixels, largest = i;
     }
-    int w, h;
-    dataset_size(d, smallest, &w, &h);
-    snprintf(from, sizeof from, "%dx%d", w, h);
-    dataset_size(d, largest, &w, &h);
-    snprintf(to, sizeof to, "%dx%d", w, h);
+    const Size low = dataset_size(d, smallest), high = dataset_size(d, largest);
+    snprintf(from, sizeof from, "%dx%d", low.width, low.height);
+    snprintf(to, sizeof to, "%dx%d", high.width, high.height);
     return json_pack("{ss ss}", "smallest", from, "largest", to);
 }
 

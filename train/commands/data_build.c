@@ -169,9 +169,10 @@ static Status encode_latents(Encoding *e)
     char key[CACHE_KEY_SIZE];
     const int resolution = e->a->resolution ? e->a->resolution : e->model->default_size;
     DatasetCache *cache;
-    TRY(caching_latents_key(e->model, e->dtype, resolution, key));
+    const Size size = size_square(resolution);
+    TRY(caching_latents_key(e->model, e->dtype, size, key));
     TRY(cache_open(e->cache, key, dataset_count(e->dataset), &cache));
-    const Status s = caching_latents(e->pipeline, e->dataset, resolution, e->a->flip, cache, show_encoded, e);
+    const Status s = caching_latents(e->pipeline, e->dataset, size, e->a->flip, cache, show_encoded, e);
     const Status closed = cache_close(cache);
     return s == STATUS_OK ? closed : s;
 }

@@ -2,6 +2,7 @@
 #ifndef ATL_CONFIG_H
 #define ATL_CONFIG_H
 
+#include "data/pictures/size.h"
 #include "kernels/tensor.h"
 
 #define CONFIG_MAX_LIST 64
@@ -128,6 +129,11 @@ typedef struct Config {
 static inline bool config_has_prior(const Config *c)
 {
     return c->prior.weight > 0;
+}
+/* What pictures are scaled and cut to, once train.resolution is filled in. */
+static inline Size config_size(const Config *c)
+{
+    return size_square(c->train.resolution);
 }
 /* Samples that are computed at once. */
 static inline int config_samples(const Config *c)

@@ -184,7 +184,7 @@ static Status dataset_metadata(const Export *e, ExportMetadata *m)
         json_decref(frequency);
         return s;
     }
-    const int side = e->config->train.resolution;
+    const Size size = config_size(e->config);
     const Source *reg = e->sources->prior;
     const Status a = export_metadata_add(m, "ss_dataset_dirs", metadata_text(folders));
     const Status b = export_metadata_add(m, "ss_tag_frequency", metadata_text(frequency));
@@ -192,7 +192,7 @@ static Status dataset_metadata(const Export *e, ExportMetadata *m)
     TRY(b);
     TRY(export_metadata_add(m, "ss_bucket_info",
                             metadata_text(json_pack("{s:{s:{s:[i,i],s:I}}}", "buckets", "0", "resolution",
-                                                    side, side, "count", (json_int_t)shown))));
+                                                    size.width, size.height, "count", (json_int_t)shown))));
     TRY(export_metadata_add(m, "ss_num_train_images", mem_printf("%lld", (long long)shown)));
     TRY(export_metadata_add(m, "ss_num_reg_images", mem_printf("%d", reg ? reg->trained_count : 0)));
     return prior_metadata(e, m);
@@ -253,7 +253,7 @@ static Status train_metadata(const Export *e, ExportMetadata *m)
                                              : c->model.dtype == DTYPE_BF16 ? "bf16"
                                                                             : "fp16")));
     TRY(export_metadata_add(m, "ss_resolution",
-                            mem_printf("(%d, %d)", c->train.resolution, c->train.resolution)));
+                            mem_printf("(%d, %d)", config_size(c).width, config_size(c).height)));
     TRY(export_metadata_add(m, "ss_seed", mem_printf("%llu", (unsigned long long)c->train.seed)));
     TRY(export_metadata_add(m, "ss_min_snr_gamma",
                             c->loss.snr_gamma > 0 ? mem_printf("%g", (double)c->loss.snr_gamma)

@@ -13,7 +13,7 @@
 
 /* Keys ------------------------------------------------------------------------------------------------- */
 
-Status caching_latents_key(const Model *m, DType activations, int resolution, char key[CACHE_KEY_SIZE])
+Status caching_latents_key(const Model *m, DType activations, Size size, char key[CACHE_KEY_SIZE])
 {
     if (!m->vae)
         return status_fail("%s: has no VAE to encode pictures with", m->name);
@@ -21,7 +21,7 @@ Status caching_latents_key(const Model *m, DType activations, int resolution, ch
     char text[256];
     Sha256 s;
     sha256_init(&s);
-    snprintf(text, sizeof text, "latents 1, square %d, middle, %s, groups %d, quant %d", resolution,
+    snprintf(text, sizeof text, "latents 1, %dx%d, middle, %s, groups %d, quant %d", size.width, size.height,
              dtype_name(activations), v->norm_groups, v->use_quant_conv);
     hash_text(&s, text);
     hash_layers(&s, vae_layers(m->vae));
@@ -64,27 +64,26 @@ static Status find_latents(CacheReader find, DatasetCache *cache, const Dataset 
     return STATUS_OK;
 }
 
-/* The picture and, if asked for, its mirror; pixels: (R,R,3), moments: mean and std. */
+/* The picture and, if asked for, its mirror; pixels: (H,W,3), moments: mean and std. */
 typedef struct LatentJob {
     Pipeline *pipeline;
     Dataset *dataset;
     DatasetCache *cache;
-    int resolution;
+    Size size;
     size_t n;
     float *pixels, *mean, *std;
 } LatentJob;
 
 static Status encode_latents(LatentJob *j, int i, bool flipped)
 {
-    const int r = j->resolution;
     const uint8_t *hash = dataset_sha256(j->dataset, i);
-    Picture square;
-    TRY(dataset_square(j->dataset, i, r, &square));
+    Picture picture;
+    TRY(dataset_picture(j->dataset, i, j->size, &picture));
     if (flipped)
-        picture_flip(&square);
-    picture_to_floats(&square, j->pixels);
-    picture_free(&square);
-    TRY(pipeline_encode_picture(j->pipeline, j->pixels, r, r, j->mean, j->std));
+        picture_flip(&picture);
+    picture_to_floats(&picture, j->pixels);
+    picture_free(&picture);
+    TRY(pipeline_encode_picture(j->pipeline, j->pixels, j->size, j->mean, j->std));
     TRY(cache_write(j->cache, mean_name[flipped], i, hash, j->mean, j->n));
     return cache_write(j->cache, std_name[flipped], i, hash, j->std, j->n);
 }
@@ -116,14 +115,13 @@ static Status cache_pictures(LatentJob *j, bool flip, CachingProgress progress, 
     return STATUS_OK;
 }
 
-Status caching_latents(Pipeline *p, Dataset *d, int resolution, bool flip, DatasetCache *cache,
+Status caching_latents(Pipeline *p, Dataset *d, Size size, bool flip, DatasetCache *cache,
                        CachingProgress progress, void *arg)
 {
     const Vae *vae = pipeline_model(p)->vae;
-    const size_t side = (size_t)resolution / (size_t)vae_factor(vae);
-    LatentJob j = {.pipeline = p, .dataset = d, .cache = cache, .resolution = resolution};
-    j.n = (size_t)vae_config(vae)->latent_channels * side * side;
-    j.pixels = mem_alloc(3 * (size_t)resolution * (size_t)resolution * sizeof *j.pixels);
+    LatentJob j = {.pipeline = p, .dataset = d, .cache = cache, .size = size};
+    j.n = (size_t)vae_config(vae)->latent_channels * (size_t)size_area(size_divided(size, vae_factor(vae)));
+    j.pixels = mem_alloc(3 * (size_t)size_area(size) * sizeof *j.pixels);
     j.mean = mem_alloc(j.n * sizeof *j.mean);
     j.std = mem_alloc(j.n * sizeof *j.std);
     const bool ok = j.pixels && j.mean && j.std;

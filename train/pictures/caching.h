@@ -3,9 +3,9 @@
  * train.cache_latents/cache_text share this.
  *
  *     char key[CACHE_KEY_SIZE];
- *     TRY(caching_latents_key(model, ctx_dtype, resolution, key));
+ *     TRY(caching_latents_key(model, ctx_dtype, size, key));
  *     TRY(cache_open_for(dataset, "runs/cat/cat.cache.h5", key, &cache));
- *     TRY(caching_latents(pipeline, dataset, resolution, flip, cache, NULL, NULL));
+ *     TRY(caching_latents(pipeline, dataset, size, flip, cache, NULL, NULL));
  *     TRY(caching_read_latents(cache, dataset, i, flipped, mean, std, n));
  *
  * Pictures are encoded one at a time, as the loader gives them without augmentation: scaled to cover, cropped
@@ -18,8 +18,8 @@
 #include "infer/pipeline/pipeline.h"
 
 /* 64 hex digits of SHA-256 over names, shapes, types and the first and last 64 KiB of each of the encoder's
- * tensors, the storage type of activations, and resolution and crop, or clip_skip. */
-Status caching_latents_key(const Model *m, DType activations, int resolution, char key[CACHE_KEY_SIZE]);
+ * tensors, the storage type of activations, and size and crop, or clip_skip. */
+Status caching_latents_key(const Model *m, DType activations, Size size, char key[CACHE_KEY_SIZE]);
 Status caching_text_key(const Model *m, DType activations, int clip_skip, char key[CACHE_KEY_SIZE]);
 
 /* Called at the beginning (done 0) and after each entry, encoded or found; what is "latents" or "text".
@@ -27,7 +27,7 @@ Status caching_text_key(const Model *m, DType activations, int clip_skip, char k
 typedef bool (*CachingProgress)(const char *what, int done, int total, void *arg);
 
 /* Encodes what the cache does not have yet. */
-Status caching_latents(Pipeline *p, Dataset *d, int resolution, bool flip, DatasetCache *cache,
+Status caching_latents(Pipeline *p, Dataset *d, Size size, bool flip, DatasetCache *cache,
                        CachingProgress progress, void *arg);
 /* n: floats of one text, 77·D. */
 Status caching_text(Pipeline *p, Dataset *d, int clip_skip, size_t n, DatasetCache *cache,

@@ -17,8 +17,7 @@ SampleRequest preview_request(const Config *config, int i)
     if (config->preview.sampler)
         r.sampler = config->preview.sampler;
     r.seed = config->preview.seed + (uint64_t)i;
-    r.width = config->preview.width;
-    r.height = config->preview.height;
+    r.size = (Size){config->preview.width, config->preview.height};
     r.clip_skip = config->method.clip_skip;
     return r;
 }
@@ -107,7 +106,7 @@ static Status read_png(const char *run, int64_t step, Picture *out)
 
 Status preview_compare(const char *run, int64_t before, int64_t after)
 {
-    Picture both[2] = {{0}, {0}}, grid = {0};
+    Picture both[2] = {{.rgb = NULL}, {.rgb = NULL}}, grid = {0};
     char *path = path_in(run, "samples/before-after.png");
     Status s = path ? read_png(run, before, &both[0]) : STATUS_FAILED;
     if (s == STATUS_OK)

@@ -27,7 +27,7 @@ SampleRequest prior_request(const Config *config, int i)
     if (config->prior.sampler)
         r.sampler = config->prior.sampler;
     r.seed = config->prior.seed + (uint64_t)i;
-    r.width = r.height = config->prior.resolution;
+    r.size = size_square(config->prior.resolution);
     r.clip_skip = config->method.clip_skip;
     return r;
 }
@@ -36,7 +36,7 @@ SampleRequest prior_request(const Config *config, int i)
 static Status sized_request(const Config *config, const Model *m, int i, SampleRequest *r)
 {
     *r = prior_request(config, i);
-    return status_in(pipeline_check_size(m, &r->width, &r->height), "prior.resolution");
+    return status_in(pipeline_check_size(m, &r->size), "prior.resolution");
 }
 
 static PictureOrigin origin_of(const Config *config, const SampleRequest *r)

@@ -374,11 +374,12 @@ static Status cache_source(Source *source, const Config *config, const char *fol
                            Showing *showing)
 {
     char key[CACHE_KEY_SIZE];
+    const Size size = config_size(config);
     if (config->train.cache_latents) {
-        TRY(caching_latents_key(m, activations, config->train.resolution, key));
+        TRY(caching_latents_key(m, activations, size, key));
         TRY(cache_one(source, folder, name, "latents", key, &source->latents));
-        TRY(caching_latents(pipeline, source->dataset, config->train.resolution, source->config->augment.flip,
-                            source->latents, show_cached, showing));
+        TRY(caching_latents(pipeline, source->dataset, size, source->config->augment.flip, source->latents,
+                            show_cached, showing));
         TRY(cache_settle(source->latents));
     }
     if (config->train.cache_text && !config->method.text_encoder && !source->caption) {

@@ -111,35 +111,36 @@ static size_t smaller(size_t a, size_t b)
 }
 
 /* What decoding a picture takes: all its pixels; but a PNG (told by its name: its bytes are not looked at for
- * this) goes by rows into the square, unless squares are cut out of it anew each time and the whole is kept
+ * this) goes by rows into the window, unless windows are cut out of it anew each time and the whole is kept
  * for that. */
-static size_t decoded_bytes(const Source *s, int i, size_t side)
+static size_t decoded_bytes(const Source *s, int i, Size cut)
 {
-    int width, height;
-    dataset_size(s->dataset, i, &width, &height);
-    const size_t w = (size_t)width, h = (size_t)height, whole = 3 * w * h;
+    const Size size = dataset_size(s->dataset, i);
+    const size_t w = (size_t)size.width, h = (size_t)size.height, whole = 3 * w * h;
     const char *dot = strrchr(dataset_name(s->dataset, i), '.');
     const bool moved =
         s->config->augment.random_crop || s->config->augment.shift > 0 || s->config->augment.scale > 0;
     if (!dot || strcasecmp(dot, ".png") != 0 || (moved && whole <= PIXEL_CACHE_BYTES))
         return whole;
-    return smaller(whole, 3 * side * smaller(w, h) + 7 * w); /* rows across, and two rows as they come */
+    const size_t columns = (size_t)cut.width, rows = (size_t)cut.height;
+    const size_t seen = smaller(h, (w * rows + columns - 1) / columns); /* rows that the window sees */
+    return smaller(whole, 3 * columns * seen + 7 * w); /* rows across, and two rows as they come */
 }
 
-/* Pictures decoded: the largest of all, and its square. */
+/* Pictures decoded: the largest of all, and what is cut out of it. */
 static size_t decoding_bytes(const Setup *s)
 {
-    const size_t side = (size_t)s->config->train.resolution;
+    const Size cut = config_size(s->config);
     size_t largest = 0;
     for (int i = 0; s->sources && i < s->sources->count; i++) {
         const Source *source = &s->sources->items[i];
         for (int k = 0; k < dataset_count(source->dataset); k++) {
             const size_t bytes =
-                decoded_bytes(source, k, side) + (size_t)dataset_encoded_size(source->dataset, k);
+                decoded_bytes(source, k, cut) + (size_t)dataset_encoded_size(source->dataset, k);
             largest = bytes > largest ? bytes : largest;
         }
     }
-    return largest + 3 * side * side * (1 + sizeof(float));
+    return largest + 3 * (size_t)size_area(cut) * (1 + sizeof(float));
 }
 
 static size_t pictures_count(const Setup *s)
@@ -157,7 +158,8 @@ static size_t step_host_bytes(const Setup *s)
     const Config *config = s->config;
     const size_t B = (size_t)s->shape.batch, latent = (size_t)step_latent_size(&s->shape) * sizeof(float),
                  text = (size_t)step_text_size(&s->shape) * sizeof(float),
-                 side = (size_t)config->train.resolution, per_step = B * (size_t)config->train.accumulate;
+                 pixels = 3 * (size_t)size_area(config_size(config)),
+                 per_step = B * (size_t)config->train.accumulate;
     size_t bytes = B * (4 * latent + text);
     if (!config->method.text_encoder) {
         const size_t kept = (pictures_count(s) + 1 + config_has_prior(config)) * text;
@@ -166,13 +168,13 @@ static size_t step_host_bytes(const Setup *s)
     if (s->sources)
         bytes += (size_t)s->sources->held_count * latent;
     if (!config->train.cache_latents)
-        bytes += LOADER_STEPS * per_step * 3 * side * side * sizeof(float) + decoding_bytes(s);
+        bytes += LOADER_STEPS * per_step * pixels * sizeof(float) + decoding_bytes(s);
     if (has_previews(config)) {
-        const size_t width = (size_t)(config->preview.width ? config->preview.width : s->model->default_size),
-                     height =
-                         (size_t)(config->preview.height ? config->preview.height : s->model->default_size);
-        bytes += (size_t)config->preview.prompt_count * 2 * 3 * width * height +
-                 3 * width * height * sizeof(float);
+        const int side = s->model->default_size;
+        const Size size = {config->preview.width ? config->preview.width : side,
+                           config->preview.height ? config->preview.height : side};
+        const size_t preview = 3 * (size_t)size_area(size);
+        bytes += (size_t)config->preview.prompt_count * 2 * preview + preview * sizeof(float);
     }
     return bytes;
 }
@@ -209,9 +211,9 @@ static Phase fullest_phase(const Setup *s)
         steps.weights += touched(&clip);
     Phase most = steps;
     if (s->prior.missing > 0) {
-        const size_t side = (size_t)(config->prior.resolution ? config->prior.resolution : m->default_size);
+        const Size size = size_square(config->prior.resolution ? config->prior.resolution : m->default_size);
         const Phase drawing = {own + touched(&unet) + touched(&clip) + touched(&decoder), s->arena_bytes,
-                               3 * side * side * (2 + sizeof(float))};
+                               3 * (size_t)size_area(size) * (2 + sizeof(float))};
         most = fuller(most, drawing);
     }
     if (config->train.cache_latents)

@@ -134,7 +134,7 @@ static StepShape shape_of(const Config *config, const Model *m, bool report)
     return (StepShape){.model = m,
                        .batch = config_samples(config),
                        .channels = vae_config(m->vae)->latent_channels,
-                       .side = config->train.resolution / vae_factor(m->vae),
+                       .size = size_divided(config_size(config), vae_factor(m->vae)),
                        .tokens = clip_config(m->clip)->positions,
                        .width = clip_config(m->clip)->hidden,
                        .clip_skip = config->method.clip_skip,
@@ -164,8 +164,7 @@ static Status plan_all(Setup *s)
         TRY(ctx_rehearse(s->c, train_step, &validation, &s->validation_plan));
         take_larger(&s->arena_bytes, plan_peak_bytes(s->validation_plan));
     }
-    TRY(pipeline_encode_picture_plan(s->pipeline, config->train.resolution, config->train.resolution,
-                                     &bytes));
+    TRY(pipeline_encode_picture_plan(s->pipeline, config_size(config), &bytes));
     take_larger(&s->arena_bytes, bytes);
     if (!config->method.text_encoder) {
         TRY(pipeline_encode_text_plan(s->pipeline, config->method.clip_skip, &bytes));

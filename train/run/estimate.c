@@ -117,16 +117,16 @@ static Status measure_preview(Setup *s, double *seconds)
 /* One picture decoded and encoded, and one caption. The second of two, where the first was quick. */
 static Status encode_once(Setup *s, float *memory, Pace *p)
 {
-    const int side = s->config->train.resolution;
-    const size_t pixels = 3 * (size_t)side * (size_t)side, n = (size_t)step_latent_size(&s->shape);
+    const Size size = config_size(s->config);
+    const size_t pixels = 3 * (size_t)size_area(size), n = (size_t)step_latent_size(&s->shape);
     float *mean = memory + pixels, *deviation = mean + n, *text = deviation + n;
     const Source *source = &s->sources->items[0];
-    Picture square;
+    Picture picture;
     double began = seconds_now();
-    TRY(dataset_square(source->dataset, source->trained[0], side, &square));
-    picture_to_floats(&square, memory);
-    picture_free(&square);
-    TRY(pipeline_encode_picture(s->pipeline, memory, side, side, mean, deviation));
+    TRY(dataset_picture(source->dataset, source->trained[0], size, &picture));
+    picture_to_floats(&picture, memory);
+    picture_free(&picture);
+    TRY(pipeline_encode_picture(s->pipeline, memory, size, mean, deviation));
     p->picture = seconds_now() - began;
     if (s->config->method.text_encoder)
         return STATUS_OK;
@@ -139,10 +139,10 @@ static Status encode_once(Setup *s, float *memory, Pace *p)
 
 static Status measure_encoding(Setup *s, Pace *p)
 {
-    const size_t side = (size_t)s->config->train.resolution;
-    float *memory = mem_alloc(
-        (3 * side * side + 2 * (size_t)step_latent_size(&s->shape) + (size_t)step_text_size(&s->shape)) *
-        sizeof *memory);
+    const size_t pixels = 3 * (size_t)size_area(config_size(s->config));
+    float *memory =
+        mem_alloc((pixels + 2 * (size_t)step_latent_size(&s->shape) + (size_t)step_text_size(&s->shape)) *
+                  sizeof *memory);
     Status status = memory ? encode_once(s, memory, p) : STATUS_FAILED;
     if (status == STATUS_OK && p->picture < 1)
         status = encode_once(s, memory, p);

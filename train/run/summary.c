@@ -127,8 +127,8 @@ void setup_print(const Setup *s)
 {
     const Config *config = s->config;
     log_info("model      %s, %s, %d×%d pixels, latents %d×%d", s->model->name,
-             dtype_name(config->model.dtype), config->train.resolution, config->train.resolution,
-             s->shape.side, s->shape.side);
+             dtype_name(config->model.dtype), config_size(config).width, config_size(config).height,
+             s->shape.size.width, s->shape.size.height);
     print_pictures(s);
     print_trained(s);
     print_memory(s);

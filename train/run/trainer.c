@@ -285,7 +285,7 @@ static Status open_loader(Trainer *t)
     const LoaderOptions o = {.sources = list,
                              .source_count = sources->count,
                              .beside = sources->prior ? &prior : NULL,
-                             .resolution = config->train.resolution,
+                             .size = config_size(config),
                              .batch = config->train.batch * config->train.accumulate,
                              .seed = config->train.seed,
                              .threads = config->train.loader_threads,

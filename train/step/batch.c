@@ -156,12 +156,12 @@ static Status fill_latent(Batch *b, const Source *source, const LoaderSample *sa
 {
     const StepShape *s = b->shape;
     const int64_t n = step_latent_size(s);
-    const int pixels = b->config->train.resolution;
+    const Size pixels = size_multiplied(s->size, vae_factor(s->model->vae));
     if (source->latents)
         TRY(caching_read_latents(source->latents, source->dataset, sample->picture, sample->flipped, b->mean,
                                  b->deviation, (size_t)n));
     else
-        TRY(pipeline_encode_picture(b->pipeline, sample->pixels, pixels, pixels, b->mean, b->deviation));
+        TRY(pipeline_encode_picture(b->pipeline, sample->pixels, pixels, b->mean, b->deviation));
     objective_latent(key, b->mean, b->deviation, vae_config(s->model->vae)->scaling_factor, n, latent);
     return STATUS_OK;
 }
@@ -185,7 +185,7 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
     const StepShape *s = b->shape;
     const Source *source = &b->sources->items[sample->source];
     const NoiseSchedule *schedule = &s->model->schedule;
-    const int64_t n = step_latent_size(s), area = (int64_t)s->side * s->side;
+    const int64_t n = step_latent_size(s), area = size_area(s->size);
     float *latent = b->latents + place * n, *noise = b->noise + place * n;
     TRY(status_in(fill_latent(b, source, sample, key, latent), "%s: %s", dataset_path(source->dataset),
                   dataset_name(source->dataset, sample->picture)));

@@ -16,7 +16,8 @@ static Tensor *text_states(Ctx *c, const StepShape *s, const StepData *d)
 /* A latent (B,C,H,W) of the host. */
 static Tensor *latent_input(Ctx *c, const StepShape *s, const float *nchw)
 {
-    return ctx_input(c, DTYPE_F32, 4, (int64_t[]){s->batch, s->channels, s->side, s->side}, nchw);
+    const int64_t shape[] = {s->batch, s->channels, s->size.height, s->size.width};
+    return ctx_input(c, DTYPE_F32, 4, shape, nchw);
 }
 
 void train_step(Ctx *c, void *arg)

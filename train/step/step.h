@@ -7,15 +7,17 @@
 #ifndef ATL_STEP_H
 #define ATL_STEP_H
 
+#include "data/pictures/size.h"
 #include "infer/models/model.h"
 #include "kernels/ctx.h"
 
 /* What the sequence of operations depends on, and so what a plan is made for. */
 typedef struct StepShape {
     const Model *model;
-    int batch;          /* B; with prior preservation class pictures are its second half */
-    int channels, side; /* C and H = W of a latent */
-    int tokens, width;  /* T and D of the text */
+    int batch;         /* B; with prior preservation class pictures are its second half */
+    int channels;      /* C of a latent */
+    Size size;         /* its W and H */
+    int tokens, width; /* T and D of the text */
     int clip_skip;
     bool text_on_tape; /* the text encoder runs in the step, on ids; else its states are given */
     bool backward;
@@ -49,7 +51,7 @@ void train_step(Ctx *c, void *arg);
 /* Floats of one latent, and of one text. */
 static inline int64_t step_latent_size(const StepShape *s)
 {
-    return (int64_t)s->channels * s->side * s->side;
+    return s->channels * size_area(s->size);
 }
 static inline int64_t step_text_size(const StepShape *s)
 {

@@ -17,7 +17,8 @@ struct Trace {
 static bool make_tensors(Trace *t, int64_t n)
 {
     const StepShape *s = &t->shape;
-    const int64_t latent[] = {n, s->channels, s->side, s->side}, text[] = {n, s->tokens, s->width};
+    const int64_t latent[] = {n, s->channels, s->size.height, s->size.width},
+                  text[] = {n, s->tokens, s->width};
     t->latents = tensor_new(DTYPE_F32, 4, latent);
     t->noise = tensor_new(DTYPE_F32, 4, latent);
     t->prediction = tensor_new(DTYPE_F32, 4, latent);

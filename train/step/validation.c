@@ -25,13 +25,13 @@ Step validation_step(const StepShape *shape)
 /* Latents of a source's held-out pictures where there is no cache: the loader goes once through them. */
 static Status encode_held(Validation *v, const Source *source, Pipeline *pipeline, float *latents)
 {
-    const int side = v->config->train.resolution;
+    const Size pixels = size_multiplied(v->shape.size, vae_factor(v->shape.model->vae));
     const int64_t n = step_latent_size(&v->shape);
     const LoaderSource held = {
         .dataset = source->dataset, .pictures = source->held, .count = source->held_count, .repeats = 1};
     const LoaderOptions o = {.sources = &held,
                              .source_count = 1,
-                             .resolution = side,
+                             .size = pixels,
                              .batch = 1,
                              .seed = v->config->train.seed,
                              .threads = v->config->train.loader_threads,
@@ -47,7 +47,7 @@ static Status encode_held(Validation *v, const Source *source, Pipeline *pipelin
         while (s == STATUS_OK && source->held[place] != sample->picture)
             place++;
         if (s == STATUS_OK)
-            s = pipeline_encode_picture(pipeline, sample->pixels, side, side, latents + place * n, deviation);
+            s = pipeline_encode_picture(pipeline, sample->pixels, pixels, latents + place * n, deviation);
     }
     loader_free(loader);
     mem_free(deviation);
