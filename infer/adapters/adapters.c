@@ -7,7 +7,6 @@
  * as JSON in lora_adapter_metadata. */
 #include "adapters.h"
 
-#include "infer/files/recognise.h"
 #include "infer/models/single_file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
@@ -23,8 +22,8 @@ typedef struct Module {
     char name[LORA_NAME_SIZE];
     Layer *layer;
     bool text_encoder;
-    const SafeEntry *down, *up;
-    const SafeEntry *alpha;
+    const TensorEntry *down, *up;
+    const TensorEntry *alpha;
 } Module;
 typedef struct ModuleList {
     Module *items;
@@ -176,23 +175,23 @@ static Status refuse_key(const char *key, const LoraKey *k, int others)
                        more);
 }
 
-static Status place_entry(ModuleList *list, const SafeEntry *e, const LoraKey *k)
+static Status place_entry(ModuleList *list, const TensorEntry *e, const LoraKey *k)
 {
     Module *m = find_module(list, k->module);
-    const SafeEntry **place = k->role == LORA_DOWN ? &m->down : k->role == LORA_UP ? &m->up : &m->alpha;
+    const TensorEntry **place = k->role == LORA_DOWN ? &m->down : k->role == LORA_UP ? &m->up : &m->alpha;
     if (*place)
         return status_fail("`%s` and `%s` are for the same layer", (*place)->name, e->name);
     *place = e;
     return STATUS_OK;
 }
 
-static Status place_keys(ModuleList *list, const SafeTensors *f)
+static Status place_keys(ModuleList *list, const TensorFile *f)
 {
     const char *first_bad = NULL;
     LoraKey first_key = {0};
     int bad = 0, known = 0;
-    for (int i = 0; i < safetensors_count(f); i++) {
-        const SafeEntry *e = safetensors_entry(f, i);
+    for (int i = 0; i < tensorfile_count(f); i++) {
+        const TensorEntry *e = tensorfile_entry(f, i);
         LoraKey k;
         lora_key_parse(e->name, &k);
         known += k.role != LORA_UNKNOWN;
@@ -215,7 +214,7 @@ static Status place_keys(ModuleList *list, const SafeTensors *f)
 /* Shapes ----------------------------------------------------------------------------------------------- */
 
 /* (rows,columns), possibly with two more dimensions of 1. */
-static bool is_matrix(const SafeEntry *e, int64_t *rows, int64_t *columns)
+static bool is_matrix(const TensorEntry *e, int64_t *rows, int64_t *columns)
 {
     if (e->ndim != 2 && !(e->ndim == 4 && e->shape[2] == 1 && e->shape[3] == 1))
         return false;
@@ -224,22 +223,19 @@ static bool is_matrix(const SafeEntry *e, int64_t *rows, int64_t *columns)
     return true;
 }
 
-static bool is_float(const SafeEntry *e)
-{
-    return e->dtype == DTYPE_F32 || e->dtype == DTYPE_BF16 || e->dtype == DTYPE_F16;
-}
-
 static Status check_shapes(const Module *m, int64_t *rank)
 {
     const Tensor *w = m->layer->weight;
     int64_t in, out, up_rank;
     if (!m->down || !m->up) {
-        const SafeEntry *there = m->down ? m->down : m->up ? m->up : m->alpha;
+        const TensorEntry *there = m->down ? m->down : m->up ? m->up : m->alpha;
         return status_fail("`%s` is there, but not the %s part of the same layer", there->name,
                            m->down ? "up" : "down");
     }
-    if (!is_float(m->down) || !is_float(m->up) || (m->alpha && !is_float(m->alpha)))
-        return status_fail("`%s`: only f32, bf16 and f16 are read", m->down->name);
+    for (int i = 0; i < 2; i++)
+        if (!element_is_float((i ? m->up : m->down)->type))
+            return status_fail("`%s` holds numbers of type %s, floats are needed",
+                               (i ? m->up : m->down)->name, (i ? m->up : m->down)->type_name);
     if (w->ndim == 4 && (w->shape[2] != 1 || w->shape[3] != 1))
         return status_fail("`%s`: LoCon (LoRA on 3x3 convolutions) is not supported", m->down->name);
     if (!is_matrix(m->down, rank, &in) || !is_matrix(m->up, &out, &up_rank))
@@ -252,8 +248,6 @@ static Status check_shapes(const Module *m, int64_t *rank)
             "`%s` is for a layer of (%lld,%lld), the model's is (%lld,%lld); was this LoRA made for "
             "another model?",
             m->down->name, (long long)out, (long long)in, (long long)w->shape[0], (long long)w->shape[1]);
-    if (m->alpha && m->alpha->bytes != dtype_size(m->alpha->dtype))
-        return status_fail("`%s`: one number is expected", m->alpha->name);
     return STATUS_OK;
 }
 
@@ -289,9 +283,9 @@ static Status module_scale(const Module *m, const json_t *metadata, int64_t rank
 {
     *scale = 1;
     if (m->alpha) {
-        float alpha;
-        convert_floats(&alpha, DTYPE_F32, m->alpha->data, m->alpha->dtype, 1);
-        *scale = alpha / (float)rank;
+        double alpha;
+        TRY(tensor_entry_number(m->alpha, &alpha));
+        *scale = (float)alpha / (float)rank;
     } else if (metadata) {
         const json_t *alpha =
             pattern_for(part_setting(metadata, m->text_encoder, "alpha_pattern"), m->layer->name);
@@ -308,10 +302,10 @@ static Status module_scale(const Module *m, const json_t *metadata, int64_t rank
     return STATUS_OK;
 }
 
-static Status read_metadata(const SafeTensors *f, json_t **out)
+static Status read_metadata(const TensorFile *f, json_t **out)
 {
     *out = NULL;
-    const char *text = safetensors_metadata(f, "lora_adapter_metadata");
+    const char *text = tensorfile_metadata(f, "lora_adapter_metadata");
     if (!text)
         return STATUS_OK;
     json_error_t error;
@@ -322,12 +316,10 @@ static Status read_metadata(const SafeTensors *f, json_t **out)
 /* Attaching -------------------------------------------------------------------------------------------- */
 
 /* The entry as a tensor of its own, f32 (rows,columns). */
-static Tensor *read_matrix(const SafeEntry *e)
+static Status read_matrix(const TensorEntry *e, Tensor **out)
 {
-    Tensor *t = tensor_new(DTYPE_F32, 2, e->shape);
-    if (t)
-        convert_floats(t->data, DTYPE_F32, e->data, e->dtype, tensor_count(t));
-    return t;
+    *out = tensor_new(DTYPE_F32, 2, e->shape);
+    return *out ? tensor_entry_read(e, DTYPE_F32, (*out)->data) : STATUS_FAILED;
 }
 
 static Status make_adapters(LoraFile *file, const ModuleList *list, const json_t *metadata, float user_scale)
@@ -346,10 +338,8 @@ static Status make_adapters(LoraFile *file, const ModuleList *list, const json_t
         file->layers[file->count++] = m->layer;
         TRY(module_scale(m, metadata, rank, &a->scale));
         a->scale *= user_scale;
-        a->down = read_matrix(m->down);
-        a->up = read_matrix(m->up);
-        if (!a->down || !a->up)
-            return STATUS_FAILED;
+        TRY(read_matrix(m->down, &a->down));
+        TRY(read_matrix(m->up, &a->up));
     }
     return file->count ? STATUS_OK : status_fail("there is no LoRA in it");
 }
@@ -375,7 +365,7 @@ static void free_file(LoraFile *f)
     mem_free(f);
 }
 
-static Status read_file(Model *m, const SafeTensors *f, float scale, LoraFile *file)
+static Status read_file(Model *m, const TensorFile *f, float scale, LoraFile *file)
 {
     ModuleList list = {0};
     json_t *metadata = NULL;
@@ -393,13 +383,12 @@ static Status read_file(Model *m, const SafeTensors *f, float scale, LoraFile *f
 
 Status lora_attach(Model *m, const char *path, float scale, LoraFile **out)
 {
-    SafeTensors *f;
+    TensorFile *f;
     *out = NULL;
-    TRY(refuse_other_files(path));
-    TRY(safetensors_open(path, &f));
+    TRY(tensorfile_open(path, &f));
     LoraFile *file = mem_calloc(1, sizeof *file);
     Status s = file ? read_file(m, f, scale, file) : STATUS_FAILED;
-    safetensors_close(f);
+    tensorfile_close(f);
     if (s != STATUS_OK) {
         if (file)
             free_file(file);

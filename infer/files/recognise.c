@@ -1,13 +1,9 @@
-/* What a file is that was given as a model and is none: told by its first bytes or its tensors' names, so
- * that the message can say what to do instead. A LoRA's file is looked at by its bytes in the same way. */
+/* What a file is that was given as a model or a LoRA and is none: told by its first bytes or its tensors'
+ * names, so that the message can say what to do instead. */
 #include "recognise.h"
 
 #include "keymap.h"
 
-#include "kernels/base/file.h"
-
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #define PICKLED                                                                                              \
@@ -37,25 +33,9 @@ static const struct {
     {"<html", 5, WEB_PAGE},
 };
 
-/* The header's size, far below 4 GB, and JSON. It may begin as a pickled file does: 0x280 bytes are no rare
- * size. */
-static bool begins_as_safetensors(const char *head, size_t n)
+Status refuse_other_files(const char *path, const uint8_t *head, size_t n)
 {
-    return n > 8 && !memcmp(head + 4, "\0\0\0\0{", 5);
-}
-
-Status refuse_other_files(const char *path)
-{
-    char head[32] = {0};
-    TRY(file_check_source(path, ".safetensors file"));
-    FILE *in = fopen(path, "rbe");
-    if (!in)
-        return status_refuse("%s: cannot be opened: %s", path, strerror(errno));
-    const size_t n = fread(head, 1, sizeof head, in);
-    fclose(in);
-    if (n == 0)
-        return status_refuse("%s: the file is empty", path);
-    for (size_t i = 0; i < sizeof MAGIC / sizeof *MAGIC && !begins_as_safetensors(head, n); i++)
+    for (size_t i = 0; i < sizeof MAGIC / sizeof *MAGIC; i++)
         if (n >= MAGIC[i].count && !memcmp(head, MAGIC[i].bytes, MAGIC[i].count))
             return status_refuse("%s: %s", path, MAGIC[i].what);
     return STATUS_OK;
@@ -88,13 +68,13 @@ static bool has_part(const char *key, const char *part)
     return part[0] == '^' ? !strncmp(key, part + 1, strlen(part + 1)) : strstr(key, part) != NULL;
 }
 
-Status refuse_other_models(const char *path, const SafeTensors *f)
+Status refuse_other_models(const char *path, const TensorFile *f)
 {
     for (size_t k = 0; k < sizeof KINDS / sizeof *KINDS; k++)
-        for (int i = 0; i < safetensors_count(f); i++)
-            if (has_part(safetensors_entry(f, i)->name, KINDS[k].part))
+        for (int i = 0; i < tensorfile_count(f); i++)
+            if (has_part(tensorfile_entry(f, i)->name, KINDS[k].part))
                 return status_refuse("%s: %s", path, KINDS[k].what);
-    const SafeEntry *first = safetensors_find(f, KEYMAP_UNET "input_blocks.0.0.weight");
+    const TensorEntry *first = tensorfile_find(f, KEYMAP_UNET "input_blocks.0.0.weight");
     if (first && first->ndim == 4 && first->shape[1] != 4)
         return status_refuse("%s: its UNet takes %lld channels (%s); models with 4 are supported", path,
                              (long long)first->shape[1],
@@ -104,11 +84,11 @@ Status refuse_other_models(const char *path, const SafeTensors *f)
                                                     : "a special model");
     if (first)
         return STATUS_OK;
-    if (safetensors_find(f, KEYMAP_VAE "encoder.conv_in.weight") ||
-        safetensors_find(f, "encoder.conv_in.weight"))
+    if (tensorfile_find(f, KEYMAP_VAE "encoder.conv_in.weight") ||
+        tensorfile_find(f, "encoder.conv_in.weight"))
         return status_refuse("%s: is an autoencoder (VAE) alone; give the file or folder of the whole model",
                              path);
-    if (safetensors_find(f, "conv_in.weight"))
+    if (tensorfile_find(f, "conv_in.weight"))
         return status_refuse(
             "%s: is one part of a diffusers model; give the folder that holds model_index.json", path);
     return status_refuse("%s: holds no Stable Diffusion model (no %sinput_blocks.0.0.weight)", path,

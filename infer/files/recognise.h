@@ -2,12 +2,12 @@
 #ifndef ATL_RECOGNISE_H
 #define ATL_RECOGNISE_H
 
-#include "safetensors.h"
+#include "tensor_file.h"
 
-/* Before mapping: refuses what is no ordinary file, and by the first bytes what is no safetensors file. */
-Status refuse_other_files(const char *path);
-/* By its keys: refuses a safetensors file that holds something else than a Stable Diffusion 1.x or 2.x model.
+/* By its first bytes: refuses what is no file of tensors, or of a format that is not read. */
+Status refuse_other_files(const char *path, const uint8_t *head, size_t n);
+/* By its keys: refuses a file that holds something else than a Stable Diffusion 1.x or 2.x model.
  */
-Status refuse_other_models(const char *path, const SafeTensors *f);
+Status refuse_other_models(const char *path, const TensorFile *f);
 
 #endif

@@ -27,7 +27,7 @@ void tensorlist_add(TensorList *l, char *name, const Tensor *t, DType dtype)
     }
 }
 
-Status tensorlist_write(const TensorList *l, const char *path, const SafeMeta *meta, int meta_count)
+Status tensorlist_write(const TensorList *l, const char *path, const TensorMeta *meta, int meta_count)
 {
     if (l->failed)
         return status_fail("%s: out of memory", path);

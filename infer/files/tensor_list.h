@@ -13,7 +13,7 @@ typedef struct TensorList {
 
 /* Adds t under a name that is taken over (NULL: out of memory), to be written as dtype. */
 void tensorlist_add(TensorList *l, char *name, const Tensor *t, DType dtype);
-Status tensorlist_write(const TensorList *l, const char *path, const SafeMeta *meta, int meta_count);
+Status tensorlist_write(const TensorList *l, const char *path, const TensorMeta *meta, int meta_count);
 void tensorlist_free(TensorList *l);
 
 #endif

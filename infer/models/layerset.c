@@ -40,7 +40,7 @@ void layerset_free(LayerSet *set)
         mem_free((char *)l->name);
     }
     mem_free(set->items);
-    safefiles_close(&set->files);
+    tensorfiles_close(&set->files);
     *set = (LayerSet){0};
 }
 
@@ -100,7 +100,7 @@ Status layerset_train(LayerSet *set)
         TRY(train_tensor(&set->items[i]->weight, set->described));
         TRY(train_tensor(&set->items[i]->bias, set->described));
     }
-    safefiles_close(&set->files);
+    tensorfiles_close(&set->files);
     return STATUS_OK;
 }
 

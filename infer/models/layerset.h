@@ -9,8 +9,8 @@
 typedef struct LayerSet {
     Layer **items;
     int count, capacity;
-    SafeFiles files; /* whose mappings weights lie in */
-    bool described;  /* weights_describe: shapes only */
+    TensorFiles files; /* whose mappings weights lie in */
+    bool described;    /* weights_describe: shapes only */
 } LayerSet;
 
 Status layerset_add(LayerSet *set, Layer *l); /* at the end; from now on the set frees what l holds */

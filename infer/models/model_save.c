@@ -22,7 +22,7 @@ static Status write_text(const char *folder, const char *name, const char *text)
 /* The layers' tensors, weight before bias. */
 static Status write_weights(const char *path, const LayerSet *set, DType dtype)
 {
-    static const SafeMeta meta[] = {{"format", "pt"}};
+    static const TensorMeta meta[] = {{"format", "pt"}};
     TensorList l = {0};
     for (int i = 0; i < set->count; i++) {
         const Layer *layer = set->items[i];

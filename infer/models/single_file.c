@@ -12,26 +12,26 @@
 
 #define OPENCLIP_LAYERS_USED 23
 
-static const SafeEntry *entry(const SingleFile *f, const char *format, ...)
+static const TensorEntry *entry(const SingleFile *f, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-static const SafeEntry *entry(const SingleFile *f, const char *format, ...)
+static const TensorEntry *entry(const SingleFile *f, const char *format, ...)
 {
     char key[KEYMAP_MAX];
     va_list args;
     va_start(args, format);
     vsnprintf(key, sizeof key, format, args);
     va_end(args);
-    return safetensors_find(f->file, key);
+    return tensorfile_find(f->file, key);
 }
 
-static int dim(const SafeEntry *e, int i)
+static int dim(const TensorEntry *e, int i)
 {
     return e && i < e->ndim && e->shape[i] < 1 << 24 ? (int)e->shape[i] : 0;
 }
 
 static Status unfit(const SingleFile *f, const char *what)
 {
-    return status_refuse("%s: %s: not a Stable Diffusion 1.x or 2.x model", safetensors_path(f->file), what);
+    return status_refuse("%s: %s: not a Stable Diffusion 1.x or 2.x model", tensorfile_path(f->file), what);
 }
 
 /* Blocks on the way down stand in one row: layers_per_block of them, a downsampling, and again. */
@@ -112,9 +112,9 @@ static Status read_vae(const SingleFile *f, VaeConfig *k)
 }
 
 /* CLIP's keys with or without "text_model."; the shape of TEXT_MODEL.WHAT. */
-static const SafeEntry *clip_entry(const SingleFile *f, const char *what)
+static const TensorEntry *clip_entry(const SingleFile *f, const char *what)
 {
-    const SafeEntry *e = entry(f, KEYMAP_CLIP "text_model.%s", what);
+    const TensorEntry *e = entry(f, KEYMAP_CLIP "text_model.%s", what);
     return e ? e : entry(f, KEYMAP_CLIP "%s", what);
 }
 
@@ -123,9 +123,9 @@ static void count_clip_layers(const SingleFile *f, ClipConfig *k)
     char name[64];
     for (;; k->layers++) {
         snprintf(name, sizeof name, "encoder.layers.%d.layer_norm1.weight", k->layers);
-        const SafeEntry *e = f->sd2
-                                 ? entry(f, KEYMAP_OPENCLIP "transformer.resblocks.%d.ln_1.weight", k->layers)
-                                 : clip_entry(f, name);
+        const TensorEntry *e =
+            f->sd2 ? entry(f, KEYMAP_OPENCLIP "transformer.resblocks.%d.ln_1.weight", k->layers)
+                   : clip_entry(f, name);
         if (!e || k->layers == 1000)
             break;
     }
@@ -138,12 +138,12 @@ static Status read_clip(const SingleFile *f, ClipConfig *k)
 {
     *k = (ClipConfig){
         .eps = 1e-5f, .quick_gelu = !f->sd2, .bos = 49406, .eos = 49407, .pad = f->sd2 ? 0 : 49407};
-    const SafeEntry *tokens = f->sd2 ? entry(f, KEYMAP_OPENCLIP "token_embedding.weight")
-                                     : clip_entry(f, "embeddings.token_embedding.weight"),
-                    *positions = f->sd2 ? entry(f, KEYMAP_OPENCLIP "positional_embedding")
-                                        : clip_entry(f, "embeddings.position_embedding.weight"),
-                    *fc1 = f->sd2 ? entry(f, KEYMAP_OPENCLIP "transformer.resblocks.0.mlp.c_fc.weight")
-                                  : clip_entry(f, "encoder.layers.0.mlp.fc1.weight");
+    const TensorEntry *tokens = f->sd2 ? entry(f, KEYMAP_OPENCLIP "token_embedding.weight")
+                                       : clip_entry(f, "embeddings.token_embedding.weight"),
+                      *positions = f->sd2 ? entry(f, KEYMAP_OPENCLIP "positional_embedding")
+                                          : clip_entry(f, "embeddings.position_embedding.weight"),
+                      *fc1 = f->sd2 ? entry(f, KEYMAP_OPENCLIP "transformer.resblocks.0.mlp.c_fc.weight")
+                                    : clip_entry(f, "encoder.layers.0.mlp.fc1.weight");
     if (!tokens)
         return unfit(f, "the file lacks the text encoder (cond_stage_model.*)");
     k->vocab_size = dim(tokens, 0);
@@ -164,31 +164,23 @@ static void read_prediction(SingleFile *f)
     f->sd2 = entry(f, KEYMAP_OPENCLIP "token_embedding.weight") != NULL;
     f->prediction_known = true;
     f->prediction = PREDICT_EPSILON;
-    if (safetensors_find(f->file, "v_pred")) {
+    if (tensorfile_find(f->file, "v_pred")) {
         f->prediction = PREDICT_V;
         return;
     }
     if (!f->sd2)
         return;
-    const SafeEntry *steps = safetensors_find(f->file, "global_step");
-    f->prediction_known = steps && steps->bytes == dtype_size(steps->dtype);
-    f->prediction = PREDICT_V;
-    if (f->prediction_known) {
-        int64_t number = 0; /* in the file it may lie anywhere */
-        memcpy(&number, steps->data, steps->bytes);
-        Tensor *t = tensor_over(&number, steps->dtype, 0, NULL);
-        if (t && tensor_at(t, 0) == 875000)
-            f->prediction = PREDICT_EPSILON;
-        tensor_free(t);
-    }
+    const TensorEntry *steps = tensorfile_find(f->file, "global_step");
+    double number = 0;
+    f->prediction_known = steps && tensor_entry_number(steps, &number) == STATUS_OK;
+    f->prediction = number == 875000 ? PREDICT_EPSILON : PREDICT_V;
 }
 
 Status single_file_open(const char *path, SingleFile *out)
 {
     *out = (SingleFile){0};
-    TRY(refuse_other_files(path));
     SingleFile f = {0};
-    TRY(safetensors_open(path, &f.file));
+    TRY(tensorfile_open(path, &f.file));
     Status s = refuse_other_models(path, f.file);
     if (s == STATUS_OK) {
         read_prediction(&f);
@@ -199,7 +191,7 @@ Status single_file_open(const char *path, SingleFile *out)
     if (s == STATUS_OK)
         s = read_clip(&f, &f.clip);
     if (s != STATUS_OK) {
-        safetensors_close(f.file);
+        tensorfile_close(f.file);
         return s;
     }
     *out = f;
@@ -208,13 +200,13 @@ Status single_file_open(const char *path, SingleFile *out)
 
 void single_file_close(SingleFile *f)
 {
-    safetensors_close(f->file);
+    tensorfile_close(f->file);
     *f = (SingleFile){0};
 }
 
 /* Adds e under the names that `key` (without the part's prefix) stands for; an unknown key keeps its name, so
  * that it is named if nobody asks for it. */
-static Status add_key(const SingleFile *f, SinglePart part, const char *key, const SafeEntry *e, Weights *w)
+static Status add_key(const SingleFile *f, SinglePart part, const char *key, const TensorEntry *e, Weights *w)
 {
     char names[3][KEYMAP_MAX];
     int parts = 1;
@@ -226,9 +218,9 @@ static Status add_key(const SingleFile *f, SinglePart part, const char *key, con
     else if (f->sd2)
         known = keymap_openclip(key, names, &parts);
     if (!known)
-        return weights_add(w, key, f->file, e, 0, 1);
+        return weights_add(w, key, e, 0, 1);
     for (int k = 0; k < parts; k++)
-        TRY(weights_add(w, names[k], f->file, e, k, parts));
+        TRY(weights_add(w, names[k], e, k, parts));
     return STATUS_OK;
 }
 
@@ -239,10 +231,10 @@ Status single_file_weights(const SingleFile *f, SinglePart part, DType dtype, We
                          : f->sd2             ? KEYMAP_OPENCLIP
                                               : KEYMAP_CLIP;
     const size_t n = strlen(prefix);
-    TRY(weights_new(safetensors_path(f->file), dtype, out));
+    TRY(weights_new(tensorfile_path(f->file), dtype, out));
     Status s = STATUS_OK;
-    for (int i = 0; i < safetensors_count(f->file) && s == STATUS_OK; i++) {
-        const SafeEntry *e = safetensors_entry(f->file, i);
+    for (int i = 0; i < tensorfile_count(f->file) && s == STATUS_OK; i++) {
+        const TensorEntry *e = tensorfile_entry(f->file, i);
         if (!strncmp(e->name, prefix, n))
             s = add_key(f, part, e->name + n, e, *out);
     }

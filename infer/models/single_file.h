@@ -13,7 +13,7 @@
 #define SD2_SAMPLE_SIZE 96 /* 768 pixels, of models that predict v */
 
 typedef struct SingleFile {
-    SafeTensors *file;
+    TensorFile *file;
     UNetConfig unet;
     VaeConfig vae;
     ClipConfig clip;

@@ -1,10 +1,10 @@
 /* Weights: one part's tensors under the names the files use, and the layers that models make of them.
  *
- * A Weights is a sorted table from key to a piece of a mapped safetensors file. A layer's weight points into
- * the mapping where the file's element type is the wanted one and the address suits it; otherwise it is
- * converted into storage of its own, and the file's pages are given back at once, so that loading a model in
- * another type never holds both forms of it. Norms and biases are always f32: they are small, and every
- * operation wants them so.
+ * A Weights is a sorted table from key to a piece of a mapped file. A layer's weight points into the mapping
+ * where the file's element type is the wanted one and the address suits it; otherwise it is converted into
+ * storage of its own, and the file's pages are given back at once, so that loading a model in another type
+ * never holds both forms of it. Norms and biases are always f32: they are small, and every operation wants
+ * them so.
  *
  * The first failure is kept in the Weights, so that a model's constructor reads like the list of its layers.
  */
@@ -25,8 +25,7 @@
 
 typedef struct Entry {
     char *key;
-    SafeTensors *file;
-    const SafeEntry *e;
+    const TensorEntry *e;
     int part, parts; /* rows of the first dimension */
     bool used;
 } Entry;
@@ -37,7 +36,7 @@ struct Weights {
     Entry *entries;
     int count, capacity;
     bool sorted;
-    SafeFiles files;
+    TensorFiles files;
     struct {
         const char *text, *other;
     } aliases[ALIASES];
@@ -80,18 +79,18 @@ void weights_close(Weights *w)
         return;
     for (int i = 0; i < w->count; i++)
         mem_free(w->entries[i].key);
-    safefiles_close(&w->files);
+    tensorfiles_close(&w->files);
     mem_free(w->entries);
     mem_free(w->origin);
     mem_free(w->message);
     mem_free(w);
 }
 
-Status weights_add(Weights *w, const char *key, SafeTensors *file, const SafeEntry *e, int part, int parts)
+Status weights_add(Weights *w, const char *key, const TensorEntry *e, int part, int parts)
 {
     if (parts > 1 && (e->ndim < 1 || e->shape[0] % parts != 0))
         return status_fail("%s: tensor %s cannot be cut into %d", w->origin, e->name, parts);
-    TRY(safefiles_keep(&w->files, file));
+    TRY(tensorfiles_keep(&w->files, e->file));
     if (w->count == w->capacity) {
         const int capacity = w->capacity ? 2 * w->capacity : 512;
         Entry *larger = mem_realloc(w->entries, (size_t)capacity * sizeof *larger);
@@ -103,7 +102,7 @@ Status weights_add(Weights *w, const char *key, SafeTensors *file, const SafeEnt
     char *copy = mem_strdup(key);
     if (!copy)
         return STATUS_FAILED;
-    w->entries[w->count++] = (Entry){.key = copy, .file = file, .e = e, .part = part, .parts = parts};
+    w->entries[w->count++] = (Entry){.key = copy, .e = e, .part = part, .parts = parts};
     w->sorted = false;
     return STATUS_OK;
 }
@@ -147,27 +146,6 @@ static Entry *find_spelled(const Weights *w, const char *key)
         e = find(w, other);
     }
     return e;
-}
-
-bool weights_has(const Weights *w, const char *key)
-{
-    return w->random || find(w, key) != NULL;
-}
-
-int weights_shape(const Weights *w, const char *key, int64_t shape[TENSOR_MAX_DIMS])
-{
-    const Entry *e = find(w, key);
-    if (!e)
-        return -1;
-    memcpy(shape, e->e->shape, sizeof e->e->shape);
-    if (e->e->ndim > 0)
-        shape[0] /= e->parts;
-    return e->e->ndim;
-}
-
-bool weights_is_random(const Weights *w)
-{
-    return w->random;
 }
 
 void weights_describe(Weights *w)
@@ -218,27 +196,33 @@ Status weights_status(const Weights *w)
 
 /* Layers ----------------------------------------------------------------------------------------------- */
 
+/* The i-th dimension of what the layer gets of the file's tensor. */
+static int64_t dim_of(const Entry *f, int i)
+{
+    return i >= f->e->ndim ? 1 : i == 0 ? f->e->shape[0] / f->parts : f->e->shape[i];
+}
+
 /* The file's shape may have ones at its end that the wanted one has not, and the other way: a 1×1
  * convolution. */
-static bool shapes_agree(int a_ndim, const int64_t *a, int b_ndim, const int64_t *b)
+static bool shapes_agree(const Entry *f, int ndim, const int64_t *shape)
 {
-    for (int i = 0; i < a_ndim || i < b_ndim; i++)
-        if ((i < a_ndim ? a[i] : 1) != (i < b_ndim ? b[i] : 1))
+    for (int i = 0; i < f->e->ndim || i < ndim; i++)
+        if (dim_of(f, i) != (i < ndim ? shape[i] : 1))
             return false;
     return true;
 }
 
-static Status wrong_shape(const Weights *w, const Entry *f, const int64_t *found, int ndim,
-                          const int64_t *shape)
+static Status wrong_shape(const Weights *w, const Entry *f, int ndim, const int64_t *shape)
 {
-    char has[96], wants[96];
-    Tensor a = {.ndim = f->e->ndim, .dtype = f->e->dtype}, b = {.ndim = ndim, .dtype = w->dtype};
-    memcpy(a.shape, found, sizeof a.shape);
-    memcpy(b.shape, shape, (size_t)ndim * sizeof *shape);
-    return status_fail("%s: tensor %s is %s, but the model's configuration asks for %s; do its weights and "
+    char has[128], wants[128], rows[48] = "";
+    Tensor wanted = {.ndim = ndim, .dtype = w->dtype};
+    memcpy(wanted.shape, shape, (size_t)ndim * sizeof *shape);
+    if (f->parts > 1)
+        snprintf(rows, sizeof rows, " in one of %d parts", f->parts);
+    return status_fail("%s: tensor %s is %s, but the model's configuration asks for %s%s; do its weights and "
                        "its config.json belong together?",
-                       w->origin, f->e->name, tensor_describe(&a, has, sizeof has),
-                       tensor_describe(&b, wants, sizeof wants));
+                       w->origin, f->e->name, tensor_entry_describe(f->e, has, sizeof has),
+                       tensor_describe(&wanted, wants, sizeof wants), rows);
 }
 
 static Tensor *own_tensor(const Weights *w, DType dtype, int ndim, const int64_t *shape)
@@ -259,28 +243,27 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
     if (!f)
         return status_fail("%s: tensor %s is missing; do its weights and its config.json belong together?",
                            w->origin, key);
-    int64_t found[TENSOR_MAX_DIMS];
-    memcpy(found, f->e->shape, sizeof found);
-    if (f->e->ndim > 0)
-        found[0] /= f->parts;
-    if (!shapes_agree(f->e->ndim, found, ndim, shape))
-        return wrong_shape(w, f, found, ndim, shape);
-    if (f->e->dtype != DTYPE_F32 && f->e->dtype != DTYPE_BF16 && f->e->dtype != DTYPE_F16)
-        return status_fail("%s: tensor %s holds %s, a weight needs floats", w->origin, f->e->name,
-                           dtype_name(f->e->dtype));
+    if (!shapes_agree(f, ndim, shape))
+        return wrong_shape(w, f, ndim, shape);
+    if (!element_is_float(f->e->type))
+        return status_fail("%s: tensor %s holds numbers of type %s, a weight needs floats", w->origin,
+                           f->e->name, f->e->type_name);
     f->used = true;
-    const size_t bytes = f->e->bytes / (size_t)f->parts;
-    const uint8_t *data = (const uint8_t *)f->e->data + (size_t)f->part * bytes;
-    if (bytes >= MAPPED_LEAST && f->e->dtype == dtype && (uintptr_t)data % dtype_size(dtype) == 0) {
-        TRY(safefiles_keep(&set->files, f->file));
-        *out = tensor_over((void *)data, dtype, ndim, shape);
+    const int64_t count = tensor_entry_count(f->e) / f->parts, first = f->part * count;
+    const size_t bytes = (size_t)count * dtype_size(dtype);
+    const uint8_t *mapped = tensor_entry_mapped(f->e, dtype);
+    if (mapped)
+        mapped += (size_t)f->part * bytes;
+    if (mapped && bytes >= MAPPED_LEAST && (uintptr_t)mapped % dtype_size(dtype) == 0) {
+        TRY(tensorfiles_keep(&set->files, f->e->file));
+        *out = tensor_over((void *)mapped, dtype, ndim, shape);
         return *out ? STATUS_OK : STATUS_FAILED;
     }
     *out = own_tensor(w, dtype, ndim, shape);
     if (!*out || w->described)
         return *out ? STATUS_OK : STATUS_FAILED;
-    convert_floats((*out)->data, dtype, data, f->e->dtype, tensor_count(*out));
-    safetensors_release(f->file);
+    TRY(tensor_entry_read_part(f->e, first, count, dtype, (*out)->data));
+    tensorfile_release(f->e->file);
     return STATUS_OK;
 }
 

@@ -1,6 +1,6 @@
 /* How a model finds its weights: by the names the files use.
  *
- * A Weights is one part's tensors under diffusers' names, wherever they come from (one safetensors file,
+ * A Weights is one part's tensors under diffusers' names, wherever they come from (one file of tensors,
  * shards, a single-file checkpoint through its key map, or nothing: random weights for tests, `bench` and
  * training from scratch). A model's constructor asks for each layer by path and expected shape; what is
  * missing or of another shape is an error that names file, key and both shapes. The layers asked for are kept
@@ -26,16 +26,15 @@ void weights_close(
     Weights *w); /* NULL allowed; mapped weights stay usable: the mapping is kept by the LayerSet */
 
 /* For single-file checkpoints (infer/files/keymap.c), built up tensor by tensor: under `key` rows part/parts
- * of e, which lies in file. A key given twice is refused when the first layer is asked for. */
+ * of e. A key given twice is refused when the first layer is asked for. */
 Status weights_new(const char *origin, DType dtype, Weights **out);
-Status weights_add(Weights *w, const char *key, SafeTensors *file, const SafeEntry *e, int part, int parts);
+Status weights_add(Weights *w, const char *key, const TensorEntry *e, int part, int parts);
 
 /* Other spellings: a key with `text` in it that is not there is looked for with `other` in its place. At most
  * 8; both strings are borrowed. */
 void weights_alias(Weights *w, const char *text, const char *other);
 /* Random weights of linear layers and embeddings from here on: N(0, std), biases 0. 0: PyTorch's defaults. */
 void weights_random_normal(Weights *w, float std);
-bool weights_is_random(const Weights *w);
 /* From here on layers get shapes and no memory: a tensor that can be used where it lies in a mapped file
  * points there, untouched; every other has data NULL. For plans, which are made before anything is loaded. */
 void weights_describe(Weights *w);
@@ -50,10 +49,6 @@ typedef enum LayerKind { LAYER_LINEAR, LAYER_CONV, LAYER_NORM, LAYER_EMBEDDING }
  * at the end. */
 void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has_bias, int ndim,
                    const int64_t *shape, const char *path_format, ...) __attribute__((format(printf, 8, 9)));
-bool weights_has(const Weights *w,
-                 const char *key); /* as it stands, without aliases; random weights have all */
-/* Shape of a tensor: dimensions into shape, their number returned; -1: not there. */
-int weights_shape(const Weights *w, const char *key, int64_t shape[TENSOR_MAX_DIMS]);
 Status weights_status(const Weights *w);
 
 #endif

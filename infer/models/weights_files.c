@@ -14,14 +14,14 @@
 
 static Status add_file(Weights *w, const char *path)
 {
-    SafeTensors *f = NULL;
-    TRY(safetensors_open(path, &f));
+    TensorFile *f = NULL;
+    TRY(tensorfile_open(path, &f));
     Status s = STATUS_OK;
-    for (int i = 0; i < safetensors_count(f) && s == STATUS_OK; i++) {
-        const SafeEntry *e = safetensors_entry(f, i);
-        s = weights_add(w, e->name, f, e, 0, 1);
+    for (int i = 0; i < tensorfile_count(f) && s == STATUS_OK; i++) {
+        const TensorEntry *e = tensorfile_entry(f, i);
+        s = weights_add(w, e->name, e, 0, 1);
     }
-    safetensors_close(f);
+    tensorfile_close(f);
     return s;
 }
 
@@ -44,8 +44,8 @@ static Status add_shard(Weights *w, const char *folder, const char *name, const 
     char *path = path_join(folder, name);
     if (!path)
         return STATUS_FAILED;
-    SafeTensors *f = NULL;
-    Status s = safetensors_open(path, &f);
+    TensorFile *f = NULL;
+    Status s = tensorfile_open(path, &f);
     mem_free(path);
     const char *key;
     json_t *file;
@@ -53,10 +53,10 @@ static Status add_shard(Weights *w, const char *folder, const char *name, const 
     {
         if (s != STATUS_OK || strcmp(json_string_value(file), name) != 0)
             continue;
-        const SafeEntry *e = safetensors_find(f, key);
-        s = e ? weights_add(w, key, f, e, 0, 1) : status_fail("tensor %s is not in %s", key, name);
+        const TensorEntry *e = tensorfile_find(f, key);
+        s = e ? weights_add(w, key, e, 0, 1) : status_fail("tensor %s is not in %s", key, name);
     }
-    safetensors_close(f);
+    tensorfile_close(f);
     return s;
 }
 

@@ -2,31 +2,27 @@
  * a model. */
 #include "fuzz.h"
 
-#include "infer/files/safetensors.h"
+#include "infer/files/tensor_file.h"
 #include "infer/models/single_file.h"
 
 #include <string.h>
 
-static void look_at(const SafeTensors *f)
+static void look_at(const TensorFile *f)
 {
     volatile uint8_t seen = 0;
-    for (int i = 0; i < safetensors_count(f); i++) {
-        const SafeEntry *e = safetensors_entry(f, i);
-        int64_t count = 1;
-        for (int k = 0; k < e->ndim; k++)
-            count *= e->shape[k];
-        if ((uint64_t)count * dtype_size(e->dtype) != e->bytes)
+    for (int i = 0; i < tensorfile_count(f); i++) {
+        const TensorEntry *e = tensorfile_entry(f, i);
+        if (e->type != ELEMENT_OTHER && (uint64_t)tensor_entry_count(e) * element_size(e->type) != e->bytes)
             fuzz_fail("bytes are not those of shape and type");
         if (e->bytes)
             seen = (uint8_t)(seen ^ ((const uint8_t *)e->data)[0] ^ ((const uint8_t *)e->data)[e->bytes - 1]);
-        if (safetensors_find(f, e->name) != e)
+        if (tensorfile_find(f, e->name) != e)
             fuzz_fail("a tensor is not found by its name");
-        safetensors_release(f);
+        tensorfile_release(f);
     }
-    for (int i = 0; i < safetensors_metadata_count(f); i++) {
-        const char *key, *value;
-        safetensors_metadata_entry(f, i, &key, &value);
-        if (!key || !value || safetensors_metadata(f, key) != value)
+    for (int i = 0; i < tensorfile_metadata_count(f); i++) {
+        const TensorMeta m = tensorfile_metadata_entry(f, i);
+        if (!m.key || !m.value || tensorfile_metadata(f, m.key) != m.value)
             fuzz_fail("metadata is not found by its key");
     }
 }
@@ -34,13 +30,13 @@ static void look_at(const SafeTensors *f)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *path = fuzz_file(data, size);
-    SafeTensors *f;
+    TensorFile *f;
     SingleFile model;
-    const Status s = safetensors_open(path, &f);
+    const Status s = tensorfile_open(path, &f);
     fuzz_check(s);
     if (s == STATUS_OK) {
         look_at(f);
-        safetensors_close(f);
+        tensorfile_close(f);
     }
     const Status opened = single_file_open(path, &model);
     fuzz_check(opened);

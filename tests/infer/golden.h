@@ -3,7 +3,7 @@
 #ifndef ATL_TEST_GOLDEN_H
 #define ATL_TEST_GOLDEN_H
 
-#include "infer/files/safetensors.h"
+#include "infer/files/tensor_file.h"
 #include "kernels/base/mem.h"
 #include "kernels/ctx.h"
 #include "kernels/device.h"
@@ -22,40 +22,35 @@
 
 #define MODULE_TOLERANCE 1e-4 /* largest error against the reference's largest value */
 
-static inline SafeTensors *golden_open(const char *name)
+static inline TensorFile *golden_open(const char *name)
 {
-    SafeTensors *f = NULL;
+    TensorFile *f = NULL;
     char path[1024];
     snprintf(path, sizeof path, TEST_GOLDEN "/%s", name);
-    if (safetensors_open(path, &f) != STATUS_OK)
+    if (tensorfile_open(path, &f) != STATUS_OK)
         fail_msg("%s", status_message());
     return f;
 }
 
-static inline const SafeEntry *golden(const SafeTensors *f, const char *format, ...)
+static inline const TensorEntry *golden(const TensorFile *f, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-static inline const SafeEntry *golden(const SafeTensors *f, const char *format, ...)
+static inline const TensorEntry *golden(const TensorFile *f, const char *format, ...)
 {
     char name[256];
     va_list args;
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    const SafeEntry *e = safetensors_find(f, name);
+    const TensorEntry *e = tensorfile_find(f, name);
     if (!e)
         fail_msg("the golden file lacks %s", name);
     return e;
 }
 
-static inline int64_t golden_count(const SafeEntry *e)
-{
-    return (int64_t)(e->bytes / dtype_size(e->dtype));
-}
-
 /* A copy that is aligned. Caller: mem_free. */
-static inline float *golden_floats(const SafeEntry *e)
+static inline float *golden_floats(const TensorEntry *e)
 {
-    assert_int_equal(e->dtype, DTYPE_F32);
+    assert_int_equal(e->type, ELEMENT_F32);
     float *out = mem_alloc(e->bytes);
     assert_non_null(out);
     memcpy(out, e->data, e->bytes);
@@ -63,9 +58,11 @@ static inline float *golden_floats(const SafeEntry *e)
 }
 
 /* A step's tensor with the golden's content. */
-static inline Tensor *golden_input(Ctx *c, const SafeEntry *e)
+static inline Tensor *golden_input(Ctx *c, const TensorEntry *e)
 {
-    return ctx_input(c, e->dtype, e->ndim, e->shape, e->data);
+    DType type;
+    assert_true(element_dtype(e->type, &type));
+    return ctx_input(c, type, e->ndim, e->shape, e->data);
 }
 
 /* Largest error over the reference's largest value; infinite if any value is not finite. */
@@ -92,10 +89,10 @@ static inline double l2_error(const float *got, const float *want, int64_t n)
     return sqrt(error / (whole > 0 ? whole : 1));
 }
 
-static inline void assert_close(const char *what, const float *got, const SafeEntry *e, double tolerance)
+static inline void assert_close(const char *what, const float *got, const TensorEntry *e, double tolerance)
 {
     float *want = golden_floats(e);
-    const double error = largest_error(got, want, golden_count(e));
+    const double error = largest_error(got, want, tensor_entry_count(e));
     mem_free(want);
     if (!(error <= tolerance))
         fail_msg("%s: error %.3g of the largest value, allowed is %.3g", what, error, tolerance);

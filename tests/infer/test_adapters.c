@@ -136,9 +136,9 @@ static SampleResult sample(Model *m)
 
 static void compare(const SampleResult *r, const char *key)
 {
-    SafeTensors *golden;
-    assert_int_equal(safetensors_open(LORA_GOLDEN "latents.safetensors", &golden), STATUS_OK);
-    const SafeEntry *e = safetensors_find(golden, key);
+    TensorFile *golden;
+    assert_int_equal(tensorfile_open(LORA_GOLDEN "latents.safetensors", &golden), STATUS_OK);
+    const TensorEntry *e = tensorfile_find(golden, key);
     const float *ours = r->latents->data;
     double worst = 0, largest = 0;
     assert_int_equal(e->bytes, tensor_bytes(r->latents));
@@ -150,7 +150,7 @@ static void compare(const SampleResult *r, const char *key)
     }
     print_message("%s: %.2g\n", key, worst / largest);
     assert_true(worst <= 1e-3 * largest);
-    safetensors_close(golden);
+    tensorfile_close(golden);
 }
 
 static void files_of_all_kinds_give_diffusers_latents(void **state)
@@ -222,7 +222,7 @@ static Status attach_items(Model *m, const Item *list, int count, const char *me
             tensor_set_at(t, k, 1);
         items[i] = (SafeItem){.name = list[i].name, .tensor = t, .dtype = DTYPE_F32, .ndim = -1};
     }
-    const SafeMeta meta = {"lora_adapter_metadata", metadata};
+    const TensorMeta meta = {"lora_adapter_metadata", metadata};
     assert_int_equal(safetensors_write(path, items, count, &meta, metadata ? 1 : 0), STATUS_OK);
     const Status s = lora_attach(m, path, 1, f);
     for (int i = 0; i < count; i++)

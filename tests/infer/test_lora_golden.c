@@ -8,7 +8,7 @@
 enum { RANK = 4, ALPHA = 8, MAX_MODULES = 128, STEPS = 10, LATENTS = 2 * 4 * 16 * 16 };
 
 typedef struct Lora {
-    SafeTensors *golden;
+    TensorFile *golden;
     Model *model;
     Ctx *ctx;
     char *names; /* one a line, cut into strings */
@@ -28,7 +28,7 @@ static void draw(uint64_t seed, float *out, int64_t n, float factor)
         out[i] *= factor;
 }
 
-static Tensor *trained(const SafeEntry *like, uint64_t seed, float factor)
+static Tensor *trained(const TensorEntry *like, uint64_t seed, float factor)
 {
     Tensor *w = tensor_new(DTYPE_F32, like->ndim, like->shape);
     assert_non_null(w);
@@ -47,7 +47,7 @@ static void lora_open(Lora *l, const char *kind)
     snprintf(path, sizeof path, TEST_GOLDEN "/models/%s", kind);
     assert_ok(model_load(path, MODEL_UNET, DTYPE_F32, &l->model));
     l->ctx = ctx_new(device_cpu(), &(CtxOptions){.threads = 2});
-    l->names = mem_strdup(safetensors_metadata(l->golden, "lora.names"));
+    l->names = mem_strdup(tensorfile_metadata(l->golden, "lora.names"));
     for (char *line = strtok(l->names, "\n"); line; line = strtok(NULL, "\n")) {
         const int i = l->count++;
         assert_true(i < MAX_MODULES);
@@ -73,7 +73,7 @@ static void lora_close(Lora *l)
     }
     ctx_free(l->ctx);
     model_free(l->model);
-    safetensors_close(l->golden);
+    tensorfile_close(l->golden);
     mem_free(l->names);
 }
 
@@ -155,7 +155,7 @@ static void update(const Lora *l, const AdamW *o, Tensor *w, Moments *s)
 }
 
 /* Σ (got − want)² and Σ (want − first)² of one tensor, first = randn(seed) factor. */
-static void add_change(const Tensor *w, const SafeEntry *e, uint64_t seed, float factor, double sums[2])
+static void add_change(const Tensor *w, const TensorEntry *e, uint64_t seed, float factor, double sums[2])
 {
     const int64_t n = tensor_count(w);
     float *want = golden_floats(e), *first = mem_alloc((size_t)n * sizeof *first);

@@ -9,7 +9,7 @@
 static const char *const kinds[] = {"sd1", "sd2"};
 
 typedef struct Case {
-    SafeTensors *golden;
+    TensorFile *golden;
     Model *model;
     Ctx *ctx;
 } Case;
@@ -31,7 +31,7 @@ static void case_close(Case *k)
 {
     ctx_free(k->ctx);
     model_free(k->model);
-    safetensors_close(k->golden);
+    tensorfile_close(k->golden);
 }
 
 /* A step: computes one of the modules and copies the result, as the reference lays it out, to out. */
@@ -126,10 +126,10 @@ static void test_bf16_is_as_exact_as_the_references(void **state)
     for (int i = 0; i < 2; i++) {
         Case k = case_open(kinds[i], DTYPE_BF16);
         for (size_t m = 0; m < sizeof modules / sizeof *modules; m++) {
-            const SafeEntry *e = golden(k.golden, "%s", modules[m].name);
+            const TensorEntry *e = golden(k.golden, "%s", modules[m].name);
             float *out = compute(&k, modules[m].fn, 0, modules[m].name), *want = golden_floats(e);
             float *limit = golden_floats(golden(k.golden, "%s", modules[m].limit));
-            const double error = l2_error(out, want, golden_count(e));
+            const double error = l2_error(out, want, tensor_entry_count(e));
             if (!(error <= 1.5 * (double)*limit))
                 fail_msg("%s %s in bf16: error %.3g, PyTorch's is %.3g", kinds[i], modules[m].name, error,
                          (double)*limit);
@@ -230,12 +230,12 @@ static void check_gradient(const Case *k, const char *name, int number, double w
 
 static void check_gradients(const Case *k)
 {
-    char *names = mem_strdup(safetensors_metadata(k->golden, "full.names")), *rest = names;
+    char *names = mem_strdup(tensorfile_metadata(k->golden, "full.names")), *rest = names;
     int number = 0;
     double whole = 0;
-    for (int i = 0; i < safetensors_count(k->golden); i++) {
-        const SafeEntry *e = safetensors_entry(k->golden, i);
-        if (!strncmp(e->name, "full.", 5) && golden_count(e) == 2) {
+    for (int i = 0; i < tensorfile_count(k->golden); i++) {
+        const TensorEntry *e = tensorfile_entry(k->golden, i);
+        if (!strncmp(e->name, "full.", 5) && tensor_entry_count(e) == 2) {
             float *want = golden_floats(e);
             whole += (double)want[0] * want[0];
             mem_free(want);

@@ -59,16 +59,16 @@ static void sample(Fixture *f, const SampleRequest *r, SampleResult *out)
         fail_msg("%s", status_message());
 }
 
-static SampleRequest golden_request(const SafeTensors *golden, int i, const char *sampler)
+static SampleRequest golden_request(const TensorFile *golden, int i, const char *sampler)
 {
     SampleRequest r = sample_request_default();
     char key[32];
     snprintf(key, sizeof key, "prompt.%d", i);
-    r.prompt = safetensors_metadata(golden, key);
+    r.prompt = tensorfile_metadata(golden, key);
     snprintf(key, sizeof key, "negative.%d", i);
-    r.negative = safetensors_metadata(golden, key);
+    r.negative = tensorfile_metadata(golden, key);
     snprintf(key, sizeof key, "seed.%d", i);
-    r.seed = strtoull(safetensors_metadata(golden, key), NULL, 10);
+    r.seed = strtoull(tensorfile_metadata(golden, key), NULL, 10);
     r.sampler = sampler;
     return r;
 }
@@ -76,15 +76,15 @@ static SampleRequest golden_request(const SafeTensors *golden, int i, const char
 static void compare_latents(const char *kind)
 {
     static const char *const SAMPLERS[] = {"ddim", "euler"};
-    SafeTensors *golden;
+    TensorFile *golden;
     Fixture f;
-    assert_int_equal(safetensors_open(TEST_GOLDEN "/latents.safetensors", &golden), STATUS_OK);
+    assert_int_equal(tensorfile_open(TEST_GOLDEN "/latents.safetensors", &golden), STATUS_OK);
     open_model(&f, kind, DTYPE_F32);
     for (int s = 0; s < 2; s++)
         for (int i = 0; i < 2; i++) {
             char key[64];
             snprintf(key, sizeof key, "%s.%s.%d", kind, SAMPLERS[s], i);
-            const SafeEntry *e = safetensors_find(golden, key);
+            const TensorEntry *e = tensorfile_find(golden, key);
             assert_non_null(e);
             const SampleRequest r = golden_request(golden, i, SAMPLERS[s]);
             SampleResult result;
@@ -101,7 +101,7 @@ static void compare_latents(const char *kind)
             sample_result_free(&result);
         }
     close_model(&f);
-    safetensors_close(golden);
+    tensorfile_close(golden);
 }
 
 static void latents_of_an_sd1_like_model_are_diffusers(void **state)
@@ -294,11 +294,11 @@ static void trace_sees_every_step(void **state)
 static void pictures_are_encoded_as_the_vae_of_diffusers_does(void **state)
 {
     (void)state;
-    SafeTensors *golden;
+    TensorFile *golden;
     Fixture f;
-    assert_int_equal(safetensors_open(TEST_GOLDEN "/models/sd1.safetensors", &golden), STATUS_OK);
-    const SafeEntry *pixels = safetensors_find(golden, "vae.pixels"),
-                    *moments = safetensors_find(golden, "vae.moments");
+    assert_int_equal(tensorfile_open(TEST_GOLDEN "/models/sd1.safetensors", &golden), STATUS_OK);
+    const TensorEntry *pixels = tensorfile_find(golden, "vae.pixels"),
+                      *moments = tensorfile_find(golden, "vae.moments");
     assert_non_null(pixels);
     assert_non_null(moments);
     const Size size = {(int)pixels->shape[3], (int)pixels->shape[2]};
@@ -325,7 +325,7 @@ static void pictures_are_encoded_as_the_vae_of_diffusers_does(void **state)
     mem_free(expected);
     mem_free(mean);
     mem_free(std);
-    safetensors_close(golden);
+    tensorfile_close(golden);
 }
 
 static void kept_texts_are_forgotten_when_the_encoder_changes(void **state)

@@ -1,5 +1,5 @@
-/* safetensors: what is written is read back, files of the reference writer are read, and no damaged header
- * gets past the check or crashes it. */
+/* safetensors: what is written is read back, and no wrong header gets past the check. What all formats share
+ * is in test_tensor_files.c. */
 #include "infer/files/safetensors.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
@@ -41,21 +41,20 @@ static void write_file(const char *header, int64_t length, size_t data)
 /* Opens `path`; if that succeeds, touches all it tells. */
 static Status open_and_touch(void)
 {
-    SafeTensors *f = NULL;
-    TRY(safetensors_open(path, &f));
+    TensorFile *f = NULL;
+    TRY(tensorfile_open(path, &f));
     volatile unsigned sum = 0;
-    for (int i = 0; i < safetensors_count(f); i++) {
-        const SafeEntry *e = safetensors_entry(f, i);
+    for (int i = 0; i < tensorfile_count(f); i++) {
+        const TensorEntry *e = tensorfile_entry(f, i);
         for (size_t k = 0; k < e->bytes; k++)
             sum += ((const uint8_t *)e->data)[k];
-        assert_ptr_equal(safetensors_find(f, e->name), e);
+        assert_ptr_equal(tensorfile_find(f, e->name), e);
     }
-    for (int i = 0; i < safetensors_metadata_count(f); i++) {
-        const char *key, *value;
-        safetensors_metadata_entry(f, i, &key, &value);
-        assert_string_equal(safetensors_metadata(f, key), value);
+    for (int i = 0; i < tensorfile_metadata_count(f); i++) {
+        const TensorMeta m = tensorfile_metadata_entry(f, i);
+        assert_string_equal(tensorfile_metadata(f, m.key), m.value);
     }
-    safetensors_close(f);
+    tensorfile_close(f);
     return STATUS_OK;
 }
 
@@ -80,33 +79,29 @@ static void test_written_tensors_are_read_back(void **state)
         {.name = "alpha", .tensor = c, .dtype = DTYPE_F32, .ndim = 0},
         {.name = "again", .tensor = a, .dtype = DTYPE_BF16, .ndim = 4, .shape = {3, 2, 1, 1}},
     };
-    const SafeMeta meta[] = {{"format", "pt"}, {"ss_name", "K\xc3\xa4tzchen"}};
+    const TensorMeta meta[] = {{"format", "pt"}, {"ss_name", "K\xc3\xa4tzchen"}};
     assert_int_equal(safetensors_write(path, items, 4, meta, 2), STATUS_OK);
 
-    SafeTensors *f = NULL;
-    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
-    assert_int_equal(safetensors_count(f), 4);
+    TensorFile *f = NULL;
+    assert_int_equal(tensorfile_open(path, &f), STATUS_OK);
+    assert_int_equal(tensorfile_count(f), 4);
     for (int i = 0; i < 4; i++) /* in the order given */
-        assert_string_equal(safetensors_entry(f, i)->name, items[i].name);
-    const SafeEntry *e = safetensors_find(f, "z.weight");
-    assert_int_equal(e->dtype, DTYPE_F16);
+        assert_string_equal(tensorfile_entry(f, i)->name, items[i].name);
+    const TensorEntry *e = tensorfile_find(f, "z.weight");
+    assert_int_equal(e->type, ELEMENT_F16);
     float back[6];
     convert_floats(back, DTYPE_F32, e->data, DTYPE_F16, 6);
     assert_memory_equal(back, values, sizeof back);
-    assert_memory_equal(safetensors_find(f, "a \"quoted\"")->data, ids, sizeof ids);
-    assert_int_equal(safetensors_find(f, "alpha")->ndim, 0);
-    assert_int_equal(safetensors_find(f, "again")->shape[0], 3);
-    assert_int_equal(safetensors_find(f, "again")->ndim, 4);
-    assert_null(safetensors_find(f, "z"));
-    assert_string_equal(safetensors_metadata(f, "ss_name"), "K\xc3\xa4tzchen");
-    assert_null(safetensors_metadata(f, "none"));
-    assert_int_equal(safetensors_metadata_count(f), 2);
+    assert_memory_equal(tensorfile_find(f, "a \"quoted\"")->data, ids, sizeof ids);
+    assert_int_equal(tensorfile_find(f, "alpha")->ndim, 0);
+    assert_int_equal(tensorfile_find(f, "again")->shape[0], 3);
+    assert_int_equal(tensorfile_find(f, "again")->ndim, 4);
+    assert_null(tensorfile_find(f, "z"));
+    assert_string_equal(tensorfile_metadata(f, "ss_name"), "K\xc3\xa4tzchen");
+    assert_null(tensorfile_metadata(f, "none"));
+    assert_int_equal(tensorfile_metadata_count(f), 2);
 
-    safetensors_release(f);
-    SafeTensors *second = safetensors_share(f);
-    safetensors_close(f);
-    assert_memory_equal(safetensors_find(second, "a \"quoted\"")->data, ids, sizeof ids); /* still mapped */
-    safetensors_close(second);
+    tensorfile_close(f);
 
     char *bytes = NULL;
     size_t size = 0;
@@ -148,13 +143,13 @@ static void test_empty_and_unordered_tensors_are_read(void **state)
                "\"a\":{\"dtype\":\"I8\",\"shape\":[2,1],\"data_offsets\":[0,2]},"
                "\"e\":{\"data_offsets\":[2,2],\"dtype\":\"F32\",\"shape\":[0,3]}}   ",
                -1, 6);
-    SafeTensors *f = NULL;
-    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
-    assert_string_equal(safetensors_entry(f, 0)->name, "a");
-    assert_string_equal(safetensors_entry(f, 1)->name, "e");
-    assert_string_equal(safetensors_entry(f, 2)->name, "b");
-    assert_int_equal(*(const uint8_t *)safetensors_find(f, "b")->data, 2);
-    safetensors_close(f);
+    TensorFile *f = NULL;
+    assert_int_equal(tensorfile_open(path, &f), STATUS_OK);
+    assert_string_equal(tensorfile_entry(f, 0)->name, "a");
+    assert_string_equal(tensorfile_entry(f, 1)->name, "e");
+    assert_string_equal(tensorfile_entry(f, 2)->name, "b");
+    assert_int_equal(*(const uint8_t *)tensorfile_find(f, "b")->data, 2);
+    tensorfile_close(f);
 }
 
 /* One tensor "w" with this entry text. */
@@ -173,7 +168,7 @@ static void test_wrong_headers_are_named(void **state)
         size_t data;
         const char *why;
     } entries[] = {
-        {"{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}", 8, "w: elements of type F64"},
+        {"{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,4]}", 4, "w: 4 bytes"},
         {"{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}", 4, "w: 4 bytes"},
         {"{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}", 2, "w: data_offsets [0,4]"},
         {"{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}", 8, "leaves a gap"},
@@ -187,7 +182,7 @@ static void test_wrong_headers_are_named(void **state)
         {"{\"dtype\":\"F32\",\"shape\":\"1\",\"data_offsets\":[0,4]}", 4, "w: its shape"},
         {"{\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}", 0, "w: its shape"},
         {"{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}", 0, "w: its shape"},
-        {"{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1],\"data_offsets\":[0,1]}", 1, "w: 6 dimensions"},
+        {"{\"dtype\":\"X9\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}", 0, "w: its shape"},
         {"{\"dtype\":7,\"shape\":[1],\"data_offsets\":[0,4]}", 4, "w: needs dtype"},
         {"{\"shape\":[1],\"data_offsets\":[0,4]}", 4, "w: needs dtype"},
         {"{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"x\":1}", 1, "w: needs dtype"},
@@ -225,7 +220,7 @@ static void test_wrong_headers_are_named(void **state)
     assert_refused("b at byte");
     assert_refused("overlaps");
     remove(path);
-    assert_refused("there is no such file");
+    assert_refused("there is no such .safetensors file");
 }
 
 /* Nested 3,000 deep, so that a recursive reader would run out of stack or patience. */
@@ -238,83 +233,6 @@ static void test_deep_nesting_is_an_error(void **state)
     write_file(deep, -1, 0);
     assert_refused("byte");
     mem_free(deep);
-}
-
-/* Two tensors and metadata, 24 bytes of data. */
-static void make_small_file(char **bytes, size_t *size)
-{
-    float values[4] = {1, 2, 3, 4};
-    Tensor *a = tensor_over(values, DTYPE_F32, 2, (int64_t[]){2, 2});
-    const SafeItem items[] = {{.name = "model.a", .tensor = a, .dtype = DTYPE_F32, .ndim = -1},
-                              {.name = "b", .tensor = a, .dtype = DTYPE_F16, .ndim = 3, .shape = {1, 4, 1}}};
-    const SafeMeta meta[] = {{"format", "pt"}};
-    assert_int_equal(safetensors_write(path, items, 2, meta, 1), STATUS_OK);
-    assert_int_equal(file_read(path, 1 << 20, bytes, size), STATUS_OK);
-    tensor_free(a);
-}
-
-static void test_every_changed_header_byte_is_survived(void **state)
-{
-    (void)state;
-    char *bytes = NULL;
-    size_t size = 0;
-    make_small_file(&bytes, &size);
-    const size_t header_end = 8 + (unsigned char)bytes[0];
-    assert_true(header_end < size && size - header_end == 24);
-    int opened = 0, refused = 0;
-    for (size_t at = 0; at < header_end; at++)
-        for (int flip = 1; flip < 256; flip = flip < 128 ? 2 * flip : flip + 127) {
-            bytes[at] ^= (char)flip;
-            write_bytes(bytes, size);
-            bytes[at] ^= (char)flip;
-            if (open_and_touch() == STATUS_OK)
-                opened++; /* a letter of a name or of the metadata */
-            else
-                refused++;
-        }
-    assert_true(refused > opened);
-    mem_free(bytes);
-}
-
-static void test_every_truncation_is_refused(void **state)
-{
-    (void)state;
-    char *bytes = NULL;
-    size_t size = 0;
-    make_small_file(&bytes, &size);
-    for (size_t n = 0; n < size; n++) {
-        write_bytes(bytes, n);
-        assert_int_not_equal(open_and_touch(), STATUS_OK);
-        assert_non_null(strstr(status_message(), path));
-    }
-    write_bytes(bytes, size);
-    assert_int_equal(open_and_touch(), STATUS_OK);
-    mem_free(bytes);
-}
-
-static int refuse_nth(size_t bytes, void *arg)
-{
-    (void)bytes;
-    return (*(int *)arg)-- == 0;
-}
-
-static void test_every_failing_allocation_is_survived(void **state)
-{
-    (void)state;
-    char *bytes = NULL;
-    size_t size = 0;
-    make_small_file(&bytes, &size);
-    bool opened = false;
-    for (int i = 0; i < 50 && !opened; i++) {
-        int left = i;
-        SafeTensors *f = NULL;
-        mem_set_hook(refuse_nth, &left);
-        opened = safetensors_open(path, &f) == STATUS_OK;
-        mem_set_hook(NULL, NULL);
-        safetensors_close(f);
-    }
-    assert_true(opened);
-    mem_free(bytes);
 }
 
 static int set_up(void **state)
@@ -341,9 +259,6 @@ int main(void)
         cmocka_unit_test(test_empty_and_unordered_tensors_are_read),
         cmocka_unit_test(test_wrong_headers_are_named),
         cmocka_unit_test(test_deep_nesting_is_an_error),
-        cmocka_unit_test(test_every_changed_header_byte_is_survived),
-        cmocka_unit_test(test_every_truncation_is_refused),
-        cmocka_unit_test(test_every_failing_allocation_is_survived),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

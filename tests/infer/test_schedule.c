@@ -14,19 +14,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-static SafeTensors *golden;
+static TensorFile *golden;
 
-static const SafeEntry *entry(const char *format, ...)
+static const TensorEntry *entry(const char *format, ...)
 {
     char name[128];
     va_list args;
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    return safetensors_find(golden, name);
+    return tensorfile_find(golden, name);
 }
 
-static float value(const SafeEntry *e, int64_t i)
+static float value(const TensorEntry *e, int64_t i)
 {
     float f;
     memcpy(&f, (const char *)e->data + 4 * i, 4);
@@ -35,7 +35,7 @@ static float value(const SafeEntry *e, int64_t i)
 
 static void schedule_of(const char *name, NoiseSchedule *s)
 {
-    const char *json = safetensors_metadata(golden, name);
+    const char *json = tensorfile_metadata(golden, name);
     assert_non_null(json);
     assert_int_equal(schedule_parse(json, name, s), STATUS_OK);
 }
@@ -43,12 +43,11 @@ static void schedule_of(const char *name, NoiseSchedule *s)
 static void alphas_have_pytorchs_bits(void **state)
 {
     (void)state;
-    for (int m = 0; m < safetensors_metadata_count(golden); m++) {
-        const char *name, *json;
-        safetensors_metadata_entry(golden, m, &name, &json);
+    for (int m = 0; m < tensorfile_metadata_count(golden); m++) {
+        const char *name = tensorfile_metadata_entry(golden, m).key;
         NoiseSchedule s;
         schedule_of(name, &s);
-        const SafeEntry *alphas = entry("alphas.%s", name);
+        const TensorEntry *alphas = entry("alphas.%s", name);
         assert_int_equal(alphas->shape[0], s.train_steps);
         for (int t = 0; t < s.train_steps; t++)
             if ((float)s.alphas_cumprod[t] != value(alphas, t) ||
@@ -90,8 +89,8 @@ static void walk(const char *key)
     char name[32], sampler[32];
     int steps;
     assert_int_equal(sscanf(key, "walk.%31[^.].%31[^.].%d", name, sampler, &steps), 3);
-    const SafeEntry *timesteps = entry("%s.timesteps", key), *levels = entry("%s.levels", key);
-    const SafeEntry *states = entry("%s.x", key), *noise = entry("noise");
+    const TensorEntry *timesteps = entry("%s.timesteps", key), *levels = entry("%s.levels", key);
+    const TensorEntry *states = entry("%s.x", key), *noise = entry("noise");
     NoiseSchedule schedule;
     Sampler *s;
     schedule_of(name, &schedule);
@@ -122,9 +121,9 @@ static void samplers_walk_as_diffusers(void **state)
 {
     (void)state;
     int walks = 0;
-    for (int i = 0; i < safetensors_count(golden); i++) {
+    for (int i = 0; i < tensorfile_count(golden); i++) {
         char key[128];
-        snprintf(key, sizeof key, "%s", safetensors_entry(golden, i)->name);
+        snprintf(key, sizeof key, "%s", tensorfile_entry(golden, i)->name);
         char *end = strstr(key, ".timesteps");
         if (!end)
             continue;
@@ -207,13 +206,13 @@ static void wrong_samplers_and_steps_are_refused(void **state)
 static int open_golden(void **state)
 {
     (void)state;
-    return safetensors_open(TEST_GOLDEN "/schedule.safetensors", &golden);
+    return tensorfile_open(TEST_GOLDEN "/schedule.safetensors", &golden);
 }
 
 static int close_golden(void **state)
 {
     (void)state;
-    safetensors_close(golden);
+    tensorfile_close(golden);
     return 0;
 }
 

@@ -41,9 +41,9 @@ static uint32_t fold(const int32_t *ids, int count)
 
 static void compare_golden(const Tokenizer *t, const char *name)
 {
-    SafeTensors *f;
-    assert_int_equal(safetensors_open(TEST_GOLDEN "/tokenizer.safetensors", &f), STATUS_OK);
-    const SafeEntry *text = safetensors_find(f, "text"), *hashes = safetensors_find(f, name);
+    TensorFile *f;
+    assert_int_equal(tensorfile_open(TEST_GOLDEN "/tokenizer.safetensors", &f), STATUS_OK);
+    const TensorEntry *text = tensorfile_find(f, "text"), *hashes = tensorfile_find(f, name);
     assert_non_null(text);
     assert_non_null(hashes);
     assert_int_equal(hashes->shape[0], 10000);
@@ -65,7 +65,7 @@ static void compare_golden(const Tokenizer *t, const char *name)
     }
     assert_true(p == (const char *)text->data + text->bytes);
     assert_int_equal(wrong, 0);
-    safetensors_close(f);
+    tensorfile_close(f);
 }
 
 static void builtin_vocabulary_agrees_on_10000_strings(void **state)

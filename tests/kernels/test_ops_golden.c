@@ -16,25 +16,25 @@
 #define INPUTS_MAX 5
 #define TOLERANCE 1e-5
 
-static SafeTensors *golden;
+static TensorFile *golden;
 
-static const SafeEntry *entry_or_null(const char *name, const char *part)
+static const TensorEntry *entry_or_null(const char *name, const char *part)
 {
     char key[96];
     snprintf(key, sizeof key, "%s.%s", name, part);
-    return safetensors_find(golden, key);
+    return tensorfile_find(golden, key);
 }
 
-static const SafeEntry *entry(const char *name, const char *part)
+static const TensorEntry *entry(const char *name, const char *part)
 {
-    const SafeEntry *e = entry_or_null(name, part);
+    const TensorEntry *e = entry_or_null(name, part);
     if (!e)
         fail_msg("ops.safetensors has no %s.%s", name, part);
     return e;
 }
 
 /* The entry's values, aligned. Caller: free. */
-static void *values_of(const SafeEntry *e)
+static void *values_of(const TensorEntry *e)
 {
     void *copy = malloc(e->bytes + 1);
     assert_non_null(copy);
@@ -220,7 +220,7 @@ static const Case cases[] = {
 typedef struct Step {
     const Case *k;
     int inputs;
-    const SafeEntry *in[INPUTS_MAX], *grad[INPUTS_MAX];
+    const TensorEntry *in[INPUTS_MAX], *grad[INPUTS_MAX];
     void *values[INPUTS_MAX];
     Tensor *weight[INPUTS_MAX];
     float *out, *cotangent, *got[INPUTS_MAX];
@@ -232,8 +232,10 @@ static void step(Ctx *c, void *arg)
     Step *s = arg;
     Tensor *in[INPUTS_MAX] = {0};
     for (int i = 0; i < s->inputs; i++) {
-        const SafeEntry *e = s->in[i];
-        in[i] = s->weight[i] ? s->weight[i] : ctx_input(c, e->dtype, e->ndim, e->shape, s->values[i]);
+        const TensorEntry *e = s->in[i];
+        DType type;
+        assert_true(element_dtype(e->type, &type));
+        in[i] = s->weight[i] ? s->weight[i] : ctx_input(c, type, e->ndim, e->shape, s->values[i]);
         in[i]->requires_grad = s->grad[i] != NULL;
     }
     Tensor *out = s->k->run(c, in);
@@ -246,7 +248,7 @@ static void step(Ctx *c, void *arg)
     }
 }
 
-static void check(const char *name, const char *part, const float *got, const SafeEntry *e)
+static void check(const char *name, const char *part, const float *got, const TensorEntry *e)
 {
     float *want = values_of(e);
     const int64_t n = (int64_t)(e->bytes / sizeof *want);
@@ -341,7 +343,7 @@ static void timestep_embedding_gives_diffusers_numbers(void **state)
 int main(void)
 {
     struct CMUnitTest tests[COUNT + 1];
-    if (safetensors_open(TEST_GOLDEN "/ops.safetensors", &golden) != STATUS_OK) {
+    if (tensorfile_open(TEST_GOLDEN "/ops.safetensors", &golden) != STATUS_OK) {
         fprintf(stderr, "%s\n", status_message());
         return 1;
     }
@@ -351,6 +353,6 @@ int main(void)
                                        .initial_state = (void *)&cases[i]};
     tests[COUNT] = (struct CMUnitTest)cmocka_unit_test(timestep_embedding_gives_diffusers_numbers);
     const int failed = cmocka_run_group_tests_name("operations against PyTorch", tests, NULL, NULL);
-    safetensors_close(golden);
+    tensorfile_close(golden);
     return failed;
 }

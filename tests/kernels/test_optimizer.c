@@ -14,9 +14,9 @@
 
 #define N 37
 
-static Tensor *golden_tensor(const SafeTensors *f, const char *name)
+static Tensor *golden_tensor(const TensorFile *f, const char *name)
 {
-    const SafeEntry *e = safetensors_find(f, name);
+    const TensorEntry *e = tensorfile_find(f, name);
     assert_non_null(e);
     assert_int_equal(e->bytes, N * sizeof(float));
     Tensor *t = tensor_new(DTYPE_F32, 1, (const int64_t[]){N});
@@ -33,7 +33,7 @@ static Tensor *tensor_of(int64_t n)
 }
 
 /* Each value within 1e-6 of itself and 1e-7 of the largest: a few roundings. */
-static void check_close(const Tensor *got, const SafeTensors *f, const char *name, const char *isa)
+static void check_close(const Tensor *got, const TensorFile *f, const char *name, const char *isa)
 {
     Tensor *want = golden_tensor(f, name);
     double largest = 0;
@@ -50,9 +50,9 @@ static void check_close(const Tensor *got, const SafeTensors *f, const char *nam
 static void adamw_takes_pytorchs_steps(void **state)
 {
     Device table[ISA_DEVICES_MAX];
-    SafeTensors *f;
+    TensorFile *f;
     (void)state;
-    assert_int_equal(safetensors_open(TEST_GOLDEN "/ops.safetensors", &f), STATUS_OK);
+    assert_int_equal(tensorfile_open(TEST_GOLDEN "/ops.safetensors", &f), STATUS_OK);
     for (int d = isa_devices(table) - 1; d >= 0; d--) {
         Tensor *w = golden_tensor(f, "adamw.before"), *m = tensor_of(N), *v = tensor_of(N);
         AdamW o = {.lr = 3e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1};
@@ -71,7 +71,7 @@ static void adamw_takes_pytorchs_steps(void **state)
         tensor_free(m);
         tensor_free(v);
     }
-    safetensors_close(f);
+    tensorfile_close(f);
 }
 
 /* A tensor large enough for the parallel loops gives what its elements give alone. */

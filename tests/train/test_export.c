@@ -62,10 +62,10 @@ static void close_fixture(Fixture *f)
     assert_int_equal(dir_remove(f->folder), STATUS_OK);
 }
 
-static SafeTensors *open_file(const char *path)
+static TensorFile *open_file(const char *path)
 {
-    SafeTensors *file;
-    if (safetensors_open(path, &file) != STATUS_OK)
+    TensorFile *file;
+    if (tensorfile_open(path, &file) != STATUS_OK)
         fail_msg("%s", status_message());
     return file;
 }
@@ -76,8 +76,8 @@ static void kohya_keys_are_those_that_a1111_and_comfyui_know(void **state)
     Fixture f;
     open_fixture(&f, TARGETS_ATTENTION_MLP, true, DTYPE_F16);
     assert_int_equal(export_kohya(&f.e, f.path), STATUS_OK);
-    SafeTensors *file = open_file(f.path);
-    assert_int_equal(safetensors_count(file), 3 * f.parameters->module_count);
+    TensorFile *file = open_file(f.path);
+    assert_int_equal(tensorfile_count(file), 3 * f.parameters->module_count);
     static const char *const names[] = {
         "lora_unet_mid_block_attentions_0_proj_in",
         "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q",
@@ -90,25 +90,25 @@ static void kohya_keys_are_those_that_a1111_and_comfyui_know(void **state)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char key[160];
         snprintf(key, sizeof key, "%s.alpha", names[i]);
-        const SafeEntry *alpha = safetensors_find(file, key);
+        const TensorEntry *alpha = tensorfile_find(file, key);
         snprintf(key, sizeof key, "%s.lora_down.weight", names[i]);
-        const SafeEntry *down = safetensors_find(file, key);
+        const TensorEntry *down = tensorfile_find(file, key);
         snprintf(key, sizeof key, "%s.lora_up.weight", names[i]);
-        const SafeEntry *up = safetensors_find(file, key);
+        const TensorEntry *up = tensorfile_find(file, key);
         assert_true(alpha && down && up);
         uint16_t half;
         memcpy(&half, alpha->data, sizeof half);
         assert_int_equal(alpha->ndim, 0);
-        assert_true(alpha->dtype == DTYPE_F16 && f16_to_f32(half) == 2);
+        assert_true(alpha->type == ELEMENT_F16 && f16_to_f32(half) == 2);
         const int ndim = i == 0 ? 4 : 2; /* proj_in is a 1×1 convolution in SD1.x */
-        assert_true(down->ndim == ndim && up->ndim == ndim && down->dtype == DTYPE_F16);
+        assert_true(down->ndim == ndim && up->ndim == ndim && down->type == ELEMENT_F16);
         assert_int_equal(down->shape[0], 4);
         assert_int_equal(up->shape[1], 4);
     }
-    for (int i = 0; i < safetensors_count(file); i++) /* A1111 splits a key at its first dot */
+    for (int i = 0; i < tensorfile_count(file); i++) /* A1111 splits a key at its first dot */
         assert_non_null(
-            strstr(".alpha.lora_down.weight.lora_up.weight", strchr(safetensors_entry(file, i)->name, '.')));
-    safetensors_close(file);
+            strstr(".alpha.lora_down.weight.lora_up.weight", strchr(tensorfile_entry(file, i)->name, '.')));
+    tensorfile_close(file);
     close_fixture(&f);
 }
 
@@ -118,19 +118,18 @@ static void metadata_tell_the_network_and_nothing_about_the_moment(void **state)
     Fixture f;
     open_fixture(&f, TARGETS_ATTENTION, false, DTYPE_F32);
     assert_int_equal(export_kohya(&f.e, f.path), STATUS_OK);
-    SafeTensors *file = open_file(f.path);
-    assert_string_equal(safetensors_metadata(file, "ss_network_module"), "networks.lora");
-    assert_string_equal(safetensors_metadata(file, "ss_network_dim"), "4");
-    assert_string_equal(safetensors_metadata(file, "ss_network_alpha"), "2");
-    assert_string_equal(safetensors_metadata(file, "ss_v2"), "False");
-    assert_string_equal(safetensors_metadata(file, "ss_base_model_version"), "sd_v1");
-    assert_string_equal(safetensors_metadata(file, "ss_sd_model_name"), "sd1");
-    assert_null(safetensors_metadata(file, "ss_training_started_at"));
-    for (int i = 0; i < safetensors_metadata_count(file); i++) {
-        const char *key, *value;
-        safetensors_metadata_entry(file, i, &key, &value);
-        assert_null(strstr(value, f.folder));
-        assert_null(strstr(value, "/"));
+    TensorFile *file = open_file(f.path);
+    assert_string_equal(tensorfile_metadata(file, "ss_network_module"), "networks.lora");
+    assert_string_equal(tensorfile_metadata(file, "ss_network_dim"), "4");
+    assert_string_equal(tensorfile_metadata(file, "ss_network_alpha"), "2");
+    assert_string_equal(tensorfile_metadata(file, "ss_v2"), "False");
+    assert_string_equal(tensorfile_metadata(file, "ss_base_model_version"), "sd_v1");
+    assert_string_equal(tensorfile_metadata(file, "ss_sd_model_name"), "sd1");
+    assert_null(tensorfile_metadata(file, "ss_training_started_at"));
+    for (int i = 0; i < tensorfile_metadata_count(file); i++) {
+        const TensorMeta m = tensorfile_metadata_entry(file, i);
+        assert_null(strstr(m.value, f.folder));
+        assert_null(strstr(m.value, "/"));
     }
     char *bytes, hex[SHA256_HEX_SIZE];
     uint8_t hash[SHA256_SIZE];
@@ -139,11 +138,11 @@ static void metadata_tell_the_network_and_nothing_about_the_moment(void **state)
     assert_int_equal(file_read(f.path, 1 << 24, &bytes, &size), STATUS_OK);
     memcpy(&header, bytes, sizeof header);
     sha256(bytes + 8 + header, size - 8 - header, hash);
-    assert_string_equal(safetensors_metadata(file, "sshs_model_hash"), sha256_hex(hash, hex));
+    assert_string_equal(tensorfile_metadata(file, "sshs_model_hash"), sha256_hex(hash, hex));
     /* of no bytes, as the file ends before the place it looks at */
-    assert_string_equal(safetensors_metadata(file, "sshs_legacy_hash"), "e3b0c442");
+    assert_string_equal(tensorfile_metadata(file, "sshs_legacy_hash"), "e3b0c442");
     mem_free(bytes);
-    safetensors_close(file);
+    tensorfile_close(file);
     close_fixture(&f);
 }
 
@@ -190,19 +189,19 @@ static void peft_files_carry_their_configuration(void **state)
     Fixture f;
     open_fixture(&f, TARGETS_ATTENTION, true, DTYPE_BF16);
     assert_int_equal(export_peft(&f.e, f.path), STATUS_OK);
-    SafeTensors *file = open_file(f.path);
-    assert_int_equal(safetensors_count(file), 2 * f.parameters->module_count);
-    assert_non_null(safetensors_find(
+    TensorFile *file = open_file(f.path);
+    assert_int_equal(tensorfile_count(file), 2 * f.parameters->module_count);
+    assert_non_null(tensorfile_find(
         file, "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_A.weight"));
     assert_non_null(
-        safetensors_find(file, "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_B.weight"));
-    assert_string_equal(safetensors_metadata(file, "format"), "pt");
-    json_t *j = json_loads(safetensors_metadata(file, "lora_adapter_metadata"), 0, NULL);
+        tensorfile_find(file, "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_B.weight"));
+    assert_string_equal(tensorfile_metadata(file, "format"), "pt");
+    json_t *j = json_loads(tensorfile_metadata(file, "lora_adapter_metadata"), 0, NULL);
     assert_int_equal(json_integer_value(json_object_get(j, "unet.r")), 4);
     assert_true(json_number_value(json_object_get(j, "text_encoder.lora_alpha")) == 2);
     assert_true(json_array_size(json_object_get(j, "unet.target_modules")) > 0);
     json_decref(j);
-    safetensors_close(file);
+    tensorfile_close(file);
     close_fixture(&f);
 }
 

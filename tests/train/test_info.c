@@ -95,7 +95,7 @@ static void write_kohya(const char *hash)
     SafeItem items[6];
     for (int i = 0; i < 6; i++)
         items[i] = (SafeItem){.name = NAMES[i], .tensor = t[i], .dtype = DTYPE_F16, .ndim = i % 3 ? -1 : 0};
-    SafeMeta meta[2] = {{"ss_network_dim", "4"}, {"sshs_model_hash", hash}};
+    TensorMeta meta[2] = {{"ss_network_dim", "4"}, {"sshs_model_hash", hash}};
     assert_int_equal(safetensors_write(path, items, 6, meta, hash ? 2 : 1), STATUS_OK);
     for (int i = 0; i < 6; i++)
         tensor_free(t[i]);

@@ -184,13 +184,13 @@ static void weights_that_overflow_are_not_saved(void **state)
         json_decref(line);
     assert_in_range(steps, 2, 59);
     char *last = mem_printf("%s/burst/checkpoints/step-%06d/weights.safetensors", work, steps);
-    SafeTensors *f;
-    if (safetensors_open(last, &f) != STATUS_OK)
+    TensorFile *f;
+    if (tensorfile_open(last, &f) != STATUS_OK)
         fail_msg("%s", status_message());
-    const SafeEntry *e = safetensors_find(f, MID ".lora_down.weight");
+    const TensorEntry *e = tensorfile_find(f, MID ".lora_down.weight");
     for (size_t k = 0; k < e->bytes / sizeof(float); k++)
         assert_true(isfinite((double)((const float *)e->data)[k]));
-    safetensors_close(f);
+    tensorfile_close(f);
     mem_free(last);
     last = mem_printf("checkpoints/step-%06d", steps + 1);
     assert_false(exists("burst", last));

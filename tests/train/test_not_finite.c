@@ -18,14 +18,14 @@ static char *broken_model(const char *name, const char *file, const char *key)
     size_t size;
     assert_int_equal(system(command), 0);
     assert_int_equal(file_read(path, 1 << 24, &bytes, &size), STATUS_OK);
-    SafeTensors *f;
-    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
-    const SafeEntry *e = safetensors_find(f, key);
+    TensorFile *f;
+    assert_int_equal(tensorfile_open(path, &f), STATUS_OK);
+    const TensorEntry *e = tensorfile_find(f, key);
     assert_non_null(e);
     char *at = memmem(bytes, size, e->data, e->bytes);
     assert_non_null(at);
     memset(at, 0x7e, 2); /* 0x7e7e is one in f16 */
-    safetensors_close(f);
+    tensorfile_close(f);
     assert_int_equal(file_write_atomic(path, bytes, size), STATUS_OK);
     mem_free(bytes);
     mem_free(path);
@@ -173,14 +173,14 @@ static void poison_checkpoint(const char *name, int step, const char *key, float
 {
     char *path = mem_printf("%s/%s/checkpoints/step-%06d/weights.safetensors", work, name, step), *bytes;
     size_t size;
-    SafeTensors *f;
+    TensorFile *f;
     assert_int_equal(file_read(path, 1 << 24, &bytes, &size), STATUS_OK);
-    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
-    const SafeEntry *e = safetensors_find(f, key);
+    assert_int_equal(tensorfile_open(path, &f), STATUS_OK);
+    const TensorEntry *e = tensorfile_find(f, key);
     assert_non_null(e);
     char *at = memmem(bytes, size, e->data, e->bytes);
     memcpy(at, &value, sizeof value);
-    safetensors_close(f);
+    tensorfile_close(f);
     assert_int_equal(file_write_atomic(path, bytes, size), STATUS_OK);
     mem_free(bytes);
     mem_free(path);

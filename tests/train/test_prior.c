@@ -28,20 +28,20 @@
 
 /* The loss --------------------------------------------------------------------------------------------- */
 
-static SafeTensors *golden;
+static TensorFile *golden;
 
-static const SafeEntry *entry(const char *name, const char *part)
+static const TensorEntry *entry(const char *name, const char *part)
 {
     char key[64];
     snprintf(key, sizeof key, "%s.%s", name, part);
-    const SafeEntry *e = safetensors_find(golden, key);
+    const TensorEntry *e = tensorfile_find(golden, key);
     if (!e)
         fail_msg("prior.safetensors has no %s", key);
     return e;
 }
 
 typedef struct LossCase {
-    const SafeEntry *prediction, *target;
+    const TensorEntry *prediction, *target;
     float *weights, *grad, loss;
 } LossCase;
 
@@ -62,7 +62,7 @@ static void loss_step(Ctx *c, void *arg)
 
 static void check_case(Ctx *c, const char *name, const NoiseSchedule *alphas)
 {
-    json_t *settings = json_loads(safetensors_metadata(golden, name), 0, NULL);
+    json_t *settings = json_loads(tensorfile_metadata(golden, name), 0, NULL);
     NoiseSchedule schedule = *alphas;
     Config config = {.train = {.accumulate = 1}};
     const char *kind;
@@ -109,13 +109,13 @@ static void the_loss_and_its_gradient_are_those_of_diffusers(void **state)
     (void)state;
     NoiseSchedule schedule;
     assert_int_equal(schedule_default(&schedule), STATUS_OK);
-    assert_int_equal(safetensors_open(TEST_GOLDEN "/prior.safetensors", &golden), STATUS_OK);
+    assert_int_equal(tensorfile_open(TEST_GOLDEN "/prior.safetensors", &golden), STATUS_OK);
     Ctx *c = ctx_new(device_cpu(), NULL);
     static const char *const names[] = {"one", "weighted", "snr", "snr_v"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         check_case(c, names[i], &schedule);
     ctx_free(c);
-    safetensors_close(golden);
+    tensorfile_close(golden);
     schedule_free(&schedule);
 }
 

@@ -212,24 +212,24 @@ static void a_run_may_be_made_longer_where_that_changes_nothing(void **state)
 static void leave_out_alphas(const char *name, const char *file, int *left_out)
 {
     char *path = mem_printf("%s/%s/checkpoints/step-000002/%s", work, name, file);
-    SafeTensors *f;
-    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
+    TensorFile *f;
+    assert_int_equal(tensorfile_open(path, &f), STATUS_OK);
     SafeItem items[1024];
     int count = 0;
-    for (int i = 0; i < safetensors_count(f); i++) {
-        const SafeEntry *e = safetensors_entry(f, i);
+    for (int i = 0; i < tensorfile_count(f); i++) {
+        const TensorEntry *e = tensorfile_entry(f, i);
         if (strstr(e->name, ".alpha")) {
             ++*left_out;
             continue;
         }
-        Tensor *t = tensor_new(e->dtype, e->ndim, e->shape);
-        memcpy(t->data, e->data, e->bytes);
-        items[count++] = (SafeItem){.name = e->name, .tensor = t, .dtype = e->dtype, .ndim = -1};
+        Tensor *t = tensor_new(DTYPE_F32, e->ndim, e->shape);
+        assert_int_equal(tensor_entry_read(e, DTYPE_F32, t->data), STATUS_OK);
+        items[count++] = (SafeItem){.name = e->name, .tensor = t, .dtype = DTYPE_F32, .ndim = -1};
     }
     assert_int_equal(safetensors_write(path, items, count, NULL, 0), STATUS_OK);
     while (count > 0)
         tensor_free((Tensor *)items[--count].tensor);
-    safetensors_close(f);
+    tensorfile_close(f);
     mem_free(path);
 }
 
@@ -315,20 +315,20 @@ static void a_trace_tells_all_of_a_step(void **state)
     static const char *const names[] = {"latents",    "noise",  "timesteps", "conditioning",
                                         "prediction", "target", "loss"};
     for (int step = 0; step <= 2; step++) {
-        SafeTensors *f;
+        TensorFile *f;
         char *path = mem_printf("%s/step-%06d.safetensors", folder, step);
-        if (safetensors_open(path, &f) != STATUS_OK)
+        if (tensorfile_open(path, &f) != STATUS_OK)
             fail_msg("%s", status_message());
         for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-            const SafeEntry *e = safetensors_find(f, names[i]);
+            const TensorEntry *e = tensorfile_find(f, names[i]);
             assert_true((e != NULL) == (step > 0));
             if (e && strcmp(names[i], "loss") != 0)
                 assert_int_equal(e->shape[0], 4);
         }
         const char *key =
             "weight.lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight";
-        assert_non_null(safetensors_find(f, key));
-        safetensors_close(f);
+        assert_non_null(tensorfile_find(f, key));
+        tensorfile_close(f);
         mem_free(path);
     }
     char *third = mem_printf("%s/step-000003.safetensors", folder);
@@ -353,16 +353,16 @@ static void datasets_of_one_name_are_kept_apart(void **state)
     assert_string_equal(labels[0], "pictures");
     assert_string_equal(labels[1], "pictures-2");
     train(config, NULL);
-    SafeTensors *f;
+    TensorFile *f;
     char *path = mem_printf("%s/two/lora.safetensors", work);
-    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
-    json_t *folders = json_loads(safetensors_metadata(f, "ss_dataset_dirs"), 0, NULL);
+    assert_int_equal(tensorfile_open(path, &f), STATUS_OK);
+    json_t *folders = json_loads(tensorfile_metadata(f, "ss_dataset_dirs"), 0, NULL);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(folders, "pictures"), "n_repeats")),
                      1);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(folders, "pictures-2"), "n_repeats")),
                      2);
     json_decref(folders);
-    safetensors_close(f);
+    tensorfile_close(f);
     for (int i = 0; i < 2; i++)
         mem_free(labels[i]);
     mem_free(path);
@@ -403,13 +403,13 @@ static void every_kohya_folder_has_its_own_repeats(void **state)
     assert_int_equal(sources->items[0].trained_count, 3);
     sources_close(sources);
     config_free(config);
-    SafeTensors *f;
+    TensorFile *f;
     char *path = mem_printf("%s/kohya-run/lora.safetensors", work);
-    assert_int_equal(safetensors_open(path, &f), STATUS_OK);
-    assert_string_equal(safetensors_metadata(f, "ss_dataset_dirs"),
+    assert_int_equal(tensorfile_open(path, &f), STATUS_OK);
+    assert_string_equal(tensorfile_metadata(f, "ss_dataset_dirs"),
                         "{\"1_fruit\": {\"img_count\": 2, \"n_repeats\": 1}, "
                         "\"3_a bell\": {\"img_count\": 1, \"n_repeats\": 3}}");
-    safetensors_close(f);
+    tensorfile_close(f);
     mem_free(path);
 }
 

@@ -1,7 +1,6 @@
 /* `atelier lora info`: what a LoRA file holds, whoever wrote it. */
 #include "infer/adapters/lora_names.h"
-#include "infer/files/recognise.h"
-#include "infer/files/safetensors.h"
+#include "infer/files/tensor_file.h"
 #include "infer/models/single_file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
@@ -17,7 +16,7 @@
 
 typedef struct LoraFacts {
     json_int_t parameters, bytes;
-    bool types[DTYPE_COUNT];
+    bool types[ELEMENT_TYPES];
     int unet, text, convolutions, alphas, others;
     bool kohya;
     int64_t rank_min, rank_max;  /* of all modules */
@@ -26,17 +25,7 @@ typedef struct LoraFacts {
     const char *other_kind;
 } LoraFacts;
 
-static double alpha_value(const SafeEntry *e)
-{
-    Tensor *t = e->dtype <= DTYPE_F16 && e->bytes == dtype_size(e->dtype)
-                    ? tensor_over((void *)(uintptr_t)e->data, e->dtype, 0, NULL)
-                    : NULL;
-    const double value = t ? tensor_at(t, 0) : 0;
-    tensor_free(t);
-    return value;
-}
-
-static void look_at_down(const SafeEntry *e, const LoraKey *key, LoraFacts *f)
+static void look_at_down(const TensorEntry *e, const LoraKey *key, LoraFacts *f)
 {
     const int64_t rank = e->ndim ? e->shape[0] : 0;
     const bool first = f->unet + f->text == 0;
@@ -47,19 +36,20 @@ static void look_at_down(const SafeEntry *e, const LoraKey *key, LoraFacts *f)
     f->kohya |= key->kohya;
 }
 
-static void look_at_entry(const SafeEntry *e, LoraFacts *f)
+static void look_at_entry(const TensorEntry *e, LoraFacts *f)
 {
     LoraKey key;
     lora_key_parse(e->name, &key);
     f->bytes += (json_int_t)e->bytes;
     if (key.role == LORA_ALPHA) {
-        const double alpha = alpha_value(e);
+        double alpha = 0;
+        tensor_entry_number(e, &alpha); /* what is no number counts as 0 */
         f->alpha_min = f->alphas == 0 || alpha < f->alpha_min ? alpha : f->alpha_min;
         f->alpha_max = f->alphas == 0 || alpha > f->alpha_max ? alpha : f->alpha_max;
         f->alphas++;
     } else if (key.role == LORA_DOWN || key.role == LORA_UP) {
-        f->parameters += (json_int_t)(e->bytes / dtype_size(e->dtype));
-        f->types[e->dtype] = true;
+        f->parameters += (json_int_t)tensor_entry_count(e);
+        f->types[e->type] = true;
         if (key.role == LORA_DOWN)
             look_at_down(e, &key, f);
     } else if (f->others++ == 0) {
@@ -70,12 +60,12 @@ static void look_at_entry(const SafeEntry *e, LoraFacts *f)
 
 /* SHA-256 of all bytes after the header, which is what sd-scripts writes as sshs_model_hash. The data of a
  * file has no gaps, so it reaches from the first tensor's to the last one's end. */
-static void content_hash(const SafeTensors *f, char hex[SHA256_HEX_SIZE])
+static void content_hash(const TensorFile *f, char hex[SHA256_HEX_SIZE])
 {
     uint8_t hash[SHA256_SIZE];
-    const int count = safetensors_count(f);
-    const SafeEntry *first = count ? safetensors_entry(f, 0) : NULL;
-    const SafeEntry *last = count ? safetensors_entry(f, count - 1) : NULL;
+    const int count = tensorfile_count(f);
+    const TensorEntry *first = count ? tensorfile_entry(f, 0) : NULL;
+    const TensorEntry *last = count ? tensorfile_entry(f, count - 1) : NULL;
     const char *begin = first ? first->data : "";
     sha256(begin, first ? (size_t)((const char *)last->data + last->bytes - begin) : 0, hash);
     sha256_hex(hash, hex);
@@ -89,21 +79,20 @@ static json_t *range_facts(double low, double high, bool whole)
     return whole ? json_pack("[I,I]", (json_int_t)low, (json_int_t)high) : json_pack("[f,f]", low, high);
 }
 
-static json_t *metadata_facts(const SafeTensors *f)
+static json_t *metadata_facts(const TensorFile *f)
 {
     json_t *o = json_object();
-    for (int i = 0; i < safetensors_metadata_count(f); i++) {
-        const char *key, *value;
-        safetensors_metadata_entry(f, i, &key, &value);
-        json_object_set_new(o, key, json_string(value));
+    for (int i = 0; i < tensorfile_metadata_count(f); i++) {
+        const TensorMeta entry = tensorfile_metadata_entry(f, i);
+        json_object_set_new(o, entry.key, json_string(entry.value));
     }
     return o;
 }
 
-static json_t *hash_facts(const SafeTensors *f, bool *broken)
+static json_t *hash_facts(const TensorFile *f, bool *broken)
 {
     char hex[SHA256_HEX_SIZE];
-    const char *written = safetensors_metadata(f, "sshs_model_hash");
+    const char *written = tensorfile_metadata(f, "sshs_model_hash");
     content_hash(f, hex);
     /* sd-scripts writes it with or without "0x" */
     const bool same = written && strcmp(written + (strncmp(written, "0x", 2) == 0 ? 2 : 0), hex) == 0;
@@ -115,12 +104,12 @@ static json_t *hash_facts(const SafeTensors *f, bool *broken)
     return o;
 }
 
-static json_t *collect(const char *path, const SafeTensors *file, const LoraFacts *f, bool *broken)
+static json_t *collect(const char *path, const TensorFile *file, const LoraFacts *f, bool *broken)
 {
     json_t *o = json_object(), *types = json_array();
-    for (int t = 0; t < DTYPE_COUNT; t++)
+    for (int t = 0; t < ELEMENT_TYPES; t++)
         if (f->types[t])
-            json_array_append_new(types, json_string(dtype_name((DType)t)));
+            json_array_append_new(types, json_string(element_name((ElementType)t)));
     json_object_set_new(o, "file", json_string(path));
     json_object_set_new(o, "format", json_string(f->kohya ? "kohya" : "peft"));
     json_object_set_new(o, "rank", range_facts((double)f->rank_min, (double)f->rank_max, true));
@@ -138,12 +127,12 @@ static json_t *collect(const char *path, const SafeTensors *file, const LoraFact
     return o;
 }
 
-static Status print_info(const char *path, const SafeTensors *file, bool as_json)
+static Status print_info(const char *path, const TensorFile *file, bool as_json)
 {
     LoraFacts f = {0};
     bool broken;
-    for (int i = 0; i < safetensors_count(file); i++)
-        look_at_entry(safetensors_entry(file, i), &f);
+    for (int i = 0; i < tensorfile_count(file); i++)
+        look_at_entry(tensorfile_entry(file, i), &f);
     if (f.unet + f.text == 0 && f.other_kind)
         return status_refuse("%s: is an adapter of another kind (%s), not a LoRA", path, f.other_kind);
     if (f.unet + f.text == 0)
@@ -187,11 +176,10 @@ static Status info(int argc, char **argv)
     TRY(options_parse(&command, argc, argv, &done));
     if (done)
         return STATUS_OK;
-    SafeTensors *file;
-    TRY(refuse_other_files(files.items[0]));
-    TRY(safetensors_open(files.items[0], &file));
+    TensorFile *file;
+    TRY(tensorfile_open(files.items[0], &file));
     const Status s = print_info(files.items[0], file, as_json);
-    safetensors_close(file);
+    tensorfile_close(file);
     return s;
 }
 

@@ -15,18 +15,18 @@
 /* Tensors counted: those of floats; position numbers and the like are no parameters. */
 typedef struct Count {
     json_int_t parameters, bytes;
-    bool types[DTYPE_COUNT];
+    bool types[ELEMENT_TYPES];
 } Count;
 
-static void count_file(const SafeTensors *f, const char *prefix, Count *count)
+static void count_file(const TensorFile *f, const char *prefix, Count *count)
 {
-    for (int i = 0; i < safetensors_count(f); i++) {
-        const SafeEntry *e = safetensors_entry(f, i);
-        if (e->dtype > DTYPE_F16 || strncmp(e->name, prefix, strlen(prefix)) != 0)
+    for (int i = 0; i < tensorfile_count(f); i++) {
+        const TensorEntry *e = tensorfile_entry(f, i);
+        if (!element_is_float(e->type) || strncmp(e->name, prefix, strlen(prefix)) != 0)
             continue;
-        count->parameters += (json_int_t)(e->bytes / dtype_size(e->dtype));
+        count->parameters += tensor_entry_count(e);
         count->bytes += (json_int_t)e->bytes;
-        count->types[e->dtype] = true;
+        count->types[e->type] = true;
     }
 }
 
@@ -34,9 +34,9 @@ static json_t *count_facts(const Count *count)
 {
     json_t *o = json_object(), *types = json_array();
     json_object_set_new(o, "weights_missing", count->parameters ? json_null() : json_true());
-    for (int t = 0; t <= DTYPE_F16; t++)
+    for (int t = 0; t < ELEMENT_TYPES; t++)
         if (count->types[t])
-            json_array_append_new(types, json_string(dtype_name((DType)t)));
+            json_array_append_new(types, json_string(element_name((ElementType)t)));
     json_object_set_new(o, "parameters", json_integer(count->parameters));
     json_object_set_new(o, "dtypes", types);
     json_object_set_new(o, "bytes", json_integer(count->bytes));
@@ -68,12 +68,12 @@ static Status count_folder(const char *folder, const char *stem, Count *count)
     for (int i = 0; i < n && s == STATUS_OK; i++) {
         if (weight_file_rank(names[i], stem) != best)
             continue;
-        SafeTensors *f;
+        TensorFile *f;
         char *path = path_join(folder, names[i]);
-        s = path ? safetensors_open(path, &f) : STATUS_FAILED;
+        s = path ? tensorfile_open(path, &f) : STATUS_FAILED;
         if (s == STATUS_OK) {
             count_file(f, "", count);
-            safetensors_close(f);
+            tensorfile_close(f);
         }
         mem_free(path);
     }
@@ -92,9 +92,9 @@ static const struct {
 
 static Status count_parts(const Model *m, const char *path, Count counts[PART_COUNT])
 {
-    SafeTensors *f = NULL;
+    TensorFile *f = NULL;
     if (!m->folder)
-        TRY(safetensors_open(path, &f));
+        TRY(tensorfile_open(path, &f));
     Status s = STATUS_OK;
     for (size_t i = 0; i < PART_COUNT && s == STATUS_OK; i++) {
         if (f) {
@@ -108,7 +108,7 @@ static Status count_parts(const Model *m, const char *path, Count counts[PART_CO
             s = count_folder(folder, PARTS[i].stem, &counts[i]);
         mem_free(folder);
     }
-    safetensors_close(f);
+    tensorfile_close(f);
     return s;
 }
 

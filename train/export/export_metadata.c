@@ -18,7 +18,7 @@ Status export_metadata_add(ExportMetadata *m, const char *key, char *value)
         mem_free(value);
         return status_fail("more than %d metadata entries", METADATA_MAX);
     }
-    m->items[m->count++] = (SafeMeta){.key = key, .value = value};
+    m->items[m->count++] = (TensorMeta){.key = key, .value = value};
     return STATUS_OK;
 }
 

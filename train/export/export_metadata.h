@@ -9,7 +9,7 @@
 #define METADATA_MAX 64
 
 typedef struct ExportMetadata {
-    SafeMeta items[METADATA_MAX];
+    TensorMeta items[METADATA_MAX];
     int count;
 } ExportMetadata;
 

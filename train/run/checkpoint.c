@@ -330,11 +330,11 @@ Status checkpoint_write(const char *run, const Parameters *p, const CheckpointSt
 /* Reading ---------------------------------------------------------------------------------------------- */
 
 /* Alpha is the configuration's, which is compared elsewhere; checkpoints of before have none. */
-static int count_but_alphas(const SafeTensors *f)
+static int count_but_alphas(const TensorFile *f)
 {
     int count = 0;
-    for (int i = 0; i < safetensors_count(f); i++) {
-        const char *end = strrchr(safetensors_entry(f, i)->name, '.');
+    for (int i = 0; i < tensorfile_count(f); i++) {
+        const char *end = strrchr(tensorfile_entry(f, i)->name, '.');
         count += !end || strcmp(end, ".alpha") != 0;
     }
     return count;
@@ -344,8 +344,8 @@ static Status read_tensors(const char *folder, const char *file, Parameters *p, 
                            int kinds)
 {
     char *path = path_join(folder, file);
-    SafeTensors *f = NULL;
-    Status s = path ? safetensors_open(path, &f) : STATUS_FAILED;
+    TensorFile *f = NULL;
+    Status s = path ? tensorfile_open(path, &f) : STATUS_FAILED;
     const int tensors = s == STATUS_OK ? count_but_alphas(f) : 0;
     if (s == STATUS_OK && tensors != p->count * kinds)
         s = status_refuse(
@@ -355,18 +355,17 @@ static Status read_tensors(const char *folder, const char *file, Parameters *p, 
         const Parameter *q = &p->items[i / kinds];
         Tensor *t = content_of(q, what[i % kinds]);
         char *name = mem_printf("%s%s", q->name, suffixes[what[i % kinds]]);
-        const SafeEntry *e = name ? safetensors_find(f, name) : NULL;
-        if (!e || e->dtype != DTYPE_F32 || e->bytes != tensor_bytes(t) || e->ndim != t->ndim ||
-            memcmp(e->shape, t->shape, sizeof *t->shape * (size_t)t->ndim) != 0)
+        const TensorEntry *e = name ? tensorfile_find(f, name) : NULL;
+        if (!e || e->type != ELEMENT_F32 || !tensor_entry_is_shaped(e, t->ndim, t->shape))
             s = status_refuse("%s: %s is missing or of another shape; go on with the run's own config.yaml",
                               path, q->name);
         else
-            memcpy(t->data, e->data, e->bytes);
+            s = tensor_entry_read(e, DTYPE_F32, t->data);
         if (s == STATUS_OK)
-            safetensors_release(f); /* or the file would count in the run's peak beside what it fills */
+            tensorfile_release(f); /* or the file would count in the run's peak beside what it fills */
         mem_free(name);
     }
-    safetensors_close(f);
+    tensorfile_close(f);
     mem_free(path);
     return s;
 }

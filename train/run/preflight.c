@@ -29,23 +29,24 @@ static Status differs(const char *path, const char *name)
 }
 
 /* The file's tensor `name` holds t's numbers, as the type they were written in. */
-static Status compare_tensor(const SafeTensors *f, const char *name, const Tensor *t)
+static Status compare_tensor(const TensorFile *f, const char *name, const Tensor *t)
 {
     enum { CHUNK = 4096 };
     uint8_t chunk[CHUNK * sizeof(float)];
-    const SafeEntry *e = safetensors_find(f, name);
-    if (!e || e->bytes != (size_t)tensor_count(t) * dtype_size(e->dtype))
-        return differs(safetensors_path(f), name);
-    if (t->dtype != DTYPE_F32 && t->dtype != e->dtype)
+    const TensorEntry *e = tensorfile_find(f, name);
+    DType written;
+    if (!e || !element_dtype(e->type, &written) || tensor_entry_count(e) != tensor_count(t))
+        return differs(tensorfile_path(f), name);
+    if (t->dtype != DTYPE_F32 && t->dtype != written)
         return STATUS_OK; /* frozen, and written from its file, not from the narrower copy (model_save) */
-    const size_t to = dtype_size(e->dtype), from = dtype_size(t->dtype);
+    const size_t to = dtype_size(written), from = dtype_size(t->dtype);
     for (int64_t i = 0, n = tensor_count(t); i < n; i += CHUNK) {
         const int64_t k = n - i < CHUNK ? n - i : CHUNK;
-        convert_floats(chunk, e->dtype, (const char *)t->data + (size_t)i * from, t->dtype, k);
+        convert_floats(chunk, written, (const char *)t->data + (size_t)i * from, t->dtype, k);
         if (memcmp(chunk, (const char *)e->data + (size_t)i * to, (size_t)k * to) != 0)
-            return differs(safetensors_path(f), name);
+            return differs(tensorfile_path(f), name);
     }
-    safetensors_release(f); /* what is compared must not stay in the run's peak */
+    tensorfile_release(f); /* what is compared must not stay in the run's peak */
     return STATUS_OK;
 }
 
@@ -54,14 +55,14 @@ static Status compare_file(const char *folder, const char *name, const Parameter
                            Tensor *(*pick)(const Parameter *))
 {
     char *path = path_join(folder, name);
-    SafeTensors *f = NULL;
-    Status s = path ? safetensors_open(path, &f) : STATUS_FAILED;
+    TensorFile *f = NULL;
+    Status s = path ? tensorfile_open(path, &f) : STATUS_FAILED;
     for (int i = 0; i < p->count && s == STATUS_OK; i++) {
         char *key = mem_printf("%s%s", p->items[i].name, suffix);
         s = key ? compare_tensor(f, key, pick(&p->items[i])) : STATUS_FAILED;
         mem_free(key);
     }
-    safetensors_close(f);
+    tensorfile_close(f);
     mem_free(path);
     return s;
 }
@@ -163,8 +164,8 @@ static Status reserve(const char *trial, size_t bytes)
 static Status compare_adapter(const char *path, const Parameters *p,
                               char *(*key)(const LoraModule *, bool up))
 {
-    SafeTensors *f = NULL;
-    TRY(safetensors_open(path, &f));
+    TensorFile *f = NULL;
+    TRY(tensorfile_open(path, &f));
     Status s = STATUS_OK;
     for (int i = 0; i < 2 * p->module_count && s == STATUS_OK; i++) {
         const LoraModule *m = &p->modules[i / 2];
@@ -172,7 +173,7 @@ static Status compare_adapter(const char *path, const Parameters *p,
         s = name ? compare_tensor(f, name, i % 2 ? m->adapter.up : m->adapter.down) : STATUS_FAILED;
         mem_free(name);
     }
-    safetensors_close(f);
+    tensorfile_close(f);
     return s;
 }
 
@@ -201,8 +202,8 @@ static Status try_adapter(const Export *e, const char *trial, const char *name,
 static Status compare_model_part(const char *folder, const char *name, const LayerSet *set)
 {
     char *path = path_join(folder, name);
-    SafeTensors *f = NULL;
-    Status s = path ? safetensors_open(path, &f) : STATUS_FAILED;
+    TensorFile *f = NULL;
+    Status s = path ? tensorfile_open(path, &f) : STATUS_FAILED;
     for (int i = 0; i < set->count && s == STATUS_OK; i++) {
         const Layer *l = set->items[i];
         const Tensor *const tensors[] = {l->weight, l->bias};
@@ -213,7 +214,7 @@ static Status compare_model_part(const char *folder, const char *name, const Lay
             mem_free(key);
         }
     }
-    safetensors_close(f);
+    tensorfile_close(f);
     mem_free(path);
     return s;
 }

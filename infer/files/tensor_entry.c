@@ -1,0 +1,96 @@
+/* The numbers of a tensor in a file, as the engine wants them. */
+#include "tensor_file.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CHUNK 512 /* numbers gathered at a time */
+
+int64_t tensor_entry_count(const TensorEntry *e)
+{
+    int64_t count = 1;
+    for (int i = 0; i < e->ndim; i++) /* with a 0 among them the others may be of any size */
+        if (e->shape[i] == 0)
+            return 0;
+    for (int i = 0; i < e->ndim; i++)
+        count *= e->shape[i];
+    return count;
+}
+
+const char *tensor_entry_describe(const TensorEntry *e, char *buf, size_t size)
+{
+    size_t used = (size_t)snprintf(buf, size, "(");
+    for (int i = 0; i < e->ndim && used < size; i++)
+        used += (size_t)snprintf(buf + used, size - used, i ? ",%lld" : "%lld", (long long)e->shape[i]);
+    if (used < size)
+        snprintf(buf + used, size - used, ") %s",
+                 e->type == ELEMENT_OTHER ? e->type_name : element_name(e->type));
+    return buf;
+}
+
+bool tensor_entry_is_shaped(const TensorEntry *e, int ndim, const int64_t *shape)
+{
+    bool same = e->ndim == ndim;
+    for (int i = 0; same && i < ndim; i++)
+        same = e->shape[i] == shape[i];
+    return same;
+}
+
+const void *tensor_entry_mapped(const TensorEntry *e, DType type)
+{
+    DType same;
+    return !e->strides && element_dtype(e->type, &same) && same == type ? e->data : NULL;
+}
+
+/* Where the i-th element lies, counted row after row: in elements from data. */
+static int64_t place_of(const TensorEntry *e, int64_t i)
+{
+    int64_t place = 0;
+    for (int d = e->ndim - 1; d >= 0; d--) {
+        place += i % e->shape[d] * e->strides[d];
+        i /= e->shape[d];
+    }
+    return place;
+}
+
+static void read_strided(const TensorEntry *e, int64_t first, int64_t n, DType type, uint8_t *to)
+{
+    uint8_t gathered[CHUNK * sizeof(double)];
+    const size_t size = element_size(e->type);
+    for (int64_t i = 0; i < n; i += CHUNK) {
+        const int64_t k = n - i < CHUNK ? n - i : CHUNK;
+        for (int64_t j = 0; j < k; j++)
+            memcpy(gathered + (size_t)j * size, (const uint8_t *)e->data + place_of(e, first + i + j) * size,
+                   size);
+        element_convert(to + (size_t)i * dtype_size(type), type, gathered, e->type, k);
+    }
+}
+
+Status tensor_entry_read_part(const TensorEntry *e, int64_t first, int64_t n, DType type, void *to)
+{
+    if (!element_converts(e->type, type))
+        return status_fail("%s: tensor %s holds numbers of type %s, which cannot be read as %s",
+                           tensorfile_path(e->file), e->name, e->type_name, dtype_name(type));
+    if (e->strides)
+        read_strided(e, first, n, type, to);
+    else
+        element_convert(to, type, (const uint8_t *)e->data + (size_t)first * element_size(e->type), e->type,
+                        n);
+    return STATUS_OK;
+}
+
+Status tensor_entry_read(const TensorEntry *e, DType type, void *to)
+{
+    return tensor_entry_read_part(e, 0, tensor_entry_count(e), type, to);
+}
+
+Status tensor_entry_number(const TensorEntry *e, double *out)
+{
+    if (e->type == ELEMENT_OTHER)
+        return status_fail("%s: tensor %s holds numbers of type %s, which cannot be read",
+                           tensorfile_path(e->file), e->name, e->type_name);
+    if (tensor_entry_count(e) != 1)
+        return status_fail("%s: tensor %s: one number is expected", tensorfile_path(e->file), e->name);
+    *out = element_number(e->data, e->type);
+    return STATUS_OK;
+}
