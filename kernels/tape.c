@@ -2,8 +2,9 @@
  *
  * A step is a straight line of operations, so the tape is a list from the last node to the first; the
  * backward pass walks it once. A tensor's grad is made by the first consumer that reaches it and added to by
- * the others. Handing the same gradient to two tensors (residual sums) copies nothing: both are marked as
- * shared, and adding to a shared gradient makes a new tensor. */
+ * the others; when the walk comes to the node that made the tensor, all have been there. Handing the same
+ * gradient to two tensors (residual sums) copies nothing: both are marked as shared, and adding to a shared
+ * gradient makes a new tensor. */
 #include "kernels/base/mem.h"
 #include "ctx_state.h"
 
@@ -28,11 +29,80 @@ Node *tape_record(Ctx *c, const char *name, const Layer *layer, Tensor *out, boo
     return n;
 }
 
+/* Gradients -------------------------------------------------------------------------------------------- */
+
+Tensor *grad_target(Ctx *c, Tensor *x)
+{
+    return x && x->requires_grad ? ctx_place(c, x->dtype, x->ndim, x->shape, PLACE_GRADIENT) : NULL;
+}
+
+/* Two gradients are summed in x's own type. From the third on the sum is kept in f32, since each rounding to
+ * 16 bits would stay in it (a time embedding's has 22 parts), and rounded once, when it is handed on. */
+void grad_add(Ctx *c, Tensor *x, Tensor *d)
+{
+    if (!x || !d || !x->requires_grad)
+        return;
+    if (!x->grad) {
+        x->grad = d;
+        x->grad_shared = false;
+        x->grad_parts = 1;
+        return;
+    }
+    op_begin(c, "gradient sum", NULL);
+    const DType type = x->grad_parts > 1 ? DTYPE_F32 : x->dtype;
+    const bool in_place = !x->grad_shared && x->grad->dtype == type;
+    Tensor *sum = in_place ? x->grad : ctx_place(c, type, x->ndim, x->shape, PLACE_GRADIENT);
+    op_use(c, x->grad);
+    op_use(c, d);
+    if (c->state->checks)
+        checks_made(c, sum);
+    RUN(c, c->dev->add(x->grad, d, sum));
+    x->grad = sum;
+    x->grad_shared = false;
+    x->grad_parts++;
+}
+
+/* t's whole gradient, in t's own type. */
+static void grad_settle(Ctx *c, Tensor *t)
+{
+    if (t->grad->dtype == t->dtype)
+        return;
+    op_begin(c, "gradient sum", NULL);
+    op_use(c, t->grad);
+    Tensor *g = ctx_place(c, t->dtype, t->ndim, t->shape, PLACE_GRADIENT);
+    RUN(c, c->dev->copy(t->grad, g));
+    t->grad = g;
+}
+
+void grad_pass(Ctx *c, Tensor *x, Tensor *g)
+{
+    if (!x || !x->requires_grad)
+        return;
+    if (!tensor_same_shape(x, g)) { /* a view of the same memory in x's shape */
+        Tensor *view = ctx_host(c, sizeof *view);
+        *view = *g;
+        view->ndim = x->ndim;
+        memcpy(view->shape, x->shape, sizeof x->shape);
+        g = view;
+    }
+    if (x->grad) {
+        grad_add(c, x, g);
+        return;
+    }
+    x->grad = g;
+    x->grad_shared = true;
+    x->grad_parts = 1;
+}
+
+/* The way back ----------------------------------------------------------------------------------------- */
+
 static void walk_back(Ctx *c, Node *n)
 {
     for (; n; n = n->before)
-        if (n->out->grad)
+        if (n->out->grad) {
+            grad_settle(c, n->out);
             n->backward(c, n);
+        }
 }
 
 void ctx_backward(Ctx *c, Tensor *loss, float grad_scale)
@@ -53,59 +123,13 @@ void ctx_backward(Ctx *c, Tensor *loss, float grad_scale)
     c->recording = recording;
 }
 
-Tensor *grad_target(Ctx *c, Tensor *x)
-{
-    return x && x->requires_grad ? ctx_place(c, x->dtype, x->ndim, x->shape, PLACE_GRADIENT) : NULL;
-}
-
-void grad_add(Ctx *c, Tensor *x, Tensor *d)
-{
-    if (!x || !d || !x->requires_grad)
-        return;
-    if (!x->grad) {
-        x->grad = d;
-        x->grad_shared = false;
-        return;
-    }
-    op_begin(c, "gradient sum", NULL);
-    Tensor *sum = x->grad_shared ? ctx_place(c, x->dtype, x->ndim, x->shape, PLACE_GRADIENT) : x->grad;
-    op_use(c, x->grad);
-    op_use(c, d);
-    if (c->state->checks)
-        checks_made(c, sum);
-    RUN(c, c->dev->add(x->grad, d, sum));
-    x->grad = sum;
-    x->grad_shared = false;
-}
-
-void grad_pass(Ctx *c, Tensor *x, Tensor *g)
-{
-    if (!x || !x->requires_grad)
-        return;
-    if (!tensor_same_shape(x, g)) { /* a view of the same memory in x's shape */
-        Tensor *view = ctx_host(c, sizeof *view);
-        *view = *g;
-        view->ndim = x->ndim;
-        memcpy(view->shape, x->shape, sizeof x->shape);
-        g = view;
-    }
-    if (x->grad) {
-        grad_add(c, x, g);
-        return;
-    }
-    x->grad = g;
-    x->grad_shared = true;
-}
-
 /* Checkpointed blocks (Chen et al. 2016) --------------------------------------------------------------- */
-
-#define BLOCK_INPUTS 6
 
 typedef struct Block {
     BlockFn fn;
     const void *arg;
-    Tensor *in[BLOCK_INPUTS];
     int n;
+    Tensor *in[]; /* n */
 } Block;
 
 /* Runs the block again, this time recording, and walks its own piece of tape back. The inputs are the tensors
@@ -113,15 +137,13 @@ typedef struct Block {
 static void block_backward(Ctx *c, Node *node)
 {
     CtxState *s = c->state;
-    const Block *b = node->arg;
+    Block *b = (Block *)node->arg; /* run once more and never again: fn may do with its inputs as it likes */
     Node *head = s->head;
     const bool checkpointing = s->checkpointing;
-    Tensor *in[BLOCK_INPUTS];
-    memcpy(in, b->in, sizeof in);
     s->head = NULL;
     s->checkpointing = false;
     c->recording = true;
-    Tensor *out = b->fn(c, b->arg, in, b->n);
+    Tensor *out = b->fn(c, b->arg, b->in, b->n);
     c->recording = false;
     s->checkpointing = checkpointing;
     Node *inner = s->head;
@@ -132,13 +154,24 @@ static void block_backward(Ctx *c, Node *node)
     op_use(c, node->out->grad);
     out->grad = node->out->grad;
     out->grad_shared = true;
+    out->grad_parts = 1;
     walk_back(c, inner);
+}
+
+static void keep_block(Ctx *c, Node *node, BlockFn fn, const void *arg, Tensor **in, int n)
+{
+    Block *b = ctx_host(c, sizeof *b + (size_t)n * sizeof *in);
+    if (ctx_status(c) != STATUS_OK)
+        return;
+    *b = (Block){.fn = fn, .arg = arg, .n = n};
+    memcpy(b->in, in, (size_t)n * sizeof *in);
+    node->arg = b;
 }
 
 Tensor *checkpointed(Ctx *c, BlockFn fn, const void *arg, Tensor **in, int n)
 {
     CtxState *s = c->state;
-    if (!c->recording || !s->checkpointing || n > BLOCK_INPUTS)
+    if (!c->recording || !s->checkpointing)
         return fn(c, arg, in, n);
     c->recording = false;
     s->probing = true;
@@ -146,10 +179,7 @@ Tensor *checkpointed(Ctx *c, BlockFn fn, const void *arg, Tensor **in, int n)
     s->probing = false;
     c->recording = true;
     Node *node = tape_record(c, "checkpointed", NULL, out, out->requires_grad, block_backward);
-    if (node) {
-        Block b = {.fn = fn, .arg = arg, .n = n};
-        memcpy(b.in, in, sizeof *in * (size_t)n);
-        node->arg = ctx_copy(c, &b, sizeof b);
-    }
+    if (node)
+        keep_block(c, node, fn, arg, in, n);
     return out;
 }

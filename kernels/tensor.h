@@ -41,6 +41,7 @@ struct Tensor {
      * backward pass adds to. A step's tensor: grad is made by the backward pass. */
     bool requires_grad;
     bool grad_shared; /* grad is another tensor's too: adding to it makes a new tensor */
+    int grad_parts;   /* gradients that have come together in grad */
     Tensor *grad;
 
     int32_t place; /* number of its buffer in the step, -1: own storage */
