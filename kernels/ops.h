@@ -15,7 +15,8 @@
 #define ATL_OPS(X)                                                                                              \
     X(linear) X(matmul) X(conv2d) X(group_norm) X(group_norm_silu) X(layer_norm) X(silu) X(gelu) X(quick_gelu)   \
     X(geglu) X(softmax) X(attention) X(embedding) X(upsample_nearest2x) X(concat) X(slice_channels) X(add)       \
-    X(add_per_channel) X(add_rows) X(scale) X(multiply) X(reshape) X(cast) X(mse_loss) X(gaussian_sample)
+    X(add_per_channel) X(add_rows) X(scale) X(multiply) X(reshape) X(slice_batch) X(cast) X(mse_loss)            \
+    X(gaussian_sample)
 /* clang-format on */
 
 /* linear family ---------------------------------------------------------------------------------------- */
@@ -76,12 +77,12 @@ Tensor *reshape(Ctx *c, Tensor *x, int ndim, const int64_t *shape);      /* a vi
 Tensor *concat(Ctx *c, Tensor *a, Tensor *b);                            /* along the last dimension */
 Tensor *slice_channels(Ctx *c, Tensor *x, int64_t first, int64_t count); /* of the last dimension, copied */
 Tensor *upsample_nearest2x(Ctx *c, Tensor *x);                           /* (B,H,W,C) -> (B,2H,2W,C) */
+/* Rows [first, first+count) of the first dimension; a view. */
+Tensor *slice_batch(Ctx *c, Tensor *x, int64_t first, int64_t count);
 /* No gradient: (B,C,H,W) f32 -> (B,H,W,C) in the context's dtype or in `dtype`, and back to f32. */
 Tensor *from_nchw(Ctx *c, Tensor *x);
 Tensor *from_nchw_as(Ctx *c, Tensor *x, DType dtype);
 Tensor *to_nchw(Ctx *c, Tensor *x);
-/* Rows [first, first+count) of the first dimension; a view, no gradient. */
-Tensor *slice_batch(Ctx *c, Tensor *x, int64_t first, int64_t count);
 
 /* embedding family ------------------------------------------------------------------------------------- */
 

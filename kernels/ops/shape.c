@@ -43,6 +43,19 @@ Tensor *reshape(Ctx *c, Tensor *x, int ndim, const int64_t *shape)
     return y;
 }
 
+/* i[0]: the first row */
+static void slice_batch_backward(Ctx *c, Node *n)
+{
+    Tensor *x = n->in[0], *g = n->out->grad;
+    op_begin(c, "slice_batch backward", NULL);
+    op_use(c, g);
+    Tensor *d = grad_target(c, x);
+    Tensor *rows = view_of(c, d, g->ndim, g->shape, n->i[0] * (tensor_count(d) / d->shape[0]));
+    RUN(c, c->dev->fill(d, 0));
+    RUN(c, c->dev->copy(g, rows));
+    grad_add(c, x, d);
+}
+
 Tensor *slice_batch(Ctx *c, Tensor *x, int64_t first, int64_t count)
 {
     int64_t shape[TENSOR_MAX_DIMS];
@@ -50,12 +63,16 @@ Tensor *slice_batch(Ctx *c, Tensor *x, int64_t first, int64_t count)
     memcpy(shape, x->shape, sizeof shape);
     shape[0] = count;
     op_use(c, x);
-    if (first < 0 || count < 0 || first + count > x->shape[0]) {
+    if (first < 0 || count < 1 || first + count > x->shape[0]) {
         op_fail(c, "%lld to %lld of %lld", (long long)first, (long long)(first + count - 1),
                 (long long)x->shape[0]);
         return ctx_tensor(c, x->dtype, x->ndim, shape);
     }
-    return view_of(c, x, x->ndim, shape, first * (tensor_count(x) / x->shape[0]));
+    Tensor *y = view_of(c, x, x->ndim, shape, first * (tensor_count(x) / x->shape[0]));
+    Node *n = tape_record(c, "slice_batch", NULL, y, x->requires_grad, slice_batch_backward);
+    if (n)
+        n->in[0] = x, n->i[0] = first;
+    return y;
 }
 
 /* Joining and cutting ----------------------------------------------------------------------------------- */

@@ -48,6 +48,52 @@ const OpTest *optest_reshape(int *count)
     return tests;
 }
 
+/* Rows: i[1] of them from i[0] on; then the rows from i[2] on times them, so that one tensor is cut twice. */
+static Tensor *run_slice_batch(Ctx *c, const OpCase *k, Tensor **in)
+{
+    return slice_batch(c, in[0], k->i[0], k->i[1]);
+}
+
+static int64_t twin_slice_batch(const OpCase *k, const double *const *in, double *out)
+{
+    const int64_t row = optest_elements(k, 0) / k->shape[0][0];
+    memcpy(out, in[0] + k->i[0] * row, sizeof *out * (size_t)(k->i[1] * row));
+    return k->i[1] * row;
+}
+
+static Tensor *run_slice_batch_twice(Ctx *c, const OpCase *k, Tensor **in)
+{
+    return multiply(c, slice_batch(c, in[0], k->i[0], k->i[1]), slice_batch(c, in[0], k->i[2], k->i[1]));
+}
+
+static int64_t twin_slice_batch_twice(const OpCase *k, const double *const *in, double *out)
+{
+    const int64_t row = optest_elements(k, 0) / k->shape[0][0];
+    for (int64_t i = 0; i < k->i[1] * row; i++)
+        out[i] = in[0][k->i[0] * row + i] * in[0][k->i[2] * row + i];
+    return k->i[1] * row;
+}
+
+#define ROWS_OF(text, B, H, W, C, first, n, second, run, twin)                                               \
+    {                                                                                                        \
+        {.what = text, .inputs = 1, .ndim = {4}, .shape = {{B, H, W, C}}, .i = {first, n, second}}, run,     \
+            twin                                                                                             \
+    }
+
+const OpTest *optest_slice_batch(int *count)
+{
+    static const OpTest tests[] = {
+        ROWS_OF("all of 2", 2, 3, 1, 5, 0, 2, 0, run_slice_batch, twin_slice_batch),
+        ROWS_OF("the middle of 3", 3, 2, 1, 7, 1, 1, 0, run_slice_batch, twin_slice_batch),
+        ROWS_OF("the last 2 of 5", 5, 1, 3, 3, 3, 2, 0, run_slice_batch, twin_slice_batch),
+        ROWS_OF("two that overlap", 4, 2, 3, 3, 0, 3, 1, run_slice_batch_twice, twin_slice_batch_twice),
+        ROWS_OF("two apart, several pieces", 4, 37, 31, 9, 0, 1, 2, run_slice_batch_twice,
+                twin_slice_batch_twice),
+    };
+    *count = COUNT_OF(tests);
+    return tests;
+}
+
 /* Concat: a (B,H,W,C), b (B,H,W,K) */
 static Tensor *run_concat(Ctx *c, const OpCase *k, Tensor **in)
 {
