@@ -5,8 +5,8 @@
  * descriptors are read at the call, and what their data points to later. A process drives one device, so the
  * queue is the device's own. Whatever the storage dtypes (f32, bf16, f16, mixed), sums are f32 or better.
  * Where memory is needed beyond the arguments, the matching …_scratch function says how many bytes for these
- * shapes (data pointers are NULL then), and `scratch` is that memory, of the device's alignment. Results
- * depend on shapes, instruction set and threads alone. */
+ * shapes (data pointers are NULL then), or that they cannot be computed, and `scratch` is that memory, of the
+ * device's alignment. Results depend on shapes, instruction set and threads alone. */
 #ifndef ATL_DEVICE_H
 #define ATL_DEVICE_H
 
@@ -74,33 +74,33 @@ struct Device {
     Status (*fill)(Tensor *t, float value);
 
     /* linear */
-    size_t (*gemm_scratch)(const Gemm *g);
+    Status (*gemm_scratch)(const Gemm *g, size_t *bytes);
     Status (*gemm)(const Gemm *g, void *scratch);
     Status (*column_sum)(const Tensor *g, Tensor *out,
                          bool accumulate); /* g (N,C) -> f32 (C): bias gradients */
 
     /* conv */
-    size_t (*conv2d_scratch)(const Conv *a);
+    Status (*conv2d_scratch)(const Conv *a, size_t *bytes);
     Status (*conv2d)(const Conv *a, void *scratch);
-    size_t (*conv2d_backward_data_scratch)(const Conv *a);
+    Status (*conv2d_backward_data_scratch)(const Conv *a, size_t *bytes);
     Status (*conv2d_backward_data)(const Conv *a, void *scratch); /* a->y is grad y, a->x receives grad x */
-    size_t (*conv2d_backward_weight_scratch)(const Conv *a);
+    Status (*conv2d_backward_weight_scratch)(const Conv *a, size_t *bytes);
     /* a->x input, a->y grad y; a->w (f32) += gradient; a->bias (f32, or NULL) += gradient */
     Status (*conv2d_backward_weight)(const Conv *a, void *scratch);
     void (*unpack)(Layer *l); /* frees layer->packed */
 
     /* norm: mean, rstd f32 (B,groups) or (N) are kept for the backward */
-    size_t (*group_norm_scratch)(const Tensor *x, int groups);
+    Status (*group_norm_scratch)(const Tensor *x, int groups, size_t *bytes);
     Status (*group_norm)(const Tensor *x, const Tensor *w, const Tensor *b, int groups, float eps, bool silu,
                          Tensor *y, Tensor *mean, Tensor *rstd, void *scratch);
-    size_t (*group_norm_backward_scratch)(const Tensor *x, int groups);
+    Status (*group_norm_backward_scratch)(const Tensor *x, int groups, size_t *bytes);
     /* grad_x may be NULL; grad_w, grad_b f32 are added to, or NULL */
     Status (*group_norm_backward)(const Tensor *x, const Tensor *w, const Tensor *b, int groups, bool silu,
                                   const Tensor *mean, const Tensor *rstd, const Tensor *grad_y,
                                   Tensor *grad_x, Tensor *grad_w, Tensor *grad_b, void *scratch);
     Status (*layer_norm)(const Tensor *x, const Tensor *w, const Tensor *b, float eps, Tensor *y,
                          Tensor *mean, Tensor *rstd);
-    size_t (*layer_norm_backward_scratch)(const Tensor *x);
+    Status (*layer_norm_backward_scratch)(const Tensor *x, size_t *bytes);
     Status (*layer_norm_backward)(const Tensor *x, const Tensor *w, const Tensor *mean, const Tensor *rstd,
                                   const Tensor *grad_y, Tensor *grad_x, Tensor *grad_w, Tensor *grad_b,
                                   void *scratch);
@@ -125,9 +125,9 @@ struct Device {
     /* attention */
     Status (*softmax)(const Tensor *x, Tensor *y);
     Status (*softmax_backward)(const Tensor *y, const Tensor *grad_y, Tensor *grad_x);
-    size_t (*attention_scratch)(const Attention *a, int threads);
+    Status (*attention_scratch)(const Attention *a, int threads, size_t *bytes);
     Status (*attention)(const Attention *a, int threads, void *scratch);
-    size_t (*attention_backward_scratch)(const Attention *a, int threads);
+    Status (*attention_backward_scratch)(const Attention *a, int threads, size_t *bytes);
     Status (*attention_backward)(const Attention *a, int threads, void *scratch);
 
     /* shape */

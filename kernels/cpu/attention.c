@@ -10,6 +10,7 @@
  * tensors are bf16 and the processor multiplies that. */
 #include "convert.h"
 #include "families.h"
+#include "floats.h"
 #include "tiles.h"
 
 #include <math.h>
@@ -291,14 +292,16 @@ static int64_t blocks_of(int64_t tokens)
     return (tokens + LANES_BLOCK - 1) / LANES_BLOCK;
 }
 
-static size_t cpu_attention_scratch(const Attention *a, int threads)
+static Status cpu_attention_scratch(const Attention *a, int threads, size_t *bytes)
 {
     const Heads h = heads_of(a);
-    return (size_t)threads * (size_t)work_floats(&h) * sizeof(float);
+    *bytes = (size_t)threads * (size_t)work_floats(&h) * sizeof(float);
+    return STATUS_OK;
 }
 
 static Status cpu_attention(const Attention *a, int threads, void *scratch)
 {
+    FLOATS_ONLY(a->q, a->k, a->v, a->out);
     const Heads h = heads_of(a);
     const int64_t blocks = blocks_of(h.N), tasks = h.B * h.heads * blocks;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
@@ -467,14 +470,16 @@ static void keys_task(const Attention *a, const Heads *h, int64_t picture, int64
         unpack_lanes(w->sum[1], factor, keys, h, a->grad_v, v.at + key * h->stride);
 }
 
-static size_t cpu_attention_backward_scratch(const Attention *a, int threads)
+static Status cpu_attention_backward_scratch(const Attention *a, int threads, size_t *bytes)
 {
     const Heads h = heads_of(a);
-    return (size_t)(2 * padded(h.B * h.heads * h.N) + threads * work_floats(&h)) * sizeof(float);
+    *bytes = (size_t)(2 * padded(h.B * h.heads * h.N) + threads * work_floats(&h)) * sizeof(float);
+    return STATUS_OK;
 }
 
 static Status cpu_attention_backward(const Attention *a, int threads, void *scratch)
 {
+    FLOATS_ONLY(a->q, a->k, a->v, a->out, a->grad_out, a->grad_q, a->grad_k, a->grad_v);
     const Heads h = heads_of(a);
     const int64_t queries = h.B * h.heads * h.N, heads = h.B * h.heads;
     const Saved s = {.D = scratch, .lse = (float *)scratch + padded(queries)};
@@ -533,6 +538,7 @@ static void softmax_row(const Tensor *x, Tensor *y, int64_t at, int64_t C)
 
 static Status cpu_softmax(const Tensor *x, Tensor *y)
 {
+    FLOATS_ONLY(x, y);
     const int64_t C = tensor_dim(x, -1), rows = tensor_rows(x);
 #pragma omp parallel for schedule(static) if (rows * C > 16384)
     for (int64_t r = 0; r < rows; r++)
@@ -559,6 +565,7 @@ static void softmax_backward_row(const Tensor *y, const Tensor *grad_y, Tensor *
 
 static Status cpu_softmax_backward(const Tensor *y, const Tensor *grad_y, Tensor *grad_x)
 {
+    FLOATS_ONLY(y, grad_y, grad_x);
     const int64_t C = tensor_dim(y, -1), rows = tensor_rows(y);
 #pragma omp parallel for schedule(static) if (rows * C > 16384)
     for (int64_t r = 0; r < rows; r++)

@@ -8,6 +8,7 @@
  * scratch memory, converting their type on the way. */
 #include "convert.h"
 #include "families.h"
+#include "floats.h"
 #include "onednn.h"
 
 #include "kernels/base/mem.h"
@@ -40,6 +41,7 @@ static bool wants_blocks(const Conv *a)
 
 static Status plan_conv(const Conv *a, OneConvKind kind, ConvPlan *plan)
 {
+    FLOATS_ONLY(a->x, a->w, a->bias, a->y);
     const Tensor *x = a->x, *y = a->y, *w = a->w;
     const DType read = kind == ONE_BACKWARD_DATA ? y->dtype : x->dtype;
     *plan = (ConvPlan){.d = {.kind = kind,
@@ -213,22 +215,24 @@ static Places places_of(const ConvPlan *plan, char *scratch)
     return at;
 }
 
-static size_t scratch_of(const Conv *a, OneConvKind kind)
+static Status scratch_of(const Conv *a, OneConvKind kind, size_t *bytes)
 {
     ConvPlan plan;
-    return plan_conv(a, kind, &plan) == STATUS_OK ? plan.total : 0; /* the product itself will say why */
+    TRY(plan_conv(a, kind, &plan));
+    *bytes = plan.total;
+    return STATUS_OK;
 }
-static size_t cpu_conv2d_scratch(const Conv *a)
+static Status cpu_conv2d_scratch(const Conv *a, size_t *bytes)
 {
-    return scratch_of(a, ONE_FORWARD);
+    return scratch_of(a, ONE_FORWARD, bytes);
 }
-static size_t cpu_conv2d_backward_data_scratch(const Conv *a)
+static Status cpu_conv2d_backward_data_scratch(const Conv *a, size_t *bytes)
 {
-    return scratch_of(a, ONE_BACKWARD_DATA);
+    return scratch_of(a, ONE_BACKWARD_DATA, bytes);
 }
-static size_t cpu_conv2d_backward_weight_scratch(const Conv *a)
+static Status cpu_conv2d_backward_weight_scratch(const Conv *a, size_t *bytes)
 {
-    return scratch_of(a, ONE_BACKWARD_WEIGHT);
+    return scratch_of(a, ONE_BACKWARD_WEIGHT, bytes);
 }
 
 static Status cpu_conv2d(const Conv *a, void *scratch)

@@ -1,5 +1,6 @@
 /* Tables of vectors, looked up by number, and the sine and cosine features of a timestep. */
 #include "families.h"
+#include "floats.h"
 #include "pieces.h"
 #include "vec.h"
 
@@ -18,6 +19,7 @@ static Status check_ids(const Tensor *ids, int64_t V)
 
 static Status cpu_embedding(const Tensor *ids, const Tensor *w, Tensor *y)
 {
+    FLOATS_ONLY(w, y);
     const int64_t D = w->shape[1];
     const int32_t *id = ids->data;
     TRY(check_ids(ids, w->shape[0]));
@@ -52,6 +54,7 @@ static void embedding_backward_piece(const void *args, int64_t first, int64_t la
 
 static Status cpu_embedding_backward(const Tensor *ids, const Tensor *grad_y, Tensor *grad_w)
 {
+    FLOATS_ONLY(grad_y, grad_w);
     TRY(check_ids(ids, grad_w->shape[0]));
     for_pieces(grad_w->shape[1], tensor_count(ids), embedding_backward_piece,
                &(Args){.ids = ids, .grad_y = grad_y, .grad_w = grad_w});
@@ -64,6 +67,7 @@ static Status cpu_embedding_backward(const Tensor *ids, const Tensor *grad_y, Te
 static Status cpu_timestep_embedding(const Tensor *t, bool flip_sin_to_cos, float downscale_freq_shift,
                                      Tensor *y)
 {
+    FLOATS_ONLY(y);
     const int64_t B = tensor_count(t), dim = tensor_dim(y, -1), half = dim / 2;
     const int64_t sin_at = flip_sin_to_cos ? half : 0, cos_at = flip_sin_to_cos ? 0 : half;
     const float log_period = -9.210340371976184f; /* -ln 10000 */

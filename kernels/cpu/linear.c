@@ -7,6 +7,7 @@
  * others. Which way is taken, and how the panels are cut, depends on shapes and types alone. */
 #include "convert.h"
 #include "families.h"
+#include "floats.h"
 #include "onednn.h"
 
 #include <string.h>
@@ -199,20 +200,32 @@ static Status f32_product(const Gemm *g, char *scratch)
 
 /* The table's functions -------------------------------------------------------------------------------- */
 
-static size_t cpu_gemm_scratch(const Gemm *g)
+static Status check_types(const Gemm *g)
 {
+    const DType types[] = {g->a_type, g->b_type, g->y_type, g->bias_type};
+    for (int i = 0; i < 4; i++)
+        if (!is_float(types[i]))
+            return status_fail("multiplies f32, bf16 and f16, not %s", dtype_name(types[i]));
+    return STATUS_OK;
+}
+
+static Status cpu_gemm_scratch(const Gemm *g, size_t *bytes)
+{
+    TRY(check_types(g));
     if (is_bf16_product(g)) {
         OnePrimitive *p;
-        if (bf16_primitive(g, &p) != STATUS_OK)
-            return 0; /* the product itself will say why */
-        return bf16_b_bytes(g) + bf16_bias_bytes(g) + onednn_scratch_bytes(p);
+        TRY(bf16_primitive(g, &p));
+        *bytes = bf16_b_bytes(g) + bf16_bias_bytes(g) + onednn_scratch_bytes(p);
+        return STATUS_OK;
     }
     const Panels p = panels_of(g);
-    return p.a_bytes + p.b_bytes + p.y_bytes;
+    *bytes = p.a_bytes + p.b_bytes + p.y_bytes;
+    return STATUS_OK;
 }
 
 static Status cpu_gemm(const Gemm *g, void *scratch)
 {
+    TRY(check_types(g));
     if (g->m == 0 || g->n == 0)
         return STATUS_OK;
     return is_bf16_product(g) ? bf16_product(g, scratch) : f32_product(g, scratch);
@@ -256,6 +269,7 @@ static void column_sum_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_column_sum(const Tensor *g, Tensor *out, bool accumulate)
 {
+    FLOATS_ONLY(g, out);
     ColumnSum s = {.g = g, .rows = tensor_rows(g), .columns = tensor_dim(g, -1)};
     float *y = out->data;
     for (s.first = 0; s.first < s.columns; s.first += SUM_COLUMNS) {

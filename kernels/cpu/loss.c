@@ -3,6 +3,7 @@
  * Sums of squares go by pieces of 4096 elements, f32 in VL lanes within a piece and double between them, in
  * order. */
 #include "families.h"
+#include "floats.h"
 #include "pieces.h"
 #include "vec.h"
 
@@ -23,6 +24,7 @@ VEC float squared_difference(const void *p, DType pt, const void *t, DType tt, i
 static Status cpu_mse_loss(const Tensor *p, const Tensor *t, const Tensor *weight, Tensor *loss,
                            Tensor *per_sample)
 {
+    FLOATS_ONLY(p, t);
     const int64_t B = p->shape[0], n = tensor_count(p) / B;
     double total = 0;
     for (int64_t b = 0; b < B; b++) {
@@ -53,6 +55,7 @@ VEC void mse_gradient(const Tensor *p, DType pt, const Tensor *t, DType tt, floa
 static Status cpu_mse_loss_backward(const Tensor *p, const Tensor *t, const Tensor *weight,
                                     const Tensor *grad_loss, Tensor *grad_p)
 {
+    FLOATS_ONLY(p, t, grad_p);
     const int64_t B = p->shape[0], n = tensor_count(p) / B;
     for (int64_t b = 0; b < B; b++) {
         const float w = weight ? ((const float *)weight->data)[b] : 1.0f;
@@ -99,6 +102,7 @@ static void gaussian_sample_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_gaussian_sample(const Tensor *moments, const Tensor *noise, Tensor *y)
 {
+    FLOATS_ONLY(moments, noise, y);
     for_pieces(tensor_rows(y), tensor_dim(y, -1), gaussian_sample_piece,
                &(Args){.moments = moments, .noise = noise, .y = y});
     return STATUS_OK;
@@ -127,6 +131,7 @@ static void gaussian_backward_piece(const void *args, int64_t first, int64_t las
 static Status cpu_gaussian_sample_backward(const Tensor *moments, const Tensor *noise, const Tensor *grad_y,
                                            Tensor *grad_moments)
 {
+    FLOATS_ONLY(moments, noise, grad_y, grad_moments);
     for_pieces(tensor_rows(grad_y), 2 * tensor_dim(grad_y, -1), gaussian_backward_piece,
                &(Args){.moments = moments, .noise = noise, .grad_y = grad_y, .y = grad_moments});
     return STATUS_OK;

@@ -14,6 +14,7 @@
  *
  * Layer norm goes by rows, each of which stays in the cache for its passes. */
 #include "families.h"
+#include "floats.h"
 #include "pieces.h"
 #include "vec.h"
 
@@ -170,15 +171,17 @@ static void forward_piece(const Group *s, int64_t i)
         WITH_DTYPE(xt, forward_rows(x, T, y, T, channel, s->ld, p.rows, s->C, false));
 }
 
-static size_t cpu_group_norm_scratch(const Tensor *x, int groups)
+static Status cpu_group_norm_scratch(const Tensor *x, int groups, size_t *bytes)
 {
     const Group s = group_of(x, groups);
-    return (size_t)(s.B * s.ld) * (2 * sizeof(double) + (size_t)(2 * s.pieces + 3) * sizeof(float));
+    *bytes = (size_t)(s.B * s.ld) * (2 * sizeof(double) + (size_t)(2 * s.pieces + 3) * sizeof(float));
+    return STATUS_OK;
 }
 
 static Status cpu_group_norm(const Tensor *x, const Tensor *w, const Tensor *b, int groups, float eps,
                              bool silu, Tensor *y, Tensor *mean, Tensor *rstd, void *scratch)
 {
+    FLOATS_ONLY(x, w, b, y);
     Group s = group_of(x, groups);
     s.w = w;
     s.b = b;
@@ -332,16 +335,18 @@ static void add_weight_gradients(const Group *s)
     }
 }
 
-static size_t cpu_group_norm_backward_scratch(const Tensor *x, int groups)
+static Status cpu_group_norm_backward_scratch(const Tensor *x, int groups, size_t *bytes)
 {
     const Group s = group_of(x, groups);
-    return (size_t)(s.B * s.ld) * (2 * sizeof(double) + (size_t)(2 * s.pieces + 5) * sizeof(float));
+    *bytes = (size_t)(s.B * s.ld) * (2 * sizeof(double) + (size_t)(2 * s.pieces + 5) * sizeof(float));
+    return STATUS_OK;
 }
 
 static Status cpu_group_norm_backward(const Tensor *x, const Tensor *w, const Tensor *b, int groups,
                                       bool silu, const Tensor *mean, const Tensor *rstd, const Tensor *grad_y,
                                       Tensor *grad_x, Tensor *grad_w, Tensor *grad_b, void *scratch)
 {
+    FLOATS_ONLY(x, w, b, grad_y, grad_x);
     Group s = group_of(x, groups);
     s.w = w;
     s.b = b;
@@ -447,6 +452,7 @@ static void layer_norm_piece(const void *args, int64_t first, int64_t last)
 static Status cpu_layer_norm(const Tensor *x, const Tensor *w, const Tensor *b, float eps, Tensor *y,
                              Tensor *mean, Tensor *rstd)
 {
+    FLOATS_ONLY(x, w, b, y);
     for_pieces(tensor_rows(x), tensor_dim(x, -1), layer_norm_piece,
                &(Rows){.x = x, .w = w, .b = b, .eps = eps, .y = y, .mean = mean, .rstd = rstd});
     return STATUS_OK;
@@ -509,16 +515,18 @@ static void layer_norm_backward_piece(const void *args, int64_t first, int64_t l
     }
 }
 
-static size_t cpu_layer_norm_backward_scratch(const Tensor *x)
+static Status cpu_layer_norm_backward_scratch(const Tensor *x, size_t *bytes)
 {
     const int64_t pieces = (tensor_rows(x) + LAYER_NORM_ROWS - 1) / LAYER_NORM_ROWS;
-    return (size_t)(pieces * 2 * padded(tensor_dim(x, -1))) * sizeof(float);
+    *bytes = (size_t)(pieces * 2 * padded(tensor_dim(x, -1))) * sizeof(float);
+    return STATUS_OK;
 }
 
 static Status cpu_layer_norm_backward(const Tensor *x, const Tensor *w, const Tensor *mean,
                                       const Tensor *rstd, const Tensor *grad_y, Tensor *grad_x,
                                       Tensor *grad_w, Tensor *grad_b, void *scratch)
 {
+    FLOATS_ONLY(x, w, grad_y, grad_x);
     const int64_t D = tensor_dim(x, -1), ld = padded(D);
     const int64_t pieces = (tensor_rows(x) + LAYER_NORM_ROWS - 1) / LAYER_NORM_ROWS;
     const bool trained = grad_w || grad_b;

@@ -4,6 +4,7 @@
  * f(a, b), and rows, where a row is the last dimension. Each loop is compiled for f32, bf16 and f16 when all
  * its tensors are stored alike, and once more for mixtures. */
 #include "families.h"
+#include "floats.h"
 #include "pieces.h"
 #include "vec.h"
 
@@ -54,6 +55,7 @@ VEC void binary_loop(const Args *s, DType at, DType bt, DType yt, int64_t first,
     UNARY_PIECE(name, f)                                                                                     \
     static Status name(const Tensor *x, Tensor *y)                                                           \
     {                                                                                                        \
+        FLOATS_ONLY(x, y);                                                                                   \
         for_pieces(tensor_count(y), 1, name##_piece, &(Args){.a = x, .y = y});                               \
         return STATUS_OK;                                                                                    \
     }
@@ -70,6 +72,7 @@ VEC void binary_loop(const Args *s, DType at, DType bt, DType yt, int64_t first,
     BINARY_PIECE(name, f)                                                                                    \
     static Status name(const Tensor *a, const Tensor *b, Tensor *y)                                          \
     {                                                                                                        \
+        FLOATS_ONLY(a, b, y);                                                                                \
         for_pieces(tensor_count(y), 1, name##_piece, &(Args){.a = a, .b = b, .y = y});                       \
         return STATUS_OK;                                                                                    \
     }
@@ -154,6 +157,7 @@ UNARY_PIECE(scale, scaled_of)
 
 static Status cpu_scale(const Tensor *x, float factor, Tensor *y)
 {
+    FLOATS_ONLY(x, y);
     for_pieces(tensor_count(y), 1, scale_piece, &(Args){.a = x, .y = y, .factor = factor});
     return STATUS_OK;
 }
@@ -167,6 +171,7 @@ static void copy_bytes_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_copy(const Tensor *from, Tensor *to)
 {
+    FLOATS_ONLY(from, to);
     if (from->dtype != to->dtype)
         return cpu_convert(from, to);
     for_pieces(tensor_count(to), 1, copy_bytes_piece, &(Args){.a = from, .y = to});
@@ -185,6 +190,7 @@ static void fill_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_fill(Tensor *t, float value)
 {
+    FLOATS_ONLY(t);
     for_pieces(tensor_count(t), 1, fill_piece, &(Args){.y = t, .factor = value});
     return STATUS_OK;
 }
@@ -216,6 +222,7 @@ static void geglu_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_geglu(const Tensor *x, Tensor *y)
 {
+    FLOATS_ONLY(x, y);
     for_pieces(tensor_rows(y), tensor_dim(y, -1), geglu_piece, &(Args){.a = x, .y = y});
     return STATUS_OK;
 }
@@ -249,6 +256,7 @@ static void geglu_backward_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_geglu_backward(const Tensor *x, const Tensor *grad_y, Tensor *grad_x)
 {
+    FLOATS_ONLY(x, grad_y, grad_x);
     for_pieces(tensor_rows(grad_y), 2 * tensor_dim(grad_y, -1), geglu_backward_piece,
                &(Args){.a = x, .b = grad_y, .y = grad_x});
     return STATUS_OK;
@@ -287,6 +295,7 @@ static void add_per_channel_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_add_per_channel(const Tensor *x, const Tensor *v, Tensor *y)
 {
+    FLOATS_ONLY(x, v, y);
     for_pieces(tensor_rows(y), tensor_dim(y, -1), add_per_channel_piece, &(Args){.a = x, .b = v, .y = y});
     return STATUS_OK;
 }
@@ -300,6 +309,7 @@ static void add_rows_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_add_rows(const Tensor *x, const Tensor *rows, Tensor *y)
 {
+    FLOATS_ONLY(x, rows, y);
     for_pieces(tensor_rows(y), tensor_dim(y, -1), add_rows_piece, &(Args){.a = x, .b = rows, .y = y});
     return STATUS_OK;
 }
@@ -336,6 +346,7 @@ static void sum_per_channel_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_sum_per_channel(const Tensor *g, Tensor *v)
 {
+    FLOATS_ONLY(g, v);
     const int64_t C = tensor_dim(g, -1), P = tensor_rows(g) / g->shape[0];
     for_pieces(g->shape[0] * ((C + VL - 1) / VL), P * VL, sum_per_channel_piece, &(Args){.a = g, .y = v});
     return STATUS_OK;
@@ -358,6 +369,7 @@ static void sum_rows_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_sum_rows(const Tensor *g, Tensor *rows)
 {
+    FLOATS_ONLY(g, rows);
     for_pieces(tensor_count(g) / g->shape[0], 1, sum_rows_piece, &(Args){.a = g, .y = rows});
     return STATUS_OK;
 }

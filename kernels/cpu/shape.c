@@ -2,6 +2,7 @@
  * PyTorch use. Rows (the last dimension) are copied whole; where storage types differ they are converted on
  * the way. */
 #include "families.h"
+#include "floats.h"
 #include "pieces.h"
 #include "vec.h"
 
@@ -35,6 +36,7 @@ static void concat_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_concat(const Tensor *a, const Tensor *b, Tensor *y)
 {
+    FLOATS_ONLY(a, b, y);
     for_pieces(tensor_rows(y), tensor_dim(y, -1), concat_piece, &(Args){.a = a, .b = b, .y = y});
     return STATUS_OK;
 }
@@ -50,6 +52,7 @@ static void slice_piece(const void *args, int64_t begin, int64_t end)
 
 static Status cpu_slice_channels(const Tensor *x, int64_t first, Tensor *y)
 {
+    FLOATS_ONLY(x, y);
     for_pieces(tensor_rows(y), tensor_dim(y, -1), slice_piece, &(Args){.a = x, .y = y, .first = first});
     return STATUS_OK;
 }
@@ -70,6 +73,7 @@ static void unslice_piece(const void *args, int64_t begin, int64_t end)
 
 static Status cpu_unslice_channels(const Tensor *grad_y, int64_t first, Tensor *grad_x)
 {
+    FLOATS_ONLY(grad_y, grad_x);
     for_pieces(tensor_rows(grad_x), tensor_dim(grad_x, -1), unslice_piece,
                &(Args){.a = grad_y, .y = grad_x, .first = first});
     return STATUS_OK;
@@ -92,6 +96,7 @@ static void upsample_piece(const void *args, int64_t first, int64_t last)
 
 static Status cpu_upsample_nearest2x(const Tensor *x, Tensor *y)
 {
+    FLOATS_ONLY(x, y);
     for_pieces(x->shape[0] * x->shape[1], 4 * x->shape[2] * x->shape[3], upsample_piece,
                &(Args){.a = x, .y = y});
     return STATUS_OK;
@@ -127,6 +132,7 @@ static void upsample_backward_piece(const void *args, int64_t first, int64_t las
 
 static Status cpu_upsample_nearest2x_backward(const Tensor *grad_y, Tensor *grad_x)
 {
+    FLOATS_ONLY(grad_y, grad_x);
     for_pieces(grad_x->shape[0] * grad_x->shape[1], 4 * grad_x->shape[2] * grad_x->shape[3],
                upsample_backward_piece, &(Args){.a = grad_y, .y = grad_x});
     return STATUS_OK;
@@ -186,12 +192,14 @@ static void transpose(const Tensor *nchw, const Tensor *nhwc, PieceFn piece)
 
 static Status cpu_from_nchw(const Tensor *x, Tensor *y)
 {
+    FLOATS_ONLY(x, y);
     transpose(x, y, from_nchw_piece);
     return STATUS_OK;
 }
 
 static Status cpu_to_nchw(const Tensor *x, Tensor *y)
 {
+    FLOATS_ONLY(x, y);
     transpose(y, x, to_nchw_piece);
     return STATUS_OK;
 }

@@ -272,7 +272,8 @@ VEC char *at_element(const void *p, DType t, int64_t i)
     return (char *)p + (t == DTYPE_F32 ? 4 : 2) * i;
 }
 
-/* Runs `call`, in which T is the type t as a constant: a copy of the loop for each storage type. */
+/* Runs `call`, in which T is the type t (of floats: floats.h) as a constant: a copy of the loop for each
+ * storage type. */
 #define WITH_DTYPE(t, call)                                                                                  \
     do {                                                                                                     \
         if ((t) == DTYPE_F32) {                                                                              \

@@ -15,7 +15,9 @@ static void attention_backward(Ctx *c, Node *n)
     a.grad_k = grad_target(c, k);
     a.grad_v = grad_target(c, v);
     op_use(c, q), op_use(c, k), op_use(c, v), op_use(c, n->out), op_use(c, n->in[3]), op_use(c, a.grad_out);
-    void *scratch = op_scratch(c, c->dev->attention_backward_scratch(&a, c->threads));
+    size_t bytes = 0;
+    op_check(c, c->dev->attention_backward_scratch(&a, c->threads, &bytes));
+    void *scratch = op_scratch(c, bytes);
     op_flop(c, 10.0 * (double)tensor_count(q) * (double)k->shape[1]);
     RUN(c, c->dev->attention_backward(&a, c->threads, scratch));
     grad_add(c, q, a.grad_q);
@@ -44,7 +46,9 @@ Tensor *attention(Ctx *c, int heads, bool causal, Tensor *q, Tensor *k, Tensor *
     Tensor *lse = ctx_tensor(c, DTYPE_F32, 3, lse_shape);
     const Attention a = {.heads = heads, .causal = causal, .q = q, .k = k, .v = v, .out = out, .lse = lse};
     if (ctx_status(c) == STATUS_OK) {
-        void *scratch = op_scratch(c, c->dev->attention_scratch(&a, c->threads));
+        size_t bytes = 0;
+        op_check(c, c->dev->attention_scratch(&a, c->threads, &bytes));
+        void *scratch = op_scratch(c, bytes);
         op_flop(c, 4.0 * (double)tensor_count(q) * (double)k->shape[1]);
         RUN(c, c->dev->attention(&a, c->threads, scratch));
     }

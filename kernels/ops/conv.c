@@ -31,7 +31,9 @@ static void backward_data(Ctx *c, const Layer *l, ConvShape s, const Tensor *g, 
     Conv a = conv_of(l, s, grad_x, g);
     a.bias = NULL;
     op_flop(c, conv_flop(l->weight, g));
-    void *scratch = op_scratch(c, c->dev->conv2d_backward_data_scratch(&a));
+    size_t bytes = 0;
+    op_check(c, c->dev->conv2d_backward_data_scratch(&a, &bytes));
+    void *scratch = op_scratch(c, bytes);
     RUN(c, c->dev->conv2d_backward_data(&a, scratch));
 }
 
@@ -43,7 +45,9 @@ static void backward_weight(Ctx *c, const Layer *l, ConvShape s, const Tensor *x
         a.w = l->weight->grad;
         a.bias = bias ? l->bias->grad : NULL;
         op_flop(c, conv_flop(l->weight, g));
-        void *scratch = op_scratch(c, c->dev->conv2d_backward_weight_scratch(&a));
+        size_t bytes = 0;
+        op_check(c, c->dev->conv2d_backward_weight_scratch(&a, &bytes));
+        void *scratch = op_scratch(c, bytes);
         RUN(c, c->dev->conv2d_backward_weight(&a, scratch));
     } else if (bias) {
         RUN(c, c->dev->column_sum(g, l->bias->grad, true));
@@ -109,7 +113,9 @@ Tensor *conv2d(Ctx *c, const Layer *l, ConvShape s, Tensor *x)
     else if (fits) {
         const Conv a = conv_of(l, s, x, y);
         op_flop(c, conv_flop(l->weight, y));
-        void *scratch = op_scratch(c, c->dev->conv2d_scratch(&a));
+        size_t bytes = 0;
+        op_check(c, c->dev->conv2d_scratch(&a, &bytes));
+        void *scratch = op_scratch(c, bytes);
         RUN(c, c->dev->conv2d(&a, scratch));
     }
     Node *n = tape_record(c, "conv2d", l, y, x->requires_grad || layer_trained(l), conv2d_backward);

@@ -54,7 +54,9 @@ static void product(Ctx *c, float alpha, Matrix a, bool trans_a, Matrix b, bool 
                     .ldy = y.columns};
     op_use(c, a.t), op_use(c, b.t), op_use(c, y.t);
     op_flop(c, 2.0 * (double)g.m * (double)g.n * (double)g.k);
-    void *scratch = op_scratch(c, c->dev->gemm_scratch(&g));
+    size_t bytes = 0;
+    op_check(c, c->dev->gemm_scratch(&g, &bytes));
+    void *scratch = op_scratch(c, bytes);
     RUN(c, c->dev->gemm(&g, scratch));
 }
 

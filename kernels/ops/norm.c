@@ -19,7 +19,9 @@ static void group_norm_backward(Ctx *c, Node *n)
     op_begin(c, n->i[1] ? "group_norm_silu backward" : "group_norm backward", l);
     op_use(c, x), op_use(c, mean), op_use(c, rstd), op_use(c, g);
     Tensor *d = grad_target(c, x);
-    void *scratch = op_scratch(c, c->dev->group_norm_backward_scratch(x, groups));
+    size_t bytes = 0;
+    op_check(c, c->dev->group_norm_backward_scratch(x, groups, &bytes));
+    void *scratch = op_scratch(c, bytes);
     RUN(c, c->dev->group_norm_backward(x, l->weight, l->bias, groups, n->i[1], mean, rstd, g, d,
                                        weight_grad(l->weight), weight_grad(l->bias), scratch));
     grad_add(c, x, d);
@@ -39,7 +41,9 @@ static Tensor *group_norm_of(Ctx *c, const char *name, const Layer *l, int group
     const int64_t kept[] = {x->shape[0], groups};
     Tensor *mean = ctx_tensor(c, DTYPE_F32, 2, kept), *rstd = ctx_tensor(c, DTYPE_F32, 2, kept);
     op_use(c, x);
-    void *scratch = op_scratch(c, c->dev->group_norm_scratch(x, groups));
+    size_t bytes = 0;
+    op_check(c, c->dev->group_norm_scratch(x, groups, &bytes));
+    void *scratch = op_scratch(c, bytes);
     RUN(c, c->dev->group_norm(x, l->weight, l->bias, groups, eps, silu_too, y, mean, rstd, scratch));
     Node *n = tape_record(c, name, l, y, x->requires_grad || layer_trained(l), group_norm_backward);
     if (n) {
@@ -69,7 +73,10 @@ static void layer_norm_backward(Ctx *c, Node *n)
     op_begin(c, "layer_norm backward", l);
     op_use(c, x), op_use(c, mean), op_use(c, rstd), op_use(c, g);
     Tensor *d = grad_target(c, x);
-    void *scratch = layer_trained(l) ? op_scratch(c, c->dev->layer_norm_backward_scratch(x)) : NULL;
+    size_t bytes = 0;
+    if (layer_trained(l))
+        op_check(c, c->dev->layer_norm_backward_scratch(x, &bytes));
+    void *scratch = op_scratch(c, bytes);
     RUN(c, c->dev->layer_norm_backward(x, l->weight, mean, rstd, g, d, weight_grad(l->weight),
                                        weight_grad(l->bias), scratch));
     grad_add(c, x, d);

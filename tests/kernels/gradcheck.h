@@ -45,6 +45,10 @@ void optest_check(const char *name, const OpTest *tests, int count);
 /* The same cases with NaN and infinities among their inputs and in the result's gradient (not_finite.c). */
 void optest_check_not_finite(const char *name, const OpTest *tests, int count);
 
+/* The same cases with one of their inputs stored in a type that arithmetic does not read: refused by name in
+ * at least one of them, for every input (wrong_type.c). */
+void optest_check_wrong_type(const char *name, const OpTest *tests, int count);
+
 /* For twins: elements of a case's input, and of its first `dims` dimensions. */
 int64_t optest_elements(const OpCase *k, int input);
 

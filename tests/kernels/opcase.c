@@ -81,6 +81,11 @@ bool opcase_wants_grad(const OpCase *k, int i)
 static Tensor *activation_of(Ctx *c, const Run *run, int i)
 {
     const OpCase *k = run->r->k;
+    if (i == run->wrong) { /* as many bytes as floats are enough */
+        Tensor *t = ctx_input(c, DTYPE_I8, k->ndim[i], k->shape[i], run->in[i]);
+        t->requires_grad = opcase_wants_grad(k, i);
+        return t;
+    }
     Tensor *f = ctx_input(c, DTYPE_F32, k->ndim[i], k->shape[i], run->in[i]);
     op_begin(c, "input", NULL);
     op_use(c, f);
@@ -118,9 +123,10 @@ void opcase_step(Ctx *c, void *arg)
 
 static Tensor *weight_of(const OpCase *k, int i, const float *values, DType dtype)
 {
-    const bool trained = opcase_wants_grad(k, i);
-    Tensor *w = opcase_checked(tensor_new(trained ? DTYPE_F32 : dtype, k->ndim[i], k->shape[i]));
-    convert_floats(w->data, w->dtype, values, DTYPE_F32, tensor_count(w));
+    const bool trained = opcase_wants_grad(k, i), wrong = dtype == DTYPE_I8;
+    Tensor *w = opcase_checked(tensor_new(trained && !wrong ? DTYPE_F32 : dtype, k->ndim[i], k->shape[i]));
+    if (!wrong)
+        convert_floats(w->data, w->dtype, values, DTYPE_F32, tensor_count(w));
     w->requires_grad = trained;
     if (trained)
         w->grad = opcase_checked(tensor_new(DTYPE_F32, k->ndim[i], k->shape[i]));
@@ -137,12 +143,17 @@ static float *floats_of(const double *x, int64_t n)
 
 Run run_of(const Reference *r, DType dtype)
 {
-    Run run = {.r = r, .dtype = dtype};
+    return run_with_wrong(r, dtype, -1);
+}
+
+Run run_with_wrong(const Reference *r, DType dtype, int input)
+{
+    Run run = {.r = r, .dtype = dtype, .wrong = input};
     for (int i = 0; i < r->k->inputs; i++) {
         run.in[i] = floats_of(r->in[i], r->count[i]);
         run.grad[i] = opcase_checked(calloc((size_t)r->count[i], sizeof(float)));
         if (r->k->weight[i])
-            run.weight[i] = weight_of(r->k, i, run.in[i], dtype);
+            run.weight[i] = weight_of(r->k, i, run.in[i], i == input ? DTYPE_I8 : dtype);
     }
     run.cotangent = floats_of(r->cotangent, r->out_count);
     run.out = opcase_checked(calloc((size_t)r->out_count, sizeof(float)));

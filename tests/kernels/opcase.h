@@ -24,6 +24,7 @@ void reference_free(Reference *r);
 typedef struct Run {
     const Reference *r;
     DType dtype;
+    int wrong; /* number of the input that is stored as i8, or -1 */
     Tensor *weight[OPTEST_MAX];
     float *in[OPTEST_MAX], *cotangent;
     int64_t out_count;
@@ -33,6 +34,7 @@ typedef struct Run {
 } Run;
 
 Run run_of(const Reference *r, DType dtype);
+Run run_with_wrong(const Reference *r, DType dtype, int input);
 void run_free(Run *run);
 void opcase_step(Ctx *c, void *run); /* for ctx_run and ctx_rehearse */
 

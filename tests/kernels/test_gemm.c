@@ -81,7 +81,9 @@ static void check_product(const Device *d, const Case *c, DType a_type, DType b_
                     .lda = a->shape[1],
                     .ldb = b->shape[1],
                     .ldy = c->n};
-    void *scratch = mem_alloc(d->gemm_scratch(&g));
+    size_t bytes;
+    assert_int_equal(d->gemm_scratch(&g, &bytes), STATUS_OK);
+    void *scratch = mem_alloc(bytes);
     assert_int_equal(d->gemm(&g, scratch), STATUS_OK);
     const double limit = (y_type == DTYPE_F32 ? 1e-5 : 8e-3) * sqrt((double)c->k);
     for (int64_t s = 0; s < 400; s++) {
@@ -176,7 +178,9 @@ static Tensor *convolve(const Device *d, Layer *l, int64_t size)
     for (int64_t i = 0; i < tensor_count(x); i++)
         tensor_set_at(x, i, (double)(i % 13 - 6) / 8);
     const Conv a = {.s = CONV_SAME, .x = x, .w = l->weight, .y = y, .layer = l};
-    void *scratch = mem_alloc(d->conv2d_scratch(&a));
+    size_t bytes;
+    assert_int_equal(d->conv2d_scratch(&a, &bytes), STATUS_OK);
+    void *scratch = mem_alloc(bytes);
     assert_int_equal(d->conv2d(&a, scratch), STATUS_OK);
     mem_free(scratch);
     tensor_free(x);

@@ -34,22 +34,32 @@ static void operation_loses_no_nan_or_infinity(void **state)
     optest_check_not_finite(e->name, tests, count);
 }
 
+static void operation_refuses_a_type_that_it_does_not_read(void **state)
+{
+    const Entry *e = *state;
+    int count = 0;
+    const OpTest *tests = e->cases(&count);
+    optest_check_wrong_type(e->name, tests, count);
+}
+
 #define ENTRY(name) {#name, optest_##name},
 static Entry entries[] = {ATL_OPS(ENTRY)};
 #define COUNT (sizeof entries / sizeof *entries)
 
 int main(void)
 {
-    struct CMUnitTest tests[COUNT], not_finite[COUNT];
+    struct CMUnitTest tests[COUNT], not_finite[COUNT], wrong_type[COUNT];
     for (size_t i = 0; i < COUNT; i++) {
         tests[i] = (struct CMUnitTest){
             .name = entries[i].name,
             .test_func = operation_agrees_with_its_twin_and_its_gradient_with_differences,
             .initial_state = &entries[i],
         };
-        not_finite[i] = tests[i];
+        not_finite[i] = wrong_type[i] = tests[i];
         not_finite[i].test_func = operation_loses_no_nan_or_infinity;
+        wrong_type[i].test_func = operation_refuses_a_type_that_it_does_not_read;
     }
-    const int failed = cmocka_run_group_tests_name("operations", tests, NULL, NULL);
-    return failed + cmocka_run_group_tests_name("not finite", not_finite, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("operations", tests, NULL, NULL);
+    failed += cmocka_run_group_tests_name("not finite", not_finite, NULL, NULL);
+    return failed + cmocka_run_group_tests_name("wrong type", wrong_type, NULL, NULL);
 }

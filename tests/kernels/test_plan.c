@@ -226,6 +226,60 @@ static void a_step_without_memory_for_its_structures_is_left(void **state)
     assert_true(failures > 60);
 }
 
+/* One allocation refused: the one after `left` more. */
+typedef struct Refusal {
+    int left;
+    bool happened;
+} Refusal;
+
+static int refuse_one(size_t bytes, void *arg)
+{
+    Refusal *r = arg;
+    (void)bytes;
+    const bool now = r->left-- == 0;
+    r->happened = r->happened || now;
+    return now;
+}
+
+/* A convolution of sizes that no step had before: the device has to make ready for it. */
+typedef struct NewConv {
+    Layer layer;
+    int64_t side;
+} NewConv;
+
+static void new_conv_step(Ctx *c, void *arg)
+{
+    const NewConv *n = arg;
+    const int64_t shape[] = {1, n->side, 5, n->layer.weight->shape[1]};
+    ctx_keep(c, conv2d(c, &n->layer, CONV_SAME, ctx_zeros(c, DTYPE_F32, 4, shape)));
+}
+
+/* What the device cannot make ready while a step is rehearsed is known then, not when the step runs. */
+static void a_question_of_the_device_that_fails_fails_the_rehearsal(void **state)
+{
+    (void)state;
+    static const int64_t shape[] = {3, 2, 3, 3};
+    NewConv n = {.layer = {.name = "new", .weight = tensor_new(DTYPE_F32, 4, shape)}, .side = 40};
+    Ctx *c = ctx_new(device_cpu(), NULL);
+    Plan *p;
+    assert_int_equal(ctx_rehearse(c, new_conv_step, &n, &p), STATUS_OK);
+    plan_free(p);
+    for (int first = 0;; first++) {
+        Refusal r = {.left = first};
+        n.side++;
+        mem_set_hook(refuse_one, &r);
+        const Status s = ctx_rehearse(c, new_conv_step, &n, &p);
+        mem_set_hook(NULL, NULL);
+        if (s == STATUS_OK)
+            plan_free(p);
+        if (!r.happened)
+            break;
+        assert_int_not_equal(s, STATUS_OK);
+    }
+    tensor_free(n.layer.weight);
+    ctx_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +290,7 @@ int main(void)
         cmocka_unit_test(a_step_without_memory_for_its_structures_is_left),
         cmocka_unit_test(stop_flag_ends_the_step),
         cmocka_unit_test(no_memory_is_a_failure_with_a_message),
+        cmocka_unit_test(a_question_of_the_device_that_fails_fails_the_rehearsal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -211,8 +211,11 @@ static Status measure_peak(Bench *b, double *flops)
               .ldy = PEAK_SIDE};
     void *a = mem_calloc(n, dtype_size(type)), *w = mem_calloc(n, dtype_size(type)),
          *y = mem_calloc(n, dtype_size(type));
-    void *scratch = mem_alloc(b->c->dev->gemm_scratch(&g));
-    Status s = a && w && y && scratch ? STATUS_OK : STATUS_FAILED;
+    size_t bytes = 0;
+    Status s = b->c->dev->gemm_scratch(&g, &bytes);
+    void *scratch = mem_alloc(bytes);
+    if (!a || !w || !y || !scratch)
+        s = STATUS_FAILED;
     g.a = a;
     g.b = w;
     g.y = y;
