@@ -87,7 +87,10 @@ struct Device {
     Status (*conv2d_backward_weight_scratch)(const Conv *a, size_t *bytes);
     /* a->x input, a->y grad y; a->w (f32) += gradient; a->bias (f32, or NULL) += gradient */
     Status (*conv2d_backward_weight)(const Conv *a, void *scratch);
-    void (*unpack)(Layer *l); /* frees layer->packed */
+    /* layer->packed: the forms that steps, rehearsed or run, have kept of the weight since unpack(), made or
+     * not; and without them */
+    size_t (*packed_bytes)(const Layer *l);
+    void (*unpack)(Layer *l);
 
     /* norm: mean, rstd f32 (B,groups) or (N) are kept for the backward */
     Status (*group_norm_scratch)(const Tensor *x, int groups, size_t *bytes);

@@ -22,13 +22,10 @@ typedef struct Layer {
     Tensor *weight;   /* NULL: the layer is absent (conv_shortcut where channels do not change) */
     Tensor *bias;     /* or NULL */
     Adapter *adapters;
-    void *packed; /* the device's own form of a weight that does not change, made at first use;
-                     device_unpack() */
-    size_t packed_bytes;
-    int packed_format; /* of packed: a number of the device's */
-    bool pack_off;     /* no such form is kept: it is made anew at each call, in the step's own memory */
-    bool still; /* a trained weight that does not change for now: packed lies in its gradient's storage, which
-                   nothing else needs between two steps */
+    void *packed;  /* the device's own forms of a weight that does not change, made at first use */
+    bool pack_off; /* none is kept: they are made anew at each call, in the step's own memory */
+    bool still;    /* a trained weight that does not change for now: its form for the forward lies in its
+                      gradient's storage, which nothing else needs between two steps */
 } Layer;
 
 /* True if a gradient has to reach any parameter of the layer. */

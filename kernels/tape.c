@@ -161,8 +161,6 @@ static void block_backward(Ctx *c, Node *node)
 static void keep_block(Ctx *c, Node *node, BlockFn fn, const void *arg, Tensor **in, int n)
 {
     Block *b = ctx_host(c, sizeof *b + (size_t)n * sizeof *in);
-    if (ctx_status(c) != STATUS_OK)
-        return;
     *b = (Block){.fn = fn, .arg = arg, .n = n};
     memcpy(b->in, in, (size_t)n * sizeof *in);
     node->arg = b;

@@ -2,10 +2,13 @@
  *
  * Arithmetic is bf16 where activations are and the processor computes it, else f32; operands of another type
  * are converted into scratch memory. Weights come in the files' order (K,C,kh,kw) and are put into oneDNN's:
- * once, kept in the layer, where they are frozen; at each call where they are trained, and for the gradient
- * of the input. With AVX-512 oneDNN is as fast on NHWC as on its own blocked layout; with AVX2 it is not
- * (2.6: 81–159 GFLOP/s against 132–182 on the same shapes), so there x and y pass through (B,C/8,H,W,8) in
- * scratch memory, converting their type on the way. */
+ * once, kept in the layer, where they are frozen; at each call where they are trained. With AVX-512 oneDNN is
+ * as fast on NHWC as on its own blocked layout; with AVX2 it is not (2.6: 81–159 GFLOP/s against 132–182 on
+ * the same shapes), so there x and y pass through (B,C/8,H,W,8) in scratch memory, converting their type on
+ * the way.
+ *
+ * The gradient of the input of a convolution of stride 1 is itself one, of grad y with the weight turned by
+ * 180° and its channels swapped: oneDNN's forward is faster than its gradient (a third on SD1.5's shapes). */
 #include "convert.h"
 #include "families.h"
 #include "floats.h"
@@ -20,6 +23,7 @@
 typedef struct ConvPlan {
     OneConv d;
     OnePrimitive *p;
+    bool turned;                         /* the gradient of the input as a convolution of grad y */
     bool convert_weight;                 /* the weight is widened to f32 before it is packed */
     bool move_x, move_y;                 /* x or y is not used where it is: another type or layout */
     size_t x_bytes, y_bytes, bias_bytes; /* their places in scratch memory */
@@ -37,6 +41,26 @@ static bool wants_blocks(const Conv *a)
 {
     const int64_t C = a->x->shape[3], K = a->y->shape[3];
     return VL == 8 && C % 8 == 0 && K % 8 == 0 && C >= 32 && K >= 32;
+}
+
+/* A gradient of the input by a convolution of grad y: with stride 1, and no padding wider than the window. */
+static bool can_turn(const Conv *a)
+{
+    const int64_t kh = a->w->shape[2], kw = a->w->shape[3];
+    return a->s.stride == 1 && a->s.pad_top < kh && a->s.pad_bottom < kh && a->s.pad_left < kw &&
+           a->s.pad_right < kw;
+}
+
+/* d, of the forward, as the convolution that takes grad y to grad x. */
+static OneConv turned_conv(OneConv d)
+{
+    OneConv t = d;
+    t.kind = ONE_FORWARD;
+    t.h = d.oh, t.w = d.ow, t.c = d.k;
+    t.oh = d.h, t.ow = d.w, t.k = d.c;
+    t.pad_top = d.kh - 1 - d.pad_top, t.pad_bottom = d.kh - 1 - d.pad_bottom;
+    t.pad_left = d.kw - 1 - d.pad_left, t.pad_right = d.kw - 1 - d.pad_right;
+    return t;
 }
 
 static Status plan_conv(const Conv *a, OneConvKind kind, ConvPlan *plan)
@@ -63,6 +87,9 @@ static Status plan_conv(const Conv *a, OneConvKind kind, ConvPlan *plan)
                              .bias = a->bias != NULL && kind != ONE_BACKWARD_DATA,
                              .blocked = wants_blocks(a)}};
     const DType type = plan->d.type;
+    plan->turned = kind == ONE_BACKWARD_DATA && can_turn(a);
+    if (plan->turned)
+        plan->d = turned_conv(plan->d);
     TRY(onednn_conv(&plan->d, &plan->p));
     plan->move_x = x->dtype != type || plan->d.blocked;
     plan->move_y = y->dtype != type || plan->d.blocked;
@@ -71,7 +98,9 @@ static Status plan_conv(const Conv *a, OneConvKind kind, ConvPlan *plan)
     plan->packed_bytes = aligned_bytes(onednn_weight_bytes(plan->p));
     /* oneDNN's packing is fast from f32, and from bf16 to bf16 */
     plan->convert_weight = kind != ONE_BACKWARD_WEIGHT && w->dtype != DTYPE_F32 && w->dtype != type;
-    plan->plain_bytes = plan->convert_weight ? aligned_bytes((size_t)tensor_count(w) * 4) : 0;
+    plan->plain_bytes = plan->turned           ? aligned_bytes((size_t)tensor_count(w) * dtype_size(type))
+                        : plan->convert_weight ? aligned_bytes((size_t)tensor_count(w) * 4)
+                                               : 0;
     if (plan->d.bias && (kind == ONE_BACKWARD_WEIGHT || a->bias->dtype != DTYPE_F32))
         plan->bias_bytes = aligned_bytes((size_t)tensor_count(a->bias) * 4);
     plan->total = plan->x_bytes + plan->y_bytes + plan->bias_bytes + plan->plain_bytes + plan->packed_bytes +
@@ -142,17 +171,86 @@ static void picture_out(const ConvPlan *plan, const Tensor *t, void *from)
 
 /* Weights ---------------------------------------------------------------------------------------------- */
 
+/* w (K,C,n) -> (C,K,n), each window of n turned by 180°, by blocks of C that follow each other in w. */
+typedef struct Turn {
+    const Tensor *w;
+    void *to;
+    DType type;
+} Turn;
+
+enum { TURN_BLOCK = 32 };
+
+VEC void turn_block(const Turn *t, DType from, DType type, int64_t first, int64_t last)
+{
+    const int64_t K = t->w->shape[0], C = t->w->shape[1], n = t->w->shape[2] * t->w->shape[3];
+    for (int64_t k = 0; k < K; k++)
+        for (int64_t c = first; c < last; c++)
+            for (int64_t i = 0; i < n; i++)
+                put_float(t->to, type, (c * K + k) * n + i,
+                          get_float(t->w->data, from, (k * C + c) * n + n - 1 - i));
+}
+
+static void turn_piece(const void *args, int64_t first, int64_t last)
+{
+    const Turn *t = args;
+    const int64_t C = t->w->shape[1];
+    for (int64_t i = first; i < last; i++) {
+        const int64_t c = i * TURN_BLOCK, end = c + TURN_BLOCK < C ? c + TURN_BLOCK : C;
+        if (t->type == t->w->dtype)
+            WITH_DTYPE(t->type, turn_block(t, T, T, c, end));
+        else
+            turn_block(t, t->w->dtype, t->type, c, end);
+    }
+}
+
+static void turn_weight(const Tensor *w, DType type, void *to)
+{
+    for_pieces((w->shape[1] + TURN_BLOCK - 1) / TURN_BLOCK, TURN_BLOCK * tensor_count(w) / w->shape[1],
+               turn_piece, &(Turn){.w = w, .to = to, .type = type});
+}
+
 static Status pack_weight(const ConvPlan *plan, const Tensor *w, void *plain, void *packed)
 {
+    if (plan->turned) {
+        turn_weight(w, plan->d.type, plain);
+        return onednn_pack(plan->p, plain, plan->d.type, packed);
+    }
     if (!plan->convert_weight)
         return onednn_pack(plan->p, w->data, w->dtype, packed);
     convert_all(plain, DTYPE_F32, w->data, w->dtype, tensor_count(w));
     return onednn_pack(plan->p, plain, DTYPE_F32, packed);
 }
 
-/* Memory that can hold the layer's packed form: a trained one's in its gradient, where that is large enough
- * (the order may round channels up). NULL: none. */
-static void *packed_place(const Layer *l, size_t bytes)
+/* Layer.packed: the weight in oneDNN's order, for the forward and for the gradient of the input. A form is
+ * noted when a step that uses it is rehearsed, so that its bytes are known, and made at its first use. A
+ * layer used at sizes that want different orders keeps the first. */
+typedef struct Form {
+    int format;
+    size_t bytes; /* 0: not noted */
+    void *data;   /* NULL: not made */
+} Form;
+
+typedef struct Packed {
+    Form forward, backward;
+} Packed;
+
+static Status note_form(const Conv *a, OneConvKind kind, const ConvPlan *plan, Form **form)
+{
+    Layer *l = a->layer;
+    if (!l->packed)
+        l->packed = mem_calloc(1, sizeof(Packed));
+    Packed *packed = l->packed;
+    if (!packed)
+        return STATUS_FAILED;
+    *form = kind == ONE_FORWARD ? &packed->forward : &packed->backward;
+    if (!(*form)->bytes)
+        **form = (Form){.format = onednn_weight_format(plan->p), .bytes = onednn_weight_bytes(plan->p)};
+    return STATUS_OK;
+}
+
+/* Memory for a form: a trained weight's lies in its gradient, where that is large enough (the order may round
+ * channels up), and there is no other then. NULL: none. */
+static void *form_place(const Layer *l, size_t bytes)
 {
     if (!l->still)
         return mem_alloc(bytes);
@@ -160,16 +258,19 @@ static void *packed_place(const Layer *l, size_t bytes)
 }
 
 /* *weight = a's weight in oneDNN's order: the layer's own where it does not change (made now if it isn't
- * there), else in scratch memory. A layer used at sizes that want different orders keeps the first. */
-static Status packed_weight(const Conv *a, const ConvPlan *plan, void *plain, void *scratch, void **weight)
+ * there), else in scratch memory. */
+static Status packed_weight(const Conv *a, OneConvKind kind, const ConvPlan *plan, void *plain, void *scratch,
+                            void **weight)
 {
     Layer *l = a->layer;
+    Form *form = NULL;
     *weight = scratch;
-    if (!l)
+    if (l)
+        TRY(note_form(a, kind, plan, &form));
+    if (!l || form->format != onednn_weight_format(plan->p) || (l->still && kind != ONE_FORWARD))
         return pack_weight(plan, a->w, plain, scratch);
-    if (!l->packed) {
-        const size_t bytes = onednn_weight_bytes(plan->p);
-        void *place = packed_place(l, bytes);
+    if (!form->data) {
+        void *place = form_place(l, form->bytes);
         if (!place)
             return l->still ? pack_weight(plan, a->w, plain, scratch) : STATUS_FAILED;
         const Status s = pack_weight(plan, a->w, plain, place);
@@ -178,22 +279,27 @@ static Status packed_weight(const Conv *a, const ConvPlan *plan, void *plain, vo
                 mem_free(place);
             return s;
         }
-        l->packed_format = onednn_weight_format(plan->p);
-        l->packed = place;
-        l->packed_bytes = bytes;
+        form->data = place;
     }
-    if (l->packed_format != onednn_weight_format(plan->p))
-        return pack_weight(plan, a->w, plain, scratch);
-    *weight = l->packed;
+    *weight = form->data;
     return STATUS_OK;
+}
+
+static size_t cpu_packed_bytes(const Layer *l)
+{
+    const Packed *p = l->packed;
+    return p && !l->still ? p->forward.bytes + p->backward.bytes : 0;
 }
 
 static void cpu_unpack(Layer *l)
 {
-    if (!l->still)
-        mem_free(l->packed);
+    Packed *p = l->packed;
+    if (p && !l->still) {
+        mem_free(p->forward.data);
+        mem_free(p->backward.data);
+    }
+    mem_free(p);
     l->packed = NULL;
-    l->packed_bytes = 0;
 }
 
 /* The three products ----------------------------------------------------------------------------------- */
@@ -218,7 +324,10 @@ static Places places_of(const ConvPlan *plan, char *scratch)
 static Status scratch_of(const Conv *a, OneConvKind kind, size_t *bytes)
 {
     ConvPlan plan;
+    Form *form;
     TRY(plan_conv(a, kind, &plan));
+    if (a->layer && kind != ONE_BACKWARD_WEIGHT)
+        TRY(note_form(a, kind, &plan, &form));
     *bytes = plan.total;
     return STATUS_OK;
 }
@@ -242,7 +351,7 @@ static Status cpu_conv2d(const Conv *a, void *scratch)
     const Places at = places_of(&plan, scratch);
     void *x = a->x->data, *y = plan.move_y ? at.y : a->y->data, *bias = a->bias ? a->bias->data : NULL,
          *weight;
-    TRY(packed_weight(a, &plan, at.plain, at.packed, &weight));
+    TRY(packed_weight(a, ONE_FORWARD, &plan, at.plain, at.packed, &weight));
     if (plan.move_x) {
         picture_in(&plan, a->x, at.x);
         x = at.x;
@@ -262,13 +371,16 @@ static Status cpu_conv2d_backward_data(const Conv *a, void *scratch)
     ConvPlan plan;
     TRY(plan_conv(a, ONE_BACKWARD_DATA, &plan));
     const Places at = places_of(&plan, scratch);
-    void *x = plan.move_x ? at.x : a->x->data, *y = a->y->data;
-    TRY(pack_weight(&plan, a->w, at.plain, at.packed));
+    void *x = plan.move_x ? at.x : a->x->data, *y = a->y->data, *weight;
+    TRY(packed_weight(a, ONE_BACKWARD_DATA, &plan, at.plain, at.packed, &weight));
     if (plan.move_y) {
         picture_in(&plan, a->y, at.y);
         y = at.y;
     }
-    TRY(onednn_run(plan.p, x, at.packed, NULL, y, at.own));
+    if (plan.turned)
+        TRY(onednn_run(plan.p, y, weight, NULL, x, at.own));
+    else
+        TRY(onednn_run(plan.p, x, weight, NULL, y, at.own));
     if (plan.move_x)
         picture_out(&plan, a->x, x);
     return STATUS_OK;
@@ -307,5 +419,6 @@ void ISA(conv_table)(Device *d)
     d->conv2d_backward_data = cpu_conv2d_backward_data;
     d->conv2d_backward_weight_scratch = cpu_conv2d_backward_weight_scratch;
     d->conv2d_backward_weight = cpu_conv2d_backward_weight;
+    d->packed_bytes = cpu_packed_bytes;
     d->unpack = cpu_unpack;
 }

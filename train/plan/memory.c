@@ -30,7 +30,7 @@ const char *bytes_text(size_t bytes, char *buf, size_t size)
 /* Weights ---------------------------------------------------------------------------------------------- */
 
 /* A part's layers: storage of their own, which they have from loading on; what is mapped, once it is touched;
- * the second form of frozen convolutions, in the order and type that the device multiplies them in. Of a
+ * the further forms of frozen convolutions, in the orders and type that the device multiplies them in. Of a
  * mapped table of `looked_up` rows only the rows that are looked up are touched, and all of it when the model
  * is written. */
 typedef struct Held {
@@ -41,15 +41,6 @@ typedef struct Held {
 static size_t touched(const Held *h)
 {
     return h->mapped + h->packed;
-}
-
-static size_t packed_bytes(const Layer *l, DType activations)
-{
-    const Tensor *w = l->weight;
-    const bool half = activations == DTYPE_BF16 && strstr(device_cpu_isa(), "bf16");
-    if (!w || w->requires_grad || l->pack_off || w->ndim != 4 || w->shape[2] * w->shape[3] == 1)
-        return 0;
-    return (size_t)tensor_count(w) * (half ? 2 : 4);
 }
 
 static void hold_tensor(Held *h, const Tensor *t, int64_t looked_up)
@@ -64,29 +55,29 @@ static void hold_tensor(Held *h, const Tensor *t, int64_t looked_up)
         h->mapped += tensor_bytes(t);
 }
 
-static void hold_layer(Held *h, const Layer *l, DType activations, int64_t looked_up)
+static void hold_layer(Held *h, const Layer *l, int64_t looked_up)
 {
     hold_tensor(h, l->weight, looked_up);
     hold_tensor(h, l->bias, 0);
-    h->packed += packed_bytes(l, activations);
+    h->packed += device_cpu()->packed_bytes(l); /* noted when the steps were rehearsed */
 }
 
-static Held hold_set(const LayerSet *set, DType activations, int64_t looked_up)
+static Held hold_set(const LayerSet *set, int64_t looked_up)
 {
     Held h = {0};
     for (int i = 0; i < set->count; i++)
-        hold_layer(&h, set->items[i], activations, looked_up);
+        hold_layer(&h, set->items[i], looked_up);
     return h;
 }
 
 /* The half of the VAE that encodes, or the other. */
-static Held hold_vae(const Vae *vae, DType activations, bool encoder)
+static Held hold_vae(const Vae *vae, bool encoder)
 {
     Held h = {0};
     const LayerSet *set = vae_layers((Vae *)vae);
     for (int i = 0; i < set->count; i++)
         if (vae_layer_encodes(set->items[i]) == encoder)
-            hold_layer(&h, set->items[i], activations, 0);
+            hold_layer(&h, set->items[i], 0);
     return h;
 }
 
@@ -194,9 +185,9 @@ static Phase fullest_phase(const Setup *s)
 {
     const Config *config = s->config;
     const Model *m = s->model;
-    const Held unet = hold_set(unet_layers(m->unet), s->c->dtype, 0),
-               clip = hold_set(clip_layers(m->clip), s->c->dtype, clip_config(m->clip)->vocab_size),
-               encoder = hold_vae(m->vae, s->c->dtype, true), decoder = hold_vae(m->vae, s->c->dtype, false);
+    const Held unet = hold_set(unet_layers(m->unet), 0),
+               clip = hold_set(clip_layers(m->clip), clip_config(m->clip)->vocab_size),
+               encoder = hold_vae(m->vae, true), decoder = hold_vae(m->vae, false);
     const size_t own = unet.own + clip.own + encoder.own + decoder.own;
     const bool texts_in_steps = has_previews(config) || !config->train.cache_text || any_dropout(config);
     /* the arena has been touched as far as the largest plan by the trial step, before anything is encoded */
