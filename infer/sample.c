@@ -10,6 +10,7 @@
 
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
+#include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
 #include "kernels/base/progress.h"
@@ -443,7 +444,7 @@ static Status print_json(const Session *s)
                   "model", s->a.model, "prompt", r->prompt, "negative", r->negative ? r->negative : "",
                   "steps", r->steps, "cfg", s->a.guidance, "sampler", r->sampler, "width", r->size.width,
                   "height", r->size.height, "dtype", s->a.dtype, "device", s->c->dev->name, "threads",
-                  s->c->threads, "peak_bytes", (json_int_t)mem_peak_bytes());
+                  s->c->threads, "peak_bytes", (json_int_t)machine_peak_bytes());
     char *text = json_text(facts, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
     if (!text)
         return status_in(STATUS_FAILED, "sample --json");

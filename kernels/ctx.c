@@ -2,6 +2,7 @@
 #include "ctx.h"
 
 #include "kernels/base/log.h"
+#include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "ctx_state.h"
 
@@ -27,7 +28,7 @@ static int team_of(int wanted)
 int ctx_threads(int wanted)
 {
     omp_set_dynamic(0);
-    return team_of(wanted > 0 ? wanted : device_cpu_threads());
+    return team_of(wanted > 0 ? wanted : machine_cores());
 }
 
 Ctx *ctx_new(const Device *dev, const CtxOptions *options)

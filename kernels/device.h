@@ -167,8 +167,6 @@ struct Device {
 /* The processor, by what it has; ATELIER_ISA=baseline|avx2|avx512 caps it, so that every path can be tested.
  * The first call decides. */
 const Device *device_cpu(void);
-/* Physical cores this process may use (affinity, cgroup). */
-int device_cpu_threads(void);
 /* "avx512+bf16", "avx512", "avx2" or "baseline": what device_cpu() chose. */
 const char *device_cpu_isa(void);
 /* Alignment, memory and the queue that is none: the same for every instruction set. */

@@ -138,31 +138,3 @@ void mem_keep_large_apart(void)
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
 }
-
-/* A line "VmHWM:    1234 kB" of /proc/self/status, in bytes; 0 where there is none. */
-static size_t proc_status(const char *key)
-{
-    FILE *f = fopen("/proc/self/status", "r");
-    if (!f)
-        return 0;
-    char line[256];
-    size_t kib = 0;
-    const size_t n = strlen(key);
-    while (fgets(line, sizeof line, f))
-        if (strncmp(line, key, n) == 0 && line[n] == ':') {
-            kib = strtoull(line + n + 1, NULL, 10);
-            break;
-        }
-    fclose(f);
-    return kib * 1024;
-}
-
-size_t mem_peak_bytes(void)
-{
-    return proc_status("VmHWM");
-}
-
-size_t mem_current_bytes(void)
-{
-    return proc_status("VmRSS");
-}

@@ -29,8 +29,4 @@ void mem_set_hook(int (*refuse)(size_t bytes, void *arg), void *arg);
 /* Bytes that were given out by the functions above and not freed yet. */
 size_t mem_in_use(void);
 
-/* The process's own peak of resident memory in bytes (VmHWM), and what it uses now (VmRSS). */
-size_t mem_peak_bytes(void);
-size_t mem_current_bytes(void);
-
 #endif

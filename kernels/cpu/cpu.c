@@ -1,15 +1,11 @@
-/* The processor as a device: which copy of the arithmetic runs here, and on how many cores. */
+/* The processor as a device: which copy of the arithmetic runs here. */
 #include "kernels/base/log.h"
 #include "isa.h"
 #include "onednn.h"
 
-#include <dirent.h>
 #include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef enum Isa { ISA_BASELINE, ISA_AVX2, ISA_AVX512 } Isa;
 static const char *const isa_names[] = {"baseline", "avx2", "avx512"};
@@ -79,56 +75,4 @@ bool cpu_has_bf16(void)
 {
     pthread_once(&once, choose);
     return has_bf16;
-}
-
-/* Threads ---------------------------------------------------------------------------------------------- */
-
-/* The lowest-numbered sibling of a core's hardware threads; the processor itself where the kernel doesn't
- * say. */
-static int first_sibling(int cpu)
-{
-    char path[96];
-    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-    FILE *f = fopen(path, "r");
-    int first = cpu;
-    if (f) {
-        if (fscanf(f, "%d", &first) != 1)
-            first = cpu;
-        fclose(f);
-    }
-    return first;
-}
-
-/* cgroup v2's quota in processors, rounded up; 0: none. */
-static int cgroup_quota(void)
-{
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
-    if (!f)
-        return 0;
-    long quota = 0, period = 0;
-    const int n = fscanf(f, "%ld %ld", &quota, &period); /* "max 100000" reads nothing */
-    fclose(f);
-    return n == 2 && quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
-}
-
-int device_cpu_threads(void)
-{
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed))
-        return 1;
-    bool counted[CPU_SETSIZE] = {false};
-    int cores = 0;
-    for (int i = 0; i < CPU_SETSIZE; i++) {
-        if (!CPU_ISSET(i, &allowed))
-            continue;
-        const int core = first_sibling(i);
-        if (core >= 0 && core < CPU_SETSIZE && !counted[core]) {
-            counted[core] = true;
-            cores++;
-        }
-    }
-    const int quota = cgroup_quota();
-    if (quota && quota < cores)
-        cores = quota;
-    return cores > 0 ? cores : 1;
 }

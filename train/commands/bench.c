@@ -5,6 +5,7 @@
  * machine, so that a figure says how much of the machine was used. */
 #include "kernels/base/clock.h"
 #include "kernels/base/log.h"
+#include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
 #include "kernels/base/progress.h"
@@ -293,7 +294,7 @@ static Status run_bench(Bench *b, const struct Piece *piece, DType dtype, int th
     json_object_set_new(facts, "flop", json_real(flop));
     json_object_set_new(facts, "peak_flops", json_real(peak));
     json_object_set_new(facts, "share_of_peak", json_real(flop / median / peak));
-    json_object_set_new(facts, "peak_bytes", json_integer((json_int_t)mem_peak_bytes()));
+    json_object_set_new(facts, "peak_bytes", json_integer((json_int_t)machine_peak_bytes()));
     return STATUS_OK;
 }
 

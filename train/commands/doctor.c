@@ -2,12 +2,12 @@
 #include "infer/models/model.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
+#include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/device.h"
-#include "train/plan/available.h"
 #include "commands.h"
 #include "dispatch.h"
 #include "facts.h"
@@ -82,10 +82,9 @@ static json_t *processor(void)
 
 static json_t *memory(void)
 {
-    const json_int_t total = (json_int_t)sysconf(_SC_PHYS_PAGES) * (json_int_t)sysconf(_SC_PAGESIZE);
     json_t *o = json_object();
-    json_object_set_new(o, "total_bytes", json_integer(total));
-    json_object_set_new(o, "available_bytes", json_integer((json_int_t)memory_available()));
+    json_object_set_new(o, "total_bytes", json_integer((json_int_t)machine_total_bytes()));
+    json_object_set_new(o, "available_bytes", json_integer((json_int_t)machine_available_bytes()));
     return o;
 }
 

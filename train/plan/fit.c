@@ -1,8 +1,8 @@
 #include "fit.h"
 
 #include "kernels/base/file.h"
+#include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
-#include "available.h"
 #include "modes.h"
 
 #include <stdio.h>
@@ -12,8 +12,8 @@
 /* What may still be taken, and what has been already. SIZE_MAX: not known. */
 static size_t memory_limit(void)
 {
-    const size_t available = memory_available();
-    return available ? available + mem_current_bytes() : SIZE_MAX;
+    const size_t available = machine_available_bytes();
+    return available ? available + machine_current_bytes() : SIZE_MAX;
 }
 
 /* What would fit -------------------------------------------------------------------------------------- */

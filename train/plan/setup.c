@@ -2,10 +2,10 @@
 
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
+#include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "train/config/config_paths.h"
 #include "train/pictures/preview.h"
-#include "available.h"
 #include "fit.h"
 #include "modes.h"
 
@@ -237,7 +237,7 @@ static Status plan_mode(Setup *s, TrainMode mode)
 /* mode auto: the fastest one that leaves something free. */
 static Status plan_described(Setup *s)
 {
-    const size_t available = memory_available();
+    const size_t available = machine_available_bytes();
     const Config asked = *s->config;
     if (asked.train.mode != MODE_AUTO)
         return plan_mode(s, asked.train.mode);
@@ -285,7 +285,7 @@ static Status count_steps(Setup *s)
 
 static Status build(Setup *s, const char *folder, bool keep)
 {
-    s->base_bytes = mem_current_bytes();
+    s->base_bytes = machine_current_bytes();
     s->prior_built = folder && keep && config_has_prior(s->config) && sources_prior_built(s->config, folder);
     TRY(plan_described(s));
     snprintf(s->device, sizeof s->device, "%s (%s)", s->c->dev->name, device_cpu_isa());
@@ -294,7 +294,7 @@ static Status build(Setup *s, const char *folder, bool keep)
     TRY(folder ? fit_disk(s, folder) : STATUS_OK);
     TRY(sources_open(s->config, folder, keep, s->stop, &s->sources));
     TRY(count_steps(s));
-    s->base_bytes = mem_current_bytes();
+    s->base_bytes = machine_current_bytes();
     s->memory = memory_need(s);
     s->disk = disk_need(s);
     TRY(fit_memory(s));

@@ -2,6 +2,7 @@
 
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
+#include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
 #include "train/export/export.h"
@@ -46,7 +47,7 @@ static Status log_done(RunFolder *run, const CheckpointState *state)
 {
     json_t *line = json_pack("{s:I,s:f,s:f,s:f,s:b,s:I}", "step", (json_int_t)state->step, "loss",
                              state->loss, "lr", state->lr, "seconds", state->elapsed, "done", 1, "peak_bytes",
-                             (json_int_t)mem_peak_bytes());
+                             (json_int_t)machine_peak_bytes());
     if (line && isfinite(state->validation)) {
         json_object_set_new(line, "validation_loss_before", json_real(state->validation_before));
         json_object_set_new(line, "validation_loss", json_real(state->validation));

@@ -3,6 +3,7 @@
 #include "kernels/base/clock.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
+#include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
 #include "train/pictures/preview.h"
@@ -154,7 +155,7 @@ static Status log_step(Trainer *t, bool validated)
                   (double)s->step / (double)t->setup->steps_per_epoch, "update_norm", s->moved.unet,
                   "change_norm", s->change_norm, "updates", (json_int_t)(s->step - s->skipped), "skipped",
                   (json_int_t)s->skipped, "loss_bands", bands_json(s->bands), "memory_bytes",
-                  (json_int_t)mem_current_bytes(), "allocated_bytes", (json_int_t)mem_in_use());
+                  (json_int_t)machine_current_bytes(), "allocated_bytes", (json_int_t)mem_in_use());
     if (line && t->config->method.text_encoder)
         json_object_set_new(line, "update_norm_text_encoder", json_real(s->moved.text));
     if (line && config_has_prior(t->config)) {
@@ -233,7 +234,7 @@ static void show(Trainer *t)
         snprintf(skipped, sizeof skipped, "  %lld skipped", (long long)t->state.skipped);
     progress_update(&t->progress, t->state.step, "loss %.4f [%s]%s  moved %.3g%s  %.2f GB",
                     t->smoothed / t->smoothed_weight, bands, prior, t->state.change_norm, skipped,
-                    (double)mem_current_bytes() / 1e9);
+                    (double)machine_current_bytes() / 1e9);
 }
 
 static Status run_steps(Trainer *t)
