@@ -31,9 +31,11 @@ static Status check_scan(const DatasetBuild *b, const Scan *scan)
     if (scan->without_caption)
         return status_fail(
             "%s: %d of %d pictures have no caption: %s; put the text into NAME.txt beside each, or give "
-            "one for all with --caption (in a run's configuration: dataset.caption.missing)",
+            "one for all with --caption (in a run's configuration: dataset.caption.missing)%s",
             b->folder, scan->without_caption, scan->count,
-            scan_names_without_caption(scan, names, sizeof names));
+            scan_names_without_caption(scan, names, sizeof names),
+            scan->named_itself ? "; the folder's own name is none: name the folder around it to have it taken"
+                               : "");
     return STATUS_OK;
 }
 
@@ -100,6 +102,21 @@ static uint64_t encoded_bytes(const Scan *scan)
     return sum;
 }
 
+/* What nobody said, once it is done. */
+static void tell_choices(const DatasetBuild *b, const Scan *scan)
+{
+    char names[NAMES];
+    if (scan->named_itself)
+        log_warn(
+            "%s: its own name is not taken as repeats and caption, only those of folders in it are; name the "
+            "folder around it to have it taken",
+            b->folder);
+    if (scan->for_all.count)
+        log_info("%s: %d of %d pictures have no caption of their own and get \"%s\": %s", b->folder,
+                 scan->for_all.count, scan->count, b->caption,
+                 scan_list_names(&scan->for_all, names, sizeof names));
+}
+
 static Status build(const DatasetBuild *b, const Scan *scan, DatasetSummary *summary)
 {
     char names[NAMES];
@@ -115,7 +132,9 @@ static Status build(const DatasetBuild *b, const Scan *scan, DatasetSummary *sum
         dataset_writer_abort(w);
         return s;
     }
-    return dataset_writer_commit(w, path_base(scan->folder));
+    TRY(dataset_writer_commit(w, path_base(scan->folder)));
+    tell_choices(b, scan);
+    return STATUS_OK;
 }
 
 Status dataset_build(const DatasetBuild *b, DatasetSummary *summary)
@@ -125,7 +144,7 @@ Status dataset_build(const DatasetBuild *b, DatasetSummary *summary)
         summary = &none;
     *summary = (DatasetSummary){0};
     Scan scan;
-    TRY(scan_folder(b->folder, b->caption, b->out, &scan));
+    TRY(scan_folder(b->folder, b->caption, b->folder_names, b->out, &scan));
     const Status s = build(b, &scan, summary);
     scan_free(&scan);
     return s;

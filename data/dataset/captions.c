@@ -1,4 +1,4 @@
-/* Captions from files and folder names (captions.h). Text files come from every kind of editor: with and
+/* Captions from files (captions.h). Text files come from every kind of editor: with and
  * without a byte order mark, with any line ends. What is not UTF-8 is never guessed at: a wrong guess would
  * be trained on. */
 #include "captions.h"
@@ -84,21 +84,6 @@ Status caption_read(const char *path, char **out)
     }
     mem_free(shown);
     return s;
-}
-
-bool caption_of_folder(const char *name, int *repeats, const char **caption)
-{
-    int n = 0, digits = 0;
-    for (; name[digits] >= '0' && name[digits] <= '9'; digits++) {
-        n = 10 * n + (name[digits] - '0');
-        if (n > MAX_REPEATS)
-            return false;
-    }
-    if (digits == 0 || n == 0 || name[digits] != '_' || name[digits + 1] == 0)
-        return false;
-    *repeats = n;
-    *caption = name + digits + 1;
-    return true;
 }
 
 /* metadata.jsonl --------------------------------------------------------------------------------------- */

@@ -1,10 +1,9 @@
-/* Where captions come from: text files beside the pictures, metadata.jsonl, kohya's folder names. */
+/* Where captions come from: text files beside the pictures, metadata.jsonl; names for messages. */
 #ifndef ATL_CAPTIONS_H
 #define ATL_CAPTIONS_H
 
 #include "kernels/base/status.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #define CAPTION_MAX_BYTES (64 << 10)
@@ -15,10 +14,6 @@
 Status caption_clean(const char *text, size_t size, char **out);
 /* The caption in a text file; errors name the file. */
 Status caption_read(const char *path, char **out);
-#define MAX_REPEATS 100000 /* of a picture in an epoch */
-
-/* kohya's folder name, "10_sks cat": repeats 10, caption "sks cat" (inside name). False: an ordinary name. */
-bool caption_of_folder(const char *name, int *repeats, const char **caption);
 
 typedef struct MetadataEntry {
     char *file_name, *text; /* text NULL: empty */

@@ -6,7 +6,6 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/sha256.h"
 #include "kernels/base/text.h"
-#include "captions.h"
 #include "h5.h"
 #include "layout.h"
 
@@ -268,6 +267,18 @@ Size dataset_size(const Dataset *d, int i)
 int dataset_repeats(const Dataset *d, int i)
 {
     return d->repeats_of ? (int)d->repeats_of[i] : d->repeats;
+}
+
+static void see_picture(const void *set, int i, const char **name, const char **caption, int *repeats)
+{
+    *name = dataset_name(set, i);
+    *caption = dataset_caption(set, i);
+    *repeats = dataset_repeats(set, i);
+}
+
+Status dataset_folders(const Dataset *d, FoldersTaken *out)
+{
+    return folders_taken(see_picture, d, d->count, out);
 }
 
 uint64_t dataset_encoded_size(const Dataset *d, int i)

@@ -5,6 +5,7 @@
 
 #include "data/pictures/picture.h"
 #include "kernels/base/status.h"
+#include "folders.h"
 
 #include <signal.h>
 
@@ -14,6 +15,7 @@ typedef struct DatasetBuild {
     const char *folder, *out; /* out: FILE.h5 */
     const char *caption; /* one caption for all that have none; NULL: a picture without one is an error */
     bool skip_bad;       /* leave out, and name, pictures that can't be read */
+    FolderNames folder_names;
     void (*progress)(int done, int total, void *arg); /* done 0 at the beginning; NULL: none */
     void *arg;
     const volatile sig_atomic_t
@@ -35,6 +37,7 @@ Status dataset_set_missing_caption(Dataset *d, const char *caption);
 const uint8_t *dataset_sha256(const Dataset *d, int i); /* 32 bytes, of the encoded picture */
 Size dataset_size(const Dataset *d, int i);             /* after orientation */
 int dataset_repeats(const Dataset *d, int i);           /* of its kohya folder's name ("10_sks cat"); 1 */
+Status dataset_folders(const Dataset *d, FoldersTaken *out); /* where repeats and captions came from so */
 Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size); /* encoded; caller: mem_free */
 
 uint64_t dataset_encoded_size(const Dataset *d, int i); /* bytes of the encoded picture */

@@ -47,6 +47,16 @@ static void tell_equal(const Lint *l, Known *known, int count)
             tell(l, false, "%s is the same file as %s", known[i].name, known[i - 1].name);
 }
 
+/* asked: the doubtful ones are errors already. */
+static void tell_folders(const Lint *l, const FoldersTaken *taken, bool asked)
+{
+    char text[1024];
+    for (int i = 0; i < taken->count; i++)
+        if (!asked || !folder_doubt(&taken->items[i]))
+            tell(l, false, "taken from a folder's name: %s",
+                 folder_describe(&taken->items[i], text, sizeof text));
+}
+
 /* A folder --------------------------------------------------------------------------------------------- */
 
 static Status look_at_file(const Lint *l, const Scan *scan, const ScanPicture *p, Known *known)
@@ -79,6 +89,14 @@ static Status lint_scan(const Lint *l, const Scan *scan)
         tell(l, true, "%s: no pictures (JPEG, PNG, WebP)", l->path);
     for (int i = 0; i < scan->unused.count; i++)
         tell(l, false, "not used: %s", scan->unused.items[i]);
+    if (scan->named_itself)
+        tell(l, false,
+             "%s: its own name is not taken as repeats and caption, only those of folders in it are",
+             l->path);
+    FoldersTaken taken;
+    TRY(scan_folders(scan, &taken));
+    tell_folders(l, &taken, l->folder_names == FOLDER_NAMES_AUTO);
+    folders_taken_free(&taken);
     Known *known = mem_calloc((size_t)scan->count, sizeof *known);
     if (!known)
         return STATUS_FAILED;
@@ -132,6 +150,10 @@ static Status look_at_entry(const Lint *l, Dataset *d, int i)
 static Status lint_dataset(const Lint *l, Dataset *d)
 {
     const int count = dataset_count(d);
+    FoldersTaken taken;
+    TRY(dataset_folders(d, &taken));
+    tell_folders(l, &taken, false);
+    folders_taken_free(&taken);
     Known *known = mem_calloc((size_t)count, sizeof *known);
     if (!known)
         return STATUS_FAILED;
@@ -158,7 +180,7 @@ Status dataset_lint(const Lint *l, int *pictures)
     *pictures = 0;
     if (file_is_dir(l->path)) {
         Scan scan;
-        TRY(scan_folder(l->path, NULL, NULL, &scan));
+        TRY(scan_folder(l->path, NULL, l->folder_names, NULL, &scan));
         *pictures = scan.count;
         const Status s = lint_scan(l, &scan);
         scan_free(&scan);

@@ -3,12 +3,13 @@
 #define ATL_LINT_H
 
 #include "kernels/base/status.h"
+#include "folders.h"
 
 #include <signal.h>
-#include <stdbool.h>
 
 typedef struct Lint {
-    const char *path; /* FOLDER or FILE.h5 */
+    const char *path;         /* FOLDER or FILE.h5 */
+    FolderNames folder_names; /* of a folder */
     /* Called for each finding: an error is what `data build` would fail on, else it is worth a look. */
     void (*report)(bool error, const char *message, void *arg);
     void (*progress)(int done, int total, void *arg); /* NULL: none */

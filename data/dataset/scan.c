@@ -90,6 +90,7 @@ typedef struct Walk {
     struct stat outer[MAX_DEPTH + 1]; /* the folders that the walk stands in */
     MetadataFile metadata;            /* of all folders, file_name below the scanned folder */
     ScanList origins;                 /* of each entry: "metadata.jsonl line 3" */
+    FolderNames names;
 } Walk;
 
 typedef struct Folder {
@@ -313,7 +314,8 @@ static Status walk(Walk *w, const char *below_name, const char *caption, int rep
     f.path = below_name[0] ? path_join(w->scan->folder, below_name) : mem_strdup(w->scan->folder);
     if (!f.path)
         return STATUS_FAILED;
-    caption_of_folder(path_base(f.path), &f.repeats, &f.caption);
+    if (below_name[0] && w->names != FOLDER_NAMES_PLAIN)
+        folder_name_read(path_base(f.path), &f.repeats, &f.caption);
     Status s =
         stat(f.path, &w->outer[depth]) == 0 ? STATUS_OK : status_fail("%s: cannot be read: %m", f.path);
     if (s == STATUS_OK)
@@ -372,27 +374,70 @@ static Status apply_defaults(Scan *s, const char *caption)
     for (int i = 0; i < s->count; i++) {
         ScanPicture *p = &s->pictures[i];
         const char *text = p->folder_caption ? p->folder_caption : caption;
+        const bool had = p->caption;
         if (!p->caption && text && caption_clean(text, strlen(text), &p->caption) != STATUS_OK)
             return status_in(STATUS_FAILED, p->folder_caption ? "%s: folder's name" : "%s: caption for all",
                              p->shown);
         if (!p->caption && caption && !*caption && !(p->caption = mem_strdup(""))) /* nothing, and meant so */
             return STATUS_FAILED;
+        if (!had && !p->folder_caption && p->caption)
+            TRY(scan_list_add(&s->for_all, "%s", p->shown));
         s->without_caption += !p->caption;
     }
     return STATUS_OK;
 }
 
-static Status scan_all(Walk *w, const char *caption)
+static void see_picture(const void *set, int i, const char **name, const char **caption, int *repeats)
+{
+    const ScanPicture *p = &((const Scan *)set)->pictures[i];
+    *name = p->shown;
+    *caption = p->caption;
+    *repeats = p->repeats;
+}
+
+Status scan_folders(const Scan *s, FoldersTaken *out)
+{
+    return folders_taken(see_picture, s, s->count, out);
+}
+
+/* Numbers that are hardly meant as repeats. */
+static Status ask_about_folders(Scan *s, const char *folder)
+{
+    FoldersTaken taken;
+    char text[1024];
+    TRY(scan_folders(s, &taken));
+    Status status = STATUS_OK;
+    for (int i = 0; i < taken.count && status == STATUS_OK; i++) {
+        const FolderTaken *f = &taken.items[i];
+        const char *doubt = folder_doubt(f);
+        if (doubt)
+            status = scan_list_add(
+                &s->problems,
+                "%s/%s, as kohya's scripts name folders (10_sks cat); %s. If it is only a name, rename it or "
+                "give --folder-names plain; if it is meant, --folder-names kohya (in a run's configuration: "
+                "dataset.folder_names)",
+                folder, folder_describe(f, text, sizeof text), doubt);
+    }
+    folders_taken_free(&taken);
+    return status;
+}
+
+static Status scan_all(Walk *w, const char *folder, const char *caption)
 {
     Scan *s = w->scan;
+    int repeats;
+    const char *own;
     TRY(walk(w, "", NULL, 1, 0));
     if (s->count)
         qsort(s->pictures, (size_t)s->count, sizeof *s->pictures, by_name);
     TRY(apply_metadata(w));
-    return apply_defaults(s, caption);
+    TRY(apply_defaults(s, caption));
+    s->named_itself =
+        w->names != FOLDER_NAMES_PLAIN && folder_name_read(path_base(s->folder), &repeats, &own);
+    return w->names == FOLDER_NAMES_AUTO ? ask_about_folders(s, folder) : STATUS_OK;
 }
 
-Status scan_folder(const char *folder, const char *caption, const char *except, Scan *out)
+Status scan_folder(const char *folder, const char *caption, FolderNames names, const char *except, Scan *out)
 {
     *out = (Scan){0};
     if (!file_is_dir(folder))
@@ -405,9 +450,9 @@ Status scan_folder(const char *folder, const char *caption, const char *except, 
     free(real);
     if (!out->folder)
         return STATUS_FAILED;
-    Walk w = {.scan = out};
+    Walk w = {.scan = out, .names = names};
     w.has_except = except && stat(except, &w.except) == 0;
-    const Status s = scan_all(&w, caption);
+    const Status s = scan_all(&w, folder, caption);
     metadata_free(&w.metadata);
     scan_list_free(&w.origins);
     if (s != STATUS_OK)
@@ -427,5 +472,6 @@ void scan_free(Scan *s)
     mem_free(s->folder);
     scan_list_free(&s->unused);
     scan_list_free(&s->problems);
+    scan_list_free(&s->for_all);
     *s = (Scan){0};
 }

@@ -4,6 +4,7 @@
 #define ATL_SCAN_H
 
 #include "kernels/base/status.h"
+#include "folders.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,14 +27,18 @@ typedef struct Scan {
     ScanPicture *pictures; /* by the bytes of their names */
     int count, capacity;
     ScanList unused;   /* names for messages, with a reason where there is one */
-    ScanList problems; /* messages: unreadable captions */
+    ScanList problems; /* messages: unreadable captions, doubtful names of folders */
+    ScanList for_all;  /* names of pictures that have the caption for all */
     int without_caption;
+    bool named_itself; /* the folder's own name looks like kohya's, and says nothing */
 } Scan;
 
 /* Walks the folder and everything below. Captions, first found: NAME.txt, NAME.caption, metadata.jsonl,
- * kohya's folder name, caption (NULL: none). except: a file that is not to be named as unused (the dataset
- * being made); may be NULL. A missing folder is an error; an empty one is not. */
-Status scan_folder(const char *folder, const char *caption, const char *except, Scan *out);
+ * kohya's folder name as names says, caption (NULL: none). except: a file that is not to be named as unused
+ * (the dataset being made); may be NULL. A missing folder is an error; an empty one is not. */
+Status scan_folder(const char *folder, const char *caption, FolderNames names, const char *except, Scan *out);
+/* What the folders' names were taken for. */
+Status scan_folders(const Scan *s, FoldersTaken *out);
 void scan_free(Scan *s);
 /* "a.jpg, b.jpg, c.jpg and 4 more" of the pictures without caption, or of a list, into text; returns text. */
 const char *scan_names_without_caption(const Scan *s, char *text, size_t size);

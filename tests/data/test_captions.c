@@ -1,4 +1,4 @@
-/* Captions: what editors make of text files, metadata.jsonl, kohya's folder names, names for messages. */
+/* Captions: what editors make of text files, metadata.jsonl, names for messages. */
 #include "pictures.h"
 
 #include "data/dataset/captions.h"
@@ -77,22 +77,6 @@ static void errors_name_the_file(void **state)
     assert_ok(dir_remove(folder));
 }
 
-static void kohyas_folder_names(void **state)
-{
-    (void)state;
-    int repeats = 0;
-    const char *caption = NULL;
-    assert_true(caption_of_folder("10_sks cat", &repeats, &caption));
-    assert_int_equal(repeats, 10);
-    assert_string_equal(caption, "sks cat");
-    assert_true(caption_of_folder("1_a_b", &repeats, &caption));
-    assert_string_equal(caption, "a_b");
-    static const char *const ordinary[] = {"sks cat", "10 sks",          "_cat", "10_", "0_cat",
-                                           "-3_cat",  "99999999999_cat", ""};
-    for (size_t i = 0; i < sizeof ordinary / sizeof ordinary[0]; i++)
-        assert_false(caption_of_folder(ordinary[i], &repeats, &caption));
-}
-
 static Status read_metadata(const char *text, MetadataFile *m)
 {
     char folder[64];
@@ -164,7 +148,6 @@ int main(void)
         cmocka_unit_test(empty_is_no_caption),
         cmocka_unit_test(other_encodings_are_never_guessed_at),
         cmocka_unit_test(errors_name_the_file),
-        cmocka_unit_test(kohyas_folder_names),
         cmocka_unit_test(metadata_jsonl_is_read),
         cmocka_unit_test(faults_in_metadata_name_the_line),
         cmocka_unit_test(names_are_fit_for_messages),

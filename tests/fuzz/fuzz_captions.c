@@ -3,6 +3,7 @@
 #include "fuzz.h"
 
 #include "data/dataset/captions.h"
+#include "data/dataset/folders.h"
 #include "infer/text/tokenizer.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
@@ -69,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!shown || text_invalid_utf8(shown, strlen(shown)) >= 0 || strpbrk(shown, "\r\n\x1b"))
         fuzz_fail("a name that cannot be shown");
     mem_free(shown);
-    if (caption_of_folder(text, &repeats, &caption) && (repeats < 1 || !caption[0]))
+    if (folder_name_read(text, &repeats, &caption) && (repeats < 1 || !caption[0]))
         fuzz_fail("a folder's name without repeats or caption");
     tokens_of(text);
     free(text);

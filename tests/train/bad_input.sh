@@ -125,6 +125,11 @@ B64
 good data build wide --out wide.h5 --caption x
 grep -q '20000x8' o-out || fail "a picture 20,000 pixels wide: $(cat o-out)"
 rm wide.h5
+folder archive/2024_dog; cp "$picture" archive/2024_dog/a.jpg # a date is no number of repeats
+build 1 'archive/2024_dog: 2024 repeats of each of 1 picture, and the caption of 1' 'rename it' '--folder-names plain' '--folder-names kohya' 'dataset.folder_names' -- archive
+good data build archive --out set.h5 --caption x --folder-names plain
+grep -q 'archive: 1 of 1 pictures have no caption of their own and get "x": 2024_dog/a.jpg' o-err || fail "the caption for all: $(cat o-err)"
+rm set.h5
 folder mixed; cp "$picture" mixed/a.jpg; cp cut/a.jpg mixed/b.jpg; cp text/a.jpg mixed/c.jpg
 good data build mixed --out set.h5 --caption x --skip-bad
 [ "$(grep -c '^atelier: warning: left out: mixed/[bc].jpg' o-err)" -eq 2 ] || fail "--skip-bad names: $(cat o-err)"

@@ -110,6 +110,19 @@ expect 0 "$atelier" data build "$work/bare" --caption "" --out "$work/bare.h5"
 plan_of 2 bare.h5
 grep -q "banana.jpg.*dataset.caption.missing" "$work/err" || fail "the picture without a caption is not named"
 plan_of 0 bare.h5 --set "dataset.caption.missing=a thing"
+grep -q '1 of 1 pictures have no caption and get "a thing".*banana.jpg' "$work/err" || fail "what stands for no caption is not told"
+# What was taken from names of folders is told; a date is asked about.
+mkdir -p "$work/sorted/10_a toy" "$work/sorted/2024_toys"
+cp "$here/data/examples/banana.jpg" "$work/sorted/10_a toy"
+plan_of 0 sorted
+grep -q "  10_a toy: 10 repeats of each of 1 picture, and the caption of 1" "$work/err" || fail "repeats are not told"
+cp "$here/data/examples/bell.jpg" "$work/sorted/2024_toys"
+plan_of 1 sorted
+grep -q "2024_toys: 2024 repeats.*dataset.folder_names" "$work/err" || fail "a date is not asked about"
+plan_of 0 sorted --set dataset.folder_names=plain --set "dataset.caption.missing=a thing"
+grep -q "2 of 2 pictures have no caption of their own and get \"a thing\": 10_a toy/banana.jpg" "$work/err" || fail "no caption"
+plan_of 2 bare.h5 --set dataset.folder_names=plain
+grep -q "dataset.folder_names: says how a folder is built" "$work/err" || fail "a key that does nothing is taken"
 echo "no picture" > "$work/pictures/bad.jpg"
 echo "a caption" > "$work/pictures/bad.txt"
 plan_of 1 pictures

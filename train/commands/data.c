@@ -101,6 +101,23 @@ static json_t *left_out_facts(const Dataset *d)
     return json_pack("{si so}", "pictures", count, "names", list);
 }
 
+/* What names of folders were taken for. */
+static json_t *folder_facts(const Dataset *d)
+{
+    FoldersTaken taken;
+    json_t *folders = json_object();
+    if (dataset_folders(d, &taken) != STATUS_OK)
+        return folders;
+    for (int i = 0; i < taken.count; i++) {
+        const FolderTaken *f = &taken.items[i];
+        json_object_set_new(
+            folders, f->name,
+            json_pack("{si si si}", "repeats", f->repeats, "pictures", f->pictures, "captions", f->captions));
+    }
+    folders_taken_free(&taken);
+    return folders;
+}
+
 static json_t *dataset_facts(const char *path, const Dataset *d, const DatasetSummary *built)
 {
     uint64_t encoded = 0;
@@ -117,6 +134,10 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const DatasetSu
     const char *names;
     if (dataset_left_out(d, &names))
         json_object_set_new(rest, "left_out", left_out_facts(d));
+    json_t *folders = folder_facts(d);
+    if (json_object_size(folders))
+        json_object_set(rest, "folders", folders);
+    json_decref(folders);
     json_t *caches = json_object();
     if (cache_list(path, add_cache, caches) == STATUS_OK && json_object_size(caches))
         json_object_set(rest, "caches", caches);
@@ -188,16 +209,21 @@ static void show(int done, int total, void *arg)
 static Status lint(int argc, char **argv, int *errors)
 {
     OptionList paths = {0};
+    const char *names = NULL;
     bool done;
+    const Option table[] = {{"folder-names", OPTION_TEXT, &names, .value = "HOW", .help = FOLDER_NAMES_HELP,
+                             .choices = FOLDER_NAMES_CHOICES, .shown = "auto"}};
     const Command command = {
         .name = "data lint",
-        .usage = "FOLDER|FILE.h5",
+        .usage = "FOLDER|FILE.h5 [--folder-names HOW]",
         .summary = "Lists everything that is wrong with a folder of pictures or with a dataset file, and "
                    "writes nothing. "
                    "Errors are what `data build` fails on; notes are worth a look (unused files, equal "
-                   "pictures). The "
+                   "pictures, what names of folders were taken for). The "
                    "exit status is 1 if there are errors.",
         .example = "atelier data lint photos/cat",
+        .options = table,
+        .option_count = 1,
         .positional = &paths,
         .min_positional = 1,
         .max_positional = 1,
@@ -209,8 +235,12 @@ static Status lint(int argc, char **argv, int *errors)
     stop_catch();
     Findings f = {0};
     int pictures;
-    const Lint l = {
-        .path = paths.items[0], .report = print_finding, .progress = show, .arg = &f, .stop = stop_flag()};
+    const Lint l = {.path = paths.items[0],
+                    .folder_names = folder_names_of(names),
+                    .report = print_finding,
+                    .progress = show,
+                    .arg = &f,
+                    .stop = stop_flag()};
     const Status s = dataset_lint(&l, &pictures);
     if (f.progress.total)
         progress_end(&f.progress);

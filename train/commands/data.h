@@ -5,6 +5,13 @@
 #include "data/dataset/dataset.h"
 #include "dispatch.h"
 
+#define FOLDER_NAMES_HELP                                                                                    \
+    "What names of folders inside of FOLDER say. kohya: \"10_sks dog\" is 10 repeats and the caption \"sks " \
+    "dog\". "                                                                                                \
+    "plain: nothing. auto: as kohya, but a number that is hardly meant so (a year, a camera's folder) is "   \
+    "an "                                                                                                    \
+    "error that names the folder."
+
 int command_data_build(int argc, char **argv);
 
 /* Prints what a dataset file holds; built: what building it came to, or NULL. */

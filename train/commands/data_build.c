@@ -22,7 +22,7 @@
 
 typedef struct Arguments {
     const char *folder, *out, *caption;
-    const char *cache, *model, *dtype;
+    const char *cache, *model, *dtype, *folder_names;
     int resolution, clip_skip;
     bool skip_bad, flip, json;
     bool latents, text; /* of cache */
@@ -38,6 +38,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "The caption of every picture that has none of its own."},
         {"skip-bad", OPTION_FLAG, &a->skip_bad,
          .help = "Leaves out, and names, pictures that cannot be read or are too small, instead of failing."},
+        {"folder-names", OPTION_TEXT, &a->folder_names, .value = "HOW", .help = FOLDER_NAMES_HELP,
+         .choices = FOLDER_NAMES_CHOICES, .shown = "auto"},
         {.kind = OPTION_HEADING, .help = "Encoding now, so that training runs need not"},
         {"cache", OPTION_TEXT, &a->cache, .value = "latents,text",
          .help =
@@ -70,7 +72,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
             "A picture's caption is looked for in NAME.txt, then NAME.caption beside it, then in "
             "metadata.jsonl "
             "(\"file_name\", \"text\"), then in its folder's name (\"10_sks dog\": 10 repeats, caption \"sks "
-            "dog\"), then --caption is taken.",
+            "dog\"; only folders inside of FOLDER, and what was taken so is listed), then --caption is "
+            "taken.",
         .options = table,
         .option_count = sizeof table / sizeof *table,
         .positional = &folder,
@@ -110,6 +113,7 @@ static Status build(const Arguments *a, const char *out, DatasetSummary *summary
                             .out = out,
                             .caption = a->caption,
                             .skip_bad = a->skip_bad,
+                            .folder_names = folder_names_of(a->folder_names),
                             .progress = show,
                             .arg = &progress,
                             .stop = stop_flag()};

@@ -124,7 +124,8 @@ static void print_object(const json_t *o, int indent, bool verbatim)
             if (json_object_size(v) == 0)
                 continue;
             printf("%*s%s\n", indent, "", label);
-            print_object(v, indent + 2, verbatim || strcmp(key, "metadata") == 0);
+            print_object(v, indent + 2,
+                         verbatim || strcmp(key, "metadata") == 0 || strcmp(key, "folders") == 0);
             continue;
         }
         printf("%*s%-*s  ", indent, "", width, label);

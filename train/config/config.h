@@ -2,6 +2,7 @@
 #ifndef ATL_CONFIG_H
 #define ATL_CONFIG_H
 
+#include "data/dataset/folders.h"
 #include "data/pictures/size.h"
 #include "kernels/tensor.h"
 
@@ -11,6 +12,7 @@ typedef struct ConfigDataset {
     char *path;  /* FILE.h5, or a folder that is built on the spot */
     int repeats; /* 0: the dataset's own (kohya's folder name), else this */
     bool skip_bad;
+    FolderNames folder_names;
     struct {
         float dropout;
         bool shuffle;

@@ -66,6 +66,10 @@ static const SchemaKey KEYS[] = {
          "several datasets this weighs one against the other."},
 {.path = "dataset.skip_bad", .type = KEY_SWITCH, .offset = IN(skip_bad), .preset = "false",
  .help = "Leave out pictures of a folder that cannot be read, and name them; without it the first one stops the run."},
+{.path = "dataset.folder_names", .type = KEY_CHOICE, .offset = IN(folder_names), .choices = FOLDER_NAMES_CHOICES, .preset = "auto",
+ .help = "What names of folders inside of a folder of pictures say.",
+ .more = "kohya: \"10_sks cat\" is 10 repeats, and the caption of pictures without one. plain: nothing. auto: as kohya, but a "
+         "number that is hardly meant so (a year, a camera's folder) stops the run and names the folder."},
 {.path = "dataset.caption.dropout", .type = KEY_FLOAT, .offset = IN(caption.dropout), .min = 0, .max = 1,
  .preset = "0", .help = "Share of the times that a picture is shown with an empty caption.",
  .more = "Keeps the model able to draw without a prompt, which guidance needs. 0.1 is usual in long trainings."},

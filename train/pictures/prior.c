@@ -162,7 +162,8 @@ static Status count_file(const Config *config, int *there)
 static Status count_folder(const Config *config, int *there)
 {
     Scan scan;
-    TRY(status_in(scan_folder(config->prior.path, config->prior.prompt, NULL, &scan), "prior.path"));
+    TRY(status_in(scan_folder(config->prior.path, config->prior.prompt, FOLDER_NAMES_PLAIN, NULL, &scan),
+                  "prior.path"));
     *there = scan.count;
     scan_free(&scan);
     return STATUS_OK;

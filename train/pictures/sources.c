@@ -25,17 +25,17 @@ static void show_built(int done, int total, void *arg)
     progress_update(p, done, NULL);
 }
 
-/* caption: for pictures without one; NULL: they are refused. skip_bad: pictures that cannot be read are left
- * out. */
-static Status build(const char *folder, const char *out, const char *caption, bool skip_bad,
+/* caption: for pictures without one; NULL: they are refused. */
+static Status build(const ConfigDataset *config, const char *out, const char *caption,
                     const volatile sig_atomic_t *stop)
 {
     Progress progress = {0};
     DatasetSummary summary = {0};
-    const DatasetBuild b = {.folder = folder,
+    const DatasetBuild b = {.folder = config->path,
                             .out = out,
                             .caption = caption,
-                            .skip_bad = skip_bad,
+                            .skip_bad = config->skip_bad,
+                            .folder_names = config->folder_names,
                             .progress = show_built,
                             .arg = &progress,
                             .stop = stop};
@@ -43,7 +43,7 @@ static Status build(const char *folder, const char *out, const char *caption, bo
     if (progress.total)
         progress_end(&progress);
     if (s == STATUS_OK)
-        log_info("%s: %d pictures built into %s%s%s", folder, summary.pictures, out,
+        log_info("%s: %d pictures built into %s%s%s", config->path, summary.pictures, out,
                  summary.skipped ? "; those left out are named above" : "",
                  summary.unused_files ? "; files that are not used are named above" : "");
     return s;
@@ -102,8 +102,7 @@ static Status open_dataset(Source *s, const Config *config, int i, const char *f
     if (status == STATUS_OK && !kept && !file_is_dir(path))
         status = dataset_open(path, &s->dataset);
     if (status == STATUS_OK && !kept && !s->dataset)
-        status = build(path, built, s->caption ? s->caption : s->config->caption.missing, s->config->skip_bad,
-                       stop);
+        status = build(s->config, built, s->caption ? s->caption : s->config->caption.missing, stop);
     if (status == STATUS_OK && !s->dataset)
         status = dataset_open(built, &s->dataset);
     mem_free(built);
@@ -116,24 +115,26 @@ static Status check_captions(const Source *s)
 {
     enum { SHOWN = 8 };
     char names[512] = "";
+    const char *missing = s->config->caption.missing, *more;
     int without = 0;
-    if (s->config->caption.missing)
-        return dataset_set_missing_caption(s->dataset, s->config->caption.missing);
     for (int i = 0; i < dataset_count(s->dataset); i++) {
         const char *caption = dataset_caption(s->dataset, i);
         const size_t used = strlen(names);
-        if (caption[strspn(caption, " \t\n")])
-            continue;
-        if (without++ < SHOWN)
+        if (!caption[strspn(caption, " \t\n")] && without++ < SHOWN)
             snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "",
                      dataset_name(s->dataset, i));
     }
     if (without == 0)
         return STATUS_OK;
-    return status_refuse(
-        "%s: %d of %d pictures have no caption: %s%s; give them one, or say with dataset.caption.missing "
-        "what stands for it (\"\": nothing)",
-        dataset_path(s->dataset), without, dataset_count(s->dataset), names, without > SHOWN ? ", …" : "");
+    more = without > SHOWN ? ", …" : "";
+    if (!missing)
+        return status_refuse("%s: %d of %d pictures have no caption: %s%s; give them one, or say with "
+                             "dataset.caption.missing what stands for it (\"\": nothing)",
+                             dataset_path(s->dataset), without, dataset_count(s->dataset), names, more);
+    if (!file_is_dir(s->config->path)) /* of a folder, building has said it */
+        log_info("%s: %d of %d pictures have no caption and get \"%s\" (dataset.caption.missing): %s%s",
+                 s->config->path, without, dataset_count(s->dataset), missing, names, more);
+    return dataset_set_missing_caption(s->dataset, missing);
 }
 
 /* Which pictures are held out: the first of a permutation by the seed, then each part in the dataset's own
@@ -217,6 +218,18 @@ static Status make_scratch(Sources *s)
     return status_fail("no folder for temporary files can be made; set TMPDIR");
 }
 
+/* A key that does nothing is a mistake. */
+static Status check_keys(const ConfigDataset *d)
+{
+    if (!file_exists(d->path) || file_is_dir(d->path) ||
+        (d->folder_names == FOLDER_NAMES_AUTO && !d->skip_bad))
+        return STATUS_OK;
+    return status_refuse(
+        "dataset.%s: says how a folder is built into a dataset, and %s is a dataset already; leave "
+        "the key out, or build the file again with --%s",
+        d->skip_bad ? "skip_bad" : "folder_names", d->path, d->skip_bad ? "skip-bad" : "folder-names");
+}
+
 static Status open_all(Sources *s, const Config *config, const char *folder, bool keep,
                        const volatile sig_atomic_t *stop)
 {
@@ -227,6 +240,7 @@ static Status open_all(Sources *s, const Config *config, const char *folder, boo
         const ConfigDataset *d = &config->datasets[i];
         Source *source = &s->items[s->count++];
         source->config = d;
+        TRY(check_keys(d));
         if (!folder && !s->scratch && file_is_dir(d->path))
             TRY(make_scratch(s));
         TRY(open_dataset(source, config, i, folder ? folder : s->scratch, keep, stop));
@@ -314,7 +328,8 @@ Status sources_open_prior(Sources *s, const Config *config, const char *folder, 
                           const volatile sig_atomic_t *stop)
 {
     Source *prior = &s->items[s->count];
-    s->prior_config = (ConfigDataset){.path = config->prior.path, .repeats = 1};
+    s->prior_config =
+        (ConfigDataset){.path = config->prior.path, .repeats = 1, .folder_names = FOLDER_NAMES_PLAIN};
     *prior = (Source){.config = &s->prior_config, .caption = config->prior.prompt, .repeats = 1};
     s->prior = prior;
     TRY(open_dataset(prior, config, s->count, folder, keep, stop));

@@ -45,6 +45,24 @@ static void print_prior(const Setup *s)
              config->prior.pictures, config->prior.prompt, missing);
 }
 
+#define FOLDERS_SHOWN 8
+
+/* What was taken from names of folders. */
+static void print_folders(const Source *source)
+{
+    FoldersTaken taken;
+    char text[1024];
+    if (dataset_folders(source->dataset, &taken) != STATUS_OK)
+        return;
+    for (int i = 0; i < taken.count && i < FOLDERS_SHOWN; i++)
+        log_info("           %s", folder_describe(&taken.items[i], text, sizeof text));
+    if (taken.count > FOLDERS_SHOWN)
+        log_info("           and %d more folders", taken.count - FOLDERS_SHOWN);
+    if (taken.count && source->config->repeats)
+        log_info("           but dataset.repeats gives each picture %d", source->config->repeats);
+    folders_taken_free(&taken);
+}
+
 static void print_pictures(const Setup *s)
 {
     char a[32], b[32];
@@ -58,6 +76,7 @@ static void print_pictures(const Setup *s)
             snprintf(repeats, sizeof repeats, "%d repeats", source->repeats);
         log_info("pictures   %s: %s%s, × %s", source->config->path, count_text(source->distinct, a, sizeof a),
                  held, repeats);
+        print_folders(source);
     }
     if (config_has_prior(s->config))
         print_prior(s);
