@@ -1,198 +1,61 @@
-/* Caches of what a model makes of a dataset's pictures and captions (dataset.h).
+/* Caches of what a model makes of a dataset's pictures and captions (cache.h).
  *
- * In the file: /cache/KEY/NAME (count,n) f32, and beside it NAME_hash and NAME_check (count,32) u8: the hash
- * of the picture or caption that the entry was made from, and SHA-256 over that hash and the floats. An entry
- * is there if its hash is the one asked for and its check is right. So a file that a killed run left behind
- * can be gone on with: all space is taken and HDF5's own structures are flushed when a name is first written,
- * and after that entries only fill bytes in; one that was half written has no right check and is made again.
- * The attribute "closed" says that no run was: then a look at the hashes tells what is there, and the floats
- * (some GB of texts) are checked when they are read for a step.
+ * In the file: /cache/KEY/NAME (count,C,H,W) or (count,T,D) f32, and beside it NAME_hash and NAME_check
+ * (count,32) u8: the hash of the picture or caption that the entry was made from, and SHA-256 over that hash
+ * and the floats. An entry is there if its hash is the one asked for and its check is right. So a file that a
+ * killed run left behind can be gone on with: all space is taken and HDF5's own structures are flushed when a
+ * name is first written, and after that entries only fill bytes in; one that was half written has no right
+ * check and is made again. Where no run was killed (cache_file.h, "closed") a look at the hashes tells what
+ * is there, and the floats (some GB of texts) are checked when they are read for a step.
  *
  * A cache has up to two stores: the dataset file itself, read only (written by `data build --cache`), and a
- * cache file. Open files are shared within the process, because HDF5 opens a file only once; other processes
- * are kept from writing by flock. */
-#include "data/dataset/dataset.h"
+ * cache file. */
+#include "cache.h"
 
-#include "data/dataset/h5.h"
-#include "data/dataset/layout.h"
-#include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/sha256.h"
+#include "cache_file.h"
+#include "cache_walk.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
 
-#define MAX_SERIES 8
 #define NAME_SIZE 32
 #define PATH_SIZE 160 /* of a name inside the file */
 
-/* Files ------------------------------------------------------------------------------------------------ */
-
-/* One open file of this process. All fields are used with HDF5's lock held. */
-typedef struct CacheFile CacheFile;
-struct CacheFile {
-    char *path;
-    hid_t file;  /* -1: not there yet */
-    int lock_fd; /* holds the flock; -1: none */
-    bool writable;
-    bool failed; /* something could not be written: never touched again (h5_close) */
-    bool closed; /* its last writer came to an end */
-    int users;
-    CacheFile *next;
-};
-
-static CacheFile *open_files;
-
-static Status file_shut(CacheFile *f)
-{
-    Status s = STATUS_OK;
-    if (f->writable && !f->failed) {
-        s = h5_write_attribute_int(f->file, f->path, "closed", 1);
-        if (s == STATUS_OK) /* else it is left alone (h5_close) */
-            s = h5_close(f->path, f->file);
-    } else if (f->file >= 0 && !f->failed)
-        H5Fclose(f->file);
-    if (f->lock_fd >= 0)
-        close(f->lock_fd);
-    f->file = f->lock_fd = -1;
-    f->writable = f->failed = false;
-    return s;
-}
-
-/* A dataset was written whole. */
-static Status file_was_closed(CacheFile *f)
-{
-    int closed = 0;
-    bool found;
-    TRY(h5_read_attribute_int(f->file, f->path, "closed", &closed, &found));
-    f->closed = (found && closed == 1) || h5_exists(f->file, "/images");
-    return STATUS_OK;
-}
-
-static Status file_use(const char *path, CacheFile **out)
-{
-    for (CacheFile *f = open_files; f; f = f->next)
-        if (strcmp(f->path, path) == 0) {
-            f->users++;
-            *out = f;
-            return STATUS_OK;
-        }
-    CacheFile *f = mem_calloc(1, sizeof *f);
-    if (!f || !(f->path = mem_strdup(path))) {
-        mem_free(f);
-        return STATUS_FAILED;
-    }
-    f->file = f->lock_fd = -1;
-    f->users = 1;
-    f->next = open_files;
-    *out = open_files = f;
-    Status s = file_exists(path) ? h5_open(path, H5F_ACC_RDONLY, &f->file) : STATUS_OK;
-    if (s == STATUS_OK && f->file >= 0 && !h5_exists(f->file, "/images") && !cache_is_sound(f->file)) {
-        s = status_fail("%s: was left half made", path);
-        H5Fclose(f->file);
-    }
-    if (s != STATUS_OK) {
-        f->file = -1;
-        if (file_size(path) > 0)
-            log_info("%s; it is made anew", status_message());
-    }
-    return f->file < 0 ? STATUS_OK : file_was_closed(f);
-}
-
-static Status file_release(CacheFile *f)
-{
-    if (!f || --f->users)
-        return STATUS_OK;
-    const Status s = file_shut(f);
-    CacheFile **at = &open_files;
-    while (*at != f)
-        at = &(*at)->next;
-    *at = f->next;
-    mem_free(f->path);
-    mem_free(f);
-    return s;
-}
-
-/* The file may be read by others meanwhile, not written. */
-static Status file_lock(CacheFile *f)
-{
-    TRY(dir_make_parent(f->path));
-    f->lock_fd = open(f->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (f->lock_fd < 0)
-        return status_fail("%s: cannot be written: %m", f->path);
-    if (flock(f->lock_fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
-        return STATUS_OK; /* a file system without flock: nothing to be done */
-    return status_refuse("%s: another run is writing this cache; wait for it or use another output folder",
-                         f->path);
-}
-
-static Status write_failed(CacheFile *f)
-{
-    f->failed = true;
-    return h5_fail(f->path, "cannot be written");
-}
-
-/* Opened again for writing; made if it was missing or broken when it was looked at. */
-static Status file_make_writable(CacheFile *f)
-{
-    if (f->failed)
-        return status_fail("%s: could not be written before", f->path);
-    if (f->writable)
-        return STATUS_OK;
-    const bool sound = f->file >= 0;
-    if (sound && h5_exists(f->file, "/images"))
-        return status_fail("%s: is a dataset; caches of it are written to a file of their own", f->path);
-    file_shut(f);
-    TRY(file_lock(f));
-    if (sound && h5_open(f->path, H5F_ACC_RDWR, &f->file) != STATUS_OK) {
-        f->failed =
-            true; /* it was read a moment ago: what is in it is not given up for an error of the disk */
-        return status_in(STATUS_FAILED, "opening it again to write more");
-    }
-    if (!sound) {
-        TRY(h5_create(f->path, true, &f->file));
-        TRY(h5_write_attribute_int(f->file, f->path, "format_version", DATASET_FORMAT_VERSION));
-        TRY(h5_write_attribute_text(f->file, f->path, "tool", "atelier " ATELIER_VERSION));
-    }
-    f->writable = true;
-    f->closed = false;
-    if (h5_write_attribute_int(f->file, f->path, "closed", 0) != STATUS_OK ||
-        H5Fflush(f->file, H5F_SCOPE_LOCAL) < 0)
-        return write_failed(f);
-    return STATUS_OK;
-}
-
 /* Stores: one key in one file -------------------------------------------------------------------------- */
 
-/* What is known of NAME in a store: hashes and checks of all entries, in memory. */
+/* What is known of an array in a store: hashes and checks of all entries, in memory. */
 typedef struct Series {
-    char name[NAME_SIZE];
-    size_t n; /* floats of an entry; 0: not in the file */
+    bool known, there; /* it has been looked for; it was found, in its shape */
     uint8_t *hash, *check;
     bool *verified; /* the check has been computed and was right */
 } Series;
 
 typedef struct Store {
     CacheFile *file;
-    Series series[MAX_SERIES];
-    int series_count;
+    Series series[CACHE_MAX_ARRAYS];
 } Store;
 
 struct DatasetCache {
-    char key[CACHE_KEY_SIZE];
+    CacheKind kind; /* the names are borrowed */
     size_t count;
     Store own, built_in; /* file NULL: there is none */
 };
 
-static void inside(const DatasetCache *c, const char *name, const char *suffix, char out[PATH_SIZE])
+size_t cache_floats(const CacheArray *a)
 {
-    snprintf(out, PATH_SIZE, "/cache/%s/%s%s", c->key, name, suffix);
+    size_t n = 1;
+    for (int i = 0; i < a->rank; i++)
+        n *= (size_t)a->dims[i];
+    return n;
+}
+
+static void inside(const DatasetCache *c, int array, const char *suffix, char out[PATH_SIZE])
+{
+    snprintf(out, PATH_SIZE, "/cache/%s/%s%s", c->kind.key, c->kind.arrays[array].name, suffix);
 }
 
 static void series_clear(Series *s)
@@ -200,90 +63,81 @@ static void series_clear(Series *s)
     mem_free(s->hash);
     mem_free(s->check);
     mem_free(s->verified);
-    s->hash = s->check = NULL;
-    s->verified = NULL;
-    s->n = 0;
+    *s = (Series){0};
 }
 
-/* Floats of an entry of NAME, 0 if it is not there in the shape that is wanted. */
-static size_t stored_width(const DatasetCache *c, const Store *store, const char *name)
+static CacheRows rows_of(const DatasetCache *c, int array)
 {
+    const CacheArray *a = &c->kind.arrays[array];
+    CacheRows r = {.rank = 1 + a->rank, .dims = {c->count}, .width = cache_floats(a)};
+    for (int i = 0; i < a->rank; i++)
+        r.dims[1 + i] = (hsize_t)a->dims[i];
+    return r;
+}
+
+/* An array of another shape is not there. */
+static bool is_there(const DatasetCache *c, const Store *store, int array)
+{
+    const CacheRows wanted = rows_of(c, array);
+    CacheRows found;
     char path[PATH_SIZE];
-    inside(c, name, "", path);
+    inside(c, array, "", path);
     if (store->file->file < 0 || !h5_exists(store->file->file, path))
-        return 0;
+        return false;
     const hid_t set = H5Dopen2(store->file->file, path, H5P_DEFAULT);
     if (set < 0)
-        return 0;
-    const hid_t space = H5Dget_space(set), type = H5Dget_type(set);
-    hsize_t dims[2] = {0, 0};
-    const bool fits = H5Sget_simple_extent_ndims(space) == 2 &&
-                      H5Sget_simple_extent_dims(space, dims, NULL) == 2 && dims[0] == c->count &&
-                      H5Tget_class(type) == H5T_FLOAT;
-    H5Sclose(space);
+        return false;
+    const hid_t type = H5Dget_type(set);
+    bool ok = cache_rows(set, &found) && found.rank == wanted.rank && H5Tget_class(type) == H5T_FLOAT;
+    for (int i = 0; ok && i < wanted.rank; i++)
+        ok = found.dims[i] == wanted.dims[i];
     H5Tclose(type);
     H5Dclose(set);
-    return fits ? (size_t)dims[1] : 0;
+    return ok;
 }
 
-static Status read_hashes(const DatasetCache *c, const Store *store, const char *name, const char *suffix,
+static Status read_hashes(const DatasetCache *c, const Store *store, int array, const char *suffix,
                           uint8_t **out)
 {
     char path[PATH_SIZE];
-    inside(c, name, suffix, path);
+    inside(c, array, suffix, path);
     hsize_t dims[2] = {c->count, SHA256_SIZE};
     return h5_read_array(store->file->file, store->file->path, path, H5T_NATIVE_UINT8, 2, dims, SIZE_MAX,
                          (void *)out);
 }
 
-/* What the store has under name; n 0 if nothing. Damage is the same as nothing. */
-static Status series_find(DatasetCache *c, Store *store, const char *name, Series **out)
+/* What the store has of an array. Damage is the same as nothing. */
+static Status series_find(const DatasetCache *c, Store *store, int array, Series **out)
 {
-    for (int i = 0; i < store->series_count; i++)
-        if (strcmp(store->series[i].name, name) == 0) {
-            *out = &store->series[i];
-            return STATUS_OK;
-        }
-    if (store->series_count == MAX_SERIES || strlen(name) >= NAME_SIZE)
-        return status_fail("a cache holds at most %d names of %d letters", MAX_SERIES, NAME_SIZE - 1);
-    Series *s = *out = &store->series[store->series_count];
-    *s = (Series){0};
-    strcpy(s->name, name);
+    Series *s = *out = &store->series[array];
+    if (s->known)
+        return STATUS_OK;
     if (!(s->verified = mem_calloc(c->count, sizeof *s->verified)))
         return STATUS_FAILED;
-    store->series_count++;
-    s->n = stored_width(c, store, name);
-    if (s->n && (read_hashes(c, store, name, "_hash", &s->hash) != STATUS_OK ||
-                 read_hashes(c, store, name, "_check", &s->check) != STATUS_OK)) {
+    s->known = true;
+    s->there = is_there(c, store, array);
+    if (s->there && (read_hashes(c, store, array, "_hash", &s->hash) != STATUS_OK ||
+                     read_hashes(c, store, array, "_check", &s->check) != STATUS_OK)) {
         log_info("%s; the entries are made anew", status_message());
-        mem_free(s->hash);
-        s->hash = NULL;
-        s->n = 0;
+        s->there = false;
     }
     return STATUS_OK;
 }
 
-/* Entry i of a (count,n) array, in or out. */
-static Status transfer(const DatasetCache *c, const Store *store, const char *name, const char *suffix,
-                       hid_t mem, int i, size_t n, void *in, const void *out)
+/* Entry i of an array, in or out. */
+static Status transfer(const DatasetCache *c, const Store *store, int array, const char *suffix,
+                       const CacheRows *rows, hid_t mem, int i, void *in, const void *out)
 {
     char path[PATH_SIZE];
-    inside(c, name, suffix, path);
+    inside(c, array, suffix, path);
     const hid_t set = H5Dopen2(store->file->file, path, H5P_DEFAULT);
     if (set < 0)
-        return in ? h5_fail(store->file->path, path) : write_failed(store->file);
-    const hsize_t start[2] = {(hsize_t)i, 0}, count[2] = {1, n};
-    const hid_t space = H5Dget_space(set), row = H5Screate_simple(2, count, NULL);
-    H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL);
-    const herr_t result = in ? H5Dread(set, mem, row, space, H5P_DEFAULT, in)
-                             : H5Dwrite(set, mem, row, space, H5P_DEFAULT, out);
+        return in ? h5_fail(store->file->path, path) : cache_file_failed(store->file);
     Status s = STATUS_OK;
-    if (result < 0)
-        s = in ? h5_fail(store->file->path, path) : write_failed(store->file);
-    H5Sclose(space);
-    H5Sclose(row);
+    if (!cache_move_rows(set, rows, mem, (hsize_t)i, 1, in, out))
+        s = in ? h5_fail(store->file->path, path) : cache_file_failed(store->file);
     if (H5Dclose(set) < 0 && s == STATUS_OK && !in)
-        s = write_failed(store->file);
+        s = cache_file_failed(store->file);
     return s;
 }
 
@@ -298,13 +152,13 @@ static void compute_check(const uint8_t hash[SHA256_SIZE], const float *values, 
 }
 
 /* Whoever wrote an entry has to have looked; one that is none would spoil a training step, or all of them. */
-static Status check_numbers(const DatasetCache *c, const Store *store, const char *name, int i,
-                            const float *values, size_t n)
+static Status check_numbers(const DatasetCache *c, const Store *store, int array, int i, const float *values,
+                            size_t n)
 {
     for (size_t k = 0; k < n; k++)
         if (!isfinite(values[k]))
             return status_fail("%s: the cache /cache/%s/%s holds %s in entry %d; %s", store->file->path,
-                               c->key, name, isnan(values[k]) ? "nan" : "inf", i,
+                               c->kind.key, c->kind.arrays[array].name, isnan(values[k]) ? "nan" : "inf", i,
                                store == &c->built_in
                                    ? "build the dataset anew (atelier data build … --cache)"
                                    : "delete the file, then it is made anew (a run: --resume auto)");
@@ -312,91 +166,97 @@ static Status check_numbers(const DatasetCache *c, const Store *store, const cha
 }
 
 /* look: is the entry there? Its floats are then read only if they have to be checked. */
-static Status store_read(DatasetCache *c, Store *store, const char *name, int i, const uint8_t hash[32],
-                         bool look, float *out, size_t n, bool *found)
+static Status store_read(DatasetCache *c, Store *store, int array, int i, const uint8_t hash[32], bool look,
+                         float *out, bool *found)
 {
+    const CacheRows rows = rows_of(c, array);
+    const size_t at = SHA256_SIZE * (size_t)i;
     Series *s;
     if (!store->file)
         return STATUS_OK;
-    TRY(series_find(c, store, name, &s));
-    const size_t at = SHA256_SIZE * (size_t)i;
-    if (s->n != n || memcmp(s->hash + at, hash, SHA256_SIZE) != 0)
+    TRY(series_find(c, store, array, &s));
+    if (!s->there || memcmp(s->hash + at, hash, SHA256_SIZE) != 0)
         return STATUS_OK;
     if (look && (s->verified[i] || store->file->closed)) {
         *found = true;
         return STATUS_OK;
     }
-    if (transfer(c, store, name, "", H5T_NATIVE_FLOAT, i, n, out, NULL) != STATUS_OK) {
+    if (transfer(c, store, array, "", &rows, H5T_NATIVE_FLOAT, i, out, NULL) != STATUS_OK) {
         log_info("%s; the entry is made anew", status_message());
         return STATUS_OK;
     }
     if (!s->verified[i]) {
         uint8_t check[SHA256_SIZE];
-        compute_check(hash, out, n, check);
+        compute_check(hash, out, rows.width, check);
         s->verified[i] = memcmp(check, s->check + at, SHA256_SIZE) == 0;
     }
     *found = s->verified[i];
-    return *found ? check_numbers(c, store, name, i, out, n) : STATUS_OK;
+    return *found ? check_numbers(c, store, array, i, out, rows.width) : STATUS_OK;
 }
 
 /* Writing ---------------------------------------------------------------------------------------------- */
 
+static CacheRows hash_rows(const DatasetCache *c)
+{
+    return (CacheRows){.rank = 2, .dims = {c->count, SHA256_SIZE}, .width = SHA256_SIZE};
+}
+
 /* An array of zeros with all its space taken now. Zero hashes belong to no picture. */
-static Status create_array(const DatasetCache *c, const Store *store, const char *name, const char *suffix,
-                           hid_t type, size_t n)
+static Status create_array(const DatasetCache *c, const Store *store, int array, const char *suffix,
+                           hid_t type, const CacheRows *rows)
 {
     char path[PATH_SIZE];
-    inside(c, name, suffix, path);
+    inside(c, array, suffix, path);
     const hid_t file = store->file->file;
     if (h5_exists(file, path))
         H5Ldelete(file, path, H5P_DEFAULT);
-    const hsize_t dims[2] = {c->count, n};
-    const hid_t space = H5Screate_simple(2, dims, NULL), list = h5_create_list();
+    const hid_t space = H5Screate_simple(rows->rank, rows->dims, NULL), list = h5_create_list();
     H5Pset_alloc_time(list, H5D_ALLOC_TIME_EARLY);
     const hid_t set = H5Dcreate2(file, path, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
-    Status s = set >= 0 ? STATUS_OK : write_failed(store->file);
+    Status s = set >= 0 ? STATUS_OK : cache_file_failed(store->file);
     if (set >= 0 && H5Dclose(set) < 0)
-        s = write_failed(store->file);
+        s = cache_file_failed(store->file);
     H5Pclose(list);
     H5Sclose(space);
     return s;
 }
 
-static Status series_create(DatasetCache *c, Store *store, Series *s, size_t n)
+static Status series_create(DatasetCache *c, Store *store, int array, Series *s)
 {
+    const CacheRows rows = rows_of(c, array), hashes = hash_rows(c);
     char group[PATH_SIZE];
-    const char *name = s->name;
     series_clear(s);
-    snprintf(group, sizeof group, "/cache/%s", c->key);
+    snprintf(group, sizeof group, "/cache/%s", c->kind.key);
     TRY(h5_make_group(store->file->file, store->file->path, "/cache"));
     TRY(h5_make_group(store->file->file, store->file->path, group));
-    TRY(create_array(c, store, name, "", H5T_IEEE_F32LE, n));
-    TRY(create_array(c, store, name, "_hash", H5T_STD_U8LE, SHA256_SIZE));
-    TRY(create_array(c, store, name, "_check", H5T_STD_U8LE, SHA256_SIZE));
+    TRY(create_array(c, store, array, "", H5T_IEEE_F32LE, &rows));
+    TRY(create_array(c, store, array, "_hash", H5T_STD_U8LE, &hashes));
+    TRY(create_array(c, store, array, "_check", H5T_STD_U8LE, &hashes));
     if (H5Fflush(store->file->file, H5F_SCOPE_LOCAL) < 0)
-        return write_failed(store->file);
+        return cache_file_failed(store->file);
     s->hash = mem_calloc(c->count, SHA256_SIZE);
     s->check = mem_calloc(c->count, SHA256_SIZE);
     s->verified = mem_calloc(c->count, sizeof *s->verified);
     if (!s->hash || !s->check || !s->verified)
         return STATUS_FAILED;
-    s->n = n;
+    s->known = s->there = true;
     return STATUS_OK;
 }
 
-static Status store_write(DatasetCache *c, Store *store, const char *name, int i, const uint8_t hash[32],
-                          const float *in, size_t n)
+static Status store_write(DatasetCache *c, Store *store, int array, int i, const uint8_t hash[32],
+                          const float *in)
 {
+    const CacheRows rows = rows_of(c, array), hashes = hash_rows(c);
     Series *s;
-    TRY(file_make_writable(store->file));
-    TRY(series_find(c, store, name, &s));
-    if (s->n != n)
-        TRY(series_create(c, store, s, n));
+    TRY(cache_file_make_writable(store->file));
+    TRY(series_find(c, store, array, &s));
+    if (!s->there)
+        TRY(series_create(c, store, array, s));
     uint8_t check[SHA256_SIZE];
-    compute_check(hash, in, n, check);
-    TRY(transfer(c, store, name, "", H5T_NATIVE_FLOAT, i, n, NULL, in));
-    TRY(transfer(c, store, name, "_hash", H5T_NATIVE_UINT8, i, SHA256_SIZE, NULL, hash));
-    TRY(transfer(c, store, name, "_check", H5T_NATIVE_UINT8, i, SHA256_SIZE, NULL, check));
+    compute_check(hash, in, rows.width, check);
+    TRY(transfer(c, store, array, "", &rows, H5T_NATIVE_FLOAT, i, NULL, in));
+    TRY(transfer(c, store, array, "_hash", &hashes, H5T_NATIVE_UINT8, i, NULL, hash));
+    TRY(transfer(c, store, array, "_check", &hashes, H5T_NATIVE_UINT8, i, NULL, check));
     const size_t at = SHA256_SIZE * (size_t)i;
     memcpy(s->hash + at, hash, SHA256_SIZE);
     memcpy(s->check + at, check, SHA256_SIZE);
@@ -406,35 +266,42 @@ static Status store_write(DatasetCache *c, Store *store, const char *name, int i
 
 /* The public side -------------------------------------------------------------------------------------- */
 
-static Status check_key(const char *key)
+static Status check_kind(const CacheKind *k)
 {
-    const size_t n = strlen(key);
-    if (n == 0 || n >= CACHE_KEY_SIZE || strspn(key, "0123456789abcdef") != n)
+    const size_t n = strlen(k->key);
+    if (n == 0 || n >= CACHE_KEY_SIZE || strspn(k->key, "0123456789abcdef") != n)
         return status_fail("a cache's key is 1 to %d lower-case hexadecimal digits, not \"%s\"",
-                           CACHE_KEY_SIZE - 1, key);
-    return STATUS_OK;
+                           CACHE_KEY_SIZE - 1, k->key);
+    bool fits =
+        k->count >= 1 && k->count <= CACHE_MAX_ARRAYS && k->together >= 1 && k->count % k->together == 0;
+    for (int i = 0; fits && i < k->count; i++) {
+        const CacheArray *a = &k->arrays[i];
+        fits =
+            strlen(a->name) < NAME_SIZE && a->rank >= 1 && a->rank <= CACHE_MAX_RANK && cache_floats(a) > 0;
+    }
+    return fits ? STATUS_OK : status_fail("the cache %s has arrays of an impossible shape or number", k->key);
 }
 
 static Status open_stores(DatasetCache *c, const char *path, const char *dataset)
 {
     if (path)
-        TRY(file_use(path, &c->own.file));
+        TRY(cache_file_use(path, &c->own.file));
     if (dataset && (!path || strcmp(path, dataset) != 0))
-        TRY(file_use(dataset, &c->built_in.file));
+        TRY(cache_file_use(dataset, &c->built_in.file));
     return STATUS_OK;
 }
 
-static Status open_cache(const char *path, const char *dataset, const char *key, int count,
+static Status open_cache(const char *path, const char *dataset, const CacheKind *kind, int count,
                          DatasetCache **out)
 {
     *out = NULL;
-    TRY(check_key(key));
+    TRY(check_kind(kind));
     if (count < 1)
         return status_fail("%s: a cache for no pictures", path ? path : dataset);
     DatasetCache *c = mem_calloc(1, sizeof *c);
     if (!c)
         return STATUS_FAILED;
-    strcpy(c->key, key);
+    c->kind = *kind;
     c->count = (size_t)count;
     h5_begin();
     const Status s = h5_end(open_stores(c, path, dataset));
@@ -446,62 +313,66 @@ static Status open_cache(const char *path, const char *dataset, const char *key,
     return STATUS_OK;
 }
 
-Status cache_open(const char *path, const char *key, int count, DatasetCache **out)
+Status cache_open(const char *path, const CacheKind *kind, int count, DatasetCache **out)
 {
-    return open_cache(path, NULL, key, count, out);
+    return open_cache(path, NULL, kind, count, out);
 }
 
-Status cache_open_for(const Dataset *d, const char *path, const char *key, DatasetCache **out)
+Status cache_open_for(const Dataset *d, const char *path, const CacheKind *kind, DatasetCache **out)
 {
-    return open_cache(path, dataset_path(d), key, dataset_count(d), out);
+    return open_cache(path, dataset_path(d), kind, dataset_count(d), out);
 }
 
-static Status read_entry(DatasetCache *c, const char *name, int i, const uint8_t hash[32], bool look,
-                         float *out, size_t n, bool *found)
+const CacheKind *cache_kind(const DatasetCache *c)
+{
+    return &c->kind;
+}
+
+static Status check_entry(const DatasetCache *c, int array, int i)
+{
+    if (array >= 0 && array < c->kind.count && i >= 0 && (size_t)i < c->count)
+        return STATUS_OK;
+    return status_fail("a cache of %d arrays of %zu entries has no entry %d of array %d", c->kind.count,
+                       c->count, i, array);
+}
+
+static Status read_entry(DatasetCache *c, int array, int i, const uint8_t hash[32], bool look, float *out,
+                         bool *found)
 {
     *found = false;
-    if (i < 0 || (size_t)i >= c->count)
-        return status_fail("a cache of %zu entries has no entry %d", c->count, i);
+    TRY(check_entry(c, array, i));
     h5_begin();
-    Status s = store_read(c, &c->built_in, name, i, hash, look, out, n, found);
+    Status s = store_read(c, &c->built_in, array, i, hash, look, out, found);
     if (s == STATUS_OK && !*found)
-        s = store_read(c, &c->own, name, i, hash, look, out, n, found);
+        s = store_read(c, &c->own, array, i, hash, look, out, found);
     return h5_end(s);
 }
 
-Status cache_read(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *out, size_t n,
-                  bool *found)
+Status cache_read(DatasetCache *c, int array, int i, const uint8_t hash[32], float *out, bool *found)
 {
-    return read_entry(c, name, i, hash, false, out, n, found);
+    return read_entry(c, array, i, hash, false, out, found);
 }
 
-Status cache_has(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *scratch, size_t n,
-                 bool *found)
+Status cache_has(DatasetCache *c, int array, int i, const uint8_t hash[32], float *scratch, bool *found)
 {
-    return read_entry(c, name, i, hash, true, scratch, n, found);
+    return read_entry(c, array, i, hash, true, scratch, found);
 }
 
-Status cache_write(DatasetCache *c, const char *name, int i, const uint8_t hash[32], const float *in,
-                   size_t n)
+Status cache_write(DatasetCache *c, int array, int i, const uint8_t hash[32], const float *in)
 {
-    if (i < 0 || (size_t)i >= c->count || n == 0)
-        return status_fail("a cache of %zu entries has no entry %d of %zu floats", c->count, i, n);
+    TRY(check_entry(c, array, i));
     if (!c->own.file)
         return status_fail("this cache is read only");
     h5_begin();
-    return h5_end(store_write(c, &c->own, name, i, hash, in, n));
+    return h5_end(store_write(c, &c->own, array, i, hash, in));
 }
 
 Status cache_settle(DatasetCache *c)
 {
-    CacheFile *f = c->own.file;
-    if (!f || !f->writable)
+    if (!c->own.file)
         return STATUS_OK;
     h5_begin();
-    Status s = file_shut(f);
-    if (s == STATUS_OK)
-        s = h5_open(f->path, H5F_ACC_RDONLY, &f->file);
-    return h5_end(s);
+    return h5_end(cache_file_settle(c->own.file));
 }
 
 Status cache_close(DatasetCache *c)
@@ -509,10 +380,10 @@ Status cache_close(DatasetCache *c)
     if (!c)
         return STATUS_OK;
     h5_begin();
-    const Status s = file_release(c->own.file);
-    file_release(c->built_in.file);
+    const Status s = cache_file_release(c->own.file);
+    cache_file_release(c->built_in.file);
     h5_end(s);
-    for (int i = 0; i < MAX_SERIES; i++) {
+    for (int i = 0; i < CACHE_MAX_ARRAYS; i++) {
         series_clear(&c->own.series[i]);
         series_clear(&c->built_in.series[i]);
     }

@@ -5,22 +5,18 @@
 
 #include "kernels/base/mem.h"
 
-/* The last row of an array of bytes or floats can be read. */
+/* The last entry of an array can be read. */
 static bool last_row(hid_t set)
 {
-    hsize_t dims[2] = {0, 0};
-    const hid_t space = H5Dget_space(set), type = H5Dget_type(set);
-    bool ok = H5Sget_simple_extent_ndims(space) == 2 && H5Sget_simple_extent_dims(space, dims, NULL) == 2;
-    if (ok && dims[0] > 0 && dims[1] > 0) {
-        const hsize_t start[2] = {dims[0] - 1, 0}, count[2] = {1, dims[1]};
-        const hid_t row = H5Screate_simple(2, count, NULL);
-        void *buffer = mem_alloc(dims[1] * H5Tget_size(type));
-        H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL);
-        ok = buffer && H5Dread(set, type, row, space, H5P_DEFAULT, buffer) >= 0;
-        mem_free(buffer);
-        H5Sclose(row);
-    }
-    H5Sclose(space);
+    CacheRows r;
+    if (!cache_rows(set, &r))
+        return false;
+    if (r.dims[0] == 0 || r.width == 0)
+        return true;
+    const hid_t type = H5Dget_type(set);
+    void *buffer = mem_alloc(r.width * H5Tget_size(type));
+    const bool ok = buffer && cache_move_rows(set, &r, type, r.dims[0] - 1, 1, buffer, NULL);
+    mem_free(buffer);
     H5Tclose(type);
     return ok;
 }

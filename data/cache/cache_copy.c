@@ -1,6 +1,6 @@
 /* Caches into a dataset file, for `data build --cache`: array by array, because H5Ocopy crashes where a write
  * fails. */
-#include "data/dataset/dataset.h"
+#include "cache.h"
 
 #include "kernels/base/mem.h"
 #include "cache_walk.h"
@@ -10,45 +10,38 @@
 #define PATH_SIZE 160 /* of a name inside the file */
 #define COPY_BYTES ((hsize_t)16 << 20)
 
-/* Rows `first` to `first + rows` of one array to the other's. */
-static bool copy_rows(hid_t from, hid_t to, hid_t type, hsize_t first, hsize_t rows, hsize_t width,
-                      void *buffer)
-{
-    const hsize_t start[2] = {first, 0}, count[2] = {rows, width};
-    const hid_t memory = H5Screate_simple(2, count, NULL);
-    const hid_t in = H5Dget_space(from), out = H5Dget_space(to);
-    H5Sselect_hyperslab(in, H5S_SELECT_SET, start, NULL, count, NULL);
-    H5Sselect_hyperslab(out, H5S_SELECT_SET, start, NULL, count, NULL);
-    const bool ok = H5Dread(from, type, memory, in, H5P_DEFAULT, buffer) >= 0 &&
-                    H5Dwrite(to, type, memory, out, H5P_DEFAULT, buffer) >= 0;
-    H5Sclose(memory);
-    H5Sclose(in);
-    H5Sclose(out);
-    return ok;
-}
-
 typedef struct Copy {
     hid_t to;
     const char *from_path, *to_path;
     Status status;
 } Copy;
 
-/* set as an array at path, rows of bytes or floats. */
+static Status copy_rows(const Copy *c, hid_t from, hid_t to, hid_t type, const CacheRows *r)
+{
+    const hsize_t row = r->width * H5Tget_size(type), most = row && row < COPY_BYTES ? COPY_BYTES / row : 1;
+    void *buffer = mem_alloc(row * most);
+    Status s = buffer ? STATUS_OK : STATUS_FAILED;
+    for (hsize_t i = 0; i < r->dims[0] && s == STATUS_OK; i += most) {
+        const hsize_t n = r->dims[0] - i < most ? r->dims[0] - i : most;
+        if (!cache_move_rows(from, r, type, i, n, buffer, NULL) ||
+            !cache_move_rows(to, r, type, i, n, NULL, buffer))
+            s = h5_fail(c->to_path, "cannot be written");
+    }
+    mem_free(buffer);
+    return s;
+}
+
+/* set as an array at path, entries of bytes or floats. */
 static Status copy_array(const Copy *c, hid_t set, const char *path)
 {
+    CacheRows r;
+    if (!cache_rows(set, &r))
+        return status_fail("%s: %s has a shape that no cache has", c->from_path, path);
     const hid_t list = h5_create_list(), type = H5Dget_type(set), space = H5Dget_space(set);
     const hid_t to = H5Dcreate2(c->to, path, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
-    hsize_t dims[2] = {0, 0};
-    bool ok = to >= 0 && H5Sget_simple_extent_ndims(space) == 2 &&
-              H5Sget_simple_extent_dims(space, dims, NULL) == 2;
-    const hsize_t row = dims[1] * H5Tget_size(type), rows = row && row < COPY_BYTES ? COPY_BYTES / row : 1;
-    void *buffer = mem_alloc(row * rows);
-    for (hsize_t i = 0; ok && buffer && i < dims[0]; i += rows)
-        ok = copy_rows(set, to, type, i, dims[0] - i < rows ? dims[0] - i : rows, dims[1], buffer);
-    Status s = !buffer ? STATUS_FAILED : ok ? STATUS_OK : h5_fail(c->to_path, "cannot be written");
+    Status s = to >= 0 ? copy_rows(c, set, to, type, &r) : h5_fail(c->to_path, "cannot be written");
     if (to >= 0 && H5Dclose(to) < 0 && s == STATUS_OK)
         s = h5_fail(c->to_path, "cannot be written");
-    mem_free(buffer);
     H5Sclose(space);
     H5Tclose(type);
     H5Pclose(list);
@@ -74,7 +67,7 @@ static bool copy_visited(const char *key, const char *name, hid_t set, void *arg
     return c->status == STATUS_OK;
 }
 
-Status dataset_add_caches(const char *dataset, const char *cache)
+Status cache_copy_into(const char *dataset, const char *cache)
 {
     hid_t from = -1, to = -1;
     h5_begin();

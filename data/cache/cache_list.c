@@ -1,9 +1,9 @@
 /* What caches a dataset or cache file holds, for `data info`. */
-#include "data/dataset/dataset.h"
+#include "cache.h"
 
 #include "cache_walk.h"
 
-#include <stdio.h>
+#include <limits.h>
 #include <string.h>
 
 typedef struct Listing {
@@ -21,13 +21,16 @@ static bool ends_with(const char *name, const char *ending)
 static bool list_array(const char *key, const char *name, hid_t set, void *arg)
 {
     const Listing *l = arg;
-    hsize_t dims[2] = {0, 0};
-    if (set < 0 || ends_with(name, "_hash") || ends_with(name, "_check"))
+    CacheRows r;
+    if (set < 0 || ends_with(name, "_hash") || ends_with(name, "_check") || !cache_rows(set, &r))
         return true;
-    const hid_t space = H5Dget_space(set);
-    if (H5Sget_simple_extent_ndims(space) == 2 && H5Sget_simple_extent_dims(space, dims, NULL) == 2)
-        l->each(key, name, (size_t)dims[0], (size_t)dims[1], l->arg);
-    H5Sclose(space);
+    CacheArray a = {.name = name, .rank = r.rank - 1};
+    for (int i = 0; i < a.rank; i++) {
+        if (r.dims[1 + i] > INT_MAX)
+            return true;
+        a.dims[i] = (int)r.dims[1 + i];
+    }
+    l->each(key, &a, (size_t)r.dims[0], l->arg);
     return true;
 }
 

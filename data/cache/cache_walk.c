@@ -45,3 +45,32 @@ bool cache_walk(hid_t file, CacheVisitor visit, void *arg)
         walk_group(&w, file, "/cache", visit_key);
     return w.going;
 }
+
+bool cache_rows(hid_t set, CacheRows *out)
+{
+    const hid_t space = H5Dget_space(set);
+    const int rank = H5Sget_simple_extent_ndims(space);
+    const bool fits = rank >= 2 && rank <= CACHE_MAX_DIMS;
+    *out = (CacheRows){.rank = rank, .width = 1};
+    bool ok = fits && H5Sget_simple_extent_dims(space, out->dims, NULL) == rank;
+    H5Sclose(space);
+    for (int i = 1; ok && i < rank; i++)
+        ok = !__builtin_mul_overflow(out->width, out->dims[i], &out->width);
+    return ok;
+}
+
+bool cache_move_rows(hid_t set, const CacheRows *r, hid_t type, hsize_t first, hsize_t n, void *in,
+                     const void *out)
+{
+    hsize_t start[CACHE_MAX_DIMS] = {first}, count[CACHE_MAX_DIMS] = {n};
+    for (int i = 1; i < r->rank; i++)
+        count[i] = r->dims[i];
+    const hsize_t elements = n * r->width;
+    const hid_t stored = H5Dget_space(set), memory = H5Screate_simple(1, &elements, NULL);
+    H5Sselect_hyperslab(stored, H5S_SELECT_SET, start, NULL, count, NULL);
+    const herr_t result = in ? H5Dread(set, type, memory, stored, H5P_DEFAULT, in)
+                             : H5Dwrite(set, type, memory, stored, H5P_DEFAULT, out);
+    H5Sclose(stored);
+    H5Sclose(memory);
+    return result >= 0;
+}

@@ -1,4 +1,4 @@
-/* The HDF5 picture-caption file (design, section 5): build, open, read, caches. One thread at a time calls
+/* The HDF5 picture-caption file (design, section 5): build, open, read. One thread at a time calls
  * HDF5; all calls lock one mutex inside. */
 #ifndef ATL_DATASET_H
 #define ATL_DATASET_H
@@ -48,36 +48,5 @@ int dataset_left_out(const Dataset *d, const char **names);
 /* 32 bytes over all pictures' and captions' hashes, and the hash of one caption (of its UTF-8 bytes). */
 void dataset_source_sha256(const Dataset *d, uint8_t out[32]);
 void dataset_caption_sha256(const Dataset *d, int i, uint8_t out[32]);
-
-/* Caches. A key names everything an entry depends on (encoder, resolution, crop, flip). Entries are f32. The
- * cache file is the dataset itself (data build --cache) or FILE.cache.h5 beside it or in the run's folder. */
-typedef struct DatasetCache DatasetCache;
-Status cache_open(const char *path, const char *key, int count, DatasetCache **out);
-/* The same for a dataset: what the dataset's own file holds under the key is found too (written by data build
- * --cache); writes go to path alone, which is made at the first write. path NULL: only the dataset's own. */
-#define CACHE_KEY_SIZE 65 /* 64 hex digits and the end */
-Status cache_open_for(const Dataset *d, const char *path, const char *key, DatasetCache **out);
-/* Reads the n floats of entry i; name is the HDF5 dataset's: latent_mean, latent_std, latent_mean_flipped,
- * latent_std_flipped, text. *found false: not there, damaged, or made from another picture/caption (hash
- * differs). One that is there and holds NaN or infinity is a failure that names the file. */
-Status cache_read(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *out, size_t n,
-                  bool *found);
-/* Is it there? As cache_read, but the floats are read, into scratch, only where a run that was killed may
- * have left them half written. */
-Status cache_has(DatasetCache *c, const char *name, int i, const uint8_t hash[32], float *scratch, size_t n,
-                 bool *found);
-Status cache_write(DatasetCache *c, const char *name, int i, const uint8_t hash[32], const float *in,
-                   size_t n);
-/* What was written is on its way to the disk, and the file is open for reading alone from here on. */
-Status cache_settle(DatasetCache *c);
-Status cache_close(DatasetCache *c);
-
-/* Copies everything in the cache file into a dataset file that nobody has open, in place: for a file that
- * does not have its final name yet. */
-Status dataset_add_caches(const char *dataset, const char *cache);
-
-/* Calls each for every array of every cache in the file: key, name, number of entries, floats of one. */
-typedef void (*CacheListed)(const char *key, const char *name, size_t count, size_t n, void *arg);
-Status cache_list(const char *path, CacheListed each, void *arg);
 
 #endif

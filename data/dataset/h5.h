@@ -61,9 +61,6 @@ Status h5_read_attribute_int(hid_t file, const char *path, const char *name, int
 /* Missing or not a text: NULL. *value: mem_free. */
 Status h5_read_attribute_text(hid_t file, const char *path, const char *name, char **value);
 
-/* True if every array of the file's caches can be read (cache_check.c). */
-bool cache_is_sound(hid_t file);
-
 /* A property list for creating datasets: no times in the file, so that equal datasets are equal files. */
 hid_t h5_create_list(void);
 

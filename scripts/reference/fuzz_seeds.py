@@ -188,6 +188,18 @@ def datasets(atelier):
 
     write("cache", cache, libver="v108")
 
+    def shaped(f):
+        g = f.create_group("cache/" + key)
+        for name, shape in ("text", (2, 3, 4)), ("latent_mean", (2, 4, 2, 2)), ("latent_std", (2, 4, 2, 2)):
+            g[name] = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+            g[name + "_hash"] = np.zeros((2, 32), np.uint8)
+            g[name + "_check"] = np.zeros((2, 32), np.uint8)
+
+    write("cache-shaped", shaped, libver="v108")
+    write("cache-shaped-h5py", shaped)
+    write("cache-five-dimensions", lambda f: f.create_dataset(
+        "cache/" + key + "/text", data=np.zeros((2, 1, 1, 1, 3), np.float32)))
+
 
 # Texts ------------------------------------------------------------------------------------------------------------
 

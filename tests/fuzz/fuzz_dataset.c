@@ -1,7 +1,7 @@
 /* HDF5 dataset and cache files, through every function that reads one. */
 #include "fuzz.h"
 
-#include "data/dataset/dataset.h"
+#include "data/cache/cache.h"
 #include "data/pictures/picture.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
@@ -12,19 +12,21 @@
 
 /* The last array of a cache that the file has. */
 typedef struct Seen {
-    char key[CACHE_KEY_SIZE], name[64];
-    size_t count, n;
+    char name[64];
+    CacheKind kind;
+    size_t count;
 } Seen;
 
-static void see_cache(const char *key, const char *name, size_t count, size_t n, void *arg)
+static void see_cache(const char *key, const CacheArray *a, size_t count, void *arg)
 {
     Seen *seen = arg;
-    if (strlen(key) >= sizeof seen->key || strlen(name) >= sizeof seen->name || count == 0 || count > 100)
+    if (strlen(key) >= CACHE_KEY_SIZE || strlen(a->name) >= sizeof seen->name || count == 0 || count > 100 ||
+        cache_floats(a) > CACHED)
         return;
-    strcpy(seen->key, key);
-    strcpy(seen->name, name);
+    seen->kind = (CacheKind){.what = "seen", .arrays = {*a}, .count = 1, .together = 1};
+    strcpy(seen->kind.key, key);
+    seen->kind.arrays[0].name = strcpy(seen->name, a->name);
     seen->count = count;
-    seen->n = n;
 }
 
 static void read_cache(const char *path)
@@ -35,10 +37,10 @@ static void read_cache(const char *path)
     bool found;
     DatasetCache *c;
     cache_list(path, see_cache, &seen);
-    if (seen.count == 0 || seen.n > CACHED || cache_open(path, seen.key, (int)seen.count, &c) != STATUS_OK)
+    if (seen.count == 0 || cache_open(path, &seen.kind, (int)seen.count, &c) != STATUS_OK)
         return;
     for (int i = 0; i < (int)seen.count; i++)
-        fuzz_check(cache_read(c, seen.name, i, hash, values, seen.n, &found));
+        fuzz_check(cache_read(c, 0, i, hash, values, &found));
     cache_close(c);
 }
 

@@ -95,18 +95,19 @@ static void what_the_encoders_make_is_never_kept(void **state)
 /* The last array of this name among a file's caches. */
 typedef struct Array {
     const char *name;
-    char key[CACHE_KEY_SIZE];
-    size_t count, width;
+    CacheKind kind;
+    size_t count;
 } Array;
 
-static void note_array(const char *key, const char *name, size_t count, size_t width, void *arg)
+static void note_array(const char *key, const CacheArray *found, size_t count, void *arg)
 {
     Array *a = arg;
-    if (strcmp(name, a->name) != 0)
+    if (strcmp(found->name, a->name) != 0)
         return;
-    snprintf(a->key, sizeof a->key, "%s", key);
+    a->kind = (CacheKind){.what = "poison", .arrays = {*found}, .count = 1, .together = 1};
+    snprintf(a->kind.key, sizeof a->kind.key, "%s", key);
+    a->kind.arrays[0].name = a->name;
     a->count = count;
-    a->width = width;
 }
 
 /* A cache file whose only entry, number 2, is NaN under a check sum that is right. */
@@ -114,11 +115,12 @@ static void write_poison(const char *path, const Array *a, const uint8_t hash[32
 {
     DatasetCache *c;
     bool found;
-    float *values = mem_calloc(a->width, sizeof *values);
-    values[a->width - 1] = NAN;
-    assert_int_equal(cache_open(path, a->key, (int)a->count, &c), STATUS_OK);
-    assert_int_equal(cache_write(c, a->name, 2, hash, values, a->width), STATUS_OK);
-    assert_int_equal(cache_read(c, a->name, 2, hash, values, a->width, &found), STATUS_FAILED);
+    const size_t n = cache_floats(&a->kind.arrays[0]);
+    float *values = mem_calloc(n, sizeof *values);
+    values[n - 1] = NAN;
+    assert_int_equal(cache_open(path, &a->kind, (int)a->count, &c), STATUS_OK);
+    assert_int_equal(cache_write(c, 0, 2, hash, values), STATUS_OK);
+    assert_int_equal(cache_read(c, 0, 2, hash, values, &found), STATUS_FAILED);
     assert_says(path);
     assert_says("delete the file");
     assert_int_equal(cache_close(c), STATUS_OK);
@@ -155,7 +157,7 @@ static void a_cache_that_holds_nan_is_named(void **state)
         dataset_caption_sha256(d, 2, hash);
         write_poison(cache, &a, i == 2 ? hash : dataset_sha256(d, 2));
         dataset_close(d);
-        assert_int_equal(dataset_add_caches(set, cache), STATUS_OK);
+        assert_int_equal(cache_copy_into(set, cache), STATUS_OK);
         fails(config_for(arrays[i], SD1, path, (char *)NULL), NULL);
         assert_says(set);
         assert_says(picture);

@@ -120,10 +120,10 @@ static void caches_and_plans_of_a_tall_step_change_no_byte(void **state)
     float *noisy = copy_of(f.batch->noisy, n);
 
     Source *s = &f.sources->items[0];
-    char key[CACHE_KEY_SIZE];
-    ok(caching_latents_key(f.m, DTYPE_F32, TALL, key));
+    CacheKind kind;
+    ok(caching_latents_kind(f.m, DTYPE_F32, TALL, &kind));
     char *path = mem_printf("%s/tall/latents.cache.h5", work);
-    ok(cache_open_for(s->dataset, path, key, &s->latents));
+    ok(cache_open_for(s->dataset, path, &kind, &s->latents));
     mem_free(path);
     ok(caching_latents(f.p, s->dataset, TALL, true, s->latents, NULL, NULL));
     memset(f.batch->noisy, 0, (size_t)n * sizeof(float));

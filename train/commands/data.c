@@ -1,6 +1,7 @@
 /* `atelier data`: datasets made (data_build.c), looked at and checked. */
 #include "data.h"
 
+#include "data/cache/cache.h"
 #include "data/dataset/lint.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -66,14 +67,16 @@ static json_t *caption_facts(const Dataset *d)
                      (json_int_t)longest, "first", dataset_caption(d, 0));
 }
 
-static void add_cache(const char *key, const char *name, size_t count, size_t n, void *arg)
+static void add_cache(const char *key, const CacheArray *a, size_t count, void *arg)
 {
     json_t *caches = arg, *cache = json_object_get(caches, key);
     char shape[64];
     if (!cache)
         json_object_set_new(caches, key, cache = json_object());
-    snprintf(shape, sizeof shape, "%zux%zu", count, n);
-    json_object_set_new(cache, name, json_string(shape));
+    int at = snprintf(shape, sizeof shape, "%zu", count);
+    for (int i = 0; i < a->rank; i++)
+        at += snprintf(shape + at, sizeof shape - (size_t)at, "x%d", a->dims[i]);
+    json_object_set_new(cache, a->name, json_string(shape));
 }
 
 /* One number, or the fewest and the most where kohya's folders have several. */

@@ -170,12 +170,12 @@ static Status check_model(const Arguments *a)
 
 static Status encode_latents(Encoding *e)
 {
-    char key[CACHE_KEY_SIZE];
     const int resolution = e->a->resolution ? e->a->resolution : e->model->default_size;
+    CacheKind kind;
     DatasetCache *cache;
     const Size size = size_square(resolution);
-    TRY(caching_latents_key(e->model, e->dtype, size, key));
-    TRY(cache_open(e->cache, key, dataset_count(e->dataset), &cache));
+    TRY(caching_latents_kind(e->model, e->dtype, size, &kind));
+    TRY(cache_open(e->cache, &kind, dataset_count(e->dataset), &cache));
     const Status s = caching_latents(e->pipeline, e->dataset, size, e->a->flip, cache, show_encoded, e);
     const Status closed = cache_close(cache);
     return s == STATUS_OK ? closed : s;
@@ -183,13 +183,11 @@ static Status encode_latents(Encoding *e)
 
 static Status encode_texts(Encoding *e)
 {
-    char key[CACHE_KEY_SIZE];
-    const ClipConfig *clip = clip_config(e->model->clip);
+    CacheKind kind;
     DatasetCache *cache;
-    TRY(caching_text_key(e->model, e->dtype, e->a->clip_skip, key));
-    TRY(cache_open(e->cache, key, dataset_count(e->dataset), &cache));
-    const size_t n = (size_t)clip->positions * (size_t)clip->hidden;
-    const Status s = caching_text(e->pipeline, e->dataset, e->a->clip_skip, n, cache, show_encoded, e);
+    TRY(caching_text_kind(e->model, e->dtype, e->a->clip_skip, &kind));
+    TRY(cache_open(e->cache, &kind, dataset_count(e->dataset), &cache));
+    const Status s = caching_text(e->pipeline, e->dataset, e->a->clip_skip, cache, show_encoded, e);
     const Status closed = cache_close(cache);
     return s == STATUS_OK ? closed : s;
 }
@@ -228,7 +226,7 @@ static Status build_in(const char *folder, const Arguments *a, DatasetSummary *s
     if (s == STATUS_OK)
         s = encode(a, set, cache);
     if (s == STATUS_OK)
-        s = dataset_add_caches(set, cache);
+        s = cache_copy_into(set, cache);
     if (s == STATUS_OK)
         s = file_put_in_place(set, a->out);
     mem_free(set);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LABEL_MAX 64
+#define LABEL_MAX 512 /* a file's own names may be long */
 #define WIDTH 79
 #define TEXT_MAX 400
 

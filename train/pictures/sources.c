@@ -274,10 +274,8 @@ void sources_close(Sources *s)
         return;
     for (int i = 0; s->items && i < s->count + (s->prior != NULL); i++) {
         Source *source = &s->items[i];
-        if (source->latents)
-            cache_close(source->latents);
-        if (source->texts)
-            cache_close(source->texts);
+        cache_close(source->latents);
+        cache_close(source->texts);
         dataset_close(source->dataset);
         mem_free(source->trained);
         mem_free(source->held);
@@ -373,35 +371,34 @@ static bool show_cached(const char *what, int done, int total, void *arg)
     return !(s->stop && *s->stop);
 }
 
-static Status cache_one(Source *source, const char *folder, const char *name, const char *what,
-                        const char *key, DatasetCache **out)
+static Status open_cache(Source *source, const char *folder, const char *name, const CacheKind *kind,
+                         DatasetCache **out)
 {
-    char *path = folder ? path_in(folder, "%s-%s.cache.h5", name, what) : NULL;
+    char *path = folder ? path_in(folder, "%s-%s.cache.h5", name, kind->what) : NULL;
     if (folder && !path)
         return STATUS_FAILED;
-    const Status s = cache_open_for(source->dataset, path, key, out);
+    const Status s = cache_open_for(source->dataset, path, kind, out);
     mem_free(path);
     return s;
 }
 
 static Status cache_source(Source *source, const Config *config, const char *folder, const char *name,
-                           Pipeline *pipeline, const Model *m, DType activations, int64_t text_size,
-                           Showing *showing)
+                           Pipeline *pipeline, const Model *m, DType activations, Showing *showing)
 {
-    char key[CACHE_KEY_SIZE];
+    CacheKind kind;
     const Size size = config_size(config);
     if (config->train.cache_latents) {
-        TRY(caching_latents_key(m, activations, size, key));
-        TRY(cache_one(source, folder, name, "latents", key, &source->latents));
+        TRY(caching_latents_kind(m, activations, size, &kind));
+        TRY(open_cache(source, folder, name, &kind, &source->latents));
         TRY(caching_latents(pipeline, source->dataset, size, source->config->augment.flip, source->latents,
                             show_cached, showing));
         TRY(cache_settle(source->latents));
     }
     if (config->train.cache_text && !config->method.text_encoder && !source->caption) {
-        TRY(caching_text_key(m, activations, config->method.clip_skip, key));
-        TRY(cache_one(source, folder, name, "text", key, &source->texts));
-        TRY(caching_text(pipeline, source->dataset, config->method.clip_skip, (size_t)text_size,
-                         source->texts, show_cached, showing));
+        TRY(caching_text_kind(m, activations, config->method.clip_skip, &kind));
+        TRY(open_cache(source, folder, name, &kind, &source->texts));
+        TRY(caching_text(pipeline, source->dataset, config->method.clip_skip, source->texts, show_cached,
+                         showing));
         TRY(cache_settle(source->texts));
     }
     return STATUS_OK;
@@ -431,7 +428,7 @@ static Status tell_cut(const Source *s, const Model *m)
 }
 
 Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, const Model *m,
-                     DType activations, int64_t text_size, const volatile sig_atomic_t *stop)
+                     DType activations, const volatile sig_atomic_t *stop)
 {
     Showing showing = {.stop = stop};
     for (int i = 0; i < s->count; i++)
@@ -440,8 +437,7 @@ Status sources_cache(Sources *s, const Config *config, const char *folder, Pipel
         char *name = source_label(config, i);
         Status status = name ? STATUS_OK : STATUS_FAILED;
         if (status == STATUS_OK)
-            status = cache_source(&s->items[i], config, folder, name, pipeline, m, activations, text_size,
-                                  &showing);
+            status = cache_source(&s->items[i], config, folder, name, pipeline, m, activations, &showing);
         mem_free(name);
         if (showing.progress.total)
             progress_clear(&showing.progress);

@@ -50,9 +50,8 @@ bool sources_prior_built(const Config *config, const char *folder);
 char *source_label(const Config *config, int i);
 
 /* Opens caches as config.train asks for (cache_latents; cache_text unless the text encoder is trained), and
- * encodes what they lack, with progress shown; names the captions that are too long. text_size: floats of
- * one text. */
+ * encodes what they lack, with progress shown; names the captions that are too long. */
 Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, const Model *m,
-                     DType activations, int64_t text_size, const volatile sig_atomic_t *stop);
+                     DType activations, const volatile sig_atomic_t *stop);
 
 #endif

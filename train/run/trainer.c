@@ -329,7 +329,7 @@ static Status start(Trainer *t)
     if (config->train.cache_latents || config->train.cache_text)
         layerset_rest(unet_layers(s->model->unet));
     TRY(sources_cache(s->sources, config, folder, s->pipeline, s->model, config->model.dtype,
-                      step_text_size(&s->shape), t->options->stop));
+                      t->options->stop));
     layerset_rest(vae_layers(s->model->vae));
     layerset_rest(clip_layers(s->model->clip));
     TRY(batch_new(config, &s->shape, s->sources, s->pipeline, s->texts, &t->batch));

@@ -159,7 +159,7 @@ static Status fill_latent(Batch *b, const Source *source, const LoaderSample *sa
     const Size pixels = size_multiplied(s->size, vae_factor(s->model->vae));
     if (source->latents)
         TRY(caching_read_latents(source->latents, source->dataset, sample->picture, sample->flipped, b->mean,
-                                 b->deviation, (size_t)n));
+                                 b->deviation));
     else
         TRY(pipeline_encode_picture(b->pipeline, sample->pixels, pixels, b->mean, b->deviation));
     objective_latent(key, b->mean, b->deviation, vae_config(s->model->vae)->scaling_factor, n, latent);

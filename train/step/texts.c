@@ -113,7 +113,7 @@ Status texts_get(Texts *t, const char *caption, DatasetCache *cache, const Datas
             return STATUS_OK;
         }
     if (cache && strcmp(caption, dataset_caption(d, i)) == 0)
-        TRY(caching_read_text(cache, d, i, out, (size_t)t->size));
+        TRY(caching_read_text(cache, d, i, out));
     else
         TRY(pipeline_encode_text(t->pipeline, caption, t->clip_skip, out));
     Entry *e = add_entry(t, caption, bucket);

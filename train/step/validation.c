@@ -61,7 +61,7 @@ static Status read_held(Validation *v, const Source *source, float *latents)
     Status s = deviation ? STATUS_OK : STATUS_FAILED;
     for (int i = 0; i < source->held_count && s == STATUS_OK; i++)
         s = caching_read_latents(source->latents, source->dataset, source->held[i], false, latents + i * n,
-                                 deviation, (size_t)n);
+                                 deviation);
     mem_free(deviation);
     return s;
 }
