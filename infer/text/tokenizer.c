@@ -324,3 +324,22 @@ Status tokenizer_encode_padded(const Tokenizer *t, const char *text, int length,
     mem_free(ids);
     return STATUS_OK;
 }
+
+Status tokenizer_hash(const Tokenizer *t, Sha256 *s)
+{
+    static const char probe[] =
+        "A photo of 2 astronauts, riding (wet) horses' backs; naïve café, 猫 & 🐈 <no> #1 don't";
+    int32_t ids[128];
+    TRY(tokenizer_encode_padded(t, probe, sizeof ids / sizeof *ids, ids, NULL));
+    sha256_update(s, &t->v.size, sizeof t->v.size);
+    sha256_update(s, ids, sizeof ids);
+    for (int i = 0; i < t->v.special_count; i++) {
+        const SpecialToken *token = &t->v.special[i];
+        if (token->id == t->v.bos || token->id == t->v.eos || token->id == t->v.pad || token->id == t->v.unk)
+            continue;
+        sha256_update(s, token->text, token->length + 1);
+        sha256_update(s, &token->id, sizeof token->id);
+        sha256_update(s, &token->normalized, sizeof token->normalized);
+    }
+    return STATUS_OK;
+}

@@ -2,6 +2,7 @@
 #ifndef ATL_TOKENIZER_H
 #define ATL_TOKENIZER_H
 
+#include "kernels/base/sha256.h"
 #include "kernels/base/status.h"
 
 #include <stdint.h>
@@ -22,5 +23,9 @@ Status tokenizer_set_pad(Tokenizer *t, const char *token, int32_t id);
 Status tokenizer_encode(const Tokenizer *t, const char *text, int32_t **ids, int *count);
 /* BOS + ids cut to length-2 + EOS + padding, into out[length]. *used (may be NULL): tokens before cutting. */
 Status tokenizer_encode_padded(const Tokenizer *t, const char *text, int length, int32_t *out, int *used);
+
+/* Adds to a hash what a tokenizer is known by: what it makes of a text with something of everything, and the
+ * tokens that were added to its vocabulary. */
+Status tokenizer_hash(const Tokenizer *t, Sha256 *s);
 
 #endif

@@ -152,12 +152,61 @@ static void keys_tell_everything_apart(void **state)
                          STATUS_OK); /* no text encoder was loaded */
 }
 
+/* The built-in tokenizer, with one more token. */
+static void add_token(const char *token, Tokenizer **out)
+{
+    char *command = mem_printf("cp -r '%s/../../data/builtin/tiny/tokenizer' '%s/'", TEST_GOLDEN, folder);
+    char *tokenizer = path_join(folder, "tokenizer"), *config = path_join(tokenizer, "tokenizer_config.json");
+    char *text;
+    size_t size;
+    assert_int_equal(system(command), 0);
+    assert_ok(file_read(config, 1 << 20, &text, &size));
+    assert_int_equal(text[0], '{');
+    char *longer =
+        mem_printf("{\"added_tokens_decoder\": {\"5000\": {\"content\": \"%s\"}}, %s", token, text + 1);
+    write_text(tokenizer, "tokenizer_config.json", longer);
+    assert_ok(tokenizer_open(tokenizer, out));
+    mem_free(command);
+    mem_free(tokenizer);
+    mem_free(config);
+    mem_free(text);
+    mem_free(longer);
+}
+
+/* One text encoder, two tokenizers: "sks" is a word of several tokens to one of them and one token to the
+ * other. */
+static void a_tokenizer_has_texts_of_its_own(void **state)
+{
+    (void)state;
+    static const char *const tokens[] = {"sks", "<sks>"};
+    CacheKind k[3];
+    Model *m;
+    assert_ok(model_load("builtin:tiny", MODEL_TEXT | MODEL_TOKENIZER, DTYPE_F32, &m));
+    assert_ok(caching_text_kind(m, DTYPE_F32, 0, &k[0]));
+    Tokenizer *own = m->tokenizer;
+    for (int i = 0; i < 2; i++) {
+        add_token(tokens[i], &m->tokenizer);
+        assert_ok(caching_text_kind(m, DTYPE_F32, 0, &k[1 + i]));
+        tokenizer_free(m->tokenizer);
+    }
+    m->tokenizer = own;
+    assert_string_not_equal(k[0].key, k[1].key);
+    assert_string_not_equal(k[0].key, k[2].key);
+    assert_string_not_equal(k[1].key, k[2].key);
+    assert_ok(caching_text_kind(m, DTYPE_F32, 0, &k[1]));
+    assert_string_equal(k[0].key, k[1].key);
+    assert_int_equal(k[0].arrays[0].rank, 2); /* (T,D) */
+    assert_int_equal(k[0].arrays[0].dims[0], 77);
+    model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(latents_of_the_loaders_pictures, set_up, tear_down),
         cmocka_unit_test_setup_teardown(entries_are_made_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(keys_tell_everything_apart, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_tokenizer_has_texts_of_its_own, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

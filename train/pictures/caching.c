@@ -86,7 +86,7 @@ Status caching_read_latents(DatasetCache *cache, const Dataset *d, int i, bool f
 
 Status caching_text_kind(const Model *m, DType activations, int clip_skip, CacheKind *out)
 {
-    if (!m->clip)
+    if (!m->clip || !m->tokenizer)
         return status_fail("%s: has no text encoder to encode captions with", m->name);
     const ClipConfig *c = clip_config(m->clip);
     *out = (CacheKind){.what = "text", .of = CACHE_OF_CAPTIONS, .count = 1, .together = 1};
@@ -94,9 +94,10 @@ Status caching_text_kind(const Model *m, DType activations, int clip_skip, Cache
     char text[256];
     Sha256 s;
     sha256_init(&s);
-    snprintf(text, sizeof text, "text 1, skip %d, %s, heads %d, quick %d, eps %a, tokens %d %d %d", clip_skip,
+    snprintf(text, sizeof text, "text 2, skip %d, %s, heads %d, quick %d, eps %a, tokens %d %d %d", clip_skip,
              dtype_name(activations), c->heads, c->quick_gelu, (double)c->eps, c->bos, c->eos, c->pad);
     hash_text(&s, text);
+    TRY(tokenizer_hash(m->tokenizer, &s));
     hash_layers(&s, clip_layers(m->clip));
     hash_finish(&s, out->key);
     return STATUS_OK;

@@ -7,20 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A tokenizer is known by what it makes of a text with something of everything. */
-static const char probe[] =
-    "A photo of 2 astronauts, riding (wet) horses' backs; naïve café, 猫 & 🐈 <no> #1 don't";
-
-static Status hash_tokenizer(Sha256 *s, const Tokenizer *t)
-{
-    int32_t ids[128];
-    const int size = tokenizer_vocab_size(t);
-    TRY(tokenizer_encode_padded(t, probe, sizeof ids / sizeof *ids, ids, NULL));
-    sha256_update(s, &size, sizeof size);
-    sha256_update(s, ids, sizeof ids);
-    return STATUS_OK;
-}
-
 /* A configuration without what its writer notes about itself ("_diffusers_version"), however it is laid out.
  */
 static Status hash_json(Sha256 *s, const char *text)
@@ -48,7 +34,7 @@ static Status find_model(const Model *m, char hex[SHA256_HEX_SIZE])
     hash_layers(&s, unet_layers(m->unet));
     hash_layers(&s, clip_layers(m->clip));
     hash_layers(&s, vae_layers(m->vae));
-    TRY(hash_tokenizer(&s, m->tokenizer));
+    TRY(tokenizer_hash(m->tokenizer, &s));
     hash_finish(&s, hex);
     return STATUS_OK;
 }
