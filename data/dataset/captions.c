@@ -100,14 +100,8 @@ void metadata_free(MetadataFile *m)
 
 static Status add_entry(MetadataFile *m, int line, const char *file_name, const char *text)
 {
-    if (m->count == m->capacity) {
-        const int capacity = m->capacity ? 2 * m->capacity : 64;
-        MetadataEntry *larger = mem_realloc(m->entries, (size_t)capacity * sizeof *larger);
-        if (!larger)
-            return STATUS_FAILED;
-        m->entries = larger;
-        m->capacity = capacity;
-    }
+    if (!mem_grow(&m->entries, m->count, &m->capacity, sizeof *m->entries))
+        return STATUS_FAILED;
     while (strncmp(file_name, "./", 2) == 0)
         file_name += 2;
     MetadataEntry *e = &m->entries[m->count++];

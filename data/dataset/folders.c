@@ -63,14 +63,8 @@ static size_t innermost(const char *name, int repeats, size_t *caption)
 
 static Status add_folder(FoldersTaken *f, const char *name, size_t length, size_t caption, int repeats)
 {
-    if (f->count == f->capacity) {
-        const int capacity = f->capacity ? 2 * f->capacity : 16;
-        FolderTaken *larger = mem_realloc(f->items, (size_t)capacity * sizeof *larger);
-        if (!larger)
-            return STATUS_FAILED;
-        f->items = larger;
-        f->capacity = capacity;
-    }
+    if (!mem_grow(&f->items, f->count, &f->capacity, sizeof *f->items))
+        return STATUS_FAILED;
     FolderTaken *t = &f->items[f->count++];
     *t = (FolderTaken){.name = mem_printf("%.*s", (int)length, name), .repeats = repeats};
     return t->name ? caption_clean(name + caption, length - caption, &t->caption) : STATUS_FAILED;

@@ -33,7 +33,8 @@ struct DatasetWriter {
     hid_t file, data;
     hsize_t size; /* bytes of pictures so far */
     Column *columns;
-    size_t count, capacity;
+    size_t count;
+    int capacity;
     char *left_out; /* names, one a line, as many as LEFT_OUT_BYTES hold; NULL: none */
     int left_out_count;
 };
@@ -142,14 +143,8 @@ static Status append(DatasetWriter *w, const uint8_t *bytes, hsize_t size)
 
 Status dataset_writer_add(DatasetWriter *w, const DatasetEntry *e)
 {
-    if (w->count == w->capacity) {
-        const size_t capacity = w->capacity ? 2 * w->capacity : 64;
-        Column *larger = mem_realloc(w->columns, capacity * sizeof *larger);
-        if (!larger)
-            return STATUS_FAILED;
-        w->columns = larger;
-        w->capacity = capacity;
-    }
+    if (!mem_grow(&w->columns, (int)w->count, &w->capacity, sizeof *w->columns))
+        return STATUS_FAILED;
     Column *c = &w->columns[w->count++];
     *c = (Column){.offset = w->size,
                   .length = e->size,

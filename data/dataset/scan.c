@@ -29,14 +29,8 @@ Status scan_list_add(ScanList *l, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    if (l->count == l->capacity) {
-        const int capacity = l->capacity ? 2 * l->capacity : 16;
-        char **larger = mem_realloc(l->items, (size_t)capacity * sizeof *larger);
-        if (!larger)
-            return STATUS_FAILED;
-        l->items = larger;
-        l->capacity = capacity;
-    }
+    if (!mem_grow(&l->items, l->count, &l->capacity, sizeof *l->items))
+        return STATUS_FAILED;
     l->items[l->count] = mem_strdup(text);
     return l->items[l->count] ? (l->count++, STATUS_OK) : STATUS_FAILED;
 }
@@ -196,14 +190,8 @@ static Status read_sidecar(Scan *s, Folder *f, const char *name, ScanPicture *p)
 
 static Status add_picture(Scan *s, Folder *f, const char *name)
 {
-    if (s->count == s->capacity) {
-        const int capacity = s->capacity ? 2 * s->capacity : 64;
-        ScanPicture *larger = mem_realloc(s->pictures, (size_t)capacity * sizeof *larger);
-        if (!larger)
-            return STATUS_FAILED;
-        s->pictures = larger;
-        s->capacity = capacity;
-    }
+    if (!mem_grow(&s->pictures, s->count, &s->capacity, sizeof *s->pictures))
+        return STATUS_FAILED;
     ScanPicture *p = &s->pictures[s->count++];
     *p = (ScanPicture){.name = below(f, name), .repeats = f->repeats};
     p->shown = p->name ? name_escape(p->name) : NULL;

@@ -25,14 +25,8 @@ typedef struct Word {
 
 Status idlist_add(IdList *l, int32_t id)
 {
-    if (l->count == l->capacity) {
-        const int capacity = l->capacity ? 2 * l->capacity : 96;
-        int32_t *items = mem_realloc(l->items, (size_t)capacity * sizeof *items);
-        if (!items)
-            return STATUS_FAILED;
-        l->items = items;
-        l->capacity = capacity;
-    }
+    if (!mem_grow(&l->items, l->count, &l->capacity, sizeof *l->items))
+        return STATUS_FAILED;
     l->items[l->count++] = id;
     return STATUS_OK;
 }

@@ -81,6 +81,20 @@ size_t mem_in_use(void)
     return atomic_load_explicit(&in_use, memory_order_relaxed);
 }
 
+bool mem_grow(void *list, int count, int *capacity, size_t bytes)
+{
+    void *items;
+    if (count < *capacity)
+        return true;
+    const int more = *capacity ? 2 * *capacity : 16;
+    memcpy(&items, list, sizeof items); /* a pointer of any type */
+    if (!(items = mem_realloc(items, (size_t)more * bytes)))
+        return false;
+    memcpy(list, &items, sizeof items);
+    *capacity = more;
+    return true;
+}
+
 char *mem_strdup(const char *text)
 {
     const size_t n = strlen(text) + 1;

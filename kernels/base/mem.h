@@ -3,12 +3,17 @@
 #ifndef ATL_MEM_H
 #define ATL_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 void *mem_alloc(size_t bytes); /* 64-byte aligned, not cleared; 0 bytes gives a valid pointer */
 void *mem_calloc(size_t count, size_t bytes); /* cleared; checks count * bytes for overflow */
 void *mem_realloc(void *p, size_t bytes);     /* p from mem_alloc/mem_calloc/mem_realloc or NULL */
 void mem_free(void *p);                       /* NULL is allowed */
+/* Room for one more item of a list that has count: list is the address of the pointer to its items, of so
+ * many bytes each, and *capacity the room so far. It grows to twice that. False: out of memory, and the list
+ * is as it was. */
+bool mem_grow(void *list, int count, int *capacity, size_t bytes);
 char *mem_strdup(const char *text);
 char *mem_printf(const char *format, ...) __attribute__((format(printf, 1, 2))); /* NULL: out of memory */
 
