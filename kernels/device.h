@@ -43,10 +43,44 @@ typedef struct Attention {
     Tensor *grad_q, *grad_k, *grad_v; /* any may be NULL */
 } Attention;
 
-typedef struct AdamW { /* Loshchilov & Hutter 2019, as torch.optim.AdamW; step counts from 1 */
-    double lr, beta1, beta2, eps, weight_decay;
-    int64_t step;
-} AdamW;
+/* A tensor's part of a flat block (kernels/flat.h): sums are taken tensor by tensor, in the order of the
+ * list. */
+typedef struct Segment {
+    int64_t first, count;
+    int group; /* which of an update's rates is its own */
+} Segment;
+
+#define UPDATE_GROUPS 4
+#define UPDATE_STATES 2 /* blocks that an optimizer may keep: m and v below */
+
+typedef enum UpdateKind {
+    UPDATE_ADAMW /* Loshchilov & Hutter 2019, as torch.optim.AdamW */
+} UpdateKind;
+
+/* One step of an optimizer over whole blocks. */
+typedef struct Update {
+    UpdateKind kind;
+    double beta1, beta2, eps, weight_decay;
+    int64_t step; /* from 1; updates that were skipped do not count */
+    const Segment *segments;
+    int count;
+    double rates[UPDATE_GROUPS];
+    double unscale; /* factor that takes the loss scaling out of the gradients; 1: there is none */
+    double clip;    /* most that the gradients' norm may be; 0: no limit */
+    float decay;    /* average = decay average + (1 - decay) w */
+    const float
+        *from; /* of each segment every stride-th weight, as it was at the start, one after the other */
+    int64_t stride;
+} Update;
+
+/* What an update has to say. */
+typedef struct StepNumbers {
+    double norm;                 /* of all gradients, unscaled and before clipping */
+    double moved[UPDATE_GROUPS]; /* sums of squares of what the weights changed by, for each group */
+    double change;               /* square of what they differ by from the start, by the weights in `from` */
+    int segment;  /* the first whose gradient, or else whose weight by now, is not finite; −1 */
+    bool skipped; /* the norm is not finite: nothing was changed, nor is until this is cleared */
+} StepNumbers;
 
 struct Device {
     const char *name; /* "cpu" */
@@ -157,11 +191,11 @@ struct Device {
     Status (*gaussian_sample_backward)(const Tensor *moments, const Tensor *noise, const Tensor *grad_y,
                                        Tensor *grad_moments);
 
-    /* optimizer: f32 tensors of one parameter; *moved is the sum of squares of what w changed by */
-    Status (*adamw)(const AdamW *o, Tensor *w, const Tensor *grad, float grad_scale, Tensor *m, Tensor *v,
-                    double *moved);
-    Status (*ema)(Tensor *average, const Tensor *w, float decay); /* average = decay average + (1-decay) w */
-    double (*sum_of_squares)(const Tensor *t);                    /* fixed order; f64 */
+    /* optimizer: whole flat f32 blocks. Norm, clipping, the weights' move, the averages' (NULL: none) and all
+     * of the numbers, which lie where the device can write them */
+    Status (*update)(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
+                     StepNumbers *numbers);
+    Status (*exchange)(Tensor *a, Tensor *b); /* the contents */
 };
 
 /* The processor, by what it has; ATELIER_ISA=baseline|avx2|avx512 caps it, so that every path can be tested.

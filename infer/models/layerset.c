@@ -63,42 +63,46 @@ Layer *layerset_find(const LayerSet *set, const char *name)
     return NULL;
 }
 
-/* Gives the pages of a mapped file back, as far as they are t's alone. */
+int64_t layerset_room(const LayerSet *set)
+{
+    int64_t n = 0;
+    for (int i = 0; i < set->count; i++) {
+        const Tensor *const tensors[] = {set->items[i]->weight, set->items[i]->bias};
+        for (int k = 0; k < 2; k++)
+            n += tensors[k] ? flat_room(tensor_count(tensors[k])) : 0;
+    }
+    return n;
+}
+
+/* Gives the pages of a mapped file back, as far as they are t's alone. A trained tensor lies in a block,
+ * which comes from no file. */
 static void rest_tensor(const Tensor *t)
 {
-    if (t && t->data && !t->owned)
+    if (t && t->data && !t->owned && !t->requires_grad)
         mem_pages_rest(t->data, tensor_bytes(t));
 }
 
-/* Replaces *t by an f32 copy that is trained. */
-static Status train_tensor(Tensor **t, bool described)
+/* Moves *t into the block. */
+static Status train_tensor(Tensor **t, Flat *flat)
 {
     if (!*t)
         return STATUS_OK;
-    Tensor *(*const make)(DType, int, const int64_t *) = described ? tensor_shape_only : tensor_new;
-    Tensor *own = make(DTYPE_F32, (*t)->ndim, (*t)->shape);
+    Tensor *own = flat_take(flat, (*t)->ndim, (*t)->shape);
     if (!own)
         return STATUS_FAILED;
-    own->grad = make(DTYPE_F32, own->ndim, own->shape);
-    if (!own->grad) {
-        tensor_free(own);
-        return STATUS_FAILED;
-    }
-    if (!described)
-        convert_floats(own->data, DTYPE_F32, (*t)->data, (*t)->dtype, tensor_count(own));
+    const Status s = own->data ? tensor_copy(own, *t) : STATUS_OK;
     rest_tensor(*t);
-    own->requires_grad = true;
     tensor_free(*t);
     *t = own;
-    return STATUS_OK;
+    return s;
 }
 
-Status layerset_train(LayerSet *set)
+Status layerset_train(LayerSet *set, Flat *flat)
 {
     for (int i = 0; i < set->count; i++) {
         drop_packed(set->items[i]);
-        TRY(train_tensor(&set->items[i]->weight, set->described));
-        TRY(train_tensor(&set->items[i]->bias, set->described));
+        TRY(train_tensor(&set->items[i]->weight, flat));
+        TRY(train_tensor(&set->items[i]->bias, flat));
     }
     tensorfiles_close(&set->files);
     return STATUS_OK;

@@ -4,6 +4,7 @@
 #define ATL_LAYERSET_H
 
 #include "infer/files/safetensors.h"
+#include "kernels/flat.h"
 #include "kernels/layer.h"
 
 typedef struct LayerSet {
@@ -18,8 +19,11 @@ Status layerset_add(LayerSet *set, Layer *l); /* at the end; from now on the set
 void layerset_free(LayerSet *set);
 size_t layerset_elements(const LayerSet *set); /* numbers in all weights and biases */
 Layer *layerset_find(const LayerSet *set, const char *name);
-/* Makes every weight and bias its own f32 storage with requires_grad and a zeroed grad: method full. */
-Status layerset_train(LayerSet *set);
+/* Numbers of a block that holds all weights and biases. */
+int64_t layerset_room(const LayerSet *set);
+/* Makes every weight and bias trained, in the block, where it keeps its value: method full. In the layers'
+ * order, a weight before its bias. */
+Status layerset_train(LayerSet *set, Flat *flat);
 /* Whether the device may keep frozen convolutions a second time in its own order: faster, in more memory,
  * with the same result. */
 void layerset_keep_packed(LayerSet *set, bool keep);

@@ -1,10 +1,15 @@
-/* What happens to a trained parameter after the backward pass: AdamW, the moving average, and the norm of
- * gradients. All f32; scalars are worked out in double, as Python does for PyTorch. */
+/* What happens to all trained parameters after the backward pass: the gradients' norm, clipping, the
+ * optimizer's step, the moving average, and how far the weights went. All f32; scalars are worked out in
+ * double, as Python does for PyTorch. */
 #include "families.h"
 #include "pieces.h"
 #include "vec.h"
 
 #include <math.h>
+
+/* The loops below sum in double over parts whose size follows from a tensor's count alone: at most 64, each
+ * of whole pieces, so that a sum is the same for every number of threads. */
+#define SUM_PARTS 64
 
 typedef struct Args {
     float *w, *m, *v;
@@ -12,14 +17,53 @@ typedef struct Args {
     float grad_scale, decay, new_m, keep_v, new_v, step_size, root, eps;
 } Args;
 
-/* Both loops below sum in double over parts whose size follows from the count alone: at most 64, each of
- * whole pieces, so that the sum is the same for every number of threads. */
-#define SUM_PARTS 64
+/* The sum that part [first, last) of a tensor adds. */
+typedef double (*PartFn)(const Args *s, int64_t first, int64_t last);
 
-static int64_t part_size(int64_t n)
+static double sum_parts(int64_t n, PartFn fn, const Args *s)
 {
-    return (n / SUM_PARTS / PIECE_ELEMENTS + 1) * PIECE_ELEMENTS;
+    const int64_t part = (n / SUM_PARTS / PIECE_ELEMENTS + 1) * PIECE_ELEMENTS;
+    const int parts = (int)((n + part - 1) / part);
+    double sums[SUM_PARTS + 1] = {0}, total = 0;
+#pragma omp parallel for schedule(static) if (parts > 2)
+    for (int i = 0; i < parts; i++)
+        sums[i] = fn(s, i * part, (i + 1) * part < n ? (i + 1) * part : n);
+    for (int i = 0; i < parts; i++)
+        total += sums[i];
+    return total;
 }
+
+/* The norm --------------------------------------------------------------------------------------------- */
+
+/* Eight interleaved sums: the same bits for every instruction set too. */
+static double squares_part(const Args *s, int64_t first, int64_t last)
+{
+    double sum[8] = {0};
+    int64_t i = first;
+    for (; i + 8 <= last; i += 8)
+        for (int j = 0; j < 8; j++)
+            sum[j] += (double)s->g[i + j] * (double)s->g[i + j];
+    for (; i < last; i++)
+        sum[0] += (double)s->g[i] * (double)s->g[i];
+    return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+}
+
+static void measure_gradients(const Update *u, const float *g, StepNumbers *numbers)
+{
+    double sum = 0;
+    *numbers = (StepNumbers){.segment = -1};
+    for (int i = 0; i < u->count; i++) {
+        const double squares =
+            sum_parts(u->segments[i].count, squares_part, &(Args){.g = g + u->segments[i].first});
+        if (!isfinite(squares) && numbers->segment < 0)
+            numbers->segment = i;
+        sum += squares;
+    }
+    numbers->norm = sqrt(sum) * u->unscale; /* a power of two: exact */
+    numbers->skipped = !isfinite(numbers->norm);
+}
+
+/* AdamW ------------------------------------------------------------------------------------------------ */
 
 /* torch.optim.AdamW, in its order: w *= 1 - lr wd; m += (1-β1)(g - m); v = β2 v + (1-β2) g²;
  * w -= lr/(1-β1^t) m / (√v / √(1-β2^t) + eps) */
@@ -51,39 +95,63 @@ static double adamw_part(const Args *s, int64_t first, int64_t last)
     return moved;
 }
 
-static Status cpu_adamw(const AdamW *o, Tensor *w, const Tensor *grad, float grad_scale, Tensor *m, Tensor *v,
-                        double *moved)
+/* Completes s, which has the segment's numbers; returns the sum of squares of what they moved by. */
+static double adamw(const Update *u, double lr, int64_t count, Args *s)
 {
-    const double correction1 = 1 - pow(o->beta1, (double)o->step);
-    const double correction2 = 1 - pow(o->beta2, (double)o->step);
-    const Args s = {
-        .w = w->data,
-        .m = m->data,
-        .v = v->data,
-        .g = grad->data,
-        .grad_scale = grad_scale,
-        .decay = (float)(1 - o->lr * o->weight_decay),
-        .new_m = (float)(1 - o->beta1),
-        .keep_v = (float)o->beta2,
-        .new_v = (float)(1 - o->beta2),
-        .step_size = (float)(o->lr / correction1),
-        .root = (float)sqrt(correction2),
-        .eps = (float)o->eps,
-    };
-    const int64_t n = tensor_count(w), part = part_size(n);
-    const int parts = (int)((n + part - 1) / part);
-    double sums[SUM_PARTS + 1] = {0};
-#pragma omp parallel for schedule(static) if (parts > 2)
-    for (int i = 0; i < parts; i++)
-        sums[i] = adamw_part(&s, i * part, (i + 1) * part < n ? (i + 1) * part : n);
-    *moved = 0;
-    for (int i = 0; i < parts; i++)
-        *moved += sums[i];
-    return STATUS_OK;
+    const double correction1 = 1 - pow(u->beta1, (double)u->step);
+    const double correction2 = 1 - pow(u->beta2, (double)u->step);
+    s->decay = (float)(1 - lr * u->weight_decay);
+    s->new_m = (float)(1 - u->beta1);
+    s->keep_v = (float)u->beta2;
+    s->new_v = (float)(1 - u->beta2);
+    s->step_size = (float)(lr / correction1);
+    s->root = (float)sqrt(correction2);
+    s->eps = (float)u->eps;
+    return sum_parts(count, adamw_part, s);
+}
+
+/* The whole -------------------------------------------------------------------------------------------- */
+
+static double (*const KINDS[])(const Update *u, double lr, int64_t count, Args *s) = {
+    [UPDATE_ADAMW] = adamw,
+};
+
+static void move_weights(const Update *u, const Args *blocks, StepNumbers *numbers)
+{
+    for (int i = 0; i < u->count; i++) {
+        const Segment *at = &u->segments[i];
+        Args s = {.w = blocks->w + at->first,
+                  .m = blocks->m ? blocks->m + at->first : NULL,
+                  .v = blocks->v ? blocks->v + at->first : NULL,
+                  .g = blocks->g + at->first,
+                  .grad_scale = blocks->grad_scale};
+        const double moved = KINDS[u->kind](u, u->rates[at->group], at->count, &s);
+        if (!isfinite(moved) && numbers->segment < 0)
+            numbers->segment = i;
+        numbers->moved[at->group] += moved;
+    }
+}
+
+/* By samples: each stands for stride weights. */
+static double change_from(const Update *u, const float *w)
+{
+    const float *from = u->from;
+    double sum = 0;
+    for (int i = 0; i < u->count; i++) {
+        const Segment *s = &u->segments[i];
+        int64_t samples = 0;
+        double part = 0;
+        for (int64_t k = 0; k < s->count; k += u->stride, samples++) {
+            const double d = (double)w[s->first + k] - (double)*from++;
+            part += d * d;
+        }
+        sum += part * (double)s->count / (double)samples;
+    }
+    return sum;
 }
 
 /* average = decay average + (1 - decay) w */
-static void ema_piece(const void *args, int64_t first, int64_t last)
+static void average_piece(const void *args, int64_t first, int64_t last)
 {
     const Args *s = args;
     for (int64_t i = first; i < last; i += VL) {
@@ -93,43 +161,51 @@ static void ema_piece(const void *args, int64_t first, int64_t last)
     }
 }
 
-static Status cpu_ema(Tensor *average, const Tensor *w, float decay)
+static Status cpu_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
+                         StepNumbers *numbers)
 {
-    const Args s = {.w = average->data, .g = w->data, .decay = decay, .new_m = (float)(1 - (double)decay)};
-    for_pieces(tensor_count(w), 1, ema_piece, &s);
+    if (numbers->skipped)
+        return STATUS_OK;
+    measure_gradients(u, g->data, numbers);
+    if (numbers->skipped)
+        return STATUS_OK;
+    /* torch.nn.utils.clip_grad_norm_ has the same 1e-6 */
+    const double clip = u->clip > 0 ? fmin(1.0, u->clip / (numbers->norm + 1e-6)) : 1.0;
+    const Args blocks = {.w = w->data,
+                         .m = m ? m->data : NULL,
+                         .v = v ? v->data : NULL,
+                         .g = g->data,
+                         .grad_scale = (float)(clip * u->unscale)};
+    move_weights(u, &blocks, numbers);
+    if (average) {
+        const Args s = {
+            .w = average->data, .g = w->data, .decay = u->decay, .new_m = (float)(1 - (double)u->decay)};
+        for_pieces(tensor_count(w), 1, average_piece, &s);
+    }
+    if (u->from)
+        numbers->change = change_from(u, w->data);
     return STATUS_OK;
 }
 
-/* Eight interleaved sums: the same bits for every instruction set too. */
-static double piece_squares(const float *x, int64_t n)
+static void exchange_piece(const void *args, int64_t first, int64_t last)
 {
-    double sum[8] = {0};
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++)
-            sum[j] += (double)x[i + j] * (double)x[i + j];
-    for (; i < n; i++)
-        sum[0] += (double)x[i] * (double)x[i];
-    return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+    const Args *s = args;
+    for (int64_t i = first; i < last; i += VL) {
+        const int n = vec_part(i, last);
+        const vf a = vec_get_n(s->w, DTYPE_F32, i, n), b = vec_get_n(s->m, DTYPE_F32, i, n);
+        vec_put_n(s->w, DTYPE_F32, i, b, n);
+        vec_put_n(s->m, DTYPE_F32, i, a, n);
+    }
 }
 
-static double cpu_sum_of_squares(const Tensor *t)
+static Status cpu_exchange(Tensor *a, Tensor *b)
 {
-    const int64_t n = tensor_count(t), part = part_size(n);
-    const float *x = t->data;
-    double sums[SUM_PARTS + 1] = {0}, total = 0;
-    const int pieces = (int)((n + part - 1) / part);
-#pragma omp parallel for schedule(static) if (pieces > 2)
-    for (int i = 0; i < pieces; i++)
-        sums[i] = piece_squares(x + i * part, n - i * part < part ? n - i * part : part);
-    for (int i = 0; i < pieces; i++)
-        total += sums[i];
-    return total;
+    for_pieces(tensor_count(a), 1, exchange_piece, &(Args){.w = a->data, .m = b->data});
+    return STATUS_OK;
 }
 
 void ISA(optimizer_table)(Device *d)
 {
-    d->adamw = cpu_adamw;
-    d->ema = cpu_ema;
-    d->sum_of_squares = cpu_sum_of_squares;
+    d->update = cpu_update;
+    d->exchange = cpu_exchange;
 }

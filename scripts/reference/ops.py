@@ -5,7 +5,7 @@ Writes tests/golden/ops.safetensors, f32, maps as NHWC. For a case NAME of tests
   NAME.in0 …     inputs         NAME.out     result
   NAME.cot       cotangent: the gradients are those of sum(out * cot)
   NAME.grad0 …   gradients of the inputs that have one
-and for tests/kernels/test_optimizer.c adamw.* and ema.*. Ran with torch 2.15.0, diffusers 0.42.1.
+and for tests/train/test_optimizers.c NAME.* of each optimizer. Ran with torch 2.15.0, diffusers 0.42.1.
 
 usage: scripts/reference/ops.py
 """

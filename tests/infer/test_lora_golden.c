@@ -145,13 +145,16 @@ typedef struct Moments {
     Tensor *m, *v;
 } Moments;
 
-static void update(const Lora *l, const AdamW *o, Tensor *w, Moments *s)
+static void update(const Lora *l, Update *u, Tensor *w, Moments *s)
 {
+    const Segment whole = {0, tensor_count(w), 0};
     if (!s->m) {
         s->m = tensor_new(DTYPE_F32, w->ndim, w->shape);
         s->v = tensor_new(DTYPE_F32, w->ndim, w->shape);
     }
-    assert_ok(l->ctx->dev->adamw(o, w, w->grad, 1, s->m, s->v, &(double){0}));
+    u->segments = &whole;
+    u->count = 1;
+    assert_ok(l->ctx->dev->update(u, w, w->grad, s->m, s->v, NULL, &(StepNumbers){0}));
 }
 
 /* Σ (got − want)² and Σ (want − first)² of one tensor, first = randn(seed) factor. */
@@ -195,11 +198,17 @@ static void test_ten_steps_of_adamw(void **state)
         set_batch(&l, 1000 + (uint64_t)k, t + 2 * k);
         assert_ok(ctx_run(l.ctx, NULL, train_step, &l));
         losses[k] = l.loss;
-        const AdamW o = {
-            .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .step = k + 1};
+        Update u = {.kind = UPDATE_ADAMW,
+                    .rates = {1e-3},
+                    .beta1 = 0.9,
+                    .beta2 = 0.999,
+                    .eps = 1e-8,
+                    .weight_decay = 0.01,
+                    .step = k + 1,
+                    .unscale = 1};
         for (int i = 0; i < l.count; i++) {
-            update(&l, &o, l.adapters[i].down, &moments[i][0]);
-            update(&l, &o, l.adapters[i].up, &moments[i][1]);
+            update(&l, &u, l.adapters[i].down, &moments[i][0]);
+            update(&l, &u, l.adapters[i].up, &moments[i][1]);
         }
         if (k == 0)
             assert_true(change_error(&l, 1) < 1e-3);

@@ -252,8 +252,12 @@ static void test_gradients_of_all_weights_agree_with_the_reference(void **state)
     (void)state;
     for (int i = 0; i < 2; i++) {
         Case k = case_open(kinds[i], DTYPE_F32);
-        assert_ok(layerset_train(unet_layers(k.model->unet)));
-        assert_ok(layerset_train(clip_layers(k.model->clip)));
+        LayerSet *unet = unet_layers(k.model->unet), *clip = clip_layers(k.model->clip);
+        Flat flat;
+        assert_ok(flat_new(&flat, device_cpu(), layerset_room(unet) + layerset_room(clip), false));
+        assert_ok(layerset_train(unet, &flat));
+        assert_ok(layerset_train(clip, &flat));
+        assert_int_equal(flat.used, flat.size);
         Training t = training_new(&k);
         ctx_set_recording(k.ctx, true);
         assert_ok(ctx_run(k.ctx, NULL, full_step, &t));
@@ -261,6 +265,7 @@ static void test_gradients_of_all_weights_agree_with_the_reference(void **state)
         check_gradients(&k);
         training_free(&t);
         case_close(&k);
+        flat_free(&flat);
     }
 }
 
@@ -269,7 +274,9 @@ static void test_checkpointing_changes_no_byte(void **state)
 {
     (void)state;
     Case k = case_open("sd1", DTYPE_F32);
-    assert_ok(layerset_train(unet_layers(k.model->unet)));
+    Flat flat;
+    assert_ok(flat_new(&flat, device_cpu(), layerset_room(unet_layers(k.model->unet)), false));
+    assert_ok(layerset_train(unet_layers(k.model->unet), &flat));
     Training t = training_new(&k);
     ctx_set_recording(k.ctx, true);
     const LayerSet *set = unet_layers(k.model->unet);
@@ -296,6 +303,7 @@ static void test_checkpointing_changes_no_byte(void **state)
     mem_free(first);
     training_free(&t);
     case_close(&k);
+    flat_free(&flat);
 }
 
 static void test_clip_skip_beyond_the_layers_is_an_error(void **state)

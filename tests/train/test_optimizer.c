@@ -55,34 +55,6 @@ static void ema_decay_rises_to_its_value(void **state)
     assert_float_equal(average_decay(0.999, 100000), 0.999, 1e-12);
 }
 
-static Tensor *tensor_of(int64_t n, const float *values)
-{
-    Tensor *t = tensor_new(DTYPE_F32, 1, &n);
-    assert_non_null(t);
-    if (values)
-        memcpy(t->data, values, (size_t)n * sizeof(float));
-    return t;
-}
-
-static Parameter parameter_of(int64_t n, const float *values, bool text_encoder)
-{
-    Parameter q = {.name = "p", .weight = tensor_of(n, values), .text_encoder = text_encoder};
-    q.weight->grad = tensor_of(n, NULL);
-    q.weight->grad->owned = true;
-    q.m = tensor_of(n, NULL);
-    q.v = tensor_of(n, NULL);
-    q.average = tensor_of(n, values);
-    return q;
-}
-
-static void parameter_close(Parameter *q)
-{
-    tensor_free(q->weight);
-    tensor_free(q->m);
-    tensor_free(q->v);
-    tensor_free(q->average);
-}
-
 /* torch.optim.AdamW with two groups and clip_grad_norm_(1.0), three steps; gradients grow and shrink. */
 static void three_steps_are_those_of_pytorch(void **state)
 {
@@ -96,36 +68,61 @@ static void three_steps_are_those_of_pytorch(void **state)
     Config config = {0};
     config.optimizer.lr = 1e-2;
     config.optimizer.text_encoder_lr = 3e-3;
-    config.optimizer.weight_decay = 0.1;
-    config.optimizer.beta1 = 0.9;
-    config.optimizer.beta2 = 0.999;
-    config.optimizer.eps = 0.1; /* large: else AdamW would not see how far the gradient was clipped */
+    config.optimizer.settings.weight_decay = 0.1;
+    config.optimizer.settings.beta1 = 0.9;
+    config.optimizer.settings.beta2 = 0.999;
+    config.optimizer.settings.eps =
+        0.1; /* large: else AdamW would not see how far the gradient was clipped */
     config.train.max_grad_norm = 1;
     config.train.ema = 0.5f;
-    Parameter items[] = {parameter_of(3, (float[]){1, -2, 0.5f}, false),
-                         parameter_of(2, (float[]){0.25f, 4}, true)};
-    Parameters p = {.items = items, .count = 2};
+    Parameters p = {.dev = device_cpu(), .optimizer = optimizer_at(0), .numbers = &(StepNumbers){0}};
+    const int64_t shapes[] = {3, 2};
+    Parameter items[2] = {{.name = "a"}, {.name = "b"}};
+    assert_int_equal(flat_new(&p.flat, device_cpu(), 2 * FLAT_STEP, false), STATUS_OK);
+    for (int i = 0; i < 2; i++)
+        items[i].weight = flat_take(&p.flat, 1, &shapes[i]);
+    p.items = items;
+    p.segments = (Segment[]){{0, 3, GROUP_UNET}, {FLAT_STEP, 2, GROUP_TEXT}};
+    p.count = 2;
+    for (int i = 0; i < optimizer_states(p.optimizer); i++)
+        p.states[i] = tensor_new(DTYPE_F32, 1, &p.flat.size);
+    p.averages = tensor_new(DTYPE_F32, 1, &p.flat.size);
+    memcpy(items[0].weight->data, (float[]){1, -2, 0.5f}, 3 * sizeof(float));
+    memcpy(items[1].weight->data, (float[]){0.25f, 4}, 2 * sizeof(float));
+    memcpy(p.averages->data, p.flat.weights->data, tensor_bytes(p.averages));
     double average = 1;
     for (int k = 0; k < 3; k++) {
+        UpdateNumbers numbers;
         for (int i = 0; i < 3; i++)
             ((float *)items[0].weight->grad->data)[i] = g[i] * (float)(k + 1);
         for (int i = 0; i < 2; i++)
             ((float *)items[1].weight->grad->data)[i] = h[i] * (float)(3 - k);
-        const double norm = gradient_norm(device_cpu(), &p);
-        double lr;
-        assert_float_equal(norm, norms[k], 1e-5);
-        assert_int_equal(optimizer_step(device_cpu(), &config, &p, k + 1, 3, norm, &lr, &(Moved){0}),
-                         STATUS_OK);
-        assert_float_equal(lr, 1e-2, 1e-9);
+        assert_int_equal(optimizer_step(&config, &p, k + 1, 3, NULL, &numbers), STATUS_OK);
+        assert_float_equal(numbers.norm, norms[k], 1e-5);
         for (int i = 0; i < 5; i++)
             assert_float_equal(tensor_at(items[i / 3].weight, i % 3), expected[k][i], 1e-6);
         const double decay = (1.0 + k) / (10.0 + k);
         average = decay * average + (1 - decay) * expected[k][0];
-        assert_float_equal(tensor_at(items[0].average, 0), average, 1e-6);
+        assert_float_equal(tensor_at(p.averages, 0), average, 1e-6);
     }
-    assert_int_equal(p.average_updates, 3);
-    parameter_close(&items[0]);
-    parameter_close(&items[1]);
+    assert_int_equal(p.updates, 3);
+    /* a step that is not finite leaves everything, and does not count */
+    const float before = ((float *)items[0].weight->data)[0];
+    UpdateNumbers numbers;
+    ((float *)items[1].weight->grad->data)[1] = NAN;
+    assert_int_equal(optimizer_step(&config, &p, 4, 4, NULL, &numbers), STATUS_OK);
+    assert_false(isfinite(numbers.norm));
+    assert_string_equal(numbers.broken, "b");
+    assert_true(((float *)items[0].weight->data)[0] == before);
+    assert_int_equal(p.updates, 3);
+    assert_float_equal(optimizer_rate(&config, GROUP_UNET, 2, 3), 1e-2, 0);
+    assert_float_equal(optimizer_rate(&config, GROUP_TEXT, 2, 3), 3e-3, 0);
+    for (int i = 0; i < 2; i++)
+        tensor_free(items[i].weight);
+    for (int i = 0; i < UPDATE_STATES; i++)
+        tensor_free(p.states[i]);
+    tensor_free(p.averages);
+    flat_free(&p.flat);
 }
 
 int main(void)

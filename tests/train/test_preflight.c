@@ -61,9 +61,8 @@ static Setup *setup_for(const char *method, Config **config)
     if (config_read(path, NULL, 0, config) != STATUS_OK ||
         setup_new(*config, folder, false, false, NULL, &s) != STATUS_OK)
         fail_msg("%s", status_message());
-    const Parameter *first = &s->parameters->items[0];
-    assert_true(s->memory.weights > 0 && !first->weight->data &&
-                !first->m->data); /* planned, and nothing loaded */
+    assert_true(s->memory.weights > 0 && !s->parameters->items[0].weight->data &&
+                !s->parameters->states[0]->data); /* planned, and nothing loaded */
     if (setup_load(s) != STATUS_OK)
         fail_msg("%s", status_message());
     return s;
@@ -82,13 +81,11 @@ static void close_run(Setup *s, Config *config)
 static uint64_t hash_parameters(const Parameters *p)
 {
     uint64_t h = 14695981039346656037u;
-    for (int i = 0; i < p->count; i++) {
-        const Tensor *const all[] = {p->items[i].weight, p->items[i].m, p->items[i].v, p->items[i].average};
-        for (int k = 0; k < 4; k++)
-            for (size_t j = 0; all[k] && j < tensor_bytes(all[k]); j++)
-                h = (h ^ ((const uint8_t *)all[k]->data)[j]) * 1099511628211u;
-    }
-    return h ^ (uint64_t)p->average_updates;
+    const Tensor *const all[] = {p->flat.weights, p->states[0], p->states[1], p->averages};
+    for (int k = 0; k < 4; k++)
+        for (size_t j = 0; all[k] && j < tensor_bytes(all[k]); j++)
+            h = (h ^ ((const uint8_t *)all[k]->data)[j]) * 1099511628211u;
+    return h ^ (uint64_t)p->updates;
 }
 
 static void assert_no_trial(void)
@@ -104,7 +101,7 @@ static void proves_and_changes_nothing(const char *method, size_t whole)
     Setup *s = setup_for(method, &config);
     char folder[128];
     snprintf(folder, sizeof folder, "%s/run", work);
-    s->parameters->average_updates = 7;
+    s->parameters->updates = 7;
     const CheckpointState state = {.step = 3, .made_with = "test"};
     const uint64_t before = hash_parameters(s->parameters);
     double checkpoint = 0, result = 0;

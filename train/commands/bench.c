@@ -92,13 +92,10 @@ static Status no_more(Bench *b)
 /* What a training step does when the gradients are there. */
 static Status change_weights(Bench *b)
 {
-    double lr;
-    const double norm = gradient_norm(b->c->dev, b->parameters);
+    UpdateNumbers numbers;
     b->done++;
-    TRY(optimizer_step(b->c->dev, &b->config, b->parameters, b->done, MAX_REPEAT + 1, norm, &lr,
-                       &(Moved){0}));
-    parameters_zero_gradients(b->parameters);
-    return STATUS_OK;
+    TRY(optimizer_step(&b->config, b->parameters, b->done, MAX_REPEAT + 1, NULL, &numbers));
+    return parameters_zero_gradients(b->parameters);
 }
 
 static const struct Piece {
@@ -154,11 +151,11 @@ static Status make_training(Bench *b)
     b->config.method.alpha = RANK;
     b->config.train.max_grad_norm = 1;
     b->config.optimizer.lr = 1e-4;
-    b->config.optimizer.weight_decay = 0.01;
-    b->config.optimizer.beta1 = 0.9;
-    b->config.optimizer.beta2 = 0.999;
-    b->config.optimizer.eps = 1e-8;
-    TRY(parameters_new(&b->config, b->model, &b->parameters));
+    b->config.optimizer.settings.weight_decay = 0.01;
+    b->config.optimizer.settings.beta1 = 0.9;
+    b->config.optimizer.settings.beta2 = 0.999;
+    b->config.optimizer.settings.eps = 1e-8;
+    TRY(parameters_new(&b->config, b->c->dev, b->model, &b->parameters));
     b->step.shape = (StepShape){.model = b->model,
                                 .batch = (int)b->batch,
                                 .channels = 4,

@@ -5,6 +5,7 @@
 #include "data/dataset/folders.h"
 #include "data/pictures/size.h"
 #include "kernels/tensor.h"
+#include "train/optimizers/optimizers.h"
 
 #define CONFIG_MAX_LIST 64
 
@@ -31,7 +32,6 @@ typedef enum Targets { TARGETS_ATTENTION, TARGETS_ATTENTION_MLP } Targets;
 typedef enum LoraInit { LORA_INIT_KAIMING, LORA_INIT_GAUSSIAN } LoraInit; /* sd-scripts' and diffusers' */
 typedef enum Switch { SWITCH_AUTO, SWITCH_ON, SWITCH_OFF } Switch; /* yes, no, or as Atelier finds best */
 typedef enum TrainMode { MODE_AUTO, MODE_MINIMAL, MODE_BALANCED, MODE_SPEED, MODE_COUNT } TrainMode;
-typedef enum OptimizerKind { OPTIMIZER_ADAMW } OptimizerKind;
 typedef enum ScheduleKind {
     SCHEDULE_CONSTANT,
     SCHEDULE_LINEAR,
@@ -84,9 +84,9 @@ typedef struct Config {
         float ema;                      /* decay; 0: off */
     } train;
     struct {
-        OptimizerKind kind;
+        int kind;                   /* its place in the table of optimizers */
         double lr, text_encoder_lr; /* text_encoder_lr 0: lr */
-        double weight_decay, beta1, beta2, eps;
+        OptimizerSettings settings;
         ScheduleKind schedule;
         int64_t warmup;
     } optimizer;

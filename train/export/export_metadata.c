@@ -229,9 +229,7 @@ static Status train_metadata(const Export *e, ExportMetadata *m)
     TRY(export_metadata_add(m, "ss_text_encoder_lr",
                             c->method.text_encoder ? mem_printf("%g", text_lr) : mem_printf("None")));
     TRY(export_metadata_add(m, "ss_optimizer",
-                            mem_printf("atelier.AdamW(weight_decay=%g,betas=(%g, %g),eps=%g)",
-                                       (double)c->optimizer.weight_decay, (double)c->optimizer.beta1,
-                                       (double)c->optimizer.beta2, (double)c->optimizer.eps)));
+                            optimizer_at(c->optimizer.kind)->describe(&c->optimizer.settings)));
     TRY(export_metadata_add(m, "ss_lr_scheduler", mem_printf("%s", schedules[c->optimizer.schedule])));
     TRY(export_metadata_add(m, "ss_lr_warmup_steps", mem_printf("%lld", (long long)c->optimizer.warmup)));
     TRY(export_metadata_add(m, "ss_max_grad_norm", mem_printf("%g", (double)c->train.max_grad_norm)));

@@ -47,7 +47,7 @@ static void hold_tensor(Held *h, const Tensor *t, int64_t looked_up)
 {
     if (!t)
         return;
-    if (t->owned || !t->data)
+    if (t->owned || !t->data || t->requires_grad)
         h->own += tensor_bytes(t);
     else if (t->ndim == 2 && t->shape[0] == looked_up)
         h->table += tensor_bytes(t);
@@ -223,7 +223,7 @@ static Phase fullest_phase(const Setup *s)
 
 MemoryNeed memory_need(const Setup *s)
 {
-    const size_t trained = (size_t)parameters_elements(s->parameters) * sizeof(float);
+    const size_t trained = parameters_block_bytes(s->parameters);
     const Phase phase = fullest_phase(s);
     MemoryNeed m = {.weights = phase.weights, .optimizer = parameters_optimizer_bytes(s->parameters)};
     if (s->parameters->module_count)

@@ -194,7 +194,7 @@ static Status make_parts(Setup *s, bool described)
     if (!s->c)
         return STATUS_FAILED;
     config->train.threads = s->c->threads;
-    TRY(parameters_new(config, s->model, &s->parameters));
+    TRY(parameters_new(config, s->c->dev, s->model, &s->parameters));
     return pipeline_new(s->c, s->model, &s->pipeline);
 }
 

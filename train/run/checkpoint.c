@@ -1,6 +1,5 @@
 #include "checkpoint.h"
 
-#include "infer/files/safetensors.h"
 #include "infer/files/tensor_list.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -17,47 +16,47 @@
 #define STATE_LIMIT (1u << 20)
 #define REPLACED ".replaced-"
 
-/* Which of a parameter's tensors a file holds. */
-typedef enum Content { CONTENT_WEIGHT, CONTENT_M, CONTENT_V, CONTENT_AVERAGE } Content;
-static const char *const suffixes[] = {"", ".m", ".v", ""};
+/* A file's content of each parameter: its part of a block, under its name and a suffix (".m"; "": none). */
+typedef struct Content {
+    const Tensor *block;
+    const char *suffix;
+} Content;
 
-static Tensor *content_of(const Parameter *q, Content what)
+/* The optimizer's blocks; returns how many. */
+static int optimizer_content(const Parameters *p, Content what[UPDATE_STATES])
 {
-    switch (what) {
-    case CONTENT_M:
-        return q->m;
-    case CONTENT_V:
-        return q->v;
-    case CONTENT_AVERAGE:
-        return q->average;
-    default:
-        return q->weight;
-    }
+    const int kinds = optimizer_states(p->optimizer);
+    for (int i = 0; i < kinds; i++)
+        what[i] = (Content){p->states[i], p->optimizer->states[i]};
+    return kinds;
+}
+
+static char *name_of(const Parameters *p, int i, const Content *what)
+{
+    return mem_printf("%s%s%s", p->items[i].name, *what->suffix ? "." : "", what->suffix);
 }
 
 /* Writing ---------------------------------------------------------------------------------------------- */
 
-/* Files of weights say alpha as the exported file does, so that they can be copied out and used as a LoRA. */
-static int alphas_beside(const Parameters *p, const Content *what)
-{
-    return what[0] == CONTENT_WEIGHT || what[0] == CONTENT_AVERAGE ? p->module_count : 0;
-}
-
-/* One file with the given contents of every parameter. */
+/* One file with the given contents of every parameter. Files of weights (no suffix) say alpha as the exported
+ * file does, so that they can be copied out and used as a LoRA. */
 static Status write_tensors(const char *folder, const char *file, const Parameters *p, const Content *what,
                             int kinds)
 {
     TensorList l = {0};
-    for (int i = 0; i < p->count; i++)
-        for (int k = 0; k < kinds; k++)
-            tensorlist_add(&l, mem_printf("%s%s", p->items[i].name, suffixes[what[k]]),
-                           content_of(&p->items[i], what[k]), DTYPE_F32);
-    for (int i = 0; i < alphas_beside(p, what); i++)
-        tensorlist_add(&l, mem_printf("%s.alpha", p->modules[i].kohya), p->alpha, DTYPE_F32);
+    Tensor *parts = mem_calloc((size_t)(p->count * kinds), sizeof *parts), *part = parts;
     char *path = path_join(folder, file);
-    const Status s = path ? tensorlist_write(&l, path, NULL, 0) : STATUS_FAILED;
-    mem_free(path);
+    for (int i = 0; parts && i < p->count; i++)
+        for (int k = 0; k < kinds; k++, part++) {
+            *part = parameters_part(p, what[k].block, i);
+            tensorlist_add(&l, name_of(p, i, &what[k]), part, DTYPE_F32);
+        }
+    for (int i = 0; !*what[0].suffix && i < p->module_count; i++)
+        tensorlist_add(&l, mem_printf("%s.alpha", p->modules[i].kohya), p->alpha, DTYPE_F32);
+    const Status s = path && parts ? tensorlist_write(&l, path, NULL, 0) : STATUS_FAILED;
     tensorlist_free(&l);
+    mem_free(path);
+    mem_free(parts);
     return s;
 }
 
@@ -107,15 +106,15 @@ static void read_origins(const json_t *state, Origins *o)
 
 static Status write_state(const char *folder, const Parameters *p, const CheckpointState *state)
 {
-    json_t *j = json_pack(
-        "{s:i,s:I,s:I,s:b,s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:s,s:o,s:s}", "version", STATE_VERSION, "step",
-        (json_int_t)state->step, "log_bytes", (json_int_t)state->log_bytes, "duties_done", state->duties_done,
-        "average_updates", (json_int_t)p->average_updates, "loss", number_or_null(state->loss), "lr",
-        number_or_null(state->lr), "grad_norm", number_or_null(state->grad_norm), "seconds",
-        number_or_null(state->seconds), "validation_before", number_or_null(state->validation_before),
-        "validation", number_or_null(state->validation), "elapsed", number_or_null(state->elapsed), "model",
-        state->origins.model, "datasets", datasets_json(&state->origins), "made_with",
-        state->made_with ? state->made_with : "");
+    json_t *j =
+        json_pack("{s:i,s:I,s:I,s:b,s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:s,s:o,s:s}", "version", STATE_VERSION,
+                  "step", (json_int_t)state->step, "log_bytes", (json_int_t)state->log_bytes, "duties_done",
+                  state->duties_done, "updates", (json_int_t)p->updates, "loss", number_or_null(state->loss),
+                  "lr", number_or_null(state->lr), "grad_norm", number_or_null(state->grad_norm), "seconds",
+                  number_or_null(state->seconds), "validation_before",
+                  number_or_null(state->validation_before), "validation", number_or_null(state->validation),
+                  "elapsed", number_or_null(state->elapsed), "model", state->origins.model, "datasets",
+                  datasets_json(&state->origins), "made_with", state->made_with ? state->made_with : "");
     if (j)
         write_learning(j, state);
     char *text = json_text(j, JSON_INDENT(2)), *path = path_join(folder, "state.json");
@@ -128,10 +127,13 @@ static Status write_state(const char *folder, const Parameters *p, const Checkpo
 static Status write_all(const char *folder, const Parameters *p, const CheckpointState *state)
 {
     TRY(dir_make(folder));
-    TRY(write_tensors(folder, "weights.safetensors", p, (Content[]){CONTENT_WEIGHT}, 1));
-    TRY(write_tensors(folder, "optimizer.safetensors", p, (Content[]){CONTENT_M, CONTENT_V}, 2));
-    if (p->count > 0 && p->items[0].average)
-        TRY(write_tensors(folder, "ema.safetensors", p, (Content[]){CONTENT_AVERAGE}, 1));
+    Content states[UPDATE_STATES];
+    const int kinds = optimizer_content(p, states);
+    TRY(write_tensors(folder, "weights.safetensors", p, &(Content){p->flat.weights, ""}, 1));
+    if (kinds > 0)
+        TRY(write_tensors(folder, "optimizer.safetensors", p, states, kinds));
+    if (p->averages)
+        TRY(write_tensors(folder, "ema.safetensors", p, &(Content){p->averages, ""}, 1));
     TRY(write_state(folder, p, state));
     return dir_sync(folder);
 }
@@ -340,7 +342,7 @@ static int count_but_alphas(const TensorFile *f)
     return count;
 }
 
-static Status read_tensors(const char *folder, const char *file, Parameters *p, const Content *what,
+static Status read_tensors(const char *folder, const char *file, const Parameters *p, const Content *what,
                            int kinds)
 {
     char *path = path_join(folder, file);
@@ -352,15 +354,16 @@ static Status read_tensors(const char *folder, const char *file, Parameters *p, 
             "%s: holds %d tensors, this configuration trains %d; go on with the run's own config.yaml", path,
             tensors, p->count * kinds);
     for (int i = 0; s == STATUS_OK && i < p->count * kinds; i++) {
-        const Parameter *q = &p->items[i / kinds];
-        Tensor *t = content_of(q, what[i % kinds]);
-        char *name = mem_printf("%s%s", q->name, suffixes[what[i % kinds]]);
+        const Content *content = &what[i % kinds];
+        Tensor t = parameters_part(p, content->block, i / kinds);
+        char *name = name_of(p, i / kinds, content);
         const TensorEntry *e = name ? tensorfile_find(f, name) : NULL;
-        if (!e || e->type != ELEMENT_F32 || !tensor_entry_is_shaped(e, t->ndim, t->shape))
+        const void *numbers = e ? tensor_entry_mapped(e, DTYPE_F32) : NULL;
+        if (!numbers || !tensor_entry_is_shaped(e, t.ndim, t.shape))
             s = status_refuse("%s: %s is missing or of another shape; go on with the run's own config.yaml",
-                              path, q->name);
+                              path, p->items[i / kinds].name);
         else
-            s = tensor_entry_read(e, DTYPE_F32, t->data);
+            s = tensor_put(&t, numbers, DTYPE_F32);
         if (s == STATUS_OK)
             tensorfile_release(f); /* or the file would count in the run's peak beside what it fills */
         mem_free(name);
@@ -425,7 +428,8 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
                                    .made_with = mem_strdup(made_with ? made_with : "")};
         read_learning(j, state);
         read_origins(j, &state->origins);
-        p->average_updates = json_integer_value(json_object_get(j, "average_updates"));
+        const json_t *updates = json_object_get(j, "updates"); /* earlier: average_updates */
+        p->updates = json_integer_value(updates ? updates : json_object_get(j, "average_updates"));
         s = state->made_with ? STATUS_OK : STATUS_FAILED;
     }
     json_decref(j);
@@ -436,9 +440,12 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
 
 Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state)
 {
-    TRY(read_tensors(folder, "weights.safetensors", p, (Content[]){CONTENT_WEIGHT}, 1));
-    TRY(read_tensors(folder, "optimizer.safetensors", p, (Content[]){CONTENT_M, CONTENT_V}, 2));
-    if (p->count > 0 && p->items[0].average)
-        TRY(read_tensors(folder, "ema.safetensors", p, (Content[]){CONTENT_AVERAGE}, 1));
+    Content states[UPDATE_STATES];
+    const int kinds = optimizer_content(p, states);
+    TRY(read_tensors(folder, "weights.safetensors", p, &(Content){p->flat.weights, ""}, 1));
+    if (kinds > 0)
+        TRY(read_tensors(folder, "optimizer.safetensors", p, states, kinds));
+    if (p->averages)
+        TRY(read_tensors(folder, "ema.safetensors", p, &(Content){p->averages, ""}, 1));
     return read_state(folder, p, state);
 }

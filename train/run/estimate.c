@@ -63,12 +63,10 @@ static Status measure_micro(Setup *s, Trial *t, double *seconds)
 /* What comes once in a step: the gradients cleared and measured, the weights changed. */
 static Status measure_update(Setup *s, double *seconds)
 {
-    double lr;
-    Moved moved;
+    UpdateNumbers numbers;
     const double began = seconds_now();
-    parameters_zero_gradients(s->parameters);
-    const double norm = gradient_norm(s->c->dev, s->parameters);
-    TRY(optimizer_step(s->c->dev, s->config, s->parameters, 1, s->steps, norm, &lr, &moved));
+    TRY(parameters_zero_gradients(s->parameters));
+    TRY(optimizer_step(s->config, s->parameters, 1, s->steps, NULL, &numbers));
     *seconds = seconds_now() - began;
     return STATUS_OK;
 }

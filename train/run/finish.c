@@ -85,7 +85,7 @@ static void say_result(const Config *config, const char *result, const char *ema
 static void say(const Setup *s, const char *run, const CheckpointState *state, bool compared)
 {
     const Config *config = s->config;
-    const char *ema = s->parameters->items[0].average ? " (EMA weights)" : "";
+    const char *ema = s->parameters->averages ? " (EMA weights)" : "";
     if (isfinite(state->validation))
         log_info("validation loss: %.5f before, %.5f after%s", state->validation_before, state->validation,
                  ema);
@@ -102,11 +102,11 @@ static void say(const Setup *s, const char *run, const CheckpointState *state, b
 
 Status finish_run(Setup *s, RunFolder *run, const CheckpointState *state)
 {
-    const bool averaged = s->parameters->items[0].average != NULL;
     bool compared = false;
-    parameters_swap_averages(averaged ? s->parameters : NULL);
+    TRY(parameters_swap_averages(s->parameters));
     Status status = export_all(s, run->path);
-    parameters_swap_averages(averaged ? s->parameters : NULL);
+    if (status == STATUS_OK)
+        status = parameters_swap_averages(s->parameters);
     if (status == STATUS_OK)
         status = compare(s, run->path, &compared);
     if (status == STATUS_OK)

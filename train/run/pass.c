@@ -51,7 +51,7 @@ Status pass_run(const Pass *p, int64_t step, const LoaderSample *samples, PassNu
     Bands bands = {0};
     out->loss = out->loss_subject = 0;
     out->loss_prior = config_has_prior(s->config) ? 0 : NAN;
-    parameters_zero_gradients(s->parameters);
+    TRY(parameters_zero_gradients(s->parameters));
     for (int i = 0; i < accumulate && isfinite(out->loss); i++) {
         Step micro;
         TRY(fill_micro(p, step, i, samples, &micro));
@@ -165,7 +165,7 @@ static Status look_again(const Pass *p, int64_t step, const LoaderSample *sample
     Setup *s = p->setup;
     const int B = s->config->train.batch;
     const CtxFinding *f = ctx_finding(s->c);
-    parameters_zero_gradients(s->parameters);
+    TRY(parameters_zero_gradients(s->parameters));
     for (int i = 0; i < s->config->train.accumulate; i++) {
         Step micro;
         TRY(fill_micro(p, step, i, samples, &micro));

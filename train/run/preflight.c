@@ -39,10 +39,10 @@ static Status compare_tensor(const TensorFile *f, const char *name, const Tensor
         return differs(tensorfile_path(f), name);
     if (t->dtype != DTYPE_F32 && t->dtype != written)
         return STATUS_OK; /* frozen, and written from its file, not from the narrower copy (model_save) */
-    const size_t to = dtype_size(written), from = dtype_size(t->dtype);
+    const size_t to = dtype_size(written);
     for (int64_t i = 0, n = tensor_count(t); i < n; i += CHUNK) {
         const int64_t k = n - i < CHUNK ? n - i : CHUNK;
-        convert_floats(chunk, written, (const char *)t->data + (size_t)i * from, t->dtype, k);
+        TRY(tensor_get_part(t, i, k, chunk, written));
         if (memcmp(chunk, (const char *)e->data + (size_t)i * to, (size_t)k * to) != 0)
             return differs(tensorfile_path(f), name);
     }
@@ -50,16 +50,17 @@ static Status compare_tensor(const TensorFile *f, const char *name, const Tensor
     return STATUS_OK;
 }
 
-/* One file of a checkpoint: of each parameter the tensor that pick gives, under its name and the suffix. */
-static Status compare_file(const char *folder, const char *name, const Parameters *p, const char *suffix,
-                           Tensor *(*pick)(const Parameter *))
+/* One file of a checkpoint: of each parameter its part of the block, under its name and the suffix. */
+static Status compare_file(const char *folder, const char *name, const Parameters *p, const Tensor *block,
+                           const char *suffix)
 {
     char *path = path_join(folder, name);
     TensorFile *f = NULL;
     Status s = path ? tensorfile_open(path, &f) : STATUS_FAILED;
     for (int i = 0; i < p->count && s == STATUS_OK; i++) {
-        char *key = mem_printf("%s%s", p->items[i].name, suffix);
-        s = key ? compare_tensor(f, key, pick(&p->items[i])) : STATUS_FAILED;
+        char *key = mem_printf("%s%s%s", p->items[i].name, *suffix ? "." : "", suffix);
+        const Tensor part = parameters_part(p, block, i);
+        s = key ? compare_tensor(f, key, &part) : STATUS_FAILED;
         mem_free(key);
     }
     tensorfile_close(f);
@@ -67,29 +68,12 @@ static Status compare_file(const char *folder, const char *name, const Parameter
     return s;
 }
 
-static Tensor *weight_of(const Parameter *q)
-{
-    return q->weight;
-}
-static Tensor *m_of(const Parameter *q)
-{
-    return q->m;
-}
-static Tensor *v_of(const Parameter *q)
-{
-    return q->v;
-}
-static Tensor *average_of(const Parameter *q)
-{
-    return q->average;
-}
-
 static Status compare_checkpoint(const char *folder, const Parameters *p)
 {
-    TRY(compare_file(folder, "weights.safetensors", p, "", weight_of));
-    TRY(compare_file(folder, "optimizer.safetensors", p, ".m", m_of));
-    TRY(compare_file(folder, "optimizer.safetensors", p, ".v", v_of));
-    return p->items[0].average ? compare_file(folder, "ema.safetensors", p, "", average_of) : STATUS_OK;
+    TRY(compare_file(folder, "weights.safetensors", p, p->flat.weights, ""));
+    for (int i = 0; i < optimizer_states(p->optimizer); i++)
+        TRY(compare_file(folder, "optimizer.safetensors", p, p->states[i], p->optimizer->states[i]));
+    return p->averages ? compare_file(folder, "ema.safetensors", p, p->averages, "") : STATUS_OK;
 }
 
 /* Checkpoint ------------------------------------------------------------------------------------------- */
@@ -124,13 +108,12 @@ static Status try_first_tensors(Setup *s, const char *trial, const CheckpointSta
     Parameters first = *p;
     size_t bytes = 0;
     first.count = 0;
-    while (first.count < p->count && (first.count == 0 || bytes < SAMPLE_BYTES)) {
-        const Parameter *q = &p->items[first.count++];
-        bytes += tensor_bytes(q->weight) * (q->average ? 4 : 3);
-    }
+    const size_t blocks = 1 + parameters_optimizer_bytes(p) / parameters_block_bytes(p);
+    while (first.count < p->count && (first.count == 0 || bytes < SAMPLE_BYTES))
+        bytes += tensor_bytes(p->items[first.count++].weight) * blocks;
     TRY(try_checkpoint(&first, trial, state, seconds));
     *seconds *= (double)s->disk.checkpoint / (double)bytes;
-    p->average_updates = first.average_updates;
+    p->updates = first.updates;
     return STATUS_OK;
 }
 

@@ -36,7 +36,7 @@ typedef struct Trainer {
     Batch *batch;
     Loader *loader;
     Trace *trace;
-    Learning *learning;
+    WeightsBefore before; /* the first step */
     RunFolder *run;
     int lock;              /* on the run's folder */
     bool begun;            /* a checkpoint is there to go on from */
@@ -64,16 +64,16 @@ static Status one_step(Trainer *t, int64_t step)
     const LoaderSample *samples;
     const Pass pass = {.setup = s, .batch = t->batch, .trace = t->trace};
     PassNumbers numbers;
-    double lr;
+    UpdateNumbers update;
+    const double lr = optimizer_rate(t->config, GROUP_UNET, step, s->steps);
     TRY(loader_next(t->loader, &samples));
     TRY(pass_run(&pass, step, samples, &numbers));
     if (!isfinite(numbers.loss))
         return pass_explain(&pass, step, samples, "loss", numbers.loss, t->saved_step);
-    const double norm = gradient_norm(s->c->dev, s->parameters);
-    if (!isfinite(norm))
-        return pass_explain(&pass, step, samples, "gradients' norm", norm, t->saved_step);
-    TRY(optimizer_step(s->c->dev, t->config, s->parameters, step, s->steps, norm, &lr, &t->state.moved));
-    TRY(learning_check(t->learning, t->config, step, &t->state.moved, norm, lr, &t->state.still));
+    TRY(optimizer_step(t->config, s->parameters, step, s->steps, &t->before, &update));
+    if (!isfinite(update.norm))
+        return pass_explain(&pass, step, samples, "gradients' norm", update.norm, t->saved_step);
+    TRY(learning_check(t->config, step, &update, lr, &t->state.still));
     if (t->trace)
         TRY(trace_step(t->trace, s->parameters, step, numbers.loss));
     t->state.step = step;
@@ -81,10 +81,11 @@ static Status one_step(Trainer *t, int64_t step)
     t->state.loss_subject = numbers.loss_subject;
     t->state.loss_prior = numbers.loss_prior;
     t->state.lr = lr;
-    t->state.grad_norm = norm;
+    t->state.grad_norm = update.norm;
     memcpy(t->state.bands, numbers.bands, sizeof numbers.bands);
-    t->state.change_norm = learning_change(t->learning);
-    t->state.skipped += !(t->state.moved.unet > 0 || t->state.moved.text > 0);
+    t->state.moved = update.moved;
+    t->state.change_norm = update.change;
+    t->state.skipped += !(update.moved.unet > 0 || update.moved.text > 0);
     t->state.seconds = seconds_now() - start;
     t->state.duties_done = false;
     t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
@@ -103,31 +104,31 @@ static bool due(const Trainer *t, int64_t every)
 static Status validate(Trainer *t, double *loss)
 {
     Setup *s = t->setup;
-    parameters_swap_averages(s->parameters->items[0].average ? s->parameters : NULL);
+    TRY(parameters_swap_averages(s->parameters));
     layerset_hold_still(unet_layers(s->model->unet), true);
     const Status status = validation_run(t->validation, s->c, s->validation_plan, t->batch, loss);
     layerset_hold_still(unet_layers(s->model->unet), false);
-    parameters_swap_averages(s->parameters->averaged ? s->parameters : NULL);
-    if (status != STATUS_OK)
-        return status_in(status, "validation");
+    const Status back = parameters_swap_averages(s->parameters); /* an interruption saves the weights */
+    TRY(status_in(status, "validation"));
+    TRY(back);
     progress_clear(&t->progress);
     log_info("step %lld: validation loss %.5f%s", (long long)t->state.step, *loss,
-             s->parameters->items[0].average ? " (EMA weights)" : "");
+             s->parameters->averages ? " (EMA weights)" : "");
     return STATUS_OK;
 }
 
 static Status preview(Trainer *t)
 {
     Setup *s = t->setup;
-    const bool averaged = s->parameters->items[0].average != NULL;
+    const bool averaged = s->parameters->averages != NULL;
     progress_clear(&t->progress);
-    parameters_swap_averages(averaged ? s->parameters : NULL);
+    TRY(parameters_swap_averages(s->parameters));
     layerset_hold_still(unet_layers(s->model->unet), true);
     const Status status = preview_draw(s->pipeline, t->config, t->run->path, t->state.step, averaged);
     layerset_hold_still(unet_layers(s->model->unet), false);
-    parameters_swap_averages(averaged ? s->parameters : NULL);
-    if (status != STATUS_OK)
-        return status;
+    const Status back = parameters_swap_averages(s->parameters);
+    TRY(status);
+    TRY(back);
     log_info("step %lld: %s/samples/step-%06lld.png%s", (long long)t->state.step, t->run->path,
              (long long)t->state.step, averaged ? " (EMA weights)" : "");
     return STATUS_OK;
@@ -317,7 +318,7 @@ static Status start(Trainer *t)
     t->state.made_with = mem_printf("%s, %s, %d threads", ATELIER_VERSION, s->device, s->c->threads);
     if (!t->state.made_with)
         return STATUS_FAILED;
-    TRY(learning_new(s->parameters, &t->learning));
+    TRY(learning_begin(s->parameters, &t->before));
     TRY(ctx_reserve(s->c, s->arena_bytes));
     TRY(preflight(s, folder, &t->state,
                   &t->pace)); /* before class pictures and caches, which may take hours */
@@ -375,7 +376,8 @@ static Status run(Trainer *t)
 {
     TRY(start(t));
     TRY(run_steps(t));
-    TRY(learning_check_end(t->learning, t->config, &t->state.still, t->state.grad_norm, t->state.lr));
+    TRY(learning_check_end(t->config, &t->state.still, t->state.change_norm, t->state.grad_norm,
+                           t->state.lr));
     t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
     return finish_run(t->setup, t->run, &t->state);
 }
@@ -414,7 +416,7 @@ static Status say_plan(Trainer *t)
 static void close_all(Trainer *t)
 {
     loader_free(t->loader);
-    learning_free(t->learning);
+    learning_end(&t->before);
     trace_free(t->trace);
     validation_free(t->validation);
     batch_free(t->batch);

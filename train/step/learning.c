@@ -6,57 +6,42 @@
 
 #define SAMPLES 1000000
 
-static int64_t samples_of(const Learning *l, const Tensor *t)
+/* Every stride-th number of each tensor, one after the other, to out. */
+static Status take_samples(const Parameters *p, int64_t stride, float *out)
 {
-    return (tensor_count(t) + l->stride - 1) / l->stride;
+    int64_t longest = 0;
+    for (int i = 0; i < p->count; i++)
+        longest = p->segments[i].count > longest ? p->segments[i].count : longest;
+    float *whole = mem_alloc((size_t)longest * sizeof *whole);
+    Status s = whole ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < p->count && s == STATUS_OK; i++) {
+        s = tensor_get(p->items[i].weight, whole, DTYPE_F32);
+        for (int64_t k = 0; k < p->segments[i].count && s == STATUS_OK; k += stride)
+            *out++ = whole[k];
+    }
+    mem_free(whole);
+    return s;
 }
 
-Status learning_new(const Parameters *p, Learning **out)
+Status learning_begin(const Parameters *p, WeightsBefore *before)
 {
-    Learning *l = mem_calloc(1, sizeof *l);
-    if (!l)
-        return STATUS_FAILED;
-    *l = (Learning){.p = p, .stride = (parameters_elements(p) + SAMPLES - 1) / SAMPLES};
+    const int64_t stride = before->stride = (parameters_elements(p) + SAMPLES - 1) / SAMPLES;
     int64_t n = 0;
     for (int i = 0; i < p->count; i++)
-        n += samples_of(l, p->items[i].weight);
-    float *at = l->start = mem_alloc((size_t)n * sizeof *at);
-    if (!at) {
-        learning_free(l);
-        return STATUS_FAILED;
-    }
-    for (int i = 0; i < p->count; i++) {
-        const float *w = p->items[i].weight->data;
-        for (int64_t k = 0; k < tensor_count(p->items[i].weight); k += l->stride)
-            *at++ = w[k];
-    }
-    *out = l;
-    return STATUS_OK;
+        n += (p->segments[i].count + stride - 1) / stride;
+    float *samples = mem_alloc((size_t)n * sizeof *samples);
+    before->samples = tensor_new_on(p->dev, DTYPE_F32, 1, &n);
+    Status s = samples && before->samples ? take_samples(p, stride, samples) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = tensor_put(before->samples, samples, DTYPE_F32);
+    mem_free(samples);
+    return s;
 }
 
-void learning_free(Learning *l)
+void learning_end(WeightsBefore *before)
 {
-    if (!l)
-        return;
-    mem_free(l->start);
-    mem_free(l);
-}
-
-double learning_change(const Learning *l)
-{
-    const float *at = l->start;
-    double sum = 0;
-    for (int i = 0; i < l->p->count; i++) {
-        const Tensor *t = l->p->items[i].weight;
-        const float *w = t->data;
-        double part = 0;
-        for (int64_t k = 0; k < tensor_count(t); k += l->stride) {
-            const double d = (double)w[k] - (double)*at++;
-            part += d * d;
-        }
-        sum += part * (double)tensor_count(t) / (double)samples_of(l, t);
-    }
-    return sqrt(sum);
+    tensor_free(before->samples);
+    *before = (WeightsBefore){0};
 }
 
 /* Reasons ---------------------------------------------------------------------------------------------- */
@@ -73,18 +58,6 @@ static const char *why_still(double grad_norm, double lr)
            "optimizer.text_encoder_lr";
 }
 
-/* The first tensor with a number that is none. */
-static const char *broken_name(const Parameters *p)
-{
-    for (int i = 0; i < p->count; i++) {
-        const float *w = p->items[i].weight->data;
-        for (int64_t k = 0; k < tensor_count(p->items[i].weight); k++)
-            if (!isfinite(w[k]))
-                return p->items[i].name;
-    }
-    return NULL;
-}
-
 static Status count_still(int *still, double moved, const char *part, int64_t step, double grad_norm,
                           double lr)
 {
@@ -96,27 +69,30 @@ static Status count_still(int *still, double moved, const char *part, int64_t st
                        (long long)step, LEARNING_PATIENCE, part, why_still(grad_norm, lr), grad_norm, lr);
 }
 
-Status learning_check(const Learning *l, const Config *config, int64_t step, const Moved *moved,
-                      double grad_norm, double lr, Standstill *still)
+Status learning_check(const Config *config, int64_t step, const UpdateNumbers *update, double lr,
+                      Standstill *still)
 {
+    const Moved *moved = &update->moved;
     if (!isfinite(moved->unet) || !isfinite(moved->text)) {
-        const char *name = broken_name(l->p);
+        const char *name = update->broken;
         return status_fail(
             "step %lld: its update was too large for f32%s%s (learning rate %g, weight decay "
             "%g). It is not saved; earlier checkpoints stay. Go on from the last one (--resume "
             "auto) with a smaller optimizer.lr or optimizer.weight_decay",
-            (long long)step, name ? ", first in " : "", name ? name : "", lr, config->optimizer.weight_decay);
+            (long long)step, name ? ", first in " : "", name ? name : "", lr,
+            config->optimizer.settings.weight_decay);
     }
-    TRY(count_still(&still->unet, moved->unet, "the UNet's trained weights", step, grad_norm, lr));
+    TRY(count_still(&still->unet, moved->unet, "the UNet's trained weights", step, update->norm, lr));
     if (!config->method.text_encoder)
         return STATUS_OK;
-    return count_still(&still->text, moved->text, "the text encoder's trained weights", step, grad_norm, lr);
+    return count_still(&still->text, moved->text, "the text encoder's trained weights", step, update->norm,
+                       lr);
 }
 
-Status learning_check_end(const Learning *l, const Config *config, const Standstill *still, double grad_norm,
+Status learning_check_end(const Config *config, const Standstill *still, double change, double grad_norm,
                           double lr)
 {
-    if (still->unet == 0 || learning_change(l) > 0)
+    if (still->unet == 0 || change > 0)
         return STATUS_OK;
     return status_fail(
         "no update has changed the trained weights by one bit, so there is no result in %s: %s",

@@ -13,31 +13,23 @@
 /* So many updates in a row that change no bit of a part's weights end the run. */
 #define LEARNING_PATIENCE 20
 
-typedef struct Learning {
-    const Parameters *p;
-    float *start; /* samples of every tensor one after the other, as they were before step 1 */
-    int64_t stride;
-} Learning;
-
 /* Updates in a row that moved nothing of a part's weights: a checkpoint keeps it, so that a run gone on with
  * ends where one in a piece does. */
 typedef struct Standstill {
     int unet, text;
 } Standstill;
 
-/* p as it is before step 1, and before a checkpoint is read. */
-Status learning_new(const Parameters *p, Learning **out);
-void learning_free(Learning *l); /* NULL allowed */
-
-/* L2 norm of what the trained weights differ by from their start. */
-double learning_change(const Learning *l);
+/* The weights as they are before step 1, and before a checkpoint is read. */
+Status learning_begin(const Parameters *p, WeightsBefore *before);
+void learning_end(WeightsBefore *before); /* once or again, and of one that never began */
 
 /* After an update, which still is to count. Fails where a weight is not finite any more, and where nothing
- * has moved for LEARNING_PATIENCE updates, and says why; grad_norm and lr are the step's. */
-Status learning_check(const Learning *l, const Config *config, int64_t step, const Moved *moved,
-                      double grad_norm, double lr, Standstill *still);
-/* At the end: a run shorter than the patience that has moved nothing is no success either. */
-Status learning_check_end(const Learning *l, const Config *config, const Standstill *still, double grad_norm,
+ * has moved for LEARNING_PATIENCE updates, and says why; lr is the step's. */
+Status learning_check(const Config *config, int64_t step, const UpdateNumbers *update, double lr,
+                      Standstill *still);
+/* At the end: a run shorter than the patience that has moved nothing is no success either. change: of the
+ * last update, as grad_norm and lr. */
+Status learning_check_end(const Config *config, const Standstill *still, double change, double grad_norm,
                           double lr);
 
 #endif

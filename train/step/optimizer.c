@@ -18,46 +18,50 @@ double schedule_factor(ScheduleKind kind, int64_t s, int64_t total, int64_t warm
     }
 }
 
-double gradient_norm(const Device *d, const Parameters *p)
-{
-    double sum = 0;
-    for (int i = 0; i < p->count; i++)
-        sum += d->sum_of_squares(p->items[i].weight->grad);
-    return sqrt(sum);
-}
-
 double average_decay(double d, int64_t n)
 {
     return fmin(d, (1.0 + (double)n) / (10.0 + (double)n));
 }
 
-Status optimizer_step(const Device *d, const Config *config, Parameters *p, int64_t step, int64_t total,
-                      double norm, double *lr, Moved *moved)
+double optimizer_rate(const Config *config, ParameterGroup group, int64_t step, int64_t total)
 {
-    const double factor = schedule_factor(config->optimizer.schedule, step, total, config->optimizer.warmup);
-    const double text_lr =
-        config->optimizer.text_encoder_lr > 0 ? config->optimizer.text_encoder_lr : config->optimizer.lr;
-    /* torch.nn.utils.clip_grad_norm_ has the same 1e-6 */
-    const double limit = config->train.max_grad_norm;
-    const double clip = limit > 0 ? fmin(1.0, limit / (norm + 1e-6)) : 1.0;
-    AdamW o = {.beta1 = config->optimizer.beta1,
-               .beta2 = config->optimizer.beta2,
-               .eps = config->optimizer.eps,
-               .weight_decay = config->optimizer.weight_decay,
-               .step = step};
-    const double decay = average_decay(config->train.ema, p->average_updates);
-    double squares[2] = {0}, moved_by;
-    *lr = factor * config->optimizer.lr;
-    for (int i = 0; i < p->count; i++) {
-        Parameter *q = &p->items[i];
-        o.lr = (float)(factor * (q->text_encoder ? text_lr : config->optimizer.lr));
-        TRY(status_in(d->adamw(&o, q->weight, q->weight->grad, (float)clip, q->m, q->v, &moved_by), "%s",
-                      q->name));
-        squares[q->text_encoder] += moved_by;
-        if (q->average)
-            TRY(status_in(d->ema(q->average, q->weight, (float)decay), "%s", q->name));
-    }
-    p->average_updates++;
-    *moved = (Moved){.unet = sqrt(squares[0]), .text = sqrt(squares[1])};
+    const double lr = config->optimizer.lr, text_lr = config->optimizer.text_encoder_lr;
+    return schedule_factor(config->optimizer.schedule, step, total, config->optimizer.warmup) *
+           (group == GROUP_TEXT && text_lr > 0 ? text_lr : lr);
+}
+
+/* What the device said; an update that was skipped leaves no trace in the state. */
+static Status read_numbers(Parameters *p, UpdateNumbers *out)
+{
+    StepNumbers n;
+    TRY(p->dev->get(&n, p->numbers, sizeof n));
+    TRY(p->dev->settle());
+    TRY(p->dev->clear(p->numbers, sizeof n));
+    *out = (UpdateNumbers){.norm = n.norm,
+                           .moved = {.unet = sqrt(n.moved[GROUP_UNET]), .text = sqrt(n.moved[GROUP_TEXT])},
+                           .change = sqrt(n.change),
+                           .broken = n.segment >= 0 ? p->items[n.segment].name : NULL};
+    p->updates += !n.skipped;
     return STATUS_OK;
+}
+
+Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t total,
+                      const WeightsBefore *before, UpdateNumbers *out)
+{
+    Update u = {.step = p->updates + 1,
+                .segments = p->segments,
+                .count = p->count,
+                .unscale = 1,
+                .clip = config->train.max_grad_norm,
+                .decay = (float)average_decay(config->train.ema, p->updates)};
+    p->optimizer->set(&config->optimizer.settings, &u);
+    for (int i = 0; i < GROUP_COUNT; i++)
+        u.rates[i] = (double)(float)optimizer_rate(config, (ParameterGroup)i, step, total);
+    if (before) {
+        u.from = before->samples->data;
+        u.stride = before->stride;
+    }
+    TRY(p->dev->update(&u, p->flat.weights, p->flat.gradients, p->states[0], p->states[1], p->averages,
+                       p->numbers));
+    return read_numbers(p, out);
 }

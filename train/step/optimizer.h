@@ -1,4 +1,5 @@
-/* One optimizer step over all trained tensors: learning rate, clipping by the global norm, AdamW, EMA.
+/* One optimizer step over all trained tensors: learning rates, clipping by the global norm, AdamW, EMA. The
+ * device does it in one call over the blocks, which ends with the numbers below.
  *
  * The norm is summed in f64, tensor by tensor in the order of the list, so that it is the same at every run.
  */
@@ -14,18 +15,31 @@
  * − 1. */
 double schedule_factor(ScheduleKind kind, int64_t s, int64_t total, int64_t warmup);
 
-/* Square root of the sum of all gradients' squares. */
-double gradient_norm(const Device *d, const Parameters *p);
-
 /* How far an update moved the weights: L2 norms, NaN or infinity where a weight is not finite any more. */
 typedef struct Moved {
     double unet, text;
 } Moved;
 
-/* Moves every trained tensor by its gradient and clears nothing. norm is gradient_norm(); step counts from 1.
- * *lr receives the UNet's learning rate of the step, *moved how far it went. */
-Status optimizer_step(const Device *d, const Config *config, Parameters *p, int64_t step, int64_t total,
-                      double norm, double *lr, Moved *moved);
+/* What an update came to. */
+typedef struct UpdateNumbers {
+    double norm; /* of the gradients, before clipping; where it is not finite nothing was changed */
+    Moved moved;
+    double change;      /* L2 norm of what the weights differ by from their start; 0 where that isn't known */
+    const char *broken; /* name of the first tensor that is not finite any more, or NULL */
+} UpdateNumbers;
+
+/* What the weights were at the start, for UpdateNumbers.change: every stride-th of each tensor. */
+typedef struct WeightsBefore {
+    Tensor *samples; /* of all tensors, one after the other */
+    int64_t stride;
+} WeightsBefore;
+
+/* The rate of a group at `step`, which counts from 1, of total. */
+double optimizer_rate(const Config *config, ParameterGroup group, int64_t step, int64_t total);
+/* Moves every trained tensor by its gradient, unless those are not finite, and clears nothing. before: or
+ * NULL. */
+Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t total,
+                      const WeightsBefore *before, UpdateNumbers *out);
 
 /* EMA's decay after n updates so far: min(d, (1+n)/(10+n)). */
 double average_decay(double d, int64_t n);

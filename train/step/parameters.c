@@ -7,49 +7,27 @@
 #include <math.h>
 #include <string.h>
 
-/* f32 storage, cleared; of a described model's parameters only the shape. */
-static Tensor *new_tensor(const Parameters *p, int ndim, const int64_t *shape)
-{
-    return p->described ? tensor_shape_only(DTYPE_F32, ndim, shape) : tensor_new(DTYPE_F32, ndim, shape);
-}
-
-/* Makes t trained: a gradient of its own, cleared. */
-static Status make_trained(const Parameters *p, Tensor *t)
-{
-    t->requires_grad = true;
-    if (!t->grad)
-        t->grad = new_tensor(p, t->ndim, t->shape);
-    return t->grad ? STATUS_OK : STATUS_FAILED;
-}
-
-/* Lists weight under name (owned from here on). */
-static Status list_add(Parameters *p, const Config *config, char *name, Tensor *weight, bool text_encoder)
+/* Lists weight under name (owned from here on), which has just been taken from the blocks. */
+static Status list_add(Parameters *p, char *name, Tensor *weight, ParameterGroup group)
 {
     if (!name)
         return STATUS_FAILED;
     if (p->count == p->capacity) {
         const int capacity = p->capacity ? p->capacity * 2 : 256;
         Parameter *items = mem_realloc(p->items, (size_t)capacity * sizeof *items);
-        if (!items) {
+        p->items = items ? items : p->items;
+        Segment *segments = items ? mem_realloc(p->segments, (size_t)capacity * sizeof *segments) : NULL;
+        p->segments = segments ? segments : p->segments;
+        if (!segments) {
             mem_free(name);
             return STATUS_FAILED;
         }
-        p->items = items;
         p->capacity = capacity;
     }
-    Parameter *q = &p->items[p->count++];
-    *q = (Parameter){.name = name, .weight = weight, .text_encoder = text_encoder};
-    q->m = new_tensor(p, weight->ndim, weight->shape);
-    q->v = new_tensor(p, weight->ndim, weight->shape);
-    if (!q->m || !q->v)
-        return STATUS_FAILED;
-    if (config->train.ema > 0) {
-        q->average = new_tensor(p, weight->ndim, weight->shape);
-        if (!q->average)
-            return STATUS_FAILED;
-        if (!p->described)
-            memcpy(q->average->data, weight->data, tensor_bytes(weight));
-    }
+    const int64_t count = tensor_count(weight);
+    p->items[p->count] = (Parameter){.name = name, .weight = weight};
+    p->segments[p->count++] = (Segment){.first = p->placed, .count = count, .group = (int)group};
+    p->placed += flat_room(count);
     return STATUS_OK;
 }
 
@@ -57,38 +35,48 @@ static Status list_add(Parameters *p, const Config *config, char *name, Tensor *
 
 /* down: kaiming_uniform(a = √5), that is U(±1/√inputs), as sd-scripts has it, or N(0, 1/rank) as peft's
  * "gaussian" (its deviation is 1/rank). up stays 0, so that training starts from the base model. */
-static void adapter_init(Adapter *a, LoraInit init, uint64_t seed, int number)
+static Status adapter_init(Adapter *a, LoraInit init, uint64_t seed, int number)
 {
     const RandomKey key = {.seed = seed, .step = (uint32_t)number, .purpose = RANDOM_ADAPTER};
-    float *w = a->down->data;
     const int64_t rank = a->down->shape[0], n = tensor_count(a->down);
+    float *w = mem_alloc((size_t)n * sizeof *w);
+    if (!w)
+        return STATUS_FAILED;
     if (init == LORA_INIT_GAUSSIAN) {
         random_normal(key, w, (size_t)n);
         for (int64_t i = 0; i < n; i++)
             w[i] /= (float)rank;
-        return;
+    } else {
+        const double bound = 1 / sqrt((double)(n / rank));
+        for (int64_t i = 0; i < n; i++)
+            w[i] = (float)((2 * random_uniform(key, (uint32_t)i) - 1) * bound);
     }
-    const double bound = 1 / sqrt((double)(n / rank));
-    for (int64_t i = 0; i < n; i++)
-        w[i] = (float)((2 * random_uniform(key, (uint32_t)i) - 1) * bound);
+    const Status s = tensor_put(a->down, w, DTYPE_F32);
+    mem_free(w);
+    return s;
 }
 
-static Status adapter_new(const Parameters *p, const Config *config, LoraModule *module, int number)
+/* What a layer's adapter takes of a block. */
+static int64_t adapter_room(const Layer *l, int64_t rank)
+{
+    const int64_t out = l->weight->shape[0], in = tensor_count(l->weight) / out;
+    return flat_room(rank * in) + flat_room(out * rank);
+}
+
+static Status adapter_new(Parameters *p, const Config *config, LoraModule *module, int number)
 {
     const Tensor *w = module->layer->weight;
     const int64_t rank = config->method.rank, out = w->shape[0];
     const int64_t in = tensor_count(w) / out;
     const int ndim = w->ndim; /* a 1×1 convolution's adapter keeps the file's two more dimensions */
     Adapter *a = &module->adapter;
-    a->down = new_tensor(p, ndim, (int64_t[]){rank, in, 1, 1});
-    a->up = new_tensor(p, ndim, (int64_t[]){out, rank, 1, 1});
+    a->down = flat_take(&p->flat, ndim, (int64_t[]){rank, in, 1, 1});
+    a->up = flat_take(&p->flat, ndim, (int64_t[]){out, rank, 1, 1});
     if (!a->down || !a->up)
         return STATUS_FAILED;
     a->scale = config->method.alpha / (float)config->method.rank;
-    if (!p->described)
-        adapter_init(a, config->method.init, config->train.seed, number);
-    TRY(make_trained(p, a->down));
-    TRY(make_trained(p, a->up));
+    if (a->down->data)
+        TRY(adapter_init(a, config->method.init, config->train.seed, number));
     a->next = module->layer->adapters;
     module->layer->adapters = a;
     return STATUS_OK;
@@ -96,6 +84,7 @@ static Status adapter_new(const Parameters *p, const Config *config, LoraModule 
 
 static Status lora_add(Parameters *p, const Config *config, Layer **layers, int count, bool text_encoder)
 {
+    const ParameterGroup group = text_encoder ? GROUP_TEXT : GROUP_UNET;
     for (int i = 0; i < count; i++) {
         LoraModule *module = &p->modules[p->module_count];
         module->layer = layers[i];
@@ -103,15 +92,28 @@ static Status lora_add(Parameters *p, const Config *config, Layer **layers, int 
         TRY(lora_kohya_name(layers[i], text_encoder, module->kohya, sizeof module->kohya));
         p->module_count++; /* from here on parameters_free takes care of it */
         TRY(adapter_new(p, config, module, p->module_count - 1));
-        TRY(list_add(p, config, mem_printf("%s.lora_down.weight", module->kohya), module->adapter.down,
-                     text_encoder));
-        TRY(list_add(p, config, mem_printf("%s.lora_up.weight", module->kohya), module->adapter.up,
-                     text_encoder));
+        TRY(list_add(p, mem_printf("%s.lora_down.weight", module->kohya), module->adapter.down, group));
+        TRY(list_add(p, mem_printf("%s.lora_up.weight", module->kohya), module->adapter.up, group));
     }
     return STATUS_OK;
 }
 
-static Status lora_attach_all(Parameters *p, const Config *config, Model *m)
+/* Room for the adapters of all these layers. */
+static Status lora_room(Parameters *p, const Config *config, bool described, Layer **unet, int unet_count,
+                        Layer **text, int text_count)
+{
+    int64_t size = 0;
+    for (int i = 0; i < unet_count + text_count; i++)
+        size += adapter_room(i < unet_count ? unet[i] : text[i - unet_count], config->method.rank);
+    p->modules = mem_calloc((size_t)(unet_count + text_count), sizeof *p->modules);
+    p->alpha = tensor_new(DTYPE_F32, 0, NULL);
+    if (!p->modules || !p->alpha)
+        return STATUS_FAILED;
+    tensor_set_at(p->alpha, 0, (double)config->method.alpha);
+    return flat_new(&p->flat, p->dev, size, described);
+}
+
+static Status lora_attach_all(Parameters *p, const Config *config, Model *m, bool described)
 {
     Layer **unet = NULL, **text = NULL;
     int unet_count = 0, text_count = 0;
@@ -120,13 +122,8 @@ static Status lora_attach_all(Parameters *p, const Config *config, Model *m)
                          &unet, &unet_count);
     if (s == STATUS_OK && config->method.text_encoder)
         s = lora_text_layers(m, &text, &text_count);
-    if (s == STATUS_OK) {
-        p->modules = mem_calloc((size_t)(unet_count + text_count), sizeof *p->modules);
-        p->alpha = tensor_new(DTYPE_F32, 0, NULL);
-        s = p->modules && p->alpha ? STATUS_OK : STATUS_FAILED;
-    }
     if (s == STATUS_OK)
-        tensor_set_at(p->alpha, 0, (double)config->method.alpha);
+        s = lora_room(p, config, described, unet, unet_count, text, text_count);
     if (s == STATUS_OK)
         s = lora_add(p, config, unet, unet_count, false);
     if (s == STATUS_OK)
@@ -139,35 +136,61 @@ static Status lora_attach_all(Parameters *p, const Config *config, Model *m)
 
 /* Full ------------------------------------------------------------------------------------------------- */
 
-static Status full_add(Parameters *p, const Config *config, LayerSet *set, const char *part,
-                       bool text_encoder)
+static Status full_add(Parameters *p, LayerSet *set, const char *part, ParameterGroup group)
 {
-    TRY(layerset_train(set));
+    TRY(layerset_train(set, &p->flat));
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
         if (l->weight)
-            TRY(list_add(p, config, mem_printf("%s.%s.weight", part, l->name), l->weight, text_encoder));
+            TRY(list_add(p, mem_printf("%s.%s.weight", part, l->name), l->weight, group));
         if (l->bias)
-            TRY(list_add(p, config, mem_printf("%s.%s.bias", part, l->name), l->bias, text_encoder));
+            TRY(list_add(p, mem_printf("%s.%s.bias", part, l->name), l->bias, group));
     }
     p->layer_count += set->count;
     return STATUS_OK;
 }
 
-Status parameters_new(const Config *config, Model *m, Parameters **out)
+static Status full_add_all(Parameters *p, const Config *config, Model *m, bool described)
+{
+    LayerSet *unet = unet_layers(m->unet), *text = config->method.text_encoder ? clip_layers(m->clip) : NULL;
+    TRY(flat_new(&p->flat, p->dev, layerset_room(unet) + (text ? layerset_room(text) : 0), described));
+    TRY(full_add(p, unet, "unet", GROUP_UNET));
+    return text ? full_add(p, text, "text_encoder", GROUP_TEXT) : STATUS_OK;
+}
+
+/* The blocks beside weights and gradients ---------------------------------------------------------------- */
+
+static Status add_blocks(Parameters *p, const Config *config)
+{
+    p->numbers = p->dev->memory_new(sizeof *p->numbers);
+    if (!p->numbers)
+        return STATUS_FAILED;
+    TRY(p->dev->clear(p->numbers, sizeof *p->numbers));
+    for (int i = 0; i < optimizer_states(p->optimizer); i++) {
+        p->states[i] = flat_block(&p->flat);
+        if (!p->states[i])
+            return STATUS_FAILED;
+    }
+    if (config->train.ema <= 0)
+        return STATUS_OK;
+    p->averages = flat_block(&p->flat);
+    if (!p->averages)
+        return STATUS_FAILED;
+    return p->averages->data ? tensor_copy(p->averages, p->flat.weights) : STATUS_OK;
+}
+
+Status parameters_new(const Config *config, const Device *dev, Model *m, Parameters **out)
 {
     Parameters *p = mem_calloc(1, sizeof *p);
     if (!p)
         return STATUS_FAILED;
-    p->described = unet_layers(m->unet)->described;
-    Status s;
-    if (config->method.kind == METHOD_LORA) {
-        s = lora_attach_all(p, config, m);
-    } else {
-        s = full_add(p, config, unet_layers(m->unet), "unet", false);
-        if (s == STATUS_OK && config->method.text_encoder)
-            s = full_add(p, config, clip_layers(m->clip), "text_encoder", true);
-    }
+    p->dev = dev;
+    p->optimizer = optimizer_at(config->optimizer.kind);
+    const bool described = unet_layers(m->unet)->described;
+    Status s = config->method.kind == METHOD_LORA ? lora_attach_all(p, config, m, described)
+                                                  : full_add_all(p, config, m, described);
+    if (s == STATUS_OK)
+        s = add_blocks(p, config);
     if (s != STATUS_OK) {
         parameters_free(p);
         return s;
@@ -192,54 +215,57 @@ void parameters_free(Parameters *p)
 {
     if (!p)
         return;
-    parameters_swap_averages(p->averaged ? p : NULL);
-    for (int i = 0; i < p->count; i++) {
+    for (int i = 0; i < p->count; i++)
         mem_free(p->items[i].name);
-        tensor_free(p->items[i].m);
-        tensor_free(p->items[i].v);
-        tensor_free(p->items[i].average);
-    }
     for (int i = 0; i < p->module_count; i++)
         adapter_detach(&p->modules[i]);
+    for (int i = 0; i < UPDATE_STATES; i++)
+        tensor_free(p->states[i]);
+    tensor_free(p->averages);
+    flat_free(&p->flat);
     tensor_free(p->alpha);
+    p->dev->memory_free(p->numbers, sizeof *p->numbers);
     mem_free(p->modules);
+    mem_free(p->segments);
     mem_free(p->items);
     mem_free(p);
+}
+
+/* The whole ---------------------------------------------------------------------------------------------- */
+
+Tensor parameters_part(const Parameters *p, const Tensor *block, int i)
+{
+    Tensor t = *p->items[i].weight;
+    t.data = block->data ? (float *)block->data + p->segments[i].first : NULL;
+    t.grad = NULL;
+    t.requires_grad = false;
+    return t;
 }
 
 int64_t parameters_elements(const Parameters *p)
 {
     int64_t n = 0;
     for (int i = 0; i < p->count; i++)
-        n += tensor_count(p->items[i].weight);
+        n += p->segments[i].count;
     return n;
+}
+
+size_t parameters_block_bytes(const Parameters *p)
+{
+    return tensor_bytes(p->flat.weights);
 }
 
 size_t parameters_optimizer_bytes(const Parameters *p)
 {
-    size_t bytes = 0;
-    for (int i = 0; i < p->count; i++)
-        bytes += tensor_bytes(p->items[i].weight) * (p->items[i].average ? 3 : 2);
-    return bytes;
+    return parameters_block_bytes(p) * (size_t)(optimizer_states(p->optimizer) + (p->averages != NULL));
 }
 
-void parameters_zero_gradients(Parameters *p)
+Status parameters_zero_gradients(Parameters *p)
 {
-    for (int i = 0; i < p->count; i++)
-        memset(p->items[i].weight->grad->data, 0, tensor_bytes(p->items[i].weight->grad));
+    return p->dev->fill(p->flat.gradients, 0);
 }
 
-void parameters_swap_averages(Parameters *p)
+Status parameters_swap_averages(Parameters *p)
 {
-    if (!p)
-        return;
-    for (int i = 0; i < p->count; i++) {
-        Parameter *q = &p->items[i];
-        if (!q->average)
-            continue;
-        void *data = q->weight->data;
-        q->weight->data = q->average->data;
-        q->average->data = data;
-    }
-    p->averaged = !p->averaged;
+    return p->averages ? p->dev->exchange(p->flat.weights, p->averages) : STATUS_OK;
 }

@@ -1,5 +1,5 @@
-/* What is trained: a list of tensors with the names that exports use, their gradients, Adam's moments, their
- * averages.
+/* What is trained: a list of tensors with the names that exports use, as views into one block of weights and
+ * one of gradients, and the blocks that go with them: the optimizer's state, the averages.
  *
  * LoRA: two tensors a module, "lora_unet_….lora_down.weight" and ".lora_up.weight", in the order of the
  * UNet's layers, then the text encoder's. Full: every weight and bias, "unet.conv_in.weight". All f32,
@@ -9,14 +9,22 @@
 #define ATL_PARAMETERS_H
 
 #include "infer/models/model.h"
+#include "kernels/device.h"
+#include "kernels/flat.h"
 #include "train/config/config.h"
+
+#include <assert.h>
+
+typedef enum ParameterGroup {
+    GROUP_UNET,
+    GROUP_TEXT,
+    GROUP_COUNT
+} ParameterGroup; /* each with its own rate */
+static_assert((int)GROUP_COUNT <= UPDATE_GROUPS, "a device counts by group");
 
 typedef struct Parameter {
     char *name;
-    Tensor *weight;  /* borrowed from its layer or adapter */
-    Tensor *m, *v;   /* Adam's moments */
-    Tensor *average; /* EMA of the weight, or NULL */
-    bool text_encoder;
+    Tensor *weight; /* borrowed from its layer or adapter: a view into the blocks */
 } Parameter;
 
 /* A LoRA adapter being trained: y += alpha/rank · up(down(x)). */
@@ -29,26 +37,38 @@ typedef struct LoraModule {
 
 typedef struct Parameters {
     Parameter *items;
+    Segment *segments; /* where each item lies in the blocks, and its group */
     int count, capacity;
-    LoraModule *modules; /* LoRA only */
+    int64_t placed; /* numbers of the blocks that the items take */
+    Flat flat;      /* weights and gradients */
+    /* blocks like them */
+    Tensor *states[UPDATE_STATES]; /* what the optimizer keeps; NULL: no more */
+    Tensor *averages;              /* EMA of the weights, or NULL */
+    StepNumbers *numbers;          /* what the device says of an update */
+    LoraModule *modules;           /* LoRA only */
     int module_count;
-    Tensor *alpha;           /* of all modules: one number, as files have it. LoRA only */
-    int layer_count;         /* modules or layers trained */
-    int64_t average_updates; /* n of the EMA's decay */
-    bool averaged;           /* the averages stand in the weights' place now */
-    bool described;          /* of a model_describe'd model: shapes and no data */
+    Tensor *alpha;   /* of all modules: one number, as files have it. LoRA only */
+    int layer_count; /* modules or layers trained */
+    int64_t updates; /* so far: what corrections of means and the EMA's decay follow from */
+    const Optimizer *optimizer;
+    const Device *dev;
 } Parameters;
 
 /* Attaches what config.method asks for to m and lists it. */
-Status parameters_new(const Config *config, Model *m, Parameters **out);
-/* Detaches adapters from their layers; NULL allowed. Before model_free. */
+Status parameters_new(const Config *config, const Device *dev, Model *m, Parameters **out);
+/* Detaches adapters from their layers; NULL allowed. Before model_free, and nothing may run in between: whole
+ * weights lie in these blocks. */
 void parameters_free(Parameters *p);
 
+/* Item i's part of a block, as a tensor of the item's shape. */
+Tensor parameters_part(const Parameters *p, const Tensor *block, int i);
+
 int64_t parameters_elements(const Parameters *p);
-size_t parameters_optimizer_bytes(const Parameters *p); /* moments and averages */
-void parameters_zero_gradients(Parameters *p);
-/* Exchanges weights and averages, where there are averages: previews, validation and exports run between two
- * calls. */
-void parameters_swap_averages(Parameters *p);
+size_t parameters_block_bytes(const Parameters *p);     /* of one block */
+size_t parameters_optimizer_bytes(const Parameters *p); /* the optimizer's state and the averages */
+Status parameters_zero_gradients(Parameters *p);
+/* Exchanges the contents of weights and averages, where there are averages: previews, validation and exports
+ * run between two calls. */
+Status parameters_swap_averages(Parameters *p);
 
 #endif

@@ -1,0 +1,43 @@
+#include "flat.h"
+
+Tensor *flat_block(const Flat *f)
+{
+    return f->described ? tensor_shape_only(DTYPE_F32, 1, &f->size)
+                        : tensor_new_on(f->dev, DTYPE_F32, 1, &f->size);
+}
+
+Status flat_new(Flat *f, const Device *dev, int64_t size, bool described)
+{
+    *f = (Flat){.size = size, .dev = dev, .described = described};
+    f->weights = flat_block(f);
+    f->gradients = flat_block(f);
+    return f->weights && f->gradients ? STATUS_OK : STATUS_FAILED;
+}
+
+void flat_free(Flat *f)
+{
+    tensor_free(f->weights);
+    tensor_free(f->gradients);
+    *f = (Flat){0};
+}
+
+Tensor *flat_take(Flat *f, int ndim, const int64_t *shape)
+{
+    Tensor *w = tensor_view(f->weights, f->used, ndim, shape);
+    if (!w)
+        return NULL;
+    const int64_t room = flat_room(tensor_count(w));
+    if (f->used + room > f->size) {
+        tensor_free(w);
+        status_fail("a block of %lld numbers is too small for what is trained", (long long)f->size);
+        return NULL;
+    }
+    w->grad = tensor_view(f->gradients, f->used, ndim, shape);
+    if (!w->grad) {
+        tensor_free(w);
+        return NULL;
+    }
+    w->requires_grad = true;
+    f->used += room;
+    return w;
+}

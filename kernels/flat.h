@@ -1,0 +1,35 @@
+/* Flat blocks: all that is trained lies in one allocation for the weights and one for the gradients, and each
+ * tensor is a view into them. So clearing, the norm, an update, a copy and a reduction are one call over the
+ * whole, and what an optimizer keeps is blocks of the same size.
+ *
+ * A tensor begins at a multiple of FLAT_STEP numbers; those between two tensors stay 0. */
+#ifndef ATL_FLAT_H
+#define ATL_FLAT_H
+
+#include "tensor.h"
+
+#define FLAT_STEP 64 /* 256 bytes: no device wants a tensor's beginning to be a multiple of more */
+
+typedef struct Flat {
+    Tensor *weights, *gradients; /* f32 (size) */
+    int64_t size, used;
+    const Device *dev;
+    bool described;
+} Flat;
+
+/* What a tensor of so many numbers takes of a block. */
+static inline int64_t flat_room(int64_t count)
+{
+    return (count + FLAT_STEP - 1) / FLAT_STEP * FLAT_STEP;
+}
+
+/* Two cleared blocks in the device's memory; described: shapes and no data. flat_free in either case. */
+Status flat_new(Flat *f, const Device *dev, int64_t size, bool described);
+/* Another block like them, cleared; NULL: out of memory. tensor_free. */
+Tensor *flat_block(const Flat *f);
+void flat_free(Flat *f); /* after the views */
+/* The next tensor: a trained weight over the block, with its gradient. To be freed by tensor_free. NULL: out
+ * of memory. */
+Tensor *flat_take(Flat *f, int ndim, const int64_t *shape);
+
+#endif
