@@ -119,10 +119,7 @@ class Reference:
             gamma = self.config["loss"]["snr_gamma"]
             if gamma:
                 v = self.prediction_type == "v_prediction"
-                weight = snr.clamp(max=gamma) / (snr + 1 if v else snr)
-                if prior:
-                    weight[batch // 2:] = 1
-                loss = loss * weight
+                loss = loss * snr.clamp(max=gamma) / (snr + 1 if v else snr)
             if prior:
                 own, of_class = loss.chunk(2)
                 loss = own.mean() + prior * of_class.mean()

@@ -130,4 +130,16 @@ static inline double number(const char *name, int line, const char *key)
     return x;
 }
 
+/* Takes the last line off a finished run's log: it has a checkpoint, and its end is still to come. */
+static inline void unfinish(const char *name)
+{
+    char *path = mem_printf("%s/%s/log.jsonl", work, name), *text;
+    size_t size;
+    assert_int_equal(file_read(path, 1 << 20, &text, &size), STATUS_OK);
+    text[size - 1] = 0;
+    assert_int_equal(file_write_atomic(path, text, (size_t)(strrchr(text, '\n') + 1 - text)), STATUS_OK);
+    mem_free(text);
+    mem_free(path);
+}
+
 #endif

@@ -272,7 +272,7 @@ static void the_second_look_sees_the_same_numbers(void **state)
         assert_int_equal(batch_new(config, &s->shape, s->sources, s->pipeline, s->texts, &b), STATUS_OK);
         float *pixels = mem_calloc(3 * 32 * 32, sizeof *pixels);
         const LoaderSample samples[] = {{.picture = 1, .pixels = pixels}, {.picture = 4, .pixels = pixels}};
-        const Pass pass = {.setup = s, .batch = b};
+        const Pass pass = {.setup = s, .batch = b, .scale = 1};
         PassNumbers numbers[2];
         float *gradients[2];
         for (int checked = 0; checked < 2; checked++) {

@@ -97,7 +97,7 @@ static void three_steps_are_those_of_pytorch(void **state)
             ((float *)items[0].weight->grad->data)[i] = g[i] * (float)(k + 1);
         for (int i = 0; i < 2; i++)
             ((float *)items[1].weight->grad->data)[i] = h[i] * (float)(3 - k);
-        assert_int_equal(optimizer_step(&config, &p, k + 1, 3, NULL, &numbers), STATUS_OK);
+        assert_int_equal(optimizer_step(&config, &p, k + 1, 3, 1, NULL, &numbers), STATUS_OK);
         assert_float_equal(numbers.norm, norms[k], 1e-5);
         for (int i = 0; i < 5; i++)
             assert_float_equal(tensor_at(items[i / 3].weight, i % 3), expected[k][i], 1e-6);
@@ -110,7 +110,7 @@ static void three_steps_are_those_of_pytorch(void **state)
     const float before = ((float *)items[0].weight->data)[0];
     UpdateNumbers numbers;
     ((float *)items[1].weight->grad->data)[1] = NAN;
-    assert_int_equal(optimizer_step(&config, &p, 4, 4, NULL, &numbers), STATUS_OK);
+    assert_int_equal(optimizer_step(&config, &p, 4, 4, 1, NULL, &numbers), STATUS_OK);
     assert_false(isfinite(numbers.norm));
     assert_string_equal(numbers.broken, "b");
     assert_true(((float *)items[0].weight->data)[0] == before);

@@ -138,18 +138,6 @@ static void a_checkpoint_of_another_shape_is_refused(void **state)
     config_free(config);
 }
 
-/* Takes the last line off a finished run's log: it has a checkpoint, and its end is still to come. */
-static void unfinish(const char *name)
-{
-    char *path = mem_printf("%s/%s/log.jsonl", work, name), *text;
-    size_t size;
-    assert_int_equal(file_read(path, 1 << 20, &text, &size), STATUS_OK);
-    text[size - 1] = 0;
-    assert_int_equal(file_write_atomic(path, text, (size_t)(strrchr(text, '\n') + 1 - text)), STATUS_OK);
-    mem_free(text);
-    mem_free(path);
-}
-
 static Status go_on(Config *config, bool allow_changes)
 {
     const Status s = trainer_run(config, &(TrainOptions){.resume = "auto", .allow_changes = allow_changes});

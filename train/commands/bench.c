@@ -94,7 +94,7 @@ static Status change_weights(Bench *b)
 {
     UpdateNumbers numbers;
     b->done++;
-    TRY(optimizer_step(&b->config, b->parameters, b->done, MAX_REPEAT + 1, NULL, &numbers));
+    TRY(optimizer_step(&b->config, b->parameters, b->done, MAX_REPEAT + 1, 1, NULL, &numbers));
     return parameters_zero_gradients(b->parameters);
 }
 

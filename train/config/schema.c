@@ -41,7 +41,9 @@ static const SchemaKey KEYS[] = {
  .more = "Stable Diffusion 1.x and 2.x are understood. builtin:tiny comes with Atelier and draws 64×64 pictures."},
 {.path = "model.dtype", .type = KEY_CHOICE, .offset = AT(model.dtype), .choices = DTYPES, .preset = "bf16",
  .help = "What frozen weights and saved activations are stored in.",
- .more = "16 bits halve the memory. Trained weights, their gradients and the optimizer's state are f32 always."},
+ .more = "16 bits halve the memory. Trained weights, their gradients and the optimizer's state are f32 always. f16 does not "
+         "reach down to small gradients: the loss is scaled by a power of two on its way back, which is halved, and the "
+         "update skipped, where that is too much. bf16 needs none of it."},
 {.path = "model.init", .type = KEY_CHOICE, .offset = AT(model.init), .choices = "pretrained|random",
  .preset = "pretrained",
  .help = "Start from the model's weights, or from random ones of the same shapes.",

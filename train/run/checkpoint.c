@@ -78,6 +78,10 @@ static void write_learning(json_t *j, const CheckpointState *state)
     json_object_set_new(j, "skipped", json_integer(state->skipped));
     json_object_set_new(j, "standstill", json_integer(state->still.unet));
     json_object_set_new(j, "standstill_text_encoder", json_integer(state->still.text));
+    if (state->scale.on) {
+        json_object_set_new(j, "loss_scale", json_real(state->scale.factor));
+        json_object_set_new(j, "loss_scale_good", json_integer(state->scale.good));
+    }
     json_object_set_new(j, "loss_subject", number_or_null(state->loss_subject));
     json_object_set_new(j, "loss_prior", number_or_null(state->loss_prior));
 }
@@ -398,6 +402,11 @@ static void read_learning(const json_t *j, CheckpointState *state)
     state->skipped = json_integer_value(json_object_get(j, "skipped"));
     state->still =
         (Standstill){.unet = count_in(j, "standstill"), .text = count_in(j, "standstill_text_encoder")};
+    const json_t *scale = json_object_get(j, "loss_scale");
+    if (scale)
+        state->scale = (LossScale){.factor = json_number_value(scale),
+                                   .good = json_integer_value(json_object_get(j, "loss_scale_good")),
+                                   .on = true};
     state->loss_subject = number_in(j, "loss_subject");
     state->loss_prior = number_in(j, "loss_prior");
 }

@@ -10,6 +10,7 @@
 
 #include "kernels/base/json.h"
 #include "train/step/learning.h"
+#include "train/step/loss_scale.h"
 #include "train/step/optimizer.h"
 #include "origins.h"
 #include "pass.h"
@@ -25,6 +26,7 @@ typedef struct CheckpointState {
     Moved moved;                          /* by that step */
     int64_t skipped;                      /* updates so far that moved no weight */
     Standstill still;                     /* and how many in a row up to this step */
+    LossScale scale;                      /* for the next step */
     double validation_before, validation; /* NaN: not measured */
     double elapsed;                       /* seconds of work so far */
     Origins origins;                      /* the model and the pictures that the run began with */

@@ -66,7 +66,7 @@ static Status measure_update(Setup *s, double *seconds)
     UpdateNumbers numbers;
     const double began = seconds_now();
     TRY(parameters_zero_gradients(s->parameters));
-    TRY(optimizer_step(s->config, s->parameters, 1, s->steps, NULL, &numbers));
+    TRY(optimizer_step(s->config, s->parameters, 1, s->steps, 1, NULL, &numbers));
     *seconds = seconds_now() - began;
     return STATUS_OK;
 }

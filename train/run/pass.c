@@ -40,7 +40,8 @@ static Status fill_micro(const Pass *p, int64_t step, int i, const LoaderSample 
 {
     const Config *config = p->setup->config;
     const int B = config->train.batch;
-    *micro = (Step){.shape = p->setup->shape, .data = {.grad_scale = 1.0f / (float)config->train.accumulate}};
+    *micro = (Step){.shape = p->setup->shape,
+                    .data = {.grad_scale = (float)p->scale / (float)config->train.accumulate}};
     return batch_fill(p->batch, step, i * B, samples + i * B, &micro->data);
 }
 

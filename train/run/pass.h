@@ -24,6 +24,7 @@ typedef struct Pass {
     Setup *setup;
     Batch *batch;
     Trace *trace; /* or NULL */
+    double scale; /* of the loss on its way back: the gradients are as much larger */
 } Pass;
 
 /* Clears the gradients and adds those of step `step` up. samples: batch × accumulate of them. Ends early

@@ -56,13 +56,30 @@ static bool stopped(const Trainer *t)
 
 /* One step --------------------------------------------------------------------------------------------- */
 
+/* Where gradients that were scaled do not fit into f16: the update was skipped, and the next step is scaled
+ * by less. It counts as one that moved nothing. False: scaling was not to blame. */
+static bool overflowed(Trainer *t, int64_t step, UpdateNumbers *update)
+{
+    const double factor = t->state.scale.factor;
+    if (!loss_scale_shrink(&t->state.scale))
+        return false;
+    update->change = t->state.change_norm;
+    t->state.still.unet++;
+    t->state.still.text++;
+    progress_clear(&t->progress);
+    log_info("step %lld: gradients scaled by %g do not fit into f16, so this update is skipped; from here on "
+             "they are scaled by %g",
+             (long long)step, factor, t->state.scale.factor);
+    return true;
+}
+
 /* After this the weights are those of `step`. A failure or an interruption leaves them as they were. */
 static Status one_step(Trainer *t, int64_t step)
 {
     const double start = seconds_now();
     Setup *s = t->setup;
     const LoaderSample *samples;
-    const Pass pass = {.setup = s, .batch = t->batch, .trace = t->trace};
+    const Pass pass = {.setup = s, .batch = t->batch, .trace = t->trace, .scale = t->state.scale.factor};
     PassNumbers numbers;
     UpdateNumbers update;
     const double lr = optimizer_rate(t->config, GROUP_UNET, step, s->steps);
@@ -70,12 +87,15 @@ static Status one_step(Trainer *t, int64_t step)
     TRY(pass_run(&pass, step, samples, &numbers));
     if (!isfinite(numbers.loss))
         return pass_explain(&pass, step, samples, "loss", numbers.loss, t->saved_step);
-    TRY(optimizer_step(t->config, s->parameters, step, s->steps, &t->before, &update));
-    if (!isfinite(update.norm))
+    TRY(optimizer_step(t->config, s->parameters, step, s->steps, pass.scale, &t->before, &update));
+    if (!isfinite(update.norm) && !overflowed(t, step, &update))
         return pass_explain(&pass, step, samples, "gradients' norm", update.norm, t->saved_step);
-    TRY(learning_check(t->config, step, &update, lr, &t->state.still));
+    if (isfinite(update.norm)) {
+        TRY(learning_check(t->config, step, &update, lr, &t->state.still));
+        loss_scale_grow(&t->state.scale);
+    }
     if (t->trace)
-        TRY(trace_step(t->trace, s->parameters, step, numbers.loss));
+        TRY(trace_step(t->trace, s->parameters, step, numbers.loss, pass.scale));
     t->state.step = step;
     t->state.loss = numbers.loss;
     t->state.loss_subject = numbers.loss_subject;
@@ -139,11 +159,16 @@ static bool previews_on(const Trainer *t)
     return t->config->preview.every > 0 && t->config->preview.prompt_count > 0;
 }
 
+static json_t *number_or_null(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
 static json_t *bands_json(const double bands[PASS_BANDS])
 {
     json_t *list = json_array();
     for (int i = 0; i < PASS_BANDS; i++)
-        json_array_append_new(list, isfinite(bands[i]) ? json_real(bands[i]) : json_null());
+        json_array_append_new(list, number_or_null(bands[i]));
     return list;
 }
 
@@ -151,14 +176,16 @@ static Status log_step(Trainer *t, bool validated)
 {
     const CheckpointState *s = &t->state;
     json_t *line =
-        json_pack("{s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:I,s:I}", "step", (json_int_t)s->step,
-                  "loss", s->loss, "lr", s->lr, "grad_norm", s->grad_norm, "seconds", s->seconds, "epoch",
-                  (double)s->step / (double)t->setup->steps_per_epoch, "update_norm", s->moved.unet,
-                  "change_norm", s->change_norm, "updates", (json_int_t)(s->step - s->skipped), "skipped",
-                  (json_int_t)s->skipped, "loss_bands", bands_json(s->bands), "memory_bytes",
+        json_pack("{s:I,s:f,s:f,s:o,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:I,s:I}", "step", (json_int_t)s->step,
+                  "loss", s->loss, "lr", s->lr, "grad_norm", number_or_null(s->grad_norm), "seconds",
+                  s->seconds, "epoch", (double)s->step / (double)t->setup->steps_per_epoch, "update_norm",
+                  s->moved.unet, "change_norm", s->change_norm, "updates", (json_int_t)(s->step - s->skipped),
+                  "skipped", (json_int_t)s->skipped, "loss_bands", bands_json(s->bands), "memory_bytes",
                   (json_int_t)machine_current_bytes(), "allocated_bytes", (json_int_t)mem_in_use());
     if (line && t->config->method.text_encoder)
         json_object_set_new(line, "update_norm_text_encoder", json_real(s->moved.text));
+    if (line && s->scale.on)
+        json_object_set_new(line, "loss_scale", json_real(s->scale.factor));
     if (line && config_has_prior(t->config)) {
         json_object_set_new(line, "loss_subject", json_real(s->loss_subject));
         json_object_set_new(line, "loss_prior", json_real(s->loss_prior));
@@ -326,6 +353,7 @@ static Status start(Trainer *t)
     TRY(origins_find(s, &t->state.origins));
     if (t->options->resume)
         TRY(resume_state(folder, s, t->options->allow_changes, &t->state, &t->saved_step));
+    t->state.scale = loss_scale_begin(config->model.dtype, t->state.scale);
     t->elapsed_before = t->state.elapsed;
     if (config->train.cache_latents || config->train.cache_text)
         layerset_rest(unet_layers(s->model->unet));

@@ -50,6 +50,8 @@ static const char *why_still(double grad_norm, double lr)
 {
     if (!(lr > 0))
         return "the learning rate is 0: set optimizer.lr, or a shorter optimizer.warmup";
+    if (!isfinite(grad_norm))
+        return "the gradients do not fit into f16: set model.dtype to bf16 or f32";
     if (!(grad_norm > 0))
         return "all gradients are 0: see model.dtype (f16 loses small ones; bf16 and f32 do not) and the "
                "loss's "

@@ -45,13 +45,13 @@ static Status read_numbers(Parameters *p, UpdateNumbers *out)
     return STATUS_OK;
 }
 
-Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t total,
+Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t total, double scale,
                       const WeightsBefore *before, UpdateNumbers *out)
 {
     Update u = {.step = p->updates + 1,
                 .segments = p->segments,
                 .count = p->count,
-                .unscale = 1,
+                .unscale = 1 / scale,
                 .clip = config->train.max_grad_norm,
                 .decay = (float)average_decay(config->train.ema, p->updates)};
     p->optimizer->set(&config->optimizer.settings, &u);

@@ -36,9 +36,9 @@ typedef struct WeightsBefore {
 
 /* The rate of a group at `step`, which counts from 1, of total. */
 double optimizer_rate(const Config *config, ParameterGroup group, int64_t step, int64_t total);
-/* Moves every trained tensor by its gradient, unless those are not finite, and clears nothing. before: or
- * NULL. */
-Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t total,
+/* Moves every trained tensor by its gradient, unless those are not finite, and clears nothing. scale: of the
+ * loss (loss_scale.h). before: or NULL. */
+Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t total, double scale,
                       const WeightsBefore *before, UpdateNumbers *out);
 
 /* EMA's decay after n updates so far: min(d, (1+n)/(10+n)). */

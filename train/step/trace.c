@@ -105,31 +105,61 @@ static void inputs_and_outputs(const Trace *t, TensorList *l, const Tensor *loss
         item(l, mem_strdup("ids"), t->ids);
 }
 
-static Status write_step(Trace *t, const Parameters *p, int64_t step, const Tensor *loss)
+/* The gradients as they are without the loss scaling: in f32, of which a power of two takes nothing but from
+ * the smallest numbers. Caller: tensor_free. */
+static Tensor *unscaled_gradients(const Parameters *p, double scale)
+{
+    Tensor *g = tensor_new(DTYPE_F32, 1, &p->flat.size);
+    if (!g || tensor_get(p->flat.gradients, g->data, DTYPE_F32) != STATUS_OK) {
+        tensor_free(g);
+        return NULL;
+    }
+    float *x = g->data;
+    for (int64_t i = 0; i < p->flat.size; i++)
+        x[i] = (float)((double)x[i] / scale);
+    return g;
+}
+
+/* parts: room for a tensor of each parameter. */
+static void add_parts(TensorList *l, const Parameters *p, const char *what, const Tensor *block,
+                      Tensor *parts)
+{
+    for (int i = 0; i < p->count; i++) {
+        parts[i] = parameters_part(p, block, i);
+        item(l, mem_printf("%s.%s", what, p->items[i].name), &parts[i]);
+    }
+}
+
+/* loss NULL: before the first step. */
+static Status write_step(Trace *t, const Parameters *p, int64_t step, const Tensor *loss, double scale)
 {
     TensorList l = {0};
     char *path = path_in(t->folder, "step-%06lld.safetensors", (long long)step);
-    if (!path)
-        return STATUS_FAILED;
-    if (loss) {
+    Tensor *parts = mem_alloc(2 * (size_t)p->count * sizeof *parts);
+    Tensor *gradients = loss && scale != 1 ? unscaled_gradients(p, scale) : p->flat.gradients;
+    Status s = path && parts && gradients ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && loss) {
         inputs_and_outputs(t, &l, loss);
-        for (int i = 0; i < p->count; i++)
-            item(&l, mem_printf("grad.%s", p->items[i].name), p->items[i].weight->grad);
+        add_parts(&l, p, "grad", gradients, parts + p->count);
     }
-    for (int i = 0; i < p->count; i++)
-        item(&l, mem_printf("weight.%s", p->items[i].name), p->items[i].weight);
-    const Status s = tensorlist_write(&l, path, NULL, 0);
+    if (s == STATUS_OK) {
+        add_parts(&l, p, "weight", p->flat.weights, parts);
+        s = tensorlist_write(&l, path, NULL, 0);
+    }
     tensorlist_free(&l);
+    if (gradients != p->flat.gradients)
+        tensor_free(gradients);
+    mem_free(parts);
     mem_free(path);
     return status_in(s, "--trace");
 }
 
 Status trace_start(Trace *t, const Parameters *p, int64_t step)
 {
-    return write_step(t, p, step, NULL);
+    return write_step(t, p, step, NULL, 1);
 }
 
-Status trace_step(Trace *t, const Parameters *p, int64_t step, double loss)
+Status trace_step(Trace *t, const Parameters *p, int64_t step, double loss, double scale)
 {
     if (t->left == 0)
         return STATUS_OK;
@@ -137,7 +167,7 @@ Status trace_step(Trace *t, const Parameters *p, int64_t step, double loss)
     if (!value)
         return STATUS_FAILED;
     tensor_set_at(value, 0, loss);
-    const Status s = write_step(t, p, step, value);
+    const Status s = write_step(t, p, step, value, scale);
     tensor_free(value);
     if (t->left > 0)
         t->left--;

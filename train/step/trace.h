@@ -3,8 +3,8 @@
  *
  * step-000000.safetensors has weight.KEY before the first step; step-NNNNNN.safetensors has latents, noise,
  * timesteps, conditioning, prediction, target, loss, loss_weights, ids (where the text encoder is trained),
- * grad.KEY (of the whole step, before clipping) and weight.KEY after the step. f32, (B,C,H,W), samples of all
- * micro-batches in order. */
+ * grad.KEY (of the whole step, before clipping and without the loss scaling) and weight.KEY after the step.
+ * f32, (B,C,H,W), samples of all micro-batches in order. */
 #ifndef ATL_TRACE_H
 #define ATL_TRACE_H
 
@@ -21,7 +21,7 @@ Status trace_start(Trace *t, const Parameters *p, int64_t step);
 /* Where micro-batch number i's prediction and conditioning go, before it is run; and what went in, after. */
 void trace_aim(Trace *t, int i, StepData *data);
 void trace_batch(Trace *t, int i, const Batch *b);
-/* Writes the step; gradients still stand as the backward passes left them. */
-Status trace_step(Trace *t, const Parameters *p, int64_t step, double loss);
+/* Writes the step; gradients still stand as the backward passes left them, scaled with the loss. */
+Status trace_step(Trace *t, const Parameters *p, int64_t step, double loss, double scale);
 
 #endif
