@@ -76,3 +76,17 @@ draw exported --lora "$work/lora/lora.safetensors"
 draw kept --lora "$work/lora/checkpoints/step-000003/weights.safetensors"
 cmp "$work/exported" "$work/kept" || fail "a checkpoint's weights draw otherwise than the exported file of its step"
 ! cmp -s "$work/exported" "$work/none" || fail "the LoRA changes nothing"
+
+# Latents and texts that lie in the dataset are used where they fit, and it is told where they do not.
+expect 0 "$atelier" data build "$work/pictures" --out "$work/cached.h5" --cache latents,text --resolution 32 --dtype f32 \
+    --model "$here/tests/golden/models/sd1"
+cached() { train 0 --set dataset.path=cached.h5 --set method.text_encoder=false --set train.steps=1 --set output.dir="$@"; }
+cached fits
+grep -q "is not used" "$work/err" && fail "caches that fit are said not to be used"
+[ ! -e "$work/fits/cached-latents.cache.h5" ] || fail "latents that lie in the dataset were encoded again"
+cached larger --set train.resolution=64
+grep -q "cached.h5: what --cache put into it (latents) is not used: it was made with another model, dtype, resolution" "$work/err" ||
+    fail "it is not told that cached latents are not used"
+[ -e "$work/larger/cached-latents.cache.h5" ] || fail "latents were not encoded again"
+grep -q "(text) is not used" "$work/err" && fail "cached texts do not depend on the resolution"
+true

@@ -382,6 +382,31 @@ static Status open_cache(Source *source, const char *folder, const char *name, c
     return s;
 }
 
+/* What `data build --cache` put into the dataset of one kind. */
+typedef struct BuiltIn {
+    const CacheKind *kind;
+    bool fits, others;
+} BuiltIn;
+
+static void see_built_in(const char *key, const CacheArray *a, size_t count, void *arg)
+{
+    (void)count;
+    BuiltIn *b = arg;
+    if (strcmp(a->name, b->kind->arrays[0].name) == 0)
+        *(strcmp(key, b->kind->key) == 0 ? &b->fits : &b->others) = true;
+}
+
+/* Somebody took the time to make them. */
+static void tell_built_in(const Source *source, const CacheKind *kind)
+{
+    BuiltIn b = {.kind = kind};
+    if (cache_list(dataset_path(source->dataset), see_built_in, &b) == STATUS_OK && b.others && !b.fits)
+        log_warn("%s: what --cache put into it (%s) is not used: it was made with another model, dtype, "
+                 "resolution or "
+                 "clip skip, or by another version; this run encodes again",
+                 source->config->path, kind->what);
+}
+
 static Status cache_source(Source *source, const Config *config, const char *folder, const char *name,
                            Pipeline *pipeline, const Model *m, DType activations, Showing *showing)
 {
@@ -390,6 +415,7 @@ static Status cache_source(Source *source, const Config *config, const char *fol
     if (config->train.cache_latents) {
         TRY(caching_latents_kind(m, activations, size, &kind));
         TRY(open_cache(source, folder, name, &kind, &source->latents));
+        tell_built_in(source, &kind);
         TRY(caching_latents(pipeline, source->dataset, size, source->config->augment.flip, source->latents,
                             show_cached, showing));
         TRY(cache_settle(source->latents));
@@ -397,6 +423,7 @@ static Status cache_source(Source *source, const Config *config, const char *fol
     if (config->train.cache_text && !config->method.text_encoder && !source->caption) {
         TRY(caching_text_kind(m, activations, config->method.clip_skip, &kind));
         TRY(open_cache(source, folder, name, &kind, &source->texts));
+        tell_built_in(source, &kind);
         TRY(caching_text(pipeline, source->dataset, config->method.clip_skip, source->texts, show_cached,
                          showing));
         TRY(cache_settle(source->texts));
