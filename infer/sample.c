@@ -6,6 +6,7 @@
 #include "infer/pipeline/picture_text.h"
 #include "infer/pipeline/pipeline.h"
 #include "infer/pipeline/sample_trace.h"
+#include "infer/samplers/sampler.h"
 #include "kernels/base/json.h"
 
 #include "kernels/base/file.h"
@@ -124,7 +125,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "Guidance scale: how far to go from the negative prompt towards the prompt. 1 or less: no "
                  "guidance.",
          .shown = "7.5"},
-        {"sampler", OPTION_TEXT, &r->sampler, .value = "NAME", .help = samplers, .shown = "ddim"},
+        {"sampler", OPTION_TEXT, &r->sampler, .value = "NAME", .help = samplers, .shown = SAMPLER_DEFAULT},
         {"seed", OPTION_TEXT, &a->seeds_text, .value = "N[,N...]",
          .help = "One picture for each. The noise is PyTorch's for that seed.", .shown = "0"},
         {"batch", OPTION_INT, &a->batch, .value = "N", .min = 1, .max = MAX_PICTURES,
@@ -281,11 +282,12 @@ static Status tell_surprises(const Session *s)
     TRY(tell_cut(s->model, "prompt", r->prompt));
     if (r->negative)
         TRY(tell_cut(s->model, "negative", r->negative));
-    if (schedule->clip_sample && strcmp(r->sampler, "ddim") == 0)
-        log_warn("the model's scheduler_config.json does not turn \"clip_sample\" off, so DDIM clips its "
+    const SamplerKind *kind = sampler_kind(r->sampler);
+    if (schedule->clip_sample && kind && kind->clips)
+        log_warn("the model's scheduler_config.json does not turn \"clip_sample\" off, so %s clips its "
                  "predictions to "
                  "%g, as diffusers does; if pictures look flat, set it to false there",
-                 schedule->clip_sample_range);
+                 kind->label, schedule->clip_sample_range);
     return STATUS_OK;
 }
 
@@ -404,11 +406,7 @@ static Status make_picture(Session *s, int i)
 
 static Status make_pictures(Session *s)
 {
-    Sampler *sampler;
-    TRY(status_in(sampler_new(s->a.request.sampler, &s->model->schedule, s->a.request.steps, &sampler),
-                  "sample"));
-    s->steps = sampler_steps(sampler);
-    sampler_free(sampler);
+    TRY(status_in(pipeline_steps(s->model, &s->a.request, &s->steps), "sample"));
     Status status = STATUS_OK;
     progress_begin(&s->progress, "sample", "step", 0, (int64_t)s->steps * s->a.picture_count);
     for (int i = 0; status == STATUS_OK && i < s->a.picture_count; i++)

@@ -128,6 +128,21 @@ static bool same_value(const json_t *a, const json_t *b)
     return json_equal((json_t *)a, (json_t *)b);
 }
 
+bool json_config_one_of(JsonConfig *c, const char *key, const char *values)
+{
+    const json_t *v = json_config_get(c, key);
+    if (!v)
+        return true;
+    json_t *list = json_parse(values, 0, NULL);
+    bool found = false;
+    if (!list)
+        json_config_fail(c, "out of memory");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        found |= same_value(v, json_array_get(list, i));
+    json_decref(list);
+    return found;
+}
+
 void json_config_accept(JsonConfig *c, const JsonAccepted *table)
 {
     for (; table->key && c->status == STATUS_OK; table++) {

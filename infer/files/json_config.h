@@ -34,6 +34,9 @@ void json_config_ints(JsonConfig *c, const char *key, int absent, int max, int n
 int json_config_length(const JsonConfig *c, const char *key);
 const char *json_config_item(JsonConfig *c, const char *key, int i); /* text in a list, "" if it is none */
 
+/* The key is absent, or has one of the values (a list as JSON). */
+bool json_config_one_of(JsonConfig *c, const char *key, const char *values);
+
 /* What this program's model does not have: a key that is there with another value than the one accepted (JSON
  * text) is a failure that names both. NULL-terminated by key. */
 typedef struct JsonAccepted {

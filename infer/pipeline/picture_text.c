@@ -1,5 +1,6 @@
 #include "picture_text.h"
 
+#include "infer/samplers/sampler.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
@@ -27,12 +28,8 @@ static void short_name(const char *path, char *out, size_t size)
 
 static const char *sampler_label(const char *name)
 {
-    int count;
-    const SamplerKind *kinds = sampler_kinds(&count);
-    for (int i = 0; i < count; i++)
-        if (strcmp(kinds[i].name, name) == 0)
-            return kinds[i].label;
-    return name;
+    const SamplerKind *kind = sampler_kind(name);
+    return kind ? kind->label : name;
 }
 
 /* A1111 reads values up to the next comma; others are quoted as JSON. */

@@ -1,7 +1,7 @@
 /* From a prompt to a picture, as diffusers' StableDiffusionPipeline does it:
  *
  *   states = CLIP(negative), CLIP(prompt)
- *   x = randn(seed) * the sampler's first scale
+ *   x = randn(seed) * the sampler's first scale      the same generator gives what a sampler adds later
  *   for each timestep t:
  *       u, p = UNet(x scaled, t, states)              one call with a batch of 2
  *       x = sampler(u + guidance (p - u), x)
@@ -11,8 +11,8 @@
  * thousand numbers a step. */
 #include "pipeline.h"
 
+#include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
-#include "kernels/base/random.h"
 #include "stages.h"
 
 #include <math.h>
@@ -42,7 +42,7 @@ struct Pipeline {
 
 SampleRequest sample_request_default(void)
 {
-    return (SampleRequest){.prompt = "", .steps = 20, .guidance = 7.5f, .sampler = "ddim"};
+    return (SampleRequest){.prompt = "", .steps = 20, .guidance = 7.5f, .sampler = SAMPLER_DEFAULT};
 }
 
 void sample_result_free(SampleResult *r)
@@ -222,6 +222,8 @@ typedef struct Walk {
     Pipeline *p;
     const SampleRequest *r;
     Sampler *sampler;
+    TorchRandom random;
+    NoiseSource noise;
     Size size; /* of the latents */
     int batch; /* 2 with guidance */
     size_t n, text_size;
@@ -259,7 +261,7 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
     w->batch = r->guidance > 1 ? 2 : 1;
     w->n = (size_t)LATENT_CHANNELS * (size_t)size_area(w->size);
     w->text_size = (size_t)k->positions * (size_t)k->hidden;
-    return sampler_new(r->sampler, &p->m->schedule, r->steps, &w->sampler);
+    return sampler_new(r->sampler, &p->m->schedule, r->steps, w->n, &w->sampler);
 }
 
 static Status walk_allocate(Walk *w)
@@ -319,7 +321,6 @@ double pipeline_flop(Pipeline *p, const SampleRequest *r)
 static Status walk_prepare(Walk *w)
 {
     size_t bytes;
-    TorchRandom noise;
     const SampleRequest *r = w->r;
     TRY(walk_allocate(w));
     TRY(walk_plan(w, &bytes));
@@ -327,8 +328,9 @@ static Status walk_prepare(Walk *w)
     if (w->batch == 2)
         TRY(pipeline_encode_text(w->p, r->negative ? r->negative : "", r->clip_skip, w->text));
     TRY(pipeline_encode_text(w->p, r->prompt, r->clip_skip, w->text + (size_t)(w->batch - 1) * w->text_size));
-    torch_seed(&noise, r->seed);
-    torch_randn(&noise, w->x, w->n);
+    torch_seed(&w->random, r->seed);
+    w->noise = noise_from_torch(&w->random);
+    w->noise.draw(w->noise.arg, w->x, w->n);
     for (size_t k = 0; k < w->n; k++)
         w->x[k] *= sampler_initial_scale(w->sampler);
     return STATUS_OK;
@@ -376,13 +378,13 @@ static Status walk_trace(const Walk *w, int i)
 static Status walk_step(Walk *w, int i)
 {
     memcpy(w->before, w->x, w->n * sizeof *w->x);
-    sampler_scale_input(w->sampler, i, w->x, w->input, w->n);
+    sampler_input(w->sampler, i, w->x, w->input);
     if (w->batch == 2)
         memcpy(w->input + w->n, w->input, w->n * sizeof *w->x);
     TRY(stage_unet(w->p->stages, w->batch, w->size, w->input, sampler_timestep(w->sampler, i), w->text,
                    w->prediction));
     guide(w);
-    sampler_step(w->sampler, i, w->guided, w->x, w->n);
+    sampler_step(w->sampler, i, w->guided, &w->noise, w->x);
     TRY(check_finite(w, i + 1));
     return walk_trace(w, i);
 }
@@ -443,6 +445,15 @@ Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progr
     if (s != STATUS_OK)
         sample_result_free(out);
     return s;
+}
+
+Status pipeline_steps(const Model *m, const SampleRequest *r, int *steps)
+{
+    Sampler *s;
+    TRY(sampler_new(r->sampler, &m->schedule, r->steps, 0, &s));
+    *steps = sampler_steps(s);
+    sampler_free(s);
+    return STATUS_OK;
 }
 
 /* Encoding --------------------------------------------------------------------------------------------- */

@@ -9,7 +9,7 @@ typedef struct SampleRequest {
     const char *prompt, *negative; /* negative NULL: "" */
     int steps;                     /* 20 */
     float guidance;                /* 7.5; 1 or less: no guidance */
-    const char *sampler;           /* "ddim" */
+    const char *sampler;           /* one of infer/samplers/sampler.h */
     uint64_t seed;
     Size size; /* in pixels; a side of 0: the model's default */
     int clip_skip;
@@ -56,6 +56,9 @@ Status pipeline_encode_text_plan(Pipeline *p, int clip_skip, size_t *bytes);
 Status pipeline_encode_picture_plan(Pipeline *p, Size size, size_t *bytes);
 Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
                        SampleResult *out);
+/* How many sampling steps come of r.steps (a few counts are rounded to one more); refuses a sampler or a
+ * number that the model does not allow. */
+Status pipeline_steps(const Model *m, const SampleRequest *r, int *steps);
 /* Calls trace after every sampling step from now on; NULL: no more. */
 void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg);
 /* Refuses sides that are no multiples of the model's, naming the nearest good ones; a side of 0 becomes the

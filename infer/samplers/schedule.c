@@ -10,7 +10,6 @@
 #include "kernels/base/mem.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #define MAX_TRAIN_STEPS 100000
@@ -110,20 +109,6 @@ static void read_betas(JsonConfig *c, int n, float *betas)
         json_config_fail(c, "beta_start and beta_end must lie between 0 and 1");
 }
 
-/* Settings that change what Euler alone does are remembered for when it is asked for. */
-static void note_euler(JsonConfig *c, NoiseSchedule *s)
-{
-    static const char *const SWITCHES[] = {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"};
-    static const char *const WORDS[][2] = {
-        {"interpolation_type", "linear"}, {"timestep_type", "discrete"}, {"final_sigmas_type", "zero"}};
-    for (int i = 0; i < 3; i++) {
-        if (json_config_bool(c, SWITCHES[i], false))
-            snprintf(s->euler_refuses, sizeof s->euler_refuses, "%s", SWITCHES[i]);
-        if (strcmp(json_config_text(c, WORDS[i][0], WORDS[i][1]), WORDS[i][1]) != 0)
-            snprintf(s->euler_refuses, sizeof s->euler_refuses, "%s", WORDS[i][0]);
-    }
-}
-
 static void read_settings(JsonConfig *c, NoiseSchedule *s)
 {
     static const char *const PREDICTIONS[] = {"epsilon", "v_prediction", "sample"};
@@ -139,7 +124,6 @@ static void read_settings(JsonConfig *c, NoiseSchedule *s)
     s->clip_sample = json_config_bool(c, "clip_sample", true);
     s->clip_sample_range = json_config_float(c, "clip_sample_range", 1, JSON_POSITIVE, 1e6);
     json_config_accept(c, ACCEPTED);
-    note_euler(c, s);
 }
 
 static Status make_alphas(JsonConfig *c, NoiseSchedule *s)
@@ -167,6 +151,8 @@ Status schedule_parse(const char *json, const char *origin, NoiseSchedule *out)
         s = make_alphas(&c, out);
     const Status read = json_config_close(&c);
     s = s != STATUS_OK ? s : read;
+    if (s == STATUS_OK && !(out->json = mem_strdup(json)))
+        s = STATUS_FAILED;
     if (s != STATUS_OK)
         schedule_free(out);
     return s;
@@ -183,5 +169,24 @@ Status schedule_default(NoiseSchedule *out)
 void schedule_free(NoiseSchedule *s)
 {
     mem_free(s->alphas_cumprod);
+    mem_free(s->json);
     s->alphas_cumprod = NULL;
+    s->json = NULL;
+}
+
+/* σ ---------------------------------------------------------------------------------------------------- */
+
+static double sigma_of(const NoiseSchedule *s, int t)
+{
+    const float a = (float)s->alphas_cumprod[t];
+    return (double)sqrtf((1 - a) / a);
+}
+
+float schedule_sigma(const NoiseSchedule *s, float t)
+{
+    const int low = (int)floorf(t);
+    if (low >= s->train_steps - 1)
+        return (float)sigma_of(s, s->train_steps - 1);
+    const double a = sigma_of(s, low), b = sigma_of(s, low + 1);
+    return (float)((b - a) * ((double)t - low) + a);
 }

@@ -1,14 +1,14 @@
-/* Noise schedules and samplers (DDIM, Song et al. 2021; Euler, Karras et al. 2022), as diffusers' defaults
- * have them. */
+/* Noise schedules: how much of the picture is left at each timestep, and what a model's scheduler_config.json
+ * says. */
 #ifndef ATL_SCHEDULE_H
 #define ATL_SCHEDULE_H
 
 #include "kernels/base/status.h"
+#include "level.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
-typedef enum PredictionType { PREDICT_EPSILON = 0, PREDICT_V, PREDICT_SAMPLE } PredictionType;
 typedef enum TimestepSpacing { SPACING_LEADING = 0, SPACING_LINSPACE, SPACING_TRAILING } TimestepSpacing;
 
 typedef struct NoiseSchedule {
@@ -20,30 +20,13 @@ typedef struct NoiseSchedule {
     int steps_offset;
     bool set_alpha_to_one, clip_sample; /* DDIM's; absent in the file: true, as diffusers has it */
     double clip_sample_range;           /* 1 */
-    char euler_refuses[64]; /* a setting in the file that would change what Euler does and is not here, or ""
-                             */
+    char *json;                         /* the file, for what only some samplers follow */
 } NoiseSchedule;
 
 Status schedule_parse(const char *json, const char *origin, NoiseSchedule *out); /* scheduler_config.json */
 Status schedule_default(NoiseSchedule *out);                                     /* SD1.5's */
 void schedule_free(NoiseSchedule *s);
-
-/* A sampler walks from noise to a picture; names in a table: "ddim", "euler". */
-typedef struct Sampler Sampler;
-typedef struct SamplerKind {
-    const char *name, *label, *description; /* "ddim", "DDIM", … */
-} SamplerKind;
-const SamplerKind *sampler_kinds(int *count);
-Status sampler_new(const char *name, const NoiseSchedule *s, int steps, Sampler **out);
-void sampler_free(Sampler *s);
-int sampler_steps(const Sampler *s);
-float sampler_timestep(const Sampler *s, int i); /* what the UNet is told */
-float sampler_initial_scale(const Sampler *s);   /* initial latents = noise * this */
-void sampler_scale_input(const Sampler *s, int i, const float *x, float *out, size_t n);
-/* x (n floats) of step i and the model's (guided) output -> x of step i+1, in place. */
-void sampler_step(Sampler *s, int i, const float *output, float *x, size_t n);
-/* Noises clean latents to the level of step `start` (picture to picture). */
-void sampler_add_noise(const Sampler *s, int start, const float *x0, const float *noise, float *out,
-                       size_t n);
+/* σ = √((1-ᾱ)/ᾱ) at t, along a line between whole timesteps (numpy.interp). */
+float schedule_sigma(const NoiseSchedule *s, float t);
 
 #endif

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "infer/pipeline/pipeline.h"
+#include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
 #include "kernels/device.h"
 
@@ -75,18 +76,19 @@ static SampleRequest golden_request(const TensorFile *golden, int i, const char 
 
 static void compare_latents(const char *kind)
 {
-    static const char *const SAMPLERS[] = {"ddim", "euler"};
     TensorFile *golden;
     Fixture f;
     assert_int_equal(tensorfile_open(TEST_GOLDEN "/latents.safetensors", &golden), STATUS_OK);
     open_model(&f, kind, DTYPE_F32);
-    for (int s = 0; s < 2; s++)
+    int count;
+    const SamplerKind *samplers = sampler_kinds(&count);
+    for (int s = 0; s < count; s++)
         for (int i = 0; i < 2; i++) {
             char key[64];
-            snprintf(key, sizeof key, "%s.%s.%d", kind, SAMPLERS[s], i);
+            snprintf(key, sizeof key, "%s.%s.%d", kind, samplers[s].name, i);
             const TensorEntry *e = tensorfile_find(golden, key);
             assert_non_null(e);
-            const SampleRequest r = golden_request(golden, i, SAMPLERS[s]);
+            const SampleRequest r = golden_request(golden, i, samplers[s].name);
             SampleResult result;
             sample(&f, &r, &result);
             const size_t n = (size_t)tensor_count(result.latents);

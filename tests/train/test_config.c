@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "infer/samplers/schedule.h"
+#include "infer/samplers/sampler.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "train/config/config.h"
@@ -360,7 +360,7 @@ static const struct {
     {BASE "preview: {negative: }\n",
      "3:21: preview.negative wants a text, not nothing (an empty text is written \"\")"},
     {BASE "preview: {prompts: [a], sampler: dim}\n",
-     "preview.sampler wants one of ddim, euler, not \"dim\"; did you mean"},
+     "preview.sampler wants one of ddim, euler, euler_a, dpmpp_2m, not \"dim\"; did you mean"},
     {BASE "train:\n\tsteps: 1\n", "4:1: a tab in the indentation"},
     {BASE "train: {steps: 0}\n", "3:16: train.steps and train.epochs are both 0"},
     {BASE "train: {steps: 20}\noptimizer: {warmup: 20}\n",
@@ -680,15 +680,10 @@ static void rules_name_keys_that_there_are(void **state)
 static void samplers_are_those_of_the_sampler(void **state)
 {
     (void)state;
-    int count, keys;
-    char name[SCHEMA_NAME];
-    const SamplerKind *kinds = sampler_kinds(&count);
-    const SchemaKey *k = &schema_keys(&keys)[schema_find("preview.sampler")];
-    for (int i = 0; i < count; i++) {
-        assert_true(schema_choice(k->choices, i, name));
-        assert_string_equal(name, kinds[i].name);
-    }
-    assert_false(schema_choice(k->choices, count, name));
+    int keys;
+    const char *const paths[] = {"preview.sampler", "prior.sampler"};
+    for (int i = 0; i < 2; i++)
+        assert_string_equal(schema_keys(&keys)[schema_find(paths[i])].choices, SAMPLER_WORDS);
 }
 
 static void the_files_in_configs_are_right(void **state)

@@ -2,6 +2,8 @@
  * order in which a configuration is written out. */
 #include "schema.h"
 
+#include "infer/samplers/sampler.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -223,7 +225,7 @@ static const SchemaKey KEYS[] = {
 {.path = "prior.seed", .type = KEY_UINT64, .offset = AT(prior.seed), .preset = "0",
  .help = "Seed of the first class picture; the next ones count up.",
  .more = "`atelier sample` with that seed, prompt and settings draws the same picture."},
-{.path = "prior.sampler", .type = KEY_TEXT, .offset = AT(prior.sampler), .choices = "ddim|euler", .preset = "ddim",
+{.path = "prior.sampler", .type = KEY_TEXT, .offset = AT(prior.sampler), .choices = SAMPLER_WORDS, .preset = SAMPLER_DEFAULT,
  .help = "The sampler of class pictures."},
 {.path = "prior.resolution", .type = KEY_INT, .offset = AT(prior.resolution), .min = 0, .max = 4096, .multiple = 8,
  .preset = "0", .preset_note = "the size the model was made for", .help = "Side of a class picture, in pixels."},
@@ -248,8 +250,8 @@ static const SchemaKey KEYS[] = {
  .help = "Guidance scale: how closely a picture keeps to its prompt; 1 or less is none."},
 {.path = "preview.seed", .freedom = KEY_FREE, .type = KEY_UINT64, .offset = AT(preview.seed), .preset = "1",
  .help = "Seed of the first picture; the next ones count up."},
-{.path = "preview.sampler", .freedom = KEY_FREE, .type = KEY_TEXT, .offset = AT(preview.sampler), .choices = "ddim|euler",
- .preset = "ddim", .help = "The sampler."},
+{.path = "preview.sampler", .freedom = KEY_FREE, .type = KEY_TEXT, .offset = AT(preview.sampler), .choices = SAMPLER_WORDS,
+ .preset = SAMPLER_DEFAULT, .help = "The sampler."},
 {.path = "preview.width", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(preview.width), .min = 0, .max = 4096, .multiple = 8,
  .preset = "0", .preset_note = "the size the model was made for", .help = "Width in pixels."},
 {.path = "preview.height", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(preview.height), .min = 0, .max = 4096, .multiple = 8,

@@ -253,15 +253,12 @@ Status prior_draw(const Config *config, Pipeline *p, const volatile sig_atomic_t
 {
     PriorNeed need;
     Drawing d = {.config = config, .p = p, .stop = stop};
-    Sampler *sampler;
     TRY(prior_look(config, pipeline_model(p), &need));
     if (!need.missing)
         return STATUS_OK;
     TRY(status_in(dir_make(config->prior.path), "prior.path"));
     const SampleRequest r = prior_request(config, 0);
-    TRY(sampler_new(r.sampler, &pipeline_model(p)->schedule, r.steps, &sampler));
-    d.steps = sampler_steps(sampler);
-    sampler_free(sampler);
+    TRY(pipeline_steps(pipeline_model(p), &r, &d.steps));
     d.total = need.missing;
     progress_begin(&d.progress, "class pictures", "step", 0, (int64_t)d.steps * d.total);
     layerset_hold_still(unet_layers(pipeline_model(p)->unet), true);
