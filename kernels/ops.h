@@ -94,8 +94,8 @@ Tensor *timestep_embedding(Ctx *c, Tensor *t, int64_t dim, bool flip_sin_to_cos,
 
 /* loss family ------------------------------------------------------------------------------------------ */
 
-/* Σ_b weight_b mean((prediction_b − target_b)²) / B; both (B,…), weight f32 (B) or NULL -> f32 (1).
- * Per-sample means (unweighted) go to per_sample f32 (B) if it is not NULL. */
+/* mean(weight (prediction − target)²); both (B,…,C), weight f32 (B), one for each position (B,…), or NULL ->
+ * f32 (1). Per-sample means (unweighted) go to per_sample f32 (B) if it is not NULL. */
 Tensor *mse_loss(Ctx *c, Tensor *prediction, Tensor *target, Tensor *weight, Tensor **per_sample);
 
 /* mean + exp(logvar/2) noise of a (…,2C) moments tensor, logvar clamped to [−30,20]; noise (…,C) or NULL for

@@ -16,14 +16,15 @@ static void mse_loss_backward(Ctx *c, Node *n)
 
 Tensor *mse_loss(Ctx *c, Tensor *prediction, Tensor *target, Tensor *weight, Tensor **per_sample)
 {
-    const int64_t one = 1, B = prediction->shape[0];
+    const int64_t one = 1, B = prediction->shape[0], rows = tensor_rows(prediction);
     char p[80], q[80];
     op_begin(c, "mse_loss", NULL);
     if (!tensor_same_shape(prediction, target))
         op_fail(c, "prediction %s and target %s differ in shape", tensor_describe(prediction, p, sizeof p),
                 tensor_describe(target, q, sizeof q));
-    if (weight && (weight->dtype != DTYPE_F32 || tensor_count(weight) != B))
-        op_fail(c, "the weights %s are not f32 (%lld)", tensor_describe(weight, p, sizeof p), (long long)B);
+    if (weight && (weight->dtype != DTYPE_F32 || (tensor_count(weight) != B && tensor_count(weight) != rows)))
+        op_fail(c, "the weights %s are neither f32 (%lld), a sample each, nor %lld, a position each",
+                tensor_describe(weight, p, sizeof p), (long long)B, (long long)rows);
     op_use(c, prediction), op_use(c, target), op_use(c, weight);
     Tensor *loss = ctx_tensor(c, DTYPE_F32, 1, &one);
     Tensor *means = per_sample ? ctx_tensor(c, DTYPE_F32, 1, &B) : NULL;
