@@ -55,6 +55,10 @@ while read -r name; do
     # shellcheck disable=SC2086
     grep -qE "^[A-Za-z#].*[ *(]${name%()}\(" $sources || fail "docs/reading-the-code.md: there is no function $name"
 done < <(named docs/reading-the-code.md '[a-z0-9_A-Z]+\(\)')
+# `function()` (`file`): it stands there, or is declared there
+while IFS='`' read -r _ name _ path _; do
+    grep -qE "^[A-Za-z#].*[ *(]${name%()}\(" "$path" || fail "docs/reading-the-code.md: $name is not in $path"
+done < <(tr '\n' ' ' <docs/reading-the-code.md | grep -oE '`[a-z0-9_A-Z]+\(\)` \(`[a-z0-9_/.]+\.[ch]`')
 for key in $(grep -oE '"ssh?s?_[a-z_]+"' train/export/export_metadata.c train/export/export.c -h | tr -d '"' | sort -u); do
     grep -qF "\`$key\`" docs/file-formats.md || fail "docs/file-formats.md does not name the metadata $key"
 done

@@ -1,4 +1,7 @@
 /* One picture format through everything that reads pictures. */
+#ifndef ATL_FUZZ_PICTURE_H
+#define ATL_FUZZ_PICTURE_H
+
 #include "fuzz.h"
 
 #include "data/pictures/picture.h"
@@ -32,3 +35,5 @@ static inline int fuzz_picture(const uint8_t *data, size_t size, PictureFormat f
     picture_free(&cut);
     return 0;
 }
+
+#endif

@@ -3,7 +3,7 @@
 #include "infer/adapters/adapters.h"
 #include "infer/models/model.h"
 #include "kernels/base/file.h"
-#include "formats/formats.h"
+#include "tests/infer/formats/formats.h"
 #include "golden.h"
 
 #include <unistd.h>

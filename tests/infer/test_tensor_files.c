@@ -2,7 +2,7 @@
  * nobody asks for does not matter, and no damaged file gets past the check or crashes it. */
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
-#include "formats/formats.h"
+#include "tests/infer/formats/formats.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

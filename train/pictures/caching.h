@@ -3,7 +3,7 @@
  * made. `data build --cache` and runs with train.cache_latents/cache_text share this.
  *
  *     CacheKind kind;
- *     TRY(caching_latents_kind(model, ctx_dtype, size, &kind));
+ *     TRY(caching_latents_kind(model, dtype, size, &kind));
  *     TRY(cache_open_for(dataset, "runs/cat/cat.cache.h5", &kind, &cache));
  *     TRY(caching_latents(pipeline, dataset, size, flip, cache, NULL, NULL));
  *     TRY(caching_read_latents(cache, dataset, i, flipped, mean, std));
