@@ -1,18 +1,40 @@
 #!/bin/bash
-# The pages that the program makes are what it prints. Breaks if an option or a key was changed and scripts/docs
-# not called.
+# The pages that the program makes are what it prints, and they name every word that users can choose. Breaks if an
+# option or a key was changed and scripts/docs not called, or if a sampler, a kind of adapter, an optimizer, an objective
+# or a file format was added that no page and no help tells of.
 #
 #     generated.sh ATELIER
-set -u
-atelier=$1
-status=0
+. "$(dirname "$0")/../checks" "$1"
+cd "$here" || exit 1
 
-same() {
-    "${@:2}" | cmp -s - "$1" && return
-    echo "FAILED: $1 is not what \`atelier ${*:3}\` prints; call scripts/docs" >&2
-    status=1
+"$atelier" --help=markdown >"$work/commands.md"
+"$atelier" config reference >"$work/configuration.md"
+for page in commands configuration; do
+    cmp -s "docs/$page.md" "$work/$page.md" || fail "docs/$page.md is not what the program prints; call scripts/docs"
+done
+
+# "TABLE WORD" of every table "#define TABLE(X) X(WORD, …) X(WORD, …) …" in a header. Operations are the authors' words.
+words() {
+    find kernels data infer train -name '*.h' -exec awk '
+        !inside && match($0, /^#define +[A-Z_]+\(X\)/) {
+            inside = 1
+            table = substr($2, 1, index($2, "(") - 1)
+            sub(/^#define +[A-Z_]+\(X\)/, "")
+        }
+        inside {
+            gsub(/"([^"\\]|\\.)*"/, "")
+            for (line = $0; match(line, /(^|[^A-Za-z0-9_])X\( *[a-z0-9_]+/); line = substr(line, RSTART + RLENGTH)) {
+                word = substr(line, RSTART, RLENGTH)
+                sub(/.*\( */, "", word)
+                print table, word
+            }
+            inside = /\\$/
+        }' {} + | grep -v '^ATL_OPS '
 }
-
-same docs/commands.md "$atelier" --help=markdown
-same docs/configuration.md "$atelier" config reference
-exit "$status"
+words >"$work/words"
+[ -s "$work/words" ] || fail "no table was found"
+while read -r table word; do
+    cat "$work"/*.md | grep -qw -- "$word" ||
+        fail "$word (of $table) is in no help: neither docs/commands.md nor docs/configuration.md names it"
+done <"$work/words"
+finish "the pages are the program's, and name $(wc -l <"$work/words") words of $(cut -d' ' -f1 "$work/words" | uniq | wc -l) tables"
