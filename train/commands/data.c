@@ -105,23 +105,20 @@ static json_t *left_out_facts(const Dataset *d)
 }
 
 /* What names of folders were taken for. */
-static json_t *folder_facts(const Dataset *d)
+static json_t *folder_facts(const FoldersTaken *taken)
 {
-    FoldersTaken taken;
     json_t *folders = json_object();
-    if (dataset_folders(d, &taken) != STATUS_OK)
-        return folders;
-    for (int i = 0; i < taken.count; i++) {
-        const FolderTaken *f = &taken.items[i];
+    for (int i = 0; i < taken->count; i++) {
+        const FolderTaken *f = &taken->items[i];
         json_object_set_new(
             folders, f->name,
             json_pack("{si si si}", "repeats", f->repeats, "pictures", f->pictures, "captions", f->captions));
     }
-    folders_taken_free(&taken);
     return folders;
 }
 
-static json_t *dataset_facts(const char *path, const Dataset *d, const DatasetSummary *built)
+static json_t *dataset_facts(const char *path, const Dataset *d, const FoldersTaken *taken,
+                             const DatasetSummary *built)
 {
     uint64_t encoded = 0;
     for (int i = 0; i < dataset_count(d); i++)
@@ -137,10 +134,8 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const DatasetSu
     const char *names;
     if (dataset_left_out(d, &names))
         json_object_set_new(rest, "left_out", left_out_facts(d));
-    json_t *folders = folder_facts(d);
-    if (json_object_size(folders))
-        json_object_set(rest, "folders", folders);
-    json_decref(folders);
+    if (taken->count)
+        json_object_set_new(rest, "folders", folder_facts(taken));
     json_t *caches = json_object();
     if (cache_list(path, add_cache, caches) == STATUS_OK && json_object_size(caches))
         json_object_set(rest, "caches", caches);
@@ -153,8 +148,12 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const DatasetSu
 Status data_print_info(const char *path, bool json, const DatasetSummary *built)
 {
     Dataset *d;
+    FoldersTaken taken = {0};
     TRY(dataset_open(path, &d));
-    const Status s = facts_print(dataset_facts(path, d, built), json);
+    Status s = dataset_folders(d, &taken);
+    if (s == STATUS_OK)
+        s = facts_print(dataset_facts(path, d, &taken, built), json);
+    folders_taken_free(&taken);
     dataset_close(d);
     return s;
 }

@@ -52,8 +52,10 @@ static void print_folders(const Source *source)
 {
     FoldersTaken taken;
     char text[1024];
-    if (dataset_folders(source->dataset, &taken) != STATUS_OK)
+    if (dataset_folders(source->dataset, &taken) != STATUS_OK) {
+        log_warn("%s", status_message());
         return;
+    }
     for (int i = 0; i < taken.count && i < FOLDERS_SHOWN; i++)
         log_info("           %s", folder_describe(&taken.items[i], text, sizeof text));
     if (taken.count > FOLDERS_SHOWN)
