@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define RESERVE_BYTES ((size_t)1 << 20)
+#define ROOM_BYTES ((size_t)32 << 10) /* a primitive's own objects are a few of 56 bytes; and to spare */
 
 static bool own;
 static _Atomic(void *) reserve;
@@ -40,11 +41,20 @@ void reserve_own_process(void)
         set(out_of_memory);
 }
 
+/* What is freed here stays on the heap, for the next who asks for no more. */
+static Status check_room(void)
+{
+    void *volatile room = malloc(ROOM_BYTES); /* volatile: else the compiler leaves both calls out */
+    free(room);
+    return room ? STATUS_OK : status_memory("out of memory for oneDNN");
+}
+
 Status reserve_keep(void)
 {
     if (own && !atomic_load_explicit(&reserve, memory_order_relaxed))
         atomic_store(&reserve, malloc(RESERVE_BYTES));
-    return reserve_check();
+    TRY(reserve_check());
+    return check_room();
 }
 
 Status reserve_check(void)

@@ -5,8 +5,8 @@
  *
  * Counted are calls of malloc and its kin from code in a shared object whose path contains $FAULT_FROM. When
  * the n-th has failed, a line "starve FUNCTION BYTES OBJECT+OFFSET" is written to $FAULT_LOG; OFFSET is for
- * addr2line. With $FAULT_ALWAYS set, every one after it fails too. With $FAULT_SINCE only those count
- * that come once that file has something in it. */
+ * addr2line. With $FAULT_ALWAYS set, every one after it fails too. With $FAULT_LEAST only those of that many
+ * bytes or more count, with $FAULT_SINCE only those that come once that file has something in it. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -33,13 +33,15 @@ void *__libc_memalign(size_t alignment, size_t bytes);
 static atomic_long seen;
 static long at;
 static bool always;
+static size_t least;
 static const char *from, *since;
 
 static void __attribute__((constructor)) read_environment(void)
 {
-    const char *kind = getenv("FAULT_KIND"), *when = getenv("FAULT_AT");
+    const char *kind = getenv("FAULT_KIND"), *when = getenv("FAULT_AT"), *bytes = getenv("FAULT_LEAST");
     at = when && kind && strcmp(kind, "starve") == 0 ? atol(when) : 0;
     always = getenv("FAULT_ALWAYS") != NULL;
+    least = bytes ? strtoul(bytes, NULL, 10) : 0;
     from = getenv("FAULT_FROM");
     since = getenv("FAULT_SINCE");
 }
@@ -67,8 +69,8 @@ static bool begun(void)
 static bool fails(const char *function, size_t bytes, void *caller)
 {
     struct dl_find_object found;
-    if (!at || !from || (!always && atomic_load(&seen) >= at) || _dl_find_object(caller, &found) != 0 ||
-        !strstr(found.dlfo_link_map->l_name, from) || !begun())
+    if (!at || !from || bytes < least || (!always && atomic_load(&seen) >= at) ||
+        _dl_find_object(caller, &found) != 0 || !strstr(found.dlfo_link_map->l_name, from) || !begun())
         return false;
     const long n = atomic_fetch_add(&seen, 1) + 1;
     if (n == at)
