@@ -5,6 +5,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
+#include "train/objectives/objective.h"
 #include "commands.h"
 #include "dispatch.h"
 #include "facts.h"
@@ -157,11 +158,6 @@ static const char *kind_of(const UNetConfig *unet)
                                    : "Stable Diffusion 1.x's architecture in another size";
 }
 
-static const char *prediction_of(PredictionType p)
-{
-    return p == PREDICT_EPSILON ? "epsilon" : p == PREDICT_V ? "v_prediction" : "sample";
-}
-
 static Status collect(const Model *m, const char *path, json_t *facts)
 {
     Count counts[PART_COUNT] = {0};
@@ -179,7 +175,7 @@ static Status collect(const Model *m, const char *path, json_t *facts)
     json_object_set_new(facts, "layout", json_string(m->folder ? "diffusers folder" : "single file"));
     if (s == STATUS_OK)
         json_object_set_new(facts, "kind", json_string(kind_of(&unet)));
-    json_object_set_new(facts, "prediction_type", json_string(prediction_of(m->schedule.prediction)));
+    json_object_set_new(facts, "prediction_type", json_string(objective_for(m->schedule.prediction)->name));
     json_object_set_new(facts, "default_size", json_integer(m->default_size));
     json_object_set_new(facts, "size_multiple", json_integer(m->size_multiple));
     json_object_set_new(facts, "parameters", json_integer(parameters));

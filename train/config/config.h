@@ -5,6 +5,7 @@
 #include "data/dataset/folders.h"
 #include "data/pictures/size.h"
 #include "kernels/tensor.h"
+#include "train/objectives/objective.h"
 #include "train/optimizers/optimizers.h"
 
 #define CONFIG_MAX_LIST 64
@@ -39,9 +40,6 @@ typedef enum ScheduleKind {
 } ScheduleKind; /* all after warm-up */
 typedef enum ModelInit { MODEL_INIT_PRETRAINED, MODEL_INIT_RANDOM } ModelInit;
 
-/* PREDICTION_AUTO: as the model says; the others are PredictionType + 1 */
-typedef enum Prediction { PREDICTION_AUTO, PREDICTION_EPSILON, PREDICTION_V } Prediction;
-
 /* A path that was written relative, and the absolute one it became. */
 typedef struct ConfigRelative {
     char *path, *written;
@@ -56,8 +54,8 @@ typedef struct Config {
         char *base;     /* builtin:tiny, folder, file */
         DType dtype;    /* frozen weights and saved activations */
         ModelInit init; /* random: UNet and text encoder start from random weights (training from scratch) */
-        Prediction prediction;
-        char *vae; /* another VAE folder, or NULL */
+        int prediction; /* 0: as the model says; else 1 + its place in the table of objectives */
+        char *vae;      /* another VAE folder, or NULL */
     } model;
     ConfigDataset datasets[CONFIG_MAX_LIST];
     int dataset_count;

@@ -51,11 +51,11 @@ static const SchemaKey KEYS[] = {
  .help = "Start from the model's weights, or from random ones of the same shapes.",
  .more = "random trains UNet and text encoder from scratch and is meant for method.kind: full; the VAE and the "
          "tokenizer are always the model's."},
-{.path = "model.prediction", .type = KEY_CHOICE, .offset = AT(model.prediction), .choices = "auto|epsilon|v_prediction",
+{.path = "model.prediction", .type = KEY_CHOICE, .offset = AT(model.prediction), .choices = "auto" OBJECTIVE_WORDS,
  .preset = "auto",
- .help = "What the model predicts: the noise (epsilon), or v.",
+ .help = "What the model is asked for.",
  .more = "auto takes what the model says. Single files of Stable Diffusion 2.x mostly do not: they are taken to predict v, "
-         "as the 768-pixel models do; the 512-pixel base needs epsilon."},
+         "as the 768-pixel models do; the 512-pixel base needs epsilon." OBJECTIVE_SENTENCES},
 {.path = "model.vae", .freedom = KEY_PLACE, .type = KEY_PATH, .offset = AT(model.vae), .preset_note = "the model's own",
  .help = "Another VAE: a diffusers VAE folder."},
 

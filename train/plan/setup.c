@@ -89,8 +89,8 @@ static Status load_model(const Config *config, bool described, Model **out)
         }
         model_free(whole);
     }
-    if (config->model.prediction != PREDICTION_AUTO)
-        TRY(model_set_prediction(m, (PredictionType)(config->model.prediction - 1)));
+    if (config->model.prediction > 0)
+        TRY(model_set_prediction(m, objective_at(config->model.prediction - 1)->prediction));
     if (config->model.vae)
         TRY(replace_vae(m, config->model.vae, config->model.dtype, described));
     if (config->train.pack_weights == SWITCH_OFF) {

@@ -21,7 +21,8 @@ static void add_bands(Bands *bands, const Batch *b, int steps)
 }
 
 /* The means of a micro-batch's subject and class pictures. Each loss stands in the whole with its weight, of
- * which OBJECTIVE_PRIOR_SHARE makes two means of one, and with prior.weight (train/step/objective.h). */
+ * which OBJECTIVE_PRIOR_SHARE makes two means of one, and with prior.weight (train/objectives/objective.h).
+ */
 static void add_shares(const Config *config, const Batch *b, PassNumbers *out)
 {
     const int B = config->train.batch;

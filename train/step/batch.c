@@ -174,7 +174,8 @@ int batch_sample(const Batch *b, int place)
 
 float batch_loss_weight(const Config *c, const NoiseSchedule *schedule, int place, int t)
 {
-    const float weight = objective_weight(schedule, t, c->loss.snr_gamma, c->loss.debiased);
+    const float weight = objective_weight(objective_for(schedule->prediction), schedule, t, c->loss.snr_gamma,
+                                          c->loss.debiased);
     if (!config_has_prior(c))
         return weight;
     return OBJECTIVE_PRIOR_SHARE * (place < c->train.batch ? weight : c->prior.weight * weight);
@@ -189,9 +190,10 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
     float *latent = b->latents + place * n, *noise = b->noise + place * n;
     TRY(status_in(fill_latent(b, source, sample, key, latent), "%s: %s", dataset_path(source->dataset),
                   dataset_name(source->dataset, sample->picture)));
-    const int t = objective_timestep(key, schedule);
+    const Objective *objective = step_objective(s);
+    const int t = objective->timestep(key, schedule);
     objective_noise(key, b->config->loss.noise_offset, s->channels, area, noise);
-    objective_noisy(schedule, t, latent, noise, n, b->noisy + place * n, b->target + place * n);
+    objective_prepare(objective, schedule, t, latent, noise, n, b->noisy + place * n, b->target + place * n);
     b->timesteps[place] = (float)t;
     b->weights[place] = batch_loss_weight(b->config, schedule, place, t);
 

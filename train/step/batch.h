@@ -5,7 +5,6 @@
 #define ATL_BATCH_H
 
 #include "train/pictures/sources.h"
-#include "objective.h"
 #include "step.h"
 #include "texts.h"
 

@@ -20,15 +20,14 @@ static Tensor *latent_input(Ctx *c, const StepShape *s, const float *nchw)
     return ctx_input(c, DTYPE_F32, 4, shape, nchw);
 }
 
-void train_step(Ctx *c, void *arg)
-{
-    Step *step = arg;
-    const StepShape *s = &step->shape;
-    StepData *d = &step->data;
-    const int64_t B = s->batch;
-    ctx_set_recording(c, s->backward);
-    ctx_set_checkpointing(c, s->checkpointing);
+/* For the objective ------------------------------------------------------------------------------------ */
 
+static Tensor *prediction_of(Ctx *c, const void *of)
+{
+    const Step *step = of;
+    const StepShape *s = &step->shape;
+    const StepData *d = &step->data;
+    const int64_t B = s->batch;
     Tensor *noisy = from_nchw(c, latent_input(c, s, d->noisy));
     Tensor *timesteps = ctx_input(c, DTYPE_F32, 1, &B, d->timesteps);
     Tensor *text = text_states(c, s, d);
@@ -37,16 +36,34 @@ void train_step(Ctx *c, void *arg)
     Tensor *prediction = unet_forward(c, s->model->unet, noisy, timesteps, text);
     if (s->report)
         ctx_read(c, to_nchw(c, prediction), d->prediction);
-    if (c->dtype != DTYPE_F32)
-        prediction = cast(c, prediction, DTYPE_F32);
+    return c->dtype == DTYPE_F32 ? prediction : cast(c, prediction, DTYPE_F32);
+}
 
-    /* in f32: the target keeps its precision whatever the activations are stored in */
-    Tensor *target = from_nchw_as(c, latent_input(c, s, d->target), DTYPE_F32);
-    Tensor *weights = ctx_input(c, DTYPE_F32, 1, &B, d->weights);
+/* In f32: it keeps its precision whatever the activations are stored in. */
+static Tensor *target_of(Ctx *c, const void *of)
+{
+    const Step *step = of;
+    return from_nchw_as(c, latent_input(c, &step->shape, step->data.target), DTYPE_F32);
+}
+
+static Tensor *weights_of(Ctx *c, const void *of)
+{
+    const Step *step = of;
+    const int64_t B = step->shape.batch;
+    return ctx_input(c, DTYPE_F32, 1, &B, step->data.weights);
+}
+
+void train_step(Ctx *c, void *arg)
+{
+    Step *step = arg;
+    StepData *d = &step->data;
+    const StepParts parts = {step, prediction_of, target_of, weights_of};
+    ctx_set_recording(c, step->shape.backward);
+    ctx_set_checkpointing(c, step->shape.checkpointing);
     Tensor *per_sample = NULL;
-    Tensor *loss = mse_loss(c, prediction, target, weights, &per_sample);
+    Tensor *loss = step_objective(&step->shape)->loss(c, &parts, &per_sample);
     ctx_read(c, loss, &d->loss);
     ctx_read(c, per_sample, d->per_sample);
-    if (s->backward)
+    if (step->shape.backward)
         ctx_backward(c, loss, d->grad_scale);
 }

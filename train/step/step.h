@@ -10,6 +10,7 @@
 #include "data/pictures/size.h"
 #include "infer/models/model.h"
 #include "kernels/ctx.h"
+#include "train/objectives/objective.h"
 
 /* What the sequence of operations depends on, and so what a plan is made for. */
 typedef struct StepShape {
@@ -47,6 +48,12 @@ typedef struct Step {
 
 /* For ctx_rehearse and ctx_run: arg is a Step *. */
 void train_step(Ctx *c, void *arg);
+
+/* What the model is asked. */
+static inline const Objective *step_objective(const StepShape *s)
+{
+    return objective_for(s->model->schedule.prediction);
+}
 
 /* Floats of one latent, and of one text. */
 static inline int64_t step_latent_size(const StepShape *s)

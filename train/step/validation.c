@@ -121,7 +121,8 @@ static Status put_question(const Validation *v, Batch *b, int place, int j, int 
     const RandomKey key = {
         .seed = v->config->train.seed, .step = NO_STEP, .sample = (uint32_t)j, .purpose = RANDOM_TIMESTEP};
     const int t = q * quarter + (int)random_below(key, 0, (uint32_t)quarter);
-    objective_noisy(schedule, t, v->latents + j * n, noise, n, b->noisy + place * n, b->target + place * n);
+    objective_prepare(step_objective(&v->shape), schedule, t, v->latents + j * n, noise, n,
+                      b->noisy + place * n, b->target + place * n);
     b->timesteps[place] = (float)t;
     b->weights[place] = 1;
     int picture;

@@ -1,6 +1,7 @@
 #include "objective.h"
 
 #include "kernels/base/random.h"
+#include "kernels/ops.h"
 
 #include <math.h>
 
@@ -9,7 +10,26 @@ static RandomKey key_for(SampleKey k, RandomPurpose purpose)
     return (RandomKey){.seed = k.seed, .step = k.step, .sample = k.sample, .purpose = purpose};
 }
 
-int objective_timestep(SampleKey k, const NoiseSchedule *s)
+#define IN_TABLE(name, what) &objective_##name,
+static const Objective *const TABLE[] = {OBJECTIVES(IN_TABLE)};
+#define COUNT ((int)(sizeof TABLE / sizeof *TABLE))
+
+const Objective *objective_at(int i)
+{
+    return i >= 0 && i < COUNT ? TABLE[i] : NULL;
+}
+
+const Objective *objective_for(PredictionType prediction)
+{
+    for (int i = 0; i < COUNT; i++)
+        if (TABLE[i]->prediction == prediction)
+            return TABLE[i];
+    return NULL;
+}
+
+/* Drawing ---------------------------------------------------------------------------------------------- */
+
+int objective_uniform_timestep(SampleKey k, const NoiseSchedule *s)
 {
     return (int)random_below(key_for(k, RANDOM_TIMESTEP), 0, (uint32_t)s->train_steps);
 }
@@ -45,64 +65,40 @@ void objective_latent(SampleKey k, const float *mean, const float *deviation, fl
         out[i] = (mean[i] + deviation[i] * out[i]) * scaling;
 }
 
-void objective_noisy(const NoiseSchedule *s, int t, const float *latent, const float *noise, int64_t n,
-                     float *noisy, float *target)
+/* Asking ----------------------------------------------------------------------------------------------- */
+
+NoiseLevel objective_alpha_level(const NoiseSchedule *s, int t)
 {
-    const float signal = sqrtf((float)s->alphas_cumprod[t]);
-    const float share = sqrtf(1.0f - (float)s->alphas_cumprod[t]);
-    for (int64_t i = 0; i < n; i++) {
-        const float x = latent[i], e = noise[i];
-        noisy[i] = signal * x + share * e;
-        switch (s->prediction) {
-        case PREDICT_EPSILON:
-            target[i] = e;
-            break;
-        case PREDICT_V:
-            target[i] = signal * e - share * x;
-            break;
-        case PREDICT_SAMPLE:
-            target[i] = x;
-            break;
-        }
-    }
+    return level_of_alpha((float)t, (float)s->alphas_cumprod[t]);
 }
 
-static double min_snr_weight(PredictionType kind, double snr, double gamma)
+void objective_prepare(const Objective *o, const NoiseSchedule *s, int t, const float *latent,
+                       const float *noise, int64_t n, float *noisy, float *target)
 {
-    switch (kind) {
-    case PREDICT_V:
-        return fmin(snr, gamma) / (snr + 1);
-    case PREDICT_SAMPLE:
-        return fmin(snr, gamma);
-    default:
-        return snr > gamma ? gamma / snr : 1; /* also right where the SNR is 0 */
-    }
+    const NoiseLevel l = o->level(s, t);
+    o->target(l, latent, noise, n, target);
+    level_mix(l, latent, noise, noisy, (size_t)n);
 }
 
 #define DEBIASED_MAX_SNR 1000.0
 #define DEBIASED_MIN_SNR 1e-4 /* a schedule that ends in pure noise has 0 there */
 
-static double debiased_weight(PredictionType kind, double snr)
-{
-    snr = fmax(fmin(snr, DEBIASED_MAX_SNR), DEBIASED_MIN_SNR);
-    switch (kind) {
-    case PREDICT_V:
-        return 1 / (snr + 1);
-    case PREDICT_SAMPLE:
-        return sqrt(snr); /* what 1/√SNR on ε comes to */
-    default:
-        return 1 / sqrt(snr);
-    }
-}
-
-float objective_weight(const NoiseSchedule *s, int t, float gamma, bool debiased)
+float objective_weight(const Objective *o, const NoiseSchedule *s, int t, float gamma, bool debiased)
 {
     const double a = s->alphas_cumprod[t];
     const double snr = a < 1 ? a / (1 - a) : INFINITY;
     double weight = 1;
     if (gamma > 0)
-        weight = min_snr_weight(s->prediction, snr, gamma);
+        weight = o->min_snr(snr, (double)gamma);
     if (debiased)
-        weight *= debiased_weight(s->prediction, snr);
+        weight *= o->debiased(fmax(fmin(snr, DEBIASED_MAX_SNR), DEBIASED_MIN_SNR));
     return (float)weight;
+}
+
+Tensor *objective_mean_squares(Ctx *c, const StepParts *parts, Tensor **per_sample)
+{
+    Tensor *prediction = parts->prediction(c, parts->of);
+    Tensor *target = parts->target(c, parts->of);
+    Tensor *weights = parts->weights(c, parts->of);
+    return mse_loss(c, prediction, target, weights, per_sample);
 }
