@@ -41,3 +41,21 @@ Tensor *flat_take(Flat *f, int ndim, const int64_t *shape)
     f->used += room;
     return w;
 }
+
+Tensor *flat_on_host(Tensor *block)
+{
+    if (!block->home)
+        return block;
+    Tensor *copy = tensor_new(block->dtype, block->ndim, block->shape);
+    if (copy && tensor_get(block, copy->data, block->dtype) != STATUS_OK) {
+        tensor_free(copy);
+        copy = NULL;
+    }
+    return copy;
+}
+
+void flat_leave(Tensor *on_host, const Tensor *block)
+{
+    if (on_host != block)
+        tensor_free(on_host);
+}

@@ -32,4 +32,9 @@ void flat_free(Flat *f); /* after the views */
  * of memory. */
 Tensor *flat_take(Flat *f, int ndim, const int64_t *shape);
 
+/* A block where the host can read it: itself, or a copy in one go where its memory is a device's. NULL: it
+ * failed. Given back by flat_leave. */
+Tensor *flat_on_host(Tensor *block);
+void flat_leave(Tensor *on_host, const Tensor *block); /* NULL allowed */
+
 #endif

@@ -18,7 +18,7 @@
 
 /* A file's content of each parameter: its part of a block, under its name and a suffix (".m"; "": none). */
 typedef struct Content {
-    const Tensor *block;
+    Tensor *block;
     const char *suffix;
 } Content;
 
@@ -45,16 +45,22 @@ static Status write_tensors(const char *folder, const char *file, const Paramete
 {
     TensorList l = {0};
     Tensor *parts = mem_calloc((size_t)(p->count * kinds), sizeof *parts), *part = parts;
+    Tensor *blocks[UPDATE_STATES] = {0};
     char *path = path_join(folder, file);
-    for (int i = 0; parts && i < p->count; i++)
+    bool there = parts && path;
+    for (int k = 0; k < kinds && there; k++)
+        there = (blocks[k] = flat_on_host(what[k].block)) != NULL;
+    for (int i = 0; there && i < p->count; i++)
         for (int k = 0; k < kinds; k++, part++) {
-            *part = parameters_part(p, what[k].block, i);
+            *part = parameters_part(p, blocks[k], i);
             tensorlist_add(&l, name_of(p, i, &what[k]), part, DTYPE_F32);
         }
     for (int i = 0; !*what[0].suffix && i < p->module_count; i++)
         tensorlist_add(&l, mem_printf("%s.alpha", p->modules[i].kohya), p->alpha, DTYPE_F32);
-    const Status s = path && parts ? tensorlist_write(&l, path, NULL, 0) : STATUS_FAILED;
+    const Status s = there ? tensorlist_write(&l, path, NULL, 0) : STATUS_FAILED;
     tensorlist_free(&l);
+    for (int k = 0; k < kinds; k++)
+        flat_leave(blocks[k], what[k].block);
     mem_free(path);
     mem_free(parts);
     return s;

@@ -9,18 +9,14 @@
 /* Every stride-th number of each tensor, one after the other, to out. */
 static Status take_samples(const Parameters *p, int64_t stride, float *out)
 {
-    int64_t longest = 0;
-    for (int i = 0; i < p->count; i++)
-        longest = p->segments[i].count > longest ? p->segments[i].count : longest;
-    float *whole = mem_alloc((size_t)longest * sizeof *whole);
-    Status s = whole ? STATUS_OK : STATUS_FAILED;
-    for (int i = 0; i < p->count && s == STATUS_OK; i++) {
-        s = tensor_get(p->items[i].weight, whole, DTYPE_F32);
-        for (int64_t k = 0; k < p->segments[i].count && s == STATUS_OK; k += stride)
-            *out++ = whole[k];
+    Tensor *weights = flat_on_host(p->flat.weights);
+    for (int i = 0; weights && i < p->count; i++) {
+        const float *w = (const float *)weights->data + p->segments[i].first;
+        for (int64_t k = 0; k < p->segments[i].count; k += stride)
+            *out++ = w[k];
     }
-    mem_free(whole);
-    return s;
+    flat_leave(weights, p->flat.weights);
+    return weights ? STATUS_OK : STATUS_FAILED;
 }
 
 Status learning_begin(const Parameters *p, WeightsBefore *before)

@@ -237,6 +237,7 @@ Tensor parameters_part(const Parameters *p, const Tensor *block, int i)
 {
     Tensor t = *p->items[i].weight;
     t.data = block->data ? (float *)block->data + p->segments[i].first : NULL;
+    t.home = block->home;
     t.grad = NULL;
     t.requires_grad = false;
     return t;

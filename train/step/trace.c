@@ -106,9 +106,11 @@ static void inputs_and_outputs(const Trace *t, TensorList *l, const Tensor *loss
 }
 
 /* The gradients as they are without the loss scaling: in f32, of which a power of two takes nothing but from
- * the smallest numbers. Caller: tensor_free. */
-static Tensor *unscaled_gradients(const Parameters *p, double scale)
+ * the smallest numbers. flat_leave. */
+static Tensor *gradients_of(const Parameters *p, double scale)
 {
+    if (scale == 1)
+        return flat_on_host(p->flat.gradients);
     Tensor *g = tensor_new(DTYPE_F32, 1, &p->flat.size);
     if (!g || tensor_get(p->flat.gradients, g->data, DTYPE_F32) != STATUS_OK) {
         tensor_free(g);
@@ -136,19 +138,19 @@ static Status write_step(Trace *t, const Parameters *p, int64_t step, const Tens
     TensorList l = {0};
     char *path = path_in(t->folder, "step-%06lld.safetensors", (long long)step);
     Tensor *parts = mem_alloc(2 * (size_t)p->count * sizeof *parts);
-    Tensor *gradients = loss && scale != 1 ? unscaled_gradients(p, scale) : p->flat.gradients;
-    Status s = path && parts && gradients ? STATUS_OK : STATUS_FAILED;
+    Tensor *weights = flat_on_host(p->flat.weights), *gradients = loss ? gradients_of(p, scale) : NULL;
+    Status s = path && parts && weights && (gradients || !loss) ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && loss) {
         inputs_and_outputs(t, &l, loss);
         add_parts(&l, p, "grad", gradients, parts + p->count);
     }
     if (s == STATUS_OK) {
-        add_parts(&l, p, "weight", p->flat.weights, parts);
+        add_parts(&l, p, "weight", weights, parts);
         s = tensorlist_write(&l, path, NULL, 0);
     }
     tensorlist_free(&l);
-    if (gradients != p->flat.gradients)
-        tensor_free(gradients);
+    flat_leave(gradients, p->flat.gradients);
+    flat_leave(weights, p->flat.weights);
     mem_free(parts);
     mem_free(path);
     return status_in(s, "--trace");
