@@ -12,17 +12,15 @@
 
 #include "ops.h"
 
-/* y = alpha op(a) op(b) + beta y + bias; op(a) (m,k), op(b) (k,n), y (m,n), row-major with leading dimensions
- * (elements between rows as stored). bias (n) or NULL, added when beta is 0 or 1 alike. */
-typedef struct Gemm {
+/* y = alpha op(a) op(b) + beta y + bias; op(a) (m,k), op(b) (k,n), y (m,n), as they lie row by row, whatever
+ * their number of dimensions. bias (n) or NULL, added when beta is 0 or 1 alike. */
+typedef struct Product {
     int64_t m, n, k;
-    bool trans_a, trans_b;
+    bool trans_a, trans_b; /* a is (k,m), b is (n,k) */
     float alpha, beta;
-    const void *a, *b, *bias;
-    void *y;
-    DType a_type, b_type, bias_type, y_type;
-    int64_t lda, ldb, ldy;
-} Gemm;
+    const Tensor *a, *b, *bias;
+    Tensor *y;
+} Product;
 
 /* x (B,H,W,C), w (K,C,kh,kw), y (B,H',W',K). */
 typedef struct Conv {
@@ -35,13 +33,25 @@ typedef struct Conv {
 /* q (B,N,heads*d), k v (B,M,heads*d), out like q. lse f32 (B,heads,N): log of the sum of exponentials, kept
  * for the backward. */
 typedef struct Attention {
-    int heads;
+    int heads, threads;
     bool causal;
     const Tensor *q, *k, *v;
     Tensor *out, *lse;
     const Tensor *grad_out;           /* backward */
     Tensor *grad_q, *grad_k, *grad_v; /* any may be NULL */
 } Attention;
+
+/* Group norm: x (B,…,C), mean and rstd f32 (B,groups). Layer norm: rows (N,C), groups 0, mean and rstd f32
+ * (N). w, b (C). mean and rstd are made by the forward and read by the backward. */
+typedef struct Norm {
+    int groups;
+    float eps;
+    bool silu; /* group norm: y = silu of it */
+    const Tensor *x, *w, *b;
+    Tensor *y, *mean, *rstd;
+    const Tensor *grad_y;
+    Tensor *grad_x, *grad_w, *grad_b; /* backward: any may be NULL; those of w and b, f32, are added to */
+} Norm;
 
 /* A tensor's part of a flat block (kernels/flat.h): sums are taken tensor by tensor, in the order of the
  * list. */
@@ -89,7 +99,7 @@ struct Device {
     size_t alignment;                           /* of tensors and scratch memory, bytes: 64 on the CPU */
     bool host_memory;                           /* its memory is the host's: tensors on it have no home */
     void *(*memory_new)(size_t bytes);          /* NULL: out of memory (message set); contents undefined */
-    void (*memory_free)(void *p, size_t bytes); /* NULL allowed; what is queued before it is done first */
+    void (*memory_free)(void *p, size_t bytes); /* NULL allowed; nothing that is queued may use it */
     Status (*put)(void *to, const void *host, size_t bytes);   /* host may be changed on return */
     Status (*get)(void *host, const void *from, size_t bytes); /* host is filled once settle() returns */
     Status (*clear)(void *at, size_t bytes);                   /* to zeros */
@@ -108,8 +118,8 @@ struct Device {
     Status (*fill)(Tensor *t, float value);
 
     /* linear */
-    Status (*gemm_scratch)(const Gemm *g, size_t *bytes);
-    Status (*gemm)(const Gemm *g, void *scratch);
+    Status (*product_scratch)(const Product *p, size_t *bytes);
+    Status (*product)(const Product *p, void *scratch);
     Status (*column_sum)(const Tensor *g, Tensor *out,
                          bool accumulate); /* g (N,C) -> f32 (C): bias gradients */
 
@@ -126,21 +136,14 @@ struct Device {
     size_t (*packed_bytes)(const Layer *l);
     void (*unpack)(Layer *l);
 
-    /* norm: mean, rstd f32 (B,groups) or (N) are kept for the backward */
-    Status (*group_norm_scratch)(const Tensor *x, int groups, size_t *bytes);
-    Status (*group_norm)(const Tensor *x, const Tensor *w, const Tensor *b, int groups, float eps, bool silu,
-                         Tensor *y, Tensor *mean, Tensor *rstd, void *scratch);
-    Status (*group_norm_backward_scratch)(const Tensor *x, int groups, size_t *bytes);
-    /* grad_x may be NULL; grad_w, grad_b f32 are added to, or NULL */
-    Status (*group_norm_backward)(const Tensor *x, const Tensor *w, const Tensor *b, int groups, bool silu,
-                                  const Tensor *mean, const Tensor *rstd, const Tensor *grad_y,
-                                  Tensor *grad_x, Tensor *grad_w, Tensor *grad_b, void *scratch);
-    Status (*layer_norm)(const Tensor *x, const Tensor *w, const Tensor *b, float eps, Tensor *y,
-                         Tensor *mean, Tensor *rstd);
-    Status (*layer_norm_backward_scratch)(const Tensor *x, size_t *bytes);
-    Status (*layer_norm_backward)(const Tensor *x, const Tensor *w, const Tensor *mean, const Tensor *rstd,
-                                  const Tensor *grad_y, Tensor *grad_x, Tensor *grad_w, Tensor *grad_b,
-                                  void *scratch);
+    /* norm */
+    Status (*group_norm_scratch)(const Norm *n, size_t *bytes);
+    Status (*group_norm)(const Norm *n, void *scratch);
+    Status (*group_norm_backward_scratch)(const Norm *n, size_t *bytes);
+    Status (*group_norm_backward)(const Norm *n, void *scratch);
+    Status (*layer_norm)(const Norm *n);
+    Status (*layer_norm_backward_scratch)(const Norm *n, size_t *bytes);
+    Status (*layer_norm_backward)(const Norm *n, void *scratch);
 
     /* pointwise */
     Status (*silu)(const Tensor *x, Tensor *y);
@@ -162,10 +165,10 @@ struct Device {
     /* attention */
     Status (*softmax)(const Tensor *x, Tensor *y);
     Status (*softmax_backward)(const Tensor *y, const Tensor *grad_y, Tensor *grad_x);
-    Status (*attention_scratch)(const Attention *a, int threads, size_t *bytes);
-    Status (*attention)(const Attention *a, int threads, void *scratch);
-    Status (*attention_backward_scratch)(const Attention *a, int threads, size_t *bytes);
-    Status (*attention_backward)(const Attention *a, int threads, void *scratch);
+    Status (*attention_scratch)(const Attention *a, size_t *bytes);
+    Status (*attention)(const Attention *a, void *scratch);
+    Status (*attention_backward_scratch)(const Attention *a, size_t *bytes);
+    Status (*attention_backward)(const Attention *a, void *scratch);
 
     /* shape */
     Status (*concat)(const Tensor *a, const Tensor *b, Tensor *y);

@@ -29,6 +29,16 @@ void op_flop(Ctx *c, double flop);
             op_check((c), call);                                                                             \
     } while (0)
 
+/* The same for a function that takes a descriptor and scratch memory: RUN_IN_SCRATCH(c, conv2d, &a). What the
+ * descriptor names has to be op_use()d before. */
+#define RUN_IN_SCRATCH(c, fn, descriptor)                                                                    \
+    do {                                                                                                     \
+        size_t scratch_bytes = 0;                                                                            \
+        op_check((c), (c)->dev->fn##_scratch((descriptor), &scratch_bytes));                                 \
+        void *scratch_memory = op_scratch((c), scratch_bytes);                                               \
+        RUN((c), (c)->dev->fn((descriptor), scratch_memory));                                                \
+    } while (0)
+
 /* The tape --------------------------------------------------------------------------------------------- */
 
 /* A node holds what the backward needs. */

@@ -27,6 +27,11 @@ const char *dtype_name(DType t)
     return dtypes[t].name;
 }
 
+bool dtype_is_float(DType t)
+{
+    return t == DTYPE_F32 || t == DTYPE_BF16 || t == DTYPE_F16;
+}
+
 Status dtype_parse(const char *name, DType *out)
 {
     for (int i = 0; i < DTYPE_COUNT; i++)
@@ -144,17 +149,12 @@ void tensor_free(Tensor *t)
 
 #define CHUNK_ELEMENTS 16384 /* converted at a time on their way to or from a device */
 
-static bool is_float(DType t)
-{
-    return t == DTYPE_F32 || t == DTYPE_BF16 || t == DTYPE_F16;
-}
-
 static Status check_part(const Tensor *t, int64_t first, int64_t n, DType type)
 {
     if (first < 0 || n < 0 || first + n > tensor_count(t))
         return status_fail("elements %lld to %lld of a tensor of %lld", (long long)first,
                            (long long)(first + n - 1), (long long)tensor_count(t));
-    if (type != t->dtype && !(is_float(type) && is_float(t->dtype)))
+    if (type != t->dtype && !(dtype_is_float(type) && dtype_is_float(t->dtype)))
         return status_fail("%s cannot be taken for %s", dtype_name(t->dtype), dtype_name(type));
     return STATUS_OK;
 }

@@ -292,19 +292,19 @@ static int64_t blocks_of(int64_t tokens)
     return (tokens + LANES_BLOCK - 1) / LANES_BLOCK;
 }
 
-static Status cpu_attention_scratch(const Attention *a, int threads, size_t *bytes)
+static Status cpu_attention_scratch(const Attention *a, size_t *bytes)
 {
     const Heads h = heads_of(a);
-    *bytes = (size_t)threads * (size_t)work_floats(&h) * sizeof(float);
+    *bytes = (size_t)a->threads * (size_t)work_floats(&h) * sizeof(float);
     return STATUS_OK;
 }
 
-static Status cpu_attention(const Attention *a, int threads, void *scratch)
+static Status cpu_attention(const Attention *a, void *scratch)
 {
     FLOATS_ONLY(a->q, a->k, a->v, a->out);
     const Heads h = heads_of(a);
     const int64_t blocks = blocks_of(h.N), tasks = h.B * h.heads * blocks;
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
+#pragma omp parallel for num_threads(a->threads) schedule(dynamic)
     for (int64_t t = 0; t < tasks; t++) {
         const Work w = work_of((float *)scratch + omp_get_thread_num() * work_floats(&h), &h);
         forward_task(a, &h, t / blocks / h.heads, t / blocks % h.heads, t % blocks * LANES_BLOCK, &w);
@@ -470,14 +470,14 @@ static void keys_task(const Attention *a, const Heads *h, int64_t picture, int64
         unpack_lanes(w->sum[1], factor, keys, h, a->grad_v, v.at + key * h->stride);
 }
 
-static Status cpu_attention_backward_scratch(const Attention *a, int threads, size_t *bytes)
+static Status cpu_attention_backward_scratch(const Attention *a, size_t *bytes)
 {
     const Heads h = heads_of(a);
-    *bytes = (size_t)(2 * padded(h.B * h.heads * h.N) + threads * work_floats(&h)) * sizeof(float);
+    *bytes = (size_t)(2 * padded(h.B * h.heads * h.N) + a->threads * work_floats(&h)) * sizeof(float);
     return STATUS_OK;
 }
 
-static Status cpu_attention_backward(const Attention *a, int threads, void *scratch)
+static Status cpu_attention_backward(const Attention *a, void *scratch)
 {
     FLOATS_ONLY(a->q, a->k, a->v, a->out, a->grad_out, a->grad_q, a->grad_k, a->grad_v);
     const Heads h = heads_of(a);
@@ -487,7 +487,7 @@ static Status cpu_attention_backward(const Attention *a, int threads, void *scra
     const int64_t by_key = a->grad_k || a->grad_v ? blocks_of(h.M) : 0,
                   by_query = a->grad_q ? blocks_of(h.N) : 0;
     const int64_t blocks = by_key + by_query;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(a->threads)
     {
         const Work w = work_of(work + omp_get_thread_num() * work_floats(&h), &h);
 #pragma omp for schedule(static)

@@ -7,17 +7,12 @@
 
 #include "kernels/tensor.h"
 
-static inline bool is_float(DType t)
-{
-    return t == DTYPE_F32 || t == DTYPE_BF16 || t == DTYPE_F16;
-}
-
 /* NULL: a tensor that may be absent. */
 static inline Status floats_only(int n, const Tensor *const t[])
 {
     char text[80];
     for (int i = 0; i < n; i++)
-        if (t[i] && !is_float(t[i]->dtype))
+        if (t[i] && !dtype_is_float(t[i]->dtype))
             return status_fail("computes with f32, bf16 and f16, not with %s",
                                tensor_describe(t[i], text, sizeof text));
     return STATUS_OK;

@@ -12,6 +12,39 @@
 
 #include <string.h>
 
+/* A product as matrices with leading dimensions (elements between rows as stored). */
+typedef struct Gemm {
+    int64_t m, n, k;
+    bool trans_a, trans_b;
+    float alpha, beta;
+    const void *a, *b;
+    const Tensor *bias;
+    void *y;
+    DType a_type, b_type, y_type;
+    int64_t lda, ldb, ldy;
+} Gemm;
+
+static Gemm gemm_of(const Product *p)
+{
+    return (Gemm){.m = p->m,
+                  .n = p->n,
+                  .k = p->k,
+                  .trans_a = p->trans_a,
+                  .trans_b = p->trans_b,
+                  .alpha = p->alpha,
+                  .beta = p->beta,
+                  .a = p->a->data,
+                  .b = p->b->data,
+                  .bias = p->bias,
+                  .y = p->y->data,
+                  .a_type = p->a->dtype,
+                  .b_type = p->b->dtype,
+                  .y_type = p->y->dtype,
+                  .lda = p->trans_a ? p->m : p->k,
+                  .ldb = p->trans_b ? p->k : p->n,
+                  .ldy = p->n};
+}
+
 /* Products in bf16 ------------------------------------------------------------------------------------- */
 
 static bool is_bf16_product(const Gemm *g)
@@ -55,14 +88,14 @@ static size_t bf16_b_bytes(const Gemm *g)
 }
 static size_t bf16_bias_bytes(const Gemm *g)
 {
-    return g->bias && g->bias_type != DTYPE_F32 ? aligned_bytes((size_t)g->n * 4) : 0;
+    return g->bias && g->bias->dtype != DTYPE_F32 ? aligned_bytes((size_t)g->n * 4) : 0;
 }
 
 static Status bf16_product(const Gemm *g, char *scratch)
 {
     OnePrimitive *p;
     TRY(bf16_primitive(g, &p));
-    const void *b = g->b, *bias = g->bias;
+    const void *b = g->b, *bias = g->bias ? g->bias->data : NULL;
     if (bf16_b_bytes(g)) {
         convert_rows(&(ConvertRows){.to = scratch,
                                     .from = g->b,
@@ -76,7 +109,7 @@ static Status bf16_product(const Gemm *g, char *scratch)
         scratch += bf16_b_bytes(g);
     }
     if (bf16_bias_bytes(g)) {
-        convert_all(scratch, DTYPE_F32, g->bias, g->bias_type, g->n);
+        convert_all(scratch, DTYPE_F32, bias, g->bias->dtype, g->n);
         bias = scratch;
         scratch += bf16_bias_bytes(g);
     }
@@ -181,7 +214,8 @@ static Status f32_panel(const Gemm *g, const Panels *p, int64_t row, int64_t col
     if (p->y_bytes || g->bias) {
         io.from = y, io.from_type = DTYPE_F32, io.from_ld = ldy;
         io.to = y_out, io.to_type = g->y_type, io.to_ld = g->ldy;
-        io.bias = g->bias ? at_element(g->bias, g->bias_type, column) : NULL, io.bias_type = g->bias_type;
+        io.bias = g->bias ? at_element(g->bias->data, g->bias->dtype, column) : NULL;
+        io.bias_type = g->bias ? g->bias->dtype : DTYPE_F32;
         convert_rows(&io, m);
     }
     return STATUS_OK;
@@ -200,35 +234,28 @@ static Status f32_product(const Gemm *g, char *scratch)
 
 /* The table's functions -------------------------------------------------------------------------------- */
 
-static Status check_types(const Gemm *g)
+static Status cpu_product_scratch(const Product *product, size_t *bytes)
 {
-    const DType types[] = {g->a_type, g->b_type, g->y_type, g->bias_type};
-    for (int i = 0; i < 4; i++)
-        if (!is_float(types[i]))
-            return status_fail("multiplies f32, bf16 and f16, not %s", dtype_name(types[i]));
-    return STATUS_OK;
-}
-
-static Status cpu_gemm_scratch(const Gemm *g, size_t *bytes)
-{
-    TRY(check_types(g));
-    if (is_bf16_product(g)) {
+    FLOATS_ONLY(product->a, product->b, product->bias, product->y);
+    const Gemm g = gemm_of(product);
+    if (is_bf16_product(&g)) {
         OnePrimitive *p;
-        TRY(bf16_primitive(g, &p));
-        *bytes = bf16_b_bytes(g) + bf16_bias_bytes(g) + onednn_scratch_bytes(p);
+        TRY(bf16_primitive(&g, &p));
+        *bytes = bf16_b_bytes(&g) + bf16_bias_bytes(&g) + onednn_scratch_bytes(p);
         return STATUS_OK;
     }
-    const Panels p = panels_of(g);
+    const Panels p = panels_of(&g);
     *bytes = p.a_bytes + p.b_bytes + p.y_bytes;
     return STATUS_OK;
 }
 
-static Status cpu_gemm(const Gemm *g, void *scratch)
+static Status cpu_product(const Product *product, void *scratch)
 {
-    TRY(check_types(g));
-    if (g->m == 0 || g->n == 0)
+    FLOATS_ONLY(product->a, product->b, product->bias, product->y);
+    const Gemm g = gemm_of(product);
+    if (g.m == 0 || g.n == 0)
         return STATUS_OK;
-    return is_bf16_product(g) ? bf16_product(g, scratch) : f32_product(g, scratch);
+    return is_bf16_product(&g) ? bf16_product(&g, scratch) : f32_product(&g, scratch);
 }
 
 /* Sums over rows: blocks of columns, each cut into SUM_PIECES pieces of rows, added up in order. */
@@ -287,7 +314,7 @@ static Status cpu_column_sum(const Tensor *g, Tensor *out, bool accumulate)
 
 void ISA(linear_table)(Device *d)
 {
-    d->gemm_scratch = cpu_gemm_scratch;
-    d->gemm = cpu_gemm;
+    d->product_scratch = cpu_product_scratch;
+    d->product = cpu_product;
     d->column_sum = cpu_column_sum;
 }

@@ -171,25 +171,24 @@ static void forward_piece(const Group *s, int64_t i)
         WITH_DTYPE(xt, forward_rows(x, T, y, T, channel, s->ld, p.rows, s->C, false));
 }
 
-static Status cpu_group_norm_scratch(const Tensor *x, int groups, size_t *bytes)
+static Status cpu_group_norm_scratch(const Norm *n, size_t *bytes)
 {
-    const Group s = group_of(x, groups);
+    const Group s = group_of(n->x, n->groups);
     *bytes = (size_t)(s.B * s.ld) * (2 * sizeof(double) + (size_t)(2 * s.pieces + 3) * sizeof(float));
     return STATUS_OK;
 }
 
-static Status cpu_group_norm(const Tensor *x, const Tensor *w, const Tensor *b, int groups, float eps,
-                             bool silu, Tensor *y, Tensor *mean, Tensor *rstd, void *scratch)
+static Status cpu_group_norm(const Norm *n, void *scratch)
 {
-    FLOATS_ONLY(x, w, b, y);
-    Group s = group_of(x, groups);
-    s.w = w;
-    s.b = b;
-    s.eps = eps;
-    s.silu = silu;
-    s.y = y;
-    s.mean = mean;
-    s.rstd = rstd;
+    FLOATS_ONLY(n->x, n->w, n->b, n->y);
+    Group s = group_of(n->x, n->groups);
+    s.w = n->w;
+    s.b = n->b;
+    s.eps = n->eps;
+    s.silu = n->silu;
+    s.y = n->y;
+    s.mean = n->mean;
+    s.rstd = n->rstd;
     s.totals = scratch;
     s.sums = (float *)(s.totals + s.B * 2 * s.ld);
     s.channel = s.sums + s.B * s.pieces * 2 * s.ld;
@@ -335,28 +334,26 @@ static void add_weight_gradients(const Group *s)
     }
 }
 
-static Status cpu_group_norm_backward_scratch(const Tensor *x, int groups, size_t *bytes)
+static Status cpu_group_norm_backward_scratch(const Norm *n, size_t *bytes)
 {
-    const Group s = group_of(x, groups);
+    const Group s = group_of(n->x, n->groups);
     *bytes = (size_t)(s.B * s.ld) * (2 * sizeof(double) + (size_t)(2 * s.pieces + 5) * sizeof(float));
     return STATUS_OK;
 }
 
-static Status cpu_group_norm_backward(const Tensor *x, const Tensor *w, const Tensor *b, int groups,
-                                      bool silu, const Tensor *mean, const Tensor *rstd, const Tensor *grad_y,
-                                      Tensor *grad_x, Tensor *grad_w, Tensor *grad_b, void *scratch)
+static Status cpu_group_norm_backward(const Norm *n, void *scratch)
 {
-    FLOATS_ONLY(x, w, b, grad_y, grad_x);
-    Group s = group_of(x, groups);
-    s.w = w;
-    s.b = b;
-    s.silu = silu;
-    s.dy = grad_y;
-    s.y = grad_x;
-    s.mean = (Tensor *)mean;
-    s.rstd = (Tensor *)rstd;
-    s.grad_w = grad_w;
-    s.grad_b = grad_b;
+    FLOATS_ONLY(n->x, n->w, n->b, n->grad_y, n->grad_x);
+    Group s = group_of(n->x, n->groups);
+    s.w = n->w;
+    s.b = n->b;
+    s.silu = n->silu;
+    s.dy = n->grad_y;
+    s.y = n->grad_x;
+    s.mean = n->mean;
+    s.rstd = n->rstd;
+    s.grad_w = n->grad_w;
+    s.grad_b = n->grad_b;
     s.totals = scratch;
     s.sums = (float *)(s.totals + s.B * 2 * s.ld);
     s.channel = s.sums + s.B * s.pieces * 2 * s.ld;
@@ -374,13 +371,13 @@ static Status cpu_group_norm_backward(const Tensor *x, const Tensor *w, const Te
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < s.B * s.groups; i++)
             backward_group(&s, i / s.groups, (int)(i % s.groups));
-        if (grad_x) {
+        if (n->grad_x) {
 #pragma omp for schedule(static)
             for (int64_t i = 0; i < s.B * s.pieces; i++)
                 backward_piece(&s, i);
         }
     }
-    if (grad_w || grad_b)
+    if (n->grad_w || n->grad_b)
         add_weight_gradients(&s);
     return STATUS_OK;
 }
@@ -449,12 +446,12 @@ static void layer_norm_piece(const void *args, int64_t first, int64_t last)
             layer_norm_row(s, r, s->x->dtype, s->y->dtype);
 }
 
-static Status cpu_layer_norm(const Tensor *x, const Tensor *w, const Tensor *b, float eps, Tensor *y,
-                             Tensor *mean, Tensor *rstd)
+static Status cpu_layer_norm(const Norm *n)
 {
-    FLOATS_ONLY(x, w, b, y);
-    for_pieces(tensor_rows(x), tensor_dim(x, -1), layer_norm_piece,
-               &(Rows){.x = x, .w = w, .b = b, .eps = eps, .y = y, .mean = mean, .rstd = rstd});
+    FLOATS_ONLY(n->x, n->w, n->b, n->y);
+    for_pieces(
+        tensor_rows(n->x), tensor_dim(n->x, -1), layer_norm_piece,
+        &(Rows){.x = n->x, .w = n->w, .b = n->b, .eps = n->eps, .y = n->y, .mean = n->mean, .rstd = n->rstd});
     return STATUS_OK;
 }
 
@@ -515,27 +512,26 @@ static void layer_norm_backward_piece(const void *args, int64_t first, int64_t l
     }
 }
 
-static Status cpu_layer_norm_backward_scratch(const Tensor *x, size_t *bytes)
+static Status cpu_layer_norm_backward_scratch(const Norm *n, size_t *bytes)
 {
-    const int64_t pieces = (tensor_rows(x) + LAYER_NORM_ROWS - 1) / LAYER_NORM_ROWS;
-    *bytes = (size_t)(pieces * 2 * padded(tensor_dim(x, -1))) * sizeof(float);
+    const int64_t pieces = (tensor_rows(n->x) + LAYER_NORM_ROWS - 1) / LAYER_NORM_ROWS;
+    const bool trained = n->grad_w || n->grad_b;
+    *bytes = trained ? (size_t)(pieces * 2 * padded(tensor_dim(n->x, -1))) * sizeof(float) : 0;
     return STATUS_OK;
 }
 
-static Status cpu_layer_norm_backward(const Tensor *x, const Tensor *w, const Tensor *mean,
-                                      const Tensor *rstd, const Tensor *grad_y, Tensor *grad_x,
-                                      Tensor *grad_w, Tensor *grad_b, void *scratch)
+static Status cpu_layer_norm_backward(const Norm *n, void *scratch)
 {
-    FLOATS_ONLY(x, w, grad_y, grad_x);
-    const int64_t D = tensor_dim(x, -1), ld = padded(D);
-    const int64_t pieces = (tensor_rows(x) + LAYER_NORM_ROWS - 1) / LAYER_NORM_ROWS;
-    const bool trained = grad_w || grad_b;
-    const Rows s = {.x = x,
-                    .w = w,
-                    .dy = grad_y,
-                    .mean = mean,
-                    .rstd = rstd,
-                    .y = grad_x,
+    FLOATS_ONLY(n->x, n->w, n->grad_y, n->grad_x);
+    const int64_t D = tensor_dim(n->x, -1), ld = padded(D);
+    const int64_t pieces = (tensor_rows(n->x) + LAYER_NORM_ROWS - 1) / LAYER_NORM_ROWS;
+    const bool trained = n->grad_w || n->grad_b;
+    const Rows s = {.x = n->x,
+                    .w = n->w,
+                    .dy = n->grad_y,
+                    .mean = n->mean,
+                    .rstd = n->rstd,
+                    .y = n->grad_x,
                     .sums = trained ? scratch : NULL};
     for_pieces(pieces, LAYER_NORM_ROWS * D, layer_norm_backward_piece, &s);
     for (int64_t c = 0; trained && c < D; c++) {
@@ -544,10 +540,10 @@ static Status cpu_layer_norm_backward(const Tensor *x, const Tensor *w, const Te
             dw += (double)s.sums[i * 2 * ld + c];
             db += (double)s.sums[(i * 2 + 1) * ld + c];
         }
-        if (grad_w)
-            ((float *)grad_w->data)[c] += (float)dw;
-        if (grad_b)
-            ((float *)grad_b->data)[c] += (float)db;
+        if (n->grad_w)
+            ((float *)n->grad_w->data)[c] += (float)dw;
+        if (n->grad_b)
+            ((float *)n->grad_b->data)[c] += (float)db;
     }
     return STATUS_OK;
 }

@@ -8,18 +8,21 @@ static void attention_backward(Ctx *c, Node *n)
 {
     Tensor *q = n->in[0], *k = n->in[1], *v = n->in[2];
     op_begin(c, "attention backward", NULL);
-    Attention a = {
-        .heads = (int)n->i[0], .causal = n->i[1], .q = q, .k = k, .v = v, .out = n->out, .lse = n->in[3]};
+    Attention a = {.heads = (int)n->i[0],
+                   .threads = c->threads,
+                   .causal = n->i[1],
+                   .q = q,
+                   .k = k,
+                   .v = v,
+                   .out = n->out,
+                   .lse = n->in[3]};
     a.grad_out = n->out->grad;
     a.grad_q = grad_target(c, q);
     a.grad_k = grad_target(c, k);
     a.grad_v = grad_target(c, v);
     op_use(c, q), op_use(c, k), op_use(c, v), op_use(c, n->out), op_use(c, n->in[3]), op_use(c, a.grad_out);
-    size_t bytes = 0;
-    op_check(c, c->dev->attention_backward_scratch(&a, c->threads, &bytes));
-    void *scratch = op_scratch(c, bytes);
     op_flop(c, 10.0 * (double)tensor_count(q) * (double)k->shape[1]);
-    RUN(c, c->dev->attention_backward(&a, c->threads, scratch));
+    RUN_IN_SCRATCH(c, attention_backward, &a);
     grad_add(c, q, a.grad_q);
     grad_add(c, k, a.grad_k);
     grad_add(c, v, a.grad_v);
@@ -44,13 +47,17 @@ Tensor *attention(Ctx *c, int heads, bool causal, Tensor *q, Tensor *k, Tensor *
     Tensor *out = ctx_tensor(c, q->dtype, q->ndim, q->shape);
     const int64_t lse_shape[] = {q->shape[0], heads, q->shape[1]};
     Tensor *lse = ctx_tensor(c, DTYPE_F32, 3, lse_shape);
-    const Attention a = {.heads = heads, .causal = causal, .q = q, .k = k, .v = v, .out = out, .lse = lse};
+    const Attention a = {.heads = heads,
+                         .threads = c->threads,
+                         .causal = causal,
+                         .q = q,
+                         .k = k,
+                         .v = v,
+                         .out = out,
+                         .lse = lse};
     if (ctx_status(c) == STATUS_OK) {
-        size_t bytes = 0;
-        op_check(c, c->dev->attention_scratch(&a, c->threads, &bytes));
-        void *scratch = op_scratch(c, bytes);
         op_flop(c, 4.0 * (double)tensor_count(q) * (double)k->shape[1]);
-        RUN(c, c->dev->attention(&a, c->threads, scratch));
+        RUN_IN_SCRATCH(c, attention, &a);
     }
     Node *n = tape_record(c, "attention", NULL, out, q->requires_grad || k->requires_grad || v->requires_grad,
                           attention_backward);

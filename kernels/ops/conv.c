@@ -31,10 +31,7 @@ static void backward_data(Ctx *c, const Layer *l, ConvShape s, const Tensor *g, 
     Conv a = conv_of(l, s, grad_x, g);
     a.bias = NULL;
     op_flop(c, conv_flop(l->weight, g));
-    size_t bytes = 0;
-    op_check(c, c->dev->conv2d_backward_data_scratch(&a, &bytes));
-    void *scratch = op_scratch(c, bytes);
-    RUN(c, c->dev->conv2d_backward_data(&a, scratch));
+    RUN_IN_SCRATCH(c, conv2d_backward_data, &a);
 }
 
 static void backward_weight(Ctx *c, const Layer *l, ConvShape s, const Tensor *x, const Tensor *g)
@@ -45,10 +42,7 @@ static void backward_weight(Ctx *c, const Layer *l, ConvShape s, const Tensor *x
         a.w = l->weight->grad;
         a.bias = bias ? l->bias->grad : NULL;
         op_flop(c, conv_flop(l->weight, g));
-        size_t bytes = 0;
-        op_check(c, c->dev->conv2d_backward_weight_scratch(&a, &bytes));
-        void *scratch = op_scratch(c, bytes);
-        RUN(c, c->dev->conv2d_backward_weight(&a, scratch));
+        RUN_IN_SCRATCH(c, conv2d_backward_weight, &a);
     } else if (bias) {
         RUN(c, c->dev->column_sum(g, l->bias->grad, true));
     }
@@ -113,10 +107,7 @@ Tensor *conv2d(Ctx *c, const Layer *l, ConvShape s, Tensor *x)
     else if (fits) {
         const Conv a = conv_of(l, s, x, y);
         op_flop(c, conv_flop(l->weight, y));
-        size_t bytes = 0;
-        op_check(c, c->dev->conv2d_scratch(&a, &bytes));
-        void *scratch = op_scratch(c, bytes);
-        RUN(c, c->dev->conv2d(&a, scratch));
+        RUN_IN_SCRATCH(c, conv2d, &a);
     }
     Node *n = tape_record(c, "conv2d", l, y, x->requires_grad || layer_trained(l), conv2d_backward);
     if (n) {

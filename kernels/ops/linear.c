@@ -33,31 +33,20 @@ static Matrix weight_matrix(const Tensor *w)
 static void product(Ctx *c, float alpha, Matrix a, bool trans_a, Matrix b, bool trans_b, float beta, Matrix y,
                     const Tensor *bias)
 {
-    const Gemm g = {.m = y.rows,
-                    .n = y.columns,
-                    .k = trans_a ? a.rows : a.columns,
-                    .trans_a = trans_a,
-                    .trans_b = trans_b,
-                    .alpha = alpha,
-                    .beta = beta,
-                    .a = a.t->data,
-                    .b = b.t->data,
-                    .bias = bias ? (bias->data ? bias->data : bias)
-                                 : NULL, /* rehearsing: only whether it is there */
-                    .y = y.t->data,
-                    .a_type = a.t->dtype,
-                    .b_type = b.t->dtype,
-                    .bias_type = bias ? bias->dtype : DTYPE_F32,
-                    .y_type = y.t->dtype,
-                    .lda = a.columns,
-                    .ldb = b.columns,
-                    .ldy = y.columns};
+    const Product p = {.m = y.rows,
+                       .n = y.columns,
+                       .k = trans_a ? a.rows : a.columns,
+                       .trans_a = trans_a,
+                       .trans_b = trans_b,
+                       .alpha = alpha,
+                       .beta = beta,
+                       .a = a.t,
+                       .b = b.t,
+                       .bias = bias,
+                       .y = (Tensor *)y.t};
     op_use(c, a.t), op_use(c, b.t), op_use(c, y.t);
-    op_flop(c, 2.0 * (double)g.m * (double)g.n * (double)g.k);
-    size_t bytes = 0;
-    op_check(c, c->dev->gemm_scratch(&g, &bytes));
-    void *scratch = op_scratch(c, bytes);
-    RUN(c, c->dev->gemm(&g, scratch));
+    op_flop(c, 2.0 * (double)p.m * (double)p.n * (double)p.k);
+    RUN_IN_SCRATCH(c, product, &p);
 }
 
 static Tensor *matrix_tensor(Ctx *c, DType dtype, int64_t rows, int64_t columns)

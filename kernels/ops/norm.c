@@ -10,21 +10,51 @@ static bool has_channels(const Layer *l, int64_t C)
 
 /* Group norm -------------------------------------------------------------------------------------------- */
 
-/* in: x, mean, rstd; i: groups, silu */
-static void group_norm_backward(Ctx *c, Node *n)
+/* in: x, mean, rstd; i: groups, silu; f: eps */
+static Norm norm_of(const Node *n, Tensor *grad_x)
 {
     const Layer *l = n->layer;
-    Tensor *x = n->in[0], *mean = n->in[1], *rstd = n->in[2], *g = n->out->grad;
-    const int groups = (int)n->i[0];
-    op_begin(c, n->i[1] ? "group_norm_silu backward" : "group_norm backward", l);
-    op_use(c, x), op_use(c, mean), op_use(c, rstd), op_use(c, g);
-    Tensor *d = grad_target(c, x);
-    size_t bytes = 0;
-    op_check(c, c->dev->group_norm_backward_scratch(x, groups, &bytes));
-    void *scratch = op_scratch(c, bytes);
-    RUN(c, c->dev->group_norm_backward(x, l->weight, l->bias, groups, n->i[1], mean, rstd, g, d,
-                                       weight_grad(l->weight), weight_grad(l->bias), scratch));
-    grad_add(c, x, d);
+    return (Norm){.groups = (int)n->i[0],
+                  .silu = n->i[1],
+                  .x = n->in[0],
+                  .w = l->weight,
+                  .b = l->bias,
+                  .mean = n->in[1],
+                  .rstd = n->in[2],
+                  .grad_y = n->out->grad,
+                  .grad_x = grad_x,
+                  .grad_w = weight_grad(l->weight),
+                  .grad_b = weight_grad(l->bias)};
+}
+
+static void norm_backward(Ctx *c, Node *n, const char *name)
+{
+    op_begin(c, name, n->layer);
+    op_use(c, n->in[0]), op_use(c, n->in[1]), op_use(c, n->in[2]), op_use(c, n->out->grad);
+    Tensor *d = grad_target(c, n->in[0]);
+    const Norm norm = norm_of(n, d);
+    if (norm.groups)
+        RUN_IN_SCRATCH(c, group_norm_backward, &norm);
+    else
+        RUN_IN_SCRATCH(c, layer_norm_backward, &norm);
+    grad_add(c, n->in[0], d);
+}
+
+static void norm_record(Ctx *c, const char *name, const Layer *l, const Norm *norm, BackwardFn backward)
+{
+    Tensor *x = (Tensor *)norm->x;
+    Node *n = tape_record(c, name, l, norm->y, x->requires_grad || layer_trained(l), backward);
+    if (n) {
+        n->in[0] = x, n->in[1] = norm->mean, n->in[2] = norm->rstd;
+        n->i[0] = norm->groups, n->i[1] = norm->silu;
+    }
+}
+
+/* Group norm -------------------------------------------------------------------------------------------- */
+
+static void group_norm_backward(Ctx *c, Node *n)
+{
+    norm_backward(c, n, n->i[1] ? "group_norm_silu backward" : "group_norm backward");
 }
 
 static Tensor *group_norm_of(Ctx *c, const char *name, const Layer *l, int groups, float eps, bool silu_too,
@@ -39,17 +69,18 @@ static Tensor *group_norm_of(Ctx *c, const char *name, const Layer *l, int group
         return y;
     }
     const int64_t kept[] = {x->shape[0], groups};
-    Tensor *mean = ctx_tensor(c, DTYPE_F32, 2, kept), *rstd = ctx_tensor(c, DTYPE_F32, 2, kept);
+    const Norm norm = {.groups = groups,
+                       .eps = eps,
+                       .silu = silu_too,
+                       .x = x,
+                       .w = l->weight,
+                       .b = l->bias,
+                       .y = y,
+                       .mean = ctx_tensor(c, DTYPE_F32, 2, kept),
+                       .rstd = ctx_tensor(c, DTYPE_F32, 2, kept)};
     op_use(c, x);
-    size_t bytes = 0;
-    op_check(c, c->dev->group_norm_scratch(x, groups, &bytes));
-    void *scratch = op_scratch(c, bytes);
-    RUN(c, c->dev->group_norm(x, l->weight, l->bias, groups, eps, silu_too, y, mean, rstd, scratch));
-    Node *n = tape_record(c, name, l, y, x->requires_grad || layer_trained(l), group_norm_backward);
-    if (n) {
-        n->in[0] = x, n->in[1] = mean, n->in[2] = rstd;
-        n->i[0] = groups, n->i[1] = silu_too;
-    }
+    RUN_IN_SCRATCH(c, group_norm, &norm);
+    norm_record(c, name, l, &norm, group_norm_backward);
     return y;
 }
 
@@ -65,21 +96,9 @@ Tensor *group_norm_silu(Ctx *c, const Layer *l, int groups, float eps, Tensor *x
 
 /* Layer norm -------------------------------------------------------------------------------------------- */
 
-/* in: x, mean, rstd */
 static void layer_norm_backward(Ctx *c, Node *n)
 {
-    const Layer *l = n->layer;
-    Tensor *x = n->in[0], *mean = n->in[1], *rstd = n->in[2], *g = n->out->grad;
-    op_begin(c, "layer_norm backward", l);
-    op_use(c, x), op_use(c, mean), op_use(c, rstd), op_use(c, g);
-    Tensor *d = grad_target(c, x);
-    size_t bytes = 0;
-    if (layer_trained(l))
-        op_check(c, c->dev->layer_norm_backward_scratch(x, &bytes));
-    void *scratch = op_scratch(c, bytes);
-    RUN(c, c->dev->layer_norm_backward(x, l->weight, mean, rstd, g, d, weight_grad(l->weight),
-                                       weight_grad(l->bias), scratch));
-    grad_add(c, x, d);
+    norm_backward(c, n, "layer_norm backward");
 }
 
 Tensor *layer_norm(Ctx *c, const Layer *l, float eps, Tensor *x)
@@ -91,11 +110,15 @@ Tensor *layer_norm(Ctx *c, const Layer *l, float eps, Tensor *x)
         return y;
     }
     const int64_t rows = tensor_rows(x);
-    Tensor *mean = ctx_tensor(c, DTYPE_F32, 1, &rows), *rstd = ctx_tensor(c, DTYPE_F32, 1, &rows);
+    const Norm norm = {.eps = eps,
+                       .x = x,
+                       .w = l->weight,
+                       .b = l->bias,
+                       .y = y,
+                       .mean = ctx_tensor(c, DTYPE_F32, 1, &rows),
+                       .rstd = ctx_tensor(c, DTYPE_F32, 1, &rows)};
     op_use(c, x);
-    RUN(c, c->dev->layer_norm(x, l->weight, l->bias, eps, y, mean, rstd));
-    Node *n = tape_record(c, "layer_norm", l, y, x->requires_grad || layer_trained(l), layer_norm_backward);
-    if (n)
-        n->in[0] = x, n->in[1] = mean, n->in[2] = rstd;
+    RUN(c, c->dev->layer_norm(&norm));
+    norm_record(c, "layer_norm", l, &norm, layer_norm_backward);
     return y;
 }

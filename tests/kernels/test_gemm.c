@@ -63,28 +63,21 @@ static void check_product(const Device *d, const Case *c, DType a_type, DType b_
     Tensor *b = matrix(b_type, c->trans_b ? c->n : c->k, c->trans_b ? c->k : c->n, 2);
     Tensor *y = matrix(y_type, c->m, c->n, 3), *before = matrix(y_type, c->m, c->n, 3),
            *bias = matrix(b_type, 1, c->n, 4);
-    const Gemm g = {.m = c->m,
-                    .n = c->n,
-                    .k = c->k,
-                    .trans_a = c->trans_a,
-                    .trans_b = c->trans_b,
-                    .alpha = c->alpha,
-                    .beta = c->beta,
-                    .a = a->data,
-                    .b = b->data,
-                    .bias = c->bias ? bias->data : NULL,
-                    .y = y->data,
-                    .a_type = a_type,
-                    .b_type = b_type,
-                    .bias_type = b_type,
-                    .y_type = y_type,
-                    .lda = a->shape[1],
-                    .ldb = b->shape[1],
-                    .ldy = c->n};
+    const Product p = {.m = c->m,
+                       .n = c->n,
+                       .k = c->k,
+                       .trans_a = c->trans_a,
+                       .trans_b = c->trans_b,
+                       .alpha = c->alpha,
+                       .beta = c->beta,
+                       .a = a,
+                       .b = b,
+                       .bias = c->bias ? bias : NULL,
+                       .y = y};
     size_t bytes;
-    assert_int_equal(d->gemm_scratch(&g, &bytes), STATUS_OK);
+    assert_int_equal(d->product_scratch(&p, &bytes), STATUS_OK);
     void *scratch = mem_alloc(bytes);
-    assert_int_equal(d->gemm(&g, scratch), STATUS_OK);
+    assert_int_equal(d->product(&p, scratch), STATUS_OK);
     const double limit = (y_type == DTYPE_F32 ? 1e-5 : 8e-3) * sqrt((double)c->k);
     for (int64_t s = 0; s < 400; s++) {
         const int64_t i = s == 0   ? 0
@@ -93,8 +86,8 @@ static void check_product(const Device *d, const Case *c, DType a_type, DType b_
                       j = s == 1 ? c->n - 1 : s * 104729 % c->n;
         double want = (double)c->beta * tensor_at(before, i * c->n + j) + (c->bias ? tensor_at(bias, j) : 0),
                sum = 0;
-        for (int64_t p = 0; p < c->k; p++)
-            sum += at(a, c->trans_a, i, p) * at(b, c->trans_b, p, j);
+        for (int64_t l = 0; l < c->k; l++)
+            sum += at(a, c->trans_a, i, l) * at(b, c->trans_b, l, j);
         want += (double)c->alpha * sum;
         const double got = tensor_at(y, i * c->n + j);
         if (!(fabs(got - want) <= limit))

@@ -108,11 +108,12 @@ static void group_norm_survives_a_large_mean(void **state)
             tensor_set_at(x, i, 1024 + (i * 7919 % 2048 - 1023.5) / 1024); /* exact in f32 */
         for (int64_t c = 0; c < C; c++)
             tensor_set_at(w, c, 1);
+        const Norm n = {
+            .groups = GROUPS, .eps = 1e-5f, .x = x, .w = w, .b = b, .y = y, .mean = mean, .rstd = rstd};
         size_t bytes;
-        assert_int_equal(table[d].group_norm_scratch(x, GROUPS, &bytes), STATUS_OK);
+        assert_int_equal(table[d].group_norm_scratch(&n, &bytes), STATUS_OK);
         void *scratch = aligned_alloc(64, (bytes + 63) / 64 * 64);
-        assert_int_equal(table[d].group_norm(x, w, b, GROUPS, 1e-5f, false, y, mean, rstd, scratch),
-                         STATUS_OK);
+        assert_int_equal(table[d].group_norm(&n, scratch), STATUS_OK);
         for (int g = 0; g < GROUPS; g++) {
             double sum = 0, spread = 0;
             for (int64_t p = 0; p < P; p++)

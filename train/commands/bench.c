@@ -194,42 +194,32 @@ static void free_all(Bench *b)
 static Status measure_peak(Bench *b, double *flops)
 {
     const DType type = b->c->dtype == DTYPE_BF16 && cpu_has_bf16() ? DTYPE_BF16 : DTYPE_F32;
-    const size_t n = (size_t)PEAK_SIDE * PEAK_SIDE;
-    Gemm g = {.m = PEAK_SIDE,
-              .n = PEAK_SIDE,
-              .k = PEAK_SIDE,
-              .trans_b = true,
-              .alpha = 1,
-              .a_type = type,
-              .b_type = type,
-              .bias_type = DTYPE_F32,
-              .y_type = type,
-              .lda = PEAK_SIDE,
-              .ldb = PEAK_SIDE,
-              .ldy = PEAK_SIDE};
-    void *a = mem_calloc(n, dtype_size(type)), *w = mem_calloc(n, dtype_size(type)),
-         *y = mem_calloc(n, dtype_size(type));
+    const int64_t shape[] = {PEAK_SIDE, PEAK_SIDE};
+    Product p = {.m = PEAK_SIDE, .n = PEAK_SIDE, .k = PEAK_SIDE, .trans_b = true, .alpha = 1};
+    Tensor *a = tensor_new_on(b->c->dev, type, 2, shape), *w = tensor_new_on(b->c->dev, type, 2, shape);
+    p.a = a;
+    p.b = w;
+    p.y = tensor_new_on(b->c->dev, type, 2, shape);
     size_t bytes = 0;
-    Status s = b->c->dev->gemm_scratch(&g, &bytes);
-    void *scratch = mem_alloc(bytes);
-    if (!a || !w || !y || !scratch)
+    Status s = p.a && p.b && p.y ? b->c->dev->product_scratch(&p, &bytes) : STATUS_FAILED;
+    void *scratch = b->c->dev->memory_new(bytes);
+    if (!scratch)
         s = STATUS_FAILED;
-    g.a = a;
-    g.b = w;
-    g.y = y;
     double best = 0;
     for (int i = 0; i <= PEAK_RUNS && s == STATUS_OK; i++) { /* the first warms up */
         const double began = seconds_now();
-        s = b->c->dev->gemm(&g, scratch);
+        s = b->c->dev->product(&p, scratch);
+        if (s == STATUS_OK)
+            s = b->c->dev->settle();
         const double seconds = seconds_now() - began;
         if (i && (best == 0 || seconds < best))
             best = seconds;
     }
-    mem_free(a);
-    mem_free(w);
-    mem_free(y);
-    mem_free(scratch);
-    *flops = best > 0 ? 2.0 * (double)n * PEAK_SIDE / best : 0;
+    tensor_free(a);
+    tensor_free(w);
+    tensor_free(p.y);
+    b->c->dev->memory_free(scratch, bytes);
+    *flops = best > 0 ? 2.0 * PEAK_SIDE * PEAK_SIDE * (double)PEAK_SIDE / best : 0;
     return s;
 }
 
