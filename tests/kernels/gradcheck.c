@@ -161,15 +161,15 @@ static void check_bytes(const Where *w, const Run *a, const Run *b)
     for (int i = 0; i < a->r->k->inputs; i++)
         same = same && memcmp(a->grad[i], b->grad[i], sizeof(float) * (size_t)a->r->count[i]) == 0;
     if (!same)
-        fail_msg("%s, %s, %s, case '%s': a plan changes the result", w->op, w->isa, dtype_name(w->dtype),
-                 w->what);
+        fail_msg("%s, %s, %s, case '%s': a plan, or the device, changes the result", w->op, w->isa,
+                 dtype_name(w->dtype), w->what);
 }
 
 /* Runs the case twice, without a plan and with one. */
 static void check_on(const Where *w, const Device *dev, const Reference *r, const Differences *d)
 {
     Ctx *c = opcase_checked(ctx_new(dev, &(CtxOptions){.dtype = w->dtype, .threads = 2}));
-    Run plain = run_of(r, w->dtype), planned = run_of(r, w->dtype);
+    Run plain = run_of(dev, r, w->dtype), planned = run_of(dev, r, w->dtype);
     if (ctx_run(c, NULL, opcase_step, &plain) != STATUS_OK)
         fail_msg("%s, %s, case '%s': %s", w->op, w->isa, w->what, status_message());
     check_result(w, &plain);
@@ -187,10 +187,28 @@ static void check_on(const Where *w, const Device *dev, const Reference *r, cons
     ctx_free(c);
 }
 
+/* Where and when it is computed changes no byte. */
+static void check_far(const char *name, const Reference *r, DType dtype)
+{
+    const Where w = {.op = name, .isa = "far", .what = r->k->what, .dtype = dtype};
+    const Device *const devices[] = {device_cpu(), device_far()};
+    Run run[2];
+    for (int d = 0; d < 2; d++) {
+        Ctx *c = opcase_checked(ctx_new(devices[d], &(CtxOptions){.dtype = dtype, .threads = 2}));
+        run[d] = run_of(devices[d], r, dtype);
+        if (ctx_run(c, NULL, opcase_step, &run[d]) != STATUS_OK)
+            fail_msg("%s, %s, case '%s': %s", name, devices[d]->name, w.what, status_message());
+        ctx_free(c);
+    }
+    check_bytes(&w, &run[0], &run[1]);
+    run_free(&run[0]);
+    run_free(&run[1]);
+}
+
 void optest_check(const char *name, const OpTest *tests, int count)
 {
-    Device table[ISA_DEVICES_MAX];
-    const int isas = isa_devices(table);
+    Device table[ALL_DEVICES_MAX];
+    const int isas = all_devices(table);
     for (int t = 0; t < count; t++)
         for (int sixteen_bits = 0; sixteen_bits < 2; sixteen_bits++) {
             Reference r = reference_of(&tests[t], sixteen_bits);
@@ -204,6 +222,9 @@ void optest_check(const char *name, const OpTest *tests, int count)
                     const Where w = {.op = name, .isa = table[i].name, .what = r.k->what, .dtype = type};
                     check_on(&w, &table[i], &r, d);
                 }
+            for (DType type = sixteen_bits ? DTYPE_BF16 : DTYPE_F32;
+                 type <= (sixteen_bits ? DTYPE_F16 : DTYPE_F32); type++)
+                check_far(name, &r, type);
             for (int i = 0; i < r.k->inputs; i++) {
                 free(d[i].at);
                 free(d[i].value);

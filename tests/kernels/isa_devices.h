@@ -1,12 +1,16 @@
-/* Every instruction set's table that this processor can run, up to ATELIER_ISA. */
+/* The devices that operations are tested on: every instruction set's table that this processor can run, up to
+ * ATELIER_ISA, and `far`. */
 #ifndef TESTS_ISA_DEVICES_H
 #define TESTS_ISA_DEVICES_H
 
 #include "kernels/cpu/isa.h"
 
+#include "tests/far/far.h"
+
 #include <string.h>
 
 #define ISA_DEVICES_MAX 3
+#define ALL_DEVICES_MAX 4
 
 /* Fills in table and returns how many there are; each device's name is its instruction set. */
 static inline int isa_devices(Device table[ISA_DEVICES_MAX])
@@ -27,6 +31,14 @@ static inline int isa_devices(Device table[ISA_DEVICES_MAX])
     }
 #endif
     return n;
+}
+
+/* The same, and the device whose memory the host may not touch. */
+static inline int all_devices(Device table[ALL_DEVICES_MAX])
+{
+    const int n = isa_devices(table);
+    table[n] = *device_far();
+    return n + 1;
 }
 
 #endif

@@ -83,8 +83,7 @@ static void put(Run *run, const Plant *p)
     run->in[p->input][p->at] = p->value;
     Tensor *w = run->weight[p->input];
     if (w)
-        convert_floats((char *)w->data + p->at * (int64_t)dtype_size(w->dtype), w->dtype, &p->value,
-                       DTYPE_F32, 1);
+        assert_int_equal(tensor_put_part(w, p->at, 1, &p->value, DTYPE_F32), STATUS_OK);
 }
 
 static bool all_finite(const float *x, int64_t n)
@@ -128,7 +127,7 @@ static void check_on(const char *name, const Device *dev, DType dtype, const Ref
     snprintf(where, sizeof where, "%s, %s, %s, case '%s'", name, dev->name, dtype_name(dtype), r->k->what);
     Ctx *c = opcase_checked(ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = 1}));
     for (int i = 0; i < count; i++) {
-        Run run = run_of(r, dtype);
+        Run run = run_of(dev, r, dtype);
         put(&run, &plants[i]);
         if (ctx_run(c, NULL, opcase_step, &run) != STATUS_OK)
             fail_msg("%s: %s", where, status_message());
@@ -143,8 +142,8 @@ static void check_on(const char *name, const Device *dev, DType dtype, const Ref
 
 void optest_check_not_finite(const char *name, const OpTest *tests, int count)
 {
-    Device table[ISA_DEVICES_MAX];
-    const int isas = isa_devices(table);
+    Device table[ALL_DEVICES_MAX];
+    const int isas = all_devices(table);
     for (int t = 0; t < count; t++) {
         Plant plants[(OPTEST_MAX + 1) * PLACES * VALUES];
         Reference r = reference_of(&tests[t], true);

@@ -103,8 +103,7 @@ void opcase_step(Ctx *c, void *arg)
     for (int i = 0; i < k->inputs; i++) {
         in[i] = k->weight[i] ? run->weight[i] : activation_of(c, run, i);
         if (k->weight[i] && opcase_wants_grad(k, i))
-            for (int64_t j = 0; c->live && j < run->r->count[i]; j++)
-                ((float *)in[i]->grad->data)[j] = GRAD_BEFORE;
+            RUN(c, c->dev->fill(in[i]->grad, GRAD_BEFORE));
     }
     Tensor *out = run->r->test->run(c, k, in);
     run->out_count = tensor_count(out);
@@ -121,15 +120,16 @@ void opcase_step(Ctx *c, void *arg)
     }
 }
 
-static Tensor *weight_of(const OpCase *k, int i, const float *values, DType dtype)
+static Tensor *weight_of(const Device *dev, const OpCase *k, int i, const float *values, DType dtype)
 {
     const bool trained = opcase_wants_grad(k, i), wrong = dtype == DTYPE_I8;
-    Tensor *w = opcase_checked(tensor_new(trained && !wrong ? DTYPE_F32 : dtype, k->ndim[i], k->shape[i]));
+    Tensor *w =
+        opcase_checked(tensor_new_on(dev, trained && !wrong ? DTYPE_F32 : dtype, k->ndim[i], k->shape[i]));
     if (!wrong)
-        convert_floats(w->data, w->dtype, values, DTYPE_F32, tensor_count(w));
+        assert_int_equal(tensor_put(w, values, DTYPE_F32), STATUS_OK);
     w->requires_grad = trained;
     if (trained)
-        w->grad = opcase_checked(tensor_new(DTYPE_F32, k->ndim[i], k->shape[i]));
+        w->grad = opcase_checked(tensor_new_on(dev, DTYPE_F32, k->ndim[i], k->shape[i]));
     return w;
 }
 
@@ -141,19 +141,19 @@ static float *floats_of(const double *x, int64_t n)
     return f;
 }
 
-Run run_of(const Reference *r, DType dtype)
+Run run_of(const Device *dev, const Reference *r, DType dtype)
 {
-    return run_with_wrong(r, dtype, -1);
+    return run_with_wrong(dev, r, dtype, -1);
 }
 
-Run run_with_wrong(const Reference *r, DType dtype, int input)
+Run run_with_wrong(const Device *dev, const Reference *r, DType dtype, int input)
 {
     Run run = {.r = r, .dtype = dtype, .wrong = input};
     for (int i = 0; i < r->k->inputs; i++) {
         run.in[i] = floats_of(r->in[i], r->count[i]);
         run.grad[i] = opcase_checked(calloc((size_t)r->count[i], sizeof(float)));
         if (r->k->weight[i])
-            run.weight[i] = weight_of(r->k, i, run.in[i], i == input ? DTYPE_I8 : dtype);
+            run.weight[i] = weight_of(dev, r->k, i, run.in[i], i == input ? DTYPE_I8 : dtype);
     }
     run.cotangent = floats_of(r->cotangent, r->out_count);
     run.out = opcase_checked(calloc((size_t)r->out_count, sizeof(float)));

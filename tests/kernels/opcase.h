@@ -33,8 +33,8 @@ typedef struct Run {
     bool has_grad[OPTEST_MAX];
 } Run;
 
-Run run_of(const Reference *r, DType dtype);
-Run run_with_wrong(const Reference *r, DType dtype, int input);
+Run run_of(const Device *dev, const Reference *r, DType dtype);
+Run run_with_wrong(const Device *dev, const Reference *r, DType dtype, int input);
 void run_free(Run *run);
 void opcase_step(Ctx *c, void *run); /* for ctx_run and ctx_rehearse */
 

@@ -13,7 +13,7 @@
 static bool refuses(Ctx *c, const OpTest *test, int input)
 {
     Reference r = reference_of(test, false);
-    Run run = run_with_wrong(&r, c->dtype, input);
+    Run run = run_with_wrong(c->dev, &r, c->dtype, input);
     const bool refused = ctx_run(c, NULL, opcase_step, &run) == STATUS_FAILED;
     if (refused && !strstr(status_message(), "i8"))
         fail_msg("the message does not name i8: %s", status_message());
@@ -24,8 +24,8 @@ static bool refuses(Ctx *c, const OpTest *test, int input)
 
 void optest_check_wrong_type(const char *name, const OpTest *tests, int count)
 {
-    Device table[ISA_DEVICES_MAX];
-    const int isas = isa_devices(table);
+    Device table[ALL_DEVICES_MAX];
+    const int isas = all_devices(table);
     for (int d = 0; d < isas; d++) {
         Ctx *c = opcase_checked(ctx_new(&table[d], &(CtxOptions){.dtype = DTYPE_BF16, .threads = 1}));
         for (int input = 0; input < OPTEST_MAX; input++) {

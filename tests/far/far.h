@@ -1,0 +1,30 @@
+/* `far`: a device of the tests. The processor's arithmetic on memory that the host may not touch, computed as
+ * late as it may be: what a GPU does to a program that mistakes its memory for its own, without a GPU.
+ *
+ *  - Its memory faults when the host reads or writes it. Only calls see it, at other addresses.
+ *  - Calls are queued and run when they are waited for, on a thread of their own. What a get() fills holds
+ *    FAR_POISON until then; new memory holds it until it is written.
+ *  - Memory of the host in a call, and memory that is given back while queued calls use it, are failures with
+ *    the call's name.
+ *  - Recordings are compared call for call: function, addresses, shapes, numbers.
+ *
+ * Results are the processor's to the byte. */
+#ifndef TESTS_FAR_H
+#define TESTS_FAR_H
+
+#include "kernels/device.h"
+
+#define FAR_POISON 0xff /* every byte: NaN in every floating type, −1 in whole numbers */
+
+const Device *device_far(void);
+
+typedef struct FarCount {
+    long calls, waits;        /* run; times that something was waited for */
+    long recordings, replays; /* steps recorded anew; steps that were the recording of before */
+    char differs[128];        /* the call because of which the last one was recorded anew; "" at first */
+} FarCount;
+FarCount far_count(void);
+
+size_t far_memory(void); /* bytes that are taken now */
+
+#endif
