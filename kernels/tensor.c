@@ -213,6 +213,29 @@ Status tensor_get(const Tensor *t, void *to, DType type)
     return tensor_get_part(t, 0, tensor_count(t), to, type);
 }
 
+Status tensor_place(Tensor *t, const Device *dev)
+{
+    if (dev->host_memory || t->home == dev || !t->data)
+        return STATUS_OK;
+    if (t->home)
+        return status_fail("a tensor moved from one device to another");
+    const size_t bytes = tensor_bytes(t);
+    void *there = dev->memory_new(bytes);
+    if (!there)
+        return STATUS_FAILED;
+    const Status s = dev->put(there, t->data, bytes);
+    if (s != STATUS_OK) {
+        dev->memory_free(there, bytes);
+        return s;
+    }
+    if (t->owned)
+        mem_free(t->data);
+    t->data = there;
+    t->home = dev;
+    t->owned = true;
+    return STATUS_OK;
+}
+
 Status tensor_copy(Tensor *to, const Tensor *from)
 {
     if (to->home && to->home == from->home)

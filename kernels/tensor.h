@@ -82,6 +82,9 @@ Status tensor_put(Tensor *t, const void *from, DType type);
 Status tensor_get(const Tensor *t, void *to, DType type);
 Status tensor_put_part(Tensor *t, int64_t first, int64_t n, const void *from, DType type);
 Status tensor_get_part(const Tensor *t, int64_t first, int64_t n, void *to, DType type);
+/* Moves t's memory to the device, with what it holds; nothing where it is there. Views of it are left behind.
+ */
+Status tensor_place(Tensor *t, const Device *dev);
 Status tensor_copy(Tensor *to, const Tensor *from); /* as many elements, of any floating types, anywhere */
 /* Reads one element of a host tensor as double / writes it, for tests and small host work. */
 double tensor_at(const Tensor *t, int64_t i);

@@ -89,14 +89,13 @@ static Status write_header(AtomicFile *out, json_t *header)
 static Status write_item(AtomicFile *out, const SafeItem *item, void *chunk)
 {
     const Tensor *t = item->tensor;
-    if (item->dtype == t->dtype)
+    if (item->dtype == t->dtype && !t->home)
         return atomic_write(out, t->data, tensor_bytes(t));
-    const size_t from = dtype_size(t->dtype), to = dtype_size(item->dtype);
     const int64_t n = tensor_count(t);
     for (int64_t i = 0; i < n; i += CHUNK) {
         const int64_t k = n - i < CHUNK ? n - i : CHUNK;
-        convert_floats(chunk, item->dtype, (const char *)t->data + (size_t)i * from, t->dtype, k);
-        TRY(atomic_write(out, chunk, (size_t)k * to));
+        TRY(tensor_get_part(t, i, k, chunk, item->dtype));
+        TRY(atomic_write(out, chunk, (size_t)k * dtype_size(item->dtype)));
     }
     return STATUS_OK;
 }

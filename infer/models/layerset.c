@@ -24,17 +24,27 @@ Status layerset_add(LayerSet *set, Layer *l)
 
 /* Using ------------------------------------------------------------------------------------------------ */
 
-static void drop_packed(Layer *l)
+static const Device *device_of(const LayerSet *set)
+{
+    return set->dev ? set->dev : device_cpu();
+}
+
+static void drop_packed(const LayerSet *set, Layer *l)
 {
     if (l->packed)
-        device_cpu()->unpack(l);
+        device_of(set)->unpack(l);
+}
+
+size_t layerset_packed_bytes(const LayerSet *set, const Layer *l)
+{
+    return device_of(set)->packed_bytes(l);
 }
 
 void layerset_free(LayerSet *set)
 {
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
-        drop_packed(l);
+        drop_packed(set, l);
         tensor_free(l->weight);
         tensor_free(l->bias);
         mem_free((char *)l->name);
@@ -82,6 +92,35 @@ static void rest_tensor(const Tensor *t)
         mem_pages_rest(t->data, tensor_bytes(t));
 }
 
+static Status place_tensor(Tensor *t, const Device *dev)
+{
+    Tensor mapped = t ? *t : (Tensor){0};
+    TRY(t ? tensor_place(t, dev) : STATUS_OK);
+    if (t && t->home != mapped.home)
+        rest_tensor(&mapped);
+    return STATUS_OK;
+}
+
+Status layerset_place(LayerSet *set, const Device *dev)
+{
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        drop_packed(set, l);
+        TRY(status_in(place_tensor(l->weight, dev), "%s", l->name));
+        TRY(status_in(place_tensor(l->bias, dev), "%s", l->name));
+        for (Adapter *a = l->adapters; a; a = a->next) {
+            TRY(status_in(place_tensor(a->down, dev), "%s", l->name));
+            TRY(status_in(place_tensor(a->up, dev), "%s", l->name));
+        }
+    }
+    set->dev = dev;
+    if (!dev->host_memory) {
+        TRY(dev->settle());
+        tensorfiles_close(&set->files);
+    }
+    return STATUS_OK;
+}
+
 /* Moves *t into the block. */
 static Status train_tensor(Tensor **t, Flat *flat)
 {
@@ -100,7 +139,7 @@ static Status train_tensor(Tensor **t, Flat *flat)
 Status layerset_train(LayerSet *set, Flat *flat)
 {
     for (int i = 0; i < set->count; i++) {
-        drop_packed(set->items[i]);
+        drop_packed(set, set->items[i]);
         TRY(train_tensor(&set->items[i]->weight, flat));
         TRY(train_tensor(&set->items[i]->bias, flat));
     }
@@ -113,7 +152,7 @@ void layerset_keep_packed(LayerSet *set, bool keep)
     for (int i = 0; i < set->count; i++) {
         set->items[i]->pack_off = !keep;
         if (!keep)
-            drop_packed(set->items[i]);
+            drop_packed(set, set->items[i]);
     }
 }
 
@@ -123,7 +162,7 @@ void layerset_hold_still(LayerSet *set, bool still)
         Layer *l = set->items[i];
         if (!weight_grad(l->weight))
             continue;
-        drop_packed(l);
+        drop_packed(set, l);
         l->still = still;
     }
 }
@@ -131,7 +170,7 @@ void layerset_hold_still(LayerSet *set, bool still)
 void layerset_rest(LayerSet *set)
 {
     for (int i = 0; i < set->count; i++) {
-        drop_packed(set->items[i]);
+        drop_packed(set, set->items[i]);
         rest_tensor(set->items[i]->weight);
         rest_tensor(set->items[i]->bias);
     }

@@ -403,6 +403,16 @@ Status model_set_prediction(Model *m, PredictionType prediction)
     return m->folder ? STATUS_OK : set_sample_size(m);
 }
 
+Status model_place(Model *m, const Device *dev)
+{
+    LayerSet *const sets[] = {m->clip ? clip_layers(m->clip) : NULL, m->unet ? unet_layers(m->unet) : NULL,
+                              m->vae ? vae_layers(m->vae) : NULL};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        if (sets[i])
+            TRY(status_in(layerset_place(sets[i], dev), "%s", m->name));
+    return STATUS_OK;
+}
+
 void model_free(Model *m)
 {
     if (!m)

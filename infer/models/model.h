@@ -48,6 +48,8 @@ Status model_load_random(const char *name, int parts, DType dtype, uint64_t seed
 /* The same model without its weights: configurations, tokenizer and layers with their shapes
  * (weights_describe). For plans. random: as model_load_random would load it. */
 Status model_describe(const char *name, int parts, DType dtype, bool random, Model **out);
+/* Moves the parts' weights into the device's memory; of a described model only the device is noted. */
+Status model_place(Model *m, const Device *dev);
 void model_free(Model *m);
 /* What the UNet predicts, where the model's file does not say it or says it wrongly; model_save writes it. */
 Status model_set_prediction(Model *m, PredictionType prediction);

@@ -43,7 +43,8 @@ typedef struct SampleResult {
 void sample_result_free(SampleResult *r);
 
 typedef struct Pipeline Pipeline;
-/* The pipeline borrows c and m; it plans (text, UNet, VAE) steps once per size and keeps the plans. */
+/* The pipeline borrows c and m, whose weights go where c computes; it plans (text, UNet, VAE) steps once per
+ * size and keeps the plans. */
 Status pipeline_new(Ctx *c, Model *m, Pipeline **out);
 void pipeline_free(Pipeline *p);
 const Model *pipeline_model(const Pipeline *p);

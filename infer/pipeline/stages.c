@@ -176,6 +176,7 @@ static Status perform_finite(Stages *s, Work w, int64_t n)
 
 Status stages_new(Ctx *c, Model *m, Stages **out)
 {
+    TRY(model_place(m, c->dev));
     *out = mem_calloc(1, sizeof **out);
     if (!*out)
         return STATUS_FAILED;

@@ -336,13 +336,14 @@ static Status far_mse_loss_backward(const Tensor *p, const Tensor *t, const Tens
                          (const Tensor *[]){p, t, weight, grad_loss, grad_p}, 5);
 }
 
-/* optimizer: the list of segments and the weights to compare with are the host's and stay; the numbers are
- * written when the call runs */
+/* optimizer: the list of segments is the host's and stays; what the weights are compared with and the numbers
+ * are the device's */
 static Status run_update(Call *k)
 {
-    const Update *u = (const Update *)(const void *)k->extra;
+    Update *u = (Update *)(void *)k->extra;
+    u->from = far_inside(u->from);
     return cpu->update(u, call_get(k, 0), call_get(k, 1), call_get(k, 2), call_get(k, 3), call_get(k, 4),
-                       k->host);
+                       far_inside(k->at));
 }
 static Status far_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
                          StepNumbers *numbers)
@@ -354,7 +355,7 @@ static Status far_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m,
     const Tensor *const t[] = {w, g, m, v, average};
     for (int i = 0; i < COUNT(t); i++)
         call_tensor(k, t[i]);
-    k->host = numbers;
+    k->at = numbers;
     return call_queue(k);
 }
 

@@ -10,8 +10,10 @@ static ConvShape shape_of(const OpCase *k)
 static Tensor *run_conv2d(Ctx *c, const OpCase *k, Tensor **in)
 {
     static Layer layer; /* the backward pass reads it */
+    static Device packer; /* of the case before */
     if (layer.packed)
-        c->dev->unpack(&layer);
+        packer.unpack(&layer);
+    packer = *c->dev;
     layer = (Layer){.name = "layer", .weight = in[1], .bias = k->i[0] ? in[2] : NULL};
     return conv2d(c, &layer, shape_of(k), in[0]);
 }

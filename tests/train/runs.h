@@ -15,6 +15,8 @@
 #include "train/run/run_folder.h"
 #include "train/run/trainer.h"
 
+#include "tests/far/far.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,9 +80,16 @@ static inline Config *config_for(const char *name, const char *model, ...)
 
 #define SD1 TEST_GOLDEN "/models/sd1"
 
+/* ATELIER_TEST_DEVICE=far: whole runs on memory that the host may not touch (tests/far/far.h). */
+static inline const Device *test_device(void)
+{
+    const char *name = getenv("ATELIER_TEST_DEVICE");
+    return name && !strcmp(name, "far") ? device_far() : device_cpu();
+}
+
 static inline void train(Config *config, const char *resume)
 {
-    if (trainer_run(config, &(TrainOptions){.resume = resume}) != STATUS_OK)
+    if (trainer_run(config, &(TrainOptions){.resume = resume, .device = test_device()}) != STATUS_OK)
         fail_msg("%s", status_message());
     config_free(config);
 }

@@ -30,7 +30,7 @@ Status caching_latents_kind(const Model *m, DType activations, Size size, CacheK
     snprintf(text, sizeof text, "latents 1, %dx%d, middle, %s, groups %d, quant %d", size.width, size.height,
              dtype_name(activations), v->norm_groups, v->use_quant_conv);
     hash_text(&s, text);
-    hash_layers(&s, vae_layers(m->vae));
+    TRY(hash_layers(&s, vae_layers(m->vae)));
     hash_finish(&s, out->key);
     return STATUS_OK;
 }
@@ -98,7 +98,7 @@ Status caching_text_kind(const Model *m, DType activations, int clip_skip, Cache
              dtype_name(activations), c->heads, c->quick_gelu, (double)c->eps, c->bos, c->eos, c->pad);
     hash_text(&s, text);
     TRY(tokenizer_hash(m->tokenizer, &s));
-    hash_layers(&s, clip_layers(m->clip));
+    TRY(hash_layers(&s, clip_layers(m->clip)));
     hash_finish(&s, out->key);
     return STATUS_OK;
 }

@@ -8,7 +8,7 @@
 void hash_text(Sha256 *s, const char *text); /* with its 0; NULL as "" */
 /* Names, shapes, types and the first and last 64 KiB of each tensor: a model that was trained further differs
  * in every one of them, and a large one is told apart without being read whole. */
-void hash_layers(Sha256 *s, const LayerSet *set);
+Status hash_layers(Sha256 *s, const LayerSet *set);
 /* 64 hex digits and the 0. */
 void hash_finish(Sha256 *s, char hex[SHA256_HEX_SIZE]);
 

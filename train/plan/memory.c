@@ -55,18 +55,18 @@ static void hold_tensor(Held *h, const Tensor *t, int64_t looked_up)
         h->mapped += tensor_bytes(t);
 }
 
-static void hold_layer(Held *h, const Layer *l, int64_t looked_up)
+static void hold_layer(Held *h, const LayerSet *set, const Layer *l, int64_t looked_up)
 {
     hold_tensor(h, l->weight, looked_up);
     hold_tensor(h, l->bias, 0);
-    h->packed += device_cpu()->packed_bytes(l); /* noted when the steps were rehearsed */
+    h->packed += layerset_packed_bytes(set, l); /* noted when the steps were rehearsed */
 }
 
 static Held hold_set(const LayerSet *set, int64_t looked_up)
 {
     Held h = {0};
     for (int i = 0; i < set->count; i++)
-        hold_layer(&h, set->items[i], looked_up);
+        hold_layer(&h, set, set->items[i], looked_up);
     return h;
 }
 
@@ -77,7 +77,7 @@ static Held hold_vae(const Vae *vae, bool encoder)
     const LayerSet *set = vae_layers((Vae *)vae);
     for (int i = 0; i < set->count; i++)
         if (vae_layer_encodes(set->items[i]) == encoder)
-            hold_layer(&h, set->items[i], 0);
+            hold_layer(&h, set, set->items[i], 0);
     return h;
 }
 

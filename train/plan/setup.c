@@ -189,7 +189,7 @@ static Status make_parts(Setup *s, bool described)
     TRY(check_sizes(config, s->model));
     if (!s->c)
         s->c = ctx_new(
-            device_cpu(),
+            s->dev,
             &(CtxOptions){.dtype = config->model.dtype, .threads = config->train.threads, .stop = s->stop});
     if (!s->c)
         return STATUS_FAILED;
@@ -253,6 +253,7 @@ static Status plan_described(Setup *s)
 Status setup_try(const Setup *like, Config *config, MemoryNeed *need)
 {
     Setup s = {.config = config,
+               .dev = like->dev,
                .sources = like->sources,
                .prior = like->prior,
                .base_bytes = like->base_bytes,
@@ -301,13 +302,14 @@ static Status build(Setup *s, const char *folder, bool keep)
     return folder ? fit_disk(s, folder) : STATUS_OK;
 }
 
-Status setup_new(Config *config, const char *folder, bool keep, bool report,
+Status setup_new(Config *config, const Device *dev, const char *folder, bool keep, bool report,
                  const volatile sig_atomic_t *stop, Setup **out)
 {
     Setup *s = mem_calloc(1, sizeof *s);
     if (!s)
         return STATUS_FAILED;
-    *s = (Setup){.config = config, .asked = *config, .stop = stop, .report = report};
+    *s = (Setup){
+        .config = config, .asked = *config, .dev = dev ? dev : device_cpu(), .stop = stop, .report = report};
     const Status status = build(s, folder, keep);
     if (status != STATUS_OK) {
         setup_free(s);

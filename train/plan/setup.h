@@ -22,6 +22,7 @@
 typedef struct Setup {
     Config *config; /* borrowed; sizes and switches that were left open are filled in */
     Config asked;   /* as it was before that: a copy of the struct, its texts are config's */
+    const Device *dev;
     Ctx *c;
     char device[64]; /* "cpu (avx2)" */
     Model *model;    /* described, until setup_load */
@@ -43,9 +44,10 @@ typedef struct Setup {
     bool report;
 } Setup;
 
-/* Plans the run. folder: the run's, made if missing; NULL: nothing is written (--plan). keep: as for
- * sources_open. report: the step reads out prediction and conditioning (--trace). */
-Status setup_new(Config *config, const char *folder, bool keep, bool report,
+/* Plans the run on a device (NULL: the processor). folder: the run's, made if missing; NULL: nothing is
+ * written (--plan). keep: as for sources_open. report: the step reads out prediction and conditioning
+ * (--trace). */
+Status setup_new(Config *config, const Device *dev, const char *folder, bool keep, bool report,
                  const volatile sig_atomic_t *stop, Setup **out);
 /* Loads the model and makes what is trained. */
 Status setup_load(Setup *s);

@@ -31,9 +31,9 @@ static Status find_model(const Model *m, char hex[SHA256_HEX_SIZE])
     sha256_init(&s);
     for (int i = 0; i < MODEL_CONFIGS; i++)
         TRY(hash_json(&s, m->config_json[i]));
-    hash_layers(&s, unet_layers(m->unet));
-    hash_layers(&s, clip_layers(m->clip));
-    hash_layers(&s, vae_layers(m->vae));
+    TRY(hash_layers(&s, unet_layers(m->unet)));
+    TRY(hash_layers(&s, clip_layers(m->clip)));
+    TRY(hash_layers(&s, vae_layers(m->vae)));
     TRY(tokenizer_hash(m->tokenizer, &s));
     hash_finish(&s, hex);
     return STATUS_OK;

@@ -481,8 +481,8 @@ Status trainer_run(Config *config, const TrainOptions *o)
     char why[STATUS_MESSAGE_SIZE];
     Status s = o->plan ? STATUS_OK : take_folder(&t, &finished);
     if (s == STATUS_OK && !finished)
-        s = setup_new(config, o->plan ? NULL : config->output.dir, t.begun, o->trace != NULL, o->stop,
-                      &t.setup);
+        s = setup_new(config, o->device, o->plan ? NULL : config->output.dir, t.begun, o->trace != NULL,
+                      o->stop, &t.setup);
     if (s == STATUS_OK && o->plan)
         s = say_plan(&t);
     if (s == STATUS_OK && !o->plan && !finished) {
