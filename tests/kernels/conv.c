@@ -9,7 +9,7 @@ static ConvShape shape_of(const OpCase *k)
 
 static Tensor *run_conv2d(Ctx *c, const OpCase *k, Tensor **in)
 {
-    static Layer layer; /* the backward pass reads it */
+    static Layer layer;   /* the backward pass reads it */
     static Device packer; /* of the case before */
     if (layer.packed)
         packer.unpack(&layer);
