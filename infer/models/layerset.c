@@ -129,7 +129,9 @@ static Status train_tensor(Tensor **t, Flat *flat)
     Tensor *own = flat_take(flat, (*t)->ndim, (*t)->shape);
     if (!own)
         return STATUS_FAILED;
-    const Status s = own->data ? tensor_copy(own, *t) : STATUS_OK;
+    Status s = own->data ? tensor_copy(own, *t) : STATUS_OK;
+    if (s == STATUS_OK && (*t)->home)
+        s = (*t)->home->settle(); /* before its memory goes */
     rest_tensor(*t);
     tensor_free(*t);
     *t = own;

@@ -14,9 +14,19 @@
 
 #include "kernels/device.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #define FAR_POISON 0xff /* every byte: NaN in every floating type, −1 in whole numbers */
 
 const Device *device_far(void);
+
+/* What a test computes on: ATELIER_TEST_DEVICE=far takes this device, so that a test is run on both. */
+static inline const Device *test_device(void)
+{
+    const char *name = getenv("ATELIER_TEST_DEVICE");
+    return name && !strcmp(name, "far") ? device_far() : device_cpu();
+}
 
 typedef struct FarCount {
     long calls, waits;        /* run; times that something was waited for */

@@ -11,7 +11,7 @@
 #include "infer/pipeline/pipeline.h"
 #include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
-#include "kernels/device.h"
+#include "tests/far/far.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@ static void open_model(Fixture *f, const char *kind, DType dtype)
     snprintf(path, sizeof path, "%s/models/%s", TEST_GOLDEN, kind);
     if (model_load(path, MODEL_ALL, dtype, &f->m) != STATUS_OK)
         fail_msg("%s", status_message());
-    f->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype});
+    f->c = ctx_new(test_device(), &(CtxOptions){.dtype = dtype});
     assert_non_null(f->c);
     assert_int_equal(pipeline_new(f->c, f->m, &f->p), STATUS_OK);
 }
@@ -349,11 +349,13 @@ static void kept_texts_are_forgotten_when_the_encoder_changes(void **state)
         tensor_set_at(adapter.down, i, 0.1);
     for (int64_t i = 0; i < tensor_count(adapter.up); i++)
         tensor_set_at(adapter.up, i, i % 3 - 1);
+    assert_int_equal(tensor_place(adapter.down, test_device()), STATUS_OK);
+    assert_int_equal(tensor_place(adapter.up, test_device()), STATUS_OK);
     l->adapters = &adapter;
     assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, second), STATUS_OK);
     assert_memory_not_equal(first, second, n * sizeof *first);
     adapter.up->requires_grad = true; /* trained: its numbers may change without anybody telling */
-    tensor_set_at(adapter.up, 0, 3);
+    assert_int_equal(tensor_put_part(adapter.up, 0, 1, &(float){3}, DTYPE_F32), STATUS_OK);
     assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, first), STATUS_OK);
     assert_memory_not_equal(first, second, n * sizeof *first);
     l->adapters = NULL;

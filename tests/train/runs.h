@@ -80,13 +80,6 @@ static inline Config *config_for(const char *name, const char *model, ...)
 
 #define SD1 TEST_GOLDEN "/models/sd1"
 
-/* ATELIER_TEST_DEVICE=far: whole runs on memory that the host may not touch (tests/far/far.h). */
-static inline const Device *test_device(void)
-{
-    const char *name = getenv("ATELIER_TEST_DEVICE");
-    return name && !strcmp(name, "far") ? device_far() : device_cpu();
-}
-
 static inline void train(Config *config, const char *resume)
 {
     if (trainer_run(config, &(TrainOptions){.resume = resume, .device = test_device()}) != STATUS_OK)

@@ -193,6 +193,7 @@ static Status make_parts(Setup *s, bool described)
             &(CtxOptions){.dtype = config->model.dtype, .threads = config->train.threads, .stop = s->stop});
     if (!s->c)
         return STATUS_FAILED;
+    ctx_set_capture(s->c, true);
     config->train.threads = s->c->threads;
     TRY(parameters_new(config, s->c->dev, s->model, &s->parameters));
     return pipeline_new(s->c, s->model, &s->pipeline);
