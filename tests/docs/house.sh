@@ -64,7 +64,7 @@ ways_of_includes() {
 # Sizes ------------------------------------------------------------------------------------------------------------
 
 lengths() {
-    wc -l "${house[@]}" | awk -v most=$MOST_LINES '$2 != "total" && $1 > most {
+    wc -l "${all[@]}" | awk -v most=$MOST_LINES '$2 != "total" && $1 > most {
         print $2 " has " $1 " lines; " most " is the most: split it by what it is about" }'
 }
 
