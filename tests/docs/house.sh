@@ -1,7 +1,7 @@
 #!/bin/bash
 # The order of the house. Breaks if a folder includes what stands above it, or two folders each other; if an include is
-# named otherwise than the rest; if a file or a folder has grown too large to be taken in; if two headers have one
-# guard; or if a comment names a function that is not there.
+# named otherwise than the rest; if a file or a folder has grown too large to be taken in, or docs/reading-the-code.md
+# does not say what a folder is about; if two headers have one guard; or if a comment names a function that is not there.
 #
 #     house.sh ATELIER [ROOT]
 set -u
@@ -71,6 +71,14 @@ lengths() {
 folders() {
     printf '%s\n' "${house[@]}" | grep '\.cu\?$' | sed 's|/[^/]*$||' | uniq -c | awk -v most=$MOST_SOURCES '
         $1 > most { print $2 "/ has " $1 " sources; " most " is the most: a folder is one noun" }'
+}
+
+# Each folder, down to the second level, has a line in the table of the page that explains the code.
+explained() {
+    local page=docs/reading-the-code.md
+    comm -3 <(find kernels data infer train configs scripts tests docs -maxdepth 1 -type d ! -name '[._]*' | sort) \
+        <(grep '^|' $page | grep -oE '^[^|]*\|[^|]*\|' | grep -oE '`[a-z]+/([a-z]+/)?`' | tr -d '`' | sed 's|/$||' | sort -u) |
+        awk -F'\t' -v page=$page '{ print page ($1 != "" ? " has no line for " $1 "/" : " names " $2 "/, which is not there") }'
 }
 
 # Headers ----------------------------------------------------------------------------------------------------------
@@ -155,7 +163,7 @@ comments() {
 
 found=$(
     [ "${#house[@]}" -gt 100 ] || echo "only ${#house[@]} sources were found"
-    for rule in names_of_includes ways_of_includes lengths folders guards comments; do $rule; done
+    for rule in names_of_includes ways_of_includes lengths folders explained guards comments; do $rule; done
 )
 if [ -n "$found" ]; then
     sed 's/^/FAILED: /' <<<"$found" >&2
