@@ -48,11 +48,8 @@ static void open_fixture(Fixture *f, Targets targets, bool text_encoder, DType d
         for (int64_t k = 0; k < tensor_count(w); k++)
             tensor_set_at(w, k, (double)((k * 7 + i) % 13 - 6) / 8);
     }
-    f->e = (Export){.config = &f->config,
-                    .model = f->model,
-                    .parameters = f->parameters,
-                    .steps = 1,
-                    .steps_per_epoch = 1};
+    f->e = (Export){
+        .config = &f->config, .model = f->model, .parameters = f->parameters, .steps = 1, .epoch_samples = 1};
 }
 
 static void close_fixture(Fixture *f)

@@ -19,7 +19,7 @@ train() { expect "$1" "$atelier" train "$work/run.yaml" "${@:2}"; }
 # --plan says what the run comes to and writes nothing.
 train 0 --plan --json
 for part in '"peak_bytes"' '"weights"' '"activations"' '"gradients"' '"optimizer"' '"workspace"' '"other"' \
-            '"steps": 3' '"steps_per_epoch": 6' '"trained_parameters"' '"device": "cpu'; do
+            '"steps": 3' '"epoch_pictures": 12' '"epochs": 0.5' '"trained_parameters"' '"device": "cpu'; do
     grep -q "$part" "$work/out" || fail "--plan --json lacks $part"
 done
 [ ! -e "$work/run" ] || fail "--plan made the run's folder"

@@ -12,7 +12,7 @@ typedef struct Export {
     const Model *model;
     const Parameters *parameters; /* with the averages in the weights' place, where they are on */
     const Sources *sources;       /* for the metadata; NULL: left out */
-    int64_t steps, steps_per_epoch;
+    int64_t steps, epoch_samples; /* pictures × repeats */
 } Export;
 
 /* kohya's format (sd-scripts, A1111, ComfyUI): one file. */

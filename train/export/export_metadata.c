@@ -219,6 +219,12 @@ static Status model_metadata(const Export *e, ExportMetadata *m)
                                                            : mem_printf("None"));
 }
 
+/* Of so much each it takes to have all n; the last may be less. */
+static int64_t parts(int64_t n, int64_t each)
+{
+    return (n + each - 1) / each;
+}
+
 static Status train_metadata(const Export *e, ExportMetadata *m)
 {
     static const char *const schedules[] = {"constant_with_warmup", "linear", "cosine"};
@@ -236,10 +242,11 @@ static Status train_metadata(const Export *e, ExportMetadata *m)
     TRY(export_metadata_add(m, "ss_max_train_steps", mem_printf("%lld", (long long)e->steps)));
     TRY(export_metadata_add(m, "ss_steps", mem_printf("%lld", (long long)e->steps)));
     TRY(export_metadata_add(m, "ss_num_batches_per_epoch",
-                            mem_printf("%lld", (long long)e->steps_per_epoch)));
+                            mem_printf("%lld", (long long)parts(e->epoch_samples, c->train.batch))));
     TRY(export_metadata_add(
         m, "ss_num_epochs",
-        mem_printf("%lld", (long long)((e->steps + e->steps_per_epoch - 1) / e->steps_per_epoch))));
+        mem_printf("%lld",
+                   (long long)parts(e->steps * c->train.batch * c->train.accumulate, e->epoch_samples))));
     TRY(export_metadata_add(m, "ss_batch_size_per_device", mem_printf("%d", c->train.batch)));
     TRY(export_metadata_add(m, "ss_total_batch_size",
                             mem_printf("%d", c->train.batch * c->train.accumulate)));

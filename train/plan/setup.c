@@ -9,6 +9,7 @@
 #include "fit.h"
 #include "modes.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -276,13 +277,22 @@ static Status count_steps(Setup *s)
 {
     const Config *config = s->config;
     const int64_t per_step = (int64_t)config->train.batch * config->train.accumulate;
-    s->steps_per_epoch = (s->sources->epoch_samples + per_step - 1) / per_step;
-    s->steps = config->train.epochs > 0 ? config->train.epochs * s->steps_per_epoch : config->train.steps;
-    if (s->steps < 1 || s->steps > INT32_MAX)
+    const int64_t samples = s->sources->epoch_samples;
+    const double asked = config->train.epochs > 0
+                             ? ceil((double)config->train.epochs * (double)samples / (double)per_step)
+                             : (double)config->train.steps;
+    if (asked < 1 || asked > INT32_MAX)
         return status_refuse(
-            "the run comes to %lld steps; set train.steps or train.epochs so that it has 1 to %d",
-            (long long)s->steps, INT32_MAX);
+            "the run comes to %.0f steps; set train.steps or train.epochs so that it has 1 to %d", asked,
+            INT32_MAX);
+    s->steps = (int64_t)asked;
     return STATUS_OK;
+}
+
+double setup_epochs(const Setup *s, int64_t steps)
+{
+    const int64_t per_step = (int64_t)s->config->train.batch * s->config->train.accumulate;
+    return (double)steps * (double)per_step / (double)s->sources->epoch_samples;
 }
 
 static Status build(Setup *s, const char *folder, bool keep)
@@ -339,7 +349,7 @@ Export setup_export(const Setup *s)
                     .parameters = s->parameters,
                     .sources = s->sources,
                     .steps = s->steps,
-                    .steps_per_epoch = s->steps_per_epoch};
+                    .epoch_samples = s->sources->epoch_samples};
 }
 
 void setup_free(Setup *s)

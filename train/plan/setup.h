@@ -37,7 +37,7 @@ typedef struct Setup {
     size_t base_bytes;     /* what the process has without a run in it */
     MemoryNeed memory;
     DiskNeed disk;
-    int64_t steps, steps_per_epoch;
+    int64_t steps;
     PriorNeed prior;  /* class pictures, with prior preservation */
     bool prior_built; /* a dataset of them is in the run's folder */
     const volatile sig_atomic_t *stop;
@@ -52,6 +52,9 @@ Status setup_new(Config *config, const Device *dev, const char *folder, bool kee
 /* Loads the model and makes what is trained. */
 Status setup_load(Setup *s);
 void setup_free(Setup *s); /* NULL allowed */
+/* How many epochs so many steps are. An epoch is every picture as often as it is repeated, once each; those
+ * held out and class pictures do not count. */
+double setup_epochs(const Setup *s, int64_t steps);
 /* What export_*() write of a loaded run. */
 Export setup_export(const Setup *s);
 

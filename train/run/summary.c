@@ -83,12 +83,11 @@ static void print_pictures(const Setup *s)
     if (config_has_prior(s->config))
         print_prior(s);
     const int64_t per_step = (int64_t)s->config->train.batch * s->config->train.accumulate;
-    log_info("steps      %s pictures an epoch ÷ %lld a step (batch %d × accumulate %d) = %lld steps an "
-             "epoch; %s steps = "
-             "%.4g epochs",
+    log_info("steps      %s pictures an epoch ÷ %lld a step (batch %d × accumulate %d) = %.4g steps an "
+             "epoch; %s steps = %.4g epochs",
              count_text(s->sources->epoch_samples, a, sizeof a), (long long)per_step, s->config->train.batch,
-             s->config->train.accumulate, (long long)s->steps_per_epoch, count_text(s->steps, b, sizeof b),
-             (double)s->steps * (double)per_step / (double)s->sources->epoch_samples);
+             s->config->train.accumulate, 1 / setup_epochs(s, 1), count_text(s->steps, b, sizeof b),
+             setup_epochs(s, s->steps));
     if (config_has_prior(s->config))
         log_info("           and beside them %lld class pictures a step, whose loss counts %g times",
                  (long long)per_step, (double)s->config->prior.weight);
@@ -186,14 +185,15 @@ Status setup_print_json(const Setup *s, const ModeTable *modes, const Estimate *
 {
     const MemoryNeed *m = &s->memory;
     json_t *j = json_pack(
-        "{s:I,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:I,s:I,s:I,s:s,s:i,s:b,s:s,s:o,s:I}", "peak_bytes",
+        "{s:I,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:I,s:I,s:f,s:I,s:s,s:i,s:b,s:s,s:o,s:I}", "peak_bytes",
         (json_int_t)memory_total(m), "categories", "weights", (json_int_t)m->weights, "activations",
         (json_int_t)m->activations, "gradients", (json_int_t)m->gradients, "optimizer",
         (json_int_t)m->optimizer, "workspace", (json_int_t)m->workspace, "other", (json_int_t)m->other,
-        "steps", (json_int_t)s->steps, "steps_per_epoch", (json_int_t)s->steps_per_epoch,
-        "trained_parameters", (json_int_t)parameters_elements(s->parameters), "device", s->device, "threads",
-        s->c->threads, "checkpointing", s->shape.checkpointing, "mode", mode_name(s->config->train.mode),
-        "modes", modes_json(modes), "disk_bytes", (json_int_t)s->disk.total);
+        "steps", (json_int_t)s->steps, "epoch_pictures", (json_int_t)s->sources->epoch_samples, "epochs",
+        setup_epochs(s, s->steps), "trained_parameters", (json_int_t)parameters_elements(s->parameters),
+        "device", s->device, "threads", s->c->threads, "checkpointing", s->shape.checkpointing, "mode",
+        mode_name(s->config->train.mode), "modes", modes_json(modes), "disk_bytes",
+        (json_int_t)s->disk.total);
     if (j && config_has_prior(s->config))
         json_object_set_new(j, "class_pictures",
                             json_pack("{s:i,s:i,s:f}", "there", s->prior.there, "missing", s->prior.missing,

@@ -178,9 +178,9 @@ static Status log_step(Trainer *t, bool validated)
     json_t *line =
         json_pack("{s:I,s:f,s:f,s:o,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:I,s:I}", "step", (json_int_t)s->step,
                   "loss", s->loss, "lr", s->lr, "grad_norm", number_or_null(s->grad_norm), "seconds",
-                  s->seconds, "epoch", (double)s->step / (double)t->setup->steps_per_epoch, "update_norm",
-                  s->moved.unet, "change_norm", s->change_norm, "updates", (json_int_t)(s->step - s->skipped),
-                  "skipped", (json_int_t)s->skipped, "loss_bands", bands_json(s->bands), "memory_bytes",
+                  s->seconds, "epoch", setup_epochs(t->setup, s->step), "update_norm", s->moved.unet,
+                  "change_norm", s->change_norm, "updates", (json_int_t)(s->step - s->skipped), "skipped",
+                  (json_int_t)s->skipped, "loss_bands", bands_json(s->bands), "memory_bytes",
                   (json_int_t)machine_current_bytes(), "allocated_bytes", (json_int_t)mem_in_use());
     if (line && t->config->method.text_encoder)
         json_object_set_new(line, "update_norm_text_encoder", json_real(s->moved.text));
