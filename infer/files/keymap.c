@@ -157,7 +157,7 @@ static const Renamed openclip_layer[] = {
     {"mlp.c_fc.", "mlp.fc1."}, {"mlp.c_proj.", "mlp.fc2."},
 };
 
-bool keymap_openclip(const char *key, char out[3][KEYMAP_MAX], int *parts)
+bool keymap_openclip(const char *key, char out[KEYMAP_PARTS][KEYMAP_MAX], int *parts)
 {
     static const char *const thirds[] = {"q_proj", "k_proj", "v_proj"};
     *parts = 1;

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #define KEYMAP_MAX 256 /* bytes of a name */
+#define KEYMAP_PARTS 3 /* names that one tensor may stand for */
 
 #define KEYMAP_UNET "model.diffusion_model."
 #define KEYMAP_VAE "first_stage_model."
@@ -20,6 +21,6 @@ bool keymap_unet(const char *key, int layers_per_block, char out[KEYMAP_MAX]);
 bool keymap_vae(const char *key, int levels, char out[KEYMAP_MAX]);
 /* "transformer.resblocks.0.attn.in_proj_weight" -> three names, *parts = 3: a third of the rows each; else
  * one. */
-bool keymap_openclip(const char *key, char out[3][KEYMAP_MAX], int *parts);
+bool keymap_openclip(const char *key, char out[KEYMAP_PARTS][KEYMAP_MAX], int *parts);
 
 #endif

@@ -7,6 +7,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "model_config.h"
+#include "parts.h"
 #include "single_file.h"
 
 #include <stdio.h>
@@ -17,16 +18,12 @@
 #define CONFIG_MAX (1u << 20) /* bytes of a config.json */
 
 typedef struct Source {
+    const ModelRequest *r;
     char *path;
     bool is_folder;
+    char *vae; /* folder of the VAE in place of the model's own, or NULL */
     SingleFile single;
-    bool random; /* UNet and text encoder are drawn */
-    bool described;
-    uint64_t seed;
-    DType dtype;
-    UNetConfig unet;
-    VaeConfig vae;
-    ClipConfig clip;
+    ModelShapes shapes;
 } Source;
 
 /* Finding ---------------------------------------------------------------------------------------------- */
@@ -81,12 +78,27 @@ Status model_find(const char *name, char **path)
     return *path ? STATUS_OK : STATUS_FAILED;
 }
 
+/* r->vae itself, or its folder of that name: a whole model's. */
+static Status find_vae(const char *vae, char **folder)
+{
+    char *inner = path_join(vae, PARTS[PART_VAE].folder);
+    if (!inner)
+        return STATUS_FAILED;
+    if (file_is_dir(inner)) {
+        *folder = inner;
+        return STATUS_OK;
+    }
+    mem_free(inner);
+    *folder = mem_strdup(vae);
+    return *folder ? STATUS_OK : STATUS_FAILED;
+}
+
 /* Configurations --------------------------------------------------------------------------------------- */
 
-/* FOLDER/PART/NAME as text; *text stays NULL if it is not there and need not be. */
-static Status read_text(const char *folder, const char *part, const char *name, bool needed, char **text)
+/* FOLDER/NAME as text; *text stays NULL if it is not there and need not be. */
+static Status read_text(const char *folder, const char *name, bool needed, char **text)
 {
-    char *path = mem_printf("%s/%s/%s", folder, part, name);
+    char *path = path_join(folder, name);
     if (!path)
         return STATUS_FAILED;
     Status s = STATUS_OK;
@@ -95,8 +107,8 @@ static Status read_text(const char *folder, const char *part, const char *name, 
         s = file_read(path, CONFIG_MAX, text, &size);
     else if (needed)
         s = status_refuse(
-            "%s: has no %s/%s (a model is a diffusers folder, a .safetensors file or builtin:NAME)", folder,
-            part, name);
+            "%s: has no %s (a model is a diffusers folder, a .safetensors file or builtin:NAME)", folder,
+            name);
     mem_free(path);
     return s;
 }
@@ -133,124 +145,134 @@ static Status refuse_other_folders(const char *folder)
     return s;
 }
 
-/* Path of the part's config.json for messages, then parsed. */
-static Status read_configs(Source *src, int parts, char **json)
+/* The part's configuration from FOLDER/NAME, its text and what it says. */
+static Status read_config(PartId id, const char *folder, const char *name, bool needed, char **json,
+                          ModelShapes *shapes)
 {
-    TRY(refuse_other_folders(src->path));
-    TRY(read_text(src->path, "unet", "config.json", true, &json[CONFIG_UNET]));
-    TRY(read_text(src->path, "vae", "config.json", parts & MODEL_VAE, &json[CONFIG_VAE]));
-    TRY(read_text(src->path, "text_encoder", "config.json", parts & MODEL_TEXT, &json[CONFIG_TEXT]));
-    TRY(read_text(src->path, "scheduler", "scheduler_config.json", false, &json[CONFIG_SCHEDULER]));
-    char origin[4096 + 64];
-    snprintf(origin, sizeof origin, "%s/unet/config.json", src->path);
-    TRY(unet_config_parse(json[CONFIG_UNET], origin, &src->unet));
-    snprintf(origin, sizeof origin, "%s/vae/config.json", src->path);
-    if (json[CONFIG_VAE])
-        TRY(vae_config_parse(json[CONFIG_VAE], origin, &src->vae));
-    snprintf(origin, sizeof origin, "%s/text_encoder/config.json", src->path);
-    if (json[CONFIG_TEXT])
-        TRY(clip_config_parse(json[CONFIG_TEXT], origin, &src->clip));
-    return STATUS_OK;
+    TRY(read_text(folder, name, needed, json));
+    if (!*json)
+        return STATUS_OK;
+    char *origin = path_join(folder, name);
+    if (!origin)
+        return STATUS_FAILED;
+    const Status s = PARTS[id].kind->parse(*json, origin, part_config(id, shapes));
+    mem_free(origin);
+    return s;
 }
 
-static Status read_single(Source *src, char **json)
+static Status read_part(Source *src, Model *m, PartId id, bool needed)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s/config.json", PARTS[id].folder);
+    return read_config(id, src->path, name, needed, &m->config_json[id], &src->shapes);
+}
+
+static Status read_folder(Source *src, Model *m)
+{
+    TRY(refuse_other_folders(src->path));
+    TRY(read_part(src, m, PART_UNET, true)); /* first: a folder without one is no model */
+    for (int i = 0; i < PART_COUNT; i++)
+        if (i != PART_UNET)
+            TRY(read_part(src, m, (PartId)i, src->r->parts & 1 << i && !(i == PART_VAE && src->vae)));
+    return read_text(src->path, "scheduler/scheduler_config.json", false, &m->scheduler_json);
+}
+
+static Status read_single(Source *src, Model *m)
 {
     TRY(single_file_open(src->path, &src->single));
-    src->unet = src->single.unet;
-    src->vae = src->single.vae;
-    src->clip = src->single.clip;
-    json[CONFIG_UNET] = unet_config_json(&src->unet);
-    json[CONFIG_VAE] = vae_config_json(&src->vae);
-    json[CONFIG_TEXT] = clip_config_json(&src->clip);
-    json[CONFIG_SCHEDULER] = scheduler_config_json(src->single.prediction);
-    for (int i = 0; i < MODEL_CONFIGS; i++)
-        if (!json[i])
+    src->shapes = src->single.shapes;
+    for (int i = 0; i < PART_COUNT; i++) {
+        m->config_json[i] = PARTS[i].kind->json(part_config((PartId)i, &src->shapes));
+        if (!m->config_json[i])
             return status_fail("out of memory");
-    return STATUS_OK;
+    }
+    m->scheduler_json = scheduler_config_json(src->single.prediction);
+    return m->scheduler_json ? STATUS_OK : status_fail("out of memory");
+}
+
+/* The configuration of the VAE that was named takes the place of the model's own. */
+static Status read_other_vae(Source *src, Model *m)
+{
+    const bool had_one = m->config_json[PART_VAE];
+    const int own = src->shapes.vae.levels;
+    mem_free(m->config_json[PART_VAE]);
+    m->config_json[PART_VAE] = NULL;
+    TRY(read_config(PART_VAE, src->vae, "config.json", true, &m->config_json[PART_VAE], &src->shapes));
+    const int levels = src->shapes.vae.levels;
+    if (had_one && levels != own)
+        return status_refuse(
+            "%s: halves a picture's side %d times, the model's own VAE %d times; take one that fits",
+            src->vae, levels - 1, own - 1);
+    m->vae_folder = mem_strdup(src->vae);
+    return m->vae_folder ? STATUS_OK : STATUS_FAILED;
 }
 
 /* The parts have to fit each other. */
-static Status check_fit(const Source *src, char *const *json)
+static Status check_fit(const Source *src, const Model *m)
 {
-    if (json[CONFIG_VAE] && src->unet.in_channels != src->vae.latent_channels)
+    const UNetConfig *unet = &src->shapes.unet;
+    const int latent = src->shapes.vae.latent_channels, width = src->shapes.clip.hidden;
+    if (m->config_json[PART_VAE] && unet->in_channels != latent)
         return status_refuse(
             "%s: its UNet takes %d channels, its autoencoder's latents have %d (%s); not supported",
-            src->path, src->unet.in_channels, src->vae.latent_channels,
-            src->unet.in_channels == 9 ? "an inpainting model" : "a special model");
-    if (src->unet.in_channels != src->unet.out_channels)
+            src->path, unet->in_channels, latent,
+            unet->in_channels == 9 ? "an inpainting model" : "a special model");
+    if (unet->in_channels != unet->out_channels)
         return status_refuse("%s: its UNet turns %d channels into %d; not supported", src->path,
-                             src->unet.in_channels, src->unet.out_channels);
-    if (json[CONFIG_TEXT] && src->unet.cross_attention_dim != src->clip.hidden)
+                             unet->in_channels, unet->out_channels);
+    if (m->config_json[PART_TEXT] && unet->cross_attention_dim != width)
         return status_refuse("%s: its UNet expects text of width %d, its text encoder makes %d", src->path,
-                             src->unet.cross_attention_dim, src->clip.hidden);
+                             unet->cross_attention_dim, width);
     return STATUS_OK;
 }
 
 /* Loading ---------------------------------------------------------------------------------------------- */
 
-static Status find_weights(const Source *src, SinglePart part, Weights **out)
+/* The folder that the part lies in; NULL: out of memory. */
+static char *part_folder(const Source *src, PartId id)
 {
-    static const char *const folders[] = {"unet", "vae", "text_encoder"};
-    static const char *const stems[] = {"diffusion_pytorch_model", "diffusion_pytorch_model", "model"};
-    if (src->random && part != SINGLE_VAE) /* each a stream of its own */
-        return weights_random(src->seed + (uint64_t)part * 0x9e3779b97f4a7c15u, src->dtype, out);
-    if (!src->is_folder)
-        return single_file_weights(&src->single, part, src->dtype, out);
-    char *folder = path_join(src->path, folders[part]);
+    return id == PART_VAE && src->vae ? mem_strdup(src->vae) : path_join(src->path, PARTS[id].folder);
+}
+
+static uint64_t stream_of(uint64_t seed, PartId id)
+{
+    return seed + PARTS[id].stream * 0x9e3779b97f4a7c15u;
+}
+
+static Status find_weights(const Source *src, PartId id, Weights **out)
+{
+    const ModelRequest *r = src->r;
+    const Part *p = &PARTS[id];
+    const DType dtype = r->wide & 1 << id ? DTYPE_F32 : r->dtype;
+    if (r->random && p->drawn)
+        return weights_random(stream_of(r->seed, id), dtype, out);
+    if (!src->is_folder && !(id == PART_VAE && src->vae))
+        return single_file_weights(&src->single, id, dtype, out);
+    char *folder = part_folder(src, id);
     if (!folder)
         return STATUS_FAILED;
-    const Status s = weights_open_folder(folder, stems[part], src->dtype, out);
+    const Status s = weights_open_folder(folder, p->kind->stem, dtype, out);
     mem_free(folder);
     return s;
 }
 
-static Status part_weights(const Source *src, SinglePart part, Weights **out)
+static Status create_part(Model *m, ModelShapes *shapes, PartId id, Weights *w)
 {
-    TRY(find_weights(src, part, out));
-    if (src->described)
-        weights_describe(*out);
-    return STATUS_OK;
-}
-
-static Status load_unet(Model *m, const Source *src)
-{
-    Weights *w = NULL;
-    TRY(part_weights(src, SINGLE_UNET, &w));
-    const Status s = unet_new(&src->unet, w, &m->unet);
-    if (s == STATUS_OK && !src->described)
-        weights_warn_unused(w, NULL);
-    weights_close(w);
+    void *network = NULL;
+    const Status s = PARTS[id].kind->create(part_config(id, shapes), w, &network);
+    part_set_network(id, m, network);
     return s;
 }
 
-static Status load_vae(Model *m, const Source *src)
+static Status load_part(Model *m, Source *src, PartId id)
 {
-    static const char *const expected[] = {"loss.", "model_ema.", NULL};
     Weights *w = NULL;
-    TRY(part_weights(src, SINGLE_VAE, &w));
-    const Status s = vae_new(&src->vae, w, &m->vae);
-    if (s == STATUS_OK && !src->described)
-        weights_warn_unused(w, expected);
-    weights_close(w);
-    return s;
-}
-
-static Status load_text(Model *m, const Source *src)
-{
-    char beyond[32]; /* SD2's last layer */
-    snprintf(beyond, sizeof beyond, "encoder.layers.%d.", src->clip.layers);
-    const char *const expected[] = {"position_ids",
-                                    "text_projection",
-                                    "logit_scale",
-                                    "visual_projection",
-                                    "vision_model.",
-                                    src->single.sd2 ? beyond : NULL,
-                                    NULL};
-    Weights *w = NULL;
-    TRY(part_weights(src, SINGLE_CLIP, &w));
-    const Status s = clip_new(&src->clip, w, &m->clip);
-    if (s == STATUS_OK && !src->described)
-        weights_warn_unused(w, expected);
+    TRY(find_weights(src, id, &w));
+    if (src->r->described)
+        weights_describe(w);
+    const Status s = create_part(m, &src->shapes, id, w);
+    if (s == STATUS_OK && !src->r->described)
+        weights_warn_unused(w, PARTS[id].unneeded);
     weights_close(w);
     return s;
 }
@@ -260,26 +282,25 @@ static Status load_tokenizer(Model *m, const Source *src, bool *builtin)
     char *folder = src->is_folder ? path_join(src->path, "tokenizer") : NULL;
     *builtin = !folder || !file_is_dir(folder);
     Status s = *builtin ? tokenizer_builtin(&m->tokenizer) : tokenizer_open(folder, &m->tokenizer);
-    if (s == STATUS_OK && src->single.sd2)
+    if (s == STATUS_OK && src->single.build == BUILD_SD2)
         s = tokenizer_set_pad(m->tokenizer, "!", 0);
     mem_free(folder);
-    if (s == STATUS_OK && m->config_json[CONFIG_TEXT] &&
-        tokenizer_vocab_size(m->tokenizer) > src->clip.vocab_size)
+    const int entries = src->shapes.clip.vocab_size;
+    if (s == STATUS_OK && m->config_json[PART_TEXT] && tokenizer_vocab_size(m->tokenizer) > entries)
         s = status_refuse("%s: its tokenizer has %d entries, its text encoder only %d", src->path,
-                          tokenizer_vocab_size(m->tokenizer), src->clip.vocab_size);
+                          tokenizer_vocab_size(m->tokenizer), entries);
     return s;
 }
 
 static Status load_schedule(Model *m, const Source *src, bool *builtin)
 {
-    *builtin = !src->is_folder || !m->config_json[CONFIG_SCHEDULER];
-    if (!m->config_json[CONFIG_SCHEDULER] &&
-        !(m->config_json[CONFIG_SCHEDULER] = scheduler_config_json(PREDICT_EPSILON)))
+    *builtin = !src->is_folder || !m->scheduler_json;
+    if (!m->scheduler_json && !(m->scheduler_json = scheduler_config_json(PREDICT_EPSILON)))
         return status_fail("out of memory");
     char *origin = mem_printf("%s/scheduler/scheduler_config.json", src->path);
     if (!origin)
         return STATUS_FAILED;
-    const Status s = schedule_parse(m->config_json[CONFIG_SCHEDULER], origin, &m->schedule);
+    const Status s = schedule_parse(m->scheduler_json, origin, &m->schedule);
     mem_free(origin);
     return s;
 }
@@ -287,7 +308,7 @@ static Status load_schedule(Model *m, const Source *src, bool *builtin)
 /* One line about what the model did not bring along. */
 static void tell_defaults(const Model *m, const Source *src, bool tokenizer, bool schedule)
 {
-    if ((!tokenizer && !schedule) || src->described)
+    if ((!tokenizer && !schedule) || src->r->described)
         return;
     log_info("%s: brings no %s%s%s; %s%s%s%s used", m->name, tokenizer ? "tokenizer" : "",
              tokenizer && schedule ? " and no " : "", schedule ? "schedule" : "", tokenizer ? "CLIP's" : "",
@@ -303,41 +324,45 @@ static void tell_defaults(const Model *m, const Source *src, bool tokenizer, boo
                  m->name);
 }
 
-static Status load_parts(Model *m, const Source *src, int parts)
+/* A picture's side, and what it must be a multiple of. Where the VAE was not looked at, as with SD's. */
+static void set_sizes(Model *m, const ModelShapes *shapes)
 {
-    const int factor = m->config_json[CONFIG_VAE] ? 1 << (src->vae.levels - 1) : 8;
+    const int factor = shapes->vae.levels ? 1 << (shapes->vae.levels - 1) : 8;
+    m->default_size = shapes->unet.sample_size * factor;
+    m->size_multiple = factor << (shapes->unet.levels - 1);
+}
+
+static Status load_parts(Model *m, Source *src)
+{
     bool own_tokenizer = false, own_schedule = false;
-    m->default_size = src->unet.sample_size * factor;
-    m->size_multiple = factor << (src->unet.levels - 1);
+    set_sizes(m, &src->shapes);
     TRY(load_schedule(m, src, &own_schedule));
-    if (parts & MODEL_TOKENIZER)
+    if (src->r->parts & MODEL_TOKENIZER)
         TRY(load_tokenizer(m, src, &own_tokenizer));
     tell_defaults(m, src, own_tokenizer, own_schedule);
-    if (parts & MODEL_TEXT)
-        TRY(load_text(m, src));
-    if (parts & MODEL_UNET)
-        TRY(load_unet(m, src));
-    if (parts & MODEL_VAE)
-        TRY(load_vae(m, src));
+    for (int i = 0; i < PART_COUNT; i++)
+        if (src->r->parts & 1 << i)
+            TRY(load_part(m, src, (PartId)i));
     return STATUS_OK;
 }
 
-static Status load_source(Source *src, const char *name, int parts, Model **out)
+static Status load_source(Source *src, Model **out)
 {
     Model *m = mem_calloc(1, sizeof *m);
     if (!m)
         return STATUS_FAILED;
-    src->is_folder = file_is_dir(src->path);
-    m->name = mem_strdup(name);
+    m->random = src->r->random;
+    m->name = mem_strdup(src->r->name);
     m->folder = src->is_folder ? mem_strdup(src->path) : NULL;
     Status s = m->name && (m->folder || !src->is_folder) ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK)
-        s = src->is_folder ? read_configs(src, parts, m->config_json) : read_single(src, m->config_json);
+        s = src->is_folder ? read_folder(src, m) : read_single(src, m);
+    if (s == STATUS_OK && src->vae)
+        s = read_other_vae(src, m);
     if (s == STATUS_OK)
-        s = check_fit(src, m->config_json);
+        s = check_fit(src, m);
     if (s == STATUS_OK)
-        s = load_parts(m, src, parts);
-    single_file_close(&src->single);
+        s = load_parts(m, src);
     if (s != STATUS_OK) {
         model_free(m);
         return s;
@@ -346,37 +371,90 @@ static Status load_source(Source *src, const char *name, int parts, Model **out)
     return STATUS_OK;
 }
 
-static Status load(const char *name, int parts, Source src, Model **out)
+static void close_source(Source *src)
+{
+    single_file_close(&src->single);
+    mem_free(src->path);
+    mem_free(src->vae);
+}
+
+Status model_open(const ModelRequest *r, Model **out)
 {
     *out = NULL;
-    TRY(model_find(name, &src.path));
-    const Status s = load_source(&src, name, parts, out);
+    Source src = {.r = r};
+    Status s = model_find(r->name, &src.path);
+    if (s == STATUS_OK) {
+        src.is_folder = file_is_dir(src.path);
+        s = r->vae ? find_vae(r->vae, &src.vae) : STATUS_OK;
+    }
     if (s == STATUS_OK)
-        (*out)->random = src.random;
-    mem_free(src.path);
+        s = load_source(&src, out);
+    close_source(&src);
     return s;
 }
 
 Status model_load(const char *name, int parts, DType dtype, Model **out)
 {
-    return load(name, parts, (Source){.dtype = dtype}, out);
+    return model_open(&(ModelRequest){.name = name, .parts = parts, .dtype = dtype}, out);
 }
 
-Status model_load_random(const char *name, int parts, DType dtype, uint64_t seed, Model **out)
+Status model_make(const char *name, const ModelShapes *shapes, int parts, DType dtype, uint64_t seed,
+                  Model **out)
 {
-    return load(name, parts, (Source){.dtype = dtype, .random = true, .seed = seed}, out);
+    *out = NULL;
+    Model *m = mem_calloc(1, sizeof *m);
+    if (!m)
+        return STATUS_FAILED;
+    ModelShapes own = *shapes;
+    set_sizes(m, shapes);
+    m->random = true;
+    m->name = mem_strdup(name);
+    Status s = m->name ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < PART_COUNT && s == STATUS_OK; i++) {
+        Weights *w = NULL;
+        if (parts & 1 << i)
+            s = weights_random(stream_of(seed, (PartId)i), dtype, &w);
+        if (w)
+            s = create_part(m, &own, (PartId)i, w);
+        weights_close(w);
+    }
+    if (s == STATUS_OK)
+        *out = m;
+    else
+        model_free(m);
+    return s;
 }
 
-Status model_describe(const char *name, int parts, DType dtype, bool random, Model **out)
+/* Where m's parts lie. The request is only asked for a VAE, and for nothing random. */
+static Status source_of(const Model *m, const ModelRequest *r, Source *src)
 {
-    return load(name, parts, (Source){.dtype = dtype, .random = random, .described = true}, out);
+    src->r = r;
+    src->is_folder = m->folder;
+    TRY(model_find(m->name, &src->path));
+    if (m->vae_folder && !(src->vae = mem_strdup(m->vae_folder)))
+        return STATUS_FAILED;
+    return src->is_folder ? STATUS_OK : single_file_open(src->path, &src->single);
+}
+
+Status model_weights(const Model *m, PartId part, Weights **out)
+{
+    *out = NULL;
+    const ModelRequest r = {.name = m->name};
+    Source src = {0};
+    Status s = source_of(m, &r, &src);
+    char *folder = s == STATUS_OK && src.is_folder ? part_folder(&src, part) : NULL;
+    if (s == STATUS_OK && (!folder || weights_in_folder(folder, PARTS[part].kind->stem)))
+        s = find_weights(&src, part, out);
+    mem_free(folder);
+    close_source(&src);
+    return s;
 }
 
 /* What a single file of SD2's build predicts tells its size (single_file.c): v 768 pixels, the noise 512. */
 static Status set_sample_size(Model *m)
 {
     UNetConfig unet;
-    TRY(unet_config_parse(m->config_json[CONFIG_UNET], m->name, &unet));
+    TRY(unet_config_parse(m->config_json[PART_UNET], m->name, &unet));
     if (!unet.linear_projection) /* SD1's build */
         return STATUS_OK;
     const int sample_size = m->schedule.prediction == PREDICT_V ? SD2_SAMPLE_SIZE : SD1_SAMPLE_SIZE;
@@ -385,8 +463,8 @@ static Status set_sample_size(Model *m)
     char *json = unet_config_json(&unet);
     if (!json)
         return status_fail("out of memory");
-    mem_free(m->config_json[CONFIG_UNET]);
-    m->config_json[CONFIG_UNET] = json;
+    mem_free(m->config_json[PART_UNET]);
+    m->config_json[PART_UNET] = json;
     return STATUS_OK;
 }
 
@@ -394,22 +472,22 @@ Status model_set_prediction(Model *m, PredictionType prediction)
 {
     if (m->schedule.prediction == prediction)
         return STATUS_OK;
-    char *json = config_with_prediction(m->config_json[CONFIG_SCHEDULER], prediction);
+    char *json = config_with_prediction(m->scheduler_json, prediction);
     if (!json)
         return status_fail("out of memory");
-    mem_free(m->config_json[CONFIG_SCHEDULER]);
-    m->config_json[CONFIG_SCHEDULER] = json;
+    mem_free(m->scheduler_json);
+    m->scheduler_json = json;
     m->schedule.prediction = prediction;
     return m->folder ? STATUS_OK : set_sample_size(m);
 }
 
 Status model_place(Model *m, const Device *dev)
 {
-    LayerSet *const sets[] = {m->clip ? clip_layers(m->clip) : NULL, m->unet ? unet_layers(m->unet) : NULL,
-                              m->vae ? vae_layers(m->vae) : NULL};
-    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (sets[i])
-            TRY(status_in(layerset_place(sets[i], dev), "%s", m->name));
+    for (int i = 0; i < PART_COUNT; i++) {
+        LayerSet *set = part_layers((PartId)i, m);
+        if (set)
+            TRY(status_in(layerset_place(set, dev), "%s", m->name));
+    }
     return STATUS_OK;
 }
 
@@ -417,13 +495,14 @@ void model_free(Model *m)
 {
     if (!m)
         return;
-    clip_free(m->clip);
-    unet_free(m->unet);
-    vae_free(m->vae);
+    for (int i = 0; i < PART_COUNT; i++) {
+        PARTS[i].kind->destroy(part_network((PartId)i, m));
+        mem_free(m->config_json[i]);
+    }
     tokenizer_free(m->tokenizer);
     schedule_free(&m->schedule);
-    for (int i = 0; i < MODEL_CONFIGS; i++)
-        mem_free(m->config_json[i]);
+    mem_free(m->scheduler_json);
+    mem_free(m->vae_folder);
     mem_free(m->name);
     mem_free(m->folder);
     mem_free(m);

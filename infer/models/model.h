@@ -8,46 +8,61 @@
 #include "unet.h"
 #include "vae.h"
 
-typedef enum ModelPart {
-    MODEL_TEXT = 1,
-    MODEL_UNET = 2,
-    MODEL_VAE = 4,
-    MODEL_TOKENIZER = 8,
-    MODEL_ALL = 15
+/* In the order in which a picture goes through them; parts.h has a row for each. */
+typedef enum PartId { PART_TEXT, PART_UNET, PART_VAE, PART_COUNT } PartId;
+
+typedef enum ModelPart { /* bits */
+                         MODEL_TEXT = 1 << PART_TEXT,
+                         MODEL_UNET = 1 << PART_UNET,
+                         MODEL_VAE = 1 << PART_VAE,
+                         MODEL_TOKENIZER = 1 << PART_COUNT,
+                         MODEL_ALL = (1 << (PART_COUNT + 1)) - 1
 } ModelPart;
 
-typedef enum ModelConfig {
-    CONFIG_UNET,
-    CONFIG_VAE,
-    CONFIG_TEXT,
-    CONFIG_SCHEDULER,
-    MODEL_CONFIGS
-} ModelConfig;
+/* The parts' configurations. */
+typedef struct ModelShapes {
+    ClipConfig clip;
+    UNetConfig unet;
+    VaeConfig vae;
+} ModelShapes;
 
 typedef struct Model {
-    char *name;   /* as asked for: "builtin:tiny", a path */
-    char *folder; /* diffusers folder, or NULL for a single file */
+    char *name;       /* as asked for: "builtin:tiny", a path */
+    char *folder;     /* diffusers folder, or NULL for a single file */
+    char *vae_folder; /* of the VAE in place of the model's own, or NULL */
     Clip *clip;
     UNet *unet;
     Vae *vae;
     Tokenizer *tokenizer;
     NoiseSchedule schedule;
-    bool random;                      /* UNet and text encoder began from random weights */
-    int default_size;                 /* UNet's sample_size × VAE factor, pixels */
-    int size_multiple;                /* VAE factor × 2^(UNet levels − 1) */
-    char *config_json[MODEL_CONFIGS]; /* texts of the parts' configurations, as model_save writes them; or
-                                         NULL */
+    bool random;       /* UNet and text encoder began from random weights */
+    int default_size;  /* UNet's sample_size × VAE factor, pixels */
+    int size_multiple; /* VAE factor × 2^(UNet levels − 1) */
+    /* Texts of the parts' configurations, as model_save writes them; or NULL. */
+    char *config_json[PART_COUNT];
+    char *scheduler_json;
 } Model;
 
-/* Loads the parts asked for (ModelPart bits) with frozen weights stored as dtype. A UNet config is always
- * read. */
+typedef struct ModelRequest {
+    const char *name; /* "builtin:tiny", a diffusers folder, a single file */
+    const char *vae;  /* folder of another VAE, or of a model whose VAE is taken; NULL: the model's own */
+    int parts;        /* ModelPart bits; a UNet's configuration is always read */
+    DType dtype;      /* what frozen weights are stored in */
+    int wide;         /* ModelPart bits of what is stored as f32 instead */
+    /* Random weights of the shapes that the configurations give: training from scratch, tests. The VAE,
+     * tokenizer and schedule are read. */
+    bool random;
+    uint64_t seed;
+    bool described; /* layers get shapes and no weights (weights_describe): for plans */
+} ModelRequest;
+Status model_open(const ModelRequest *r, Model **out);
+/* The parts asked for as they lie in the files. */
 Status model_load(const char *name, int parts, DType dtype, Model **out);
-/* Random weights of the shapes that a diffusers folder's config.json files give: training from scratch,
- * tests. The VAE, tokenizer and schedule are read from the folder. */
-Status model_load_random(const char *name, int parts, DType dtype, uint64_t seed, Model **out);
-/* The same model without its weights: configurations, tokenizer and layers with their shapes
- * (weights_describe). For plans. random: as model_load_random would load it. */
-Status model_describe(const char *name, int parts, DType dtype, bool random, Model **out);
+/* A model of these shapes with random weights, which no file describes: for `bench` and tests. */
+Status model_make(const char *name, const ModelShapes *shapes, int parts, DType dtype, uint64_t seed,
+                  Model **out);
+/* The tensors of one part where m came from; *out NULL: there are none. */
+Status model_weights(const Model *m, PartId part, Weights **out);
 /* Moves the parts' weights into the device's memory; of a described model only the device is noted. */
 Status model_place(Model *m, const Device *dev);
 void model_free(Model *m);

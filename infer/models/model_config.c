@@ -3,6 +3,7 @@
 
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
+#include "parts.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -109,16 +110,25 @@ char *scheduler_config_json(PredictionType prediction)
                              "prediction_type", PREDICTIONS[prediction]));
 }
 
+static void add_class(json_t *index, const char *name, const char *library, const char *class_name)
+{
+    json_object_set_new(index, name, json_pack("[s?,s?]", library, class_name));
+}
+
 char *model_index_json(const char *scheduler_json)
 {
     json_t *scheduler = json_parse(scheduler_json, 0, NULL);
     const char *kind = json_string_value(json_object_get(scheduler, "_class_name"));
-    json_t *index =
-        json_pack("{s:s, s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[s,s], s:[n,n], s:[n,n], s:b}", "_class_name",
-                  "StableDiffusionPipeline", "scheduler", "diffusers", kind ? kind : "PNDMScheduler",
-                  "text_encoder", "transformers", "CLIPTextModel", "tokenizer", "transformers",
-                  "CLIPTokenizer", "unet", "diffusers", "UNet2DConditionModel", "vae", "diffusers",
-                  "AutoencoderKL", "safety_checker", "feature_extractor", "requires_safety_checker", 0);
+    json_t *index = json_pack("{s:s}", "_class_name", "StableDiffusionPipeline");
+    add_class(index, "scheduler", "diffusers", kind ? kind : "PNDMScheduler");
+    for (int i = 0; i < PART_COUNT; i++) {
+        add_class(index, PARTS[i].folder, PARTS[i].kind->library, PARTS[i].kind->class_name);
+        if (i == PART_TEXT)
+            add_class(index, "tokenizer", "transformers", "CLIPTokenizer");
+    }
+    add_class(index, "safety_checker", NULL, NULL);
+    add_class(index, "feature_extractor", NULL, NULL);
+    json_object_set_new(index, "requires_safety_checker", json_false());
     json_decref(scheduler);
     return text_of(index);
 }

@@ -4,6 +4,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "model_config.h"
+#include "parts.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -35,10 +36,10 @@ static Status write_weights(const char *path, const LayerSet *set, DType dtype)
     return s;
 }
 
-static Status write_part(const char *folder, const char *part, const char *json, const char *weights,
-                         const LayerSet *set, DType dtype)
+static Status write_part(const char *folder, PartId id, const char *json, const LayerSet *set, DType dtype)
 {
-    char *inside = path_join(folder, part), *path = inside ? path_join(inside, weights) : NULL;
+    char *inside = path_join(folder, PARTS[id].folder),
+         *path = inside ? mem_printf("%s/%s.safetensors", inside, PARTS[id].kind->stem) : NULL;
     char *config = config_with_dtype(json, dtype);
     Status s = path && config ? write_text(inside, "config.json", config) : STATUS_FAILED;
     if (s == STATUS_OK)
@@ -79,7 +80,7 @@ static Status write_tokenizer(const Model *m, const char *folder)
         dir_list_free(names, count);
     } else if (s == STATUS_OK) {
         ClipConfig clip;
-        s = clip_config_parse(m->config_json[CONFIG_TEXT], "text_encoder", &clip);
+        s = clip_config_parse(m->config_json[PART_TEXT], "text_encoder", &clip);
         if (s == STATUS_OK)
             s = clip_tokenizer_write(to, clip.pad == 0 ? "!" : "<|endoftext|>");
     }
@@ -100,48 +101,24 @@ static bool narrowed(const LayerSet *set, DType dtype)
     return false;
 }
 
-/* ModelPart bits of what has to be read from where m came. */
-static int parts_to_read(const Model *m, DType dtype)
+/* Has the part to be read from where m came? What is random lies in no file. */
+static bool is_read_again(const Model *m, PartId id, DType dtype)
 {
-    int parts = (m->unet ? 0 : MODEL_UNET) | (m->vae ? 0 : MODEL_VAE) | (m->clip ? 0 : MODEL_TEXT);
-    if (m->vae && narrowed(vae_layers(m->vae), dtype))
-        parts |= MODEL_VAE;
-    if (m->random) /* there is no file that holds these */
-        return parts;
-    if (m->unet && narrowed(unet_layers(m->unet), dtype))
-        parts |= MODEL_UNET;
-    if (m->clip && narrowed(clip_layers(m->clip), dtype))
-        parts |= MODEL_TEXT;
-    return parts;
+    const LayerSet *set = part_layers(id, m);
+    return !set || (!(m->random && PARTS[id].drawn) && narrowed(set, dtype));
 }
-
-static const LayerSet *layers_of(const Model *m, int part)
-{
-    return part == MODEL_UNET  ? unet_layers(m->unet)
-           : part == MODEL_VAE ? vae_layers(m->vae)
-                               : clip_layers(m->clip);
-}
-
-/* In the order in which they are written. */
-static const struct {
-    int part, config;
-    const char *folder, *file;
-} PARTS[] = {{MODEL_UNET, CONFIG_UNET, "unet", "diffusion_pytorch_model.safetensors"},
-             {MODEL_VAE, CONFIG_VAE, "vae", "diffusion_pytorch_model.safetensors"},
-             {MODEL_TEXT, CONFIG_TEXT, "text_encoder", "model.safetensors"}};
-#define PART_COUNT (sizeof PARTS / sizeof *PARTS)
 
 /* One part at a time, so that no two that have to be read again are in memory together. */
-static Status write_model_part(const Model *m, size_t k, bool read, const char *folder, DType dtype)
+static Status write_model_part(const Model *m, PartId id, const char *folder, DType dtype)
 {
     Model *again = NULL;
-    if (read)
-        TRY(model_load(m->name, PARTS[k].part, dtype, &again));
-    const Model *const weights = again ? again : m, *const texts =
-                                                        m->config_json[PARTS[k].config] ? m : weights;
-    Status s = write_part(folder, PARTS[k].folder, texts->config_json[PARTS[k].config], PARTS[k].file,
-                          layers_of(weights, PARTS[k].part), dtype);
-    if (s == STATUS_OK && PARTS[k].part == MODEL_TEXT)
+    if (is_read_again(m, id, dtype))
+        TRY(model_open(
+            &(ModelRequest){.name = m->name, .vae = m->vae_folder, .parts = 1 << id, .dtype = dtype},
+            &again));
+    const Model *const weights = again ? again : m, *const texts = m->config_json[id] ? m : weights;
+    Status s = write_part(folder, id, texts->config_json[id], part_layers(id, weights), dtype);
+    if (s == STATUS_OK && id == PART_TEXT)
         s = write_tokenizer(texts, folder);
     model_free(again);
     return s;
@@ -149,11 +126,10 @@ static Status write_model_part(const Model *m, size_t k, bool read, const char *
 
 static Status write_parts(const Model *m, const char *folder, DType dtype)
 {
-    const int read = parts_to_read(m, dtype);
-    for (size_t k = 0; k < PART_COUNT; k++)
-        TRY(write_model_part(m, k, read & PARTS[k].part, folder, dtype));
-    TRY(write_text(folder, "scheduler/scheduler_config.json", m->config_json[CONFIG_SCHEDULER]));
-    char *index = model_index_json(m->config_json[CONFIG_SCHEDULER]);
+    for (int i = 0; i < PART_COUNT; i++)
+        TRY(write_model_part(m, (PartId)i, folder, dtype));
+    TRY(write_text(folder, "scheduler/scheduler_config.json", m->scheduler_json));
+    char *index = model_index_json(m->scheduler_json);
     const Status s = write_text(folder, "model_index.json", index); /* last: the folder is whole */
     mem_free(index);
     return s;
@@ -166,12 +142,11 @@ Status model_save(const Model *m, const char *folder, DType dtype)
 
 size_t model_save_bytes(const Model *m, DType dtype)
 {
-    const int read = parts_to_read(m, dtype);
     size_t most = 0;
-    for (size_t k = 0; k < PART_COUNT; k++) {
-        size_t bytes = 0;
-        if (read & PARTS[k].part)
-            bytes = layerset_elements(layers_of(m, PARTS[k].part)) * dtype_size(dtype);
+    for (int i = 0; i < PART_COUNT; i++) {
+        const LayerSet *set = part_layers((PartId)i, m);
+        const size_t bytes =
+            set && is_read_again(m, (PartId)i, dtype) ? layerset_elements(set) * dtype_size(dtype) : 0;
         most = bytes > most ? bytes : most;
     }
     return most;

@@ -2,7 +2,6 @@
  * groups, activations, epsilons) is the same in all of SD1.x and in all of SD2.x. */
 #include "single_file.h"
 
-#include "infer/files/keymap.h"
 #include "infer/files/recognise.h"
 #include "kernels/base/mem.h"
 
@@ -54,7 +53,7 @@ static Status read_unet_levels(const SingleFile *f, UNetConfig *k)
         k->channels[i] = dim(entry(f, KEYMAP_UNET "input_blocks.%d.0.in_layers.2.weight", i * row + 1), 0);
         k->down_attention[i] = entry(f, KEYMAP_UNET "input_blocks.%d.1.proj_in.weight", i * row + 1) != NULL;
         k->up_attention[i] = entry(f, KEYMAP_UNET "output_blocks.%d.1.proj_in.weight", i * row) != NULL;
-        k->heads[i] = f->sd2 ? k->channels[i] / 64 : 8;
+        k->heads[i] = f->build == BUILD_SD2 ? k->channels[i] / 64 : 8;
         if (k->channels[i] < 1 || k->channels[i] % 32 || k->heads[i] < 1 || k->channels[i] % k->heads[i])
             return unfit(f, "the UNet's channels do not split into groups and heads");
     }
@@ -68,7 +67,7 @@ static Status read_unet(const SingleFile *f, UNetConfig *k)
     k->in_channels = dim(entry(f, KEYMAP_UNET "input_blocks.0.0.weight"), 1);
     k->out_channels = dim(entry(f, KEYMAP_UNET "out.2.weight"), 0);
     /* SD2's 768-pixel models predict v, its 512-pixel ones ε */
-    k->sample_size = f->sd2 && f->prediction == PREDICT_V ? SD2_SAMPLE_SIZE : SD1_SAMPLE_SIZE;
+    k->sample_size = f->build == BUILD_SD2 && f->prediction == PREDICT_V ? SD2_SAMPLE_SIZE : SD1_SAMPLE_SIZE;
     k->mid_attention = entry(f, KEYMAP_UNET "middle_block.1.proj_in.weight") != NULL;
     if (!k->mid_attention)
         return unfit(f, "the UNet has no attention in the middle");
@@ -88,7 +87,7 @@ static Status read_vae(const SingleFile *f, VaeConfig *k)
     *k = (VaeConfig){.in_channels = 3,
                      .out_channels = 3,
                      .norm_groups = 32,
-                     .sample_size = f->unet.sample_size * 8,
+                     .sample_size = f->shapes.unet.sample_size * 8,
                      .scaling_factor = 0.18215f,
                      .mid_attention = entry(f, KEYMAP_VAE "encoder.mid.attn_1.q.weight") != NULL,
                      .use_quant_conv = entry(f, KEYMAP_VAE "quant_conv.weight") != NULL,
@@ -124,26 +123,32 @@ static void count_clip_layers(const SingleFile *f, ClipConfig *k)
     for (;; k->layers++) {
         snprintf(name, sizeof name, "encoder.layers.%d.layer_norm1.weight", k->layers);
         const TensorEntry *e =
-            f->sd2 ? entry(f, KEYMAP_OPENCLIP "transformer.resblocks.%d.ln_1.weight", k->layers)
-                   : clip_entry(f, name);
+            f->build == BUILD_SD2
+                ? entry(f, KEYMAP_OPENCLIP "transformer.resblocks.%d.ln_1.weight", k->layers)
+                : clip_entry(f, name);
         if (!e || k->layers == 1000)
             break;
     }
     /* SD2 takes the states before the last of 24 layers; a file made out of a diffusers folder has no last */
-    if (f->sd2 && k->layers > OPENCLIP_LAYERS_USED)
+    if (f->build == BUILD_SD2 && k->layers > OPENCLIP_LAYERS_USED)
         k->layers = OPENCLIP_LAYERS_USED;
 }
 
 static Status read_clip(const SingleFile *f, ClipConfig *k)
 {
-    *k = (ClipConfig){
-        .eps = 1e-5f, .quick_gelu = !f->sd2, .bos = 49406, .eos = 49407, .pad = f->sd2 ? 0 : 49407};
-    const TensorEntry *tokens = f->sd2 ? entry(f, KEYMAP_OPENCLIP "token_embedding.weight")
-                                       : clip_entry(f, "embeddings.token_embedding.weight"),
-                      *positions = f->sd2 ? entry(f, KEYMAP_OPENCLIP "positional_embedding")
-                                          : clip_entry(f, "embeddings.position_embedding.weight"),
-                      *fc1 = f->sd2 ? entry(f, KEYMAP_OPENCLIP "transformer.resblocks.0.mlp.c_fc.weight")
-                                    : clip_entry(f, "encoder.layers.0.mlp.fc1.weight");
+    *k = (ClipConfig){.eps = 1e-5f,
+                      .quick_gelu = f->build != BUILD_SD2,
+                      .bos = 49406,
+                      .eos = 49407,
+                      .pad = f->build == BUILD_SD2 ? 0 : 49407};
+    const TensorEntry *tokens = f->build == BUILD_SD2 ? entry(f, KEYMAP_OPENCLIP "token_embedding.weight")
+                                                      : clip_entry(f, "embeddings.token_embedding.weight"),
+                      *positions = f->build == BUILD_SD2
+                                       ? entry(f, KEYMAP_OPENCLIP "positional_embedding")
+                                       : clip_entry(f, "embeddings.position_embedding.weight"),
+                      *fc1 = f->build == BUILD_SD2
+                                 ? entry(f, KEYMAP_OPENCLIP "transformer.resblocks.0.mlp.c_fc.weight")
+                                 : clip_entry(f, "encoder.layers.0.mlp.fc1.weight");
     if (!tokens)
         return unfit(f, "the file lacks the text encoder (cond_stage_model.*)");
     k->vocab_size = dim(tokens, 0);
@@ -161,14 +166,14 @@ static Status read_clip(const SingleFile *f, ClipConfig *k)
  * Fine-tuned models of the v kind may carry a key v_pred. */
 static void read_prediction(SingleFile *f)
 {
-    f->sd2 = entry(f, KEYMAP_OPENCLIP "token_embedding.weight") != NULL;
+    f->build = entry(f, KEYMAP_OPENCLIP "token_embedding.weight") ? BUILD_SD2 : BUILD_SD1;
     f->prediction_known = true;
     f->prediction = PREDICT_EPSILON;
     if (tensorfile_find(f->file, "v_pred")) {
         f->prediction = PREDICT_V;
         return;
     }
-    if (!f->sd2)
+    if (f->build != BUILD_SD2)
         return;
     const TensorEntry *steps = tensorfile_find(f->file, "global_step");
     double number = 0;
@@ -184,12 +189,12 @@ Status single_file_open(const char *path, SingleFile *out)
     Status s = refuse_other_models(path, f.file);
     if (s == STATUS_OK) {
         read_prediction(&f);
-        s = read_unet(&f, &f.unet);
+        s = read_unet(&f, &f.shapes.unet);
     }
     if (s == STATUS_OK)
-        s = read_vae(&f, &f.vae);
+        s = read_vae(&f, &f.shapes.vae);
     if (s == STATUS_OK)
-        s = read_clip(&f, &f.clip);
+        s = read_clip(&f, &f.shapes.clip);
     if (s != STATUS_OK) {
         tensorfile_close(f.file);
         return s;
@@ -206,30 +211,22 @@ void single_file_close(SingleFile *f)
 
 /* Adds e under the names that `key` (without the part's prefix) stands for; an unknown key keeps its name, so
  * that it is named if nobody asks for it. */
-static Status add_key(const SingleFile *f, SinglePart part, const char *key, const TensorEntry *e, Weights *w)
+static Status add_key(const SingleFile *f, PartId part, const char *key, const TensorEntry *e, Weights *w)
 {
-    char names[3][KEYMAP_MAX];
-    int parts = 1;
-    bool known = false;
-    if (part == SINGLE_UNET)
-        known = keymap_unet(key, f->unet.layers_per_block, names[0]);
-    else if (part == SINGLE_VAE)
-        known = keymap_vae(key, f->vae.levels, names[0]);
-    else if (f->sd2)
-        known = keymap_openclip(key, names, &parts);
-    if (!known)
+    char names[KEYMAP_PARTS][KEYMAP_MAX];
+    int count = 1;
+    const SingleNames *single = &PARTS[part].single[f->build];
+    ModelShapes shapes = f->shapes;
+    if (!single->rename || !single->rename(key, part_config(part, &shapes), names, &count))
         return weights_add(w, key, e, 0, 1);
-    for (int k = 0; k < parts; k++)
-        TRY(weights_add(w, names[k], e, k, parts));
+    for (int k = 0; k < count; k++)
+        TRY(weights_add(w, names[k], e, k, count));
     return STATUS_OK;
 }
 
-Status single_file_weights(const SingleFile *f, SinglePart part, DType dtype, Weights **out)
+Status single_file_weights(const SingleFile *f, PartId part, DType dtype, Weights **out)
 {
-    const char *prefix = part == SINGLE_UNET  ? KEYMAP_UNET
-                         : part == SINGLE_VAE ? KEYMAP_VAE
-                         : f->sd2             ? KEYMAP_OPENCLIP
-                                              : KEYMAP_CLIP;
+    const char *prefix = PARTS[part].single[f->build].prefix;
     const size_t n = strlen(prefix);
     TRY(weights_new(tensorfile_path(f->file), dtype, out));
     Status s = STATUS_OK;

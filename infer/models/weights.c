@@ -176,6 +176,20 @@ void weights_warn_unused(const Weights *w, const char *const *expected)
                  unused, unused == 1 ? "" : "s", unused == 1 ? "s" : "", unused == 1 ? "is" : "are", first);
 }
 
+WeightsTotal weights_total(const Weights *w)
+{
+    WeightsTotal total = {0};
+    for (int i = 0; i < w->count; i++) {
+        const TensorEntry *e = w->entries[i].e;
+        if (!element_is_float(e->type))
+            continue;
+        total.numbers += tensor_entry_count(e) / w->entries[i].parts;
+        total.bytes += (int64_t)e->bytes / w->entries[i].parts;
+        total.types[e->type] = true;
+    }
+    return total;
+}
+
 /* Failures --------------------------------------------------------------------------------------------- */
 
 static void keep_failure(Weights *w, Status s)

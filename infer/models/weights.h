@@ -17,7 +17,8 @@ typedef struct Weights Weights;
  * them). */
 Status weights_open_file(const char *path, DType dtype, Weights **out);
 Status weights_open_folder(const char *folder, const char *stem, DType dtype,
-                           Weights **out); /* single, sharded, fp16 */
+                           Weights **out);                    /* single, sharded, fp16 */
+bool weights_in_folder(const char *folder, const char *stem); /* are there any? */
 /* Random weights as PyTorch initialises such layers by default (linear and convolution: kaiming_uniform(a=√5)
  * and U(±1/√fan_in) biases, norms 1 and 0, embeddings as the part says), from the keyed generator with this
  * seed. */
@@ -41,6 +42,13 @@ void weights_describe(Weights *w);
 /* Warns, naming one, of tensors that no layer asked for, but for keys that contain one of the words in
  * `expected` (NULL-terminated). */
 void weights_warn_unused(const Weights *w, const char *const *expected);
+
+/* The floats among the tensors; position numbers and the like are no parameters. */
+typedef struct WeightsTotal {
+    int64_t numbers, bytes;
+    bool types[ELEMENT_TYPES];
+} WeightsTotal;
+WeightsTotal weights_total(const Weights *w);
 
 typedef enum LayerKind { LAYER_LINEAR, LAYER_CONV, LAYER_NORM, LAYER_EMBEDDING } LayerKind;
 /* Fills *l: "PATH.weight" with the shape given (a 1×1 convolution and a linear layer stand for each other),

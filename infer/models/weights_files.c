@@ -116,7 +116,8 @@ static Status nothing_found(const char *folder, const char *stem)
     return s != STATUS_OK ? s : status_refuse("%s: has no %s.safetensors", folder, stem);
 }
 
-Status weights_open_folder(const char *folder, const char *stem, DType dtype, Weights **out)
+/* The first of the names above that is there, in *path (mem_free); NULL: none. */
+static Status find_file(const char *folder, const char *stem, char **path)
 {
     static const char *const endings[] = {".safetensors",
                                           ".safetensors.index.json",
@@ -124,21 +125,37 @@ Status weights_open_folder(const char *folder, const char *stem, DType dtype, We
                                           ".safetensors.index.fp16.json",
                                           ".safetensors.fp16.index.json",
                                           ".fp16.safetensors.index.json"};
-    TRY(weights_new(folder, dtype, out));
-    Status s = STATUS_OK;
-    bool found = false;
-    for (size_t i = 0; i < sizeof endings / sizeof *endings && !found && s == STATUS_OK; i++) {
-        char *path = mem_printf("%s/%s%s", folder, stem, endings[i]);
-        if (!path)
-            s = STATUS_FAILED;
-        else if (file_exists(path)) {
-            found = true;
-            s = strstr(endings[i], ".json") ? add_index(*out, folder, path) : add_file(*out, path);
-        }
-        mem_free(path);
+    *path = NULL;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        *path = mem_printf("%s/%s%s", folder, stem, endings[i]);
+        if (!*path)
+            return STATUS_FAILED;
+        if (file_exists(*path))
+            return STATUS_OK;
+        mem_free(*path);
+        *path = NULL;
     }
-    if (s == STATUS_OK && !found)
-        s = nothing_found(folder, stem);
+    return STATUS_OK;
+}
+
+bool weights_in_folder(const char *folder, const char *stem)
+{
+    char *path;
+    const bool found = find_file(folder, stem, &path) != STATUS_OK || path;
+    mem_free(path);
+    return found;
+}
+
+Status weights_open_folder(const char *folder, const char *stem, DType dtype, Weights **out)
+{
+    char *path;
+    TRY(weights_new(folder, dtype, out));
+    Status s = find_file(folder, stem, &path);
+    if (s == STATUS_OK)
+        s = !path                                  ? nothing_found(folder, stem)
+            : !strcmp(strrchr(path, '.'), ".json") ? add_index(*out, folder, path)
+                                                   : add_file(*out, path);
+    mem_free(path);
     if (s != STATUS_OK) {
         weights_close(*out);
         *out = NULL;

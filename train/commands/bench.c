@@ -25,10 +25,11 @@
 #define PEAK_SIDE 2048 /* of the square matrices that the machine's own speed is measured with */
 #define PEAK_RUNS 4
 #define MAX_REPEAT 100
+#define MODEL_SEED 1
 #define RANK 4 /* of the LoRA in `bench train`, as in diffusers' example */
 
 typedef struct Bench {
-    const BenchShapes *shapes;
+    const BenchModel *which;
     int resolution, repeat;
     bool checkpointing;
     Ctx *c;
@@ -138,7 +139,7 @@ static Status make_inputs(Bench *b)
         b->weights[i] = 1;
     }
     for (int64_t i = 0; i < b->batch * b->tokens; i++)
-        b->ids[i] = (int32_t)(i % (b->shapes->clip.vocab_size - 2)); /* no BOS or EOS */
+        b->ids[i] = (int32_t)(i % (b->which->shapes.clip.vocab_size - 2)); /* no BOS or EOS */
     return STATUS_OK;
 }
 
@@ -258,22 +259,22 @@ static Status measure_piece(Bench *b, const struct Piece *piece, double *median,
 static Status run_bench(Bench *b, const struct Piece *piece, DType dtype, int threads, json_t *facts)
 {
     double peak, median, flop;
-    const int factor = 1 << (b->shapes->vae.levels - 1);
+    const int factor = 1 << (b->which->shapes.vae.levels - 1);
     b->batch = piece->batch;
     b->size = size_square(b->resolution / factor);
-    b->tokens = b->shapes->clip.positions;
-    b->width = b->shapes->unet.cross_attention_dim;
+    b->tokens = b->which->shapes.clip.positions;
+    b->width = b->which->shapes.unet.cross_attention_dim;
     b->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = threads});
     if (!b->c)
         return STATUS_FAILED;
     TRY(measure_peak(b, &peak));
     TRY(make_inputs(b));
-    TRY(bench_model(b->shapes, piece->parts, dtype, &b->model));
+    TRY(model_make(b->which->name, &b->which->shapes, piece->parts, dtype, MODEL_SEED, &b->model));
     if (strcmp(piece->name, "train") == 0)
         TRY(make_training(b));
     TRY(measure_piece(b, piece, &median, &flop));
     json_object_set_new(facts, "work", json_string(piece->name));
-    json_object_set_new(facts, "size", json_string(b->shapes->name));
+    json_object_set_new(facts, "size", json_string(b->which->name));
     json_object_set_new(facts, "resolution", json_integer(b->resolution));
     json_object_set_new(facts, "dtype", json_string(dtype_name(dtype)));
     json_object_set_new(facts, "threads", json_integer(b->c->threads));
@@ -287,12 +288,12 @@ static Status run_bench(Bench *b, const struct Piece *piece, DType dtype, int th
 
 /* The command ------------------------------------------------------------------------------------------ */
 
-static Status check_resolution(const BenchShapes *shapes, int resolution)
+static Status check_resolution(const BenchModel *model, int resolution)
 {
-    const int multiple = 1 << (shapes->vae.levels - 1 + shapes->unet.levels - 1);
+    const int multiple = 1 << (model->shapes.vae.levels - 1 + model->shapes.unet.levels - 1);
     if (resolution % multiple == 0)
         return STATUS_OK;
-    return status_refuse("bench: --res %d: %s takes multiples of %d", resolution, shapes->name, multiple);
+    return status_refuse("bench: --res %d: %s takes multiples of %d", resolution, model->name, multiple);
 }
 
 static const struct Piece *find_piece(const char *name)
@@ -375,10 +376,10 @@ static Status bench(int argc, char **argv)
     const struct Piece *piece = find_piece(works.count ? works.items[0] : "unet");
     if (!piece)
         return status_refuse("bench: %s: it is one of unet, vae, clip, train", works.items[0]);
-    Bench b = {.shapes = bench_shapes(size), .checkpointing = checkpointing};
-    b.resolution = resolution ? resolution : b.shapes->resolution;
+    Bench b = {.which = bench_model(size), .checkpointing = checkpointing};
+    b.resolution = resolution ? resolution : b.which->resolution;
     b.repeat = repeat ? repeat : strcmp(size, "tiny") == 0 ? 20 : 3;
-    TRY(check_resolution(b.shapes, b.resolution));
+    TRY(check_resolution(b.which, b.resolution));
     TRY(dtype_parse(dtype_word, &dtype));
     json_t *facts = json_object();
     Status s = run_bench(&b, piece, dtype, threads, facts);

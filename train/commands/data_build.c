@@ -159,7 +159,8 @@ static Status check_model(const Arguments *a)
     Model *m;
     DType dtype;
     TRY(dtype_parse(a->dtype, &dtype));
-    TRY(model_describe(a->model, parts_of(a), dtype, false, &m));
+    TRY(model_open(&(ModelRequest){.name = a->model, .parts = parts_of(a), .dtype = dtype, .described = true},
+                   &m));
     const int side = a->resolution, multiple = m->size_multiple;
     model_free(m);
     if (side % multiple)

@@ -15,85 +15,32 @@
 
 /* The mode that is chosen for a run takes at most this share of what is free. */
 #define SHARE_OF_FREE 0.75
-#define CONFIG_LIMIT (1u << 20)
 
 /* The model -------------------------------------------------------------------------------------------- */
 
-/* described: shapes only. */
-static Status load_parts(const Config *config, int parts, DType dtype, bool described, Model **out)
-{
-    const bool random = config->model.init == MODEL_INIT_RANDOM;
-    if (described)
-        return model_describe(config->model.base, parts, dtype, random, out);
-    if (random)
-        return model_load_random(config->model.base, parts, dtype, config->train.seed, out);
-    return model_load(config->model.base, parts, dtype, out);
-}
-
-/* model.vae: another VAE folder (its config.json and weights, or a whole model's vae/). */
-static Status replace_vae(Model *m, const char *folder, DType dtype, bool described)
-{
-    char *inner = path_join(folder, "vae"), *json = NULL;
-    const char *from = inner && file_is_dir(inner) ? inner : folder;
-    char *path = path_join(from, "config.json");
-    Weights *w = NULL;
-    Vae *vae = NULL;
-    VaeConfig config;
-    size_t size;
-    Status s = inner && path ? file_read(path, CONFIG_LIMIT, &json, &size) : STATUS_FAILED;
-    if (s == STATUS_OK)
-        s = vae_config_parse(json, path, &config);
-    if (s == STATUS_OK && config.levels != vae_config(m->vae)->levels)
-        s = status_refuse(
-            "%s: halves a picture's side %d times, the model's own VAE %d times; take one that fits", from,
-            config.levels - 1, vae_config(m->vae)->levels - 1);
-    if (s == STATUS_OK)
-        s = weights_open_folder(from, "diffusion_pytorch_model", dtype, &w);
-    if (s == STATUS_OK && described)
-        weights_describe(w);
-    if (s == STATUS_OK)
-        s = vae_new(&config, w, &vae);
-    if (s == STATUS_OK) {
-        vae_free(m->vae);
-        m->vae = vae;
-    }
-    weights_close(w);
-    mem_free(json);
-    mem_free(inner);
-    mem_free(path);
-    return status_in(s, "model.vae");
-}
-
-/* Parts that are trained whole are read as f32, so that nothing is lost before the first step. */
+/* Parts that are trained whole are read as f32, so that nothing is lost before the first step. described:
+ * shapes only. */
 static Status load_model(const Config *config, bool described, Model **out)
 {
-    int trained = 0;
+    ModelRequest r = {.name = config->model.base,
+                      .vae = config->model.vae,
+                      .parts = MODEL_ALL,
+                      .dtype = config->model.dtype,
+                      .random = config->model.init == MODEL_INIT_RANDOM,
+                      .seed = config->train.seed,
+                      .described = described};
     if (config->method.kind == METHOD_FULL)
-        trained = MODEL_UNET | (config->method.text_encoder ? MODEL_TEXT : 0);
-    Model *m = NULL, *whole = NULL;
-    if (!model_is_builtin(config->model.base) && !file_exists(config->model.base))
-        return config_path_missing(config, config->model.base, MODEL_KINDS);
-    if (config->model.vae && !file_is_dir(config->model.vae))
-        return status_in(file_exists(config->model.vae)
-                             ? status_refuse("%s: is not a folder", config->model.vae)
-                             : config_path_missing(config, config->model.vae, "folder"),
+        r.wide = MODEL_UNET | (config->method.text_encoder ? MODEL_TEXT : 0);
+    if (!model_is_builtin(r.name) && !file_exists(r.name))
+        return config_path_missing(config, r.name, MODEL_KINDS);
+    if (r.vae && !file_is_dir(r.vae))
+        return status_in(file_exists(r.vae) ? status_refuse("%s: is not a folder", r.vae)
+                                            : config_path_missing(config, r.vae, "folder"),
                          "model.vae");
-    TRY(load_parts(config, MODEL_ALL & ~trained, config->model.dtype, described, &m));
-    *out = m;
-    if (trained) {
-        TRY(load_parts(config, trained, DTYPE_F32, described, &whole));
-        m->unet = whole->unet;
-        whole->unet = NULL;
-        if (trained & MODEL_TEXT) {
-            m->clip = whole->clip;
-            whole->clip = NULL;
-        }
-        model_free(whole);
-    }
+    TRY(model_open(&r, out));
+    Model *m = *out;
     if (config->model.prediction > 0)
         TRY(model_set_prediction(m, objective_at(config->model.prediction - 1)->prediction));
-    if (config->model.vae)
-        TRY(replace_vae(m, config->model.vae, config->model.dtype, described));
     if (config->train.pack_weights == SWITCH_OFF) {
         layerset_keep_packed(unet_layers(m->unet), false);
         layerset_keep_packed(vae_layers(m->vae), false);
@@ -117,16 +64,6 @@ static Status check_sizes(Config *config, const Model *m)
             "train.resolution %d: this model takes multiples of %d; the nearest are %d and %d", side,
             multiple, below, below + multiple);
     }
-    const UNetConfig *u = unet_config(m->unet);
-    const int latent = vae_config(m->vae)->latent_channels;
-    if (u->in_channels != latent || u->out_channels != latent)
-        return status_refuse(
-            "%s: its UNet takes %d channels and gives %d, its latents have %d; only models that turn "
-            "text into pictures are trained, not inpainting models",
-            m->name, u->in_channels, u->out_channels, latent);
-    if (clip_config(m->clip)->hidden != u->cross_attention_dim)
-        return status_refuse("%s: its text encoder gives %d numbers a token, its UNet takes %d", m->name,
-                             clip_config(m->clip)->hidden, u->cross_attention_dim);
     return STATUS_OK;
 }
 

@@ -1,7 +1,7 @@
 /* Everything a run holds before its first step: the model, what of it is trained, the pictures, the step's
  * plan, and what all of it comes to.
  *
- * First comes the plan, made from shapes: the model is described, not loaded (model_describe), so that a run
+ * First comes the plan, made from shapes: the model is described, not loaded (ModelRequest), so that a run
  * that does not fit is refused before it has taken anything. `train --plan --no-time` ends there. Then
  * setup_load. */
 #ifndef ATL_SETUP_H

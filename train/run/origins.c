@@ -29,8 +29,10 @@ static Status find_model(const Model *m, char hex[SHA256_HEX_SIZE])
 {
     Sha256 s;
     sha256_init(&s);
-    for (int i = 0; i < MODEL_CONFIGS; i++)
-        TRY(hash_json(&s, m->config_json[i]));
+    const char *const configs[] = {m->config_json[PART_UNET], m->config_json[PART_VAE],
+                                   m->config_json[PART_TEXT], m->scheduler_json};
+    for (int i = 0; i < 4; i++) /* in this order, or runs that began before would not be gone on with */
+        TRY(hash_json(&s, configs[i]));
     TRY(hash_layers(&s, unet_layers(m->unet)));
     TRY(hash_layers(&s, clip_layers(m->clip)));
     TRY(hash_layers(&s, vae_layers(m->vae)));

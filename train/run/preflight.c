@@ -1,6 +1,6 @@
 #include "preflight.h"
 
-#include "infer/files/safetensors.h"
+#include "infer/models/parts.h"
 #include "kernels/base/clock.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -182,9 +182,9 @@ static Status try_adapter(const Export *e, const char *trial, const char *name,
     return s;
 }
 
-static Status compare_model_part(const char *folder, const char *name, const LayerSet *set)
+static Status compare_model_part(const char *folder, PartId id, const LayerSet *set)
 {
-    char *path = path_join(folder, name);
+    char *path = mem_printf("%s/%s/%s.safetensors", folder, PARTS[id].folder, PARTS[id].kind->stem);
     TensorFile *f = NULL;
     Status s = path ? tensorfile_open(path, &f) : STATUS_FAILED;
     for (int i = 0; i < set->count && s == STATUS_OK; i++) {
@@ -206,11 +206,8 @@ static Status try_model(const Export *e, const char *trial)
 {
     char *folder = path_join(trial, "model");
     Status s = folder ? export_model(e, folder) : STATUS_FAILED;
-    if (s == STATUS_OK)
-        s = compare_model_part(folder, "unet/diffusion_pytorch_model.safetensors",
-                               unet_layers(e->model->unet));
-    if (s == STATUS_OK)
-        s = compare_model_part(folder, "text_encoder/model.safetensors", clip_layers(e->model->clip));
+    for (int i = 0; i < PART_COUNT && s == STATUS_OK; i++)
+        s = compare_model_part(folder, (PartId)i, part_layers((PartId)i, e->model));
     mem_free(folder);
     return s;
 }

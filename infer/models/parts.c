@@ -1,0 +1,208 @@
+#include "parts.h"
+
+#include "model_config.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Kinds ------------------------------------------------------------------------------------------------ */
+
+static json_t *channel_list(const int *channels, int levels)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < levels; i++)
+        json_array_append_new(list, json_integer(channels[i]));
+    return list;
+}
+
+static Status parse_clip(const char *json, const char *origin, void *config)
+{
+    return clip_config_parse(json, origin, config);
+}
+static char *json_of_clip(const void *config)
+{
+    return clip_config_json(config);
+}
+static Status create_clip(const void *config, Weights *w, void **network)
+{
+    Clip *m = NULL;
+    const Status s = clip_new(config, w, &m);
+    *network = m;
+    return s;
+}
+static void destroy_clip(void *network)
+{
+    clip_free(network);
+}
+static LayerSet *layers_of_clip(void *network)
+{
+    return clip_layers(network);
+}
+static void facts_of_clip(const void *config, json_t *o)
+{
+    const ClipConfig *k = config;
+    json_object_set_new(o, "width", json_integer(k->hidden));
+    json_object_set_new(o, "layers", json_integer(k->layers));
+    json_object_set_new(o, "heads", json_integer(k->heads));
+    json_object_set_new(o, "vocabulary", json_integer(k->vocab_size));
+}
+
+static Status parse_unet(const char *json, const char *origin, void *config)
+{
+    return unet_config_parse(json, origin, config);
+}
+static char *json_of_unet(const void *config)
+{
+    return unet_config_json(config);
+}
+static Status create_unet(const void *config, Weights *w, void **network)
+{
+    UNet *u = NULL;
+    const Status s = unet_new(config, w, &u);
+    *network = u;
+    return s;
+}
+static void destroy_unet(void *network)
+{
+    unet_free(network);
+}
+static LayerSet *layers_of_unet(void *network)
+{
+    return unet_layers(network);
+}
+static void facts_of_unet(const void *config, json_t *o)
+{
+    const UNetConfig *k = config;
+    json_object_set_new(o, "channels", channel_list(k->channels, k->levels));
+    json_object_set_new(o, "layers_per_block", json_integer(k->layers_per_block));
+    json_object_set_new(o, "text_width", json_integer(k->cross_attention_dim));
+}
+
+static Status parse_vae(const char *json, const char *origin, void *config)
+{
+    return vae_config_parse(json, origin, config);
+}
+static char *json_of_vae(const void *config)
+{
+    return vae_config_json(config);
+}
+static Status create_vae(const void *config, Weights *w, void **network)
+{
+    Vae *v = NULL;
+    const Status s = vae_new(config, w, &v);
+    *network = v;
+    return s;
+}
+static void destroy_vae(void *network)
+{
+    vae_free(network);
+}
+static LayerSet *layers_of_vae(void *network)
+{
+    return vae_layers(network);
+}
+static void facts_of_vae(const void *config, json_t *o)
+{
+    const VaeConfig *k = config;
+    json_object_set_new(o, "channels", channel_list(k->channels, k->levels));
+    json_object_set_new(o, "latent_channels", json_integer(k->latent_channels));
+    json_object_set_new(o, "scaling_factor", json_real((double)k->scaling_factor));
+}
+
+static const PartKind CLIP_TEXT = {"transformers", "CLIPTextModel", "model",
+                                   parse_clip,     json_of_clip,    create_clip,
+                                   destroy_clip,   layers_of_clip,  facts_of_clip};
+static const PartKind UNET = {"diffusers",  "UNet2DConditionModel", "diffusion_pytorch_model",
+                              parse_unet,   json_of_unet,           create_unet,
+                              destroy_unet, layers_of_unet,         facts_of_unet};
+static const PartKind KL_VAE = {"diffusers", "AutoencoderKL", "diffusion_pytorch_model",
+                                parse_vae,   json_of_vae,     create_vae,
+                                destroy_vae, layers_of_vae,   facts_of_vae};
+
+/* Names in single files -------------------------------------------------------------------------------- */
+
+static bool unet_names(const char *key, const void *config, char names[KEYMAP_PARTS][KEYMAP_MAX], int *count)
+{
+    *count = 1;
+    return keymap_unet(key, ((const UNetConfig *)config)->layers_per_block, names[0]);
+}
+
+static bool vae_names(const char *key, const void *config, char names[KEYMAP_PARTS][KEYMAP_MAX], int *count)
+{
+    *count = 1;
+    return keymap_vae(key, ((const VaeConfig *)config)->levels, names[0]);
+}
+
+/* SD2 stops before the last of OpenCLIP's layers: what a file has beyond is no tensor of the model's. */
+static bool openclip_names(const char *key, const void *config, char names[KEYMAP_PARTS][KEYMAP_MAX],
+                           int *count)
+{
+    int layer;
+    if (sscanf(key, "transformer.resblocks.%3d.", &layer) == 1 &&
+        layer >= ((const ClipConfig *)config)->layers) {
+        *count = 0;
+        return true;
+    }
+    return keymap_openclip(key, names, count);
+}
+
+/* The table -------------------------------------------------------------------------------------------- */
+
+static const char *const NONE[] = {NULL};
+static const char *const TEXT_UNNEEDED[] = {"position_ids",      "text_projection", "logit_scale",
+                                            "visual_projection", "vision_model.",   NULL};
+static const char *const VAE_UNNEEDED[] = {"loss.", "model_ema.", NULL};
+
+/* In the order in which a picture goes through them. */
+const Part PARTS[PART_COUNT] = {
+    [PART_TEXT] =
+        {.folder = "text_encoder",
+         .kind = &CLIP_TEXT,
+         .config = offsetof(ModelShapes, clip),
+         .network = offsetof(Model, clip),
+         .stream = 2,
+         .drawn = true,
+         .unneeded = TEXT_UNNEEDED,
+         .single = {[BUILD_SD1] = {KEYMAP_CLIP, NULL}, [BUILD_SD2] = {KEYMAP_OPENCLIP, openclip_names}}},
+    [PART_UNET] = {.folder = "unet",
+                   .kind = &UNET,
+                   .config = offsetof(ModelShapes, unet),
+                   .network = offsetof(Model, unet),
+                   .stream = 0,
+                   .drawn = true,
+                   .unneeded = NONE,
+                   .single = {{KEYMAP_UNET, unet_names}, {KEYMAP_UNET, unet_names}}},
+    [PART_VAE] = {.folder = "vae",
+                  .kind = &KL_VAE,
+                  .config = offsetof(ModelShapes, vae),
+                  .network = offsetof(Model, vae),
+                  .stream = 1,
+                  .drawn = false,
+                  .unneeded = VAE_UNNEEDED,
+                  .single = {{KEYMAP_VAE, vae_names}, {KEYMAP_VAE, vae_names}}},
+};
+
+void *part_config(PartId id, ModelShapes *shapes)
+{
+    return (char *)shapes + PARTS[id].config;
+}
+
+/* The field is a pointer to a type of its own, so its bytes are copied. */
+void *part_network(PartId id, const Model *m)
+{
+    void *network;
+    memcpy(&network, (const char *)m + PARTS[id].network, sizeof network);
+    return network;
+}
+
+void part_set_network(PartId id, Model *m, void *network)
+{
+    memcpy((char *)m + PARTS[id].network, &network, sizeof network);
+}
+
+LayerSet *part_layers(PartId id, const Model *m)
+{
+    void *network = part_network(id, m);
+    return network ? PARTS[id].kind->layers(network) : NULL;
+}
