@@ -84,7 +84,7 @@ static Status write_header(AtomicFile *out, json_t *header)
     return s;
 }
 
-#define CHUNK 65536 /* elements converted at a time */
+#define CHUNK 65536 /* elements taken at a time, of at most 8 bytes */
 
 static Status write_item(AtomicFile *out, const SafeItem *item, void *chunk)
 {
@@ -104,7 +104,7 @@ Status safetensors_write(const char *path, const SafeItem *items, int count, con
                          int meta_count)
 {
     AtomicFile *out = NULL;
-    void *chunk = mem_alloc(CHUNK * sizeof(float));
+    void *chunk = mem_alloc(CHUNK * sizeof(int64_t));
     json_t *header = json_object();
     Status s = !chunk ? STATUS_FAILED : header ? STATUS_OK : status_fail("out of memory");
     if (s == STATUS_OK)

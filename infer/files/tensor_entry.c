@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CHUNK 512 /* numbers gathered at a time */
+#define CHUNK 512   /* numbers gathered at a time */
+#define LOADED 8192 /* and put into a tensor */
 
 int64_t tensor_entry_count(const TensorEntry *e)
 {
@@ -82,6 +83,18 @@ Status tensor_entry_read_part(const TensorEntry *e, int64_t first, int64_t n, DT
 Status tensor_entry_read(const TensorEntry *e, DType type, void *to)
 {
     return tensor_entry_read_part(e, 0, tensor_entry_count(e), type, to);
+}
+
+Status tensor_entry_load(const TensorEntry *e, int64_t first, Tensor *t)
+{
+    int64_t chunk[LOADED]; /* of any type */
+    const int64_t n = tensor_count(t);
+    for (int64_t i = 0; i < n; i += LOADED) {
+        const int64_t k = n - i < LOADED ? n - i : LOADED;
+        TRY(tensor_entry_read_part(e, first + i, k, t->dtype, chunk));
+        TRY(tensor_put_part(t, i, k, chunk, t->dtype));
+    }
+    return STATUS_OK;
 }
 
 Status tensor_entry_number(const TensorEntry *e, double *out)

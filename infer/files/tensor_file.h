@@ -59,6 +59,8 @@ const void *tensor_entry_mapped(const TensorEntry *e, DType type);
 Status tensor_entry_read(const TensorEntry *e, DType type, void *to);
 /* n of them from the first on. */
 Status tensor_entry_read_part(const TensorEntry *e, int64_t first, int64_t n, DType type, void *to);
+/* Fills t, wherever it lives, with its numbers from the first on. */
+Status tensor_entry_load(const TensorEntry *e, int64_t first, Tensor *t);
 /* The number in a tensor of one element, of any type and number of dimensions. */
 Status tensor_entry_number(const TensorEntry *e, double *out);
 

@@ -276,7 +276,7 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
     *out = own_tensor(w, dtype, ndim, shape);
     if (!*out || w->described)
         return *out ? STATUS_OK : STATUS_FAILED;
-    TRY(tensor_entry_read_part(f->e, first, count, dtype, (*out)->data));
+    TRY(tensor_entry_load(f->e, first, *out));
     tensorfile_release(f->e->file);
     return STATUS_OK;
 }
