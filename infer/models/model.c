@@ -11,9 +11,7 @@
 #include "single_file.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define CONFIG_MAX (1u << 20) /* bytes of a config.json */
 
@@ -25,58 +23,6 @@ typedef struct Source {
     SingleFile single;
     ModelShapes shapes;
 } Source;
-
-/* Finding ---------------------------------------------------------------------------------------------- */
-
-/* "../share/atelier/NAME" beside the folder of the running program. NULL: out of memory. */
-static char *installed_path(const char *name)
-{
-    char program[4096];
-    const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
-    program[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(program, '/');
-    if (slash)
-        *slash = 0;
-    return mem_printf("%s/../share/atelier/%s", program, name);
-}
-
-static Status find_builtin(const char *name, char **path)
-{
-    const char *variable = getenv("ATELIER_MODELS");
-    if (!name[0] || strchr(name, '/') || name[0] == '.')
-        return status_refuse("builtin:%s: is no name of a built-in model", name);
-    char *places[3] = {variable && *variable ? path_join(variable, name) : NULL, installed_path(name),
-                       mem_printf("%s/data/builtin/%s", ATELIER_SOURCE_DIR, name)};
-    for (int i = 0; i < 3 && !*path; i++)
-        if (places[i] && file_is_dir(places[i])) {
-            *path = places[i];
-            places[i] = NULL;
-        }
-    Status s = STATUS_OK;
-    if (!*path)
-        s = status_refuse("builtin:%s: not found: $ATELIER_MODELS (%s), %s and %s were tried", name,
-                          places[0] ? places[0] : "not set", places[1] ? places[1] : "?",
-                          places[2] ? places[2] : "?");
-    for (int i = 0; i < 3; i++)
-        mem_free(places[i]);
-    return s;
-}
-
-bool model_is_builtin(const char *name)
-{
-    return strncmp(name, "builtin:", strlen("builtin:")) == 0;
-}
-
-Status model_find(const char *name, char **path)
-{
-    *path = NULL;
-    if (model_is_builtin(name))
-        return find_builtin(name + 8, path);
-    if (!file_exists(name))
-        return file_missing(name, MODEL_KINDS);
-    *path = mem_strdup(name);
-    return *path ? STATUS_OK : STATUS_FAILED;
-}
 
 /* r->vae itself, or its folder of that name: a whole model's. */
 static Status find_vae(const char *vae, char **folder)
