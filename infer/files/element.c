@@ -92,24 +92,36 @@ static void widen(float *to, const uint8_t *from, ElementType type, int64_t n)
             to[i] = type == ELEMENT_F8_E4M3 ? e4m3_to_f32(from[i]) : e5m2_to_f32(from[i]);
 }
 
-void element_convert(void *to, DType to_type, const void *from, ElementType from_type, int64_t n)
+static void convert_aligned(void *to, DType to_type, const void *from, ElementType from_type, int64_t n)
 {
     DType same;
-    const bool ours = element_dtype(from_type, &same);
-    if (ours && same == to_type) {
-        memcpy(to, from, (size_t)n * dtype_size(to_type));
-        return;
-    }
-    if (ours) {
+    float wide[CHUNK];
+    if (element_dtype(from_type, &same)) {
         convert_floats(to, to_type, from, same, n);
         return;
     }
-    float wide[CHUNK];
     for (int64_t i = 0; i < n; i += CHUNK) {
         const int64_t k = n - i < CHUNK ? n - i : CHUNK;
         widen(wide, (const uint8_t *)from + (size_t)i * TYPES[from_type].size, from_type, k);
         convert_floats((uint8_t *)to + (size_t)i * dtype_size(to_type), to_type, wide, DTYPE_F32, k);
     }
+}
+
+void element_convert(void *to, DType to_type, const void *from, ElementType from_type, int64_t n)
+{
+    const size_t size = TYPES[from_type].size;
+    DType same;
+    if (element_dtype(from_type, &same) && same == to_type)
+        memcpy(to, from, (size_t)n * size);
+    else if ((uintptr_t)from % size == 0)
+        convert_aligned(to, to_type, from, from_type, n);
+    else
+        for (int64_t i = 0; i < n; i += CHUNK) {
+            double piece[CHUNK]; /* of any type */
+            const int64_t k = n - i < CHUNK ? n - i : CHUNK;
+            memcpy(piece, (const uint8_t *)from + (size_t)i * size, (size_t)k * size);
+            convert_aligned((uint8_t *)to + (size_t)i * dtype_size(to_type), to_type, piece, from_type, k);
+        }
 }
 
 #define NUMBER(type)                                                                                         \
