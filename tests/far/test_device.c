@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -192,9 +193,25 @@ static void a_pointer_exchanged_under_a_recorded_step_shows(void **state)
     ctx_free(c);
 }
 
+/* A function that the processor has and this device has not would be a call of NULL. */
+static void no_function_is_missing(void **state)
+{
+    (void)state;
+    const char *far = (const char *)device_far(), *cpu = (const char *)device_cpu();
+    for (size_t at = offsetof(Device, copy); at < sizeof(Device); at += sizeof(void *)) {
+        void *here, *there;
+        memcpy(&here, far + at, sizeof here);
+        memcpy(&there, cpu + at, sizeof there);
+        if (!here && there)
+            fail_msg("function number %zu of the table after copy: see tests/far/table.c",
+                     (at - offsetof(Device, copy)) / sizeof(void *));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_function_is_missing),
         cmocka_unit_test(same_bytes_as_the_processor),
         cmocka_unit_test(the_host_may_not_touch_a_weight),
         cmocka_unit_test(a_result_is_there_after_the_wait),
