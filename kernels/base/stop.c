@@ -1,8 +1,12 @@
 #include "stop.h"
 
+#include "log.h"
 #include "status.h"
 
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t asked;
@@ -13,11 +17,40 @@ void stop_own_process(void)
     own = true;
 }
 
+/* The line for the second signal: a handler may not compose one. Two places, so that the one which is shown
+ * is never the one that is written to. */
+static char words[2][LOG_LONGEST];
+static volatile sig_atomic_t words_now;
+
+void stop_last_words(const char *format, ...)
+{
+    const sig_atomic_t next = !words_now;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(words[next], sizeof words[next] - 1, format, args);
+    va_end(args);
+    if (words[next][0])
+        strcat(words[next], "\n");
+    words_now = next;
+}
+
+static void write_words(void)
+{
+    static const char over_progress[] = "\r\033[K";
+    const char *text = words[words_now];
+    if (*text && isatty(STDERR_FILENO) && write(STDERR_FILENO, over_progress, sizeof over_progress - 1) < 0)
+        return;
+    if (*text && write(STDERR_FILENO, text, strlen(text)) < 0)
+        return; /* nobody reads, and nothing is left to be done */
+}
+
 static void ask(int signal_number)
 {
     (void)signal_number;
-    if (asked)
+    if (asked) {
+        write_words();
         _exit(STATUS_INTERRUPTED);
+    }
     asked = 1;
 }
 

@@ -1,5 +1,5 @@
 /* Being asked to stop, by Ctrl-C (SIGINT) or a shutdown (SIGTERM): a flag goes up, which work looks at
- * between its pieces; the second signal ends the process at once. */
+ * between its pieces; the second signal ends the process at once, with a line that was prepared for it. */
 #ifndef ATL_STOP_H
 #define ATL_STOP_H
 
@@ -10,6 +10,9 @@
 void stop_own_process(void);
 /* Catches both signals from here on, for the whole process. */
 void stop_catch(void);
+/* What the second signal leaves on standard error: one line of what was kept and how to go on. "": nothing.
+ * Too long for one line of a message (LOG_LONGEST): cut. */
+void stop_last_words(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Not 0 once one has come. */
 const volatile sig_atomic_t *stop_flag(void);
 /* SIGHUP does nothing from here on: work goes on after the terminal is gone. */

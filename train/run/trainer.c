@@ -6,6 +6,7 @@
 #include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
+#include "kernels/base/stop.h"
 #include "train/pictures/preview.h"
 #include "train/plan/modes.h"
 #include "train/step/learning.h"
@@ -40,6 +41,7 @@ typedef struct Trainer {
     RunFolder *run;
     int lock;              /* on the run's folder */
     bool begun;            /* a checkpoint is there to go on from */
+    bool averaged;         /* the averages stand in the weights' place: nothing may be saved */
     CheckpointState state; /* after the last whole step */
     int64_t saved_step;    /* of the last checkpoint; −1: none */
     Pace pace;             /* as far as it has been measured */
@@ -52,6 +54,53 @@ typedef struct Trainer {
 static bool stopped(const Trainer *t)
 {
     return t->options->stop && *t->options->stop;
+}
+
+/* Saving ----------------------------------------------------------------------------------------------- */
+
+static const char *how_to_go_on(const Trainer *t)
+{
+    return t->options->again ? t->options->again : "--resume auto";
+}
+
+/* For a second signal, which ends the run at once: in the middle of a step, or of saving. */
+static void prepare_last_words(const Trainer *t)
+{
+    char kept[80] = "; no checkpoint is there yet, and what was cached or drawn is kept";
+    if (t->saved_step > 0)
+        snprintf(kept, sizeof kept, "; the checkpoint of step %lld is kept", (long long)t->saved_step);
+    else if (t->begun)
+        snprintf(kept, sizeof kept, "; the checkpoints are as they were");
+    stop_last_words("ended at once by a second signal%s. Go on with: %s", kept, how_to_go_on(t));
+}
+
+/* A log that cannot be brought to the disk is no reason to lose the steps: it is told when they are safe. */
+static Status save(Trainer *t)
+{
+    char why[STATUS_MESSAGE_SIZE];
+    t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
+    const Status logged = run_log_sync(t->run);
+    memcpy(why, status_message(), sizeof why);
+    TRY(checkpoint_write(t->run->path, t->setup->parameters, &t->state, t->config->output.keep,
+                         t->config->output.save_every));
+    t->saved_step = t->state.step;
+    prepare_last_words(t);
+    return logged == STATUS_OK ? STATUS_OK : status_fail("%s", why);
+}
+
+/* Passes s on. Where something beside the training failed (a picture that cannot be read, the log, a
+ * preview), the weights are still those of the last whole step, and are saved first. */
+static Status saved_before(Trainer *t, Status s)
+{
+    char why[STATUS_MESSAGE_SIZE];
+    if (s == STATUS_OK || s == STATUS_INTERRUPTED)
+        return s;
+    memcpy(why, status_message(), sizeof why);
+    if (t->state.step > 0 && t->saved_step != t->state.step && !t->averaged && save(t) != STATUS_OK) {
+        progress_clear(&t->progress);
+        log_warn("%s", status_message());
+    }
+    return status_fail("%s", why);
 }
 
 /* One step --------------------------------------------------------------------------------------------- */
@@ -73,7 +122,8 @@ static bool overflowed(Trainer *t, int64_t step, UpdateNumbers *update)
     return true;
 }
 
-/* After this the weights are those of `step`. A failure or an interruption leaves them as they were. */
+/* After this the weights are those of `step`. A failure or an interruption leaves them as they were, and only
+ * a trace that cannot be written comes after they moved. */
 static Status one_step(Trainer *t, int64_t step)
 {
     const double start = seconds_now();
@@ -83,8 +133,8 @@ static Status one_step(Trainer *t, int64_t step)
     PassNumbers numbers;
     UpdateNumbers update;
     const double lr = optimizer_rate(t->config, GROUP_UNET, step, s->steps);
-    TRY(loader_next(t->loader, &samples));
-    TRY(pass_run(&pass, step, samples, &numbers));
+    TRY(saved_before(t, loader_next(t->loader, &samples)));
+    TRY(saved_before(t, pass_run(&pass, step, samples, &numbers)));
     if (!isfinite(numbers.loss))
         return pass_explain(&pass, step, samples, "loss", numbers.loss, t->saved_step);
     TRY(optimizer_step(t->config, s->parameters, step, s->steps, pass.scale, &t->before, &update));
@@ -94,8 +144,6 @@ static Status one_step(Trainer *t, int64_t step)
         TRY(learning_check(t->config, step, &update, lr, &t->state.still));
         loss_scale_grow(&t->state.scale);
     }
-    if (t->trace)
-        TRY(trace_step(t->trace, s->parameters, step, numbers.loss, pass.scale));
     t->state.step = step;
     t->state.loss = numbers.loss;
     t->state.loss_subject = numbers.loss_subject;
@@ -109,7 +157,8 @@ static Status one_step(Trainer *t, int64_t step)
     t->state.seconds = seconds_now() - start;
     t->state.duties_done = false;
     t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
-    return STATUS_OK;
+    return t->trace ? saved_before(t, trace_step(t->trace, s->parameters, step, numbers.loss, pass.scale))
+                    : STATUS_OK;
 }
 
 /* After a step ----------------------------------------------------------------------------------------- */
@@ -121,14 +170,21 @@ static bool due(const Trainer *t, int64_t every)
 }
 
 /* Validation and previews see the averages, where there are any. */
+static Status swap_averages(Trainer *t)
+{
+    TRY(parameters_swap_averages(t->setup->parameters));
+    t->averaged = !t->averaged;
+    return STATUS_OK;
+}
+
 static Status validate(Trainer *t, double *loss)
 {
     Setup *s = t->setup;
-    TRY(parameters_swap_averages(s->parameters));
+    TRY(swap_averages(t));
     layerset_hold_still(unet_layers(s->model->unet), true);
     const Status status = validation_run(t->validation, s->c, s->validation_plan, t->batch, loss);
     layerset_hold_still(unet_layers(s->model->unet), false);
-    const Status back = parameters_swap_averages(s->parameters); /* an interruption saves the weights */
+    const Status back = swap_averages(t); /* an interruption saves the weights */
     TRY(status_in(status, "validation"));
     TRY(back);
     progress_clear(&t->progress);
@@ -142,11 +198,11 @@ static Status preview(Trainer *t)
     Setup *s = t->setup;
     const bool averaged = s->parameters->averages != NULL;
     progress_clear(&t->progress);
-    TRY(parameters_swap_averages(s->parameters));
+    TRY(swap_averages(t));
     layerset_hold_still(unet_layers(s->model->unet), true);
     const Status status = preview_draw(s->pipeline, t->config, t->run->path, t->state.step, averaged);
     layerset_hold_still(unet_layers(s->model->unet), false);
-    const Status back = parameters_swap_averages(s->parameters);
+    const Status back = swap_averages(t);
     TRY(status);
     TRY(back);
     log_info("step %lld: %s/samples/step-%06lld.png%s", (long long)t->state.step, t->run->path,
@@ -197,16 +253,6 @@ static Status log_step(Trainer *t, bool validated)
     return run_log(t->run, line);
 }
 
-static Status save(Trainer *t)
-{
-    t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
-    TRY(run_log_sync(t->run));
-    TRY(checkpoint_write(t->run->path, t->setup->parameters, &t->state, t->config->output.keep,
-                         t->config->output.save_every));
-    t->saved_step = t->state.step;
-    return STATUS_OK;
-}
-
 /* What falls due after a whole step. Until it is through, the state says so, and keeps the log's length from
  * before. */
 static Status duties(Trainer *t)
@@ -220,7 +266,12 @@ static Status duties(Trainer *t)
         TRY(preview(t));
     t->state.log_bytes = t->run->log_bytes;
     t->state.duties_done = true;
-    return due(t, t->config->output.save_every) || t->state.step == t->setup->steps ? save(t) : STATUS_OK;
+    return STATUS_OK;
+}
+
+static bool save_is_due(const Trainer *t)
+{
+    return due(t, t->config->output.save_every) || t->state.step == t->setup->steps;
 }
 
 /* Before the first step: the numbers and pictures to compare with, and how long they took. */
@@ -270,8 +321,10 @@ static Status run_steps(Trainer *t)
     const int64_t steps = t->setup->steps;
     if (t->state.step == 0)
         TRY(before_first(t));
-    else if (!t->state.duties_done)
-        TRY(duties(t));
+    else if (!t->state.duties_done) {
+        TRY(saved_before(t, duties(t)));
+        TRY(save_is_due(t) ? save(t) : STATUS_OK);
+    }
     for (int i = 0; i < PASS_BANDS; i++)
         t->smoothed_bands[i] = NAN;
     const Estimate left = estimate_run(t->setup, &t->pace, t->state.step, false);
@@ -282,7 +335,8 @@ static Status run_steps(Trainer *t)
             return status_interrupted();
         TRY(one_step(t, t->state.step + 1));
         show(t);
-        TRY(duties(t));
+        TRY(saved_before(t, duties(t)));
+        TRY(save_is_due(t) ? save(t) : STATUS_OK);
     }
     progress_end(&t->progress);
     return STATUS_OK;
@@ -353,6 +407,7 @@ static Status start(Trainer *t)
     TRY(origins_find(s, &t->state.origins));
     if (t->options->resume)
         TRY(resume_state(folder, s, t->options->allow_changes, &t->state, &t->saved_step));
+    prepare_last_words(t);
     t->state.scale = loss_scale_begin(config->model.dtype, t->state.scale);
     t->elapsed_before = t->state.elapsed;
     if (config->train.cache_latents || config->train.cache_text)
@@ -372,11 +427,6 @@ static Status start(Trainer *t)
     TRY(open_loader(t));
     TRY(run_open(folder, t->state.log_bytes, &t->run));
     return resume_write_config(config, folder);
-}
-
-static const char *how_to_go_on(const Trainer *t)
-{
-    return t->options->again ? t->options->again : "--resume auto";
 }
 
 /* The state after the last whole step is saved, and it is said how to go on. */
@@ -402,6 +452,7 @@ static Status interrupted(Trainer *t)
 
 static Status run(Trainer *t)
 {
+    prepare_last_words(t);
     TRY(start(t));
     TRY(run_steps(t));
     TRY(learning_check_end(t->config, &t->state.still, t->state.change_norm, t->state.grad_norm,
@@ -498,6 +549,7 @@ Status trainer_run(Config *config, const TrainOptions *o)
     if (s == STATUS_FAILED)
         say_what_stays(&t);
     close_all(&t);
+    stop_last_words("%s", "");
     if (s != STATUS_OK)
         status_fail("%s", why);
     if (s != STATUS_OK && !o->plan)
