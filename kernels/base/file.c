@@ -106,8 +106,69 @@ Status file_read(const char *path, size_t limit, char **data, size_t *size)
 
 /* Folders ---------------------------------------------------------------------------------------------- */
 
+/* A component, up to its '/' or end. */
+static bool is_shell_word(const char *part, bool first)
+{
+    const char next = part[1];
+    return (first && part[0] == '~') ||
+           (part[0] == '$' &&
+            (next == '{' || next == '_' || (next >= 'A' && next <= 'Z') || (next >= 'a' && next <= 'z')));
+}
+
+Status path_check_words(const char *path, const char *from)
+{
+    for (const char *part = path; *part;) {
+        const char *end = part + strcspn(part, "/");
+        if (is_shell_word(part, part == path)) {
+            char *until = mem_printf("%.*s", (int)(end - path), path);
+            char *whole = until ? path_join(from ? from : ".", until) : NULL;
+            const bool known = whole != NULL, there = known && file_exists(whole);
+            mem_free(until);
+            mem_free(whole);
+            if (!known)
+                return STATUS_FAILED;
+            if (!there)
+                return status_refuse("%s: %.*s is a word that shells put something else for, and is not "
+                                     "looked up here; write the path out%s",
+                                     path, (int)(end - part), part,
+                                     part[0] == '~' ? " (a folder of that name: ./~…)" : "");
+        }
+        part = end + strspn(end, "/");
+    }
+    return STATUS_OK;
+}
+
+size_t dir_there(const char *path)
+{
+    char *p = mem_strdup(path);
+    size_t n = strlen(path);
+    while (p && n > 0 && !file_exists(p)) {
+        while (n > 0 && p[n - 1] != '/')
+            n--;
+        while (n > 1 && p[n - 1] == '/')
+            n--;
+        p[n == 1 && p[0] != '/' ? 0 : n] = 0;
+    }
+    mem_free(p);
+    return n;
+}
+
+void dir_remove_empty(const char *path, size_t there)
+{
+    char *p = mem_strdup(path);
+    for (size_t n = strlen(path); p && n > there && rmdir(p) == 0;) {
+        while (n > 0 && p[n - 1] != '/')
+            n--;
+        while (n > 0 && p[n - 1] == '/')
+            n--;
+        p[n] = 0;
+    }
+    mem_free(p);
+}
+
 Status dir_make(const char *path)
 {
+    TRY(path_check_words(path, NULL));
     char *p = mem_strdup(path);
     if (!p)
         return STATUS_FAILED;

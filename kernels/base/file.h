@@ -22,8 +22,11 @@ Status file_missing(const char *path, const char *what);
 Status file_check_source(const char *path, const char *what);
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
-int64_t file_size(const char *path);      /* -1: missing */
-Status dir_make(const char *path);        /* with its parents; existing is fine */
+int64_t file_size(const char *path); /* -1: missing */
+Status dir_make(const char *path);   /* with its parents; existing is fine; path_check_words */
+size_t dir_there(const char *path);  /* how many of its bytes name what is there: all, or a parent */
+/* Removes it, and its parents but for the first `there` bytes, as far as they are empty. */
+void dir_remove_empty(const char *path, size_t there);
 Status dir_make_parent(const char *path); /* the folder that is to hold path, with its parents */
 Status dir_remove(const char *path);      /* with everything in it */
 /* Names in a folder without "." and "..", sorted by bytes. Caller: dir_list_free. */
@@ -35,6 +38,10 @@ char *path_join(const char *a, const char *b);
 /* "FOLDER/NAME" with a printf-like NAME, which is never absolute. Caller: mem_free. NULL: out of memory. */
 char *path_in(const char *folder, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *path_base(const char *path); /* the last component, inside path */
+/* Refuses a path with a word that shells put something else for, ~ or ~NAME at its beginning, $NAME anywhere,
+ * unless something of that very name is there: here it would make a folder called "$HOME". from: the folder
+ * that relative paths start at; NULL: the current one. */
+Status path_check_words(const char *path, const char *from);
 /* The folder that holds path: "." for a bare name. NULL: out of memory. Caller: mem_free. */
 char *path_parent(const char *path);
 

@@ -1,4 +1,5 @@
 /* atelier train: configuration, signals, exit status. The work is in train/run/trainer.c. */
+#include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
@@ -83,7 +84,9 @@ static Status split_trace(const char *text, char **folder, int *steps)
         *colon = 0;
         *steps = (int)n;
     }
-    return **folder ? STATUS_OK : status_refuse("--trace %s: names no folder", text);
+    if (!**folder)
+        return status_refuse("--trace %s: names no folder", text);
+    return status_in(path_check_words(*folder, NULL), "--trace");
 }
 
 /* line, which it frees, and one more word; NULL where there is no memory. */

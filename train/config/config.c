@@ -384,7 +384,9 @@ static Status make_absolute(Reader *r, int key, int dataset)
         return STATUS_OK;
     for (size_t n = strlen(*field); n > 1 && (*field)[n - 1] == '/'; n--)
         (*field)[n - 1] = 0; /* "cat/" names what "cat" does: files are named after the last component */
-    return config_make_absolute(r->config, field);
+    const Status s = config_make_absolute(r->config, field);
+    const YamlNode *at = *given_place(r, key, dataset);
+    return s == STATUS_REFUSED && at ? yaml_refuse(at, "%s: %s", k->path, status_message()) : s;
 }
 
 /* The whole -------------------------------------------------------------------------------------------- */

@@ -142,7 +142,7 @@ static const char INTRODUCTION[] =
     "goes in quotes.\n"
     "- Switches are `true`, `false`, `yes`, `no`, `on` or `off`, in capitals too (`True`, `ON`).\n"
     "- Relative paths start at the configuration's own folder, those of `--set` too; `~/` is the home "
-    "folder.\n"
+    "folder. `~name` and `$NAME` are refused.\n"
     "- Anchors and aliases (`&name`, `*name`) work; merge keys (`<<`), tags and several documents in one "
     "file do not.\n"
     "- A key that does nothing in a run is an error, so that nobody waits for its effect "

@@ -56,10 +56,14 @@ static char *absolute_of(const char *rest, const char *base)
 Status config_make_absolute(Config *c, char **path)
 {
     const char *home = getenv("HOME");
-    const bool at_home = strncmp(*path, "~/", 2) == 0 && home && home[0] == '/';
+    const bool at_home = (*path)[0] == '~' && ((*path)[1] == '/' || !(*path)[1]);
+    if (at_home && !(home && home[0] == '/'))
+        return status_refuse("%s: HOME is not set, so ~ is no folder; write the path out", *path);
+    TRY(path_check_words(at_home ? *path + 1 : *path, c->base_dir));
     if ((*path)[0] == '/')
         return STATUS_OK;
-    char *whole = at_home ? absolute_of(*path + 2, home) : absolute_of(*path, c->base_dir);
+    char *whole =
+        at_home ? absolute_of(*path + 1 + strspn(*path + 1, "/"), home) : absolute_of(*path, c->base_dir);
     Status s = whole ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && !at_home)
         s = remember(c, whole, *path);

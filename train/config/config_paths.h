@@ -6,8 +6,8 @@
 
 /* The absolute path of the folder that a configuration lies in. *out: mem_free. */
 Status config_folder(const char *file, char **out);
-/* Makes a path absolute: "~/" is the home folder, anything else relative starts at the configuration's
- * folder. */
+/* Makes a path absolute: "~" is the home folder, anything else relative starts at the configuration's folder.
+ * Other words that shells know are refused (path_check_words). */
 Status config_make_absolute(Config *c, char **path);
 /* True: path is folder, or lies in it. Both are absolute. */
 bool path_lies_in(const char *path, const char *folder);

@@ -203,6 +203,7 @@ typedef struct Drawing {
     Progress progress;
     int done, total; /* pictures */
     int steps;       /* of a picture */
+    bool tried;
 } Drawing;
 
 static bool step_done(int step, int steps, const float *latents, void *arg)
@@ -249,6 +250,19 @@ static Status draw_one(int i, const char *path, void *arg)
     return s;
 }
 
+/* A folder that cannot be written to costs no drawing. */
+static Status try_first(int i, const char *path, void *arg)
+{
+    Drawing *d = arg;
+    if (d->tried)
+        return STATUS_OK;
+    char *caption = picture_path(d->config, i, ".txt");
+    Status s = caption ? file_try(caption) : STATUS_FAILED;
+    mem_free(caption);
+    d->tried = true;
+    return status_in(s == STATUS_OK ? file_try(path) : s, "prior.path");
+}
+
 Status prior_draw(const Config *config, Pipeline *p, const volatile sig_atomic_t *stop)
 {
     PriorNeed need;
@@ -257,6 +271,7 @@ Status prior_draw(const Config *config, Pipeline *p, const volatile sig_atomic_t
     if (!need.missing)
         return STATUS_OK;
     TRY(status_in(dir_make(config->prior.path), "prior.path"));
+    TRY(for_each_number(config, false, try_first, &d));
     const SampleRequest r = prior_request(config, 0);
     TRY(pipeline_steps(pipeline_model(p), &r, &d.steps));
     d.total = need.missing;

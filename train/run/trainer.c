@@ -40,6 +40,7 @@ typedef struct Trainer {
     WeightsBefore before; /* the first step */
     RunFolder *run;
     int lock;              /* on the run's folder */
+    size_t folder_there;   /* bytes of its path that were there before */
     bool begun;            /* a checkpoint is there to go on from */
     bool averaged;         /* the averages stand in the weights' place: nothing may be saved */
     CheckpointState state; /* after the last whole step */
@@ -510,6 +511,7 @@ static Status take_folder(Trainer *t, bool *finished)
 {
     const TrainOptions *o = t->options;
     TRY(resume_folder(t->config, o->resume));
+    t->folder_there = dir_there(t->config->output.dir);
     TRY(run_lock(t->config->output.dir, &t->lock));
     TRY(resume_check(t->config, o->resume, o->allow_changes, finished, &t->begun));
     if (!*finished)
@@ -526,7 +528,12 @@ static void say_what_stays(const Trainer *t)
 
 Status trainer_run(Config *config, const TrainOptions *o)
 {
-    Trainer t = {.config = config, .options = o, .lock = -1, .saved_step = -1, .began = seconds_now()};
+    Trainer t = {.config = config,
+                 .options = o,
+                 .lock = -1,
+                 .folder_there = strlen(config->output.dir),
+                 .saved_step = -1,
+                 .began = seconds_now()};
     t.state.validation = t.state.validation_before = NAN;
     bool finished = false;
     char why[STATUS_MESSAGE_SIZE];
@@ -553,6 +560,6 @@ Status trainer_run(Config *config, const TrainOptions *o)
     if (s != STATUS_OK)
         status_fail("%s", why);
     if (s != STATUS_OK && !o->plan)
-        rmdir(config->output.dir); /* a folder that nothing came into; others it leaves alone */
+        dir_remove_empty(config->output.dir, t.folder_there); /* what nothing came into */
     return s;
 }
