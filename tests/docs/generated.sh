@@ -33,8 +33,9 @@ words() {
 }
 words >"$work/words"
 [ -s "$work/words" ] || fail "no table was found"
+# In a list of words or by itself; in a sentence it may be a word like another.
 while read -r table word; do
-    cat "$work"/*.md | grep -qw -- "$word" ||
+    cat "$work"/*.md | grep -qE "([.,|(\`\"] ?|(^| )(or|of|and|are|is) )$word([^a-z0-9_]|\$)" ||
         fail "$word (of $table) is in no help: neither docs/commands.md nor docs/configuration.md names it"
 done <"$work/words"
 finish "the pages are the program's, and name $(wc -l <"$work/words") words of $(cut -d' ' -f1 "$work/words" | uniq | wc -l) tables"
