@@ -27,8 +27,9 @@ static const char *broken_part(const Ctx *c, const Layer *l)
     if (holds(c, l->bias, &value))
         return "bias";
     for (const Adapter *a = l->adapters; a; a = a->next)
-        if (holds(c, a->down, &value) || holds(c, a->up, &value))
-            return "adapter";
+        for (int i = 0; i < ADAPTER_TENSORS; i++)
+            if (holds(c, a->tensors[i], &value))
+                return "adapter";
     return NULL;
 }
 
@@ -39,8 +40,9 @@ static const char *broken_gradient(const Ctx *c, const Layer *l, double *value)
     if (holds(c, weight_grad(l->bias), value))
         return "gradient of its bias";
     for (const Adapter *a = l->adapters; a; a = a->next)
-        if (holds(c, weight_grad(a->down), value) || holds(c, weight_grad(a->up), value))
-            return "gradient of its adapter";
+        for (int i = 0; i < ADAPTER_TENSORS; i++)
+            if (holds(c, weight_grad(a->tensors[i]), value))
+                return "gradient of its adapter";
     return NULL;
 }
 

@@ -122,6 +122,11 @@ struct Device {
     Status (*product)(const Product *p, void *scratch);
     Status (*column_sum)(const Tensor *g, Tensor *out,
                          bool accumulate); /* g (N,C) -> f32 (C): bias gradients */
+    /* y = factor a ⊗ b, all f32 and matrices of their first dimension's rows: a (A,B), b (C,D) -> (AC,BD).
+     * Gradients are added to; either may be NULL */
+    Status (*kronecker)(float factor, const Tensor *a, const Tensor *b, Tensor *y);
+    Status (*kronecker_backward)(float factor, const Tensor *a, const Tensor *b, const Tensor *grad_y,
+                                 Tensor *grad_a, Tensor *grad_b);
 
     /* conv */
     Status (*conv2d_scratch)(const Conv *a, size_t *bytes);

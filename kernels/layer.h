@@ -8,12 +8,16 @@
 
 #include "tensor.h"
 
-/* One low-rank adapter: y += scale * up(down(x)); LoRA, Hu et al. 2021. down (rank,in[,1,1]), up
- * (out,rank[,1,1]). Trained adapters are f32 with requires_grad. Owned by whoever attached it. */
+/* What a layer adds to its product while its weight stays as it is. The kind (adapter.h) says what the
+ * tensors are and what is done with them. Trained tensors are f32 with requires_grad. Owned by whoever
+ * attached it. */
+typedef struct AdapterKind AdapterKind;
 typedef struct Adapter Adapter;
+#define ADAPTER_TENSORS 8
 struct Adapter {
-    Tensor *down, *up;
-    float scale; /* user's weight * alpha / rank */
+    const AdapterKind *kind;
+    Tensor *tensors[ADAPTER_TENSORS]; /* in the order of the kind's roles; NULL where it does without */
+    float scale;                      /* user's weight * alpha / rank */
     Adapter *next;
 };
 
@@ -28,15 +32,34 @@ typedef struct Layer {
                       gradient's storage, which nothing else needs between two steps */
 } Layer;
 
+static inline bool adapter_trained(const Adapter *a)
+{
+    for (int i = 0; i < ADAPTER_TENSORS; i++)
+        if (a->tensors[i] && a->tensors[i]->requires_grad)
+            return true;
+    return false;
+}
+
+static inline void adapter_free_tensors(Adapter *a)
+{
+    for (int i = 0; i < ADAPTER_TENSORS; i++)
+        tensor_free(a->tensors[i]);
+}
+
+/* True if a gradient has to reach any of the layer's adapters. */
+static inline bool layer_adapters_trained(const Layer *l)
+{
+    for (const Adapter *a = l->adapters; a; a = a->next)
+        if (adapter_trained(a))
+            return true;
+    return false;
+}
+
 /* True if a gradient has to reach any parameter of the layer. */
 static inline bool layer_trained(const Layer *l)
 {
-    if ((l->weight && l->weight->requires_grad) || (l->bias && l->bias->requires_grad))
-        return true;
-    for (const Adapter *a = l->adapters; a; a = a->next)
-        if (a->down->requires_grad || a->up->requires_grad)
-            return true;
-    return false;
+    return (l->weight && l->weight->requires_grad) || (l->bias && l->bias->requires_grad) ||
+           layer_adapters_trained(l);
 }
 
 /* The storage that the backward pass adds w's gradient to; NULL: frozen, or no weight. */

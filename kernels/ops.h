@@ -37,7 +37,7 @@ typedef struct ConvShape {
 #define CONV_DOWN ((ConvShape){2, 1, 1, 1, 1})            /* UNet's downsampling */
 #define CONV_DOWN_ASYMMETRIC ((ConvShape){2, 0, 0, 1, 1}) /* VAE encoder's: pads right and bottom only */
 
-/* x (B,H,W,C), weight (K,C,kh,kw) -> (B,H',W',K). Adapters: only on 1×1 layers, as linear. */
+/* x (B,H,W,C), weight (K,C,kh,kw) -> (B,H',W',K), with adapters. */
 Tensor *conv2d(Ctx *c, const Layer *l, ConvShape s, Tensor *x);
 
 /* norm family ------------------------------------------------------------------------------------------ */

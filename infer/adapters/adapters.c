@@ -8,6 +8,7 @@
 #include "adapters.h"
 
 #include "infer/models/single_file.h"
+#include "kernels/adapter.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
 #include "lora_names.h"
@@ -178,7 +179,9 @@ static Status refuse_key(const char *key, const LoraKey *k, int others)
 static Status place_entry(ModuleList *list, const TensorEntry *e, const LoraKey *k)
 {
     Module *m = find_module(list, k->module);
-    const TensorEntry **place = k->role == LORA_DOWN ? &m->down : k->role == LORA_UP ? &m->up : &m->alpha;
+    const TensorEntry **place = k->role == LORA_KEY_DOWN ? &m->down
+                                : k->role == LORA_KEY_UP ? &m->up
+                                                         : &m->alpha;
     if (*place)
         return status_fail("`%s` and `%s` are for the same layer", (*place)->name, e->name);
     *place = e;
@@ -336,10 +339,11 @@ static Status make_adapters(LoraFile *file, const ModuleList *list, const json_t
         TRY(check_shapes(m, &rank));
         Adapter *a = &file->adapters[file->count];
         file->layers[file->count++] = m->layer;
+        a->kind = &adapter_lora;
         TRY(module_scale(m, metadata, rank, &a->scale));
         a->scale *= user_scale;
-        TRY(read_matrix(m->down, &a->down));
-        TRY(read_matrix(m->up, &a->up));
+        TRY(read_matrix(m->down, &a->tensors[LORA_DOWN]));
+        TRY(read_matrix(m->up, &a->tensors[LORA_UP]));
     }
     return file->count ? STATUS_OK : status_fail("there is no LoRA in it");
 }
@@ -357,8 +361,7 @@ static void attach_all(LoraFile *file)
 static void free_file(LoraFile *f)
 {
     for (int i = 0; i < f->count; i++) {
-        tensor_free(f->adapters[i].down);
-        tensor_free(f->adapters[i].up);
+        adapter_free_tensors(&f->adapters[i]);
     }
     mem_free(f->adapters);
     mem_free(f->layers);

@@ -30,17 +30,17 @@ static const struct {
     const char *suffix;
     LoraRole role;
 } ENDINGS[] = {
-    {".lora_down.weight", LORA_DOWN},
-    {".lora_up.weight", LORA_UP},
+    {".lora_down.weight", LORA_KEY_DOWN},
+    {".lora_up.weight", LORA_KEY_UP},
     {".alpha", LORA_ALPHA},
-    {".lora_A.weight", LORA_DOWN},
-    {".lora_B.weight", LORA_UP},
-    {".lora.down.weight", LORA_DOWN},
-    {".lora.up.weight", LORA_UP},
-    {".lora_linear_layer.down.weight", LORA_DOWN},
-    {".lora_linear_layer.up.weight", LORA_UP},
-    {"_lora.down.weight", LORA_DOWN},
-    {"_lora.up.weight", LORA_UP},
+    {".lora_A.weight", LORA_KEY_DOWN},
+    {".lora_B.weight", LORA_KEY_UP},
+    {".lora.down.weight", LORA_KEY_DOWN},
+    {".lora.up.weight", LORA_KEY_UP},
+    {".lora_linear_layer.down.weight", LORA_KEY_DOWN},
+    {".lora_linear_layer.up.weight", LORA_KEY_UP},
+    {"_lora.down.weight", LORA_KEY_DOWN},
+    {"_lora.up.weight", LORA_KEY_UP},
 };
 
 static const struct {
@@ -72,7 +72,7 @@ static size_t split_ending(const char *key, LoraRole *role)
         }
     const char *a = strstr(key, ".lora_A."), *b = strstr(key, ".lora_B.");
     if ((a || b) && ends_with(key, size, ".weight")) {
-        *role = a ? LORA_DOWN : LORA_UP;
+        *role = a ? LORA_KEY_DOWN : LORA_KEY_UP;
         return (size_t)((a ? a : b) - key);
     }
     return 0;

@@ -16,8 +16,8 @@
 #define LORA_NAME_SIZE 256
 
 typedef enum LoraRole {
-    LORA_DOWN,
-    LORA_UP,
+    LORA_KEY_DOWN,
+    LORA_KEY_UP,
     LORA_ALPHA,
     LORA_OTHER_KIND, /* another adapter's: LoHa, LoKr, DoRA, …; kind names it */
     LORA_UNKNOWN

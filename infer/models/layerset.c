@@ -108,10 +108,9 @@ Status layerset_place(LayerSet *set, const Device *dev)
         drop_packed(set, l);
         TRY(status_in(place_tensor(l->weight, dev), "%s", l->name));
         TRY(status_in(place_tensor(l->bias, dev), "%s", l->name));
-        for (Adapter *a = l->adapters; a; a = a->next) {
-            TRY(status_in(place_tensor(a->down, dev), "%s", l->name));
-            TRY(status_in(place_tensor(a->up, dev), "%s", l->name));
-        }
+        for (Adapter *a = l->adapters; a; a = a->next)
+            for (int k = 0; k < ADAPTER_TENSORS; k++)
+                TRY(status_in(place_tensor(a->tensors[k], dev), "%s", l->name));
     }
     set->dev = dev;
     if (!dev->host_memory) {

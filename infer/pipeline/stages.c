@@ -86,13 +86,22 @@ static void run_work(Ctx *c, void *arg)
 
 /* Plans ------------------------------------------------------------------------------------------------ */
 
-/* A number that differs where other adapters (by layer and rank) are attached. */
+static uint64_t hashed(uint64_t h, uint64_t number)
+{
+    return (h ^ number) * 0x100000001b3u;
+}
+
+/* A number that differs where other adapters (by layer, kind and shapes) are attached. */
 static uint64_t hash_adapters(const LayerSet *set)
 {
     uint64_t h = 0xcbf29ce484222325u;
     for (int i = 0; i < set->count; i++)
-        for (const Adapter *a = set->items[i]->adapters; a; a = a->next)
-            h = (h ^ ((uint64_t)i << 32 | (uint64_t)a->down->shape[0])) * 0x100000001b3u;
+        for (const Adapter *a = set->items[i]->adapters; a; a = a->next) {
+            h = hashed(hashed(h, (uint64_t)i), (uint64_t)(uintptr_t)a->kind);
+            for (int t = 0; t < ADAPTER_TENSORS; t++)
+                for (int d = 0; a->tensors[t] && d < a->tensors[t]->ndim; d++)
+                    h = hashed(hashed(h, (uint64_t)t), (uint64_t)a->tensors[t]->shape[d]);
+        }
     return h;
 }
 

@@ -2,12 +2,12 @@
  *
  *     y[b,i,j,k] = bias[k] + Σ_{c,u,v} w[k,c,u,v] x[b, i·stride + u − top, j·stride + v − left, c]
  *
- * A 1×1 convolution is a linear layer over the channels and goes that way, adapters and all. x is kept only
- * where the weight is trained; a frozen weight is handed to the device with its layer, which may keep it
- * packed. */
-#include "linear.h"
+ * and what the adapters add (adapter.c). A 1×1 convolution is a linear layer over the channels and goes that
+ * way, adapters and all. x is kept only where the weight or an adapter is trained; a frozen weight is handed
+ * to the device with its layer, which may keep it packed. */
+#include "conv.h"
 
-#include "kernels/op.h"
+#include "adapter.h"
 
 /* Only the packed form of the layer is changed. */
 static Layer *keeps_packed(const Layer *l)
@@ -26,12 +26,32 @@ static double conv_flop(const Tensor *w, const Tensor *y)
     return 2.0 * (double)tensor_rows(y) * (double)tensor_count(w);
 }
 
+void conv_run(Ctx *c, const Conv *a)
+{
+    op_use(c, a->x), op_use(c, a->w), op_use(c, a->y);
+    op_flop(c, conv_flop(a->w, a->y));
+    RUN_IN_SCRATCH(c, conv2d, a);
+}
+
+void conv_run_backward_data(Ctx *c, const Conv *a)
+{
+    op_use(c, a->x), op_use(c, a->w), op_use(c, a->y);
+    op_flop(c, conv_flop(a->w, a->y));
+    RUN_IN_SCRATCH(c, conv2d_backward_data, a);
+}
+
+void conv_run_backward_weight(Ctx *c, const Conv *a)
+{
+    op_use(c, a->x), op_use(c, a->w), op_use(c, a->y);
+    op_flop(c, conv_flop(a->w, a->y));
+    RUN_IN_SCRATCH(c, conv2d_backward_weight, a);
+}
+
 static void backward_data(Ctx *c, const Layer *l, ConvShape s, const Tensor *g, Tensor *grad_x)
 {
     Conv a = conv_of(l, s, grad_x, g);
     a.bias = NULL;
-    op_flop(c, conv_flop(l->weight, g));
-    RUN_IN_SCRATCH(c, conv2d_backward_data, &a);
+    conv_run_backward_data(c, &a);
 }
 
 static void backward_weight(Ctx *c, const Layer *l, ConvShape s, const Tensor *x, const Tensor *g)
@@ -41,14 +61,13 @@ static void backward_weight(Ctx *c, const Layer *l, ConvShape s, const Tensor *x
         Conv a = conv_of(l, s, x, g);
         a.w = l->weight->grad;
         a.bias = bias ? l->bias->grad : NULL;
-        op_flop(c, conv_flop(l->weight, g));
-        RUN_IN_SCRATCH(c, conv2d_backward_weight, &a);
+        conv_run_backward_weight(c, &a);
     } else if (bias) {
         RUN(c, c->dev->column_sum(g, l->bias->grad, true));
     }
 }
 
-/* in: x (NULL where the weight is frozen), the tensor that wants grad x; i: the shape */
+/* in: x (NULL where nothing of the layer is trained), the tensor that wants grad x; i: the shape */
 static void conv2d_backward(Ctx *c, Node *n)
 {
     const Tensor *g = n->out->grad;
@@ -59,6 +78,7 @@ static void conv2d_backward(Ctx *c, Node *n)
     if (grad_x)
         backward_data(c, n->layer, s, g, grad_x);
     backward_weight(c, n->layer, s, n->in[0], g);
+    adapters_backward(c, &(Site){n->layer, &s}, n->in[0], g, grad_x);
     grad_add(c, n->in[1], grad_x);
 }
 
@@ -102,16 +122,14 @@ Tensor *conv2d(Ctx *c, const Layer *l, ConvShape s, Tensor *x)
     int64_t shape[4];
     const bool fits = output_shape(c, l, s, x, shape);
     Tensor *y = ctx_tensor(c, c->dtype, 4, shape);
-    if (l->adapters)
-        op_fail(c, "an adapter on a convolution that is not 1×1 is not supported");
-    else if (fits) {
-        const Conv a = conv_of(l, s, x, y);
-        op_flop(c, conv_flop(l->weight, y));
-        RUN_IN_SCRATCH(c, conv2d, &a);
+    if (fits && adapters_fit(c, l)) {
+        conv_run(c,
+                 &(Conv){.s = s, .x = x, .w = l->weight, .bias = l->bias, .y = y, .layer = keeps_packed(l)});
+        adapters_add(c, &(Site){l, &s}, x, y);
     }
     Node *n = tape_record(c, "conv2d", l, y, x->requires_grad || layer_trained(l), conv2d_backward);
     if (n) {
-        n->in[0] = l->weight->requires_grad ? x : NULL;
+        n->in[0] = l->weight->requires_grad || layer_adapters_trained(l) ? x : NULL;
         n->in[1] = x;
         n->i[0] = s.stride, n->i[1] = s.pad_top, n->i[2] = s.pad_left, n->i[3] = s.pad_bottom,
         n->i[4] = s.pad_right;

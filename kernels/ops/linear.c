@@ -1,37 +1,27 @@
-/* Linear layers with low-rank adapters, and products of two activations, on the tape.
+/* Linear layers, and products of two activations, on the tape.
  *
- *     y = x W^T + b + Σ scale up(down(x))          x (N,in)  W (out,in)  down (r,in)  up (out,r)
+ *     y = x W^T + b + what the adapters add (adapter.c)          x (N,in)  W (out,in)
  *
- * The adapter is never merged into W: t = x down^T is N·r numbers, and the second product adds to y.
- * Backward, with g = grad y and u = scale g up:  grad x = g W + Σ u down,  grad W += g^T x,  grad b += Σ_rows
- * g, grad up += scale g^T t,  grad down += u^T x. t is made again rather than kept: it is cheap, and a layer
- * may carry any number of adapters. x is kept only where a weight or an adapter is trained. */
-#include "linear.h"
+ * Backward, with g = grad y:  grad x = g W,  grad W += g^T x,  grad b += Σ_rows g. x is kept only where a
+ * weight or an adapter is trained. */
+#include "adapter.h"
 
 #include "kernels/op.h"
 
 /* Products of tensors ---------------------------------------------------------------------------------- */
 
-/* A tensor as a matrix: rows of its last dimension, whatever comes before. A weight (out,in,1,1) is (out,in).
- */
-typedef struct Matrix {
-    const Tensor *t;
-    int64_t rows, columns;
-} Matrix;
-
-static Matrix matrix_of(const Tensor *t)
+Matrix matrix_of(const Tensor *t)
 {
     return (Matrix){t, tensor_rows(t), tensor_dim(t, -1)};
 }
-static Matrix weight_matrix(const Tensor *w)
+Matrix weight_matrix(const Tensor *w)
 {
     const int64_t rows = w->ndim ? w->shape[0] : 1;
     return (Matrix){w, rows, rows ? tensor_count(w) / rows : 0};
 }
 
-/* y = alpha op(a) op(b) + beta y + bias */
-static void product(Ctx *c, float alpha, Matrix a, bool trans_a, Matrix b, bool trans_b, float beta, Matrix y,
-                    const Tensor *bias)
+void product(Ctx *c, float alpha, Matrix a, bool trans_a, Matrix b, bool trans_b, float beta, Matrix y,
+             const Tensor *bias)
 {
     const Product p = {.m = y.rows,
                        .n = y.columns,
@@ -57,33 +47,6 @@ static Tensor *matrix_tensor(Ctx *c, DType dtype, int64_t rows, int64_t columns)
 
 /* Linear ----------------------------------------------------------------------------------------------- */
 
-static bool trains_adapter(const Layer *l)
-{
-    for (const Adapter *a = l->adapters; a; a = a->next)
-        if (a->down->requires_grad || a->up->requires_grad)
-            return true;
-    return false;
-}
-
-/* The adapter's share of the backward pass: parameters' gradients, and grad x += u down. */
-static void adapter_backward(Ctx *c, const Adapter *a, Matrix x, Matrix g, Tensor *grad_x)
-{
-    const Matrix down = weight_matrix(a->down), up = weight_matrix(a->up);
-    if (a->up->requires_grad) {
-        Tensor *t = matrix_tensor(c, g.t->dtype, g.rows, down.rows);
-        product(c, 1, x, false, down, true, 0, matrix_of(t), NULL);
-        product(c, a->scale, g, true, matrix_of(t), false, 1, weight_matrix(a->up->grad), NULL);
-    }
-    if (!a->down->requires_grad && !grad_x)
-        return;
-    Tensor *u = matrix_tensor(c, g.t->dtype, g.rows, up.columns);
-    product(c, a->scale, g, false, up, false, 0, matrix_of(u), NULL);
-    if (a->down->requires_grad)
-        product(c, 1, matrix_of(u), true, x, false, 1, weight_matrix(a->down->grad), NULL);
-    if (grad_x)
-        product(c, 1, matrix_of(u), false, down, false, 1, matrix_of(grad_x), NULL);
-}
-
 /* in: x (NULL where nothing of the layer is trained), the tensor that wants grad x; arg is the operation's
  * name */
 static void linear_backward(Ctx *c, Node *n)
@@ -99,9 +62,7 @@ static void linear_backward(Ctx *c, Node *n)
         product(c, 1, g, true, matrix_of(n->in[0]), false, 1, weight_matrix(l->weight->grad), NULL);
     if (l->bias && l->bias->requires_grad)
         RUN(c, c->dev->column_sum(g.t, l->bias->grad, true));
-    const Matrix x = n->in[0] ? matrix_of(n->in[0]) : (Matrix){0};
-    for (const Adapter *a = l->adapters; a; a = a->next)
-        adapter_backward(c, a, x, g, grad_x);
+    adapters_backward(c, &(Site){.layer = l}, n->in[0], g.t, grad_x);
     grad_add(c, n->in[1], grad_x);
 }
 
@@ -114,23 +75,7 @@ static bool fits(Ctx *c, const Layer *l, const Tensor *x)
                 tensor_describe(x, b, sizeof b));
         return false;
     }
-    for (const Adapter *p = l->adapters; p; p = p->next) {
-        const Matrix down = weight_matrix(p->down), up = weight_matrix(p->up);
-        if (down.columns != w.columns || up.rows != w.rows || up.columns != down.rows) {
-            op_fail(c, "an adapter with down %s and up %s does not fit the layer",
-                    tensor_describe(p->down, a, sizeof a), tensor_describe(p->up, b, sizeof b));
-            return false;
-        }
-    }
-    return true;
-}
-
-static void add_adapter(Ctx *c, const Adapter *a, Matrix x, Matrix y)
-{
-    const Matrix down = weight_matrix(a->down);
-    Tensor *t = matrix_tensor(c, y.t->dtype, x.rows, down.rows);
-    product(c, 1, x, false, down, true, 0, matrix_of(t), NULL);
-    product(c, a->scale, matrix_of(t), false, weight_matrix(a->up), true, 1, y, NULL);
+    return adapters_fit(c, l);
 }
 
 Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x)
@@ -144,12 +89,11 @@ Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x)
     Tensor *y = ctx_tensor(c, c->dtype, x->ndim, shape);
     if (fits(c, l, x)) {
         product(c, 1, matrix_of(x), false, w, true, 0, matrix_of(y), l->bias);
-        for (const Adapter *a = l->adapters; a; a = a->next)
-            add_adapter(c, a, matrix_of(x), matrix_of(y));
+        adapters_add(c, &(Site){.layer = l}, x, y);
     }
     Node *n = tape_record(c, name, l, y, x->requires_grad || layer_trained(l), linear_backward);
     if (n) {
-        n->in[0] = l->weight->requires_grad || trains_adapter(l) ? x : NULL;
+        n->in[0] = l->weight->requires_grad || layer_adapters_trained(l) ? x : NULL;
         n->in[1] = x;
         n->arg = name;
     }

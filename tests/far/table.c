@@ -94,6 +94,26 @@ static Status far_column_sum(const Tensor *g, Tensor *out, bool accumulate)
     return queue_numbers("column_sum", run_column_sum, (const Tensor *[]){g, out}, 2, accumulate, 0);
 }
 
+static Status run_kronecker(Call *k)
+{
+    return cpu->kronecker((float)k->f[0], call_get(k, 0), call_get(k, 1), call_get(k, 2));
+}
+static Status far_kronecker(float factor, const Tensor *a, const Tensor *b, Tensor *y)
+{
+    return queue_numbers("kronecker", run_kronecker, (const Tensor *[]){a, b, y}, 3, 0, (double)factor);
+}
+static Status run_kronecker_backward(Call *k)
+{
+    return cpu->kronecker_backward((float)k->f[0], call_get(k, 0), call_get(k, 1), call_get(k, 2),
+                                   call_get(k, 3), call_get(k, 4));
+}
+static Status far_kronecker_backward(float factor, const Tensor *a, const Tensor *b, const Tensor *grad_y,
+                                     Tensor *grad_a, Tensor *grad_b)
+{
+    return queue_numbers("kronecker_backward", run_kronecker_backward,
+                         (const Tensor *[]){a, b, grad_y, grad_a, grad_b}, 5, 0, (double)factor);
+}
+
 /* conv: what the processor keeps of a layer (its packed forms) lies in a layer of far's own, whose tensors
  * are where calls see them */
 typedef struct Shadow {
@@ -380,6 +400,8 @@ static void fill_in(void)
     far.product_scratch = far_product_scratch;
     far.product = far_product;
     far.column_sum = far_column_sum;
+    far.kronecker = far_kronecker;
+    far.kronecker_backward = far_kronecker_backward;
     far.conv2d_scratch = far_conv2d_scratch;
     far.conv2d = far_conv2d;
     far.conv2d_backward_data_scratch = far_conv2d_backward_data_scratch;

@@ -10,6 +10,7 @@
 #include "infer/adapters/adapters.h"
 #include "infer/adapters/lora_names.h"
 #include "infer/pipeline/pipeline.h"
+#include "kernels/adapter.h"
 #include "kernels/base/mem.h"
 #include "kernels/device.h"
 
@@ -50,22 +51,22 @@ static void every_spelling_of_a_key_is_read(void **state)
         LoraRole role;
     } cases[] = {
         {"lora_unet_mid_block_attentions_0_proj_in.lora_down.weight",
-         "lora_unet_mid_block_attentions_0_proj_in", LORA_DOWN},
+         "lora_unet_mid_block_attentions_0_proj_in", LORA_KEY_DOWN},
         {"lora_te_text_model_encoder_layers_3_mlp_fc1.lora_up.weight",
-         "lora_te_text_model_encoder_layers_3_mlp_fc1", LORA_UP},
+         "lora_te_text_model_encoder_layers_3_mlp_fc1", LORA_KEY_UP},
         {"lora_unet_x.alpha", "lora_unet_x", LORA_ALPHA},
         {"unet.mid_block.attentions.0.proj_in.lora_A.weight", "lora_unet_mid_block_attentions_0_proj_in",
-         LORA_DOWN},
+         LORA_KEY_DOWN},
         {"base_model.model.mid_block.attentions.0.proj_in.lora_B.weight",
-         "lora_unet_mid_block_attentions_0_proj_in", LORA_UP},
-        {"base_model.model.unet.a.b.lora_A.default.weight", "lora_unet_a_b", LORA_DOWN},
-        {"unet.a.attn1.to_q.lora.down.weight", "lora_unet_a_attn1_to_q", LORA_DOWN},
-        {"unet.a.attn1.processor.to_out_lora.up.weight", "lora_unet_a_attn1_to_out_0", LORA_UP},
-        {"unet.a.attn2.processor.to_k_lora.down.weight", "lora_unet_a_attn2_to_k", LORA_DOWN},
+         "lora_unet_mid_block_attentions_0_proj_in", LORA_KEY_UP},
+        {"base_model.model.unet.a.b.lora_A.default.weight", "lora_unet_a_b", LORA_KEY_DOWN},
+        {"unet.a.attn1.to_q.lora.down.weight", "lora_unet_a_attn1_to_q", LORA_KEY_DOWN},
+        {"unet.a.attn1.processor.to_out_lora.up.weight", "lora_unet_a_attn1_to_out_0", LORA_KEY_UP},
+        {"unet.a.attn2.processor.to_k_lora.down.weight", "lora_unet_a_attn2_to_k", LORA_KEY_DOWN},
         {"text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.up.weight",
-         "lora_te_text_model_encoder_layers_0_self_attn_q_proj", LORA_UP},
+         "lora_te_text_model_encoder_layers_0_self_attn_q_proj", LORA_KEY_UP},
         {"text_encoder.encoder.layers.0.mlp.fc2.lora_A.weight", "lora_te_text_model_encoder_layers_0_mlp_fc2",
-         LORA_DOWN},
+         LORA_KEY_DOWN},
         {"unet.a.to_q.alpha", "lora_unet_a_to_q", LORA_ALPHA},
         {"lora_unet_x.hada_w1_a", "", LORA_OTHER_KIND},
         {"lora_unet_x.lokr_w1", "", LORA_OTHER_KIND},
@@ -297,7 +298,7 @@ static float scale_of(Model *m, int ndim, const char *metadata, bool alpha)
     const Layer *l =
         layerset_find(unet_layers(m->unet), "mid_block.attentions.0.transformer_blocks.0.attn1.to_q");
     const float scale = l->adapters->scale;
-    assert_int_equal(l->adapters->down->ndim, 2);
+    assert_int_equal(l->adapters->tensors[LORA_DOWN]->ndim, 2);
     lora_detach(m, f);
     return scale;
 }

@@ -3,6 +3,7 @@
 #include "golden.h"
 
 #include "infer/models/model.h"
+#include "kernels/adapter.h"
 #include "kernels/base/random.h"
 
 enum { RANK = 4, ALPHA = 8, MAX_MODULES = 128, STEPS = 10, LATENTS = 2 * 4 * 16 * 16 };
@@ -53,8 +54,10 @@ static void lora_open(Lora *l, const char *kind)
         assert_true(i < MAX_MODULES);
         Adapter *a = &l->adapters[i];
         l->name[i] = line;
-        a->down = trained(golden(l->golden, "lora.grad.%s.A", line), 2 * (uint64_t)i, 1.0f / 4);
-        a->up = trained(golden(l->golden, "lora.grad.%s.B", line), 2 * (uint64_t)i + 1, 1.0f / 50);
+        a->tensors[LORA_DOWN] = trained(golden(l->golden, "lora.grad.%s.A", line), 2 * (uint64_t)i, 1.0f / 4);
+        a->tensors[LORA_UP] =
+            trained(golden(l->golden, "lora.grad.%s.B", line), 2 * (uint64_t)i + 1, 1.0f / 50);
+        a->kind = &adapter_lora;
         a->scale = (float)ALPHA / RANK;
         Layer *layer = layerset_find(unet_layers(l->model->unet), line);
         if (!layer)
@@ -68,8 +71,8 @@ static void lora_close(Lora *l)
 {
     for (int i = 0; i < l->count; i++) {
         layerset_find(unet_layers(l->model->unet), l->name[i])->adapters = NULL;
-        tensor_free(l->adapters[i].down);
-        tensor_free(l->adapters[i].up);
+        tensor_free(l->adapters[i].tensors[LORA_DOWN]);
+        tensor_free(l->adapters[i].tensors[LORA_UP]);
     }
     ctx_free(l->ctx);
     model_free(l->model);
@@ -90,8 +93,9 @@ static void set_batch(Lora *l, uint64_t noise_seed, const int32_t t[2])
     l->t[0] = (float)t[0];
     l->t[1] = (float)t[1];
     for (int i = 0; i < l->count; i++) {
-        memset(l->adapters[i].down->grad->data, 0, tensor_bytes(l->adapters[i].down));
-        memset(l->adapters[i].up->grad->data, 0, tensor_bytes(l->adapters[i].up));
+        memset(l->adapters[i].tensors[LORA_DOWN]->grad->data, 0,
+               tensor_bytes(l->adapters[i].tensors[LORA_DOWN]));
+        memset(l->adapters[i].tensors[LORA_UP]->grad->data, 0, tensor_bytes(l->adapters[i].tensors[LORA_UP]));
     }
 }
 
@@ -121,10 +125,10 @@ static void gradients_agree(const char *kind, bool checkpointing)
     assert_close("loss", &l.loss, golden(l.golden, "lora.loss"), 1e-5);
     for (int i = 0; i < l.count; i++) {
         const Adapter *a = &l.adapters[i];
-        assert_close(l.name[i], a->down->grad->data, golden(l.golden, "lora.grad.%s.A", l.name[i]),
-                     MODULE_TOLERANCE);
-        assert_close(l.name[i], a->up->grad->data, golden(l.golden, "lora.grad.%s.B", l.name[i]),
-                     MODULE_TOLERANCE);
+        assert_close(l.name[i], a->tensors[LORA_DOWN]->grad->data,
+                     golden(l.golden, "lora.grad.%s.A", l.name[i]), MODULE_TOLERANCE);
+        assert_close(l.name[i], a->tensors[LORA_UP]->grad->data,
+                     golden(l.golden, "lora.grad.%s.B", l.name[i]), MODULE_TOLERANCE);
     }
     lora_close(&l);
 }
@@ -179,8 +183,10 @@ static double change_error(const Lora *l, int step)
     for (int i = 0; i < l->count; i++) {
         const Adapter *a = &l->adapters[i];
         const uint64_t seed = 2 * (uint64_t)i;
-        add_change(a->down, golden(l->golden, "steps.%d.%s.A", step, l->name[i]), seed, 1.0f / 4, sums);
-        add_change(a->up, golden(l->golden, "steps.%d.%s.B", step, l->name[i]), seed + 1, 1.0f / 50, sums);
+        add_change(a->tensors[LORA_DOWN], golden(l->golden, "steps.%d.%s.A", step, l->name[i]), seed,
+                   1.0f / 4, sums);
+        add_change(a->tensors[LORA_UP], golden(l->golden, "steps.%d.%s.B", step, l->name[i]), seed + 1,
+                   1.0f / 50, sums);
     }
     return sqrt(sums[0] / sums[1]);
 }
@@ -207,8 +213,8 @@ static void test_ten_steps_of_adamw(void **state)
                     .step = k + 1,
                     .unscale = 1};
         for (int i = 0; i < l.count; i++) {
-            update(&l, &u, l.adapters[i].down, &moments[i][0]);
-            update(&l, &u, l.adapters[i].up, &moments[i][1]);
+            update(&l, &u, l.adapters[i].tensors[LORA_DOWN], &moments[i][0]);
+            update(&l, &u, l.adapters[i].tensors[LORA_UP], &moments[i][1]);
         }
         if (k == 0)
             assert_true(change_error(&l, 1) < 1e-3);

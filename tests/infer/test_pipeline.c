@@ -10,6 +10,7 @@
 
 #include "infer/pipeline/pipeline.h"
 #include "infer/samplers/sampler.h"
+#include "kernels/adapter.h"
 #include "kernels/base/mem.h"
 #include "tests/far/far.h"
 
@@ -342,25 +343,26 @@ static void kept_texts_are_forgotten_when_the_encoder_changes(void **state)
     assert_memory_equal(first, second, n * sizeof *first);
     Layer *l = layerset_find(clip_layers(f.m->clip), "text_model.encoder.layers.0.mlp.fc1");
     assert_non_null(l);
-    Adapter adapter = {.scale = 1};
-    adapter.down = tensor_new(DTYPE_F32, 2, (int64_t[]){2, l->weight->shape[1]});
-    adapter.up = tensor_new(DTYPE_F32, 2, (int64_t[]){l->weight->shape[0], 2});
-    for (int64_t i = 0; i < tensor_count(adapter.down); i++)
-        tensor_set_at(adapter.down, i, 0.1);
-    for (int64_t i = 0; i < tensor_count(adapter.up); i++)
-        tensor_set_at(adapter.up, i, i % 3 - 1);
-    assert_int_equal(tensor_place(adapter.down, test_device()), STATUS_OK);
-    assert_int_equal(tensor_place(adapter.up, test_device()), STATUS_OK);
+    Adapter adapter = {.kind = &adapter_lora, .scale = 1};
+    adapter.tensors[LORA_DOWN] = tensor_new(DTYPE_F32, 2, (int64_t[]){2, l->weight->shape[1]});
+    adapter.tensors[LORA_UP] = tensor_new(DTYPE_F32, 2, (int64_t[]){l->weight->shape[0], 2});
+    for (int64_t i = 0; i < tensor_count(adapter.tensors[LORA_DOWN]); i++)
+        tensor_set_at(adapter.tensors[LORA_DOWN], i, 0.1);
+    for (int64_t i = 0; i < tensor_count(adapter.tensors[LORA_UP]); i++)
+        tensor_set_at(adapter.tensors[LORA_UP], i, i % 3 - 1);
+    assert_int_equal(tensor_place(adapter.tensors[LORA_DOWN], test_device()), STATUS_OK);
+    assert_int_equal(tensor_place(adapter.tensors[LORA_UP], test_device()), STATUS_OK);
     l->adapters = &adapter;
     assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, second), STATUS_OK);
     assert_memory_not_equal(first, second, n * sizeof *first);
-    adapter.up->requires_grad = true; /* trained: its numbers may change without anybody telling */
-    assert_int_equal(tensor_put_part(adapter.up, 0, 1, &(float){3}, DTYPE_F32), STATUS_OK);
+    adapter.tensors[LORA_UP]->requires_grad =
+        true; /* trained: its numbers may change without anybody telling */
+    assert_int_equal(tensor_put_part(adapter.tensors[LORA_UP], 0, 1, &(float){3}, DTYPE_F32), STATUS_OK);
     assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, first), STATUS_OK);
     assert_memory_not_equal(first, second, n * sizeof *first);
     l->adapters = NULL;
-    tensor_free(adapter.down);
-    tensor_free(adapter.up);
+    tensor_free(adapter.tensors[LORA_DOWN]);
+    tensor_free(adapter.tensors[LORA_UP]);
     mem_free(first);
     mem_free(second);
     close_model(&f);

@@ -1,5 +1,8 @@
-/* Linear layers with and without adapters, trained and frozen; products of two activations. */
+/* Linear layers, trained and frozen, alone and with a LoRA (all kinds of adapters: adapter.c); products of
+ * two activations. */
 #include "gradcheck.h"
+
+#include "kernels/adapter.h"
 
 /* Linear: x, W, then (i[0]) b, then (i[1]) down, up; f[0] is the adapter's scale ----------------------- */
 
@@ -12,7 +15,7 @@ static Tensor *run_linear(Ctx *c, const OpCase *k, Tensor **in)
     if (k->i[0])
         layer.bias = in[next++];
     if (k->i[1]) {
-        adapter = (Adapter){.down = in[next], .up = in[next + 1], .scale = k->f[0]};
+        adapter = (Adapter){.kind = &adapter_lora, .tensors = {in[next], in[next + 1]}, .scale = k->f[0]};
         layer.adapters = &adapter;
     }
     return linear(c, &layer, in[0]);

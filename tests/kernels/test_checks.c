@@ -1,5 +1,6 @@
 /* The search for the first number that is none: it names the operation, its layer and the pass, it names
  * nothing where all is well, and it changes no byte of what it looks at. */
+#include "kernels/adapter.h"
 #include "kernels/device.h"
 
 #include <setjmp.h>
@@ -103,17 +104,17 @@ static void a_broken_weight_is_named(void **state)
         net_free(&net);
     }
     Net net = net_new(1, 1);
-    Adapter a = {.down = tensor_new(DTYPE_F32, 2, (int64_t[]){1, N}),
-                 .up = tensor_new(DTYPE_F32, 2, (int64_t[]){N, 1}),
+    Adapter a = {.kind = &adapter_lora,
+                 .tensors = {[LORA_DOWN] = tensor_new(DTYPE_F32, 2, (int64_t[]){1, N}),
+                             [LORA_UP] = tensor_new(DTYPE_F32, 2, (int64_t[]){N, 1})},
                  .scale = 1};
-    tensor_set_at(a.up, 1, INFINITY);
-    tensor_set_at(a.down, 0, 1);
+    tensor_set_at(a.tensors[LORA_UP], 1, INFINITY);
+    tensor_set_at(a.tensors[LORA_DOWN], 0, 1);
     net.first.adapters = &a;
     assert_int_equal(run_with(true, &net, &f), STATUS_FAILED);
     assert_found(&f, "linear", "first", true, false);
     assert_string_equal(f.broken, "adapter");
-    tensor_free(a.down);
-    tensor_free(a.up);
+    adapter_free_tensors(&a);
     net_free(&net);
 }
 

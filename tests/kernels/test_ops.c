@@ -1,6 +1,8 @@
-/* Every operation of ATL_OPS: a test each, from the table of cases optest_NAME. An operation without one does
- * not link. */
+/* Every operation of ATL_OPS and every kind of adapter of ATL_ADAPTERS: a test each, from the table of cases
+ * optest_NAME or optest_adapter_NAME. One without it does not link. */
 #include "gradcheck.h"
+
+#include "kernels/adapter.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +12,9 @@
 #include <cmocka.h>
 
 #define DECLARE(name) const OpTest *optest_##name(int *count);
+#define DECLARE_ADAPTER(name) DECLARE(adapter_##name)
 ATL_OPS(DECLARE)
+ATL_ADAPTERS(DECLARE_ADAPTER)
 
 typedef struct Entry {
     const char *name;
@@ -43,7 +47,8 @@ static void operation_refuses_a_type_that_it_does_not_read(void **state)
 }
 
 #define ENTRY(name) {#name, optest_##name},
-static Entry entries[] = {ATL_OPS(ENTRY)};
+#define ADAPTER_ENTRY(name) ENTRY(adapter_##name)
+static Entry entries[] = {ATL_OPS(ENTRY) ATL_ADAPTERS(ADAPTER_ENTRY)};
 #define COUNT (sizeof entries / sizeof *entries)
 
 int main(void)

@@ -1,6 +1,7 @@
 /* Operations against PyTorch's numbers, forward and backward, in f32 within 1e-5 of the largest value
  * (tests/golden/ops.safetensors, written by scripts/reference/ops.py). */
 #include "infer/files/safetensors.h"
+#include "kernels/adapter.h"
 #include "cotangent.h"
 
 #include <math.h>
@@ -56,7 +57,7 @@ static Tensor *run_linear(Ctx *c, Tensor **in)
 }
 static Tensor *run_linear_lora(Ctx *c, Tensor **in)
 {
-    const Adapter a = {.down = in[3], .up = in[4], .scale = 0.75f};
+    const Adapter a = {.kind = &adapter_lora, .tensors = {in[3], in[4]}, .scale = 0.75f};
     const Layer l = {
         .name = "golden", .weight = in[1], .bias = in[2], .adapters = (Adapter *)ctx_copy(c, &a, sizeof a)};
     return linear(c, ctx_copy(c, &l, sizeof l), in[0]);

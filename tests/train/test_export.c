@@ -10,6 +10,7 @@
 
 #include "infer/adapters/adapters.h"
 #include "infer/files/safetensors.h"
+#include "kernels/adapter.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/sha256.h"
@@ -160,8 +161,10 @@ static void come_back(Status (*write)(const Export *, const char *))
         const Adapter *a = layerset_find(set, module->layer->name)->adapters;
         assert_non_null(a);
         assert_true(a->scale == 0.5f);
-        assert_memory_equal(a->down->data, module->adapter.down->data, tensor_bytes(a->down));
-        assert_memory_equal(a->up->data, module->adapter.up->data, tensor_bytes(a->up));
+        assert_memory_equal(a->tensors[LORA_DOWN]->data, module->adapter.tensors[LORA_DOWN]->data,
+                            tensor_bytes(a->tensors[LORA_DOWN]));
+        assert_memory_equal(a->tensors[LORA_UP]->data, module->adapter.tensors[LORA_UP]->data,
+                            tensor_bytes(a->tensors[LORA_UP]));
     }
     lora_detach(m, lora);
     model_free(m);
@@ -215,17 +218,17 @@ static void down_begins_as_asked_and_up_at_zero(void **state)
         double squares = 0, expected = 0;
         for (int i = 0; i < p->module_count; i++) {
             const Adapter *a = &p->modules[i].adapter;
-            const int64_t n = tensor_count(a->down), in = n / 8;
+            const int64_t n = tensor_count(a->tensors[LORA_DOWN]), in = n / 8;
             for (int64_t k = 0; k < n; k++) {
-                const double x = tensor_at(a->down, k);
+                const double x = tensor_at(a->tensors[LORA_DOWN], k);
                 squares += x * x;
                 if (init == LORA_INIT_KAIMING)
                     assert_true(x * x * (double)in <= 1.000001);
             }
             /* variance of U(±b): b²/3, of N(0, 1/8): 1/64 */
             expected += (double)n * (init == LORA_INIT_KAIMING ? 1 / (3.0 * (double)in) : 1 / 64.0);
-            for (int64_t k = 0; k < tensor_count(a->up); k++)
-                assert_true(tensor_at(a->up, k) == 0);
+            for (int64_t k = 0; k < tensor_count(a->tensors[LORA_UP]); k++)
+                assert_true(tensor_at(a->tensors[LORA_UP], k) == 0);
             assert_true(a->scale == 1);
         }
         assert_float_equal(squares / expected, 1, 0.05);

@@ -47,10 +47,10 @@ static void look_at_entry(const TensorEntry *e, LoraFacts *f)
         f->alpha_min = f->alphas == 0 || alpha < f->alpha_min ? alpha : f->alpha_min;
         f->alpha_max = f->alphas == 0 || alpha > f->alpha_max ? alpha : f->alpha_max;
         f->alphas++;
-    } else if (key.role == LORA_DOWN || key.role == LORA_UP) {
+    } else if (key.role == LORA_KEY_DOWN || key.role == LORA_KEY_UP) {
         f->parameters += (json_int_t)tensor_entry_count(e);
         f->types[e->type] = true;
-        if (key.role == LORA_DOWN)
+        if (key.role == LORA_KEY_DOWN)
             look_at_down(e, &key, f);
     } else if (f->others++ == 0) {
         snprintf(f->other, sizeof f->other, "%s", e->name);

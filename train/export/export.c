@@ -1,6 +1,7 @@
 #include "export.h"
 
 #include "infer/files/tensor_list.h"
+#include "kernels/adapter.h"
 #include "kernels/base/aside.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
@@ -24,8 +25,8 @@ static void add_kohya_tensors(const Export *e, TensorList *l)
     for (int i = 0; i < e->parameters->module_count; i++) {
         const LoraModule *m = &e->parameters->modules[i];
         tensorlist_add(l, mem_printf("%s.alpha", m->kohya), e->parameters->alpha, dtype);
-        tensorlist_add(l, mem_printf("%s.lora_down.weight", m->kohya), m->adapter.down, dtype);
-        tensorlist_add(l, mem_printf("%s.lora_up.weight", m->kohya), m->adapter.up, dtype);
+        tensorlist_add(l, mem_printf("%s.lora_down.weight", m->kohya), m->adapter.tensors[LORA_DOWN], dtype);
+        tensorlist_add(l, mem_printf("%s.lora_up.weight", m->kohya), m->adapter.tensors[LORA_UP], dtype);
     }
 }
 
@@ -84,8 +85,10 @@ Status export_peft(const Export *e, const char *path)
     for (int i = 0; i < e->parameters->module_count; i++) {
         const LoraModule *module = &e->parameters->modules[i];
         const char *part = module->text_encoder ? "text_encoder" : "unet", *name = module->layer->name;
-        tensorlist_add(&l, mem_printf("%s.%s.lora_A.weight", part, name), module->adapter.down, dtype);
-        tensorlist_add(&l, mem_printf("%s.%s.lora_B.weight", part, name), module->adapter.up, dtype);
+        tensorlist_add(&l, mem_printf("%s.%s.lora_A.weight", part, name), module->adapter.tensors[LORA_DOWN],
+                       dtype);
+        tensorlist_add(&l, mem_printf("%s.%s.lora_B.weight", part, name), module->adapter.tensors[LORA_UP],
+                       dtype);
     }
     Status s = export_metadata_peft(e, &m);
     if (s == STATUS_OK)

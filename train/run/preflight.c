@@ -1,6 +1,7 @@
 #include "preflight.h"
 
 #include "infer/models/parts.h"
+#include "kernels/adapter.h"
 #include "kernels/base/clock.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -153,7 +154,9 @@ static Status compare_adapter(const char *path, const Parameters *p,
     for (int i = 0; i < 2 * p->module_count && s == STATUS_OK; i++) {
         const LoraModule *m = &p->modules[i / 2];
         char *name = key(m, i % 2);
-        s = name ? compare_tensor(f, name, i % 2 ? m->adapter.up : m->adapter.down) : STATUS_FAILED;
+        s = name
+                ? compare_tensor(f, name, i % 2 ? m->adapter.tensors[LORA_UP] : m->adapter.tensors[LORA_DOWN])
+                : STATUS_FAILED;
         mem_free(name);
     }
     tensorfile_close(f);

@@ -1,6 +1,7 @@
 #include "parameters.h"
 
 #include "infer/adapters/adapters.h"
+#include "kernels/adapter.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/random.h"
 
@@ -38,7 +39,7 @@ static Status list_add(Parameters *p, char *name, Tensor *weight, ParameterGroup
 static Status adapter_init(Adapter *a, LoraInit init, uint64_t seed, int number)
 {
     const RandomKey key = {.seed = seed, .step = (uint32_t)number, .purpose = RANDOM_ADAPTER};
-    const int64_t rank = a->down->shape[0], n = tensor_count(a->down);
+    const int64_t rank = a->tensors[LORA_DOWN]->shape[0], n = tensor_count(a->tensors[LORA_DOWN]);
     float *w = mem_alloc((size_t)n * sizeof *w);
     if (!w)
         return STATUS_FAILED;
@@ -51,7 +52,7 @@ static Status adapter_init(Adapter *a, LoraInit init, uint64_t seed, int number)
         for (int64_t i = 0; i < n; i++)
             w[i] = (float)((2 * random_uniform(key, (uint32_t)i) - 1) * bound);
     }
-    const Status s = tensor_put(a->down, w, DTYPE_F32);
+    const Status s = tensor_put(a->tensors[LORA_DOWN], w, DTYPE_F32);
     mem_free(w);
     return s;
 }
@@ -70,12 +71,13 @@ static Status adapter_new(Parameters *p, const Config *config, LoraModule *modul
     const int64_t in = tensor_count(w) / out;
     const int ndim = w->ndim; /* a 1×1 convolution's adapter keeps the file's two more dimensions */
     Adapter *a = &module->adapter;
-    a->down = flat_take(&p->flat, ndim, (int64_t[]){rank, in, 1, 1});
-    a->up = flat_take(&p->flat, ndim, (int64_t[]){out, rank, 1, 1});
-    if (!a->down || !a->up)
+    a->kind = &adapter_lora;
+    a->tensors[LORA_DOWN] = flat_take(&p->flat, ndim, (int64_t[]){rank, in, 1, 1});
+    a->tensors[LORA_UP] = flat_take(&p->flat, ndim, (int64_t[]){out, rank, 1, 1});
+    if (!a->tensors[LORA_DOWN] || !a->tensors[LORA_UP])
         return STATUS_FAILED;
     a->scale = config->method.alpha / (float)config->method.rank;
-    if (a->down->data)
+    if (a->tensors[LORA_DOWN]->data)
         TRY(adapter_init(a, config->method.init, config->train.seed, number));
     a->next = module->layer->adapters;
     module->layer->adapters = a;
@@ -92,8 +94,10 @@ static Status lora_add(Parameters *p, const Config *config, Layer **layers, int 
         TRY(lora_kohya_name(layers[i], text_encoder, module->kohya, sizeof module->kohya));
         p->module_count++; /* from here on parameters_free takes care of it */
         TRY(adapter_new(p, config, module, p->module_count - 1));
-        TRY(list_add(p, mem_printf("%s.lora_down.weight", module->kohya), module->adapter.down, group));
-        TRY(list_add(p, mem_printf("%s.lora_up.weight", module->kohya), module->adapter.up, group));
+        TRY(list_add(p, mem_printf("%s.lora_down.weight", module->kohya), module->adapter.tensors[LORA_DOWN],
+                     group));
+        TRY(list_add(p, mem_printf("%s.lora_up.weight", module->kohya), module->adapter.tensors[LORA_UP],
+                     group));
     }
     return STATUS_OK;
 }
@@ -207,8 +211,7 @@ static void adapter_detach(LoraModule *module)
             *a = module->adapter.next;
             break;
         }
-    tensor_free(module->adapter.down);
-    tensor_free(module->adapter.up);
+    adapter_free_tensors(&module->adapter);
 }
 
 void parameters_free(Parameters *p)
