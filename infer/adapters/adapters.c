@@ -1,17 +1,18 @@
-/* LoRA files onto layers.
+/* Adapter files onto layers.
  *
  * A file is read in two passes: its keys are sorted to the layers of the model they name, and only when every
  * key has its place and every shape fits are the adapters made and attached; a refused file leaves the model
- * as it was. Adapters are kept in f32 whatever the file has. scale = the user's weight * alpha / rank, and
- * alpha = rank where a file says nothing (as all readers take it); PEFT files may say it in their metadata,
- * as JSON in lora_adapter_metadata. */
+ * as it was. Adapters are kept in f32 whatever the file has. scale = the user's weight * alpha / rank, with
+ * alpha from the tensor beside the others, or from what PEFT says of the file (settings.h), or else the rank,
+ * as all readers take it. */
 #include "adapters.h"
 
 #include "infer/models/single_file.h"
-#include "kernels/adapter.h"
-#include "kernels/base/json.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
-#include "lora_names.h"
+#include "keys.h"
+#include "settings.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,11 +21,12 @@
 
 /* A layer that can carry an adapter, and what the file has for it. */
 typedef struct Module {
-    char name[LORA_NAME_SIZE];
+    char name[ADAPTER_MODULE_SIZE];
     Layer *layer;
     bool text_encoder;
-    const TensorEntry *down, *up;
-    const TensorEntry *alpha;
+    const AdapterKind *kind;
+    const TensorEntry *tensors[ADAPTER_TENSORS], *alpha;
+    const TensorEntry *first; /* of the tensors: for messages */
 } Module;
 typedef struct ModuleList {
     Module *items;
@@ -37,65 +39,6 @@ struct LoraFile {
     int count;
 };
 
-/* Layers by target ------------------------------------------------------------------------------------- */
-
-static bool ends_with_any(const char *name, const char *const *endings, int count)
-{
-    const size_t size = strlen(name);
-    for (int i = 0; i < count; i++) {
-        const size_t length = strlen(endings[i]);
-        if (size >= length && strcmp(name + size - length, endings[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool in_attention(const char *name)
-{
-    static const char *const ENDINGS[] = {".to_q", ".to_k", ".to_v", ".to_out.0"};
-    return strstr(name, ".transformer_blocks.") && ends_with_any(name, ENDINGS, 4);
-}
-
-static bool in_attention_or_mlp(const char *name)
-{
-    static const char *const ENDINGS[] = {".ff.net.0.proj", ".ff.net.2", ".proj_in", ".proj_out"};
-    return in_attention(name) || (strstr(name, ".attentions.") && ends_with_any(name, ENDINGS, 4));
-}
-
-static bool in_text_layer(const char *name)
-{
-    static const char *const ENDINGS[] = {".q_proj", ".k_proj", ".v_proj", ".out_proj", ".fc1", ".fc2"};
-    return ends_with_any(name, ENDINGS, 6);
-}
-
-static Status select_layers(const LayerSet *set, bool (*wanted)(const char *name), Layer ***out, int *count)
-{
-    *count = 0;
-    *out = mem_alloc((size_t)set->count * sizeof **out);
-    if (!*out)
-        return STATUS_FAILED;
-    for (int i = 0; i < set->count; i++)
-        if (wanted(set->items[i]->name))
-            (*out)[(*count)++] = set->items[i];
-    return STATUS_OK;
-}
-
-Status lora_unet_layers(Model *m, LoraTargets targets, Layer ***out, int *count)
-{
-    return select_layers(unet_layers(m->unet), targets == LORA_ATTENTION ? in_attention : in_attention_or_mlp,
-                         out, count);
-}
-
-Status lora_text_layers(Model *m, Layer ***out, int *count)
-{
-    return select_layers(clip_layers(m->clip), in_text_layer, out, count);
-}
-
-Status lora_kohya_name(const Layer *l, bool text_encoder, char *out, size_t size)
-{
-    return lora_module_name(l->name, text_encoder, out, size);
-}
-
 /* The file's keys, sorted to modules ------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
@@ -107,8 +50,10 @@ static int by_name(const void *a, const void *b)
  * name. */
 static bool may_carry(const Layer *l)
 {
+    static const char END[] = "_embedding";
+    const size_t size = strlen(l->name), length = sizeof END - 1;
     return l->weight && l->weight->ndim >= 2 &&
-           !ends_with_any(l->name, (const char *const[]){"_embedding"}, 1);
+           !(size >= length && strcmp(l->name + size - length, END) == 0);
 }
 
 static Status add_modules(ModuleList *list, const LayerSet *set, bool text_encoder)
@@ -118,7 +63,7 @@ static Status add_modules(ModuleList *list, const LayerSet *set, bool text_encod
             continue;
         Module *module = &list->items[list->count++];
         *module = (Module){.layer = set->items[i], .text_encoder = text_encoder};
-        TRY(lora_kohya_name(module->layer, text_encoder, module->name, sizeof module->name));
+        TRY(adapter_module(module->layer->name, text_encoder, module->name));
     }
     return STATUS_OK;
 }
@@ -160,14 +105,13 @@ static const struct {
     {"transformer.", "Flux or Stable Diffusion 3"},
 };
 
-static Status refuse_key(const char *key, const LoraKey *k, int others)
+static Status refuse_key(const char *key, const AdapterKey *k, int others)
 {
     char more[64] = "";
     if (others)
         snprintf(more, sizeof more, " (and %d other keys)", others);
-    if (k->role == LORA_OTHER_KIND)
-        return status_fail("`%s`%s: %s is not supported; LoRA on linear layers and 1x1 convolutions is", key,
-                           more, k->kind);
+    if (k->type == ADAPTER_KEY_OTHER)
+        return status_fail("`%s`%s: %s is not supported; LoRA, LoHa and LoKr are", key, more, k->other);
     for (size_t i = 0; i < sizeof OTHER_MODELS / sizeof *OTHER_MODELS; i++)
         if (strncmp(key, OTHER_MODELS[i].start, strlen(OTHER_MODELS[i].start)) == 0)
             return status_fail("`%s`%s: this LoRA is for %s, the model is not", key, more,
@@ -176,30 +120,44 @@ static Status refuse_key(const char *key, const LoraKey *k, int others)
                        more);
 }
 
-static Status place_entry(ModuleList *list, const TensorEntry *e, const LoraKey *k)
+static Status place_entry(Module *m, const TensorEntry *e, const AdapterKey *k)
 {
-    Module *m = find_module(list, k->module);
-    const TensorEntry **place = k->role == LORA_KEY_DOWN ? &m->down
-                                : k->role == LORA_KEY_UP ? &m->up
-                                                         : &m->alpha;
+    const bool is_alpha = k->type == ADAPTER_KEY_ALPHA;
+    if (!is_alpha && m->kind && m->kind != k->kind)
+        return status_fail("`%s` and `%s` are of two kinds of adapters, %s and %s, for the same layer",
+                           m->first->name, e->name, m->kind->title, k->kind->title);
+    const TensorEntry **place = is_alpha ? &m->alpha : &m->tensors[k->role];
     if (*place)
         return status_fail("`%s` and `%s` are for the same layer", (*place)->name, e->name);
     *place = e;
+    if (!is_alpha && !m->kind) {
+        m->kind = k->kind;
+        m->first = e;
+    }
     return STATUS_OK;
 }
 
-static Status place_keys(ModuleList *list, const TensorFile *f)
+/* What the keys say of the file as a whole. */
+typedef struct Findings {
+    int known, alphas;
+    bool kohya;
+} Findings;
+
+static Status place_keys(ModuleList *list, const TensorFile *f, Findings *found)
 {
     const char *first_bad = NULL;
-    LoraKey first_key = {0};
-    int bad = 0, known = 0;
+    AdapterKey first_key = {0};
+    int bad = 0;
     for (int i = 0; i < tensorfile_count(f); i++) {
         const TensorEntry *e = tensorfile_entry(f, i);
-        LoraKey k;
-        lora_key_parse(e->name, &k);
-        known += k.role != LORA_UNKNOWN;
-        if (k.role <= LORA_ALPHA && find_module(list, k.module)) {
-            TRY(place_entry(list, e, &k));
+        AdapterKey k;
+        adapter_key_parse(e->name, &k);
+        found->known += k.type != ADAPTER_KEY_UNKNOWN;
+        found->alphas += k.type == ADAPTER_KEY_ALPHA;
+        found->kohya |= k.type == ADAPTER_KEY_TENSOR && k.spelling == SPELLED_KOHYA;
+        Module *m = k.type <= ADAPTER_KEY_ALPHA ? find_module(list, k.module) : NULL;
+        if (m) {
+            TRY(place_entry(m, e, &k));
             continue;
         }
         if (!bad++) {
@@ -207,143 +165,75 @@ static Status place_keys(ModuleList *list, const TensorFile *f)
             first_key = k;
         }
     }
-    if (bad && !known)
+    if (bad && !found->known)
         return status_fail(
             "is not a LoRA: no key names a low-rank pair (`%s`, …); a model is given with --model",
             first_bad);
     return bad ? refuse_key(first_bad, &first_key, bad - 1) : STATUS_OK;
 }
 
-/* Shapes ----------------------------------------------------------------------------------------------- */
+/* Adapters of modules ---------------------------------------------------------------------------------- */
 
-/* (rows,columns), possibly with two more dimensions of 1. */
-static bool is_matrix(const TensorEntry *e, int64_t *rows, int64_t *columns)
+/* The entry as a tensor of its own, f32. */
+static Status read_tensor(const TensorEntry *e, Tensor **out)
 {
-    if (e->ndim != 2 && !(e->ndim == 4 && e->shape[2] == 1 && e->shape[3] == 1))
-        return false;
-    *rows = e->shape[0];
-    *columns = e->shape[1];
-    return true;
-}
-
-static Status check_shapes(const Module *m, int64_t *rank)
-{
-    const Tensor *w = m->layer->weight;
-    int64_t in, out, up_rank;
-    if (!m->down || !m->up) {
-        const TensorEntry *there = m->down ? m->down : m->up ? m->up : m->alpha;
-        return status_fail("`%s` is there, but not the %s part of the same layer", there->name,
-                           m->down ? "up" : "down");
-    }
-    for (int i = 0; i < 2; i++)
-        if (!element_is_float((i ? m->up : m->down)->type))
-            return status_fail("`%s` holds numbers of type %s, floats are needed",
-                               (i ? m->up : m->down)->name, (i ? m->up : m->down)->type_name);
-    if (w->ndim == 4 && (w->shape[2] != 1 || w->shape[3] != 1))
-        return status_fail("`%s`: LoCon (LoRA on 3x3 convolutions) is not supported", m->down->name);
-    if (!is_matrix(m->down, rank, &in) || !is_matrix(m->up, &out, &up_rank))
-        return status_fail("`%s`: a matrix is expected", m->down->name);
-    if (*rank < 1 || up_rank != *rank)
-        return status_fail("`%s` has rank %lld, its up part %lld", m->down->name, (long long)*rank,
-                           (long long)up_rank);
-    if (in != w->shape[1] || out != w->shape[0])
-        return status_fail(
-            "`%s` is for a layer of (%lld,%lld), the model's is (%lld,%lld); was this LoRA made for "
-            "another model?",
-            m->down->name, (long long)out, (long long)in, (long long)w->shape[0], (long long)w->shape[1]);
-    return STATUS_OK;
-}
-
-/* Alpha ------------------------------------------------------------------------------------------------ */
-
-static const json_t *part_setting(const json_t *metadata, bool text_encoder, const char *key)
-{
-    char full[64];
-    snprintf(full, sizeof full, "%s.%s", text_encoder ? "text_encoder" : "unet", key);
-    const json_t *found = json_object_get(metadata, full);
-    return found ? found : json_object_get(metadata, key); /* a file of one part has no prefix */
-}
-
-/* PEFT's alpha_pattern: {"end of the path": alpha}; a caret says that it is the whole path. */
-static const json_t *pattern_for(const json_t *patterns, const char *path)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)patterns, key, value)
-    {
-        const char *end = key[0] == '^' ? key + 1 : key;
-        const size_t size = strlen(path), length = strlen(end);
-        if (size < length || strcmp(path + size - length, end) != 0)
-            continue;
-        if (size == length || (key[0] != '^' && path[size - length - 1] == '.'))
-            return value;
-    }
-    return NULL;
-}
-
-/* alpha / rank as the file means it. */
-static Status module_scale(const Module *m, const json_t *metadata, int64_t rank, float *scale)
-{
-    *scale = 1;
-    if (m->alpha) {
-        double alpha;
-        TRY(tensor_entry_number(m->alpha, &alpha));
-        *scale = (float)alpha / (float)rank;
-    } else if (metadata) {
-        const json_t *alpha =
-            pattern_for(part_setting(metadata, m->text_encoder, "alpha_pattern"), m->layer->name);
-        if (!alpha)
-            alpha = part_setting(metadata, m->text_encoder, "lora_alpha");
-        const bool rslora = json_is_true(part_setting(metadata, m->text_encoder, "use_rslora"));
-        if (json_is_true(part_setting(metadata, m->text_encoder, "use_dora")))
-            return status_fail("DoRA is not supported");
-        if (json_is_number(alpha))
-            *scale = (float)(json_number_value(alpha) / (rslora ? sqrt((double)rank) : (double)rank));
-    }
-    if (!isfinite(*scale))
-        return status_fail("`%s`: alpha is not a finite number", m->down->name);
-    return STATUS_OK;
-}
-
-static Status read_metadata(const TensorFile *f, json_t **out)
-{
-    *out = NULL;
-    const char *text = tensorfile_metadata(f, "lora_adapter_metadata");
-    if (!text)
-        return STATUS_OK;
-    json_error_t error;
-    *out = json_parse(text, 0, &error);
-    return *out ? STATUS_OK : status_fail("metadata lora_adapter_metadata is no JSON: %s", error.text);
-}
-
-/* Attaching -------------------------------------------------------------------------------------------- */
-
-/* The entry as a tensor of its own, f32 (rows,columns). */
-static Status read_matrix(const TensorEntry *e, Tensor **out)
-{
-    *out = tensor_new(DTYPE_F32, 2, e->shape);
+    if (!element_is_float(e->type))
+        return status_fail("`%s` holds numbers of type %s, floats are needed", e->name, e->type_name);
+    if (e->ndim < 2 || e->ndim > TENSOR_MAX_DIMS || tensor_entry_count(e) < 1)
+        return status_fail("`%s`: a matrix is expected", e->name);
+    *out = tensor_new(DTYPE_F32, e->ndim, e->shape);
     return *out ? tensor_entry_read(e, DTYPE_F32, (*out)->data) : STATUS_FAILED;
 }
 
-static Status make_adapters(LoraFile *file, const ModuleList *list, const json_t *metadata, float user_scale)
+static Status read_tensors(const Module *m, Adapter *a)
 {
+    if (!m->kind)
+        return status_fail("`%s` is there, but nothing else of the same layer", m->alpha->name);
+    a->kind = m->kind;
+    for (int r = 0; r < ADAPTER_TENSORS; r++)
+        if (m->tensors[r])
+            TRY(read_tensor(m->tensors[r], &a->tensors[r]));
+    return status_in(a->kind->check(a, m->layer->weight), "`%s`", m->first->name);
+}
+
+/* What the file multiplies the adapter's output by; *said: it says so. */
+static Status module_scale(const Module *m, const Adapter *a, const AdapterSettings *settings, double *scale,
+                           bool *said)
+{
+    double alpha = 0;
+    const int64_t rank = a->kind->rank(a);
+    *said = m->alpha != NULL;
+    *scale = 1;
+    if (!m->alpha)
+        TRY(adapter_settings_scale(settings, m->layer->name, m->text_encoder, rank, scale, said));
+    else
+        TRY(tensor_entry_number(m->alpha, &alpha));
+    if (m->alpha && rank)
+        *scale = (double)((float)alpha / (float)rank);
+    return isfinite((float)*scale) ? STATUS_OK
+                                   : status_fail("`%s`: alpha is not a finite number", m->first->name);
+}
+
+static Status make_adapters(LoraFile *file, const ModuleList *list, const AdapterSettings *settings,
+                            float user_scale, bool *said_all)
+{
+    *said_all = true;
     file->adapters = mem_calloc((size_t)list->count, sizeof *file->adapters);
     file->layers = mem_calloc((size_t)list->count, sizeof *file->layers);
     if (!file->adapters || !file->layers)
         return STATUS_FAILED;
     for (int i = 0; i < list->count; i++) {
         const Module *m = &list->items[i];
-        if (!m->down && !m->up && !m->alpha)
+        if (!m->kind && !m->alpha)
             continue;
-        int64_t rank = 0;
-        TRY(check_shapes(m, &rank));
+        double scale;
+        bool said;
         Adapter *a = &file->adapters[file->count];
         file->layers[file->count++] = m->layer;
-        a->kind = &adapter_lora;
-        TRY(module_scale(m, metadata, rank, &a->scale));
-        a->scale *= user_scale;
-        TRY(read_matrix(m->down, &a->tensors[LORA_DOWN]));
-        TRY(read_matrix(m->up, &a->tensors[LORA_UP]));
+        TRY(read_tensors(m, a));
+        TRY(module_scale(m, a, settings, &scale, &said));
+        a->scale = (float)scale * user_scale;
+        *said_all &= said;
     }
     return file->count ? STATUS_OK : status_fail("there is no LoRA in it");
 }
@@ -371,24 +261,34 @@ static void free_file(LoraFile *f)
 static Status read_file(Model *m, const TensorFile *f, float scale, LoraFile *file)
 {
     ModuleList list = {0};
-    json_t *metadata = NULL;
+    AdapterSettings *settings = NULL;
+    Findings found = {0};
+    bool said_all = true;
     Status s = list_modules(m, &list);
     if (s == STATUS_OK)
-        s = place_keys(&list, f);
+        s = place_keys(&list, f, &found);
     if (s == STATUS_OK)
-        s = read_metadata(f, &metadata);
+        s = adapter_settings_read(f, false, &settings);
     if (s == STATUS_OK)
-        s = make_adapters(file, &list, metadata, scale);
-    json_decref(metadata);
+        s = make_adapters(file, &list, settings, scale, &said_all);
+    if (s == STATUS_OK && !said_all)
+        log_info("%s says no alpha%s: taken to be the rank, as other readers do", tensorfile_path(f),
+                 found.alphas || settings ? " for some layers" : "");
+    adapter_settings_free(settings);
     mem_free(list.items);
     return s;
+}
+
+Status adapter_file_open(const char *path, TensorFile **out)
+{
+    return tensorfile_open(path, out);
 }
 
 Status lora_attach(Model *m, const char *path, float scale, LoraFile **out)
 {
     TensorFile *f;
     *out = NULL;
-    TRY(tensorfile_open(path, &f));
+    TRY(adapter_file_open(path, &f));
     LoraFile *file = mem_calloc(1, sizeof *file);
     Status s = file ? read_file(m, f, scale, file) : STATUS_FAILED;
     tensorfile_close(f);

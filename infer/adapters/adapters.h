@@ -1,7 +1,8 @@
-/* LoRA files and the layers they belong to: kohya's and PEFT's names, both ways. */
+/* Adapter files (LoRA, LoHa, LoKr; kohya's, PEFT's and diffusers' names) and the layers they belong to. */
 #ifndef ATL_ADAPTERS_H
 #define ATL_ADAPTERS_H
 
+#include "infer/files/tensor_file.h"
 #include "infer/models/model.h"
 
 typedef enum LoraTargets { LORA_ATTENTION, LORA_ATTENTION_MLP } LoraTargets;
@@ -13,11 +14,11 @@ Status lora_unet_layers(Model *m, LoraTargets targets, Layer ***out, int *count)
 /* The text encoder's q,k,v,out_proj, fc1, fc2 (72 in SD1.5). */
 Status lora_text_layers(Model *m, Layer ***out, int *count);
 
-/* "lora_unet_down_blocks_0_…" for a layer of the UNet (text_encoder false) or "lora_te_text_model_…". */
-Status lora_kohya_name(const Layer *l, bool text_encoder, char *out, size_t size);
+/* Opens an adapter file, or the one in a folder as peft and diffusers write them. */
+Status adapter_file_open(const char *path, TensorFile **out);
 
-/* Reads a LoRA file (kohya or PEFT/diffusers names) and attaches it to m with the user's scale; every key has
- * to find its layer, what does not is named and refused. The handle owns the adapters. */
+/* Reads an adapter file and attaches it to m with the user's scale; every key has to find its layer, what
+ * does not is named and refused. The handle owns the adapters. */
 typedef struct LoraFile LoraFile;
 Status lora_attach(Model *m, const char *path, float scale, LoraFile **out);
 void lora_detach(Model *m, LoraFile *f); /* and frees; NULL allowed */

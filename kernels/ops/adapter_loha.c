@@ -15,10 +15,10 @@ static Status check_half(const Adapter *a, int first, const Tensor *w)
         return status_fail("there is no %s part", adapter_loha.roles[left ? first + 1 : first]);
     const Matrix m = weight_matrix(left), n = weight_matrix(right), layer = weight_matrix(w);
     if (m.rows != layer.rows || m.columns < 1 || n.rows != m.columns || n.columns != layer.columns)
-        return status_fail("%s %s and %s %s do not fit a weight of (%lld,%lld)", adapter_loha.roles[first],
-                           tensor_describe(left, l, sizeof l), adapter_loha.roles[first + 1],
-                           tensor_describe(right, r, sizeof r), (long long)layer.rows,
-                           (long long)layer.columns);
+        return status_fail(
+            "%s %s and %s %s do not fit the model's weight of (%lld,%lld); was this made for another model?",
+            adapter_loha.roles[first], tensor_describe(left, l, sizeof l), adapter_loha.roles[first + 1],
+            tensor_describe(right, r, sizeof r), (long long)layer.rows, (long long)layer.columns);
     return STATUS_OK;
 }
 
@@ -30,7 +30,7 @@ static Status check(const Adapter *a, const Tensor *w)
 
 static int64_t rank(const Adapter *a)
 {
-    return a->tensors[LOHA_W1_B]->shape[0];
+    return a->tensors[LOHA_W1_B] ? a->tensors[LOHA_W1_B]->shape[0] : 0;
 }
 
 static Tensor *half(Ctx *c, const Adapter *a, int first, float factor)

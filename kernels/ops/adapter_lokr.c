@@ -43,7 +43,8 @@ static Status check(const Adapter *a, const Tensor *w)
     TRY(check_half(a, LOKR_W2, &rows[1], &columns[1]));
     if (rows[0] * rows[1] != layer.rows || columns[0] * columns[1] != layer.columns ||
         w->shape[1] % columns[0] != 0)
-        return status_fail("w1 (%lld,%lld) and w2 (%lld,%lld) do not make a weight of (%lld,%lld)",
+        return status_fail("w1 (%lld,%lld) and w2 (%lld,%lld) do not make the model's weight of (%lld,%lld); "
+                           "was this made for another model?",
                            (long long)rows[0], (long long)columns[0], (long long)rows[1],
                            (long long)columns[1], (long long)layer.rows, (long long)layer.columns);
     return STATUS_OK;

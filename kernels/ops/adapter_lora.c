@@ -17,7 +17,8 @@ static Status check(const Adapter *a, const Tensor *w)
         return status_fail("there is no %s part", down ? "up" : "down");
     const Matrix in = weight_matrix(down), out = weight_matrix(up), layer = weight_matrix(w);
     if (in.rows < 1 || in.columns != layer.columns || out.rows != layer.rows || out.columns != in.rows)
-        return status_fail("down %s and up %s do not fit a weight of (%lld,%lld)",
+        return status_fail("down %s and up %s do not fit the model's weight of (%lld,%lld); was this made "
+                           "for another model?",
                            tensor_describe(down, d, sizeof d), tensor_describe(up, u, sizeof u),
                            (long long)layer.rows, (long long)layer.columns);
     return STATUS_OK;
@@ -25,7 +26,7 @@ static Status check(const Adapter *a, const Tensor *w)
 
 static int64_t rank(const Adapter *a)
 {
-    return a->tensors[LORA_DOWN]->shape[0];
+    return a->tensors[LORA_DOWN] ? a->tensors[LORA_DOWN]->shape[0] : 0;
 }
 
 /* (…,r) for every position of y (…,out) */

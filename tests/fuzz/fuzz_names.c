@@ -1,7 +1,7 @@
 /* Names of tensors: LoRA files' keys and single-file checkpoints' keys; and numbers as users write them. */
 #include "fuzz.h"
 
-#include "infer/adapters/lora_names.h"
+#include "infer/adapters/keys.h"
 #include "infer/files/keymap.h"
 #include "kernels/base/text.h"
 
@@ -33,10 +33,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *text, out[3][KEYMAP_MAX];
     size_t length;
     int parts = 0;
-    LoraKey key;
+    AdapterKey key;
     fuzz_part(&data, &size, &text, &length);
-    lora_key_parse(text, &key);
-    check_name(key.role <= LORA_ALPHA, key.module);
+    adapter_key_parse(text, &key);
+    check_name(key.type <= ADAPTER_KEY_ALPHA, key.module);
     for (int k = 1; k <= 3; k++) {
         check_name(keymap_unet(text, k, out[0]), out[0]);
         check_name(keymap_vae(text, k + 1, out[0]), out[0]);

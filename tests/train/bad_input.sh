@@ -336,7 +336,7 @@ other_lora() { # KEY TEXT...: a LoRA with this key does not fit, and the message
 other_lora lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight 'this LoRA is for SDXL'
 other_lora text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight 'this LoRA is for SDXL'
 other_lora transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight 'this LoRA is for Flux or Stable Diffusion 3'
-other_lora lora_unet_down_blocks_0_attentions_0_proj_in.hada_w1_a 'LoHa is not supported'
+other_lora lora_unet_down_blocks_0_attentions_0_proj_in.dora_scale 'DoRA is not supported'
 other_lora emb_params 'is not a LoRA'
 tensors other.safetensors
 draw 1 'there is no LoRA in it' -- --lora other.safetensors
@@ -367,7 +367,7 @@ header extra-key 'needs dtype, shape and data_offsets, and nothing else'
 header metadata-number '__metadata__: n is not a string'
 header long-header 'is not a safetensors file'
 header deep 'tensor a: needs dtype'
-bad 1 'was this LoRA made for another model?' -- \
+bad 1 'was this made for another model?' -- \
     sample --model "$golden/models/sd2" --prompt x --steps 1 --out x.png --lora "$golden/lora/kohya.safetensors"
 
 # Datasets ---------------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ static void kohya_keys_are_those_that_a1111_and_comfyui_know(void **state)
     (void)state;
     Fixture f;
     open_fixture(&f, TARGETS_ATTENTION_MLP, true, DTYPE_F16);
-    assert_int_equal(export_kohya(&f.e, f.path), STATUS_OK);
+    assert_int_equal(export_adapter(&f.e, SPELLED_KOHYA, f.path), STATUS_OK);
     TensorFile *file = open_file(f.path);
     assert_int_equal(tensorfile_count(file), 3 * f.parameters->module_count);
     static const char *const names[] = {
@@ -115,7 +115,7 @@ static void metadata_tell_the_network_and_nothing_about_the_moment(void **state)
     (void)state;
     Fixture f;
     open_fixture(&f, TARGETS_ATTENTION, false, DTYPE_F32);
-    assert_int_equal(export_kohya(&f.e, f.path), STATUS_OK);
+    assert_int_equal(export_adapter(&f.e, SPELLED_KOHYA, f.path), STATUS_OK);
     TensorFile *file = open_file(f.path);
     assert_string_equal(tensorfile_metadata(file, "ss_network_module"), "networks.lora");
     assert_string_equal(tensorfile_metadata(file, "ss_network_dim"), "4");
@@ -145,11 +145,11 @@ static void metadata_tell_the_network_and_nothing_about_the_moment(void **state)
 }
 
 /* Written and attached again, an adapter is what it was; f32 so that every bit can be compared. */
-static void come_back(Status (*write)(const Export *, const char *))
+static void come_back(AdapterSpelling spelling)
 {
     Fixture f;
     open_fixture(&f, TARGETS_ATTENTION_MLP, true, DTYPE_F32);
-    assert_int_equal(write(&f.e, f.path), STATUS_OK);
+    assert_int_equal(export_adapter(&f.e, spelling, f.path), STATUS_OK);
     Model *m;
     LoraFile *lora;
     assert_int_equal(model_load(TEST_GOLDEN "/models/sd1", MODEL_ALL, DTYPE_F32, &m), STATUS_OK);
@@ -174,13 +174,13 @@ static void come_back(Status (*write)(const Export *, const char *))
 static void kohya_files_come_back_whole(void **state)
 {
     (void)state;
-    come_back(export_kohya);
+    come_back(SPELLED_KOHYA);
 }
 
 static void peft_files_come_back_whole(void **state)
 {
     (void)state;
-    come_back(export_peft);
+    come_back(SPELLED_PEFT);
 }
 
 static void peft_files_carry_their_configuration(void **state)
@@ -188,7 +188,7 @@ static void peft_files_carry_their_configuration(void **state)
     (void)state;
     Fixture f;
     open_fixture(&f, TARGETS_ATTENTION, true, DTYPE_BF16);
-    assert_int_equal(export_peft(&f.e, f.path), STATUS_OK);
+    assert_int_equal(export_adapter(&f.e, SPELLED_PEFT, f.path), STATUS_OK);
     TensorFile *file = open_file(f.path);
     assert_int_equal(tensorfile_count(file), 2 * f.parameters->module_count);
     assert_non_null(tensorfile_find(

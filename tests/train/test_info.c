@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static char folder[64], path[96], captured[96];
+static char folder[64], path[512], captured[96];
 
 static int make_folder(void **state)
 {
@@ -106,6 +106,7 @@ static void a_kohya_file_is_told_in_numbers(void **state)
     (void)state;
     write_kohya(NULL);
     json_t *o = info_json(STATUS_OK);
+    assert_string_equal(json_string_value(json_object_get(o, "kind")), "LoRA");
     assert_string_equal(json_string_value(json_object_get(o, "format")), "kohya");
     assert_int_equal(number(o, "unet_modules"), 1);
     assert_int_equal(number(o, "text_encoder_modules"), 1);
@@ -120,6 +121,34 @@ static void a_kohya_file_is_told_in_numbers(void **state)
                         "4");
     assert_true(json_is_null(json_object_get(json_object_get(o, "hash"), "matches")));
     json_decref(o);
+}
+
+/* Of each the kind, the rank, alpha (of PEFT's from the file beside), modules and convolutions. */
+static void every_kind_and_peft_folders_are_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *kind, *format;
+        int rank, alpha, modules, convolutions;
+    } CASES[] = {
+        {"locon.safetensors", "LoRA", "kohya", 3, 2, 8, 3},
+        {"loha.safetensors", "LoHa", "kohya", 2, 3, 8, 0}, /* its tensors are matrices */
+        {"lokr.safetensors", "LoKr", "kohya", 1, 0, 8, 1}, /* alpha differs */
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        char *ours = mem_strdup(path);
+        snprintf(path, sizeof path, TEST_GOLDEN "/adapters/%s", CASES[i].file);
+        json_t *o = info_json(STATUS_OK);
+        snprintf(path, sizeof path, "%s", ours);
+        mem_free(ours);
+        assert_string_equal(json_string_value(json_object_get(o, "kind")), CASES[i].kind);
+        assert_string_equal(json_string_value(json_object_get(o, "format")), CASES[i].format);
+        assert_int_equal(number(o, "rank"), CASES[i].rank);
+        assert_true(json_number_value(json_object_get(o, "alpha")) == CASES[i].alpha); /* of a range 0 */
+        assert_int_equal(number(o, "unet_modules"), CASES[i].modules);
+        assert_int_equal(number(o, "convolutions"), CASES[i].convolutions);
+        json_decref(o);
+    }
 }
 
 static void a_changed_file_is_told_by_its_hash(void **state)
@@ -155,7 +184,7 @@ static void a_file_without_low_rank_pairs_is_no_lora(void **state)
     SafeItem item = {.name = "conv_in.weight", .tensor = t, .dtype = DTYPE_F32, .ndim = -1};
     assert_int_equal(safetensors_write(path, &item, 1, NULL, 0), STATUS_OK);
     assert_null(info_json(STATUS_REFUSED));
-    item.name = "lora_unet_down_blocks_0.hada_w1_a";
+    item.name = "lora_unet_down_blocks_0.dora_scale";
     assert_int_equal(safetensors_write(path, &item, 1, NULL, 0), STATUS_OK);
     assert_null(info_json(STATUS_REFUSED));
     tensor_free(t);
@@ -273,6 +302,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_kohya_file_is_told_in_numbers),
+        TEST(every_kind_and_peft_folders_are_told),
         TEST(a_changed_file_is_told_by_its_hash),
         TEST(a_file_without_low_rank_pairs_is_no_lora),
         TEST(a_models_parts_add_up),

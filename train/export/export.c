@@ -17,17 +17,19 @@
 #define LEGACY_SIZE 0x10000
 #define FILE_LIMIT ((size_t)4 << 30)
 
-/* kohya ------------------------------------------------------------------------------------------------ */
+/* Adapters ---------------------------------------------------------------------------------------------- */
 
-static void add_kohya_tensors(const Export *e, TensorList *l)
+static void add_module(const Export *e, const LoraModule *m, AdapterSpelling spelling, TensorList *l)
 {
     const DType dtype = e->config->output.dtype;
-    for (int i = 0; i < e->parameters->module_count; i++) {
-        const LoraModule *m = &e->parameters->modules[i];
-        tensorlist_add(l, mem_printf("%s.alpha", m->kohya), e->parameters->alpha, dtype);
-        tensorlist_add(l, mem_printf("%s.lora_down.weight", m->kohya), m->adapter.tensors[LORA_DOWN], dtype);
-        tensorlist_add(l, mem_printf("%s.lora_up.weight", m->kohya), m->adapter.tensors[LORA_UP], dtype);
-    }
+    const char *layer = m->layer->name;
+    const Adapter *a = &m->adapter;
+    if (adapter_spelling_has_alpha(spelling))
+        tensorlist_add(l, adapter_alpha_key(spelling, layer, m->text_encoder), e->parameters->alpha, dtype);
+    for (int r = 0; r < ADAPTER_TENSORS; r++)
+        if (a->tensors[r])
+            tensorlist_add(l, adapter_key(spelling, layer, m->text_encoder, a->kind, r), a->tensors[r],
+                           dtype);
 }
 
 /* The hashes that A1111 shows: of everything after the header, and the old one of a piece in the middle. Both
@@ -62,37 +64,43 @@ static Status write_hashed(const char *path, const TensorList *l, ExportMetadata
     return s == STATUS_OK ? tensorlist_write(l, path, m->items, m->count) : s;
 }
 
-Status export_kohya(const Export *e, const char *path)
+static Status write_plain(const char *path, const TensorList *l, ExportMetadata *m)
 {
-    TensorList l = {0};
-    ExportMetadata m = {0};
-    add_kohya_tensors(e, &l);
-    Status s = export_metadata_kohya(e, &m);
-    if (s == STATUS_OK)
-        s = write_hashed(path, &l, &m);
-    tensorlist_free(&l);
-    export_metadata_free(&m);
-    return s;
+    return tensorlist_write(l, path, m->items, m->count);
 }
 
-/* PEFT ------------------------------------------------------------------------------------------------- */
+/* The formats that are written. A spelling without one is only read. */
+static const struct {
+    const char *name;
+    Status (*metadata)(const Export *e, ExportMetadata *m);
+    Status (*write)(const char *path, const TensorList *l, ExportMetadata *m);
+} FORMATS[ADAPTER_SPELLINGS] = {
+    [SPELLED_KOHYA] = {"lora.safetensors", export_metadata_kohya, write_hashed},
+    [SPELLED_PEFT] = {"lora.peft.safetensors", export_metadata_peft, write_plain},
+};
 
-Status export_peft(const Export *e, const char *path)
+int export_files(const Config *config, ExportFile out[ADAPTER_SPELLINGS])
 {
-    const DType dtype = e->config->output.dtype;
+    const bool wanted[ADAPTER_SPELLINGS] = {
+        [SPELLED_KOHYA] = config->output.kohya, [SPELLED_PEFT] = config->output.peft};
+    int count = 0;
+    for (int s = 0; s < ADAPTER_SPELLINGS; s++)
+        if (wanted[s])
+            out[count++] = (ExportFile){(AdapterSpelling)s, FORMATS[s].name};
+    return count;
+}
+
+Status export_adapter(const Export *e, AdapterSpelling spelling, const char *path)
+{
+    if (!FORMATS[spelling].write)
+        return status_fail("files with %s's older names are only read", adapter_spelling_name(spelling));
     TensorList l = {0};
     ExportMetadata m = {0};
-    for (int i = 0; i < e->parameters->module_count; i++) {
-        const LoraModule *module = &e->parameters->modules[i];
-        const char *part = module->text_encoder ? "text_encoder" : "unet", *name = module->layer->name;
-        tensorlist_add(&l, mem_printf("%s.%s.lora_A.weight", part, name), module->adapter.tensors[LORA_DOWN],
-                       dtype);
-        tensorlist_add(&l, mem_printf("%s.%s.lora_B.weight", part, name), module->adapter.tensors[LORA_UP],
-                       dtype);
-    }
-    Status s = export_metadata_peft(e, &m);
+    for (int i = 0; i < e->parameters->module_count; i++)
+        add_module(e, &e->parameters->modules[i], spelling, &l);
+    Status s = FORMATS[spelling].metadata(e, &m);
     if (s == STATUS_OK)
-        s = tensorlist_write(&l, path, m.items, m.count);
+        s = FORMATS[spelling].write(path, &l, &m);
     tensorlist_free(&l);
     export_metadata_free(&m);
     return s;

@@ -4,6 +4,7 @@
 #ifndef ATL_EXPORT_H
 #define ATL_EXPORT_H
 
+#include "infer/adapters/keys.h"
 #include "train/pictures/sources.h"
 #include "train/step/parameters.h"
 
@@ -15,10 +16,15 @@ typedef struct Export {
     int64_t steps, epoch_samples; /* pictures × repeats */
 } Export;
 
-/* kohya's format (sd-scripts, A1111, ComfyUI): one file. */
-Status export_kohya(const Export *e, const char *path);
-/* PEFT's format (diffusers). */
-Status export_peft(const Export *e, const char *path);
+/* The files of adapters that a configuration asks for, by their names in the run's folder; returns how many.
+ */
+typedef struct ExportFile {
+    AdapterSpelling spelling;
+    const char *name;
+} ExportFile;
+int export_files(const Config *config, ExportFile out[ADAPTER_SPELLINGS]);
+/* The adapter as kohya's one file (sd-scripts, A1111, ComfyUI), or as PEFT's (diffusers). */
+Status export_adapter(const Export *e, AdapterSpelling spelling, const char *path);
 /* A diffusers folder; an existing one is replaced as a whole. */
 Status export_model(const Export *e, const char *folder);
 

@@ -1,5 +1,6 @@
 #include "checkpoint.h"
 
+#include "infer/adapters/keys.h"
 #include "infer/files/tensor_list.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -56,7 +57,9 @@ static Status write_tensors(const char *folder, const char *file, const Paramete
             tensorlist_add(&l, name_of(p, i, &what[k]), part, DTYPE_F32);
         }
     for (int i = 0; !*what[0].suffix && i < p->module_count; i++)
-        tensorlist_add(&l, mem_printf("%s.alpha", p->modules[i].kohya), p->alpha, DTYPE_F32);
+        tensorlist_add(
+            &l, adapter_alpha_key(SPELLED_KOHYA, p->modules[i].layer->name, p->modules[i].text_encoder),
+            p->alpha, DTYPE_F32);
     const Status s = there ? tensorlist_write(&l, path, NULL, 0) : STATUS_FAILED;
     tensorlist_free(&l);
     for (int k = 0; k < kinds; k++)
@@ -346,8 +349,9 @@ static int count_but_alphas(const TensorFile *f)
 {
     int count = 0;
     for (int i = 0; i < tensorfile_count(f); i++) {
-        const char *end = strrchr(tensorfile_entry(f, i)->name, '.');
-        count += !end || strcmp(end, ".alpha") != 0;
+        AdapterKey k;
+        adapter_key_parse(tensorfile_entry(f, i)->name, &k);
+        count += k.type != ADAPTER_KEY_ALPHA;
     }
     return count;
 }

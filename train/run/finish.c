@@ -10,25 +10,26 @@
 
 #include <math.h>
 
-static Status export_one(const Export *e, const char *run, const char *name,
-                         Status (*write)(const Export *, const char *))
+/* The adapter in one format, or (file NULL) the whole model. */
+static Status export_one(const Export *e, const char *run, const ExportFile *file)
 {
-    char *path = path_in(run, "%s", name);
-    const Status s = path ? write(e, path) : STATUS_FAILED;
+    char *path = path_in(run, "%s", file ? file->name : "model");
+    Status s = STATUS_FAILED;
+    if (path)
+        s = file ? export_adapter(e, file->spelling, path) : export_model(e, path);
     mem_free(path);
     return s;
 }
 
 static Status export_all(const Setup *s, const char *run)
 {
-    const Config *config = s->config;
+    ExportFile files[ADAPTER_SPELLINGS];
     const Export e = setup_export(s);
-    if (config->method.kind == METHOD_FULL)
-        return export_one(&e, run, "model", export_model);
-    if (config->output.kohya)
-        TRY(export_one(&e, run, "lora.safetensors", export_kohya));
-    if (config->output.peft)
-        TRY(export_one(&e, run, "lora.peft.safetensors", export_peft));
+    if (s->config->method.kind == METHOD_FULL)
+        return export_one(&e, run, NULL);
+    const int count = export_files(s->config, files);
+    for (int i = 0; i < count; i++)
+        TRY(export_one(&e, run, &files[i]));
     return STATUS_OK;
 }
 

@@ -144,43 +144,30 @@ static Status reserve(const char *trial, size_t bytes)
 
 /* Result ----------------------------------------------------------------------------------------------- */
 
-/* An adapter file: every module's two tensors under the names that `key` makes. */
-static Status compare_adapter(const char *path, const Parameters *p,
-                              char *(*key)(const LoraModule *, bool up))
+/* An adapter file: every module's tensors under the names of that spelling. */
+static Status compare_module(const TensorFile *f, const LoraModule *m, AdapterSpelling spelling)
 {
-    TensorFile *f = NULL;
-    TRY(tensorfile_open(path, &f));
     Status s = STATUS_OK;
-    for (int i = 0; i < 2 * p->module_count && s == STATUS_OK; i++) {
-        const LoraModule *m = &p->modules[i / 2];
-        char *name = key(m, i % 2);
-        s = name
-                ? compare_tensor(f, name, i % 2 ? m->adapter.tensors[LORA_UP] : m->adapter.tensors[LORA_DOWN])
-                : STATUS_FAILED;
-        mem_free(name);
+    for (int r = 0; r < ADAPTER_TENSORS && s == STATUS_OK; r++) {
+        if (!m->adapter.tensors[r])
+            continue;
+        char *key = adapter_key(spelling, m->layer->name, m->text_encoder, m->adapter.kind, r);
+        s = key ? compare_tensor(f, key, m->adapter.tensors[r]) : STATUS_FAILED;
+        mem_free(key);
     }
-    tensorfile_close(f);
     return s;
 }
 
-static char *kohya_key(const LoraModule *m, bool up)
+static Status try_adapter(const Export *e, const char *trial, const ExportFile *file)
 {
-    return mem_printf("%s.lora_%s.weight", m->kohya, up ? "up" : "down");
-}
-static char *peft_key(const LoraModule *m, bool up)
-{
-    return mem_printf("%s.%s.lora_%s.weight", m->text_encoder ? "text_encoder" : "unet", m->layer->name,
-                      up ? "B" : "A");
-}
-
-static Status try_adapter(const Export *e, const char *trial, const char *name,
-                          Status (*write)(const Export *, const char *),
-                          char *(*key)(const LoraModule *, bool up))
-{
-    char *path = path_join(trial, name);
-    Status s = path ? write(e, path) : STATUS_FAILED;
+    char *path = path_join(trial, file->name);
+    TensorFile *f = NULL;
+    Status s = path ? export_adapter(e, file->spelling, path) : STATUS_FAILED;
     if (s == STATUS_OK)
-        s = compare_adapter(path, e->parameters, key);
+        s = tensorfile_open(path, &f);
+    for (int i = 0; i < e->parameters->module_count && s == STATUS_OK; i++)
+        s = compare_module(f, &e->parameters->modules[i], file->spelling);
+    tensorfile_close(f);
     mem_free(path);
     return s;
 }
@@ -217,13 +204,13 @@ static Status try_model(const Export *e, const char *trial)
 
 static Status try_result(const Setup *s, const char *trial)
 {
+    ExportFile files[ADAPTER_SPELLINGS];
     const Export e = setup_export(s);
     if (s->config->method.kind == METHOD_FULL)
         return try_model(&e, trial);
-    if (s->config->output.kohya)
-        TRY(try_adapter(&e, trial, "lora.safetensors", export_kohya, kohya_key));
-    if (s->config->output.peft)
-        TRY(try_adapter(&e, trial, "lora.peft.safetensors", export_peft, peft_key));
+    const int count = export_files(s->config, files);
+    for (int i = 0; i < count; i++)
+        TRY(try_adapter(&e, trial, &files[i]));
     return STATUS_OK;
 }
 

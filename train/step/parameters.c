@@ -1,6 +1,7 @@
 #include "parameters.h"
 
 #include "infer/adapters/adapters.h"
+#include "infer/adapters/keys.h"
 #include "kernels/adapter.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/random.h"
@@ -91,13 +92,13 @@ static Status lora_add(Parameters *p, const Config *config, Layer **layers, int 
         LoraModule *module = &p->modules[p->module_count];
         module->layer = layers[i];
         module->text_encoder = text_encoder;
-        TRY(lora_kohya_name(layers[i], text_encoder, module->kohya, sizeof module->kohya));
         p->module_count++; /* from here on parameters_free takes care of it */
         TRY(adapter_new(p, config, module, p->module_count - 1));
-        TRY(list_add(p, mem_printf("%s.lora_down.weight", module->kohya), module->adapter.tensors[LORA_DOWN],
-                     group));
-        TRY(list_add(p, mem_printf("%s.lora_up.weight", module->kohya), module->adapter.tensors[LORA_UP],
-                     group));
+        const Adapter *a = &module->adapter;
+        for (int r = 0; r < ADAPTER_TENSORS; r++)
+            if (a->tensors[r])
+                TRY(list_add(p, adapter_key(SPELLED_KOHYA, layers[i]->name, text_encoder, a->kind, r),
+                             a->tensors[r], group));
     }
     return STATUS_OK;
 }

@@ -30,7 +30,6 @@ typedef struct Parameter {
 /* A LoRA adapter being trained: y += alpha/rank · up(down(x)). */
 typedef struct LoraModule {
     Layer *layer;
-    char kohya[192]; /* "lora_unet_down_blocks_0_…" */
     bool text_encoder;
     Adapter adapter; /* attached to layer */
 } LoraModule;
