@@ -105,7 +105,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         {"model", OPTION_TEXT, &a->model, .value = "M", .required = true,
          .help = "A diffusers folder, a single .safetensors file, or builtin:tiny."},
         {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE]",
-         .help = "A LoRA file (kohya's, PEFT's or diffusers' names), and how strongly it counts: :0.8, or :1 "
+         .help = "An adapter: a file with kohya's, PEFT's or diffusers' names (LoRA, LoHa, LoKr), or PEFT's "
+                 "folder; and how strongly it counts: :0.8, or :1 "
                  "where nothing is said. May be given several times."},
         {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .required = true,
          .help = "What the picture shows."},

@@ -23,7 +23,8 @@ struct AdapterKind {
     const char *roles[ADAPTER_TENSORS]; /* "down", "up": its tensors, in their order */
     /* Whether those tensors are there that must be and fit the weight w; fails with what is wrong. */
     Status (*check)(const Adapter *a, const Tensor *w);
-    /* What files divide alpha by, of the tensors that are there; 0: they have no rank, and alpha says nothing. */
+    /* What files divide alpha by, of the tensors that are there; 0: they have no rank, and alpha says
+     * nothing. */
     int64_t (*rank)(const Adapter *a);
 
     /* Low-rank: y += its share, and back: gradients of its trained tensors are added to, and grad x (or

@@ -268,7 +268,7 @@ static Status read_file(Model *m, const TensorFile *f, float scale, LoraFile *fi
     if (s == STATUS_OK)
         s = place_keys(&list, f, &found);
     if (s == STATUS_OK)
-        s = adapter_settings_read(f, false, &settings);
+        s = adapter_settings_read(f, !found.kohya && !found.alphas, &settings);
     if (s == STATUS_OK)
         s = make_adapters(file, &list, settings, scale, &said_all);
     if (s == STATUS_OK && !said_all)
@@ -281,7 +281,21 @@ static Status read_file(Model *m, const TensorFile *f, float scale, LoraFile *fi
 
 Status adapter_file_open(const char *path, TensorFile **out)
 {
-    return tensorfile_open(path, out);
+    static const char *const NAMES[] = {"adapter_model.safetensors", "pytorch_lora_weights.safetensors"};
+    if (!file_is_dir(path))
+        return tensorfile_open(path, out);
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        char *inside = path_join(path, NAMES[i]);
+        if (!inside)
+            return STATUS_FAILED;
+        const bool there = file_exists(inside);
+        const Status s = there ? tensorfile_open(inside, out) : STATUS_OK;
+        mem_free(inside);
+        if (there)
+            return s;
+    }
+    return status_refuse("%s: the folder holds neither %s nor %s; name an adapter's file", path, NAMES[0],
+                         NAMES[1]);
 }
 
 Status lora_attach(Model *m, const char *path, float scale, LoraFile **out)

@@ -238,6 +238,8 @@ static void every_kind_gives_the_latents_of_peft_and_lycoris(void **state)
         const char *name, *file;
         int layers;
     } CASES[] = {
+        {"peft", "peft", 4 * 4},           {"peft", "peft/adapter_model.safetensors", 4 * 4},
+        {"peft-loha", "peft-loha", 4 * 2}, {"locon", "locon.safetensors", 8},
         {"loha", "loha.safetensors", 8},   {"lokr", "lokr.safetensors", 8},
     };
     Model *m = open_model();
@@ -415,7 +417,7 @@ static void every_failing_allocation_is_reported(void **state)
     static const struct {
         const char *file;
         int adapters;
-    } FILES[] = {{LORA_GOLDEN "kohya.safetensors", 4 * 12 + 3 * 6}, {ADAPTER_GOLDEN "lokr.safetensors", 8}};
+    } FILES[] = {{LORA_GOLDEN "kohya.safetensors", 4 * 12 + 3 * 6}, {ADAPTER_GOLDEN "peft", 4 * 4}};
     Model *m = open_model();
     for (int i = 0; i < 2; i++) {
         Status s = STATUS_FAILED;

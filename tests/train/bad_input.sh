@@ -300,7 +300,7 @@ for file in lora.pt lora.bin; do
 done
 draw 2 'kohya.safetensors: is a LoRA, not a model; give it with --lora' -- --model "$golden/lora/kohya.safetensors"
 draw 2 'm/unet: is one part of a diffusers model; give the folder that it lies in' -- --model m/unet
-draw 2 'm: is a folder, not a file; name the .safetensors file' -- --lora m
+draw 2 'm: the folder holds neither adapter_model.safetensors nor' -- --lora m
 draw 1 "$weights: is not a LoRA: no key names a low-rank pair" '--model' -- --lora m/$weights
 draw 2 'an empty name is no .safetensors file' -- --lora ''
 draw 2 'an empty name is no file or folder' -- --model ''

@@ -106,7 +106,7 @@ static void a_kohya_file_is_told_in_numbers(void **state)
     (void)state;
     write_kohya(NULL);
     json_t *o = info_json(STATUS_OK);
-    assert_string_equal(json_string_value(json_object_get(o, "kind")), "LoRA");
+    assert_string_equal(json_string_value(json_object_get(o, "kind")), "lora");
     assert_string_equal(json_string_value(json_object_get(o, "format")), "kohya");
     assert_int_equal(number(o, "unet_modules"), 1);
     assert_int_equal(number(o, "text_encoder_modules"), 1);
@@ -131,9 +131,10 @@ static void every_kind_and_peft_folders_are_told(void **state)
         const char *file, *kind, *format;
         int rank, alpha, modules, convolutions;
     } CASES[] = {
-        {"locon.safetensors", "LoRA", "kohya", 3, 2, 8, 3},
-        {"loha.safetensors", "LoHa", "kohya", 2, 3, 8, 0}, /* its tensors are matrices */
-        {"lokr.safetensors", "LoKr", "kohya", 1, 0, 8, 1}, /* alpha differs */
+        {"peft-loha", "loha", "peft", 2, 6, 8, 0},
+        {"locon.safetensors", "lora", "kohya", 3, 2, 8, 3},
+        {"loha.safetensors", "loha", "kohya", 2, 3, 8, 0}, /* its tensors are matrices */
+        {"lokr.safetensors", "lokr", "kohya", 1, 0, 8, 1}, /* alpha differs */
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         char *ours = mem_strdup(path);

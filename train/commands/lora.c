@@ -149,7 +149,7 @@ static json_t *hash_facts(const TensorFile *f, bool *broken)
     return o;
 }
 
-/* "LoRA", or the kinds side by side. */
+/* "lora", or the kinds side by side. */
 static json_t *kind_facts(const LoraFacts *f)
 {
     static const AdapterKind *const KINDS[] = {
@@ -159,7 +159,7 @@ static json_t *kind_facts(const LoraFacts *f)
     for (size_t k = 0; k < sizeof KINDS / sizeof *KINDS; k++)
         for (int i = 0; i < f->count; i++)
             if (f->modules[i].key.kind == KINDS[k]) {
-                json_array_append_new(all, json_string(KINDS[k]->title));
+                json_array_append_new(all, json_string(KINDS[k]->name));
                 break;
             }
     if (json_array_size(all) != 1)
@@ -260,9 +260,9 @@ static Status info(int argc, char **argv)
     const Command command = {
         .name = "lora info",
         .usage = "FILE [--json]",
-        .summary = "Says what an adapter's file holds: its kind and format, rank and alpha, modules, "
-                   "metadata, and whether its content is what its hash says. LoRA, LoHa and LoKr in kohya's, "
-                   "PEFT's and diffusers' files are read. The exit "
+        .summary = "Says what an adapter's file holds: its kind (lora, loha or lokr), format, rank, alpha, "
+                   "modules, metadata, and whether its content is what its hash says. kohya's, "
+                   "PEFT's and diffusers' files are read; of PEFT the folder may be named too. The exit "
                    "status is 1 if the hash does not match.",
         .example = "atelier lora info runs/cat/lora.safetensors",
         .options = options,
