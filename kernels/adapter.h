@@ -33,6 +33,10 @@ struct AdapterKind {
     void (*backward)(Ctx *c, const Adapter *a, const Site *at, const Tensor *x, const Tensor *g,
                      Tensor *grad_x);
 
+    /* Of those that can: t (…,r), so that a product over the last dimension adds scale · t upᵀ itself, in
+     * place of add. */
+    const Tensor *(*ride)(Ctx *c, const Adapter *a, const Site *at, const Tensor *x, const Tensor **up);
+
     /* Or: scale · ΔW, f32 and shaped like w, and from its gradient those of the trained tensors. */
     Tensor *(*delta)(Ctx *c, const Adapter *a, const Tensor *w);
     void (*delta_backward)(Ctx *c, const Adapter *a, const Tensor *grad_delta);

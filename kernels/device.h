@@ -13,19 +13,27 @@
 #include "ops.h"
 
 /* y = alpha op(a) op(b) + beta y + bias; op(a) (m,k), op(b) (k,n), y (m,n), as they lie row by row, whatever
- * their number of dimensions. bias (n) or NULL, added when beta is 0 or 1 alike. */
+ * their number of dimensions. bias (n) or NULL, added when beta is 0 or 1 alike.
+ *
+ * With alpha 1 and beta 0 more may follow while y is at hand, each in its turn or NULL: the residual (m,n) is
+ * added; scale t up^T is added, t (m,r), up (n,r). And last, with geglu, what is above is h (m,n), and y
+ * (m,n/2) its first half times gelu of its second; keep_h, or NULL, is where h is wanted, of y's type. h is
+ * rounded to y's type either way. */
 typedef struct Product {
     int64_t m, n, k;
     bool trans_a, trans_b; /* a is (k,m), b is (n,k) */
     float alpha, beta;
-    const Tensor *a, *b, *bias;
-    Tensor *y;
+    const Tensor *a, *b, *bias, *residual, *t, *up;
+    float scale;
+    bool geglu;
+    Tensor *y, *keep_h;
 } Product;
 
-/* x (B,H,W,C), w (K,C,kh,kw), y (B,H',W',K). */
+/* x (B,H,W,C), w (K,C,kh,kw), y (B,H',W',K). The forward adds bias (K) and per_picture (B,K), the same at
+ * every position, and residual, like y; each may be NULL. */
 typedef struct Conv {
     ConvShape s;
-    const Tensor *x, *w, *bias,
+    const Tensor *x, *w, *bias, *per_picture, *residual,
         *y;       /* forward: writes y->data. backward data: reads y's grad, writes x's grad */
     Layer *layer; /* whose weight does not change for now and may be kept packed, or NULL */
 } Conv;
@@ -161,15 +169,11 @@ struct Device {
     Status (*geglu_backward)(const Tensor *x, const Tensor *grad_y, Tensor *grad_x);
     Status (*add)(const Tensor *a, const Tensor *b, Tensor *y); /* y may be a or b */
     Status (*multiply)(const Tensor *a, const Tensor *b, Tensor *y);
-    Status (*scale)(const Tensor *x, float factor, Tensor *y);
-    Status (*add_per_channel)(const Tensor *x, const Tensor *v, Tensor *y);
-    Status (*sum_per_channel)(const Tensor *g, Tensor *v); /* (B,…,C) -> (B,C): its backward */
+    Status (*sum_per_channel)(const Tensor *g, Tensor *v); /* (B,…,C) -> (B,C) */
     Status (*add_rows)(const Tensor *x, const Tensor *rows, Tensor *y);
     Status (*sum_rows)(const Tensor *g, Tensor *rows); /* (B,T,D): f32 rows += sum over B */
 
     /* attention */
-    Status (*softmax)(const Tensor *x, Tensor *y);
-    Status (*softmax_backward)(const Tensor *y, const Tensor *grad_y, Tensor *grad_x);
     Status (*attention_scratch)(const Attention *a, size_t *bytes);
     Status (*attention)(const Attention *a, void *scratch);
     Status (*attention_backward_scratch)(const Attention *a, size_t *bytes);
@@ -178,9 +182,6 @@ struct Device {
     /* shape */
     Status (*concat)(const Tensor *a, const Tensor *b, Tensor *y);
     Status (*slice_channels)(const Tensor *x, int64_t first, Tensor *y);
-    Status (*unslice_channels)(const Tensor *grad_y, int64_t first, Tensor *grad_x); /* zero elsewhere */
-    Status (*upsample_nearest2x)(const Tensor *x, Tensor *y);
-    Status (*upsample_nearest2x_backward)(const Tensor *grad_y, Tensor *grad_x);
     Status (*from_nchw)(const Tensor *x, Tensor *y);
     Status (*to_nchw)(const Tensor *x, Tensor *y);
 
@@ -195,9 +196,6 @@ struct Device {
                        Tensor *per_sample);
     Status (*mse_loss_backward)(const Tensor *p, const Tensor *t, const Tensor *weight,
                                 const Tensor *grad_loss, Tensor *grad_p);
-    Status (*gaussian_sample)(const Tensor *moments, const Tensor *noise, Tensor *y);
-    Status (*gaussian_sample_backward)(const Tensor *moments, const Tensor *noise, const Tensor *grad_y,
-                                       Tensor *grad_moments);
 
     /* optimizer: whole flat f32 blocks. Norm, clipping, the weights' move, the averages' (NULL: none) and all
      * of the numbers, which lie where the device can write them */

@@ -65,7 +65,8 @@ Node *tape_record(Ctx *c, const char *name, const Layer *layer, Tensor *out, boo
  *   Tensor *d = grad_target(c, x);   // NULL if x needs none; a tensor like x to be overwritten
  *   RUN(c, c->dev->…(…, d));
  *   grad_add(c, x, d);               // x->grad = d, or += d where there was one
- * grad_pass hands the gradient g itself on to x (residual sums, reshapes) without copying. */
+ * grad_pass hands the gradient g itself on to x (residual sums, reshapes), without copying where x is stored
+ * alike. */
 Tensor *grad_target(Ctx *c, Tensor *x);
 void grad_add(Ctx *c, Tensor *x, Tensor *d);
 void grad_pass(Ctx *c, Tensor *x, Tensor *g);

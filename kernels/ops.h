@@ -13,16 +13,20 @@
 /* The table of operations: tests/kernels has a gradient test for each, and does not link without it. */
 /* clang-format off */
 #define ATL_OPS(X)                                                                                              \
-    X(linear) X(matmul) X(conv2d) X(group_norm) X(group_norm_silu) X(layer_norm) X(silu) X(gelu) X(quick_gelu)   \
-    X(geglu) X(softmax) X(attention) X(embedding) X(upsample_nearest2x) X(concat) X(slice_channels) X(add)       \
-    X(add_per_channel) X(add_rows) X(scale) X(multiply) X(reshape) X(slice_batch) X(cast) X(mse_loss)            \
-    X(gaussian_sample)
+    X(linear) X(linear_add) X(linear_geglu) X(matmul) X(conv2d) X(conv2d_add) X(group_norm) X(group_norm_silu)    \
+    X(layer_norm) X(silu) X(gelu) X(quick_gelu) X(geglu) X(attention) X(embedding) X(concat) X(add) X(add_rows)   \
+    X(multiply) X(reshape) X(slice_batch) X(cast) X(mse_loss)
 /* clang-format on */
 
 /* linear family ---------------------------------------------------------------------------------------- */
 
 /* y = x W^T + b + adapters; x (…,in) -> (…,out). Also takes a 1×1 convolution's weight (out,in,1,1). */
 Tensor *linear(Ctx *c, const Layer *l, Tensor *x);
+/* The same + residual (…,out). */
+Tensor *linear_add(Ctx *c, const Layer *l, Tensor *x, Tensor *residual);
+/* The same under a GEGLU (Shazeer 2020): h = linear(x) (…,2C) -> (…,C): a * gelu(b), a = first half, b =
+ * second half of the last dimension. h is in memory only where the backward pass needs it. */
+Tensor *linear_geglu(Ctx *c, const Layer *l, Tensor *x);
 /* y = a b^T (transpose_b) or a b; a (N,K), b (M,K) or (K,M) -> (N,M). Gradient to both. */
 Tensor *matmul(Ctx *c, Tensor *a, Tensor *b, bool transpose_b);
 
@@ -31,14 +35,20 @@ Tensor *matmul(Ctx *c, Tensor *a, Tensor *b, bool transpose_b);
 typedef struct ConvShape {
     int stride; /* 1 or 2 */
     int pad_top, pad_left, pad_bottom, pad_right;
+    bool upsample; /* of x doubled in height and width (nearest), which never exists; only 3×3 that keeps the
+                      size */
 } ConvShape;
-#define CONV_SAME ((ConvShape){1, 1, 1, 1, 1})            /* 3×3, keeps the size */
-#define CONV_POINTWISE ((ConvShape){1, 0, 0, 0, 0})       /* 1×1 */
-#define CONV_DOWN ((ConvShape){2, 1, 1, 1, 1})            /* UNet's downsampling */
-#define CONV_DOWN_ASYMMETRIC ((ConvShape){2, 0, 0, 1, 1}) /* VAE encoder's: pads right and bottom only */
+#define CONV_SAME ((ConvShape){1, 1, 1, 1, 1, false})      /* 3×3, keeps the size */
+#define CONV_UP ((ConvShape){1, 1, 1, 1, 1, true})         /* 3×3 after doubling the size */
+#define CONV_POINTWISE ((ConvShape){1, 0, 0, 0, 0, false}) /* 1×1 */
+#define CONV_DOWN ((ConvShape){2, 1, 1, 1, 1, false})      /* UNet's downsampling */
+#define CONV_DOWN_ASYMMETRIC                                                                                 \
+    ((ConvShape){2, 0, 0, 1, 1, false}) /* VAE encoder's: pads right and bottom only */
 
 /* x (B,H,W,C), weight (K,C,kh,kw) -> (B,H',W',K), with adapters. */
 Tensor *conv2d(Ctx *c, const Layer *l, ConvShape s, Tensor *x);
+/* The same + per_picture (B,K), at every position, + residual (B,H',W',K); either may be NULL. */
+Tensor *conv2d_add(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_picture, Tensor *residual);
 
 /* norm family ------------------------------------------------------------------------------------------ */
 
@@ -57,26 +67,20 @@ Tensor *quick_gelu(Ctx *c, Tensor *x); /* x σ(1.702 x), CLIP ViT-L */
 Tensor *geglu(Ctx *c, Tensor *x);
 Tensor *add(Ctx *c, Tensor *a, Tensor *b);      /* same shape */
 Tensor *multiply(Ctx *c, Tensor *a, Tensor *b); /* same shape */
-Tensor *scale(Ctx *c, Tensor *x, float factor);
-/* x (B,…,C) + v (B,C): the same v at every position of a picture. */
-Tensor *add_per_channel(Ctx *c, Tensor *x, Tensor *v);
 /* x (B,T,D) + the first T rows of layer's weight (N,D): CLIP's position embedding. */
 Tensor *add_rows(Ctx *c, const Layer *l, Tensor *x);
 Tensor *cast(Ctx *c, Tensor *x, DType dtype);
 
 /* attention family ------------------------------------------------------------------------------------- */
 
-Tensor *softmax(Ctx *c, Tensor *x); /* over the last dimension */
 /* softmax(q k^T / sqrt(d)) v per head, without the score matrix in memory; q (B,N,heads*d), k v (B,M,heads*d)
  * -> (B,N,heads*d). causal: query i sees keys 0…i. Dao et al. 2022 (the idea), Rabe & Staats 2021. */
 Tensor *attention(Ctx *c, int heads, bool causal, Tensor *q, Tensor *k, Tensor *v);
 
 /* shape family ----------------------------------------------------------------------------------------- */
 
-Tensor *reshape(Ctx *c, Tensor *x, int ndim, const int64_t *shape);      /* a view */
-Tensor *concat(Ctx *c, Tensor *a, Tensor *b);                            /* along the last dimension */
-Tensor *slice_channels(Ctx *c, Tensor *x, int64_t first, int64_t count); /* of the last dimension, copied */
-Tensor *upsample_nearest2x(Ctx *c, Tensor *x);                           /* (B,H,W,C) -> (B,2H,2W,C) */
+Tensor *reshape(Ctx *c, Tensor *x, int ndim, const int64_t *shape); /* a view */
+Tensor *concat(Ctx *c, Tensor *a, Tensor *b);                       /* along the last dimension */
 /* Rows [first, first+count) of the first dimension; a view. */
 Tensor *slice_batch(Ctx *c, Tensor *x, int64_t first, int64_t count);
 /* No gradient: (B,C,H,W) f32 -> (B,H,W,C) in the context's dtype or in `dtype`, and back to f32. */
@@ -97,9 +101,5 @@ Tensor *timestep_embedding(Ctx *c, Tensor *t, int64_t dim, bool flip_sin_to_cos,
 /* mean(weight (prediction − target)²); both (B,…,C), weight f32 (B), one for each position (B,…), or NULL ->
  * f32 (1). Per-sample means (unweighted) go to per_sample f32 (B) if it is not NULL. */
 Tensor *mse_loss(Ctx *c, Tensor *prediction, Tensor *target, Tensor *weight, Tensor **per_sample);
-
-/* mean + exp(logvar/2) noise of a (…,2C) moments tensor, logvar clamped to [−30,20]; noise (…,C) or NULL for
- * the mean. -> (…,C). Kingma & Welling 2014. */
-Tensor *gaussian_sample(Ctx *c, Tensor *moments, Tensor *noise);
 
 #endif

@@ -78,6 +78,13 @@ void grad_pass(Ctx *c, Tensor *x, Tensor *g)
 {
     if (!x || !x->requires_grad)
         return;
+    if (x->dtype != g->dtype) {
+        Tensor *d = grad_target(c, x);
+        op_use(c, g);
+        RUN(c, c->dev->copy(g, d));
+        grad_add(c, x, d);
+        return;
+    }
     if (!tensor_same_shape(x, g)) { /* a view of the same memory in x's shape */
         Tensor *view = ctx_host(c, sizeof *view);
         *view = *g;

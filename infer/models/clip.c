@@ -143,10 +143,10 @@ static Tensor *clip_block(Ctx *c, const ClipConfig *k, const ClipLayer *b, Tenso
 {
     Tensor *h = layer_norm(c, &b->layer_norm1, k->eps, x);
     Tensor *q = linear(c, &b->q_proj, h), *key = linear(c, &b->k_proj, h), *v = linear(c, &b->v_proj, h);
-    x = add(c, linear(c, &b->out_proj, attention(c, k->heads, true, q, key, v)), x);
+    x = linear_add(c, &b->out_proj, attention(c, k->heads, true, q, key, v), x);
     h = linear(c, &b->fc1, layer_norm(c, &b->layer_norm2, k->eps, x));
     h = k->quick_gelu ? quick_gelu(c, h) : gelu(c, h);
-    return add(c, linear(c, &b->fc2, h), x);
+    return linear_add(c, &b->fc2, h, x);
 }
 
 Tensor *clip_forward(Ctx *c, const Clip *m, int clip_skip, Tensor *ids)

@@ -22,9 +22,10 @@ Tensor *resnet_block(Ctx *c, const void *arg, Tensor **in, int n)
 {
     const ResnetBlock *b = arg;
     Tensor *x = in[0];
-    Tensor *h = conv2d(c, &b->conv1, CONV_SAME, group_norm_silu(c, &b->norm1, b->groups, b->eps, x));
-    if (n > 1)
-        h = add_per_channel(c, h, linear(c, &b->time_emb_proj, in[1]));
-    h = conv2d(c, &b->conv2, CONV_SAME, group_norm_silu(c, &b->norm2, b->groups, b->eps, h));
-    return add(c, h, b->conv_shortcut.weight ? conv2d(c, &b->conv_shortcut, CONV_POINTWISE, x) : x);
+    Tensor *temb = n > 1 ? linear(c, &b->time_emb_proj, in[1]) : NULL;
+    Tensor *h = group_norm_silu(c, &b->norm1, b->groups, b->eps, x);
+    h = conv2d_add(c, &b->conv1, CONV_SAME, h, temb, NULL);
+    h = group_norm_silu(c, &b->norm2, b->groups, b->eps, h);
+    Tensor *shortcut = b->conv_shortcut.weight ? conv2d(c, &b->conv_shortcut, CONV_POINTWISE, x) : x;
+    return conv2d_add(c, &b->conv2, CONV_SAME, h, NULL, shortcut);
 }

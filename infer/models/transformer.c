@@ -61,22 +61,22 @@ void transformer_free(Transformer *t)
     mem_free(t->blocks);
 }
 
-/* x (B,N,C) looks at y (B,M,D) -> (B,N,C) */
-static Tensor *attend(Ctx *c, const AttentionLayers *a, int heads, Tensor *x, Tensor *y)
+/* x (B,N,C) looks at y (B,M,D) -> (B,N,C), added to residual */
+static Tensor *attend(Ctx *c, const AttentionLayers *a, int heads, Tensor *x, Tensor *y, Tensor *residual)
 {
     Tensor *q = linear(c, &a->to_q, x), *k = linear(c, &a->to_k, y), *v = linear(c, &a->to_v, y);
-    return linear(c, &a->to_out, attention(c, heads, false, q, k, v));
+    return linear_add(c, &a->to_out, attention(c, heads, false, q, k, v), residual);
 }
 
 /* x (B,N,C), text (B,T,D) -> (B,N,C) */
 static Tensor *transformer_block(Ctx *c, const TransformerBlock *b, int heads, Tensor *x, Tensor *text)
 {
     Tensor *h = layer_norm(c, &b->norm1, LAYER_NORM_EPS, x);
-    x = add(c, attend(c, &b->attn1, heads, h, h), x);
+    x = attend(c, &b->attn1, heads, h, h, x);
     h = layer_norm(c, &b->norm2, LAYER_NORM_EPS, x);
-    x = add(c, attend(c, &b->attn2, heads, h, text), x);
-    h = linear(c, &b->ff_in, layer_norm(c, &b->norm3, LAYER_NORM_EPS, x));
-    return add(c, linear(c, &b->ff_out, geglu(c, h)), x);
+    x = attend(c, &b->attn2, heads, h, text, x);
+    h = linear_geglu(c, &b->ff_in, layer_norm(c, &b->norm3, LAYER_NORM_EPS, x));
+    return linear_add(c, &b->ff_out, h, x);
 }
 
 Tensor *transformer(Ctx *c, const void *arg, Tensor **in, int n)
@@ -85,10 +85,11 @@ Tensor *transformer(Ctx *c, const void *arg, Tensor **in, int n)
     const Transformer *t = arg;
     Tensor *x = in[0], *text = in[1];
     const int64_t B = x->shape[0], H = x->shape[1], W = x->shape[2], C = x->shape[3];
+    const int64_t tokens[] = {B, H * W, C};
     Tensor *h = group_norm(c, &t->norm, t->groups, GROUP_NORM_EPS, x);
-    h = linear(c, &t->proj_in, reshape(c, h, 3, (int64_t[]){B, H * W, C}));
+    h = linear(c, &t->proj_in, reshape(c, h, 3, tokens));
     for (int i = 0; i < t->count; i++)
         h = transformer_block(c, &t->blocks[i], t->heads, h, text);
-    h = reshape(c, linear(c, &t->proj_out, h), 4, (int64_t[]){B, H, W, C});
-    return add(c, h, x);
+    h = linear_add(c, &t->proj_out, h, reshape(c, x, 3, tokens));
+    return reshape(c, h, 4, x->shape);
 }

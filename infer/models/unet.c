@@ -255,7 +255,7 @@ Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, Tensor
                 h = attend(c, &l->attentions[j], h, &cond);
         }
         if (l->resampler.weight)
-            h = conv2d(c, &l->resampler, CONV_SAME, upsample_nearest2x(c, h));
+            h = conv2d(c, &l->resampler, CONV_UP, h);
     }
     h = group_norm_silu(c, &u->conv_norm_out, k->norm_groups, k->norm_eps, h);
     return conv2d(c, &u->conv_out, CONV_SAME, h);

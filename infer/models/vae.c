@@ -234,10 +234,11 @@ static Tensor *resnet(Ctx *c, const ResnetBlock *b, Tensor *x)
 static Tensor *self_attention(Ctx *c, const Vae *v, const VaeMiddle *m, Tensor *x)
 {
     const int64_t B = x->shape[0], H = x->shape[1], W = x->shape[2], C = x->shape[3];
+    const int64_t tokens[] = {B, H * W, C};
     Tensor *h = group_norm(c, &m->group_norm, v->config.norm_groups, VAE_NORM_EPS, x);
-    h = reshape(c, h, 3, (int64_t[]){B, H * W, C});
+    h = reshape(c, h, 3, tokens);
     h = attention(c, 1, false, linear(c, &m->to_q, h), linear(c, &m->to_k, h), linear(c, &m->to_v, h));
-    return add(c, reshape(c, linear(c, &m->to_out, h), 4, (int64_t[]){B, H, W, C}), x);
+    return reshape(c, linear_add(c, &m->to_out, h, reshape(c, x, 3, tokens)), 4, x->shape);
 }
 
 static Tensor *middle(Ctx *c, const Vae *v, const VaeMiddle *m, Tensor *x)
@@ -280,7 +281,7 @@ Tensor *vae_decode(Ctx *c, const Vae *v, Tensor *z)
         for (int j = 0; j < l->count; j++)
             x = resnet(c, &l->resnets[j], x);
         if (l->resampler.weight)
-            x = conv2d(c, &l->resampler, CONV_SAME, upsample_nearest2x(c, x));
+            x = conv2d(c, &l->resampler, CONV_UP, x);
     }
     return ends(c, v, d, x);
 }

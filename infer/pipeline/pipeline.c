@@ -474,7 +474,7 @@ Status pipeline_encode_picture(Pipeline *p, const float *pixels, Size size, floa
     const Status s = stage_encode(p->stages, size, pixels, moments);
     for (size_t k = 0; s == STATUS_OK && k < n; k++) {
         mean[k] = moments[k];
-        const float logvar = moments[n + k]; /* clamped as gaussian_sample() does; NaN stays NaN */
+        const float logvar = moments[n + k]; /* clamped as diffusers does; NaN stays NaN */
         std[k] = expf(0.5f * (logvar < -30 ? -30 : logvar > 20 ? 20 : logvar));
     }
     mem_free(moments);

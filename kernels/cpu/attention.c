@@ -1,4 +1,4 @@
-/* Attention without the score matrix (Rabe & Staats 2021; Dao et al. 2022), and softmax over rows.
+/* Attention without the score matrix (Rabe & Staats 2021; Dao et al. 2022).
  *
  * The work is cut into tasks, (picture, head, block of LANES_BLOCK tokens), that share nothing; a task walks
  * over tiles of ROWS tokens of the other side (tiles.h). Forward, lanes are queries, with a running maximum m
@@ -505,78 +505,8 @@ static Status cpu_attention_backward(const Attention *a, void *scratch)
     return STATUS_OK;
 }
 
-/* Softmax
- * ----------------------------------------------------------------------------------------------------------
- */
-
-static void softmax_row(const Tensor *x, Tensor *y, int64_t at, int64_t C)
-{
-    vf m = vec_set(-INFINITY);
-    for (int64_t i = 0; i < C; i += VL) {
-        const int n = vec_part(i, C);
-        vf v = vec_get_n(x->data, x->dtype, at + i, n);
-        for (int j = n; j < VL; j++)
-            v[j] = -INFINITY;
-        m = vec_max(m, v);
-    }
-    const float largest = vec_largest(m);
-    vf sum = vec_set(0);
-    for (int64_t i = 0; i < C; i += VL) {
-        const int n = vec_part(i, C);
-        vf e = vec_exp(vec_get_n(x->data, x->dtype, at + i, n) - largest);
-        for (int j = n; j < VL; j++)
-            e[j] = 0;
-        sum += e;
-    }
-    const float inverse = 1.0f / vec_sum(sum);
-    for (int64_t i = 0; i < C; i += VL) {
-        const int n = vec_part(i, C);
-        vec_put_n(y->data, y->dtype, at + i,
-                  vec_exp(vec_get_n(x->data, x->dtype, at + i, n) - largest) * inverse, n);
-    }
-}
-
-static Status cpu_softmax(const Tensor *x, Tensor *y)
-{
-    FLOATS_ONLY(x, y);
-    const int64_t C = tensor_dim(x, -1), rows = tensor_rows(x);
-#pragma omp parallel for schedule(static) if (rows * C > 16384)
-    for (int64_t r = 0; r < rows; r++)
-        softmax_row(x, y, r * C, C);
-    return STATUS_OK;
-}
-
-/* dx = y ∘ (dy − Σ dy∘y) */
-static void softmax_backward_row(const Tensor *y, const Tensor *grad_y, Tensor *grad_x, int64_t at, int64_t C)
-{
-    vf sum = vec_set(0);
-    for (int64_t i = 0; i < C; i += VL) {
-        const int n = vec_part(i, C);
-        sum += vec_get_n(y->data, y->dtype, at + i, n) * vec_get_n(grad_y->data, grad_y->dtype, at + i, n);
-    }
-    const float total = vec_sum(sum);
-    for (int64_t i = 0; i < C; i += VL) {
-        const int n = vec_part(i, C);
-        const vf p = vec_get_n(y->data, y->dtype, at + i, n),
-                 g = vec_get_n(grad_y->data, grad_y->dtype, at + i, n);
-        vec_put_n(grad_x->data, grad_x->dtype, at + i, p * (g - total), n);
-    }
-}
-
-static Status cpu_softmax_backward(const Tensor *y, const Tensor *grad_y, Tensor *grad_x)
-{
-    FLOATS_ONLY(y, grad_y, grad_x);
-    const int64_t C = tensor_dim(y, -1), rows = tensor_rows(y);
-#pragma omp parallel for schedule(static) if (rows * C > 16384)
-    for (int64_t r = 0; r < rows; r++)
-        softmax_backward_row(y, grad_y, grad_x, r * C, C);
-    return STATUS_OK;
-}
-
 void ISA(attention_table)(Device *d)
 {
-    d->softmax = cpu_softmax;
-    d->softmax_backward = cpu_softmax_backward;
     d->attention_scratch = cpu_attention_scratch;
     d->attention = cpu_attention;
     d->attention_backward_scratch = cpu_attention_backward_scratch;

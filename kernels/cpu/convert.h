@@ -9,9 +9,10 @@
 
 typedef struct ConvertRows {
     void *to;
-    const void *from, *bias; /* bias (columns) of from's … any floating type, added to every row, or NULL */
-    DType to_type, from_type, bias_type;
-    int64_t columns, to_ld, from_ld;
+    const void *from, *bias,
+        *add; /* bias (columns) is added to every row, add (rows,columns) to all; or NULL */
+    DType to_type, from_type, bias_type, add_type;
+    int64_t columns, to_ld, from_ld, add_ld;
 } ConvertRows;
 
 VEC void convert_row(const ConvertRows *c, int64_t row, DType to, DType from)
@@ -21,6 +22,8 @@ VEC void convert_row(const ConvertRows *c, int64_t row, DType to, DType from)
         vf x = vec_get_n(c->from, from, row * c->from_ld + i, n);
         if (c->bias)
             x += vec_get_n(c->bias, c->bias_type, i, n);
+        if (c->add)
+            x += vec_get_n(c->add, c->add_type, row * c->add_ld + i, n);
         vec_put_n(c->to, to, row * c->to_ld + i, x, n);
     }
 }

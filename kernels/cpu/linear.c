@@ -3,11 +3,14 @@
  * Three ways. f32 with f32: oneDNN's sgemm. A bf16 left operand on a processor with bf16 arithmetic: oneDNN's
  * bf16 product, after converting a right operand in f32 (a trained weight) as autocast does. Everything else
  * is cut into panels of cache size, operands are widened to f32 panel by panel into scratch memory, and sgemm
- * multiplies those. A bias goes in by oneDNN in the second way, and while the panel is still in cache in the
- * others. Which way is taken, and how the panels are cut, depends on shapes and types alone. */
+ * multiplies those. A bias and a residual go in by oneDNN in the second way, and while the panel is still in
+ * cache in the others. A low-rank product and a GEGLU follow by panels of rows, so that the second finds y in
+ * the cache and h, twice as wide as the result, is never whole in memory unless it is to be kept. Which way
+ * is taken, and how the panels are cut, depends on shapes and types alone. */
 #include "convert.h"
 #include "families.h"
 #include "floats.h"
+#include "gelu.h"
 #include "onednn.h"
 
 #include <string.h>
@@ -17,10 +20,11 @@ typedef struct Gemm {
     int64_t m, n, k;
     bool trans_a, trans_b;
     float alpha, beta;
-    const void *a, *b;
+    const void *a, *b, *residual; /* residual: laid out like y */
     const Tensor *bias;
     void *y;
-    DType a_type, b_type, y_type;
+    DType a_type, b_type, y_type, residual_type;
+    bool adds; /* there is a residual (while rehearsed it has no data) */
     int64_t lda, ldb, ldy;
 } Gemm;
 
@@ -35,11 +39,14 @@ static Gemm gemm_of(const Product *p)
                   .beta = p->beta,
                   .a = p->a->data,
                   .b = p->b->data,
+                  .residual = p->residual ? p->residual->data : NULL,
                   .bias = p->bias,
                   .y = p->y->data,
                   .a_type = p->a->dtype,
                   .b_type = p->b->dtype,
                   .y_type = p->y->dtype,
+                  .residual_type = p->residual ? p->residual->dtype : p->y->dtype,
+                  .adds = p->residual != NULL,
                   .lda = p->trans_a ? p->m : p->k,
                   .ldb = p->trans_b ? p->k : p->n,
                   .ldy = p->n};
@@ -51,7 +58,8 @@ static bool is_bf16_product(const Gemm *g)
 {
     return computes_bf16() && g->a_type == DTYPE_BF16 &&
            (g->b_type == DTYPE_BF16 || g->b_type == DTYPE_F32) && g->y_type != DTYPE_F16 &&
-           (g->beta == 0.0f || g->beta == 1.0f) && !(g->bias && g->alpha != 1.0f) && g->k > 0;
+           (g->beta == 0.0f || g->beta == 1.0f) && !(g->bias && g->alpha != 1.0f) && g->k > 0 &&
+           g->residual_type == g->y_type;
 }
 
 static int64_t stored_rows_b(const Gemm *g)
@@ -76,6 +84,7 @@ static Status bf16_primitive(const Gemm *g, OnePrimitive **p)
                          .trans_a = g->trans_a,
                          .trans_b = g->trans_b,
                          .bias = g->bias != NULL,
+                         .add = g->adds,
                          .alpha = g->alpha,
                          .beta = g->beta};
     return onednn_matmul(&d, p);
@@ -91,29 +100,38 @@ static size_t bf16_bias_bytes(const Gemm *g)
     return g->bias && g->bias->dtype != DTYPE_F32 ? aligned_bytes((size_t)g->n * 4) : 0;
 }
 
-static Status bf16_product(const Gemm *g, char *scratch)
+/* b in bf16: where it is, or converted to the beginning of scratch memory, which then begins after it. */
+static void bf16_b(Gemm *g, char **scratch)
+{
+    if (g->b_type == DTYPE_BF16)
+        return;
+    convert_rows(&(ConvertRows){.to = *scratch,
+                                .from = g->b,
+                                .to_type = DTYPE_BF16,
+                                .from_type = g->b_type,
+                                .columns = stored_columns_b(g),
+                                .to_ld = stored_columns_b(g),
+                                .from_ld = g->ldb},
+                 stored_rows_b(g));
+    const size_t bytes = bf16_b_bytes(g);
+    g->b = *scratch;
+    g->b_type = DTYPE_BF16;
+    g->ldb = stored_columns_b(g);
+    *scratch += bytes;
+}
+
+static Status bf16_product(Gemm g, char *scratch)
 {
     OnePrimitive *p;
-    TRY(bf16_primitive(g, &p));
-    const void *b = g->b, *bias = g->bias ? g->bias->data : NULL;
-    if (bf16_b_bytes(g)) {
-        convert_rows(&(ConvertRows){.to = scratch,
-                                    .from = g->b,
-                                    .to_type = DTYPE_BF16,
-                                    .from_type = g->b_type,
-                                    .columns = stored_columns_b(g),
-                                    .to_ld = stored_columns_b(g),
-                                    .from_ld = g->ldb},
-                     stored_rows_b(g));
-        b = scratch;
-        scratch += bf16_b_bytes(g);
-    }
-    if (bf16_bias_bytes(g)) {
-        convert_all(scratch, DTYPE_F32, bias, g->bias->dtype, g->n);
+    const void *bias = g.bias ? g.bias->data : NULL;
+    TRY(bf16_primitive(&g, &p));
+    bf16_b(&g, &scratch);
+    if (bf16_bias_bytes(&g)) {
+        convert_all(scratch, DTYPE_F32, bias, g.bias->dtype, g.n);
         bias = scratch;
-        scratch += bf16_bias_bytes(g);
+        scratch += bf16_bias_bytes(&g);
     }
-    return onednn_run(p, (void *)g->a, (void *)b, (void *)bias, g->y, scratch);
+    return onednn_run_add(p, (void *)g.a, (void *)g.b, (void *)bias, g.y, (void *)g.residual, scratch);
 }
 
 /* Products in f32, by panels --------------------------------------------------------------------------- */
@@ -146,7 +164,7 @@ static Panels panels_of(const Gemm *g)
         p.nb = panel_rows(g->n, p.kb > 512 ? p.kb : 512);
     if (a)
         p.mb = panel_rows(g->m, p.kb > 512 ? p.kb : 512);
-    if (y || g->bias) {
+    if (y || g->bias || g->adds) {
         const int64_t rows = panel_rows(g->m, p.nb);
         p.mb = rows < p.mb ? rows : p.mb;
     }
@@ -211,11 +229,13 @@ static Status f32_panel(const Gemm *g, const Panels *p, int64_t row, int64_t col
         TRY(onednn_sgemm(g->trans_a, g->trans_b, m, n, kb, g->alpha, a.data, a.ld, b.data, b.ld,
                          k == 0 ? g->beta : 1.0f, y, ldy));
     }
-    if (p->y_bytes || g->bias) {
+    if (p->y_bytes || g->bias || g->adds) {
         io.from = y, io.from_type = DTYPE_F32, io.from_ld = ldy;
         io.to = y_out, io.to_type = g->y_type, io.to_ld = g->ldy;
         io.bias = g->bias ? at_element(g->bias->data, g->bias->dtype, column) : NULL;
         io.bias_type = g->bias ? g->bias->dtype : DTYPE_F32;
+        io.add = g->adds ? at_element(g->residual, g->residual_type, row * g->ldy + column) : NULL;
+        io.add_type = g->residual_type, io.add_ld = g->ldy;
         convert_rows(&io, m);
     }
     return STATUS_OK;
@@ -232,30 +252,168 @@ static Status f32_product(const Gemm *g, char *scratch)
     return STATUS_OK;
 }
 
-/* The table's functions -------------------------------------------------------------------------------- */
+/* Any product ------------------------------------------------------------------------------------------ */
 
-static Status cpu_product_scratch(const Product *product, size_t *bytes)
+static Status gemm_scratch(const Gemm *g, size_t *bytes)
 {
-    FLOATS_ONLY(product->a, product->b, product->bias, product->y);
-    const Gemm g = gemm_of(product);
-    if (is_bf16_product(&g)) {
+    if (is_bf16_product(g)) {
         OnePrimitive *p;
-        TRY(bf16_primitive(&g, &p));
-        *bytes = bf16_b_bytes(&g) + bf16_bias_bytes(&g) + onednn_scratch_bytes(p);
+        TRY(bf16_primitive(g, &p));
+        *bytes = bf16_b_bytes(g) + bf16_bias_bytes(g) + onednn_scratch_bytes(p);
         return STATUS_OK;
     }
-    const Panels p = panels_of(&g);
+    const Panels p = panels_of(g);
     *bytes = p.a_bytes + p.b_bytes + p.y_bytes;
     return STATUS_OK;
 }
 
-static Status cpu_product(const Product *product, void *scratch)
+static Status gemm(const Gemm *g, void *scratch)
 {
-    FLOATS_ONLY(product->a, product->b, product->bias, product->y);
-    const Gemm g = gemm_of(product);
-    if (g.m == 0 || g.n == 0)
+    if (g->m == 0 || g->n == 0)
         return STATUS_OK;
-    return is_bf16_product(&g) ? bf16_product(&g, scratch) : f32_product(&g, scratch);
+    return is_bf16_product(g) ? bf16_product(*g, scratch) : f32_product(g, scratch);
+}
+
+/* Products that something follows ------------------------------------------------------------------------ */
+
+/* Rows of y, or of h, at a time: what a level 2 cache holds, but enough that an operand which is widened or
+ * packed for each panel costs nothing against the product. Multiples of 64. */
+enum { ROWS_BYTES = 1 << 20, ROWS_LEAST = 512 };
+
+static int64_t rows_at_once(const Gemm *g)
+{
+    int64_t rows = ROWS_BYTES / (g->n * (int64_t)dtype_size(g->y_type)) / 64 * 64;
+    if (rows < ROWS_LEAST)
+        rows = ROWS_LEAST;
+    return rows < g->m ? rows : g->m;
+}
+
+/* `rows` rows from `first` on, or as many as there are, whose result's memory is y; all NULL while rehearsed.
+ */
+static Gemm rows_of(const Gemm *g, int64_t first, int64_t rows, void *y)
+{
+    Gemm part = *g;
+    part.a = g->a ? at_element(g->a, g->a_type, first * g->lda) : NULL;
+    part.residual = g->residual ? at_element(g->residual, g->residual_type, first * g->ldy) : NULL;
+    part.m = first + rows < g->m ? rows : g->m - first;
+    part.y = y;
+    return part;
+}
+
+/* y += scale t up^T */
+static Gemm low_rank_of(const Product *p, const Gemm *g)
+{
+    const int64_t r = tensor_dim(p->t, -1);
+    Gemm low = {.m = g->m,
+                .n = g->n,
+                .k = r,
+                .trans_b = true,
+                .alpha = p->scale,
+                .beta = 1,
+                .a = p->t->data,
+                .b = p->up->data,
+                .a_type = p->t->dtype,
+                .b_type = p->up->dtype,
+                .y_type = g->y_type,
+                .residual_type = g->y_type,
+                .lda = r,
+                .ldb = r,
+                .ldy = g->n};
+    return low;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Of any part: the first, or the last, which may be another size. */
+static Status parts_scratch(const Gemm *g, int64_t rows, size_t *bytes)
+{
+    const Gemm parts[] = {rows_of(g, 0, rows, NULL), rows_of(g, (g->m - 1) / rows * rows, rows, NULL)};
+    for (int i = 0; i < 2; i++) {
+        size_t part;
+        TRY(gemm_scratch(&parts[i], &part));
+        *bytes = larger(*bytes, part);
+    }
+    return STATUS_OK;
+}
+
+/* h where it is not kept: one part of it. */
+static size_t h_bytes(const Product *p, const Gemm *g)
+{
+    return p->geglu && !p->keep_h ? aligned_bytes((size_t)(rows_at_once(g) * g->n) * dtype_size(g->y_type))
+                                  : 0;
+}
+
+static Status followed_scratch(const Product *p, size_t *bytes)
+{
+    Gemm g = gemm_of(p);
+    size_t part = 0;
+    *bytes = 0;
+    if (g.m == 0)
+        return STATUS_OK;
+    *bytes = h_bytes(p, &g);
+    if (is_bf16_product(&g)) { /* b is converted once, before all parts */
+        *bytes += bf16_b_bytes(&g);
+        g.ldb = stored_columns_b(&g);
+        g.b_type = DTYPE_BF16;
+    }
+    TRY(parts_scratch(&g, rows_at_once(&g), &part));
+    if (p->t) {
+        const Gemm low = low_rank_of(p, &g);
+        TRY(parts_scratch(&low, rows_at_once(&g), &part));
+    }
+    *bytes += part;
+    return STATUS_OK;
+}
+
+static Status followed_product(const Product *p, char *scratch)
+{
+    Gemm g = gemm_of(p);
+    const int64_t rows = rows_at_once(&g), C = g.n / 2;
+    char *h = p->geglu ? p->keep_h ? p->keep_h->data : scratch : g.y;
+    const bool whole = !p->geglu || p->keep_h; /* h, or y itself, is there from its first row to its last */
+    scratch += h_bytes(p, &g);
+    if (is_bf16_product(&g))
+        bf16_b(&g, &scratch);
+    for (int64_t first = 0; first < g.m; first += rows) {
+        void *here = whole ? at_element(h, g.y_type, first * g.n) : h;
+        const Gemm part = rows_of(&g, first, rows, here);
+        TRY(gemm(&part, scratch));
+        if (p->t) {
+            const Gemm all = low_rank_of(p, &g), low = rows_of(&all, first, rows, here);
+            TRY(gemm(&low, scratch));
+        }
+        if (p->geglu)
+            geglu_rows(&(Geglu){.x = here,
+                                .y = at_element(g.y, g.y_type, first * C),
+                                .xt = g.y_type,
+                                .yt = g.y_type,
+                                .C = C},
+                       part.m);
+    }
+    return STATUS_OK;
+}
+
+/* The table's functions -------------------------------------------------------------------------------- */
+
+static Status cpu_product_scratch(const Product *p, size_t *bytes)
+{
+    FLOATS_ONLY(p->a, p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
+    if (p->geglu || p->t)
+        return followed_scratch(p, bytes);
+    const Gemm g = gemm_of(p);
+    return gemm_scratch(&g, bytes);
+}
+
+static Status cpu_product(const Product *p, void *scratch)
+{
+    FLOATS_ONLY(p->a, p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
+    if (p->geglu || p->t)
+        return followed_product(p, scratch);
+    const Gemm g = gemm_of(p);
+    return gemm(&g, scratch);
 }
 
 /* Sums over rows: blocks of columns, each cut into SUM_PIECES pieces of rows, added up in order. */

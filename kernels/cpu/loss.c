@@ -1,10 +1,9 @@
-/* Losses, and the sampling of a Gaussian that a VAE's encoder describes.
+/* Losses.
  *
  * Sums of squares go by pieces of 4096 elements, f32 in VL lanes within a piece and double between them, in
  * order. */
 #include "families.h"
 #include "floats.h"
-#include "pieces.h"
 #include "vec.h"
 
 #define LOSS_PIECE 4096
@@ -84,78 +83,8 @@ static Status cpu_mse_loss_backward(const Tensor *p, const Tensor *t, const Tens
     return STATUS_OK;
 }
 
-/* moments rows are (mean, logvar), C each: y = mean + exp(logvar / 2) noise, logvar clamped to [-30,20] as
- * diffusers' DiagonalGaussianDistribution does. */
-#define LOGVAR_MIN (-30.0f)
-#define LOGVAR_MAX 20.0f
-
-VEC vf deviation(vf logvar)
-{
-    return vec_exp(vec_min(vec_set(LOGVAR_MAX), vec_max(vec_set(LOGVAR_MIN), logvar)) * 0.5f);
-}
-
-typedef struct Args {
-    const Tensor *moments, *noise, *grad_y;
-    Tensor *y;
-} Args;
-
-static void gaussian_sample_piece(const void *args, int64_t first, int64_t last)
-{
-    const Args *s = args;
-    const int64_t C = tensor_dim(s->y, -1);
-    const void *m = s->moments->data;
-    for (int64_t r = first; r < last; r++)
-        for (int64_t c = 0; c < C; c += VL) {
-            const int n = vec_part(c, C);
-            vf y = vec_get_n(m, s->moments->dtype, 2 * r * C + c, n);
-            if (s->noise)
-                y += deviation(vec_get_n(m, s->moments->dtype, (2 * r + 1) * C + c, n)) *
-                     vec_get_n(s->noise->data, s->noise->dtype, r * C + c, n);
-            vec_put_n(s->y->data, s->y->dtype, r * C + c, y, n);
-        }
-}
-
-static Status cpu_gaussian_sample(const Tensor *moments, const Tensor *noise, Tensor *y)
-{
-    FLOATS_ONLY(moments, noise, y);
-    for_pieces(tensor_rows(y), tensor_dim(y, -1), gaussian_sample_piece,
-               &(Args){.moments = moments, .noise = noise, .y = y});
-    return STATUS_OK;
-}
-
-/* d mean = g; d logvar = g noise exp(logvar / 2) / 2 inside the clamp, 0 outside */
-static void gaussian_backward_piece(const void *args, int64_t first, int64_t last)
-{
-    const Args *s = args;
-    const int64_t C = tensor_dim(s->grad_y, -1);
-    for (int64_t r = first; r < last; r++)
-        for (int64_t c = 0; c < C; c += VL) {
-            const int n = vec_part(c, C);
-            const vf g = vec_get_n(s->grad_y->data, s->grad_y->dtype, r * C + c, n);
-            vf d = {0};
-            if (s->noise) {
-                const vf logvar = vec_get_n(s->moments->data, s->moments->dtype, (2 * r + 1) * C + c, n);
-                d = g * vec_get_n(s->noise->data, s->noise->dtype, r * C + c, n) * (0.5f * deviation(logvar));
-                d = vec_select((logvar < LOGVAR_MIN) | (logvar > LOGVAR_MAX), (vf){0}, d);
-            }
-            vec_put_n(s->y->data, s->y->dtype, 2 * r * C + c, g, n);
-            vec_put_n(s->y->data, s->y->dtype, (2 * r + 1) * C + c, d, n);
-        }
-}
-
-static Status cpu_gaussian_sample_backward(const Tensor *moments, const Tensor *noise, const Tensor *grad_y,
-                                           Tensor *grad_moments)
-{
-    FLOATS_ONLY(moments, noise, grad_y, grad_moments);
-    for_pieces(tensor_rows(grad_y), 2 * tensor_dim(grad_y, -1), gaussian_backward_piece,
-               &(Args){.moments = moments, .noise = noise, .grad_y = grad_y, .y = grad_moments});
-    return STATUS_OK;
-}
-
 void ISA(loss_table)(Device *d)
 {
     d->mse_loss = cpu_mse_loss;
     d->mse_loss_backward = cpu_mse_loss_backward;
-    d->gaussian_sample = cpu_gaussian_sample;
-    d->gaussian_sample_backward = cpu_gaussian_sample_backward;
 }

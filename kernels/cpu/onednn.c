@@ -139,8 +139,8 @@ static dnnl_status_t conv_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, 
 
 /* The table of primitives ------------------------------------------------------------------------------ */
 
-enum { OP_A, OP_B, OP_BIAS, OP_Y, OP_SCRATCH, OPERANDS };
-enum { KEY = 20, BUCKETS = 1024, FORMATS = 256 };
+enum { OP_A, OP_B, OP_BIAS, OP_Y, OP_ADD, OP_SCRATCH, OPERANDS };
+enum { KEY = 24, BUCKETS = 1024, FORMATS = 256 };
 
 /* An operand: its argument number and the two queries that find its layout; argument 0 is absent. */
 typedef struct Operand {
@@ -153,7 +153,7 @@ struct OnePrimitive {
     int64_t key[KEY];
     OnePrimitive *next;
     const Operand *operands; /* OPERANDS of them */
-    bool bias;
+    bool bias, add;
     dnnl_primitive_desc_t desc;
     dnnl_primitive_t primitive; /* made at the first run */
     dnnl_memory_t memory[OPERANDS];
@@ -173,20 +173,24 @@ static struct {
     int formats;
 } one;
 
-static const Operand forward_operands[OPERANDS] = {{DNNL_ARG_SRC, dnnl_query_src_md, 0},
-                                                   {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0},
-                                                   {DNNL_ARG_BIAS, dnnl_query_weights_md, 1},
-                                                   {DNNL_ARG_DST, dnnl_query_dst_md, 0},
-                                                   {DNNL_ARG_SCRATCHPAD, dnnl_query_scratchpad_md, 0}};
+/* What a matrix product adds to its result, laid out like it: the first and only thing done after it. */
+#define ADD_ARG (DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1)
+
+static const Operand forward_operands[OPERANDS] = {
+    {DNNL_ARG_SRC, dnnl_query_src_md, 0},      {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0},
+    {DNNL_ARG_BIAS, dnnl_query_weights_md, 1}, {DNNL_ARG_DST, dnnl_query_dst_md, 0},
+    {ADD_ARG, dnnl_query_dst_md, 0},           {DNNL_ARG_SCRATCHPAD, dnnl_query_scratchpad_md, 0}};
 static const Operand data_operands[OPERANDS] = {{DNNL_ARG_DIFF_SRC, dnnl_query_diff_src_md, 0},
                                                 {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0},
                                                 {0, dnnl_query_undef, 0},
                                                 {DNNL_ARG_DIFF_DST, dnnl_query_diff_dst_md, 0},
+                                                {0, dnnl_query_undef, 0},
                                                 {DNNL_ARG_SCRATCHPAD, dnnl_query_scratchpad_md, 0}};
 static const Operand weight_operands[OPERANDS] = {{DNNL_ARG_SRC, dnnl_query_src_md, 0},
                                                   {DNNL_ARG_DIFF_WEIGHTS, dnnl_query_diff_weights_md, 0},
                                                   {DNNL_ARG_DIFF_BIAS, dnnl_query_diff_weights_md, 1},
                                                   {DNNL_ARG_DIFF_DST, dnnl_query_diff_dst_md, 0},
+                                                  {0, dnnl_query_undef, 0},
                                                   {DNNL_ARG_SCRATCHPAD, dnnl_query_scratchpad_md, 0}};
 
 const char *onednn_version(void)
@@ -267,7 +271,7 @@ static int format_number(LayoutRef layout)
 
 /* Puts a made description into the table. Takes desc over, in failure too. */
 static Status keep(const int64_t key[KEY], dnnl_primitive_desc_t desc, const Operand *operands, bool bias,
-                   OnePrimitive **out)
+                   bool add, OnePrimitive **out)
 {
     OnePrimitive *p = mem_calloc(1, sizeof *p);
     if (!p) {
@@ -278,6 +282,7 @@ static Status keep(const int64_t key[KEY], dnnl_primitive_desc_t desc, const Ope
     p->desc = desc;
     p->operands = operands;
     p->bias = bias;
+    p->add = add;
     p->scratch_bytes =
         dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(desc, dnnl_query_scratchpad_md, 0));
     const LayoutRef weight = dnnl_primitive_desc_query_md(desc, operands[OP_B].query, 0);
@@ -311,7 +316,7 @@ static void matmul_key(const OneMatmul *d, int64_t key[KEY])
                                 d->type,    d->y_type,
                                 d->trans_a, d->trans_b,
                                 d->bias,    alpha,
-                                beta};
+                                beta,       d->add};
     memcpy(key, words, sizeof words);
 }
 
@@ -326,11 +331,12 @@ static void conv_key(const OneConv *d, int64_t key[KEY])
                                 d->pad_top,    d->pad_left,
                                 d->pad_bottom, d->pad_right,
                                 d->type,       d->bias,
-                                d->blocked};
+                                d->blocked,    d->y_type,
+                                d->sum};
     memcpy(key, words, sizeof words);
 }
 
-static dnnl_status_t matmul_attr(const OneMatmul *d, dnnl_primitive_attr_t *attr)
+static dnnl_status_t matmul_attr(const OneMatmul *d, LayoutRef y, dnnl_primitive_attr_t *attr)
 {
     dnnl_post_ops_t ops = NULL;
     dnnl_status_t s = user_scratch(attr);
@@ -340,6 +346,8 @@ static dnnl_status_t matmul_attr(const OneMatmul *d, dnnl_primitive_attr_t *attr
         s = append_factor(ops, d->alpha);
     if (!s && d->beta != 0.0f)
         s = append_sum(ops, d->beta);
+    if (!s && d->add)
+        s = dnnl_post_ops_append_binary(ops, dnnl_binary_add, y);
     if (!s)
         s = dnnl_primitive_attr_set_post_ops(*attr, ops);
     dnnl_post_ops_destroy(ops);
@@ -375,7 +383,7 @@ Status onednn_matmul(const OneMatmul *d, OnePrimitive **out)
     if (!s && d->bias)
         s = layout_tag(&bias, 2, row, dnnl_f32, dnnl_ab);
     if (!s)
-        s = matmul_attr(d, &attr);
+        s = matmul_attr(d, ref(&y), &attr);
     if (!s)
         s = matmul_desc(&desc, one.engine, ref(&a), ref(&b), ref(&bias), ref(&y), attr);
     dnnl_primitive_attr_destroy(attr);
@@ -383,7 +391,8 @@ Status onednn_matmul(const OneMatmul *d, OnePrimitive **out)
     layout_free(&b);
     layout_free(&bias);
     layout_free(&y);
-    return s ? one_fail(s, "multiply these matrices") : keep(key, desc, forward_operands, d->bias, out);
+    return s ? one_fail(s, "multiply these matrices")
+             : keep(key, desc, forward_operands, d->bias, d->add, out);
 }
 
 /* The layouts of a convolution's operands; weights in whatever order is the fastest. */
@@ -395,11 +404,23 @@ static dnnl_status_t conv_layouts(const OneConv *d, DType weight_type, Layout *x
     const dnnl_format_tag_t tag = d->blocked ? dnnl_nChw8c : dnnl_nhwc;
     dnnl_status_t s = layout_tag(x, 4, xs, one_type(d->type), tag);
     if (!s)
-        s = layout_tag(y, 4, ys, one_type(d->type), tag);
+        s = layout_tag(y, 4, ys, one_type(d->y_type), tag);
     if (!s)
         s = layout_tag(w, 4, ws, one_type(weight_type), dnnl_format_tag_any);
     if (!s && d->bias)
         s = layout_tag(bias, 1, bs, dnnl_f32, dnnl_a);
+    return s;
+}
+
+static dnnl_status_t add_to_result(dnnl_primitive_attr_t attr)
+{
+    dnnl_post_ops_t ops = NULL;
+    dnnl_status_t s = dnnl_post_ops_create(&ops);
+    if (!s)
+        s = append_sum(ops, 1.0f);
+    if (!s)
+        s = dnnl_primitive_attr_set_post_ops(attr, ops);
+    dnnl_post_ops_destroy(ops);
     return s;
 }
 
@@ -413,6 +434,8 @@ static dnnl_status_t conv_make(const OneConv *d, OneConvKind kind, const_dnnl_pr
     dnnl_status_t s = conv_layouts(d, kind == ONE_BACKWARD_WEIGHT ? DTYPE_F32 : d->type, &x, &w, &bias, &y);
     if (!s)
         s = user_scratch(&attr);
+    if (!s && d->sum && kind == d->kind)
+        s = add_to_result(attr);
     if (!s)
         s = conv_desc(desc, one.engine, kind, ref(&x), ref(&w), ref(&bias), ref(&y), strides, before, after,
                       forward, attr);
@@ -440,7 +463,7 @@ Status onednn_conv(const OneConv *d, OnePrimitive **out)
     if (s)
         return one_fail(s, "convolve these shapes");
     const Operand *operands[] = {forward_operands, data_operands, weight_operands};
-    TRY(keep(key, desc, operands[d->kind], d->bias && d->kind != ONE_BACKWARD_DATA, out));
+    TRY(keep(key, desc, operands[d->kind], d->bias && d->kind != ONE_BACKWARD_DATA, false, out));
     const int64_t dims[4] = {d->k, d->c, d->kh, d->kw};
     memcpy((*out)->weight_dims, dims, sizeof dims);
     return STATUS_OK;
@@ -463,7 +486,8 @@ int onednn_weight_format(const OnePrimitive *p)
 
 static bool present(const OnePrimitive *p, int i)
 {
-    return p->operands[i].arg && (i != OP_BIAS || p->bias) && (i != OP_SCRATCH || p->scratch_bytes);
+    return p->operands[i].arg && (i != OP_BIAS || p->bias) && (i != OP_ADD || p->add) &&
+           (i != OP_SCRATCH || p->scratch_bytes);
 }
 
 static dnnl_status_t make(OnePrimitive *p)
@@ -480,7 +504,12 @@ static dnnl_status_t make(OnePrimitive *p)
 
 Status onednn_run(OnePrimitive *p, void *a, void *b, void *bias, void *y, void *scratch)
 {
-    void *const data[OPERANDS] = {a, b, bias, y, scratch};
+    return onednn_run_add(p, a, b, bias, y, NULL, scratch);
+}
+
+Status onednn_run_add(OnePrimitive *p, void *a, void *b, void *bias, void *y, void *add, void *scratch)
+{
+    void *const data[OPERANDS] = {a, b, bias, y, add, scratch};
     dnnl_exec_arg_t args[OPERANDS];
     int n = 0;
     TRY(reserve_keep());

@@ -21,24 +21,26 @@ void onednn_cap_isa(bool avx2);
 Status onednn_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
                     int64_t lda, const float *b, int64_t ldb, float beta, float *y, int64_t ldy);
 
-/* y = alpha op(a) op(b) + beta y + bias (f32, (n)); beta is 0 or 1; alpha is 1 where there is a bias. */
+/* y = alpha op(a) op(b) + beta y + bias (f32, (n)) + add (laid out like y); beta is 0 or 1; alpha is 1 where
+ * there is a bias; with add, alpha is 1 and beta 0. */
 typedef struct OneMatmul {
     int64_t m, n, k, lda, ldb, ldy;
-    DType type, y_type; /* of a and b; of y */
-    bool trans_a, trans_b, bias;
+    DType type, y_type; /* of a and b; of y and add */
+    bool trans_a, trans_b, bias, add;
     float alpha, beta;
 } OneMatmul;
 
 typedef enum OneConvKind { ONE_FORWARD, ONE_BACKWARD_DATA, ONE_BACKWARD_WEIGHT } OneConvKind;
 
 /* x (B,H,W,C), y (B,OH,OW,K), both of type `type` and NHWC, or blocked: (B,C/8,H,W,8). Weights are of `type`,
- * bias f32; the weight's gradient is f32. ONE_BACKWARD_WEIGHT with bias also gives the bias's gradient. */
+ * bias f32; the weight's gradient is f32. ONE_BACKWARD_WEIGHT with bias also gives the bias's gradient. The
+ * forward's y is of y_type, and is added to with sum. */
 typedef struct OneConv {
     OneConvKind kind;
     int64_t b, h, w, c, k, kh, kw, oh, ow;
     int64_t stride, pad_top, pad_left, pad_bottom, pad_right;
-    DType type;
-    bool bias, blocked;
+    DType type, y_type;
+    bool bias, blocked, sum;
 } OneConv;
 
 Status onednn_matmul(const OneMatmul *d, OnePrimitive **out);
@@ -52,6 +54,8 @@ int onednn_weight_format(const OnePrimitive *p); /* equal numbers: one packed we
 /* a, b (weights), bias (or NULL) and y; for ONE_BACKWARD_DATA a is grad x (written) and y is grad y; for
  * ONE_BACKWARD_WEIGHT b and bias are written. scratch has onednn_scratch_bytes(). */
 Status onednn_run(OnePrimitive *p, void *a, void *b, void *bias, void *y, void *scratch);
+/* The same with what a matrix product adds. */
+Status onednn_run_add(OnePrimitive *p, void *a, void *b, void *bias, void *y, void *add, void *scratch);
 
 /* weight (K,C,kh,kw) f32 or bf16 -> packed, in the order and type of p. */
 Status onednn_pack(OnePrimitive *p, const void *weight, DType type, void *packed);

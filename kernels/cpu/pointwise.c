@@ -5,28 +5,28 @@
  * its tensors are stored alike, and once more for mixtures. */
 #include "families.h"
 #include "floats.h"
+#include "gelu.h"
 #include "pieces.h"
 #include "vec.h"
 
 typedef struct Args {
     const Tensor *a, *b;
     Tensor *y;
-    float factor;
+    float value;
 } Args;
 
 /* Loops ------------------------------------------------------------------------------------------------- */
 
-typedef vf (*Unary)(vf a, float factor);
+typedef vf (*Unary)(vf a);
 typedef vf (*Binary)(vf a, vf b);
 
 VEC void unary_loop(const Args *s, DType at, DType yt, int64_t first, int64_t last, Unary f)
 {
     int64_t i = first;
     for (; i + VL <= last; i += VL)
-        vec_put(s->y->data, yt, i, f(vec_get(s->a->data, at, i), s->factor));
+        vec_put(s->y->data, yt, i, f(vec_get(s->a->data, at, i)));
     if (i < last)
-        vec_put_n(s->y->data, yt, i, f(vec_get_n(s->a->data, at, i, (int)(last - i)), s->factor),
-                  (int)(last - i));
+        vec_put_n(s->y->data, yt, i, f(vec_get_n(s->a->data, at, i, (int)(last - i))), (int)(last - i));
 }
 
 VEC void binary_loop(const Args *s, DType at, DType bt, DType yt, int64_t first, int64_t last, Binary f)
@@ -79,9 +79,8 @@ VEC void binary_loop(const Args *s, DType at, DType bt, DType yt, int64_t first,
 
 /* Activations ------------------------------------------------------------------------------------------- */
 
-VEC vf silu_of(vf x, float unused)
+VEC vf silu_of(vf x)
 {
-    (void)unused;
     return x * vec_sigmoid(x);
 }
 /* d/dx x σ(x) = σ(x) (1 + x (1 - σ(x))) */
@@ -91,15 +90,6 @@ VEC vf silu_grad_of(vf x, vf g)
     return g * (s * (1.0f + x * (1.0f - s)));
 }
 
-#define SQRT_HALF 0.70710678118654752f
-#define RSQRT_2PI 0.39894228040143268f
-
-/* x Φ(x), Φ(x) = (1 + erf(x / √2)) / 2 */
-VEC vf gelu_of(vf x, float unused)
-{
-    (void)unused;
-    return x * (0.5f + 0.5f * vec_erf(x * SQRT_HALF));
-}
 /* Φ(x) + x φ(x), φ the normal density */
 VEC vf gelu_slope(vf x)
 {
@@ -112,9 +102,8 @@ VEC vf gelu_grad_of(vf x, vf g)
 
 #define QUICK 1.702f
 
-VEC vf quick_gelu_of(vf x, float unused)
+VEC vf quick_gelu_of(vf x)
 {
-    (void)unused;
     return x * vec_sigmoid(x * QUICK);
 }
 VEC vf quick_gelu_grad_of(vf x, vf g)
@@ -140,27 +129,14 @@ VEC vf product_of(vf a, vf b)
 {
     return a * b;
 }
-VEC vf scaled_of(vf x, float factor)
+VEC vf same_of(vf x)
 {
-    return x * factor;
-}
-VEC vf same_of(vf x, float unused)
-{
-    (void)unused;
     return x;
 }
 
 BINARY_OP(cpu_add, sum_of)
 BINARY_OP(cpu_multiply, product_of)
 UNARY_OP(cpu_convert, same_of)
-UNARY_PIECE(scale, scaled_of)
-
-static Status cpu_scale(const Tensor *x, float factor, Tensor *y)
-{
-    FLOATS_ONLY(x, y);
-    for_pieces(tensor_count(y), 1, scale_piece, &(Args){.a = x, .y = y, .factor = factor});
-    return STATUS_OK;
-}
 
 static void copy_bytes_piece(const void *args, int64_t first, int64_t last)
 {
@@ -183,47 +159,25 @@ static void fill_piece(const void *args, int64_t first, int64_t last)
     const Args *s = args;
     int64_t i = first;
     for (; i + VL <= last; i += VL)
-        vec_put(s->y->data, s->y->dtype, i, vec_set(s->factor));
+        vec_put(s->y->data, s->y->dtype, i, vec_set(s->value));
     if (i < last)
-        vec_put_n(s->y->data, s->y->dtype, i, vec_set(s->factor), (int)(last - i));
+        vec_put_n(s->y->data, s->y->dtype, i, vec_set(s->value), (int)(last - i));
 }
 
 static Status cpu_fill(Tensor *t, float value)
 {
     FLOATS_ONLY(t);
-    for_pieces(tensor_count(t), 1, fill_piece, &(Args){.y = t, .factor = value});
+    for_pieces(tensor_count(t), 1, fill_piece, &(Args){.y = t, .value = value});
     return STATUS_OK;
 }
 
-/* GEGLU: x rows are (a, b), both C long; y rows C ------------------------------------------------------- */
-
-VEC void geglu_row(const char *x, DType xt, char *y, DType yt, int64_t C)
-{
-    for (int64_t i = 0; i < C; i += VL) {
-        const int n = vec_part(i, C);
-        vec_put_n(y, yt, i, vec_get_n(x, xt, i, n) * gelu_of(vec_get_n(x, xt, C + i, n), 0), n);
-    }
-}
-
-static void geglu_piece(const void *args, int64_t first, int64_t last)
-{
-    const Args *s = args;
-    const DType xt = s->a->dtype, yt = s->y->dtype;
-    const int64_t C = tensor_dim(s->y, -1);
-    for (int64_t r = first; r < last; r++) {
-        const char *x = at_element(s->a->data, xt, r * 2 * C);
-        char *y = at_element(s->y->data, yt, r * C);
-        if (xt == yt)
-            WITH_DTYPE(xt, geglu_row(x, T, y, T, C));
-        else
-            geglu_row(x, xt, y, yt, C);
-    }
-}
+/* GEGLU (gelu.h) ------------------------------------------------------- */
 
 static Status cpu_geglu(const Tensor *x, Tensor *y)
 {
     FLOATS_ONLY(x, y);
-    for_pieces(tensor_rows(y), tensor_dim(y, -1), geglu_piece, &(Args){.a = x, .y = y});
+    geglu_rows(&(Geglu){.x = x->data, .y = y->data, .xt = x->dtype, .yt = y->dtype, .C = tensor_dim(y, -1)},
+               tensor_rows(y));
     return STATUS_OK;
 }
 
@@ -283,21 +237,6 @@ static void add_row_any(const Args *s, int64_t r, int64_t at)
         WITH_DTYPE(xt, add_row(x, T, v, T, y, T, C));
     else
         add_row(x, xt, v, vt, y, yt, C);
-}
-
-static void add_per_channel_piece(const void *args, int64_t first, int64_t last)
-{
-    const Args *s = args;
-    const int64_t P = tensor_rows(s->y) / s->y->shape[0];
-    for (int64_t r = first; r < last; r++)
-        add_row_any(s, r, r / P);
-}
-
-static Status cpu_add_per_channel(const Tensor *x, const Tensor *v, Tensor *y)
-{
-    FLOATS_ONLY(x, v, y);
-    for_pieces(tensor_rows(y), tensor_dim(y, -1), add_per_channel_piece, &(Args){.a = x, .b = v, .y = y});
-    return STATUS_OK;
 }
 
 static void add_rows_piece(const void *args, int64_t first, int64_t last)
@@ -388,8 +327,6 @@ void ISA(pointwise_table)(Device *d)
     d->geglu_backward = cpu_geglu_backward;
     d->add = cpu_add;
     d->multiply = cpu_multiply;
-    d->scale = cpu_scale;
-    d->add_per_channel = cpu_add_per_channel;
     d->sum_per_channel = cpu_sum_per_channel;
     d->add_rows = cpu_add_rows;
     d->sum_rows = cpu_sum_rows;

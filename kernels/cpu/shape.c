@@ -1,4 +1,4 @@
-/* Rearranging: joining, cutting and doubling of NHWC maps, and the way from and to NCHW, which files and
+/* Rearranging: joining and cutting of NHWC maps, and the way from and to NCHW, which files and
  * PyTorch use. Rows (the last dimension) are copied whole; where storage types differ they are converted on
  * the way. */
 #include "families.h"
@@ -54,87 +54,6 @@ static Status cpu_slice_channels(const Tensor *x, int64_t first, Tensor *y)
 {
     FLOATS_ONLY(x, y);
     for_pieces(tensor_rows(y), tensor_dim(y, -1), slice_piece, &(Args){.a = x, .y = y, .first = first});
-    return STATUS_OK;
-}
-
-/* grad_y (N,K) -> grad_x (N,C), zero outside columns first … first+K-1; a zero is all bits zero in every type
- */
-static void unslice_piece(const void *args, int64_t begin, int64_t end)
-{
-    const Args *s = args;
-    const int64_t C = tensor_dim(s->y, -1), K = tensor_dim(s->a, -1);
-    const size_t size = dtype_size(s->y->dtype);
-    for (int64_t r = begin; r < end; r++) {
-        memset(element(s->y, r * C), 0, (size_t)s->first * size);
-        copy_elements(s->y, r * C + s->first, s->a, r * K, K);
-        memset(element(s->y, r * C + s->first + K), 0, (size_t)(C - s->first - K) * size);
-    }
-}
-
-static Status cpu_unslice_channels(const Tensor *grad_y, int64_t first, Tensor *grad_x)
-{
-    FLOATS_ONLY(grad_y, grad_x);
-    for_pieces(tensor_rows(grad_x), tensor_dim(grad_x, -1), unslice_piece,
-               &(Args){.a = grad_y, .y = grad_x, .first = first});
-    return STATUS_OK;
-}
-
-/* x (B,H,W,C) -> y (B,2H,2W,C); an item is a row of x, which makes two of y */
-static void upsample_piece(const void *args, int64_t first, int64_t last)
-{
-    const Args *s = args;
-    const int64_t W = s->a->shape[2], C = s->a->shape[3], row = 2 * W * C;
-    for (int64_t h = first; h < last; h++) {
-        for (int64_t w = 0; w < W; w++) {
-            copy_elements(s->y, 2 * h * row + 2 * w * C, s->a, (h * W + w) * C, C);
-            copy_elements(s->y, 2 * h * row + (2 * w + 1) * C, s->a, (h * W + w) * C, C);
-        }
-        memcpy(element(s->y, (2 * h + 1) * row), element(s->y, 2 * h * row),
-               (size_t)row * dtype_size(s->y->dtype));
-    }
-}
-
-static Status cpu_upsample_nearest2x(const Tensor *x, Tensor *y)
-{
-    FLOATS_ONLY(x, y);
-    for_pieces(x->shape[0] * x->shape[1], 4 * x->shape[2] * x->shape[3], upsample_piece,
-               &(Args){.a = x, .y = y});
-    return STATUS_OK;
-}
-
-/* One pixel's gradient: the sum of the four that it became. g points at the upper left one; row is the
- * distance to the lower ones in elements. */
-VEC void sum_four(const void *g, DType gt, int64_t row, void *d, DType dt, int64_t C)
-{
-    for (int64_t c = 0; c < C; c += VL) {
-        const int n = vec_part(c, C);
-        const vf upper = vec_get_n(g, gt, c, n) + vec_get_n(g, gt, C + c, n);
-        const vf lower = vec_get_n(g, gt, row + c, n) + vec_get_n(g, gt, row + C + c, n);
-        vec_put_n(d, dt, c, upper + lower, n);
-    }
-}
-
-static void upsample_backward_piece(const void *args, int64_t first, int64_t last)
-{
-    const Args *s = args;
-    const int64_t W = s->y->shape[2], C = s->y->shape[3], row = 2 * W * C;
-    const DType gt = s->a->dtype, dt = s->y->dtype;
-    for (int64_t h = first; h < last; h++)
-        for (int64_t w = 0; w < W; w++) {
-            const void *g = element(s->a, 2 * h * row + 2 * w * C);
-            void *d = element(s->y, (h * W + w) * C);
-            if (gt == dt)
-                WITH_DTYPE(gt, sum_four(g, T, row, d, T, C));
-            else
-                sum_four(g, gt, row, d, dt, C);
-        }
-}
-
-static Status cpu_upsample_nearest2x_backward(const Tensor *grad_y, Tensor *grad_x)
-{
-    FLOATS_ONLY(grad_y, grad_x);
-    for_pieces(grad_x->shape[0] * grad_x->shape[1], 4 * grad_x->shape[2] * grad_x->shape[3],
-               upsample_backward_piece, &(Args){.a = grad_y, .y = grad_x});
     return STATUS_OK;
 }
 
@@ -208,9 +127,6 @@ void ISA(shape_table)(Device *d)
 {
     d->concat = cpu_concat;
     d->slice_channels = cpu_slice_channels;
-    d->unslice_channels = cpu_unslice_channels;
-    d->upsample_nearest2x = cpu_upsample_nearest2x;
-    d->upsample_nearest2x_backward = cpu_upsample_nearest2x_backward;
     d->from_nchw = cpu_from_nchw;
     d->to_nchw = cpu_to_nchw;
 }

@@ -106,9 +106,9 @@ bool adapters_fit(Ctx *c, const Layer *l)
     return ctx_status(c) == STATUS_OK;
 }
 
-void adapters_add(Ctx *c, const Site *at, const Tensor *x, Tensor *y)
+void adapters_add(Ctx *c, const Site *at, const Adapter *first, const Tensor *x, Tensor *y)
 {
-    for (const Adapter *a = at->layer->adapters; a; a = a->next)
+    for (const Adapter *a = first; a; a = a->next)
         if (a->kind->add)
             a->kind->add(c, a, at, x, y);
         else

@@ -12,7 +12,8 @@ struct Site {
 
 /* For linear and conv2d; what at->layer has none of costs nothing. */
 bool adapters_fit(Ctx *c, const Layer *l); /* false: the operation has failed */
-void adapters_add(Ctx *c, const Site *at, const Tensor *x, Tensor *y);
+/* `first` and all after it. */
+void adapters_add(Ctx *c, const Site *at, const Adapter *first, const Tensor *x, Tensor *y);
 /* g is y's gradient; x may be NULL where no adapter is trained, grad_x where nobody wants it. */
 void adapters_backward(Ctx *c, const Site *at, const Tensor *x, const Tensor *g, Tensor *grad_x);
 

@@ -30,20 +30,28 @@ static int64_t rank(const Adapter *a)
 }
 
 /* (…,r) for every position of y (…,out) */
-static Tensor *hidden(Ctx *c, const Adapter *a, const Tensor *y)
+static Tensor *hidden(Ctx *c, const Adapter *a, DType type, const Tensor *y)
 {
     int64_t shape[TENSOR_MAX_DIMS];
     for (int i = 0; i < y->ndim; i++)
         shape[i] = i + 1 < y->ndim ? y->shape[i] : rank(a);
-    return ctx_tensor(c, y->dtype, y->ndim, shape);
+    return ctx_tensor(c, type, y->ndim, shape);
 }
 
 static void add_to(Ctx *c, const Adapter *a, const Site *at, const Tensor *x, Tensor *y)
 {
-    Tensor *t = hidden(c, a, y);
+    Tensor *t = hidden(c, a, y->dtype, y);
     site_apply(c, at, a->tensors[LORA_DOWN], x, false, t);
     product(c, a->scale, matrix_of(t), false, weight_matrix(a->tensors[LORA_UP]), true, 1, matrix_of(y),
             NULL);
+}
+
+static const Tensor *ride(Ctx *c, const Adapter *a, const Site *at, const Tensor *x, const Tensor **up)
+{
+    Tensor *t = hidden(c, a, c->dtype, x);
+    site_apply(c, at, a->tensors[LORA_DOWN], x, false, t);
+    *up = a->tensors[LORA_UP];
+    return t;
 }
 
 static void backward(Ctx *c, const Adapter *a, const Site *at, const Tensor *x, const Tensor *g,
@@ -51,13 +59,13 @@ static void backward(Ctx *c, const Adapter *a, const Site *at, const Tensor *x, 
 {
     const Tensor *down = a->tensors[LORA_DOWN], *up = a->tensors[LORA_UP];
     if (up->requires_grad) {
-        Tensor *t = hidden(c, a, g);
+        Tensor *t = hidden(c, a, g->dtype, g);
         site_apply(c, at, down, x, false, t);
         product(c, a->scale, matrix_of(g), true, matrix_of(t), false, 1, weight_matrix(up->grad), NULL);
     }
     if (!down->requires_grad && !grad_x)
         return;
-    Tensor *u = hidden(c, a, g);
+    Tensor *u = hidden(c, a, g->dtype, g);
     product(c, a->scale, matrix_of(g), false, weight_matrix(up), false, 0, matrix_of(u), NULL);
     if (down->requires_grad)
         site_backward_weight(c, at, x, u, down->grad);
@@ -72,5 +80,6 @@ const AdapterKind adapter_lora = {
     .check = check,
     .rank = rank,
     .add = add_to,
+    .ride = ride,
     .backward = backward,
 };

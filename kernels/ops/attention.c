@@ -1,4 +1,4 @@
-/* Attention and softmax on the tape. */
+/* Attention on the tape. */
 #include "kernels/op.h"
 
 /* Attention -------------------------------------------------------------------------------------------- */
@@ -66,27 +66,4 @@ Tensor *attention(Ctx *c, int heads, bool causal, Tensor *q, Tensor *k, Tensor *
         n->i[0] = heads, n->i[1] = causal;
     }
     return out;
-}
-
-/* Softmax ---------------------------------------------------------------------------------------------- */
-
-static void softmax_backward(Ctx *c, Node *n)
-{
-    op_begin(c, "softmax backward", NULL);
-    op_use(c, n->out), op_use(c, n->out->grad);
-    Tensor *d = grad_target(c, n->in[0]);
-    RUN(c, c->dev->softmax_backward(n->out, n->out->grad, d));
-    grad_add(c, n->in[0], d);
-}
-
-Tensor *softmax(Ctx *c, Tensor *x)
-{
-    op_begin(c, "softmax", NULL);
-    op_use(c, x);
-    Tensor *y = ctx_tensor(c, x->dtype, x->ndim, x->shape);
-    RUN(c, c->dev->softmax(x, y));
-    Node *n = tape_record(c, "softmax", NULL, y, x->requires_grad, softmax_backward);
-    if (n)
-        n->in[0] = x;
-    return y;
 }

@@ -4,7 +4,8 @@
  *
  * and what the adapters add (adapter.c). A 1×1 convolution is a linear layer over the channels and goes that
  * way, adapters and all. x is kept only where the weight or an adapter is trained; a frozen weight is handed
- * to the device with its layer, which may keep it packed. */
+ * to the device with its layer, which may keep it packed. What is added to y, for each picture or as a
+ * residual, keeps nothing. With upsample x is read as if each pixel were four. */
 #include "conv.h"
 
 #include "adapter.h"
@@ -21,29 +22,30 @@ static Conv conv_of(const Layer *l, ConvShape s, const Tensor *x, const Tensor *
 }
 
 /* Multiply-adds * 2 of one of the three products. */
-static double conv_flop(const Tensor *w, const Tensor *y)
+static double conv_flop(const Conv *a)
 {
-    return 2.0 * (double)tensor_rows(y) * (double)tensor_count(w);
+    const double all = 2.0 * (double)tensor_rows(a->y) * (double)tensor_count(a->w);
+    return a->s.upsample ? all * 4 / 9 : all; /* of 9 pixels in the window 4 differ */
 }
 
 void conv_run(Ctx *c, const Conv *a)
 {
-    op_use(c, a->x), op_use(c, a->w), op_use(c, a->y);
-    op_flop(c, conv_flop(a->w, a->y));
+    op_use(c, a->x), op_use(c, a->w), op_use(c, a->y), op_use(c, a->per_picture), op_use(c, a->residual);
+    op_flop(c, conv_flop(a));
     RUN_IN_SCRATCH(c, conv2d, a);
 }
 
 void conv_run_backward_data(Ctx *c, const Conv *a)
 {
     op_use(c, a->x), op_use(c, a->w), op_use(c, a->y);
-    op_flop(c, conv_flop(a->w, a->y));
+    op_flop(c, conv_flop(a));
     RUN_IN_SCRATCH(c, conv2d_backward_data, a);
 }
 
 void conv_run_backward_weight(Ctx *c, const Conv *a)
 {
     op_use(c, a->x), op_use(c, a->w), op_use(c, a->y);
-    op_flop(c, conv_flop(a->w, a->y));
+    op_flop(c, conv_flop(a));
     RUN_IN_SCRATCH(c, conv2d_backward_weight, a);
 }
 
@@ -67,19 +69,25 @@ static void backward_weight(Ctx *c, const Layer *l, ConvShape s, const Tensor *x
     }
 }
 
-/* in: x (NULL where nothing of the layer is trained), the tensor that wants grad x; i: the shape */
+/* in: x (NULL where nothing of the layer is trained), the tensor that wants grad x, per_picture, residual;
+ * i: the shape */
 static void conv2d_backward(Ctx *c, Node *n)
 {
-    const Tensor *g = n->out->grad;
-    const ConvShape s = {(int)n->i[0], (int)n->i[1], (int)n->i[2], (int)n->i[3], (int)n->i[4]};
+    Tensor *g = n->out->grad, *per_picture = n->in[2];
+    const ConvShape s = {(int)n->i[0], (int)n->i[1], (int)n->i[2], (int)n->i[3], (int)n->i[4], n->i[5]};
     op_begin(c, "conv2d backward", n->layer);
     op_use(c, n->in[0]), op_use(c, g);
+    Tensor *sum = grad_target(c, per_picture);
+    if (sum)
+        RUN(c, c->dev->sum_per_channel(g, sum));
     Tensor *grad_x = grad_target(c, n->in[1]);
     if (grad_x)
         backward_data(c, n->layer, s, g, grad_x);
     backward_weight(c, n->layer, s, n->in[0], g);
     adapters_backward(c, &(Site){n->layer, &s}, n->in[0], g, grad_x);
     grad_add(c, n->in[1], grad_x);
+    grad_add(c, per_picture, sum);
+    grad_pass(c, n->in[3], g);
 }
 
 /* Writes y's shape (B,H',W',K); false, and the operation has failed, where x and the weight do not fit. */
@@ -95,16 +103,39 @@ static bool output_shape(Ctx *c, const Layer *l, ConvShape s, const Tensor *x, i
                 tensor_describe(x, b, sizeof b));
         return false;
     }
-    shape[1] = (x->shape[1] + s.pad_top + s.pad_bottom - w->shape[2]) / s.stride + 1;
-    shape[2] = (x->shape[2] + s.pad_left + s.pad_right - w->shape[3]) / s.stride + 1;
-    if (x->shape[1] + s.pad_top + s.pad_bottom < w->shape[2] ||
-        x->shape[2] + s.pad_left + s.pad_right < w->shape[3]) {
+    const bool same = w->shape[2] == 3 && w->shape[3] == 3 && s.stride == 1 && s.pad_top == 1 &&
+                      s.pad_left == 1 && s.pad_bottom == 1 && s.pad_right == 1;
+    const int64_t H = x->shape[1] * (s.upsample ? 2 : 1), W = x->shape[2] * (s.upsample ? 2 : 1);
+    shape[1] = (H + s.pad_top + s.pad_bottom - w->shape[2]) / s.stride + 1;
+    shape[2] = (W + s.pad_left + s.pad_right - w->shape[3]) / s.stride + 1;
+    if (s.upsample && !same) {
+        op_fail(c, "a map is doubled only under 3×3 that keeps its size, not under the weight %s",
+                tensor_describe(w, a, sizeof a));
+        return false;
+    }
+    if (H + s.pad_top + s.pad_bottom < w->shape[2] || W + s.pad_left + s.pad_right < w->shape[3]) {
         op_fail(c, "input %s is smaller than the weight %s", tensor_describe(x, b, sizeof b),
                 tensor_describe(w, a, sizeof a));
         shape[1] = shape[2] = 1;
         return false;
     }
     return true;
+}
+
+/* What is added to y has its pictures and channels, or its shape. */
+static bool additions_fit(Ctx *c, const Tensor *y, const Tensor *per_picture, const Tensor *residual)
+{
+    char a[80], b[80];
+    const Tensor *wrong = NULL;
+    if (per_picture && (per_picture->ndim != 2 || per_picture->shape[0] != y->shape[0] ||
+                        per_picture->shape[1] != y->shape[3]))
+        wrong = per_picture;
+    if (residual && !tensor_same_shape(residual, y))
+        wrong = residual;
+    if (wrong)
+        op_fail(c, "%s cannot be added to %s", tensor_describe(wrong, a, sizeof a),
+                tensor_describe(y, b, sizeof b));
+    return !wrong;
 }
 
 static bool is_pointwise(const Tensor *w, ConvShape s)
@@ -115,24 +146,32 @@ static bool is_pointwise(const Tensor *w, ConvShape s)
 
 Tensor *conv2d(Ctx *c, const Layer *l, ConvShape s, Tensor *x)
 {
-    if (is_pointwise(l->weight, s))
-        return linear_as(c, "conv2d", l, x);
+    return conv2d_add(c, l, s, x, NULL, NULL);
+}
+
+Tensor *conv2d_add(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_picture, Tensor *residual)
+{
+    if (is_pointwise(l->weight, s) && !per_picture)
+        return linear_as(c, "conv2d", l, x, residual);
     op_begin(c, "conv2d", l);
     op_use(c, x);
     int64_t shape[4];
     const bool fits = output_shape(c, l, s, x, shape);
     Tensor *y = ctx_tensor(c, c->dtype, 4, shape);
-    if (fits && adapters_fit(c, l)) {
-        conv_run(c,
-                 &(Conv){.s = s, .x = x, .w = l->weight, .bias = l->bias, .y = y, .layer = keeps_packed(l)});
-        adapters_add(c, &(Site){l, &s}, x, y);
+    if (fits && adapters_fit(c, l) && additions_fit(c, y, per_picture, residual)) {
+        Conv a = conv_of(l, s, x, y);
+        a.per_picture = per_picture;
+        a.residual = residual;
+        conv_run(c, &a);
+        adapters_add(c, &(Site){l, &s}, l->adapters, x, y);
     }
-    Node *n = tape_record(c, "conv2d", l, y, x->requires_grad || layer_trained(l), conv2d_backward);
+    const bool added = (per_picture && per_picture->requires_grad) || (residual && residual->requires_grad);
+    Node *n = tape_record(c, "conv2d", l, y, x->requires_grad || layer_trained(l) || added, conv2d_backward);
     if (n) {
         n->in[0] = l->weight->requires_grad || layer_adapters_trained(l) ? x : NULL;
-        n->in[1] = x;
+        n->in[1] = x, n->in[2] = per_picture, n->in[3] = residual;
         n->i[0] = s.stride, n->i[1] = s.pad_top, n->i[2] = s.pad_left, n->i[3] = s.pad_bottom,
-        n->i[4] = s.pad_right;
+        n->i[4] = s.pad_right, n->i[5] = s.upsample;
     }
     return y;
 }

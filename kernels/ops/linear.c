@@ -3,7 +3,8 @@
  *     y = x W^T + b + what the adapters add (adapter.c)          x (N,in)  W (out,in)
  *
  * Backward, with g = grad y:  grad x = g W,  grad W += g^T x,  grad b += Σ_rows g. x is kept only where a
- * weight or an adapter is trained. */
+ * weight or an adapter is trained. A residual is added while y is at hand and keeps nothing; under a GEGLU
+ * the product itself, h, is kept, and y is not read again. */
 #include "adapter.h"
 
 #include "kernels/op.h"
@@ -20,23 +21,36 @@ Matrix weight_matrix(const Tensor *w)
     return (Matrix){w, rows, rows ? tensor_count(w) / rows : 0};
 }
 
+static Product product_of(float alpha, Matrix a, bool trans_a, Matrix b, bool trans_b, float beta, Matrix y,
+                          const Tensor *bias)
+{
+    return (Product){.m = y.rows,
+                     .n = trans_b ? b.rows : b.columns,
+                     .k = trans_a ? a.rows : a.columns,
+                     .trans_a = trans_a,
+                     .trans_b = trans_b,
+                     .alpha = alpha,
+                     .beta = beta,
+                     .a = a.t,
+                     .b = b.t,
+                     .bias = bias,
+                     .y = (Tensor *)y.t};
+}
+
+static void run_product(Ctx *c, const Product *p)
+{
+    const Tensor *const used[] = {p->a, p->b, p->y, p->residual, p->t, p->up, p->keep_h};
+    for (size_t i = 0; i < sizeof used / sizeof *used; i++)
+        op_use(c, used[i]);
+    op_flop(c, 2.0 * (double)p->m * (double)p->n * (double)(p->k + (p->t ? tensor_dim(p->t, -1) : 0)));
+    RUN_IN_SCRATCH(c, product, p);
+}
+
 void product(Ctx *c, float alpha, Matrix a, bool trans_a, Matrix b, bool trans_b, float beta, Matrix y,
              const Tensor *bias)
 {
-    const Product p = {.m = y.rows,
-                       .n = y.columns,
-                       .k = trans_a ? a.rows : a.columns,
-                       .trans_a = trans_a,
-                       .trans_b = trans_b,
-                       .alpha = alpha,
-                       .beta = beta,
-                       .a = a.t,
-                       .b = b.t,
-                       .bias = bias,
-                       .y = (Tensor *)y.t};
-    op_use(c, a.t), op_use(c, b.t), op_use(c, y.t);
-    op_flop(c, 2.0 * (double)p.m * (double)p.n * (double)p.k);
-    RUN_IN_SCRATCH(c, product, &p);
+    const Product p = product_of(alpha, a, trans_a, b, trans_b, beta, y, bias);
+    run_product(c, &p);
 }
 
 static Tensor *matrix_tensor(Ctx *c, DType dtype, int64_t rows, int64_t columns)
@@ -47,23 +61,30 @@ static Tensor *matrix_tensor(Ctx *c, DType dtype, int64_t rows, int64_t columns)
 
 /* Linear ----------------------------------------------------------------------------------------------- */
 
-/* in: x (NULL where nothing of the layer is trained), the tensor that wants grad x; arg is the operation's
- * name */
-static void linear_backward(Ctx *c, Node *n)
+/* What x's gradient and the layer's parameters' come to from g. kept is x, or NULL where nothing of the layer
+ * is trained. */
+static void backward_of(Ctx *c, const Layer *l, const Tensor *kept, Tensor *x, const Tensor *grad_y)
 {
-    const Layer *l = n->layer;
-    const Matrix w = weight_matrix(l->weight), g = matrix_of(n->out->grad);
-    op_begin(c, n->arg, l);
-    op_use(c, n->in[0]), op_use(c, g.t);
-    Tensor *grad_x = grad_target(c, n->in[1]);
+    const Matrix w = weight_matrix(l->weight), g = matrix_of(grad_y);
+    op_use(c, kept), op_use(c, grad_y);
+    Tensor *grad_x = grad_target(c, x);
     if (grad_x)
         product(c, 1, g, false, w, false, 0, matrix_of(grad_x), NULL);
     if (l->weight->requires_grad)
-        product(c, 1, g, true, matrix_of(n->in[0]), false, 1, weight_matrix(l->weight->grad), NULL);
+        product(c, 1, g, true, matrix_of(kept), false, 1, weight_matrix(l->weight->grad), NULL);
     if (l->bias && l->bias->requires_grad)
-        RUN(c, c->dev->column_sum(g.t, l->bias->grad, true));
-    adapters_backward(c, &(Site){.layer = l}, n->in[0], g.t, grad_x);
-    grad_add(c, n->in[1], grad_x);
+        RUN(c, c->dev->column_sum(grad_y, l->bias->grad, true));
+    adapters_backward(c, &(Site){.layer = l}, kept, grad_y, grad_x);
+    grad_add(c, x, grad_x);
+}
+
+/* in: x (NULL where nothing of the layer is trained), the tensor that wants grad x, the residual or NULL; arg
+ * is the operation's name */
+static void linear_backward(Ctx *c, Node *n)
+{
+    op_begin(c, n->arg, n->layer);
+    backward_of(c, n->layer, n->in[0], n->in[1], n->out->grad);
+    grad_pass(c, n->in[2], n->out->grad);
 }
 
 static bool fits(Ctx *c, const Layer *l, const Tensor *x)
@@ -78,23 +99,66 @@ static bool fits(Ctx *c, const Layer *l, const Tensor *x)
     return adapters_fit(c, l);
 }
 
-Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x)
+/* x's shape with `columns` as the last dimension. */
+static Tensor *result(Ctx *c, const Tensor *x, int64_t columns)
 {
-    op_begin(c, name, l);
-    const Matrix w = weight_matrix(l->weight);
     int64_t shape[TENSOR_MAX_DIMS] = {0};
     for (int i = 0; i + 1 < x->ndim; i++)
         shape[i] = x->shape[i];
-    shape[x->ndim > 0 ? x->ndim - 1 : 0] = w.rows;
-    Tensor *y = ctx_tensor(c, c->dtype, x->ndim, shape);
-    if (fits(c, l, x)) {
-        product(c, 1, matrix_of(x), false, w, true, 0, matrix_of(y), l->bias);
-        adapters_add(c, &(Site){.layer = l}, x, y);
+    shape[x->ndim > 0 ? x->ndim - 1 : 0] = columns;
+    return ctx_tensor(c, c->dtype, x->ndim, shape);
+}
+
+static Tensor *kept_input(const Layer *l, Tensor *x)
+{
+    return l->weight->requires_grad || layer_adapters_trained(l) ? x : NULL;
+}
+
+static bool residual_fits(Ctx *c, const Tensor *residual, const Tensor *y)
+{
+    char a[80], b[80];
+    if (!residual || tensor_same_shape(residual, y))
+        return true;
+    op_fail(c, "%s cannot be added to %s", tensor_describe(residual, a, sizeof a),
+            tensor_describe(y, b, sizeof b));
+    return false;
+}
+
+/* The first adapter, where it can ride on the product. */
+static const Adapter *rider_of(const Layer *l)
+{
+    return l->adapters && l->adapters->kind->ride ? l->adapters : NULL;
+}
+
+/* y, or what is under its GEGLU, = x W^T + b + residual + the rider's share. */
+static void forward(Ctx *c, const Layer *l, Tensor *x, Product p)
+{
+    const Adapter *rider = rider_of(l);
+    p.bias = l->bias;
+    if (rider) {
+        p.t = rider->kind->ride(c, rider, &(Site){.layer = l}, x, &p.up);
+        p.scale = rider->scale;
     }
-    Node *n = tape_record(c, name, l, y, x->requires_grad || layer_trained(l), linear_backward);
+    run_product(c, &p);
+}
+
+Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x, Tensor *residual)
+{
+    op_begin(c, name, l);
+    const Matrix w = weight_matrix(l->weight);
+    Tensor *y = result(c, x, w.rows);
+    if (fits(c, l, x) && residual_fits(c, residual, y)) {
+        Product p = product_of(1, matrix_of(x), false, w, true, 0, matrix_of(y), NULL);
+        const Adapter *rider = rider_of(l);
+        p.residual = residual;
+        forward(c, l, x, p);
+        adapters_add(c, &(Site){.layer = l}, rider ? rider->next : l->adapters, x, y);
+    }
+    Node *n = tape_record(c, name, l, y,
+                          x->requires_grad || layer_trained(l) || (residual && residual->requires_grad),
+                          linear_backward);
     if (n) {
-        n->in[0] = l->weight->requires_grad || layer_adapters_trained(l) ? x : NULL;
-        n->in[1] = x;
+        n->in[0] = kept_input(l, x), n->in[1] = x, n->in[2] = residual;
         n->arg = name;
     }
     return y;
@@ -102,7 +166,50 @@ Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x)
 
 Tensor *linear(Ctx *c, const Layer *l, Tensor *x)
 {
-    return linear_as(c, "linear", l, x);
+    return linear_as(c, "linear", l, x, NULL);
+}
+
+Tensor *linear_add(Ctx *c, const Layer *l, Tensor *x, Tensor *residual)
+{
+    return linear_as(c, "linear_add", l, x, residual);
+}
+
+/* Linear under a GEGLU --------------------------------------------------------------------------------- */
+
+/* in: x (NULL where nothing of the layer is trained), the tensor that wants grad x, h */
+static void linear_geglu_backward(Ctx *c, Node *n)
+{
+    Tensor *h = n->in[2], *g = n->out->grad;
+    op_begin(c, "linear_geglu backward", n->layer);
+    op_use(c, h), op_use(c, g);
+    Tensor *grad_h = grad_target(c, h);
+    RUN(c, c->dev->geglu_backward(h, g, grad_h));
+    op_next(c);
+    backward_of(c, n->layer, n->in[0], n->in[1], grad_h);
+}
+
+Tensor *linear_geglu(Ctx *c, const Layer *l, Tensor *x)
+{
+    if (l->adapters && (!rider_of(l) || l->adapters->next)) /* which are added to the whole of h */
+        return geglu(c, linear(c, l, x));
+    op_begin(c, "linear_geglu", l);
+    const Matrix w = weight_matrix(l->weight);
+    const bool needs_grad = x->requires_grad || layer_trained(l);
+    Tensor *y = result(c, x, w.rows / 2), *h = needs_grad && c->recording ? result(c, x, w.rows) : NULL;
+    if (w.rows % 2)
+        op_fail(c, "the weight's %lld rows have no halves", (long long)w.rows);
+    else if (fits(c, l, x)) {
+        Product p = product_of(1, matrix_of(x), false, w, true, 0, matrix_of(y), NULL);
+        p.geglu = true;
+        p.keep_h = h;
+        forward(c, l, x, p);
+    }
+    Node *n = tape_record(c, "linear_geglu", l, y, needs_grad, linear_geglu_backward);
+    if (n) {
+        n->in[0] = kept_input(l, x), n->in[1] = x, n->in[2] = h;
+        h->requires_grad = true;
+    }
+    return y;
 }
 
 /* Matmul ----------------------------------------------------------------------------------------------- */

@@ -5,8 +5,8 @@
 
 #include "kernels/ops.h"
 
-/* linear() under the name that messages and the plan know the operation by. */
-Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x);
+/* linear() under the name that messages and the plan know the operation by, + residual (or NULL). */
+Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x, Tensor *residual);
 
 /* A tensor as a matrix: rows of its last dimension, whatever comes before. */
 typedef struct Matrix {

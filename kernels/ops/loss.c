@@ -1,7 +1,5 @@
-/* Losses and the VAE's sampling on the tape. */
+/* Losses on the tape. */
 #include "kernels/op.h"
-
-#include <string.h>
 
 /* in: prediction, target, weight or NULL */
 static void mse_loss_backward(Ctx *c, Node *n)
@@ -35,35 +33,4 @@ Tensor *mse_loss(Ctx *c, Tensor *prediction, Tensor *target, Tensor *weight, Ten
     if (n)
         n->in[0] = prediction, n->in[1] = target, n->in[2] = weight;
     return loss;
-}
-
-/* in: moments, noise or NULL */
-static void gaussian_sample_backward(Ctx *c, Node *n)
-{
-    Tensor *moments = n->in[0], *noise = n->in[1], *g = n->out->grad;
-    op_begin(c, "gaussian_sample backward", NULL);
-    op_use(c, moments), op_use(c, noise), op_use(c, g);
-    Tensor *d = grad_target(c, moments);
-    RUN(c, c->dev->gaussian_sample_backward(moments, noise, g, d));
-    grad_add(c, moments, d);
-}
-
-Tensor *gaussian_sample(Ctx *c, Tensor *moments, Tensor *noise)
-{
-    int64_t shape[TENSOR_MAX_DIMS];
-    op_begin(c, "gaussian_sample", NULL);
-    memcpy(shape, moments->shape, sizeof shape);
-    shape[moments->ndim - 1] /= 2;
-    op_use(c, moments), op_use(c, noise);
-    Tensor *y = ctx_tensor(c, moments->dtype, moments->ndim, shape);
-    if (tensor_dim(moments, -1) % 2 || (noise && !tensor_same_shape(noise, y))) {
-        char p[80], q[80];
-        op_fail(c, "moments %s do not fit noise %s", tensor_describe(moments, p, sizeof p),
-                noise ? tensor_describe(noise, q, sizeof q) : "(none)");
-    }
-    RUN(c, c->dev->gaussian_sample(moments, noise, y));
-    Node *n = tape_record(c, "gaussian_sample", NULL, y, moments->requires_grad, gaussian_sample_backward);
-    if (n)
-        n->in[0] = moments, n->in[1] = noise;
-    return y;
 }

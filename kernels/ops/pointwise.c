@@ -2,21 +2,6 @@
  * on. */
 #include "kernels/op.h"
 
-/* Hands gradient g on to x as it is, or converted where x is stored otherwise. */
-static void hand_on(Ctx *c, Tensor *x, Tensor *g)
-{
-    if (!x->requires_grad)
-        return;
-    if (x->dtype == g->dtype) {
-        grad_pass(c, x, g);
-        return;
-    }
-    Tensor *d = grad_target(c, x);
-    op_use(c, g);
-    RUN(c, c->dev->copy(g, d));
-    grad_add(c, x, d);
-}
-
 static bool check_same(Ctx *c, const Tensor *a, const Tensor *b)
 {
     char p[80], q[80];
@@ -111,8 +96,8 @@ Tensor *geglu(Ctx *c, Tensor *x)
 static void add_backward(Ctx *c, Node *n)
 {
     op_begin(c, "add backward", NULL);
-    hand_on(c, n->in[0], n->out->grad);
-    hand_on(c, n->in[1], n->out->grad);
+    grad_pass(c, n->in[0], n->out->grad);
+    grad_pass(c, n->in[1], n->out->grad);
 }
 
 Tensor *add(Ctx *c, Tensor *a, Tensor *b)
@@ -159,59 +144,7 @@ Tensor *multiply(Ctx *c, Tensor *a, Tensor *b)
     return y;
 }
 
-static void scale_backward(Ctx *c, Node *n)
-{
-    Tensor *x = n->in[0], *g = n->out->grad;
-    op_begin(c, "scale backward", NULL);
-    op_use(c, g);
-    Tensor *d = grad_target(c, x);
-    RUN(c, c->dev->scale(g, n->f[0], d));
-    grad_add(c, x, d);
-}
-
-Tensor *scale(Ctx *c, Tensor *x, float factor)
-{
-    op_begin(c, "scale", NULL);
-    op_use(c, x);
-    Tensor *y = ctx_tensor(c, x->dtype, x->ndim, x->shape);
-    RUN(c, c->dev->scale(x, factor, y));
-    Node *n = tape_record(c, "scale", NULL, y, x->requires_grad, scale_backward);
-    if (n)
-        n->in[0] = x, n->f[0] = factor;
-    return y;
-}
-
 /* One vector for many rows ------------------------------------------------------------------------------ */
-
-static void add_per_channel_backward(Ctx *c, Node *n)
-{
-    Tensor *x = n->in[0], *v = n->in[1], *g = n->out->grad;
-    op_begin(c, "add_per_channel backward", NULL);
-    Tensor *d = grad_target(c, v);
-    if (d) {
-        op_use(c, g);
-        RUN(c, c->dev->sum_per_channel(g, d));
-        grad_add(c, v, d);
-    }
-    hand_on(c, x, g);
-}
-
-Tensor *add_per_channel(Ctx *c, Tensor *x, Tensor *v)
-{
-    char p[80], q[80];
-    op_begin(c, "add_per_channel", NULL);
-    if (v->ndim != 2 || v->shape[0] != x->shape[0] || v->shape[1] != tensor_dim(x, -1))
-        op_fail(c, "%s has other pictures or channels than %s", tensor_describe(v, p, sizeof p),
-                tensor_describe(x, q, sizeof q));
-    op_use(c, x), op_use(c, v);
-    Tensor *y = ctx_tensor(c, x->dtype, x->ndim, x->shape);
-    RUN(c, c->dev->add_per_channel(x, v, y));
-    Node *n = tape_record(c, "add_per_channel", NULL, y, x->requires_grad || v->requires_grad,
-                          add_per_channel_backward);
-    if (n)
-        n->in[0] = x, n->in[1] = v;
-    return y;
-}
 
 static void add_rows_backward(Ctx *c, Node *n)
 {
@@ -221,7 +154,7 @@ static void add_rows_backward(Ctx *c, Node *n)
     op_use(c, g);
     if (w->requires_grad)
         RUN(c, c->dev->sum_rows(g, w->grad));
-    hand_on(c, x, g);
+    grad_pass(c, x, g);
 }
 
 Tensor *add_rows(Ctx *c, const Layer *l, Tensor *x)
@@ -248,7 +181,7 @@ Tensor *add_rows(Ctx *c, const Layer *l, Tensor *x)
 static void cast_backward(Ctx *c, Node *n)
 {
     op_begin(c, "cast backward", NULL);
-    hand_on(c, n->in[0], n->out->grad);
+    grad_pass(c, n->in[0], n->out->grad);
 }
 
 Tensor *cast(Ctx *c, Tensor *x, DType dtype)

@@ -110,44 +110,7 @@ Tensor *concat(Ctx *c, Tensor *a, Tensor *b)
     return y;
 }
 
-static void slice_channels_backward(Ctx *c, Node *n)
-{
-    Tensor *x = n->in[0], *g = n->out->grad;
-    op_begin(c, "slice_channels backward", NULL);
-    op_use(c, g);
-    Tensor *d = grad_target(c, x);
-    RUN(c, c->dev->unslice_channels(g, n->i[0], d));
-    grad_add(c, x, d);
-}
-
-Tensor *slice_channels(Ctx *c, Tensor *x, int64_t first, int64_t count)
-{
-    int64_t shape[TENSOR_MAX_DIMS];
-    op_begin(c, "slice_channels", NULL);
-    if (first < 0 || count < 1 || first + count > tensor_dim(x, -1))
-        op_fail(c, "channels %lld to %lld of %lld", (long long)first, (long long)(first + count - 1),
-                (long long)tensor_dim(x, -1));
-    shape_with_last(x, count, shape);
-    op_use(c, x);
-    Tensor *y = ctx_tensor(c, x->dtype, x->ndim, shape);
-    RUN(c, c->dev->slice_channels(x, first, y));
-    Node *n = tape_record(c, "slice_channels", NULL, y, x->requires_grad, slice_channels_backward);
-    if (n)
-        n->in[0] = x, n->i[0] = first;
-    return y;
-}
-
 /* Maps -------------------------------------------------------------------------------------------------- */
-
-static void upsample_backward(Ctx *c, Node *n)
-{
-    Tensor *x = n->in[0], *g = n->out->grad;
-    op_begin(c, "upsample_nearest2x backward", NULL);
-    op_use(c, g);
-    Tensor *d = grad_target(c, x);
-    RUN(c, c->dev->upsample_nearest2x_backward(g, d));
-    grad_add(c, x, d);
-}
 
 /* Fails unless x is a map of four dimensions, in which case the caller's shape is read off it. */
 static bool check_map(Ctx *c, const Tensor *x)
@@ -157,20 +120,6 @@ static bool check_map(Ctx *c, const Tensor *x)
         return true;
     op_fail(c, "%s is no map of four dimensions", tensor_describe(x, p, sizeof p));
     return false;
-}
-
-Tensor *upsample_nearest2x(Ctx *c, Tensor *x)
-{
-    op_begin(c, "upsample_nearest2x", NULL);
-    check_map(c, x);
-    const int64_t shape[] = {x->shape[0], 2 * x->shape[1], 2 * x->shape[2], x->shape[3]};
-    op_use(c, x);
-    Tensor *y = ctx_tensor(c, x->dtype, 4, shape);
-    RUN(c, c->dev->upsample_nearest2x(x, y));
-    Node *n = tape_record(c, "upsample_nearest2x", NULL, y, x->requires_grad, upsample_backward);
-    if (n)
-        n->in[0] = x;
-    return y;
 }
 
 Tensor *from_nchw_as(Ctx *c, Tensor *x, DType dtype)

@@ -81,8 +81,9 @@ static Status queue_numbers(const char *name, CallFn run, const Tensor **t, int 
 }
 
 /* linear */
-static const size_t product_tensors[] = {offsetof(Product, a), offsetof(Product, b), offsetof(Product, bias),
-                                         offsetof(Product, y)};
+static const size_t product_tensors[] = {
+    offsetof(Product, a), offsetof(Product, b),  offsetof(Product, bias), offsetof(Product, residual),
+    offsetof(Product, t), offsetof(Product, up), offsetof(Product, y),    offsetof(Product, keep_h)};
 FAR_DESCRIPTOR(product, Product, product_tensors)
 
 static Status run_column_sum(Call *k)
@@ -121,8 +122,9 @@ typedef struct Shadow {
     Tensor weight, grad;
 } Shadow;
 
-static const size_t conv_tensors[] = {offsetof(Conv, x), offsetof(Conv, w), offsetof(Conv, bias),
-                                      offsetof(Conv, y)};
+static const size_t conv_tensors[] = {offsetof(Conv, x),        offsetof(Conv, w),
+                                      offsetof(Conv, bias),     offsetof(Conv, per_picture),
+                                      offsetof(Conv, residual), offsetof(Conv, y)};
 
 /* With the tensors of the host's layer: as calls see them, or as the host does where only shapes are looked
  * at.
@@ -250,7 +252,6 @@ FAR_2(geglu)
 FAR_3(geglu_backward)
 FAR_3(add)
 FAR_3(multiply)
-FAR_3(add_per_channel)
 FAR_2(sum_per_channel)
 FAR_3(add_rows)
 FAR_2(sum_rows)
@@ -263,14 +264,6 @@ static Status far_fill(Tensor *t, float value)
 {
     return queue_numbers("fill", run_fill, (const Tensor *[]){t}, 1, 0, (double)value);
 }
-static Status run_scale(Call *k)
-{
-    return cpu->scale(call_get(k, 0), (float)k->f[0], call_get(k, 1));
-}
-static Status far_scale(const Tensor *x, float factor, Tensor *y)
-{
-    return queue_numbers("scale", run_scale, (const Tensor *[]){x, y}, 2, 0, (double)factor);
-}
 
 /* attention */
 static const size_t attention_tensors[] = {
@@ -279,13 +272,9 @@ static const size_t attention_tensors[] = {
     offsetof(Attention, grad_q), offsetof(Attention, grad_k), offsetof(Attention, grad_v)};
 FAR_DESCRIPTOR(attention, Attention, attention_tensors)
 FAR_DESCRIPTOR(attention_backward, Attention, attention_tensors)
-FAR_2(softmax)
-FAR_3(softmax_backward)
 
 /* shape */
 FAR_3(concat)
-FAR_2(upsample_nearest2x)
-FAR_2(upsample_nearest2x_backward)
 FAR_2(from_nchw)
 FAR_2(to_nchw)
 
@@ -296,15 +285,6 @@ static Status run_slice_channels(Call *k)
 static Status far_slice_channels(const Tensor *x, int64_t first, Tensor *y)
 {
     return queue_numbers("slice_channels", run_slice_channels, (const Tensor *[]){x, y}, 2, first, 0);
-}
-static Status run_unslice_channels(Call *k)
-{
-    return cpu->unslice_channels(call_get(k, 0), k->i[0], call_get(k, 1));
-}
-static Status far_unslice_channels(const Tensor *grad_y, int64_t first, Tensor *grad_x)
-{
-    return queue_numbers("unslice_channels", run_unslice_channels, (const Tensor *[]){grad_y, grad_x}, 2,
-                         first, 0);
 }
 
 /* embedding */
@@ -323,18 +303,6 @@ static Status far_timestep_embedding(const Tensor *t, bool flip_sin_to_cos, floa
 }
 
 /* loss */
-FAR_3(gaussian_sample)
-
-static Status run_gaussian_sample_backward(Call *k)
-{
-    return cpu->gaussian_sample_backward(call_get(k, 0), call_get(k, 1), call_get(k, 2), call_get(k, 3));
-}
-static Status far_gaussian_sample_backward(const Tensor *moments, const Tensor *noise, const Tensor *grad_y,
-                                           Tensor *grad_moments)
-{
-    return queue_tensors("gaussian_sample_backward", run_gaussian_sample_backward,
-                         (const Tensor *[]){moments, noise, grad_y, grad_moments}, 4);
-}
 static Status run_mse_loss(Call *k)
 {
     return cpu->mse_loss(call_get(k, 0), call_get(k, 1), call_get(k, 2), call_get(k, 3), call_get(k, 4));
@@ -427,22 +395,15 @@ static void fill_in(void)
     far.geglu_backward = far_geglu_backward;
     far.add = far_add;
     far.multiply = far_multiply;
-    far.scale = far_scale;
-    far.add_per_channel = far_add_per_channel;
     far.sum_per_channel = far_sum_per_channel;
     far.add_rows = far_add_rows;
     far.sum_rows = far_sum_rows;
-    far.softmax = far_softmax;
-    far.softmax_backward = far_softmax_backward;
     far.attention_scratch = far_attention_scratch;
     far.attention = far_attention;
     far.attention_backward_scratch = far_attention_backward_scratch;
     far.attention_backward = far_attention_backward;
     far.concat = far_concat;
     far.slice_channels = far_slice_channels;
-    far.unslice_channels = far_unslice_channels;
-    far.upsample_nearest2x = far_upsample_nearest2x;
-    far.upsample_nearest2x_backward = far_upsample_nearest2x_backward;
     far.from_nchw = far_from_nchw;
     far.to_nchw = far_to_nchw;
     far.embedding = far_embedding;
@@ -450,8 +411,6 @@ static void fill_in(void)
     far.timestep_embedding = far_timestep_embedding;
     far.mse_loss = far_mse_loss;
     far.mse_loss_backward = far_mse_loss_backward;
-    far.gaussian_sample = far_gaussian_sample;
-    far.gaussian_sample_backward = far_gaussian_sample_backward;
     far.update = far_update;
     far.exchange = far_exchange;
 }

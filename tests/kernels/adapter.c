@@ -17,7 +17,7 @@ static int first_tensor(const OpCase *k)
 
 static ConvShape shape_of(const OpCase *k)
 {
-    return k->i[1] ? (ConvShape){(int)k->i[1], (int)k->i[2], (int)k->i[3], (int)k->i[4], (int)k->i[5]}
+    return k->i[1] ? (ConvShape){(int)k->i[1], (int)k->i[2], (int)k->i[3], (int)k->i[4], (int)k->i[5], false}
                    : CONV_POINTWISE;
 }
 

@@ -1,21 +1,28 @@
 /* Convolutions: strides, paddings, channel counts that hit tails and blocks, trained and frozen weights. */
 #include "gradcheck.h"
 
-/* x, W, then (i[0]) b; i[1…5] the shape */
+/* x, W, then (i[0]) b; i[1…6] the shape */
 static ConvShape shape_of(const OpCase *k)
 {
-    return (ConvShape){(int)k->i[1], (int)k->i[2], (int)k->i[3], (int)k->i[4], (int)k->i[5]};
+    return (ConvShape){(int)k->i[1], (int)k->i[2], (int)k->i[3], (int)k->i[4], (int)k->i[5], k->i[6]};
+}
+
+/* A layer that the backward pass can read, and may be kept packed: what the last one kept is given back by
+ * the device that made it. */
+static const Layer *layer_of(Ctx *c, Tensor *weight, Tensor *bias)
+{
+    static Layer layer;
+    static void (*unpack)(Layer * l);
+    if (layer.packed)
+        unpack(&layer);
+    layer = (Layer){.name = "layer", .weight = weight, .bias = bias};
+    unpack = c->dev->unpack;
+    return &layer;
 }
 
 static Tensor *run_conv2d(Ctx *c, const OpCase *k, Tensor **in)
 {
-    static Layer layer;   /* the backward pass reads it */
-    static Device packer; /* of the case before */
-    if (layer.packed)
-        packer.unpack(&layer);
-    packer = *c->dev;
-    layer = (Layer){.name = "layer", .weight = in[1], .bias = k->i[0] ? in[2] : NULL};
-    return conv2d(c, &layer, shape_of(k), in[0]);
+    return conv2d(c, layer_of(c, in[1], k->i[0] ? in[2] : NULL), shape_of(k), in[0]);
 }
 
 /* Σ over the window of output position (i,j) of picture b, for output channel o. */
@@ -25,22 +32,24 @@ static double window(const OpCase *k, const double *x, const double *w, int64_t 
     const int64_t H = k->shape[0][1], W = k->shape[0][2], C = k->shape[0][3];
     const int64_t kh = k->shape[1][2], kw = k->shape[1][3];
     const ConvShape s = shape_of(k);
+    const int times = s.upsample ? 2 : 1;
     double sum = 0;
     for (int64_t u = 0; u < kh; u++)
         for (int64_t v = 0; v < kw; v++) {
             const int64_t y = i * s.stride + u - s.pad_top, z = j * s.stride + v - s.pad_left;
-            if (y < 0 || y >= H || z < 0 || z >= W)
+            if (y < 0 || y >= times * H || z < 0 || z >= times * W)
                 continue;
             for (int64_t c = 0; c < C; c++)
-                sum += x[((b * H + y) * W + z) * C + c] * w[((o * C + c) * kh + u) * kw + v];
+                sum += x[((b * H + y / times) * W + z / times) * C + c] * w[((o * C + c) * kh + u) * kw + v];
         }
     return sum;
 }
 
 static int64_t twin_conv2d(const OpCase *k, const double *const *in, double *out)
 {
-    const int64_t B = k->shape[0][0], H = k->shape[0][1], W = k->shape[0][2], K = k->shape[1][0];
     const ConvShape s = shape_of(k);
+    const int64_t B = k->shape[0][0], K = k->shape[1][0], times = s.upsample ? 2 : 1;
+    const int64_t H = times * k->shape[0][1], W = times * k->shape[0][2];
     const int64_t OH = (H + s.pad_top + s.pad_bottom - k->shape[1][2]) / s.stride + 1;
     const int64_t OW = (W + s.pad_left + s.pad_right - k->shape[1][3]) / s.stride + 1;
     int64_t n = 0;
@@ -131,6 +140,87 @@ const OpTest *optest_conv2d(int *count)
                .weight = {false, true},
                .i = {0, 1, 0, 0, 0, 0}},
          CONV},
+        {.c = {.what = "upsampled, trained",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 3, 4, 5}, {6, 5, 3, 3}, {6}},
+               .weight = {false, true, true},
+               .i = {1, 1, 1, 1, 1, 1, true}},
+         CONV},
+        {.c = {.what = "upsampled from one pixel, no bias",
+               .inputs = 2,
+               .ndim = {4, 4},
+               .shape = {{1, 1, 1, 7}, {3, 7, 3, 3}},
+               .weight = {false, true},
+               .i = {0, 1, 1, 1, 1, 1, true}},
+         CONV},
+        {.c = {.what = "upsampled with a frozen weight, whole blocks of channels",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 3, 5, 32}, {40, 32, 3, 3}, {40}},
+               .weight = {false, true, true},
+               .no_grad = {false, true, true},
+               .i = {1, 1, 1, 1, 1, 1, true},
+               .range = 0.5},
+         CONV},
+    };
+    *count = sizeof tests / sizeof *tests;
+    return tests;
+}
+
+/* With what is added: x, W, residual, per_picture, then (i[0]) b; i[1…6] the shape, i[7] 1: no residual, 2:
+ * no per_picture. */
+static Tensor *run_conv2d_add(Ctx *c, const OpCase *k, Tensor **in)
+{
+    return conv2d_add(c, layer_of(c, in[1], k->i[0] ? in[4] : NULL), shape_of(k), in[0],
+                      k->i[7] == 2 ? NULL : in[3], k->i[7] == 1 ? NULL : in[2]);
+}
+
+static int64_t twin_conv2d_add(const OpCase *k, const double *const *in, double *out)
+{
+    const double *const conv[] = {in[0], in[1], k->i[0] ? in[4] : NULL};
+    const int64_t n = twin_conv2d(k, conv, out), K = k->shape[1][0], pixels = n / K / k->shape[0][0];
+    for (int64_t i = 0; i < n; i++) {
+        if (k->i[7] != 1)
+            out[i] += in[2][i];
+        if (k->i[7] != 2)
+            out[i] += in[3][i / (pixels * K) * K + i % K];
+    }
+    return n;
+}
+
+#define CONV_ADD(text, B, H, W, C, K, ...)                                                                   \
+    {                                                                                                        \
+        .c = {.what = text,                                                                                  \
+              .inputs = 5,                                                                                   \
+              .ndim = {4, 4, 4, 2, 1},                                                                       \
+              .shape = {{B, H, W, C}, {K, C, 3, 3}, {B, H, W, K}, {B, K}, {K}},                              \
+              .weight = {false, true, false, false, true},                                                   \
+              .range = 0.5,                                                                                  \
+              __VA_ARGS__},                                                                                  \
+        .run = run_conv2d_add, .twin = twin_conv2d_add                                                       \
+    }
+
+const OpTest *optest_conv2d_add(int *count)
+{
+    static const OpTest tests[] = {
+        CONV_ADD("both, trained", 3, 4, 5, 5, 6, .i = {1, 1, 1, 1, 1, 1}),
+        CONV_ADD("both, frozen, whole blocks of channels", 2, 5, 4, 32, 40, .i = {1, 1, 1, 1, 1, 1},
+                 .no_grad = {false, true, false, false, true}),
+        CONV_ADD("for each picture", 2, 3, 3, 4, 9, .i = {1, 1, 1, 1, 1, 1, false, 1},
+                 .no_grad = {false, true, true, false, true}),
+        CONV_ADD("a residual", 2, 3, 3, 4, 9, .i = {1, 1, 1, 1, 1, 1, false, 2},
+                 .no_grad = {false, true, false, true, true}),
+        CONV_ADD("only what is added has a gradient", 2, 3, 2, 4, 5, .i = {1, 1, 1, 1, 1, 1},
+                 .no_grad = {true, true, false, false, true}),
+        {.c = {.what = "no bias, a 1×1 weight",
+               .inputs = 4,
+               .ndim = {4, 4, 4, 2},
+               .shape = {{2, 3, 4, 5}, {6, 5, 1, 1}, {2, 3, 4, 6}, {2, 6}},
+               .weight = {false, true},
+               .i = {0, 1, 0, 0, 0, 0}},
+         .run = run_conv2d_add,
+         .twin = twin_conv2d_add},
     };
     *count = sizeof tests / sizeof *tests;
     return tests;

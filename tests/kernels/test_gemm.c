@@ -284,11 +284,99 @@ static void a_frozen_weight_stays_packed_for_the_backward_too(void **state)
     }
 }
 
+static void add_product(const Device *d, Product p, Tensor *y)
+{
+    size_t bytes;
+    p.y = y;
+    assert_int_equal(d->product_scratch(&p, &bytes), STATUS_OK);
+    void *scratch = mem_alloc(bytes);
+    assert_int_equal(d->product(&p, scratch), STATUS_OK);
+    mem_free(scratch);
+}
+
+/* What a product p comes to on d; the caller's. keep: p's h is wanted too, and compared with that of the
+ * product alone. */
+static Tensor *multiplied(const Device *d, Product p, DType type, const Tensor *keep)
+{
+    Tensor *y = matrix(type, p.m, p.geglu ? p.n / 2 : p.n, 9);
+    p.keep_h = keep ? matrix(type, p.m, p.n, 9) : NULL;
+    add_product(d, p, y);
+    if (keep)
+        assert_memory_equal(p.keep_h->data, keep->data, tensor_bytes(keep));
+    tensor_free(p.keep_h);
+    return y;
+}
+
+/* Cut into several panels of rows in every storage type, and into one that is not full; with a trained weight
+ * or a frozen one. */
+static void what_follows_a_product_is_what_would_be_done_after_it(void **state)
+{
+    (void)state;
+    const int64_t m = 1100, n = 2080, k = 19, r = 3;
+    for (int t = 0; t < table_count; t++)
+        for (DType type = DTYPE_F32; type <= DTYPE_F16; type++)
+            for (int trained = 0; trained < 2; trained++) {
+                const DType weight = trained ? DTYPE_F32 : type;
+                Tensor *a = matrix(type, m, k, 1), *b = matrix(weight, n, k, 2),
+                       *bias = matrix(DTYPE_F32, 1, n, 4), *down = matrix(type, m, r, 5),
+                       *up = matrix(weight, n, r, 6), *apart = matrix(type, m, n / 2, 9);
+                Product p = {
+                    .m = m, .n = n, .k = k, .trans_b = true, .alpha = 1, .a = a, .b = b, .bias = bias};
+                const Product low = {
+                    .m = m, .n = n, .k = r, .trans_b = true, .alpha = 0.75f, .beta = 1, .a = down, .b = up};
+                Tensor *h = multiplied(&tables[t], p, type, NULL);
+                add_product(&tables[t], low, h);
+                assert_int_equal(tables[t].geglu(h, apart), STATUS_OK);
+                p.t = down, p.up = up, p.scale = low.alpha;
+                Tensor *sum = multiplied(&tables[t], p, type, NULL);
+                assert_memory_equal(sum->data, h->data, tensor_bytes(h));
+                p.geglu = true;
+                Tensor *y = multiplied(&tables[t], p, type, NULL), *kept = multiplied(&tables[t], p, type, h);
+                assert_memory_equal(y->data, apart->data, tensor_bytes(y));
+                assert_memory_equal(kept->data, apart->data, tensor_bytes(y));
+                Tensor *all[] = {a, b, bias, down, up, apart, h, sum, y, kept};
+                for (int i = 0; i < 10; i++)
+                    tensor_free(all[i]);
+            }
+}
+
+/* A residual is added before the one rounding to y's type. */
+static void a_residual_is_added_before_rounding(void **state)
+{
+    (void)state;
+    const int64_t m = 70, n = 131, k = 33;
+    for (int t = 0; t < table_count; t++)
+        for (DType type = DTYPE_F32; type <= DTYPE_F16; type++)
+            for (DType other = DTYPE_F32; other <= DTYPE_F16; other++) {
+                Tensor *a = matrix(type, m, k, 1), *b = matrix(type, n, k, 2),
+                       *bias = matrix(DTYPE_F32, 1, n, 4), *residual = matrix(other, m, n, 5);
+                Product p = {
+                    .m = m, .n = n, .k = k, .trans_b = true, .alpha = 1, .a = a, .b = b, .bias = bias};
+                p.residual = residual;
+                Tensor *y = multiplied(&tables[t], p, type, NULL);
+                const double unit = type == DTYPE_F32 ? 1e-6 : type == DTYPE_BF16 ? 0x1p-8 : 0x1p-11;
+                for (int64_t i = 0; i < m * n; i++) {
+                    double want = tensor_at(bias, i % n) + tensor_at(residual, i), largest = fabs(want);
+                    for (int64_t l = 0; l < k; l++) {
+                        const double part = at(a, false, i / n, l) * at(b, true, l, i % n);
+                        want += part;
+                        largest += fabs(part);
+                    }
+                    assert_true(fabs(tensor_at(y, i) - want) <= 1.001 * unit * fabs(want) + 1e-6 * largest);
+                }
+                Tensor *all[] = {a, b, bias, residual, y};
+                for (int i = 0; i < 5; i++)
+                    tensor_free(all[i]);
+            }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_mix_of_types_and_transpositions_multiplies),
         cmocka_unit_test(products_larger_than_a_panel_multiply),
+        cmocka_unit_test(what_follows_a_product_is_what_would_be_done_after_it),
+        cmocka_unit_test(a_residual_is_added_before_rounding),
         cmocka_unit_test(column_sums_add_every_row_once),
         cmocka_unit_test(a_packed_weight_serves_every_size_and_can_be_dropped),
         cmocka_unit_test(a_still_weight_is_packed_into_its_gradient),

@@ -62,6 +62,14 @@ static Tensor *run_linear_lora(Ctx *c, Tensor **in)
         .name = "golden", .weight = in[1], .bias = in[2], .adapters = (Adapter *)ctx_copy(c, &a, sizeof a)};
     return linear(c, ctx_copy(c, &l, sizeof l), in[0]);
 }
+static Tensor *run_linear_add(Ctx *c, Tensor **in)
+{
+    return linear_add(c, layer_of(c, in[1], in[2]), in[0], in[3]);
+}
+static Tensor *run_linear_geglu(Ctx *c, Tensor **in)
+{
+    return linear_geglu(c, layer_of(c, in[1], in[2]), in[0]);
+}
 static Tensor *run_matmul(Ctx *c, Tensor **in)
 {
     return matmul(c, in[0], in[1], false);
@@ -77,6 +85,14 @@ static Tensor *run_conv2d(Ctx *c, Tensor **in)
 static Tensor *run_conv2d_1x1(Ctx *c, Tensor **in)
 {
     return conv2d(c, layer_of(c, in[1], in[2]), CONV_POINTWISE, in[0]);
+}
+static Tensor *run_conv2d_up(Ctx *c, Tensor **in)
+{
+    return conv2d(c, layer_of(c, in[1], in[2]), CONV_UP, in[0]);
+}
+static Tensor *run_conv2d_add(Ctx *c, Tensor **in)
+{
+    return conv2d_add(c, layer_of(c, in[1], in[2]), CONV_SAME, in[0], in[3], in[4]);
 }
 static Tensor *run_conv2d_down(Ctx *c, Tensor **in)
 {
@@ -114,10 +130,6 @@ static Tensor *run_geglu(Ctx *c, Tensor **in)
 {
     return geglu(c, in[0]);
 }
-static Tensor *run_softmax(Ctx *c, Tensor **in)
-{
-    return softmax(c, in[0]);
-}
 static Tensor *run_attention(Ctx *c, Tensor **in)
 {
     return attention(c, 2, false, in[0], in[1], in[2]);
@@ -130,33 +142,17 @@ static Tensor *run_embedding(Ctx *c, Tensor **in)
 {
     return embedding(c, layer_of(c, in[0], NULL), in[1]);
 }
-static Tensor *run_upsample_nearest2x(Ctx *c, Tensor **in)
-{
-    return upsample_nearest2x(c, in[0]);
-}
 static Tensor *run_concat(Ctx *c, Tensor **in)
 {
     return concat(c, in[0], in[1]);
-}
-static Tensor *run_slice_channels(Ctx *c, Tensor **in)
-{
-    return slice_channels(c, in[0], 2, 5);
 }
 static Tensor *run_add(Ctx *c, Tensor **in)
 {
     return add(c, in[0], in[1]);
 }
-static Tensor *run_add_per_channel(Ctx *c, Tensor **in)
-{
-    return add_per_channel(c, in[0], in[1]);
-}
 static Tensor *run_add_rows(Ctx *c, Tensor **in)
 {
     return add_rows(c, layer_of(c, in[1], NULL), in[0]);
-}
-static Tensor *run_scale(Ctx *c, Tensor **in)
-{
-    return scale(c, in[0], 0.18215f);
 }
 static Tensor *run_multiply(Ctx *c, Tensor **in)
 {
@@ -166,11 +162,6 @@ static Tensor *run_mse_loss(Ctx *c, Tensor **in)
 {
     return mse_loss(c, in[0], in[1], in[2], NULL);
 }
-static Tensor *run_gaussian_sample(Ctx *c, Tensor **in)
-{
-    return gaussian_sample(c, in[0], in[1]);
-}
-
 typedef struct Case {
     const char *name;
     Tensor *(*run)(Ctx *c, Tensor **in);
@@ -187,12 +178,16 @@ typedef struct Case {
 static const Case cases[] = {
     CASE(linear, false, true, true),
     CASE(linear_lora, false, false, false, true, true),
+    CASE(linear_add, false, true, true),
+    CASE(linear_geglu, false, true, true),
     CASE(matmul, false),
     CASE(matmul_transposed, false),
     CASE(conv2d, false, true, true),
     CASE(conv2d_1x1, false, true, true),
     CASE(conv2d_down, false, true, true),
     CASE(conv2d_down_asymmetric, false, true, true),
+    CASE(conv2d_up, false, true, true),
+    CASE(conv2d_add, false, true, true),
     CASE(group_norm, false, true, true),
     CASE(group_norm_silu, false, true, true),
     CASE(layer_norm, false, true, true),
@@ -200,20 +195,14 @@ static const Case cases[] = {
     CASE(gelu, false),
     CASE(quick_gelu, false),
     CASE(geglu, false),
-    CASE(softmax, false),
     CASE(attention, false),
     CASE(attention_causal, false),
     CASE(embedding, true),
-    CASE(upsample_nearest2x, false),
     CASE(concat, false),
-    CASE(slice_channels, false),
     CASE(add, false),
-    CASE(add_per_channel, false),
     CASE(add_rows, false, true),
-    CASE(scale, false),
     CASE(multiply, false),
     CASE(mse_loss, false),
-    CASE(gaussian_sample, false),
 };
 
 /* A case's step ----------------------------------------------------------------------------------------- */

@@ -60,7 +60,7 @@ static void longer_step(Ctx *c, void *arg)
 {
     const int64_t shape[] = {4};
     Tensor *a = ctx_input(c, DTYPE_F32, 1, shape, arg);
-    ctx_read(c, scale(c, scale(c, a, 2), 2), (float *)arg + 8);
+    ctx_read(c, multiply(c, multiply(c, a, a), a), (float *)arg + 8);
 }
 
 static void planned_step_computes_the_same(void **state)
@@ -85,7 +85,7 @@ static void another_step_than_the_planned_one_is_named(void **state)
     Plan *p;
     assert_int_equal(ctx_rehearse(c, sum_step, data, &p), STATUS_OK);
     assert_int_equal(ctx_run(c, p, longer_step, data), STATUS_FAILED);
-    assert_non_null(strstr(status_message(), "'scale'"));
+    assert_non_null(strstr(status_message(), "'multiply'"));
     assert_non_null(strstr(status_message(), "'input'"));
     plan_free(p);
     ctx_free(c);
@@ -101,9 +101,10 @@ typedef struct Swapped {
 static void swapped_step(Ctx *c, void *arg)
 {
     Swapped *w = arg;
-    Tensor *first = ctx_input(c, DTYPE_F32, 1, (int64_t[]){4}, w->data), *second = scale(c, first, 2);
-    Tensor *third = scale(c, second, 2);
-    ctx_read(c, scale(c, w->late ? first : third, 2), w->out);
+    Tensor *first = ctx_input(c, DTYPE_F32, 1, (int64_t[]){4}, w->data), *second = add(c, first, first);
+    Tensor *third = add(c, second, second);
+    Tensor *last = w->late ? first : third;
+    ctx_read(c, add(c, last, last), w->out);
 }
 
 static void a_tensor_used_longer_than_planned_is_named(void **state)
@@ -182,7 +183,7 @@ static void long_step(Ctx *c, void *arg)
     Tensor *x = ctx_input(c, DTYPE_F32, 1, (int64_t[]){4}, arg);
     x->requires_grad = true;
     for (int i = 0; i < 1500; i++)
-        x = scale(c, x, 1.0f + 1e-3f * (float)(i % 3 - 1));
+        x = silu(c, x);
     Tensor *zero = ctx_zeros(c, DTYPE_F32, 1, (int64_t[]){4});
     Tensor *loss = mse_loss(c, x, zero, NULL, NULL);
     ctx_read(c, loss, (float *)arg + 4);

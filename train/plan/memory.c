@@ -10,7 +10,7 @@
 /* Code and buffers that a process comes to have once it computes, beyond what it has when the plan is made:
  * oneDNN's generated code and its matrix products' buffers, pages of the libraries touched for the first
  * time. Measured, see docs/numbers.md. */
-#define RUNTIME_BYTES (16u << 20)
+#define RUNTIME_BYTES (20u << 20)
 #define LOADER_STEPS 3 /* the loader's ring: one step being looked at, two ahead */
 
 size_t memory_total(const MemoryNeed *m)
