@@ -220,10 +220,10 @@ static Tensor *time_embedding(Ctx *c, const UNet *u, Tensor *timesteps)
     return linear(c, &u->linear_2, silu(c, linear(c, &u->linear_1, t)));
 }
 
-Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, Tensor *text)
+Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const Conditioning *text)
 {
     const UNetConfig *k = &u->config;
-    const Conditions cond = {.temb = silu(c, time_embedding(c, u, timesteps)), .text = text};
+    const Conditions cond = {.temb = silu(c, time_embedding(c, u, timesteps)), .text = text->states};
     Tensor
         *aside[UNET_MAX_LEVELS * UNET_MAX_RESNETS + 1]; /* outputs of the way down, taken back last first */
     int n = 0;

@@ -4,6 +4,7 @@
 #define ATL_UNET_H
 
 #include "kernels/ops.h"
+#include "conditioning.h"
 #include "weights.h"
 
 #define UNET_MAX_LEVELS 6
@@ -35,8 +36,8 @@ void unet_free(UNet *u);
 const UNetConfig *unet_config(const UNet *u);
 LayerSet *unet_layers(UNet *u);
 
-/* x (B,H,W,in) in the context's dtype, timesteps f32 (B), text (B,T,cross) -> (B,H,W,out) in the context's
- * dtype. Every resnet and transformer block is a checkpointed() segment. */
-Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, Tensor *text);
+/* x (B,H,W,in) in the context's dtype, timesteps f32 (B), text's states (B,T,cross), T any -> (B,H,W,out) in
+ * the context's dtype. Every resnet and transformer block is a checkpointed() segment. */
+Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const Conditioning *text);
 
 #endif

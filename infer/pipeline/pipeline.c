@@ -26,7 +26,7 @@ typedef struct KeptText {
     char *prompt;
     int clip_skip;
     uint64_t adapters;
-    float *states; /* (T,D) */
+    float *states; /* what the text became */
     uint64_t used; /* when; the oldest goes first */
 } KeptText;
 
@@ -117,13 +117,11 @@ static uint64_t text_encoder_state(const Model *m, bool *fixed)
 
 static Status encode_fresh(Pipeline *p, const char *prompt, int clip_skip, float *out)
 {
-    const int length = clip_config(p->m->clip)->positions;
-    if (!p->m->tokenizer)
-        return status_fail("%s was loaded without its tokenizer", p->m->name);
-    int32_t *ids = mem_alloc((size_t)length * sizeof *ids);
+    const ConditioningShape shape = conditioning_shape(p->m);
+    int32_t *ids = mem_alloc((size_t)shape.ids * sizeof *ids);
     if (!ids)
         return STATUS_FAILED;
-    Status s = tokenizer_encode_padded(p->m->tokenizer, prompt, length, ids, NULL);
+    Status s = conditioning_ids(p->m, prompt, ids);
     if (s == STATUS_OK)
         s = stage_text(p->stages, clip_skip, ids, out);
     mem_free(ids);
@@ -175,7 +173,8 @@ Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, floa
     if (!p->m->clip)
         return status_fail("%s was loaded without its text encoder", p->m->name);
     const ClipConfig *k = clip_config(p->m->clip);
-    const size_t bytes = (size_t)k->positions * (size_t)k->hidden * sizeof(float);
+    const ConditioningShape shape = conditioning_shape(p->m);
+    const size_t bytes = (size_t)conditioning_text_size(&shape) * sizeof(float);
     TRY(check_clip_skip(k, clip_skip));
     bool fixed;
     const uint64_t adapters = text_encoder_state(p->m, &fixed);
@@ -226,9 +225,10 @@ typedef struct Walk {
     NoiseSource noise;
     Size size; /* of the latents */
     int batch; /* 2 with guidance */
-    size_t n, text_size;
+    size_t n;
+    ConditioningShape shape; /* of text */
     float *memory;
-    float *x, *before, *input, *prediction, *guided, *text;
+    float *x, *before, *input, *prediction, *guided, *text, *one;
 } Walk;
 
 static Status check_model(const Model *m)
@@ -255,19 +255,20 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
     TRY(check_model(p->m));
     Size size = r->size;
     TRY(pipeline_check_size(p->m, &size));
-    const ClipConfig *k = clip_config(p->m->clip);
-    TRY(check_clip_skip(k, r->clip_skip));
+    TRY(check_clip_skip(clip_config(p->m->clip), r->clip_skip));
     w->size = size_divided(size, vae_factor(p->m->vae));
     w->batch = r->guidance > 1 ? 2 : 1;
     w->n = (size_t)LATENT_CHANNELS * (size_t)size_area(w->size);
-    w->text_size = (size_t)k->positions * (size_t)k->hidden;
+    w->shape = conditioning_shape(p->m);
     return sampler_new(r->sampler, &p->m->schedule, r->steps, w->n, &w->sampler);
 }
 
 static Status walk_allocate(Walk *w)
 {
     const size_t B = (size_t)w->batch;
-    w->memory = mem_alloc(((3 + 2 * B) * w->n + B * w->text_size) * sizeof(float));
+    const size_t one = (size_t)conditioning_text_size(&w->shape),
+                 all = (size_t)conditioning_size(&w->shape, w->batch);
+    w->memory = mem_alloc(((3 + 2 * B) * w->n + all + one) * sizeof(float));
     if (!w->memory)
         return STATUS_FAILED;
     w->x = w->memory;
@@ -276,6 +277,7 @@ static Status walk_allocate(Walk *w)
     w->input = w->guided + w->n;
     w->prediction = w->input + B * w->n;
     w->text = w->prediction + B * w->n;
+    w->one = w->text + all;
     return STATUS_OK;
 }
 
@@ -290,7 +292,7 @@ static Status walk_plan(Walk *w, size_t *bytes)
 {
     size_t text, unet, decode;
     TRY(stage_text_plan(w->p->stages, w->r->clip_skip, &text));
-    TRY(stage_unet_plan(w->p->stages, w->batch, w->size, &unet));
+    TRY(stage_unet_plan(w->p->stages, w->batch, w->size, &w->shape, &unet));
     TRY(stage_decode_plan(w->p->stages, w->size, &decode));
     *bytes = text > unet ? text : unet;
     *bytes = *bytes > decode ? *bytes : decode;
@@ -312,10 +314,18 @@ double pipeline_flop(Pipeline *p, const SampleRequest *r)
     Walk w;
     double flop = 0;
     if (walk_begin(&w, p, r) == STATUS_OK)
-        flop = sampler_steps(w.sampler) * stage_unet_flop(p->stages, w.batch, w.size) +
+        flop = sampler_steps(w.sampler) * stage_unet_flop(p->stages, w.batch, w.size, &w.shape) +
                stage_decode_flop(p->stages, w.size);
     walk_end(&w);
     return flop;
+}
+
+/* Sample `place` of the batch is told this text. */
+static Status walk_tell(Walk *w, int place, const char *text)
+{
+    TRY(pipeline_encode_text(w->p, text, w->r->clip_skip, w->one));
+    conditioning_place(&w->shape, w->batch, place, w->one, w->text);
+    return STATUS_OK;
 }
 
 static Status walk_prepare(Walk *w)
@@ -326,8 +336,8 @@ static Status walk_prepare(Walk *w)
     TRY(walk_plan(w, &bytes));
     TRY(ctx_reserve(w->p->c, bytes));
     if (w->batch == 2)
-        TRY(pipeline_encode_text(w->p, r->negative ? r->negative : "", r->clip_skip, w->text));
-    TRY(pipeline_encode_text(w->p, r->prompt, r->clip_skip, w->text + (size_t)(w->batch - 1) * w->text_size));
+        TRY(walk_tell(w, 0, r->negative ? r->negative : ""));
+    TRY(walk_tell(w, w->batch - 1, r->prompt));
     torch_seed(&w->random, r->seed);
     w->noise = noise_from_torch(&w->random);
     w->noise.draw(w->noise.arg, w->x, w->n);
@@ -357,14 +367,12 @@ static void guide(Walk *w)
 
 static Status walk_trace(const Walk *w, int i)
 {
-    const ClipConfig *k = clip_config(w->p->m->clip);
     const SampleStep step = {.step = i + 1,
                              .steps = sampler_steps(w->sampler),
                              .batch = w->batch,
                              .channels = LATENT_CHANNELS,
                              .size = w->size,
-                             .tokens = k->positions,
-                             .text_dim = k->hidden,
+                             .text = w->shape,
                              .timestep = sampler_timestep(w->sampler, i),
                              .latents = w->before,
                              .input = w->input,
@@ -381,8 +389,8 @@ static Status walk_step(Walk *w, int i)
     sampler_input(w->sampler, i, w->x, w->input);
     if (w->batch == 2)
         memcpy(w->input + w->n, w->input, w->n * sizeof *w->x);
-    TRY(stage_unet(w->p->stages, w->batch, w->size, w->input, sampler_timestep(w->sampler, i), w->text,
-                   w->prediction));
+    TRY(stage_unet(w->p->stages, w->batch, w->size, w->input, sampler_timestep(w->sampler, i), &w->shape,
+                   w->text, w->prediction));
     guide(w);
     sampler_step(w->sampler, i, w->guided, &w->noise, w->x);
     TRY(check_finite(w, i + 1));

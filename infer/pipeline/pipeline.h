@@ -22,11 +22,12 @@ typedef struct SampleStep {
     int step, steps; /* from 1 */
     int batch;       /* 2 with guidance: without the prompt, with it */
     Size size;       /* of the latents, (h,w) below */
-    int channels, tokens, text_dim;
+    int channels;
+    ConditioningShape text;
     float timestep;
     const float *latents;      /* (1,C,h,w) before the step */
     const float *input;        /* (batch,C,h,w): the latents as the UNet got them */
-    const float *conditioning; /* (batch,tokens,text_dim) */
+    const float *conditioning; /* (batch,T,D), and what else the text gives */
     const float *prediction;   /* (batch,C,h,w) */
     const float *guided;       /* (1,C,h,w) */
     const float *result;       /* (1,C,h,w): the latents after the step */
@@ -65,7 +66,8 @@ void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg);
 /* Refuses sides that are no multiples of the model's, naming the nearest good ones; a side of 0 becomes the
  * default. */
 Status pipeline_check_size(const Model *m, Size *size);
-/* Prompt -> f32 (1,77,D), one caption at a time (design, section 2). out: D*77 floats, caller's. */
+/* What a text becomes, one caption at a time (design, section 2): conditioning_text_size floats, the
+ * caller's. */
 Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, float *out);
 /* pixels f32 NHWC (H,W,3) in [-1,1] -> mean and standard deviation f32 (4,h,w) NCHW each, unscaled. */
 Status pipeline_encode_picture(Pipeline *p, const float *pixels, Size size, float *mean, float *std);

@@ -11,7 +11,7 @@ Status sample_trace_write(const SampleStep *s, void *folder)
     const float timesteps[2] = {s->timestep, s->timestep};
     const int64_t map[] = {1, s->channels, s->size.height, s->size.width},
                   maps[] = {s->batch, map[1], map[2], map[3]};
-    const int64_t text[] = {s->batch, s->tokens, s->text_dim}, batch[] = {s->batch};
+    const int64_t text[] = {s->batch, s->text.tokens, s->text.width}, batch[] = {s->batch};
     const struct {
         const char *name;
         const float *data;

@@ -9,6 +9,7 @@
 typedef struct StageKey {
     int kind, batch;
     Size size;
+    ConditioningShape text;
     uint64_t adapters;
 } StageKey;
 
@@ -33,7 +34,9 @@ typedef struct Work {
     const Model *m;
     int batch, clip_skip;
     Size size;
-    const float *x, *text;
+    const float *x;
+    ConditioningShape shape; /* of text */
+    const float *text;
     const int32_t *ids;
     float timestep;
     float *out;
@@ -43,9 +46,8 @@ typedef struct Work {
 
 static void text_step(Ctx *c, const Work *w)
 {
-    const int64_t shape[] = {1, clip_config(w->m->clip)->positions};
-    Tensor *ids = ctx_input(c, DTYPE_I32, 2, shape, w->ids);
-    ctx_read(c, clip_forward(c, w->m->clip, w->clip_skip, ids), w->out);
+    const Conditioning text = conditioning_encode(c, w->m, w->clip_skip, 1, w->ids);
+    conditioning_read(c, &text, w->out);
 }
 
 static void unet_step(Ctx *c, const Work *w)
@@ -58,9 +60,8 @@ static void unet_step(Ctx *c, const Work *w)
     Tensor *x =
         ctx_input(c, DTYPE_F32, 4, (int64_t[]){B, k->in_channels, w->size.height, w->size.width}, w->x);
     Tensor *t = ctx_input(c, DTYPE_F32, 1, &B, timesteps);
-    const int64_t text_shape[] = {B, clip_config(w->m->clip)->positions, k->cross_attention_dim};
-    Tensor *text = cast(c, ctx_input(c, DTYPE_F32, 3, text_shape, w->text), c->dtype);
-    Tensor *y = unet_forward(c, w->m->unet, from_nchw(c, x), t, text);
+    const Conditioning text = conditioning_input(c, &w->shape, w->batch, w->text);
+    Tensor *y = unet_forward(c, w->m->unet, from_nchw(c, x), t, &text);
     ctx_read(c, to_nchw(c, y), w->out);
 }
 
@@ -108,7 +109,7 @@ static uint64_t hash_adapters(const LayerSet *set)
 static Status check_part(const Work *w)
 {
     const Model *m = w->m;
-    const bool text = m->clip, unet = m->unet && m->clip, vae = m->vae;
+    const bool text = m->clip, unet = m->unet, vae = m->vae;
     const bool there = w->kind == STAGE_TEXT ? text : w->kind == STAGE_UNET ? unet : vae;
     return there ? STATUS_OK : status_fail("%s was loaded without the parts that this needs", m->name);
 }
@@ -120,10 +121,13 @@ static Status find_plan(Stages *s, Work *w, const Plan **out)
     LayerSet *set = w->kind == STAGE_TEXT   ? clip_layers(m->clip)
                     : w->kind == STAGE_UNET ? unet_layers(m->unet)
                                             : vae_layers(m->vae);
-    const StageKey key = {.kind = (int)w->kind,
-                          .batch = w->kind == STAGE_TEXT ? w->clip_skip : w->batch,
-                          .size = w->size,
-                          .adapters = hash_adapters(set)};
+    StageKey key;
+    memset(&key, 0, sizeof key); /* gaps between its fields, too */
+    key.kind = (int)w->kind;
+    key.batch = w->kind == STAGE_TEXT ? w->clip_skip : w->batch;
+    key.size = w->size;
+    key.text = w->shape;
+    key.adapters = hash_adapters(set);
     for (KeptPlan *p = s->plans; p; p = p->next)
         if (memcmp(&p->key, &key, sizeof key) == 0) {
             *out = p->plan;
@@ -222,9 +226,9 @@ Status stage_text_plan(Stages *s, int clip_skip, size_t *bytes)
     return perform(s, (Work){.kind = STAGE_TEXT, .clip_skip = clip_skip}, bytes);
 }
 
-Status stage_unet_plan(Stages *s, int batch, Size size, size_t *bytes)
+Status stage_unet_plan(Stages *s, int batch, Size size, const ConditioningShape *text, size_t *bytes)
 {
-    return perform(s, (Work){.kind = STAGE_UNET, .batch = batch, .size = size}, bytes);
+    return perform(s, (Work){.kind = STAGE_UNET, .batch = batch, .size = size, .shape = *text}, bytes);
 }
 
 Status stage_decode_plan(Stages *s, Size size, size_t *bytes)
@@ -237,9 +241,9 @@ Status stage_encode_plan(Stages *s, Size size, size_t *bytes)
     return perform(s, (Work){.kind = STAGE_ENCODE, .size = size}, bytes);
 }
 
-double stage_unet_flop(Stages *s, int batch, Size size)
+double stage_unet_flop(Stages *s, int batch, Size size, const ConditioningShape *text)
 {
-    return flop_of(s, (Work){.kind = STAGE_UNET, .batch = batch, .size = size});
+    return flop_of(s, (Work){.kind = STAGE_UNET, .batch = batch, .size = size, .shape = *text});
 }
 
 double stage_decode_flop(Stages *s, Size size)
@@ -249,19 +253,20 @@ double stage_decode_flop(Stages *s, Size size)
 
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out)
 {
-    const ClipConfig *k = s->m->clip ? clip_config(s->m->clip) : NULL;
+    const ConditioningShape shape = s->m->clip ? conditioning_shape(s->m) : (ConditioningShape){0};
     return perform_finite(s, (Work){.kind = STAGE_TEXT, .clip_skip = clip_skip, .ids = ids, .out = out},
-                          k ? (int64_t)k->positions * k->hidden : 0);
+                          conditioning_text_size(&shape));
 }
 
-Status stage_unet(Stages *s, int batch, Size size, const float *x, float timestep, const float *text,
-                  float *out)
+Status stage_unet(Stages *s, int batch, Size size, const float *x, float timestep,
+                  const ConditioningShape *shape, const float *text, float *out)
 {
     const Work w = {.kind = STAGE_UNET,
                     .batch = batch,
                     .size = size,
                     .x = x,
                     .timestep = timestep,
+                    .shape = *shape,
                     .text = text,
                     .out = out};
     return perform(s, w, NULL);

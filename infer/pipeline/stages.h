@@ -15,19 +15,21 @@ void stages_free(Stages *s);
 
 /* Bytes of arena that each needs for these sizes; nothing is computed. */
 Status stage_text_plan(Stages *s, int clip_skip, size_t *bytes);
-Status stage_unet_plan(Stages *s, int batch, Size size, size_t *bytes);
+Status stage_unet_plan(Stages *s, int batch, Size size, const ConditioningShape *text, size_t *bytes);
 Status stage_decode_plan(Stages *s, Size size, size_t *bytes);
 Status stage_encode_plan(Stages *s, Size size, size_t *bytes);
 
 /* Arithmetic of one run of each, after it was planned. */
-double stage_unet_flop(Stages *s, int batch, Size size);
+double stage_unet_flop(Stages *s, int batch, Size size, const ConditioningShape *text);
 double stage_decode_flop(Stages *s, Size size);
 
-/* ids (T) -> out f32 (T,D), T the text encoder's positions. */
+/* ids, as conditioning_ids gives them -> out: conditioning_text_size floats. */
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out);
-/* x f32 (batch,C,h,w), one timestep for all, text f32 (batch,T,D) -> out f32 (batch,C,h,w). */
-Status stage_unet(Stages *s, int batch, Size size, const float *x, float timestep, const float *text,
-                  float *out);
+/* x f32 (batch,C,h,w), one timestep for all, text: the floats of a batch of that shape -> out f32
+ * (batch,C,h,w).
+ */
+Status stage_unet(Stages *s, int batch, Size size, const float *x, float timestep,
+                  const ConditioningShape *shape, const float *text, float *out);
 /* z f32 (4,h,w), divided by the scaling factor -> out f32 (h·f,w·f,3), about [-1,1]. */
 Status stage_decode(Stages *s, Size size, const float *z, float *out);
 /* pixels f32 (H,W,3) in [-1,1] -> out f32 (8,H/f,W/f): means, then log-variances. */

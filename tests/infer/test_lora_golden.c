@@ -107,7 +107,8 @@ static void train_step(Ctx *c, void *arg)
     Tensor *target = from_nchw(c, ctx_input(c, DTYPE_F32, 4, shape, l->noise));
     Tensor *t = ctx_input(c, DTYPE_F32, 1, two, l->t);
     Tensor *text = golden_input(c, golden(l->golden, "clip.out"));
-    Tensor *loss = mse_loss(c, unet_forward(c, l->model->unet, x, t, text), target, NULL, NULL);
+    Tensor *loss = mse_loss(c, unet_forward(c, l->model->unet, x, t, &(Conditioning){.states = text}), target,
+                            NULL, NULL);
     ctx_read(c, loss, &l->loss);
     ctx_backward(c, loss, 1);
 }

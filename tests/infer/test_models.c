@@ -63,7 +63,10 @@ static void unet_step(Ctx *c, void *arg)
     Step *s = arg;
     Tensor *x = from_nchw(c, golden_input(c, golden(s->k->golden, "unet.x")));
     Tensor *t = golden_input(c, golden(s->k->golden, "unet.t"));
-    ctx_read(c, to_nchw(c, unet_forward(c, s->k->model->unet, x, t, clip_states(c, s->k))), s->out);
+    ctx_read(
+        c,
+        to_nchw(c, unet_forward(c, s->k->model->unet, x, t, &(Conditioning){.states = clip_states(c, s->k)})),
+        s->out);
 }
 
 static void encode_step(Ctx *c, void *arg)
@@ -186,7 +189,9 @@ static void full_step(Ctx *c, void *arg)
     Tensor *target = from_nchw(c, ctx_input(c, DTYPE_F32, 4, shape, t->noise));
     Tensor *times = ctx_input(c, DTYPE_F32, 1, (int64_t[]){2}, t->t);
     Tensor *states = clip_forward(c, t->k->model->clip, 0, golden_input(c, golden(t->k->golden, "clip.ids")));
-    Tensor *loss = mse_loss(c, unet_forward(c, t->k->model->unet, x, times, states), target, NULL, NULL);
+    Tensor *loss =
+        mse_loss(c, unet_forward(c, t->k->model->unet, x, times, &(Conditioning){.states = states}), target,
+                 NULL, NULL);
     ctx_read(c, loss, &t->loss);
     ctx_backward(c, loss, 1.0f);
 }

@@ -48,13 +48,11 @@ static void parts_open(Parts *f, const char *name, Size size)
     ok(dir_make(folder));
     ok(sources_open(f->config, folder, false, NULL, &f->sources));
     mem_free(folder);
-    const ClipConfig *clip = clip_config(f->m->clip);
     f->shape = (StepShape){.model = f->m,
                            .batch = f->config->train.batch,
                            .channels = vae_config(f->m->vae)->latent_channels,
                            .size = size_divided(size, vae_factor(f->m->vae)),
-                           .tokens = clip->positions,
-                           .width = clip->hidden,
+                           .text = conditioning_shape(f->m),
                            .backward = true};
     ok(texts_new(f->p, 0, step_text_size(&f->shape), 1 << 20, &f->texts));
     ok(batch_new(f->config, &f->shape, f->sources, f->p, f->texts, &f->batch));

@@ -34,8 +34,9 @@ typedef struct Bench {
     bool checkpointing;
     Ctx *c;
     Model *model;
-    int64_t batch, tokens, width; /* B; T and D of the text */
-    Size size;                    /* of the latents */
+    int64_t batch;
+    ConditioningShape shape; /* of text */
+    Size size;               /* of the latents */
     float *latents, *noise, *text, *timesteps, *weights, *per_sample;
     int32_t *ids;
     /* train */
@@ -47,11 +48,6 @@ typedef struct Bench {
 
 /* The pieces ------------------------------------------------------------------------------------------- */
 
-static Tensor *stored(Ctx *c, Tensor *x)
-{
-    return c->dtype == DTYPE_F32 ? x : cast(c, x, c->dtype);
-}
-
 /* One guided step: the picture with and without its prompt, as a batch of two. */
 static void unet_piece(Ctx *c, void *arg)
 {
@@ -59,8 +55,8 @@ static void unet_piece(Ctx *c, void *arg)
     Tensor *x = from_nchw(
         c, ctx_input(c, DTYPE_F32, 4, (int64_t[]){b->batch, 4, b->size.height, b->size.width}, b->latents));
     Tensor *t = ctx_input(c, DTYPE_F32, 1, &b->batch, b->timesteps);
-    Tensor *text = stored(c, ctx_input(c, DTYPE_F32, 3, (int64_t[]){b->batch, b->tokens, b->width}, b->text));
-    ctx_keep(c, unet_forward(c, b->model->unet, x, t, text));
+    const Conditioning text = conditioning_input(c, &b->shape, (int)b->batch, b->text);
+    ctx_keep(c, unet_forward(c, b->model->unet, x, t, &text));
 }
 
 static void vae_piece(Ctx *c, void *arg)
@@ -74,8 +70,7 @@ static void vae_piece(Ctx *c, void *arg)
 static void clip_piece(Ctx *c, void *arg)
 {
     const Bench *b = arg;
-    Tensor *ids = ctx_input(c, DTYPE_I32, 2, (int64_t[]){b->batch, b->tokens}, b->ids);
-    ctx_keep(c, clip_forward(c, b->model->clip, 0, ids));
+    ctx_keep(c, conditioning_encode(c, b->model, 0, (int)b->batch, b->ids).states);
 }
 
 static void train_piece(Ctx *c, void *arg)
@@ -127,18 +122,18 @@ static Status make_inputs(Bench *b)
     const int64_t latents = b->batch * 4 * size_area(b->size);
     b->latents = normal_numbers(latents, 1);
     b->noise = normal_numbers(latents, 2);
-    b->text = normal_numbers(b->batch * b->tokens * b->width, 3);
+    b->text = normal_numbers(conditioning_size(&b->shape, (int)b->batch), 3);
     b->timesteps = mem_alloc((size_t)b->batch * sizeof *b->timesteps);
     b->weights = mem_alloc((size_t)b->batch * sizeof *b->weights);
     b->per_sample = mem_alloc((size_t)b->batch * sizeof *b->per_sample);
-    b->ids = mem_alloc((size_t)(b->batch * b->tokens) * sizeof *b->ids);
+    b->ids = mem_alloc((size_t)(b->batch * b->shape.ids) * sizeof *b->ids);
     if (!b->latents || !b->noise || !b->text || !b->timesteps || !b->weights || !b->per_sample || !b->ids)
         return STATUS_FAILED;
     for (int64_t i = 0; i < b->batch; i++) {
         b->timesteps[i] = 500;
         b->weights[i] = 1;
     }
-    for (int64_t i = 0; i < b->batch * b->tokens; i++)
+    for (int64_t i = 0; i < b->batch * b->shape.ids; i++)
         b->ids[i] = (int32_t)(i % (b->which->shapes.clip.vocab_size - 2)); /* no BOS or EOS */
     return STATUS_OK;
 }
@@ -161,8 +156,7 @@ static Status make_training(Bench *b)
                                 .batch = (int)b->batch,
                                 .channels = 4,
                                 .size = b->size,
-                                .tokens = (int)b->tokens,
-                                .width = (int)b->width,
+                                .text = b->shape,
                                 .backward = true,
                                 .checkpointing = b->checkpointing};
     b->step.data = (StepData){.noisy = b->latents,
@@ -262,8 +256,9 @@ static Status run_bench(Bench *b, const struct Piece *piece, DType dtype, int th
     const int factor = 1 << (b->which->shapes.vae.levels - 1);
     b->batch = piece->batch;
     b->size = size_square(b->resolution / factor);
-    b->tokens = b->which->shapes.clip.positions;
-    b->width = b->which->shapes.unet.cross_attention_dim;
+    b->shape = (ConditioningShape){.ids = b->which->shapes.clip.positions,
+                                   .tokens = b->which->shapes.clip.positions,
+                                   .width = b->which->shapes.unet.cross_attention_dim};
     b->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = threads});
     if (!b->c)
         return STATUS_FAILED;

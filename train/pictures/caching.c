@@ -6,6 +6,7 @@
 #include "hashing.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define DELETE_CACHE "; delete the .cache.h5 files in the run's folder and go on with --resume auto"
 
@@ -89,8 +90,12 @@ Status caching_text_kind(const Model *m, DType activations, int clip_skip, Cache
     if (!m->clip || !m->tokenizer)
         return status_fail("%s: has no text encoder to encode captions with", m->name);
     const ClipConfig *c = clip_config(m->clip);
-    *out = (CacheKind){.what = "text", .of = CACHE_OF_CAPTIONS, .count = 1, .together = 1};
-    out->arrays[0] = (CacheArray){"text", 2, {c->positions, c->hidden}};
+    const ConditioningShape shape = conditioning_shape(m);
+    *out = (CacheKind){.what = "text", .of = CACHE_OF_CAPTIONS};
+    out->arrays[out->count++] = (CacheArray){"text", 2, {shape.tokens, shape.width}};
+    if (shape.pooled)
+        out->arrays[out->count++] = (CacheArray){"pooled", 1, {shape.pooled}};
+    out->together = out->count;
     char text[256];
     Sha256 s;
     sha256_init(&s);
@@ -106,29 +111,48 @@ Status caching_text_kind(const Model *m, DType activations, int clip_skip, Cache
 typedef struct TextJob {
     Pipeline *pipeline;
     const Dataset *dataset;
+    const CacheKind *kind;
     int clip_skip;
+    float *text; /* what one becomes: the kind's arrays, one after the other */
 } TextJob;
 
-static Status encode_text(int i, int group, float *const states[], void *arg)
+static Status encode_text(int i, int group, float *const values[], void *arg)
 {
     (void)group;
     const TextJob *j = arg;
-    return pipeline_encode_text(j->pipeline, dataset_caption(j->dataset, i), j->clip_skip, states[0]);
+    TRY(pipeline_encode_text(j->pipeline, dataset_caption(j->dataset, i), j->clip_skip, j->text));
+    const float *from = j->text;
+    for (int k = 0; k < j->kind->count; k++) {
+        const size_t n = cache_floats(&j->kind->arrays[k]);
+        memcpy(values[k], from, n * sizeof *from);
+        from += n;
+    }
+    return STATUS_OK;
 }
 
 Status caching_text(Pipeline *p, const Dataset *d, int clip_skip, DatasetCache *cache, CacheProgress progress,
                     void *arg)
 {
-    TextJob j = {.pipeline = p, .dataset = d, .clip_skip = clip_skip};
+    const ConditioningShape shape = conditioning_shape(pipeline_model(p));
+    TextJob j = {.pipeline = p, .dataset = d, .kind = cache_kind(cache), .clip_skip = clip_skip};
+    j.text = mem_alloc((size_t)conditioning_text_size(&shape) * sizeof *j.text);
+    if (!j.text)
+        return STATUS_FAILED;
     const CacheFill f = {
         .groups = 1, .encode = encode_text, .arg = &j, .progress = progress, .progress_arg = arg};
-    return cache_fill(cache, d, &f);
+    const Status s = cache_fill(cache, d, &f);
+    mem_free(j.text);
+    return s;
 }
 
 Status caching_read_text(DatasetCache *cache, const Dataset *d, int i, float *out)
 {
     bool found;
-    TRY(status_in(cache_get(cache, d, i, 0, (float *[]){out}, &found), "the text of %s", dataset_name(d, i)));
+    const CacheKind *kind = cache_kind(cache);
+    float *values[CACHE_MAX_ARRAYS] = {out};
+    for (int k = 1; k < kind->count; k++)
+        values[k] = values[k - 1] + cache_floats(&kind->arrays[k - 1]);
+    TRY(status_in(cache_get(cache, d, i, 0, values, &found), "the text of %s", dataset_name(d, i)));
     return found ? STATUS_OK
                  : status_fail("%s: the cached text of %s is missing or damaged" DELETE_CACHE,
                                dataset_path(d), dataset_name(d, i));

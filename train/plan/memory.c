@@ -151,7 +151,7 @@ static size_t step_host_bytes(const Setup *s)
                  text = (size_t)step_text_size(&s->shape) * sizeof(float),
                  pixels = 3 * (size_t)size_area(config_size(config)),
                  per_step = B * (size_t)config->train.accumulate;
-    size_t bytes = B * (4 * latent + text);
+    size_t bytes = B * (4 * latent + text) + text;
     if (!config->method.text_encoder) {
         const size_t kept = (pictures_count(s) + 1 + config_has_prior(config)) * text;
         bytes += kept < SETUP_TEXTS_BYTES ? kept : SETUP_TEXTS_BYTES;

@@ -108,15 +108,26 @@ static bool all_finite(const float *x, int64_t n)
     return true;
 }
 
+static bool text_finite(const Batch *b, int place)
+{
+    bool finite = true;
+    for (int part = 0; part < CONDITIONING_PARTS; part++) {
+        int64_t count;
+        const int64_t start = conditioning_part(&b->shape->text, b->shape->batch, place, part, &count);
+        finite = finite && all_finite(b->text + start, count);
+    }
+    return finite;
+}
+
 /* True: an input of the micro-batch is not finite. One sample is to blame then, and the passes are not. */
 static bool input_trouble(const Pass *p, const LoaderSample *samples, Trouble *t)
 {
     const Batch *b = p->batch;
-    const int64_t latent = step_latent_size(b->shape), text = step_text_size(b->shape);
+    const int64_t latent = step_latent_size(b->shape);
     for (int i = 0; i < b->shape->batch; i++) {
         const Source *source = &b->sources->items[samples[batch_sample(b, i)].source];
         const bool bad_latent = !all_finite(b->latents + i * latent, latent);
-        const bool bad_text = b->text && !all_finite(b->text + i * text, text);
+        const bool bad_text = b->text && !text_finite(b, i);
         if (!bad_latent && !bad_text)
             continue;
         const bool cached = bad_latent ? source->latents != NULL : source->texts != NULL;

@@ -17,11 +17,11 @@ static float *take(float **at, size_t n)
 Status trial_new(const StepShape *shape, Trial *t)
 {
     const size_t B = (size_t)shape->batch, latent = B * (size_t)step_latent_size(shape),
-                 text = B * (size_t)step_text_size(shape);
+                 text = (size_t)conditioning_size(&shape->text, shape->batch);
     *t = (Trial){.shape = *shape, .data = {.grad_scale = 1}};
     /* noisy, target and prediction; timesteps, weights, losses; text in and out */
     t->memory = mem_calloc(3 * latent + 3 * B + 2 * text, sizeof *t->memory);
-    t->ids = mem_calloc(B * (size_t)shape->tokens, sizeof *t->ids);
+    t->ids = mem_calloc(B * (size_t)shape->text.ids, sizeof *t->ids);
     if (!t->memory || !t->ids) {
         trial_free(t);
         return STATUS_FAILED;

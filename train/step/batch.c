@@ -35,7 +35,7 @@ static Status encode_empty(Batch *b)
 {
     for (int i = 0; b->texts && i < b->sources->count; i++)
         if (b->sources->items[i].config->caption.dropout > 0)
-            return texts_get(b->texts, "", NULL, NULL, 0, b->text);
+            return texts_get(b->texts, "", NULL, NULL, 0, b->one_text);
     return STATUS_OK;
 }
 
@@ -58,9 +58,10 @@ Status batch_new(const Config *config, const StepShape *shape, Sources *sources,
     ok &= (b->deviation = mem_calloc(n, sizeof(float))) != NULL;
     ok &= (b->caption = mem_alloc(longest_caption(sources))) != NULL;
     if (shape->text_on_tape)
-        ok &= (b->ids = mem_calloc(B * (size_t)shape->tokens, sizeof(int32_t))) != NULL;
+        ok &= (b->ids = mem_calloc(B * (size_t)shape->text.ids, sizeof(int32_t))) != NULL;
     else
-        ok &= (b->text = mem_calloc(B * (size_t)step_text_size(shape), sizeof(float))) != NULL;
+        ok &= (b->text = mem_calloc((size_t)conditioning_size(&shape->text, shape->batch), sizeof(float))) &&
+              (b->one_text = mem_calloc((size_t)step_text_size(shape), sizeof(float)));
     if (!ok) {
         batch_free(b);
         return STATUS_FAILED;
@@ -78,8 +79,8 @@ void batch_free(Batch *b)
 {
     if (!b)
         return;
-    float *const all[] = {b->latents, b->noise,      b->noisy, b->target,    b->timesteps,
-                          b->weights, b->per_sample, b->mean,  b->deviation, b->text};
+    float *const all[] = {b->latents,    b->noise, b->noisy,     b->target, b->timesteps, b->weights,
+                          b->per_sample, b->mean,  b->deviation, b->text,   b->one_text};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         mem_free(all[i]);
     mem_free(b->ids);
@@ -143,10 +144,12 @@ const char *caption_for(const ConfigDataset *config, const char *caption, Sample
 
 Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cache, const Dataset *d, int i)
 {
-    if (b->shape->text_on_tape)
-        return tokenizer_encode_padded(b->shape->model->tokenizer, caption, b->shape->tokens,
-                                       b->ids + (int64_t)place * b->shape->tokens, NULL);
-    return texts_get(b->texts, caption, cache, d, i, b->text + place * step_text_size(b->shape));
+    const StepShape *s = b->shape;
+    if (s->text_on_tape)
+        return conditioning_ids(s->model, caption, b->ids + (int64_t)place * s->text.ids);
+    TRY(texts_get(b->texts, caption, cache, d, i, b->one_text));
+    conditioning_place(&s->text, s->batch, place, b->one_text, b->text);
+    return STATUS_OK;
 }
 
 /* Samples ---------------------------------------------------------------------------------------------- */

@@ -18,6 +18,7 @@ typedef struct Batch {
     /* (B,…) each, as StepData has them */
     float *latents; /* (B,C,H,W) scaled, before noise */
     float *noise, *noisy, *target, *timesteps, *weights, *text, *per_sample;
+    float *one_text; /* what a text became, on its way to its place */
     int32_t *ids;
     float *mean, *deviation; /* of one latent */
     char *caption;           /* room for any caption of the sources, as a sample sees it */

@@ -2,17 +2,6 @@
 
 #include "kernels/ops.h"
 
-/* (B,T,D) in the context's dtype. */
-static Tensor *text_states(Ctx *c, const StepShape *s, const StepData *d)
-{
-    if (s->text_on_tape) {
-        Tensor *ids = ctx_input(c, DTYPE_I32, 2, (int64_t[]){s->batch, s->tokens}, d->ids);
-        return clip_forward(c, s->model->clip, s->clip_skip, ids);
-    }
-    Tensor *states = ctx_input(c, DTYPE_F32, 3, (int64_t[]){s->batch, s->tokens, s->width}, d->text);
-    return c->dtype == DTYPE_F32 ? states : cast(c, states, c->dtype);
-}
-
 /* A latent (B,C,H,W) of the host. */
 static Tensor *latent_input(Ctx *c, const StepShape *s, const float *nchw)
 {
@@ -30,10 +19,12 @@ static Tensor *prediction_of(Ctx *c, const void *of)
     const int64_t B = s->batch;
     Tensor *noisy = from_nchw(c, latent_input(c, s, d->noisy));
     Tensor *timesteps = ctx_input(c, DTYPE_F32, 1, &B, d->timesteps);
-    Tensor *text = text_states(c, s, d);
+    const Conditioning text = s->text_on_tape
+                                  ? conditioning_encode(c, s->model, s->clip_skip, s->batch, d->ids)
+                                  : conditioning_input(c, &s->text, s->batch, d->text);
     if (s->report)
-        ctx_read(c, text, d->conditioning);
-    Tensor *prediction = unet_forward(c, s->model->unet, noisy, timesteps, text);
+        ctx_read(c, text.states, d->conditioning);
+    Tensor *prediction = unet_forward(c, s->model->unet, noisy, timesteps, &text);
     if (s->report)
         ctx_read(c, to_nchw(c, prediction), d->prediction);
     return c->dtype == DTYPE_F32 ? prediction : cast(c, prediction, DTYPE_F32);

@@ -15,10 +15,10 @@
 /* What the sequence of operations depends on, and so what a plan is made for. */
 typedef struct StepShape {
     const Model *model;
-    int batch;         /* B; with prior preservation class pictures are its second half */
-    int channels;      /* C of a latent */
-    Size size;         /* its W and H */
-    int tokens, width; /* T and D of the text */
+    int batch;    /* B; with prior preservation class pictures are its second half */
+    int channels; /* C of a latent */
+    Size size;    /* its W and H */
+    ConditioningShape text;
     int clip_skip;
     bool text_on_tape; /* the text encoder runs in the step, on ids; else its states are given */
     bool backward;
@@ -32,13 +32,13 @@ typedef struct StepData {
     const float *noisy, *target; /* (B,C,H,W) */
     const float *timesteps;      /* (B) */
     const float *weights;        /* (B): factor on each sample's loss */
-    const float *text;           /* (B,T,D), where the text encoder isn't on the tape */
-    const int32_t *ids;          /* (B,T), where it is */
+    const float *text;           /* what the texts became, where the text encoder isn't on the tape */
+    const int32_t *ids;          /* (B,ids), where it is */
     float grad_scale;            /* 1 / accumulate */
     float loss;                  /* Σ weight · mean((prediction − target)²) / B */
     float *per_sample;           /* (B) mean((prediction − target)²), unweighted */
     float *prediction;           /* (B,C,H,W), if shape.report */
-    float *conditioning;         /* (B,T,D), if shape.report */
+    float *conditioning;         /* (B,T,D): the states, if shape.report */
 } StepData;
 
 typedef struct Step {
@@ -62,7 +62,7 @@ static inline int64_t step_latent_size(const StepShape *s)
 }
 static inline int64_t step_text_size(const StepShape *s)
 {
-    return (int64_t)s->tokens * s->width;
+    return conditioning_text_size(&s->text);
 }
 
 #endif

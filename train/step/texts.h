@@ -8,11 +8,11 @@
 
 typedef struct Texts Texts;
 
-/* size: floats of one text. limit: bytes kept in memory (one text at least). */
+/* size: floats of one text (conditioning_text_size). limit: bytes kept in memory (one text at least). */
 Status texts_new(Pipeline *pipeline, int clip_skip, int64_t size, size_t limit, Texts **out);
 void texts_free(Texts *t); /* NULL allowed */
-/* States of caption, into out. If caption is the dataset's own for picture i and there is a cache, they come
- * from there; cache NULL: they are computed. */
+/* What the caption becomes, into out. If caption is the dataset's own for picture i and there is a cache,
+ * they come from there; cache NULL: they are computed. */
 Status texts_get(Texts *t, const char *caption, DatasetCache *cache, const Dataset *d, int i, float *out);
 
 #endif

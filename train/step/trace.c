@@ -18,7 +18,7 @@ static bool make_tensors(Trace *t, int64_t n)
 {
     const StepShape *s = &t->shape;
     const int64_t latent[] = {n, s->channels, s->size.height, s->size.width},
-                  text[] = {n, s->tokens, s->width};
+                  text[] = {n, s->text.tokens, s->text.width};
     t->latents = tensor_new(DTYPE_F32, 4, latent);
     t->noise = tensor_new(DTYPE_F32, 4, latent);
     t->prediction = tensor_new(DTYPE_F32, 4, latent);
@@ -26,7 +26,7 @@ static bool make_tensors(Trace *t, int64_t n)
     t->timesteps = tensor_new(DTYPE_F32, 1, &n);
     t->weights = tensor_new(DTYPE_F32, 1, &n);
     t->conditioning = tensor_new(DTYPE_F32, 3, text);
-    t->ids = s->text_on_tape ? tensor_new(DTYPE_I32, 2, text) : NULL;
+    t->ids = s->text_on_tape ? tensor_new(DTYPE_I32, 2, (int64_t[]){n, s->text.ids}) : NULL;
     return t->latents && t->noise && t->prediction && t->target && t->timesteps && t->weights &&
            t->conditioning && (t->ids || !s->text_on_tape);
 }
@@ -68,7 +68,8 @@ static void put(Tensor *t, int micro, int batch, const void *from)
 void trace_aim(Trace *t, int i, StepData *data)
 {
     data->prediction = (float *)t->prediction->data + i * t->shape.batch * step_latent_size(&t->shape);
-    data->conditioning = (float *)t->conditioning->data + i * t->shape.batch * step_text_size(&t->shape);
+    data->conditioning =
+        (float *)t->conditioning->data + i * t->shape.batch * t->shape.text.tokens * t->shape.text.width;
 }
 
 void trace_batch(Trace *t, int i, const Batch *b)
