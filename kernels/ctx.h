@@ -123,7 +123,8 @@ const void *ctx_copy(Ctx *c, const void *data, size_t bytes);
 size_t plan_peak_bytes(const Plan *p);                 /* what the arena must hold */
 size_t plan_kind_bytes(const Plan *p, PlaceKind kind); /* share of it at the moment of the peak */
 int64_t plan_tick_count(const Plan *p);                /* operations in the step */
-double plan_flop(const Plan *p); /* multiply-adds * 2 of products, convolutions, attention */
+double plan_flop(const Plan *p);      /* multiply-adds * 2 of products, convolutions, attention */
+size_t plan_own_bytes(const Plan *p); /* that the plan itself takes */
 void plan_free(Plan *p);
 /* Makes the arena large enough for the largest of plans now, so that memory runs out before step 1 or never.
  */

@@ -30,6 +30,11 @@ void plan_free(Plan *p)
     mem_free(p);
 }
 
+size_t plan_own_bytes(const Plan *p)
+{
+    return sizeof *p + sizeof *p->recording + sizeof *p->places * (size_t)p->capacity;
+}
+
 int32_t plan_add(Plan *p, const char *op, size_t bytes, int32_t tick, PlaceKind kind)
 {
     if (p->count == p->capacity) {

@@ -1,6 +1,7 @@
 #include "stages.h"
 
 #include "kernels/base/mem.h"
+#include "kernels/plans.h"
 
 #include <math.h>
 #include <string.h>
@@ -13,17 +14,10 @@ typedef struct StageKey {
     uint64_t adapters;
 } StageKey;
 
-typedef struct KeptPlan KeptPlan;
-struct KeptPlan {
-    StageKey key;
-    Plan *plan;
-    KeptPlan *next;
-};
-
 struct Stages {
     Ctx *c;
     Model *m;
-    KeptPlan *plans;
+    Plans *plans;
 };
 
 typedef enum StageKind { STAGE_TEXT, STAGE_UNET, STAGE_DECODE, STAGE_ENCODE } StageKind;
@@ -128,24 +122,7 @@ static Status find_plan(Stages *s, Work *w, const Plan **out)
     key.size = w->size;
     key.text = w->shape;
     key.adapters = hash_adapters(set);
-    for (KeptPlan *p = s->plans; p; p = p->next)
-        if (memcmp(&p->key, &key, sizeof key) == 0) {
-            *out = p->plan;
-            return STATUS_OK;
-        }
-    KeptPlan *p = mem_calloc(1, sizeof *p);
-    if (!p)
-        return STATUS_FAILED;
-    p->key = key;
-    const Status status = ctx_rehearse(s->c, run_work, w, &p->plan);
-    if (status != STATUS_OK) {
-        mem_free(p);
-        return status;
-    }
-    p->next = s->plans;
-    s->plans = p;
-    *out = p->plan;
-    return STATUS_OK;
+    return plans_get(s->plans, s->c, &key, sizeof key, run_work, w, out);
 }
 
 /* Plans the work, and does it unless *bytes is asked for. */
@@ -195,18 +172,19 @@ Status stages_new(Ctx *c, Model *m, Stages **out)
         return STATUS_FAILED;
     (*out)->c = c;
     (*out)->m = m;
-    return STATUS_OK;
+    (*out)->plans = plans_new(STAGES_PLAN_BYTES);
+    if ((*out)->plans)
+        return STATUS_OK;
+    stages_free(*out);
+    *out = NULL;
+    return STATUS_FAILED;
 }
 
 void stages_free(Stages *s)
 {
     if (!s)
         return;
-    for (KeptPlan *p = s->plans, *next; p; p = next) {
-        next = p->next;
-        plan_free(p->plan);
-        mem_free(p);
-    }
+    plans_free(s->plans);
     mem_free(s);
 }
 

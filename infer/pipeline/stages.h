@@ -1,12 +1,14 @@
 /* The four pieces of work that pictures are made of, each a step on the context: text to states, latents to a
  * prediction, latents to pixels, pixels to moments. Their memory is planned once for each set of sizes and
- * adapters, and the plans are kept. Nothing is recorded on the tape: these also run between training steps,
- * on the same context. */
+ * adapters, and the plans used last are kept. Nothing is recorded on the tape: these also run between
+ * training steps, on the same context. */
 #ifndef ATL_STAGES_H
 #define ATL_STAGES_H
 
 #include "data/pictures/size.h"
 #include "infer/models/model.h"
+
+#define STAGES_PLAN_BYTES ((size_t)8 << 20) /* of plans kept: some fifty of SD1.5's UNet */
 
 typedef struct Stages Stages;
 

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "infer/pipeline/pipeline.h"
+#include "infer/pipeline/stages.h"
 #include "infer/samplers/sampler.h"
 #include "kernels/adapter.h"
 #include "kernels/base/mem.h"
@@ -210,6 +211,32 @@ static void plan_tells_the_arena_without_computing(void **state)
     close_model(&f);
 }
 
+static void plan_many_sizes(Fixture *f)
+{
+    size_t bytes;
+    SampleRequest r = short_request();
+    for (int i = 0; i < 120; i++) {
+        r.size = (Size){32 + 4 * (i % 12), 32 + 4 * (i / 12)};
+        assert_int_equal(pipeline_plan(f->p, &r, &bytes), STATUS_OK);
+    }
+}
+
+/* Plans of sizes that do not come again do not pile up. The first pipeline leaves behind what oneDNN is asked
+ * once for each new product. */
+static void many_sizes_take_no_more_and_more_memory(void **state)
+{
+    (void)state;
+    Fixture f;
+    open_model(&f, "sd1", DTYPE_F32);
+    plan_many_sizes(&f);
+    pipeline_free(f.p);
+    const size_t before = mem_in_use();
+    assert_int_equal(pipeline_new(f.c, f.m, &f.p), STATUS_OK);
+    plan_many_sizes(&f);
+    assert_in_range(mem_in_use(), before + STAGES_PLAN_BYTES / 2, before + STAGES_PLAN_BYTES + 65536);
+    close_model(&f);
+}
+
 static void wrong_requests_are_refused(void **state)
 {
     (void)state;
@@ -377,6 +404,7 @@ int main(void)
         cmocka_unit_test(prompt_negative_guidance_and_clip_skip_count),
         cmocka_unit_test(sixteen_bits_stay_near_f32),
         cmocka_unit_test(plan_tells_the_arena_without_computing),
+        cmocka_unit_test(many_sizes_take_no_more_and_more_memory),
         cmocka_unit_test(wrong_requests_are_refused),
         cmocka_unit_test(progress_can_stop_the_sampling),
         cmocka_unit_test(trace_sees_every_step),
