@@ -26,11 +26,34 @@ typedef struct Layer {
     Tensor *weight;   /* NULL: the layer is absent (conv_shortcut where channels do not change) */
     Tensor *bias;     /* or NULL */
     Adapter *adapters;
-    void *packed;  /* the device's own forms of a weight that does not change, made at first use */
-    bool pack_off; /* none is kept: they are made anew at each call, in the step's own memory */
-    bool still;    /* a trained weight that does not change for now: its form for the forward lies in its
-                      gradient's storage, which nothing else needs between two steps */
+    unsigned changes; /* how often an adapter came or went (layer_attach, layer_detach) */
+    void *packed;     /* the device's own forms of a weight that does not change, made at first use */
+    bool pack_off;    /* none is kept: they are made anew at each call, in the step's own memory */
+    bool still;       /* a trained weight that does not change for now: its form for the forward lies in its
+                         gradient's storage, which nothing else needs between two steps */
 } Layer;
+
+/* The last in the row from now on. */
+static inline void layer_attach(Layer *l, Adapter *a)
+{
+    Adapter **end = &l->adapters;
+    while (*end)
+        end = &(*end)->next;
+    *end = a;
+    a->next = NULL;
+    l->changes++;
+}
+
+/* Nothing where it is not attached. */
+static inline void layer_detach(Layer *l, Adapter *a)
+{
+    for (Adapter **at = &l->adapters; *at; at = &(*at)->next)
+        if (*at == a) {
+            *at = a->next;
+            l->changes++;
+            return;
+        }
+}
 
 static inline bool adapter_trained(const Adapter *a)
 {

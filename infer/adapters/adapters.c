@@ -240,12 +240,8 @@ static Status make_adapters(LoraFile *file, const ModuleList *list, const Adapte
 
 static void attach_all(LoraFile *file)
 {
-    for (int i = 0; i < file->count; i++) {
-        Adapter **end = &file->layers[i]->adapters;
-        while (*end)
-            end = &(*end)->next;
-        *end = &file->adapters[i];
-    }
+    for (int i = 0; i < file->count; i++)
+        layer_attach(file->layers[i], &file->adapters[i]);
 }
 
 static void free_file(LoraFile *f)
@@ -322,10 +318,6 @@ void lora_detach(Model *m, LoraFile *f)
     if (!f)
         return;
     for (int i = 0; i < f->count; i++)
-        for (Adapter **at = &f->layers[i]->adapters; *at; at = &(*at)->next)
-            if (*at == &f->adapters[i]) {
-                *at = (*at)->next;
-                break;
-            }
+        layer_detach(f->layers[i], &f->adapters[i]);
     free_file(f);
 }

@@ -97,18 +97,21 @@ void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg)
 
 /* Text ------------------------------------------------------------------------------------------------- */
 
-/* Which adapters are on the text encoder; *fixed is false if its weights may change between two calls. */
+/* A number that differs when other adapters are on the text encoder, or the same ones count otherwise; *fixed
+ * is false if its weights may change between two calls. Where an adapter lies says nothing: another may come
+ * to lie there. */
 static uint64_t text_encoder_state(const Model *m, bool *fixed)
 {
     const LayerSet *set = clip_layers(m->clip);
     uint64_t h = 0xcbf29ce484222325u;
     *fixed = true;
     for (int i = 0; i < set->count; i++) {
-        *fixed = *fixed && !layer_trained(set->items[i]);
-        for (const Adapter *a = set->items[i]->adapters; a; a = a->next) {
+        const Layer *l = set->items[i];
+        *fixed = *fixed && !layer_trained(l);
+        h = (h ^ l->changes) * 0x100000001b3u;
+        for (const Adapter *a = l->adapters; a; a = a->next) {
             uint32_t scale;
             memcpy(&scale, &a->scale, sizeof scale);
-            h = (h ^ (uint64_t)(uintptr_t)a) * 0x100000001b3u;
             h = (h ^ scale) * 0x100000001b3u;
         }
     }

@@ -379,15 +379,22 @@ static void kept_texts_are_forgotten_when_the_encoder_changes(void **state)
         tensor_set_at(adapter.tensors[LORA_UP], i, i % 3 - 1);
     assert_int_equal(tensor_place(adapter.tensors[LORA_DOWN], test_device()), STATUS_OK);
     assert_int_equal(tensor_place(adapter.tensors[LORA_UP], test_device()), STATUS_OK);
-    l->adapters = &adapter;
+    layer_attach(l, &adapter);
     assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, second), STATUS_OK);
+    assert_memory_not_equal(first, second, n * sizeof *first);
+    layer_detach(l, &adapter);
+    /* another adapter, which came to lie where the first one did */
+    assert_int_equal(tensor_put_part(adapter.tensors[LORA_UP], 0, 1, &(float){2}, DTYPE_F32), STATUS_OK);
+    layer_attach(l, &adapter);
+    assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, first), STATUS_OK);
     assert_memory_not_equal(first, second, n * sizeof *first);
     adapter.tensors[LORA_UP]->requires_grad =
         true; /* trained: its numbers may change without anybody telling */
     assert_int_equal(tensor_put_part(adapter.tensors[LORA_UP], 0, 1, &(float){3}, DTYPE_F32), STATUS_OK);
-    assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, first), STATUS_OK);
+    assert_int_equal(pipeline_encode_text(f.p, "a cat", 0, second), STATUS_OK);
     assert_memory_not_equal(first, second, n * sizeof *first);
-    l->adapters = NULL;
+    layer_detach(l, &adapter);
+    assert_null(l->adapters);
     tensor_free(adapter.tensors[LORA_DOWN]);
     tensor_free(adapter.tensors[LORA_UP]);
     mem_free(first);

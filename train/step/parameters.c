@@ -80,8 +80,7 @@ static Status adapter_new(Parameters *p, const Config *config, LoraModule *modul
     a->scale = config->method.alpha / (float)config->method.rank;
     if (a->tensors[LORA_DOWN]->data)
         TRY(adapter_init(a, config->method.init, config->train.seed, number));
-    a->next = module->layer->adapters;
-    module->layer->adapters = a;
+    layer_attach(module->layer, a);
     return STATUS_OK;
 }
 
@@ -204,14 +203,9 @@ Status parameters_new(const Config *config, const Device *dev, Model *m, Paramet
     return STATUS_OK;
 }
 
-/* Takes an adapter out of its layer's list. */
 static void adapter_detach(LoraModule *module)
 {
-    for (Adapter **a = &module->layer->adapters; *a; a = &(*a)->next)
-        if (*a == &module->adapter) {
-            *a = module->adapter.next;
-            break;
-        }
+    layer_detach(module->layer, &module->adapter);
     adapter_free_tensors(&module->adapter);
 }
 
