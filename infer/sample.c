@@ -135,7 +135,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "Width in pixels.", .shown = "the size the model was made for"},
         {"height", OPTION_INT, &r->size.height, .value = "H", .min = 1, .max = PICTURE_MAX_SIDE,
          .help = "Height in pixels.", .shown = "the size the model was made for"},
-        {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = "f32|bf16|f16",
+        {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = DTYPE_CHOICES,
          .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32"},
         {"device", OPTION_TEXT, &a->device, .value = "D", .choices = "cpu", .help = "Where to compute.",
          .shown = "cpu"},

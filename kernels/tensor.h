@@ -52,6 +52,8 @@ size_t dtype_size(DType t);      /* bytes of one element */
 const char *dtype_name(DType t); /* "f32", "bf16", "f16", "i8", "u8", "i32", "i64" */
 bool dtype_is_float(DType t);    /* f32, bf16 or f16 */
 Status dtype_parse(const char *name, DType *out);
+/* What weights and activations may be stored in, as options and the configuration have choices. */
+#define DTYPE_CHOICES "f32|bf16|f16"
 
 int64_t tensor_count(const Tensor *t); /* number of elements; 1 for 0 dimensions */
 size_t tensor_bytes(const Tensor *t);

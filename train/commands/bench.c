@@ -325,7 +325,7 @@ static Status bench(int argc, char **argv)
          .kind = OPTION_TEXT,
          .out = &dtype_word,
          .value = "D",
-         .choices = "f32|bf16|f16",
+         .choices = DTYPE_CHOICES,
          .shown = "bf16",
          .help = "What weights and activations are stored in."},
         {.name = "threads",

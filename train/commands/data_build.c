@@ -57,7 +57,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         {"clip-skip", OPTION_INT, &a->clip_skip, .value = "N",
          .help = "As method.clip_skip of the configuration.", .min = 0, .max = 11, .shown = "0"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "D", .help = "As model.dtype of the configuration.",
-         .choices = "f32|bf16|f16", .shown = "bf16"},
+         .choices = DTYPE_CHOICES, .shown = "bf16"},
         {.kind = OPTION_HEADING, .help = "Output"},
         {"json", OPTION_FLAG, &a->json, .help = "Prints the summary as JSON."},
     };

@@ -12,8 +12,7 @@
 #define IN(field) offsetof(ConfigDataset, field)
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
-#define DTYPES "f32|bf16|f16"
-static_assert(DTYPE_F32 == 0 && DTYPE_BF16 == 1 && DTYPE_F16 == 2, "DTYPES has the order of DType");
+static_assert(DTYPE_F32 == 0 && DTYPE_BF16 == 1 && DTYPE_F16 == 2, "DTYPE_CHOICES has the order of DType");
 static_assert(SWITCH_AUTO == 0 && SWITCH_ON == 1 && SWITCH_OFF == 2,
               "KEY_SWITCH_OR has the order of its choices");
 static_assert(offsetof(Config, output.peft) == offsetof(Config, output.kohya) + sizeof(bool), "KEY_FLAGS");
@@ -41,7 +40,7 @@ static const SchemaKey KEYS[] = {
 {.path = "model.base", .freedom = KEY_PLACE, .type = KEY_PATH, .offset = AT(model.base), .required = true,
  .help = "The model to start from: a diffusers folder, a .safetensors file, or builtin:tiny.",
  .more = "Stable Diffusion 1.x and 2.x are understood. builtin:tiny comes with Atelier and draws 64×64 pictures."},
-{.path = "model.dtype", .type = KEY_CHOICE, .offset = AT(model.dtype), .choices = DTYPES, .preset = "bf16",
+{.path = "model.dtype", .type = KEY_CHOICE, .offset = AT(model.dtype), .choices = DTYPE_CHOICES, .preset = "bf16",
  .help = "What frozen weights and saved activations are stored in.",
  .more = "16 bits halve the memory. Trained weights, their gradients and the optimizer's state are f32 always. f16 does not "
          "reach down to small gradients: the loss is scaled by a power of two on its way back, which is halved, and the "
@@ -267,7 +266,7 @@ static const SchemaKey KEYS[] = {
  .help = "How many checkpoints stay; older ones are removed."},
 {.path = "output.formats", .freedom = KEY_FREE, .type = KEY_FLAGS, .offset = AT(output.kohya), .choices = "kohya|peft", .preset = "kohya",
  .help = "The LoRA's formats: kohya (A1111, ComfyUI, diffusers and others), peft (diffusers, PEFT)."},
-{.path = "output.dtype", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(output.dtype), .choices = DTYPES, .preset = "f16",
+{.path = "output.dtype", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(output.dtype), .choices = DTYPE_CHOICES, .preset = "f16",
  .help = "What the result's weights are stored in."},
 };
 /* clang-format on */
