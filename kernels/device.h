@@ -112,6 +112,9 @@ struct Device {
     Status (*get)(void *host, const void *from, size_t bytes); /* host is filled once settle() returns */
     Status (*clear)(void *at, size_t bytes);                   /* to zeros */
     Status (*settle)(void); /* everything queued has been done; its first failure since the last call */
+    /* Makes now what the device's libraries would make at the first use (code, buffers) of what has been
+     * rehearsed, so that the process's memory tells how much that is. NULL: nothing. */
+    Status (*warm_up)(void);
     /* A step as one thing (a CUDA graph). Calls after record() are kept and not run; recorded() runs them: as
      * the recording of before, where they are the same call for call, and *again says so; else as they are,
      * and they are the recording then. *recording begins as NULL. NULL: the device has none, and a step is

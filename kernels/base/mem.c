@@ -152,3 +152,10 @@ void mem_keep_large_apart(void)
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
 }
+
+void mem_give_back(void)
+{
+#ifdef M_TRIM_THRESHOLD /* glibc: holes between blocks, too */
+    malloc_trim(0);
+#endif
+}

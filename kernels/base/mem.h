@@ -28,6 +28,9 @@ void mem_pages_rest(const void *p, size_t bytes);
  * MB, and then weights lie in a heap with holes between them. */
 void mem_keep_large_apart(void);
 
+/* Gives the system back what is free on the heap. To be called where many blocks have been freed for good. */
+void mem_give_back(void);
+
 /* Asked before each allocation; returning nonzero makes it fail. NULL removes the hook. For tests. */
 void mem_set_hook(int (*refuse)(size_t bytes, void *arg), void *arg);
 

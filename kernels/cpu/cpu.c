@@ -48,7 +48,7 @@ static void choose(void)
         onednn_cap_isa(isa >= ISA_AVX2);
 #ifdef ATL_X86
     if (isa == ISA_AVX512) {
-        has_bf16 = __builtin_cpu_supports("avx512bf16");
+        has_bf16 = __builtin_cpu_supports("avx512bf16") && onednn_has_bf16();
         cpu_table_avx512(&device);
     } else if (isa == ISA_AVX2)
         cpu_table_avx2(&device);
@@ -57,6 +57,7 @@ static void choose(void)
         cpu_table_baseline(&device);
     isa_label = has_bf16 ? "avx512+bf16" : isa_names[isa];
     device.name = "cpu";
+    device.warm_up = onednn_warm_up;
 }
 
 const Device *device_cpu(void)

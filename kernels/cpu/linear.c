@@ -262,6 +262,7 @@ static Status gemm_scratch(const Gemm *g, size_t *bytes)
         *bytes = bf16_b_bytes(g) + bf16_bias_bytes(g) + onednn_scratch_bytes(p);
         return STATUS_OK;
     }
+    onednn_expect_sgemm(g->trans_a, g->trans_b, g->beta);
     const Panels p = panels_of(g);
     *bytes = p.a_bytes + p.b_bytes + p.y_bytes;
     return STATUS_OK;

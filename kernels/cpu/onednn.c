@@ -1,141 +1,14 @@
-/* oneDNN behind onednn.h: descriptors, primitives and the table that keeps them.
- *
- * oneDNN 2 describes an operation in a struct and a memory layout in another; oneDNN 3 has neither, only
- * objects. The first section hides that. A primitive's memory objects are made once and pointed at the
- * operands for each run, so that a run allocates nothing of ours. */
+/* oneDNN behind onednn.h: descriptors, primitives and the table that keeps them. A primitive's memory objects
+ * are made once and pointed at the operands for each run, so that a run allocates nothing of ours. */
 #include "onednn.h"
 
 #include "kernels/base/mem.h"
+#include "onednn_versions.h"
 #include "reserve.h"
 
-#include <dnnl.h>
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
-
-/* The two interfaces ----------------------------------------------------------------------------------- */
-
-#if DNNL_VERSION_MAJOR >= 3
-
-typedef dnnl_memory_desc_t Layout; /* owned */
-typedef const_dnnl_memory_desc_t LayoutRef;
-
-static LayoutRef ref(const Layout *l)
-{
-    return *l;
-}
-static dnnl_status_t layout_strides(Layout *l, int n, const dnnl_dims_t dims, dnnl_data_type_t type,
-                                    const dnnl_dims_t strides)
-{
-    return dnnl_memory_desc_create_with_strides(l, n, dims, type, strides);
-}
-static dnnl_status_t layout_tag(Layout *l, int n, const dnnl_dims_t dims, dnnl_data_type_t type,
-                                dnnl_format_tag_t tag)
-{
-    return dnnl_memory_desc_create_with_tag(l, n, dims, type, tag);
-}
-static dnnl_status_t layout_copy(Layout *l, LayoutRef from)
-{
-    return dnnl_memory_desc_clone(l, from);
-}
-static void layout_free(Layout *l)
-{
-    if (*l)
-        dnnl_memory_desc_destroy(*l);
-    *l = NULL;
-}
-static dnnl_status_t append_sum(dnnl_post_ops_t ops, float beta)
-{
-    return dnnl_post_ops_append_sum(ops, beta, 0, dnnl_data_type_undef);
-}
-static dnnl_status_t append_factor(dnnl_post_ops_t ops, float alpha)
-{
-    return dnnl_post_ops_append_eltwise(ops, dnnl_eltwise_linear, alpha, 0);
-}
-static dnnl_status_t matmul_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, LayoutRef a, LayoutRef b,
-                                 LayoutRef bias, LayoutRef y, const_dnnl_primitive_attr_t attr)
-{
-    return dnnl_matmul_primitive_desc_create(pd, engine, a, b, bias, y, attr);
-}
-static dnnl_status_t conv_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, OneConvKind kind, LayoutRef x,
-                               LayoutRef w, LayoutRef bias, LayoutRef y, const dnnl_dims_t strides,
-                               const dnnl_dims_t before, const dnnl_dims_t after,
-                               const_dnnl_primitive_desc_t forward, const_dnnl_primitive_attr_t attr)
-{
-    if (kind == ONE_FORWARD)
-        return dnnl_convolution_forward_primitive_desc_create(pd, engine, dnnl_forward_training,
-                                                              dnnl_convolution_direct, x, w, bias, y, strides,
-                                                              NULL, before, after, attr);
-    if (kind == ONE_BACKWARD_DATA)
-        return dnnl_convolution_backward_data_primitive_desc_create(
-            pd, engine, dnnl_convolution_direct, x, w, y, strides, NULL, before, after, forward, attr);
-    return dnnl_convolution_backward_weights_primitive_desc_create(
-        pd, engine, dnnl_convolution_direct, x, w, bias, y, strides, NULL, before, after, forward, attr);
-}
-
-#else
-
-typedef dnnl_memory_desc_t Layout;
-typedef const dnnl_memory_desc_t *LayoutRef;
-
-static LayoutRef ref(const Layout *l)
-{
-    return l->ndims ? l : NULL;
-}
-static dnnl_status_t layout_strides(Layout *l, int n, const dnnl_dims_t dims, dnnl_data_type_t type,
-                                    const dnnl_dims_t strides)
-{
-    return dnnl_memory_desc_init_by_strides(l, n, dims, type, strides);
-}
-static dnnl_status_t layout_tag(Layout *l, int n, const dnnl_dims_t dims, dnnl_data_type_t type,
-                                dnnl_format_tag_t tag)
-{
-    return dnnl_memory_desc_init_by_tag(l, n, dims, type, tag);
-}
-static dnnl_status_t layout_copy(Layout *l, LayoutRef from)
-{
-    *l = *from;
-    return dnnl_success;
-}
-static void layout_free(Layout *l)
-{
-    memset(l, 0, sizeof *l);
-}
-static dnnl_status_t append_sum(dnnl_post_ops_t ops, float beta)
-{
-    return dnnl_post_ops_append_sum(ops, beta);
-}
-static dnnl_status_t append_factor(dnnl_post_ops_t ops, float alpha)
-{
-    return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_linear, alpha, 0);
-}
-static dnnl_status_t matmul_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, LayoutRef a, LayoutRef b,
-                                 LayoutRef bias, LayoutRef y, const_dnnl_primitive_attr_t attr)
-{
-    dnnl_matmul_desc_t d;
-    const dnnl_status_t s = dnnl_matmul_desc_init(&d, a, b, bias, y);
-    return s ? s : dnnl_primitive_desc_create(pd, &d, attr, engine, NULL);
-}
-static dnnl_status_t conv_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, OneConvKind kind, LayoutRef x,
-                               LayoutRef w, LayoutRef bias, LayoutRef y, const dnnl_dims_t strides,
-                               const dnnl_dims_t before, const dnnl_dims_t after,
-                               const_dnnl_primitive_desc_t forward, const_dnnl_primitive_attr_t attr)
-{
-    dnnl_convolution_desc_t d;
-    dnnl_status_t s;
-    if (kind == ONE_FORWARD)
-        s = dnnl_convolution_forward_desc_init(&d, dnnl_forward_training, dnnl_convolution_direct, x, w, bias,
-                                               y, strides, before, after);
-    else if (kind == ONE_BACKWARD_DATA)
-        s = dnnl_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, x, w, y, strides, before,
-                                                     after);
-    else
-        s = dnnl_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, x, w, bias, y, strides,
-                                                        before, after);
-    return s ? s : dnnl_primitive_desc_create(pd, &d, attr, engine, forward);
-}
-
-#endif
 
 /* The table of primitives ------------------------------------------------------------------------------ */
 
@@ -171,6 +44,7 @@ static struct {
     OnePrimitive *bucket[BUCKETS];
     Layout format[FORMATS]; /* every order of weights met so far; its place is its number */
     int formats;
+    bool sgemm[2][2][2]; /* called with a, b transposed, added to y */
 } one;
 
 /* What a matrix product adds to its result, laid out like it: the first and only thing done after it. */
@@ -204,6 +78,11 @@ const char *onednn_version(void)
 void onednn_cap_isa(bool avx2)
 {
     dnnl_set_max_cpu_isa(avx2 ? dnnl_cpu_isa_avx2 : dnnl_cpu_isa_sse41);
+}
+
+bool onednn_has_bf16(void)
+{
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
 }
 
 static const char *reason(dnnl_status_t s)
@@ -591,4 +470,39 @@ Status onednn_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
     const dnnl_status_t s =
         dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, y, ldy);
     return s ? one_fail(s, "multiply these matrices") : STATUS_OK;
+}
+
+void onednn_expect_sgemm(bool trans_a, bool trans_b, float beta)
+{
+    one.sgemm[trans_a][trans_b][beta != 0] = true;
+}
+
+/* Getting ready ---------------------------------------------------------------------------------------- */
+
+/* Each way of calling sgemm has code of its own, made at the first call. */
+static Status small_products(void)
+{
+    enum { SIDE = 64, WAYS = 8 };
+    const size_t count = (size_t)SIDE * SIDE;
+    float *m = mem_calloc(3 * count, sizeof *m);
+    Status s = m ? STATUS_OK : STATUS_FAILED;
+    for (int way = 0; way < WAYS && s == STATUS_OK; way++) {
+        const bool a = way & 1, b = way & 2, add = way & 4;
+        if (one.sgemm[a][b][add])
+            s = onednn_sgemm(a, b, SIDE, SIDE, SIDE, 1, m, SIDE, m + count, SIDE, add, m + 2 * count, SIDE);
+    }
+    mem_free(m);
+    return s;
+}
+
+Status onednn_warm_up(void)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        for (OnePrimitive *p = one.bucket[i]; p; p = p->next) {
+            TRY(reserve_keep());
+            const dnnl_status_t s = p->primitive ? dnnl_success : make(p);
+            if (s)
+                return one_fail(s, "prepare this product");
+        }
+    return small_products();
 }

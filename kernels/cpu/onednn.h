@@ -1,4 +1,4 @@
-/* The one file that knows oneDNN, in the two shapes that distributions ship: 2.x with operation descriptors
+/* What is known of oneDNN, in the two shapes that distributions ship: 2.x with operation descriptors
  * and 3.x without. Everything else sees primitives by what they compute, made once and kept.
  *
  * A primitive is looked up by its whole description (shapes, types, layouts, threads); the first look-up
@@ -16,10 +16,16 @@ typedef struct OnePrimitive OnePrimitive;
 const char *onednn_version(void);
 /* Lets oneDNN use no more than avx2 or sse41, in the whole process; before the first primitive only. */
 void onednn_cap_isa(bool avx2);
+/* Whether it multiplies bf16 in bf16 here: a user may have capped it, too (ONEDNN_MAX_CPU_ISA). No cap after
+ * this. */
+bool onednn_has_bf16(void);
 
 /* y = alpha op(a) op(b) + beta y, all f32, row-major; single-threaded inside a parallel region. */
 Status onednn_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
                     int64_t lda, const float *b, int64_t ldb, float beta, float *y, int64_t ldy);
+
+/* Tells that it will be called like this. */
+void onednn_expect_sgemm(bool trans_a, bool trans_b, float beta);
 
 /* y = alpha op(a) op(b) + beta y + bias (f32, (n)) + add (laid out like y); beta is 0 or 1; alpha is 1 where
  * there is a bias; with add, alpha is 1 and beta 0. */
@@ -61,5 +67,9 @@ Status onednn_run_add(OnePrimitive *p, void *a, void *b, void *bias, void *y, vo
 Status onednn_pack(OnePrimitive *p, const void *weight, DType type, void *packed);
 /* weight gradient (K,C,kh,kw) f32 += packed, in the order of p. */
 Status onednn_unpack_add(OnePrimitive *p, const void *packed, float *gradient);
+
+/* Makes now what the first runs would make: the code of every primitive that has been looked up, and sgemm's
+ * where it is expected. Runs one small product with all threads, for what else comes to be touched. */
+Status onednn_warm_up(void);
 
 #endif

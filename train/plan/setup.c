@@ -242,6 +242,7 @@ static Status build(Setup *s, const char *folder, bool keep)
     TRY(folder ? fit_disk(s, folder) : STATUS_OK);
     TRY(sources_open(s->config, folder, keep, s->stop, &s->sources));
     TRY(count_steps(s));
+    TRY(s->c->dev->warm_up ? s->c->dev->warm_up() : STATUS_OK);
     s->base_bytes = machine_current_bytes();
     s->memory = memory_need(s);
     s->disk = disk_need(s);
@@ -271,6 +272,7 @@ Status setup_load(Setup *s)
     const Config *config = s->config;
     drop_parts(s);
     TRY(make_parts(s, false));
+    mem_give_back(); /* weights that have moved into blocks, and what loading took */
     s->shape.model = s->model;
     if (config->method.text_encoder)
         return STATUS_OK;

@@ -6,6 +6,25 @@
 
 #define SAMPLES 1000000
 
+static int64_t stride_of(const Parameters *p)
+{
+    return (parameters_elements(p) + SAMPLES - 1) / SAMPLES;
+}
+
+static int64_t samples_of(const Parameters *p)
+{
+    const int64_t stride = stride_of(p);
+    int64_t n = 0;
+    for (int i = 0; i < p->count; i++)
+        n += (p->segments[i].count + stride - 1) / stride;
+    return n;
+}
+
+size_t learning_bytes(const Parameters *p)
+{
+    return (size_t)samples_of(p) * sizeof(float);
+}
+
 /* Every stride-th number of each tensor, one after the other, to out. */
 static Status take_samples(const Parameters *p, int64_t stride, float *out)
 {
@@ -21,13 +40,11 @@ static Status take_samples(const Parameters *p, int64_t stride, float *out)
 
 Status learning_begin(const Parameters *p, WeightsBefore *before)
 {
-    const int64_t stride = before->stride = (parameters_elements(p) + SAMPLES - 1) / SAMPLES;
-    int64_t n = 0;
-    for (int i = 0; i < p->count; i++)
-        n += (p->segments[i].count + stride - 1) / stride;
+    const int64_t n = samples_of(p);
+    before->stride = stride_of(p);
     float *samples = mem_alloc((size_t)n * sizeof *samples);
     before->samples = tensor_new_on(p->dev, DTYPE_F32, 1, &n);
-    Status s = samples && before->samples ? take_samples(p, stride, samples) : STATUS_FAILED;
+    Status s = samples && before->samples ? take_samples(p, before->stride, samples) : STATUS_FAILED;
     if (s == STATUS_OK)
         s = tensor_put(before->samples, samples, DTYPE_F32);
     mem_free(samples);

@@ -21,7 +21,8 @@ typedef struct Standstill {
 
 /* The weights as they are before step 1, and before a checkpoint is read. */
 Status learning_begin(const Parameters *p, WeightsBefore *before);
-void learning_end(WeightsBefore *before); /* once or again, and of one that never began */
+size_t learning_bytes(const Parameters *p); /* that learning_begin() keeps */
+void learning_end(WeightsBefore *before);   /* once or again, and of one that never began */
 
 /* After an update, which still is to count. Fails where a weight is not finite any more, and where nothing
  * has moved for LEARNING_PATIENCE updates, and says why; lr is the step's. */
