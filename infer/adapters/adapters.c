@@ -238,6 +238,18 @@ static Status make_adapters(LoraFile *file, const ModuleList *list, const Adapte
     return file->count ? STATUS_OK : status_fail("there is no LoRA in it");
 }
 
+/* Where the layers' weights are already in a device's memory, so are their adapters. */
+static Status place_all(LoraFile *file)
+{
+    for (int i = 0; i < file->count; i++) {
+        const Device *home = file->layers[i]->weight->home;
+        for (int k = 0; home && k < ADAPTER_TENSORS; k++)
+            if (file->adapters[i].tensors[k])
+                TRY(tensor_place(file->adapters[i].tensors[k], home));
+    }
+    return STATUS_OK;
+}
+
 static void attach_all(LoraFile *file)
 {
     for (int i = 0; i < file->count; i++)
@@ -246,9 +258,8 @@ static void attach_all(LoraFile *file)
 
 static void free_file(LoraFile *f)
 {
-    for (int i = 0; i < f->count; i++) {
+    for (int i = 0; i < f->count; i++)
         adapter_free_tensors(&f->adapters[i]);
-    }
     mem_free(f->adapters);
     mem_free(f->layers);
     mem_free(f);
@@ -305,6 +316,11 @@ Status lora_attach(Model *m, const char *path, float scale, LoraFile **out)
     if (s != STATUS_OK) {
         if (file)
             free_file(file);
+        return status_in(s, "%s", path);
+    }
+    s = place_all(file);
+    if (s != STATUS_OK) {
+        free_file(file);
         return status_in(s, "%s", path);
     }
     attach_all(file);

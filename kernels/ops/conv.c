@@ -30,6 +30,7 @@ static double conv_flop(const Conv *a)
 
 void conv_run(Ctx *c, const Conv *a)
 {
+    op_next(c);
     op_use(c, a->x), op_use(c, a->w), op_use(c, a->y), op_use(c, a->per_picture), op_use(c, a->residual);
     op_flop(c, conv_flop(a));
     RUN_IN_SCRATCH(c, conv2d, a);
@@ -37,6 +38,7 @@ void conv_run(Ctx *c, const Conv *a)
 
 void conv_run_backward_data(Ctx *c, const Conv *a)
 {
+    op_next(c);
     op_use(c, a->x), op_use(c, a->w), op_use(c, a->y);
     op_flop(c, conv_flop(a));
     RUN_IN_SCRATCH(c, conv2d_backward_data, a);
@@ -44,6 +46,7 @@ void conv_run_backward_data(Ctx *c, const Conv *a)
 
 void conv_run_backward_weight(Ctx *c, const Conv *a)
 {
+    op_next(c);
     op_use(c, a->x), op_use(c, a->w), op_use(c, a->y);
     op_flop(c, conv_flop(a));
     RUN_IN_SCRATCH(c, conv2d_backward_weight, a);
@@ -65,6 +68,7 @@ static void backward_weight(Ctx *c, const Layer *l, ConvShape s, const Tensor *x
         a.bias = bias ? l->bias->grad : NULL;
         conv_run_backward_weight(c, &a);
     } else if (bias) {
+        op_use(c, g);
         RUN(c, c->dev->column_sum(g, l->bias->grad, true));
     }
 }

@@ -39,6 +39,7 @@ static Product product_of(float alpha, Matrix a, bool trans_a, Matrix b, bool tr
 
 static void run_product(Ctx *c, const Product *p)
 {
+    op_next(c);
     const Tensor *const used[] = {p->a, p->b, p->y, p->residual, p->t, p->up, p->keep_h};
     for (size_t i = 0; i < sizeof used / sizeof *used; i++)
         op_use(c, used[i]);
@@ -72,8 +73,10 @@ static void backward_of(Ctx *c, const Layer *l, const Tensor *kept, Tensor *x, c
         product(c, 1, g, false, w, false, 0, matrix_of(grad_x), NULL);
     if (l->weight->requires_grad)
         product(c, 1, g, true, matrix_of(kept), false, 1, weight_matrix(l->weight->grad), NULL);
-    if (l->bias && l->bias->requires_grad)
+    if (l->bias && l->bias->requires_grad) {
+        op_use(c, grad_y);
         RUN(c, c->dev->column_sum(grad_y, l->bias->grad, true));
+    }
     adapters_backward(c, &(Site){.layer = l}, kept, grad_y, grad_x);
     grad_add(c, x, grad_x);
 }

@@ -12,7 +12,7 @@
 #include "infer/pipeline/pipeline.h"
 #include "kernels/adapter.h"
 #include "kernels/base/mem.h"
-#include "kernels/device.h"
+#include "tests/far/far.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -170,7 +170,7 @@ static SampleResult sample(Model *m)
     r.prompt = "a red heart";
     r.negative = "blue";
     r.seed = 11;
-    Ctx *c = ctx_new(device_cpu(), &(CtxOptions){.dtype = DTYPE_F32});
+    Ctx *c = ctx_new(test_device(), &(CtxOptions){.dtype = DTYPE_F32});
     assert_int_equal(pipeline_new(c, m, &p), STATUS_OK);
     if (pipeline_sample(p, &r, NULL, NULL, &result) != STATUS_OK)
         fail_msg("%s", status_message());
