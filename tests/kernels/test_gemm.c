@@ -312,7 +312,7 @@ static Tensor *multiplied(const Device *d, Product p, DType type, const Tensor *
 static void what_follows_a_product_is_what_would_be_done_after_it(void **state)
 {
     (void)state;
-    const int64_t m = 1100, n = 2080, k = 19, r = 3;
+    const int64_t m = 600, n = 1040, k = 19, r = 3;
     for (int t = 0; t < table_count; t++)
         for (DType type = DTYPE_F32; type <= DTYPE_F16; type++)
             for (int trained = 0; trained < 2; trained++) {
