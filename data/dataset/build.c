@@ -16,7 +16,7 @@
 
 static Status check_scan(const DatasetBuild *b, const Scan *scan)
 {
-    char names[NAMES];
+    char names[NAMES], unused[NAMES];
     const int more = scan->problems.count - 1;
     if (scan->problems.count) {
         if (more)
@@ -31,11 +31,12 @@ static Status check_scan(const DatasetBuild *b, const Scan *scan)
     if (scan->without_caption)
         return status_fail(
             "%s: %d of %d pictures have no caption: %s; put the text into NAME.txt beside each, or give "
-            "one for all with --caption (in a run's configuration: dataset.caption.missing)%s",
+            "one for all with --caption (in a run's configuration: dataset.caption.missing)%s%s%s",
             b->folder, scan->without_caption, scan->count,
             scan_names_without_caption(scan, names, sizeof names),
             scan->named_itself ? "; the folder's own name is none: name the folder around it to have it taken"
-                               : "");
+                               : "",
+            scan->unused.count ? "; not used: " : "", scan_list_names(&scan->unused, unused, sizeof unused));
     return STATUS_OK;
 }
 

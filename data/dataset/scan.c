@@ -160,13 +160,14 @@ static Status add_problem(Scan *s)
     return scan_list_add(&s->problems, "%s", status_message());
 }
 
-/* NAME.txt, else NAME.caption; an empty file is no caption. A file that cannot be read is a problem. */
+/* NAME.txt, else NAME.caption, with endings in capitals as some systems write them too; an empty file is no
+ * caption. A file that cannot be read is a problem. */
 static Status read_sidecar(Scan *s, Folder *f, const char *name, ScanPicture *p)
 {
-    static const char *const endings[] = {".txt", ".caption"};
+    static const char *const endings[] = {".txt", ".TXT", ".caption", ".CAPTION"};
     const char *dot = strrchr(name, '.');
     const int stem = dot ? (int)(dot - name) : (int)strlen(name);
-    for (int i = 0; i < 2 && !p->caption; i++) {
+    for (int i = 0; i < 4 && !p->caption; i++) {
         char *sidecar = mem_printf("%.*s%s", stem, name, endings[i]);
         const int at = sidecar ? find_name(f, sidecar) : -1;
         char *path = at >= 0 ? path_join(f->path, sidecar) : NULL;

@@ -47,6 +47,12 @@ static void fail(j_common_ptr jpeg)
 {
     Job *j = job_of(jpeg);
     char text[JMSG_LENGTH_MAX];
+    const int code = jpeg->err->msg_code;
+    if (code == JERR_BAD_PRECISION || code == JERR_SOF_UNSUPPORTED) {
+        status_fail("is a JPEG of a kind that is not read (%s); save it as an ordinary one, of 8 bits",
+                    code == JERR_BAD_PRECISION ? "not of 8 bits a color" : "lossless or hierarchical");
+        longjmp(j->out, 1);
+    }
     jpeg->err->format_message(jpeg, text);
     status_fail("JPEG data is broken at byte %zu: %s", position(j), text);
     longjmp(j->out, 1);

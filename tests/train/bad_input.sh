@@ -54,11 +54,23 @@ folder texts; echo a cat >texts/notes.txt
 build 2 'texts: no pictures' 'not used: notes.txt' -- texts
 folder plain; cp "$picture" plain/a.jpg; cp "$picture" plain/b.jpg
 build 1 'plain: 2 of 2 pictures have no caption: a.jpg, b.jpg' 'put the text into NAME.txt' -- plain
+folder misnamed; cp "$picture" misnamed/a.jpg; cp "$picture" misnamed/b.jpg; echo b >misnamed/b.TXT; echo a >misnamed/a.jpg.txt
+build 1 'misnamed: 1 of 2 pictures have no caption: a.jpg;' 'not used: a.jpg.txt' -- misnamed
 bad 1 'plain: 2 of 2 pictures have no caption' -- data build plain --out set.h5 --skip-bad
 bad 2 '--out' -- data build plain --caption x
 
 folder cut; head -c 500 "$picture" >cut/a.jpg
 build 1 'cut/a.jpg: JPEG data ends early at byte 500 (file truncated?)' 'fix or remove it' 'leave it out with --skip-bad' -- cut --caption x
+jpeg_of() { # FOLDER OFFSET BYTE: the picture with another byte in its frame's header
+    folder "$1"
+    cp "$picture" "$1/a.jpg"
+    # shellcheck disable=SC2059
+    printf "$3" | dd of="$1/a.jpg" bs=1 conv=notrunc seek=$(($(LC_ALL=C grep -obUaP '\xff\xc0' "$picture" | head -1 | cut -d: -f1) + $2)) 2>o-err
+}
+jpeg_of deep 4 '\x0c'
+build 1 'deep/a.jpg: is a JPEG of a kind that is not read (not of 8 bits a color); save it' -- deep --caption x
+jpeg_of differing 1 '\xc5'
+build 1 'differing/a.jpg: is a JPEG of a kind that is not read (lossless or hierarchical)' -- differing --caption x
 folder text; echo 'not a picture' >text/a.jpg
 build 1 'text/a.jpg: is not a JPEG, PNG or WebP picture' 'fix or remove it' -- text --caption x
 folder zero; : >zero/a.png
