@@ -3,6 +3,7 @@
  * uses seed + i, whatever the others are. */
 #include "sample.h"
 #include "infer/adapters/adapters.h"
+#include "infer/files/marks.h"
 #include "infer/pipeline/picture_text.h"
 #include "infer/pipeline/pipeline.h"
 #include "infer/pipeline/sample_trace.h"
@@ -237,15 +238,40 @@ static char *picture_path(const Arguments *a, int i)
     return mem_printf("%.*s-%llu.png", (int)strlen(a->out) - 4, a->out, (unsigned long long)a->seeds[i]);
 }
 
-/* Proves that the results can be written where they are to go, before the work. */
+/* Where picture i's trace goes. Caller: mem_free. NULL: out of memory. */
+static char *trace_folder(const Arguments *a, int i)
+{
+    return a->picture_count > 1 ? mem_printf("%s/seed-%llu", a->trace, (unsigned long long)a->seeds[i])
+                                : mem_strdup(a->trace);
+}
+
+static Status check_traces(const Arguments *a)
+{
+    Status s = path_check_words(a->trace, NULL);
+    for (int i = 0; i < a->picture_count && s == STATUS_OK; i++) {
+        char *folder = trace_folder(a, i);
+        s = folder ? mark_check_folder(folder, "step-", MARK_TRACE) : STATUS_FAILED;
+        mem_free(folder);
+    }
+    return s;
+}
+
+/* Proves that the results can be written where they are to go, and that nothing of somebody's is replaced,
+ * before the work. */
 static Status prepare_out(const Arguments *a)
 {
     char *first = picture_path(a, 0);
     Status s = first ? status_in(file_try(first), "sample: --out") : STATUS_FAILED;
-    if (s == STATUS_OK && a->save_latents)
-        s = status_in(file_try(a->save_latents), "sample: --save-latents");
     mem_free(first);
-    return s;
+    TRY(s);
+    if (a->save_latents && ends_with(a->save_latents, ".png"))
+        return status_refuse("sample: --save-latents %s: latents are no picture; name it .safetensors",
+                             a->save_latents);
+    if (a->save_latents)
+        TRY(status_in(file_try(a->save_latents), "sample: --save-latents"));
+    if (a->save_latents)
+        TRY(status_in(mark_check(a->save_latents, MARK_LATENTS), "sample: --save-latents"));
+    return a->trace ? status_in(check_traces(a), "sample: --trace") : STATUS_OK;
 }
 
 /* Making the pictures ---------------------------------------------------------------------------------- */
@@ -370,13 +396,12 @@ static Status keep_latents(Session *s, int i, const Tensor *latents)
     return STATUS_OK;
 }
 
-static Status start_trace(Session *s, const SampleRequest *r, char **folder)
+static Status start_trace(Session *s, int i, char **folder)
 {
     *folder = NULL;
     if (!s->a.trace)
         return STATUS_OK;
-    *folder = s->a.picture_count > 1 ? mem_printf("%s/seed-%llu", s->a.trace, (unsigned long long)r->seed)
-                                     : mem_strdup(s->a.trace);
+    *folder = trace_folder(&s->a, i);
     if (!*folder)
         return STATUS_FAILED;
     pipeline_trace(s->pipeline, sample_trace_write, *folder);
@@ -390,7 +415,7 @@ static Status make_picture(Session *s, int i)
     char *folder;
     r.seed = s->a.seeds[i];
     s->picture = i;
-    Status status = start_trace(s, &r, &folder);
+    Status status = start_trace(s, i, &folder);
     if (status == STATUS_OK)
         status = pipeline_sample(s->pipeline, &r, step_done, s, &result);
     if (status == STATUS_OK)
@@ -424,7 +449,9 @@ static Status save_latents(const Session *s)
     if (!s->a.save_latents)
         return STATUS_OK;
     const SafeItem item = {.name = "latents", .tensor = s->latents, .dtype = DTYPE_F32, .ndim = -1};
-    return safetensors_write(s->a.save_latents, &item, 1, NULL, 0);
+    const TensorMeta mark = mark_of(MARK_LATENTS);
+    TRY(mark_check(s->a.save_latents, MARK_LATENTS)); /* once more: a picture may have that name by now */
+    return safetensors_write(s->a.save_latents, &item, 1, &mark, 1);
 }
 
 /* What was made ---------------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 #include "sample_trace.h"
 
+#include "infer/files/marks.h"
 #include "infer/files/safetensors.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
@@ -32,8 +33,11 @@ Status sample_trace_write(const SampleStep *s, void *folder)
         items[i] = (SafeItem){.name = parts[i].name, .tensor = tensors[i], .dtype = DTYPE_F32, .ndim = -1};
         status = tensors[i] ? STATUS_OK : STATUS_FAILED;
     }
+    const TensorMeta mark = mark_of(MARK_TRACE);
     if (status == STATUS_OK)
-        status = safetensors_write(path, items, TRACE_TENSORS, NULL, 0);
+        status = mark_check(path, MARK_TRACE);
+    if (status == STATUS_OK)
+        status = safetensors_write(path, items, TRACE_TENSORS, &mark, 1);
     for (int i = 0; i < TRACE_TENSORS; i++)
         tensor_free(tensors[i]);
     mem_free(path);

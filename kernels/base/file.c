@@ -47,6 +47,27 @@ int64_t file_size(const char *path)
     return stat(path, &st) == 0 ? (int64_t)st.st_size : -1;
 }
 
+size_t path_bytes(const char *path)
+{
+    struct stat st;
+    char **names = NULL;
+    int count = 0;
+    size_t bytes = 0;
+    if (lstat(path, &st) != 0)
+        return 0;
+    if (!S_ISDIR(st.st_mode))
+        return (size_t)st.st_size;
+    if (dir_list(path, &names, &count) != STATUS_OK)
+        return 0;
+    for (int i = 0; i < count; i++) {
+        char *below = path_join(path, names[i]);
+        bytes += below ? path_bytes(below) : 0;
+        mem_free(below);
+    }
+    dir_list_free(names, count);
+    return bytes;
+}
+
 /* Reads until the end of the stream: sizes of pipes and /proc files are not known before. */
 static Status read_stream(FILE *in, const char *path, size_t limit, char **data, size_t *size)
 {

@@ -23,6 +23,7 @@ Status file_check_source(const char *path, const char *what);
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
 int64_t file_size(const char *path); /* -1: missing */
+size_t path_bytes(const char *path); /* of a file, or of all in a folder; what cannot be read: 0 */
 Status dir_make(const char *path);   /* with its parents; existing is fine; path_check_words */
 size_t dir_there(const char *path);  /* how many of its bytes name what is there: all, or a parent */
 /* Removes it, and its parents but for the first `there` bytes, as far as they are empty. */

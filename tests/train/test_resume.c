@@ -66,12 +66,12 @@ static void a_finished_run_is_left_alone_and_a_new_one_refused(void **state)
     bool finished, begun;
     train(config_for("done", SD1, "train.steps=1", (char *)NULL), NULL);
     Config *config = config_for("done", SD1, (char *)NULL);
-    assert_int_equal(resume_check(config, NULL, false, &finished, &begun), STATUS_REFUSED);
+    assert_int_equal(resume_check(config, NULL, CHECKPOINT_ANY, false, &finished, &begun), STATUS_REFUSED);
     assert_non_null(strstr(status_message(), "--resume auto"));
     assert_non_null(strstr(status_message(), "output.dir"));
-    assert_int_equal(resume_check(config, "auto", false, &finished, &begun), STATUS_OK);
+    assert_int_equal(resume_check(config, "auto", CHECKPOINT_ANY, false, &finished, &begun), STATUS_OK);
     assert_true(finished);
-    assert_int_equal(resume_folder(config, "/nowhere"), STATUS_REFUSED);
+    assert_int_equal(resume_folder(config, "/nowhere", &(int64_t){0}), STATUS_REFUSED);
     config_free(config);
 }
 

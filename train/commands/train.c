@@ -5,6 +5,7 @@
 #include "kernels/base/options.h"
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
+#include "train/run/resume.h"
 #include "train/run/trainer.h"
 #include "commands.h"
 
@@ -22,8 +23,10 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         {"set", OPTION_LIST, &a->sets, .value = "key.path=value",
          .help = "Replaces a value of the configuration: --set train.steps=500. May be given several times."},
         {"resume", OPTION_TEXT, &a->resume, .value = "RUN|auto",
-         .help = "Goes on with a run from its last checkpoint. RUN is the run's folder; auto takes the "
-                 "configuration's output.dir, and begins at step 1 where it holds no checkpoint yet."},
+         .help =
+             "Goes on with a run from its last checkpoint. RUN is the run's folder; auto takes the "
+             "configuration's output.dir, and begins at step 1 where it holds no checkpoint yet. RUN@250 or "
+             "auto@250 goes on from the checkpoint of step 250, and removes those after it."},
         {"allow-changes", OPTION_FLAG, &a->allow_changes,
          .help =
              "With --resume: goes on though the configuration, the model or the pictures have changed in a "
@@ -102,20 +105,30 @@ static char *add_word(char *line, const char *word)
 /* The command line again with --resume, quoted where a shell needs it. Caller: mem_free. */
 static char *command_again(int argc, char **argv)
 {
-    char *all = mem_strdup("atelier train");
-    const char *run = "auto";
+    char *all = mem_strdup("atelier train"), *run;
+    const char *resume = "auto";
+    int64_t step; /* is where it was begun, not where to go on */
     for (int i = 1; i < argc && all; i++) {
         if (strcmp(argv[i], "--resume") == 0 && i + 1 < argc) {
-            run = argv[++i];
+            resume = argv[++i];
             continue;
         }
         if (strncmp(argv[i], "--resume=", 9) == 0) {
-            run = argv[i] + 9;
+            resume = argv[i] + 9;
             continue;
         }
         all = add_word(all, argv[i]);
     }
-    return add_word(add_word(all, "--resume"), run);
+    run = mem_printf("%.*s", (int)resume_split(resume, &step), resume);
+    all = add_word(all, "--resume");
+    if (run) {
+        all = add_word(all, run);
+    } else {
+        mem_free(all);
+        all = NULL;
+    }
+    mem_free(run);
+    return all;
 }
 
 static Status train(int argc, char **argv)

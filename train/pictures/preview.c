@@ -2,6 +2,7 @@
 
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
+#include "owned.h"
 
 #include <string.h>
 
@@ -69,9 +70,12 @@ Status preview_draw(Pipeline *p, const Config *config, const char *run, int64_t 
 {
     const int count = config->preview.prompt_count;
     Picture *pictures = mem_calloc((size_t)count, sizeof *pictures);
-    char *path = path_in(run, "samples/step-%06lld.png", (long long)step);
+    char *name = mem_printf("samples/step-%06lld.png", (long long)step);
+    char *path = name ? path_join(run, name) : NULL;
     char *folder = path_in(run, "samples");
     Status s = pictures && path && folder ? dir_make(folder) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = owned_take(run, name);
     for (int i = 0; i < count && s == STATUS_OK; i++) {
         const SampleRequest r = preview_request(config, i);
         SampleResult result = {0};
@@ -87,6 +91,7 @@ Status preview_draw(Pipeline *p, const Config *config, const char *run, int64_t 
     for (int i = 0; pictures && i < count; i++)
         picture_free(&pictures[i]);
     mem_free(pictures);
+    mem_free(name);
     mem_free(path);
     mem_free(folder);
     return s;
@@ -107,8 +112,10 @@ static Status read_png(const char *run, int64_t step, Picture *out)
 Status preview_compare(const char *run, int64_t before, int64_t after)
 {
     Picture both[2] = {{.rgb = NULL}, {.rgb = NULL}}, grid = {0};
-    char *path = path_in(run, "samples/before-after.png");
-    Status s = path ? read_png(run, before, &both[0]) : STATUS_FAILED;
+    char *path = path_in(run, PREVIEW_COMPARED);
+    Status s = path ? owned_take(run, PREVIEW_COMPARED) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = read_png(run, before, &both[0]);
     if (s == STATUS_OK)
         s = read_png(run, after, &both[1]);
     if (s == STATUS_OK)

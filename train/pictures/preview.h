@@ -13,6 +13,7 @@ Status preview_plan(Pipeline *p, const Config *config, size_t *bytes);
 /* Draws every prompt with the weights as they stand, prompt i with seed + i, into one row:
  * RUN/samples/step-000100.png. averaged: the weights are the EMA's, which the picture's text says. */
 Status preview_draw(Pipeline *p, const Config *config, const char *run, int64_t step, bool averaged);
+#define PREVIEW_COMPARED "samples/before-after.png"
 /* RUN/samples/before-after.png: the grids of two steps, one above the other. */
 Status preview_compare(const char *run, int64_t before, int64_t after);
 

@@ -7,6 +7,7 @@
 #include "kernels/base/progress.h"
 #include "kernels/base/random.h"
 #include "train/config/config_paths.h"
+#include "owned.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -89,6 +90,16 @@ static char *built_path(const Config *config, int i, const char *folder)
     return path;
 }
 
+/* NAME.h5 in the run's folder is to be written, or is used as it is. */
+static Status take_built(const char *folder, const Config *config, int i)
+{
+    char *name = source_label(config, i), *file = name ? mem_printf("%s.h5", name) : NULL;
+    const Status s = file ? owned_take(folder, file) : STATUS_FAILED;
+    mem_free(name);
+    mem_free(file);
+    return s;
+}
+
 static Status open_dataset(Source *s, const Config *config, int i, const char *folder, bool keep,
                            const volatile sig_atomic_t *stop)
 {
@@ -101,6 +112,8 @@ static Status open_dataset(Source *s, const Config *config, int i, const char *f
         status = config_path_missing(config, path, "folder of pictures or .h5 file");
     if (status == STATUS_OK && !kept && !file_is_dir(path))
         status = dataset_open(path, &s->dataset);
+    if (status == STATUS_OK && !s->dataset)
+        status = take_built(folder, config, i);
     if (status == STATUS_OK && !kept && !s->dataset)
         status = build(s->config, built, s->caption ? s->caption : s->config->caption.missing, stop);
     if (status == STATUS_OK && !s->dataset)
@@ -374,10 +387,14 @@ static bool show_cached(const char *what, int done, int total, void *arg)
 static Status open_cache(Source *source, const char *folder, const char *name, const CacheKind *kind,
                          DatasetCache **out)
 {
-    char *path = folder ? path_in(folder, "%s-%s.cache.h5", name, kind->what) : NULL;
-    if (folder && !path)
-        return STATUS_FAILED;
-    const Status s = cache_open_for(source->dataset, path, kind, out);
+    char *file = folder ? mem_printf("%s-%s.cache.h5", name, kind->what) : NULL;
+    char *path = file ? path_join(folder, file) : NULL;
+    Status s = path || !folder ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && folder)
+        s = owned_take(folder, file);
+    if (s == STATUS_OK)
+        s = cache_open_for(source->dataset, path, kind, out);
+    mem_free(file);
     mem_free(path);
     return s;
 }

@@ -3,6 +3,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
+#include "train/pictures/owned.h"
 #include "modes.h"
 
 #include <stdio.h>
@@ -165,16 +166,28 @@ static size_t disk_free(const char *path)
     return bytes;
 }
 
+/* What it has written already counts for what it will have. */
+static size_t run_bytes(const char *folder)
+{
+    char *checkpoints = path_in(folder, "checkpoints");
+    const size_t bytes =
+        owned_bytes(folder) + (checkpoints && owned_any(folder) ? path_bytes(checkpoints) : 0);
+    mem_free(checkpoints);
+    return bytes;
+}
+
 Status fit_disk(const Setup *s, const char *folder)
 {
     char wanted[32], there[32], one[32];
-    const size_t left = disk_free(folder);
-    if (s->disk.total <= left)
+    const size_t left = disk_free(folder), has = run_bytes(folder);
+    const size_t need = s->disk.total > has ? s->disk.total - has : 0;
+    if (need <= left)
         return STATUS_OK;
     return status_refuse(
-        "%s: this run needs about %s of disk, and %s is free there; nothing was loaded. A checkpoint "
+        "%s: this run needs about %s of disk%s, and %s is free there; nothing was loaded. A checkpoint "
         "is %s: keep fewer (output.keep, now %d), save only at the end (output.save_every: 0), or set "
         "another output.dir",
-        folder, bytes_text(s->disk.total, wanted, sizeof wanted), bytes_text(left, there, sizeof there),
-        bytes_text(s->disk.checkpoint, one, sizeof one), s->config->output.keep);
+        folder, bytes_text(need, wanted, sizeof wanted), has ? " more" : "",
+        bytes_text(left, there, sizeof there), bytes_text(s->disk.checkpoint, one, sizeof one),
+        s->config->output.keep);
 }

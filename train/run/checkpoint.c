@@ -15,7 +15,6 @@
 
 #define STATE_VERSION 1
 #define STATE_LIMIT (1u << 20)
-#define REPLACED ".replaced-"
 
 /* A file's content of each parameter: its part of a block, under its name and a suffix (".m"; "": none). */
 typedef struct Content {
@@ -151,174 +150,6 @@ static Status write_all(const char *folder, const Parameters *p, const Checkpoin
     return dir_sync(folder);
 }
 
-/* Finding ---------------------------------------------------------------------------------------------- */
-
-/* "step-000250" -> 250, else -1. */
-static int64_t step_of(const char *name)
-{
-    long long step;
-    int used = 0;
-    if (sscanf(name, "step-%lld%n", &step, &used) != 1 || name[used] || step < 0)
-        return -1;
-    return step;
-}
-
-/* A failure is one to find it out: what cannot be looked at is not taken for half. */
-static Status is_whole(const char *folder, bool *whole)
-{
-    char *state = path_join(folder, "state.json");
-    if (!state)
-        return STATUS_FAILED;
-    struct stat st;
-    *whole = stat(state, &st) == 0;
-    const Status s =
-        *whole || errno == ENOENT || errno == ENOTDIR ? STATUS_OK : file_failed(state, "cannot be looked at");
-    mem_free(state);
-    return s;
-}
-
-Status checkpoint_last(const char *run, char **folder)
-{
-    *folder = NULL;
-    char *all = path_join(run, "checkpoints"), **names = NULL;
-    int count = 0;
-    int64_t best = -1;
-    Status s = all ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && file_is_dir(all))
-        s = dir_list(all, &names, &count);
-    for (int i = 0; i < count && s == STATUS_OK; i++) {
-        const int64_t step = step_of(names[i]);
-        if (step <= best)
-            continue;
-        char *path = path_join(all, names[i]);
-        bool whole = false;
-        s = path ? is_whole(path, &whole) : STATUS_FAILED;
-        if (whole) {
-            mem_free(*folder);
-            *folder = path;
-            best = step;
-        } else {
-            mem_free(path);
-        }
-    }
-    dir_list_free(names, count);
-    mem_free(all);
-    if (s != STATUS_OK) {
-        mem_free(*folder);
-        *folder = NULL;
-    }
-    return s;
-}
-
-static void remove_in(const char *all, const char *name)
-{
-    char *path = path_join(all, name);
-    if (path)
-        dir_remove(path);
-    mem_free(path);
-}
-
-/* Removes a checkpoint: first its name goes, so that a half removed one is never taken for whole. What cannot
- * be removed takes room and does no harm. */
-static void discard(const char *all, const char *name)
-{
-    char *path = path_join(all, name), *hidden = path_in(all, ".%s.old-%ld", name, (long)getpid());
-    if (path && hidden && (rename(path, hidden) != 0 || dir_remove(hidden) != STATUS_OK))
-        log_warn("%s: cannot be removed: %s", path, strerror(errno));
-    mem_free(path);
-    mem_free(hidden);
-}
-
-/* Gives the new checkpoint its name. One of the same step may have it (saved on an interruption, before its
- * validation and preview were done): between the two renames neither has, and checkpoint_clean gives it back.
- */
-static Status put_in_place(const char *all, const char *part, const char *final)
-{
-    char *replaced = path_in(all, ".%s" REPLACED "%ld", path_base(final), (long)getpid());
-    Status s = replaced ? STATUS_OK : STATUS_FAILED;
-    const bool there = file_is_dir(final);
-    if (s == STATUS_OK && there && rename(final, replaced) != 0)
-        s = status_fail("%s: cannot be replaced: %s", final, strerror(errno));
-    if (s == STATUS_OK && rename(part, final) != 0) {
-        s = status_fail("%s: cannot get its final name: %s", part, strerror(errno));
-        if (there && rename(replaced, final) != 0)
-            log_warn("%s: has lost its name; it is given back by the next run in this folder", replaced);
-    }
-    if (s == STATUS_OK)
-        s = dir_sync(all);
-    if (s == STATUS_OK && there)
-        remove_in(all, path_base(replaced));
-    mem_free(replaced);
-    return s;
-}
-
-/* ".step-000250.replaced-4711" while there is no step-000250: the writer was killed between two renames. */
-static Status give_back(const char *all, const char *name)
-{
-    const char *end = strstr(name, REPLACED);
-    if (!end)
-        return STATUS_OK;
-    char *final = path_in(all, "%.*s", (int)(end - name) - 1, name + 1), *path = path_join(all, name);
-    bool whole = false;
-    Status s = final && path ? is_whole(path, &whole) : STATUS_FAILED;
-    if (s == STATUS_OK && whole && !file_exists(final) && rename(path, final) != 0)
-        s = status_fail("%s: cannot be given its name back: %s", path, strerror(errno));
-    mem_free(path);
-    mem_free(final);
-    return s;
-}
-
-Status checkpoint_clean(const char *run)
-{
-    char *all = path_join(run, "checkpoints"), **names = NULL;
-    int count = 0;
-    Status s = all ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && file_is_dir(all))
-        s = dir_list(all, &names, &count);
-    for (int i = 0; i < count && s == STATUS_OK; i++) {
-        if (strncmp(names[i], ".step-", 6) != 0)
-            continue;
-        s = give_back(all, names[i]);
-        if (s == STATUS_OK)
-            remove_in(all, names[i]);
-    }
-    dir_list_free(names, count);
-    mem_free(all);
-    return s;
-}
-
-void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every)
-{
-    char *all = path_join(run, "checkpoints"), **names = NULL;
-    int count = 0, kept = 0;
-    if (!all || dir_list(all, &names, &count) != STATUS_OK) {
-        mem_free(all);
-        return;
-    }
-    int64_t limit = INT64_MAX; /* steps come in the order of names up to 999,999: don't count on it */
-    for (;;) {
-        int best = -1;
-        int64_t best_step = -1;
-        for (int i = 0; i < count; i++) {
-            const int64_t step = step_of(names[i]);
-            if (step < limit && step > best_step) {
-                best = i;
-                best_step = step;
-            }
-        }
-        if (best < 0)
-            break;
-        limit = best_step;
-        const bool stray = best_step < newest && every > 0 && best_step % every != 0;
-        if (best_step > newest || stray || kept >= (keep > 0 ? keep : 1))
-            discard(all, names[best]);
-        else
-            kept++;
-    }
-    dir_list_free(names, count);
-    mem_free(all);
-}
-
 Status checkpoint_write(const char *run, const Parameters *p, const CheckpointState *state, int keep,
                         int64_t every)
 {
@@ -331,7 +162,7 @@ Status checkpoint_write(const char *run, const Parameters *p, const CheckpointSt
     if (s == STATUS_OK)
         s = write_all(part, p, state);
     if (s == STATUS_OK)
-        s = put_in_place(all, part, final);
+        s = checkpoint_place(all, part, final);
     if (s == STATUS_OK)
         checkpoint_prune(run, state->step, keep, every);
     else if (part && file_is_dir(part))
@@ -457,14 +288,38 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
     return s;
 }
 
-Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state)
+/* A part that cannot be read is damage; one that does not fit is a matter of the configuration. */
+static Status open_parts(const char *folder, const char *const *files, int count)
+{
+    for (int i = 0; i < count; i++) {
+        TensorFile *f = NULL;
+        char *path = path_join(folder, files[i]);
+        const Status s = path ? tensorfile_open(path, &f) : STATUS_FAILED;
+        tensorfile_close(f);
+        mem_free(path);
+        TRY(s);
+    }
+    return STATUS_OK;
+}
+
+Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state, bool *damaged)
 {
     Content states[UPDATE_STATES];
     const int kinds = optimizer_content(p, states);
+    const char *files[3] = {"weights.safetensors"};
+    int count = 1;
+    if (kinds > 0)
+        files[count++] = "optimizer.safetensors";
+    if (p->averages)
+        files[count++] = "ema.safetensors";
+    *damaged = true;
+    TRY(read_state(folder, p, state));
+    TRY(open_parts(folder, files, count));
+    *damaged = false;
     TRY(read_tensors(folder, "weights.safetensors", p, &(Content){p->flat.weights, ""}, 1));
     if (kinds > 0)
         TRY(read_tensors(folder, "optimizer.safetensors", p, states, kinds));
     if (p->averages)
         TRY(read_tensors(folder, "ema.safetensors", p, &(Content){p->averages, ""}, 1));
-    return read_state(folder, p, state);
+    return STATUS_OK;
 }

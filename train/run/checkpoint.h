@@ -12,6 +12,7 @@
 #include "train/step/learning.h"
 #include "train/step/loss_scale.h"
 #include "train/step/optimizer.h"
+#include "checkpoint_folder.h"
 #include "origins.h"
 #include "pass.h"
 
@@ -37,16 +38,8 @@ typedef struct CheckpointState {
  * lie on a multiple of `every`, are removed. */
 Status checkpoint_write(const char *run, const Parameters *p, const CheckpointState *state, int keep,
                         int64_t every);
-/* Keeps the newest `keep` up to step `newest`. One that an interruption left between two multiples of `every`
- * goes as soon as a later one is there, so that an interrupted run ends with the same folders as one that was
- * not. What cannot be removed is said and left. */
-void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every);
-/* Folder of the last whole checkpoint, *folder NULL: there is none. Caller: mem_free. */
-Status checkpoint_last(const char *run, char **folder);
-/* Removes what interrupted writers left, but for a checkpoint that was just losing its name to its successor:
- * that one is given it back. */
-Status checkpoint_clean(const char *run);
-/* Restores p; refused if names or shapes are others. state->made_with: caller's, mem_free. */
-Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state);
+/* Restores p; refused if names or shapes are others. state->made_with: caller's, mem_free. *damaged: it
+ * failed because a part is missing or cannot be read. */
+Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state, bool *damaged);
 
 #endif

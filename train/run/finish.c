@@ -6,6 +6,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
 #include "train/export/export.h"
+#include "train/pictures/owned.h"
 #include "train/pictures/preview.h"
 
 #include <math.h>
@@ -13,9 +14,10 @@
 /* The adapter in one format, or (file NULL) the whole model. */
 static Status export_one(const Export *e, const char *run, const ExportFile *file)
 {
-    char *path = path_in(run, "%s", file ? file->name : "model");
-    Status s = STATUS_FAILED;
-    if (path)
+    const char *name = file ? file->name : "model";
+    char *path = path_in(run, "%s", name);
+    Status s = path ? owned_take(run, name) : STATUS_FAILED;
+    if (s == STATUS_OK)
         s = file ? export_adapter(e, file->spelling, path) : export_model(e, path);
     mem_free(path);
     return s;

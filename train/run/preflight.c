@@ -85,16 +85,17 @@ static Status try_checkpoint(Parameters *p, const char *trial, const CheckpointS
 {
     char *found = NULL;
     CheckpointState back = {0};
+    bool damaged;
     const double began = seconds_now();
     TRY(checkpoint_write(trial, p, state, 1, 0));
     *seconds = seconds_now() - began;
-    Status s = checkpoint_last(trial, &found);
+    Status s = checkpoint_last(trial, CHECKPOINT_ANY, &found);
     if (s == STATUS_OK && !found)
         s = status_fail("%s: the checkpoint written there cannot be found again", trial);
     if (s == STATUS_OK)
         s = compare_checkpoint(found, p);
     if (s == STATUS_OK)
-        s = checkpoint_read(found, p, &back);
+        s = checkpoint_read(found, p, &back, &damaged);
     if (s == STATUS_OK && back.step != state->step)
         s = differs(found, "the step");
     mem_free(back.made_with);

@@ -3,17 +3,25 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/text.h"
+#include "train/pictures/owned.h"
 #include "changes.h"
 #include "run_folder.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static Status refuse_existing(const Config *config)
 {
-    return status_refuse(
-        "%s: holds a run already; go on with it by --resume auto, or start a new one with another folder "
-        "(--set output.dir=%s-2)",
-        config->output.dir, config->output.dir);
+    char *set = mem_printf("output.dir=%s-2", config->output.dir), *quoted = set ? text_for_shell(set) : NULL;
+    const Status s =
+        quoted ? status_refuse("%s: holds a run already; go on with it by --resume auto, or start a "
+                               "new one with another folder (--set %s)",
+                               config->output.dir, quoted)
+               : STATUS_FAILED;
+    mem_free(set);
+    mem_free(quoted);
+    return s;
 }
 
 /* Refused, or only said. */
@@ -64,41 +72,140 @@ static Status compare(Config *config, const char *folder, bool allow_changes)
     return s;
 }
 
-Status resume_folder(Config *config, const char *resume)
+size_t resume_split(const char *resume, int64_t *step)
 {
+    const char *at = strrchr(resume, '@');
+    int64_t n;
+    *step = CHECKPOINT_ANY;
+    if (!at || at == resume || file_exists(resume) || !text_to_int(at + 1, &n) || n < 0)
+        return strlen(resume);
+    *step = n;
+    return (size_t)(at - resume);
+}
+
+/* "--resume RUN@4", to be pasted. Caller: mem_free. NULL: out of memory. */
+static char *resume_option(const char *run, int64_t step)
+{
+    char *name = mem_printf("%s@%lld", run, (long long)step), *quoted = name ? text_for_shell(name) : NULL;
+    char *option = quoted ? mem_printf("--resume %s", quoted) : NULL;
+    mem_free(name);
+    mem_free(quoted);
+    return option;
+}
+
+/* RUN/checkpoints/step-000004, whether it is there or not: the command that is meant. */
+static Status refuse_checkpoint(const char *resume)
+{
+    char *path = mem_printf("%.*s", (int)strlen(resume) - (resume[strlen(resume) - 1] == '/'), resume);
+    char *all = path ? path_parent(path) : NULL, *run = all ? path_parent(all) : NULL, *option = NULL;
+    const int64_t step = path ? checkpoint_step(path_base(path)) : -1;
+    const bool meant = run && step >= 0 && strcmp(path_base(all), "checkpoints") == 0 && run_exists(run);
+    Status s = run ? STATUS_OK : STATUS_FAILED;
+    if (meant)
+        s = (option = resume_option(run, step))
+                ? status_refuse("names a checkpoint, and a run is gone on with by its folder: %s", option)
+                : STATUS_FAILED;
+    mem_free(option);
+    mem_free(path);
+    mem_free(all);
+    mem_free(run);
+    return s;
+}
+
+static Status refuse_folder(const char *resume)
+{
+    TRY(refuse_checkpoint(resume));
+    return file_is_dir(resume)   ? status_refuse("there is no run in this folder")
+           : file_exists(resume) ? status_refuse("is a file; name the run's folder")
+                                 : file_missing(resume, "folder");
+}
+
+Status resume_folder(Config *config, const char *resume, int64_t *step)
+{
+    *step = CHECKPOINT_ANY;
     if (!resume || strcmp(resume, "auto") == 0)
         return STATUS_OK;
-    if (!run_exists(resume))
-        return status_in(file_is_dir(resume)   ? status_refuse("there is no run in this folder")
-                         : file_exists(resume) ? status_refuse("is a file; name the run's folder")
-                                               : file_missing(resume, "folder"),
-                         "--resume %s", resume);
-    char *dir = mem_strdup(resume);
+    if (!*resume)
+        return status_refuse("--resume is empty; it wants the run's folder, or auto");
+    char *dir = mem_printf("%.*s", (int)resume_split(resume, step), resume);
     if (!dir)
         return STATUS_FAILED;
+    if (strcmp(dir, "auto") == 0 && !file_exists(dir)) { /* auto@STEP */
+        mem_free(dir);
+        return STATUS_OK;
+    }
+    if (!run_exists(dir)) {
+        const Status s = status_in(refuse_folder(dir), "--resume %s", resume);
+        mem_free(dir);
+        return s;
+    }
     mem_free(config->output.dir);
     config->output.dir = dir;
     return STATUS_OK;
 }
 
-Status resume_check(Config *config, const char *resume, bool allow_changes, bool *finished, bool *begun)
+/* The checkpoint of `step`; CHECKPOINT_ANY: the last, if there is one. Caller: mem_free. */
+static Status find_checkpoint(const char *folder, int64_t step, char **found)
+{
+    TRY(checkpoint_last(folder, step, found));
+    const int64_t there = *found ? checkpoint_step(path_base(*found)) : -1;
+    if (step == CHECKPOINT_ANY || there == step)
+        return STATUS_OK;
+    mem_free(*found);
+    *found = NULL;
+    if (there < 0)
+        return status_refuse("%s: has no checkpoint of step %lld, nor of an earlier one", folder,
+                             (long long)step);
+    char *option = resume_option(folder, there);
+    const Status s = option ? status_refuse("%s: has no checkpoint of step %lld; the last before it: %s",
+                                            folder, (long long)step, option)
+                            : STATUS_FAILED;
+    mem_free(option);
+    return s;
+}
+
+Status resume_check(Config *config, const char *resume, int64_t step, bool allow_changes, bool *finished,
+                    bool *begun)
 {
     const char *folder = config->output.dir;
     char *last = NULL;
     *finished = *begun = false;
     if (!resume)
         return run_exists(folder) ? refuse_existing(config) : STATUS_OK;
-    if (run_finished(folder)) {
+    if (step == CHECKPOINT_ANY && run_finished(folder)) {
         log_info("%s: this run is finished; its results are there. For a longer one set another output.dir",
                  folder);
         *finished = true;
         return STATUS_OK;
     }
     TRY(checkpoint_clean(folder));
-    TRY(checkpoint_last(folder, &last));
+    TRY(checkpoint_check_names(folder, owned_any(folder)));
+    TRY(find_checkpoint(folder, step, &last));
     *begun = last != NULL;
     mem_free(last);
     return *begun ? compare(config, folder, allow_changes) : STATUS_OK;
+}
+
+/* s, the failure of reading it, and how to go on from the one before. */
+static Status damaged(Status s, const char *folder, const char *checkpoint)
+{
+    char why[STATUS_MESSAGE_SIZE], *before = NULL;
+    snprintf(why, sizeof why, "%.*s", (int)strcspn(status_message(), ";"), status_message());
+    const int64_t step = checkpoint_step(path_base(checkpoint));
+    TRY(checkpoint_last(folder, step - 1, &before));
+    char *option = before ? resume_option(folder, checkpoint_step(path_base(before))) : NULL;
+    if (option)
+        status_refuse(
+            "%s: this checkpoint is damaged (%s). Go on from the one before it by %s; what was trained "
+            "since is trained again",
+            checkpoint, why, option);
+    else if (!before)
+        status_refuse("%s: this checkpoint is damaged (%s), and there is none before it; begin again with "
+                      "another output.dir",
+                      checkpoint, why);
+    mem_free(option);
+    mem_free(before);
+    return s;
 }
 
 /* Things that a checkpoint remembers of the run, against what they are now. */
@@ -121,17 +228,20 @@ static Status check_restored(const char *last, const char *folder, const Setup *
     return STATUS_OK;
 }
 
-Status resume_state(const char *folder, const Setup *setup, bool allow_changes, CheckpointState *state,
-                    int64_t *saved_step)
+Status resume_state(const char *folder, const Setup *setup, int64_t step, bool allow_changes,
+                    CheckpointState *state, int64_t *saved_step)
 {
     char *last = NULL;
+    bool broken;
     CheckpointState then = {0};
-    TRY(checkpoint_last(folder, &last));
+    TRY(find_checkpoint(folder, step, &last));
     if (!last) {
         log_info("%s: no checkpoint yet; starting at step 1", folder);
         return STATUS_OK;
     }
-    Status s = checkpoint_read(last, setup->parameters, &then);
+    Status s = checkpoint_read(last, setup->parameters, &then, &broken);
+    if (s != STATUS_OK && broken && !status_is_memory())
+        s = damaged(s, folder, last);
     if (s == STATUS_OK)
         s = check_restored(last, folder, setup, allow_changes, &then, state);
     mem_free(then.made_with);
@@ -150,7 +260,9 @@ Status resume_state(const char *folder, const Setup *setup, bool allow_changes, 
 Status resume_write_config(const Config *config, const char *folder)
 {
     char *yaml = NULL, *path = path_in(folder, "config.yaml");
-    Status s = path ? config_write(config, &yaml) : STATUS_FAILED;
+    Status s = path ? owned_take(folder, "config.yaml") : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = config_write(config, &yaml);
     if (s == STATUS_OK)
         s = file_write_atomic(path, yaml, strlen(yaml));
     mem_free(path);

@@ -3,6 +3,7 @@
 #include "kernels/base/aside.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
+#include "train/pictures/owned.h"
 #include "checkpoint.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@ bool run_exists(const char *path)
 {
     char *last = NULL, *log = path_in(path, "log.jsonl");
     const bool begun = !log || file_size(log) > 0;
-    const bool found = begun || checkpoint_last(path, &last) != STATUS_OK || last;
+    const bool found = begun || checkpoint_last(path, CHECKPOINT_ANY, &last) != STATUS_OK || last;
     mem_free(log);
     mem_free(last);
     return found;
@@ -60,6 +61,7 @@ void run_clean(const char *path)
 Status run_open(const char *path, int64_t log_bytes, RunFolder **out)
 {
     TRY(dir_make(path));
+    TRY(owned_take(path, "log.jsonl"));
     char *file = path_in(path, "log.jsonl");
     RunFolder *r = mem_calloc(1, sizeof *r);
     if (!file || !r) {

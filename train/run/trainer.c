@@ -7,6 +7,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
+#include "train/pictures/owned.h"
 #include "train/pictures/preview.h"
 #include "train/plan/modes.h"
 #include "train/step/learning.h"
@@ -14,6 +15,7 @@
 #include "checkpoint.h"
 #include "estimate.h"
 #include "finish.h"
+#include "names.h"
 #include "pass.h"
 #include "preflight.h"
 #include "resume.h"
@@ -41,6 +43,8 @@ typedef struct Trainer {
     RunFolder *run;
     int lock;              /* on the run's folder */
     size_t folder_there;   /* bytes of its path that were there before */
+    int64_t resume_step;   /* of the checkpoint that --resume names, or CHECKPOINT_ANY */
+    bool fresh;            /* nothing of this run was in it before */
     bool begun;            /* a checkpoint is there to go on from */
     bool averaged;         /* the averages stand in the weights' place: nothing may be saved */
     CheckpointState state; /* after the last whole step */
@@ -407,7 +411,7 @@ static Status start(Trainer *t)
     TRY(prepare_prior(t));
     TRY(origins_find(s, &t->state.origins));
     if (t->options->resume)
-        TRY(resume_state(folder, s, t->options->allow_changes, &t->state, &t->saved_step));
+        TRY(resume_state(folder, s, t->resume_step, t->options->allow_changes, &t->state, &t->saved_step));
     prepare_last_words(t);
     t->state.scale = loss_scale_begin(config->model.dtype, t->state.scale);
     t->elapsed_before = t->state.elapsed;
@@ -510,13 +514,17 @@ static void close_all(Trainer *t)
 static Status take_folder(Trainer *t, bool *finished)
 {
     const TrainOptions *o = t->options;
-    TRY(resume_folder(t->config, o->resume));
+    TRY(resume_folder(t->config, o->resume, &t->resume_step));
     t->folder_there = dir_there(t->config->output.dir);
     TRY(run_lock(t->config->output.dir, &t->lock));
-    TRY(resume_check(t->config, o->resume, o->allow_changes, finished, &t->begun));
-    if (!*finished)
-        run_clean(t->config->output.dir);
-    return STATUS_OK;
+    TRY(resume_check(t->config, o->resume, t->resume_step, o->allow_changes, finished, &t->begun));
+    if (*finished)
+        return STATUS_OK;
+    run_clean(t->config->output.dir);
+    if (!o->resume)
+        TRY(checkpoint_check_names(t->config->output.dir, false));
+    t->fresh = !owned_any(t->config->output.dir);
+    return names_check(t->config, t->config->output.dir);
 }
 
 static void say_what_stays(const Trainer *t)
@@ -555,6 +563,10 @@ Status trainer_run(Config *config, const TrainOptions *o)
            sizeof why); /* closing may fail too, for the same reason or as a consequence */
     if (s == STATUS_FAILED)
         say_what_stays(&t);
+    if (s == STATUS_REFUSED && t.fresh && t.state.step == 0)
+        owned_remove(config->output.dir); /* a dataset that was built before the refusal, say */
+    else if (s != STATUS_OK && t.fresh)
+        owned_tidy(config->output.dir);
     close_all(&t);
     stop_last_words("%s", "");
     if (s != STATUS_OK)

@@ -15,7 +15,8 @@
 #include <signal.h>
 
 typedef struct TrainOptions {
-    const char *resume; /* NULL: a new run; "auto": the configuration's folder; else a run's folder */
+    const char
+        *resume; /* NULL: a new run; "auto": the configuration's folder; else a run's folder, or RUN@STEP */
     bool allow_changes; /* resume though configuration, model or pictures would change the result */
     bool plan, json;    /* say what it comes to and do nothing */
     bool time;          /* with plan: how long it takes too, which is measured */

@@ -1,5 +1,6 @@
 #include "trace.h"
 
+#include "infer/files/marks.h"
 #include "infer/files/tensor_list.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
@@ -44,7 +45,8 @@ Status trace_new(const char *folder, int count, const StepShape *shape, int micr
         return STATUS_FAILED;
     }
     *out = t;
-    return dir_make(folder);
+    TRY(dir_make(folder));
+    return status_in(mark_check_folder(folder, "step-", MARK_TRACE), "--trace");
 }
 
 void trace_free(Trace *t)
@@ -146,8 +148,10 @@ static Status write_step(Trace *t, const Parameters *p, int64_t step, const Tens
         add_parts(&l, p, "grad", gradients, parts + p->count);
     }
     if (s == STATUS_OK) {
+        const TensorMeta mark = mark_of(MARK_TRACE);
         add_parts(&l, p, "weight", weights, parts);
-        s = tensorlist_write(&l, path, NULL, 0);
+        s = mark_check(path, MARK_TRACE);
+        s = s == STATUS_OK ? tensorlist_write(&l, path, &mark, 1) : s;
     }
     tensorlist_free(&l);
     flat_leave(gradients, p->flat.gradients);

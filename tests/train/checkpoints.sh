@@ -1,0 +1,103 @@
+#!/bin/bash
+# Going on from checkpoints that are not what they were: a damaged one is named, and the command that goes on from the one
+# before it ends in the same bytes; one without its state is told of and kept; what is there counts for the disk.
+. "$(dirname "$0")/common" "$1"
+
+mkdir "$work/pictures"
+for name in banana bell; do
+    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
+done
+cat > "$work/run.yaml" <<YAML
+model: {base: $here/tests/golden/models/sd1, dtype: f32}
+dataset: {path: pictures}
+method: {kind: lora, rank: 2}
+train: {steps: 6, resolution: 32, threads: 1, ema: 0.9}
+optimizer: {lr: 1.0e-3}
+output: {dir: run, save_every: 2, keep: 3}
+YAML
+train() { expect "$1" "$atelier" train "$work/run.yaml" --set output.dir="$work/run" "${@:2}"; }
+# again: the run of before, with checkpoints of steps 2, 4 and 6, and not finished
+again() { rm -rf "$work/run"; cp -r "$work/whole" "$work/run"; sed -i '$d' "$work/run/log.jsonl"; }
+same() { cmp "$work/whole/lora.safetensors" "$work/run/lora.safetensors" || fail "$*: another result"; }
+says() { grep -qF -- "$1" "$work/err" || fail "\"$1\" is not said"; }
+train 0
+mv "$work/run" "$work/whole"
+last=$work/run/checkpoints/step-000006
+
+# A part that is missing, empty, cut, or no file of tensors any more.
+for file in weights.safetensors optimizer.safetensors ema.safetensors state.json; do
+    for damage in rm empty cut; do
+        [ $file-$damage != state.json-rm ] || continue
+        again
+        case $damage in
+        rm) rm "$last/$file" ;;
+        empty) : > "$last/$file" ;;
+        cut) truncate -s -3 "$last/$file" ;;
+        esac
+        status=0
+        "$atelier" train "$work/run.yaml" --set output.dir="$work/run" --resume auto > "$work/out" 2> "$work/err" || status=$?
+        [ $status = 1 ] || [ $status = 2 ] || fail "$file, $damage: status $status"
+        says "$last: this checkpoint is damaged ($last/$file"
+        says "--resume $work/run@4"
+        [ -e "$last" ] || fail "$file, $damage: the damaged checkpoint is gone"
+    done
+done
+train 0 --resume "$work/run@4"
+says "going on after step 4 from $work/run/checkpoints/step-000004"
+same "from the checkpoint before a damaged one"
+# All of them: there is nothing to go on from.
+again
+: > "$last/weights.safetensors"
+rm -r "$work/run/checkpoints/step-000002" "$work/run/checkpoints/step-000004"
+"$atelier" train "$work/run.yaml" --set output.dir="$work/run" --resume auto > "$work/out" 2> "$work/err" && fail "a damaged checkpoint is taken"
+says "there is none before it"
+
+# Without its state it is none: told of, kept, and the one before it is taken.
+again
+rm "$last/state.json"
+train 0 --resume auto
+says "$last: has no state.json"
+says "going on after step 4"
+[ -s "$last.damaged/weights.safetensors" ] || fail "a checkpoint without state is gone"
+same "after a checkpoint without its state"
+
+# Any checkpoint can be named, by the run and the step; a folder of one says how.
+again
+train 0 --resume auto@2
+says "going on after step 2"
+same "from step 2"
+again
+train 2 --resume "$work/run@3"
+says "has no checkpoint of step 3; the last before it: --resume $work/run@2"
+train 2 --resume "$work/run@1"
+says "has no checkpoint of step 1"
+for name in step-000004 step-4 step-000004/; do
+    train 2 --resume "$work/run/checkpoints/$name"
+    says "by its folder: --resume $work/run@4"
+done
+mv "$work/run" "$work/run@2" # a folder of that very name
+train 0 --resume "$work/run@2"
+says "going on after step 6"
+
+# The command that is printed goes on from where it was interrupted, not from where it began.
+again
+cp -r "$work/run" "$work/long"
+"$atelier" train "$work/run.yaml" --set output.dir="$work/long" --set optimizer.schedule=constant --set train.steps=100000 \
+    --allow-changes --resume "$work/long@2" > "$work/out" 2> "$work/err" & pid=$!
+until [ "$(cat "$work/long/log.jsonl" | wc -l)" -ge 8 ]; do kill -0 $pid || fail "it ended"; sleep 0.01; done
+kill -INT $pid; wait $pid || true
+says "--resume $work/long"
+! grep -qF "$work/long@2" "$work/err" || fail "the command goes back to step 2"
+
+# A disk with room for the rest, and not for the whole once more.
+again
+rm -rf "$work/tiny" 2> /dev/null
+if mkdir "$work/tiny" && mount -t tmpfs -o size=64m none "$work/tiny" 2> /dev/null; then
+    cp -r "$work/run" "$work/tiny/run"
+    used=$(du -sk "$work/tiny/run/checkpoints" | cut -f1)
+    mount -o "remount,size=$(($(du -sk "$work/tiny" | cut -f1) + used / 2 + used / 6))k" "$work/tiny"
+    status=0
+    "$atelier" train "$work/run.yaml" --set output.dir="$work/tiny/run" --resume auto > "$work/out" 2> "$work/err" || status=$?
+    umount "$work/tiny"
+    ! grep -q "of disk" "$work/err" || fail "the disk is told to be too small though most is there"
+fi

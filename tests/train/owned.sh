@@ -1,0 +1,118 @@
+#!/bin/bash
+# Only what a run made is replaced or removed: anything else that has a name the run wants is refused before the first step,
+# named, and left as it is; what somebody put into a run's folders stays. The same for what `sample` writes. Breaks if a
+# name is enough to be taken for the run's own.
+. "$(dirname "$0")/common" "$1"
+
+mkdir "$work/pictures" "$work/other"
+for name in banana bell; do
+    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
+    cp "$here/data/examples/carrot.jpg" "$here/data/examples/carrot.txt" "$work/other"
+done
+cat > "$work/run.yaml" <<YAML
+model: {base: $here/tests/golden/models/sd1, dtype: f32}
+dataset: {path: pictures}
+method: {kind: lora, rank: 2}
+train: {steps: 4, resolution: 32, threads: 1}
+optimizer: {lr: 1.0e-3, schedule: constant}
+preview: {every: 2, prompts: [a bell], steps: 1}
+output: {dir: run, save_every: 1, keep: 1, formats: [kohya, peft]}
+YAML
+train() { expect "$1" "$atelier" train "$work/run.yaml" "${@:2}"; }
+listing() { (cd "$work/run" && find . -type f -exec sha256sum {} + | LC_ALL=C sort); }
+
+# Somebody's file under each name that the run would give to its own.
+for name in lora.safetensors lora.peft.safetensors config.yaml pictures.h5 pictures-latents.cache.h5 pictures-text.cache.h5 \
+            samples/step-000002.png samples/before-after.png checkpoints/step-000003 checkpoints/step-000003/notes.txt; do
+    for resume in "" "--resume auto"; do
+        rm -rf "$work/run"
+        mkdir -p "$(dirname "$work/run/$name")"
+        echo mine > "$work/run/$name"
+        before=$(listing)
+        # shellcheck disable=SC2086
+        train 2 $resume
+        grep -q "${name%/notes.txt}: is there, and was not made\|${name%/notes.txt}: is there, has a checkpoint's name" "$work/err" ||
+            fail "$name is not named"
+        [ "$before" = "$(listing)" ] || fail "$name: something is otherwise in the folder"
+    done
+done
+rm -rf "$work/run"
+expect 0 "$atelier" data build "$work/other" --out "$work/run/pictures.h5"
+before=$(listing)
+train 2
+[ "$before" = "$(listing)" ] || fail "another dataset is replaced"
+rm -rf "$work/run"; mkdir -p "$work/run/model"; echo mine > "$work/run/model/notes.txt"
+sed -e 's/^method:.*/method: {kind: full}/' -e 's/, formats: \[kohya, peft\]//' "$work/run.yaml" > "$work/full.yaml"
+expect 2 "$atelier" train "$work/full.yaml"
+grep -q "model: is there, and was not made" "$work/err" || fail "the folder called model is not named"
+[ "$(cat "$work/run/model/notes.txt")" = mine ] || fail "a folder called model is replaced"
+
+# What is beside is left alone, in the run's folder and in its checkpoints.
+rm -rf "$work/run"; mkdir -p "$work/run/samples" "$work/run/checkpoints"
+echo mine > "$work/run/notes.txt"; echo mine > "$work/run/samples/notes.png"; echo mine > "$work/run/checkpoints/notes"
+train 0 --set train.steps=2
+# unfinished N: a run of N steps is not finished, as if it had been killed before its end
+unfinished() { sed -i '$d' "$work/run/log.jsonl"; }
+unfinished
+echo mine > "$work/run/checkpoints/step-000002/notes.txt"
+rm "$work/run/lora.safetensors" "$work/run/lora.peft.safetensors"
+train 0 --resume auto --set train.steps=2 # its own files are replaced without a word
+[ -s "$work/run/lora.safetensors" ] || fail "the result was not made again"
+unfinished
+train 0 --resume auto --set train.steps=4
+for file in notes.txt samples/notes.png checkpoints/notes checkpoints/step-000002/notes.txt; do
+    [ "$(cat "$work/run/$file")" = mine ] || fail "$file is gone"
+done
+[ "$(ls "$work/run/checkpoints/step-000002")" = notes.txt ] || fail "an old checkpoint is not removed"
+[ "$(cd "$work/run/checkpoints" && echo step-*)" = "step-000002 step-000004" ] || fail "other checkpoints"
+
+# Somebody's file in the place of one that the run would have made later: refused on going on, whatever had been done.
+sed -i '$d' "$work/run/log.jsonl"
+sed -i '/^lora.safetensors$/d' "$work/run/.made-by-atelier"
+train 2 --resume auto
+grep -q "lora.safetensors: is there, and was not made" "$work/err" || fail "lora.safetensors is not named"
+
+# The other folder that is offered can be pasted.
+mv "$work/run" "$work/my run"
+train 2 --set "output.dir=my run"
+grep -qF -- "--set 'output.dir=$work/my run-2'" "$work/err" || fail "a folder with a space is not quoted"
+
+# A run that is refused when its dataset has been built takes it away again.
+rm -rf "$work/run"
+train 2 --set validation.share=0.9 --set output.dir=late
+grep -q "leaves none" "$work/err" || fail "another refusal"
+[ ! -e "$work/late" ] || fail "a refused run left $(find "$work/late")"
+
+# sample: latents and traces replace their own kind, and nothing else.
+sample() { expect "$1" "$atelier" sample --model "$here/tests/golden/models/sd1" --dtype f32 --prompt x --steps 1 --threads 1 "${@:2}"; }
+train 0 --set output.dir=lora
+cp "$work/lora/lora.safetensors" "$work/z.safetensors"
+cp -r "$here/tests/golden/models/sd1/unet" "$work/unet"
+chmod -R u+w "$work/unet"
+: > "$work/empty.safetensors"
+for file in z.safetensors unet/diffusion_pytorch_model.safetensors empty.safetensors run.yaml; do
+    cp "$work/$file" "$work/kept"
+    sample 2 --lora "$work/z.safetensors" --out "$work/a.png" --save-latents "$work/$file"
+    grep -q "$file: is there, and is no file of latents" "$work/err" || fail "$file is not named"
+    cmp "$work/kept" "$work/$file" || fail "$file is replaced"
+done
+[ ! -e "$work/a.png" ] || fail "a refused request made a picture"
+sample 2 --out "$work/a.png" --save-latents "$work/a.png"
+[ ! -e "$work/a.png" ] || fail "latents under a picture's name"
+for i in 1 2; do
+    sample 0 --out "$work/a.png" --save-latents "$work/latents.safetensors" --trace "$work/trace"
+done
+sample 0 --out "$work/b.png" --seed 1,2 --trace "$work/traces"
+mkdir "$work/mine" "$work/mine/seed-2"
+cp "$work/z.safetensors" "$work/mine/step-000000.safetensors"
+cp "$work/z.safetensors" "$work/mine/seed-2/step-000001.safetensors"
+sample 2 --out "$work/a.png" --trace "$work/mine"
+grep -q "mine/step-000000.safetensors: is there, and is no file of trace" "$work/err" || fail "the file in the way is not named"
+sample 2 --out "$work/b.png" --seed 1,2 --trace "$work/mine"
+train 2 --set output.dir=traced --trace "$work/mine"
+grep -q "mine/step-000000.safetensors: is there, and is no file of trace" "$work/err" || fail "the file in the way is not named"
+cmp "$work/z.safetensors" "$work/mine/step-000000.safetensors" && cmp "$work/z.safetensors" "$work/mine/seed-2/step-000001.safetensors" ||
+    fail "a trace replaces somebody's file"
+for i in 1 2; do
+    train 0 --set output.dir=traced$i --set train.steps=1 --trace "$work/steps"
+done

@@ -1,0 +1,76 @@
+#include "names.h"
+
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "train/export/export.h"
+#include "train/pictures/owned.h"
+#include "train/pictures/preview.h"
+#include "train/pictures/sources.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* NAME.h5 and its caches, of each dataset and of the class pictures. */
+static Status check_pictures(const Config *config, const char *folder)
+{
+    static const char *const endings[] = {".h5", "-latents.cache.h5", "-text.cache.h5"};
+    for (int i = 0; i < config->dataset_count + config_has_prior(config); i++) {
+        const char *path = i < config->dataset_count ? config->datasets[i].path : config->prior.path;
+        const bool made[] = {!file_exists(path) || file_is_dir(path), config->train.cache_latents,
+                             config->train.cache_text && !config->method.text_encoder};
+        char *label = source_label(config, i);
+        Status s = label ? STATUS_OK : STATUS_FAILED;
+        for (int k = 0; k < 3 && s == STATUS_OK; k++) {
+            char *name = made[k] ? mem_printf("%s%s", label, endings[k]) : NULL;
+            if (made[k])
+                s = name ? owned_check(folder, name) : STATUS_FAILED;
+            mem_free(name);
+        }
+        mem_free(label);
+        TRY(s);
+    }
+    return STATUS_OK;
+}
+
+/* "step-000250.png". */
+static bool is_preview(const char *name)
+{
+    long long step;
+    int used = 0;
+    return sscanf(name, "step-%lld.png%n", &step, &used) == 1 && used > 0 && !name[used];
+}
+
+static Status check_previews(const Config *config, const char *folder)
+{
+    char *samples = path_in(folder, "samples"), **names = NULL;
+    int count = 0;
+    Status s = samples ? STATUS_OK : STATUS_FAILED;
+    if (config->preview.every > 0 && config->preview.prompt_count > 0 && samples && file_is_dir(samples)) {
+        s = dir_list(samples, &names, &count);
+        for (int i = 0; i < count && s == STATUS_OK; i++) {
+            char *name = is_preview(names[i]) ? mem_printf("samples/%s", names[i]) : NULL;
+            if (is_preview(names[i]))
+                s = name ? owned_check(folder, name) : STATUS_FAILED;
+            mem_free(name);
+        }
+        if (s == STATUS_OK)
+            s = owned_check(folder, PREVIEW_COMPARED);
+    }
+    dir_list_free(names, count);
+    mem_free(samples);
+    return s;
+}
+
+Status names_check(const Config *config, const char *folder)
+{
+    ExportFile files[ADAPTER_SPELLINGS];
+    const int count = config->method.kind == METHOD_LORA ? export_files(config, files) : 0;
+    TRY(owned_check(folder, "config.yaml"));
+    TRY(owned_check(folder, "log.jsonl"));
+    if (config->method.kind == METHOD_FULL)
+        TRY(owned_check(folder, "model"));
+    for (int i = 0; i < count; i++)
+        TRY(owned_check(folder, files[i].name));
+    TRY(check_pictures(config, folder));
+    return check_previews(config, folder);
+}
