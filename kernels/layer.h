@@ -26,11 +26,12 @@ typedef struct Layer {
     Tensor *weight;   /* NULL: the layer is absent (conv_shortcut where channels do not change) */
     Tensor *bias;     /* or NULL */
     Adapter *adapters;
-    unsigned changes; /* how often an adapter came or went (layer_attach, layer_detach) */
-    void *packed;     /* the device's own forms of a weight that does not change, made at first use */
-    bool pack_off;    /* none is kept: they are made anew at each call, in the step's own memory */
-    bool still;       /* a trained weight that does not change for now: its form for the forward lies in its
-                         gradient's storage, which nothing else needs between two steps */
+    unsigned changes;       /* how often an adapter came or went (layer_attach, layer_detach) */
+    void *packed;           /* the device's own forms of a weight that does not change, made at first use */
+    bool pack_off;          /* none is kept: they are made anew at each call, in the step's own memory */
+    bool pack_forward_only; /* so are those for the backward pass alone */
+    bool still; /* a trained weight that does not change for now: its form for the forward lies in its
+                   gradient's storage, which nothing else needs between two steps */
 } Layer;
 
 /* The last in the row from now on. */

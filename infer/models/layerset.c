@@ -148,11 +148,12 @@ Status layerset_train(LayerSet *set, Flat *flat)
     return STATUS_OK;
 }
 
-void layerset_keep_packed(LayerSet *set, bool keep)
+void layerset_keep_packed(LayerSet *set, Packed kept)
 {
     for (int i = 0; i < set->count; i++) {
-        set->items[i]->pack_off = !keep;
-        if (!keep)
+        set->items[i]->pack_off = kept == PACKED_NOT;
+        set->items[i]->pack_forward_only = kept == PACKED_FORWARD;
+        if (kept != PACKED_BOTH)
             drop_packed(set, set->items[i]);
     }
 }

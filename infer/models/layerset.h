@@ -30,9 +30,10 @@ int64_t layerset_room(const LayerSet *set);
 /* Makes every weight and bias trained, in the block, where it keeps its value: method full. In the layers'
  * order, a weight before its bias. */
 Status layerset_train(LayerSet *set, Flat *flat);
-/* Whether the device may keep frozen convolutions a second time in its own order: faster, in more memory,
- * with the same result. */
-void layerset_keep_packed(LayerSet *set, bool keep);
+/* Whether the device may keep frozen convolutions in its own orders, one for the forward and one for the
+ * backward pass, or the first alone: faster, in more memory, with the same result. */
+typedef enum Packed { PACKED_NOT, PACKED_FORWARD, PACKED_BOTH } Packed;
+void layerset_keep_packed(LayerSet *set, Packed kept);
 /* Whether trained weights stay as they are for now, as in previews and validation: their convolutions are
  * then packed once and not at each call. No backward pass may come before this is taken back, and gradients
  * are lost. */

@@ -312,7 +312,8 @@ static Status packed_weight(const Conv *a, const ConvPlan *plan, void *plain, vo
     Layer *l = a->layer;
     Form *form = NULL;
     *weight = scratch;
-    if (!l || (l->still && (plan->kind != ONE_FORWARD || plan->phase != WHOLE)))
+    if (!l || (l->still && (plan->kind != ONE_FORWARD || plan->phase != WHOLE)) ||
+        (l->pack_forward_only && plan->kind == ONE_BACKWARD_DATA))
         return pack_weight(plan, a->w, plain, scratch);
     TRY(note_form(l, plan->kind == ONE_BACKWARD_DATA, plan->phase, plan->p, &form));
     if (form->format != onednn_weight_format(plan->p))
@@ -359,7 +360,9 @@ static Status scratch_of(const Conv *a, OneConvKind kind, size_t *bytes)
         ConvPlan plan;
         Form *form;
         TRY(plan_conv(a, kind, part, &plan));
-        if (a->layer && !a->layer->still && kind != ONE_BACKWARD_WEIGHT)
+        const bool passes =
+            kind == ONE_FORWARD || (kind == ONE_BACKWARD_DATA && a->layer && !a->layer->pack_forward_only);
+        if (a->layer && !a->layer->still && passes)
             TRY(note_form(a->layer, kind == ONE_BACKWARD_DATA, plan.phase, plan.p, &form));
         if (plan.total > *bytes)
             *bytes = plan.total;

@@ -145,6 +145,7 @@ static Layer *shadow_of(Layer *l, const Tensor *weight, const Tensor *grad)
     s->layer.weight = &s->weight;
     s->layer.still = l->still;
     s->layer.pack_off = l->pack_off;
+    s->layer.pack_forward_only = l->pack_forward_only;
     return &s->layer;
 }
 

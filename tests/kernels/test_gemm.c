@@ -279,6 +279,13 @@ static void a_frozen_weight_stays_packed_for_the_backward_too(void **state)
         assert_memory_equal(first->data, kept->data, tensor_bytes(first));
         assert_memory_not_equal(first->data, changed->data, tensor_bytes(first));
         tables[t].unpack(&l);
+        Layer short_of_memory = {.name = "frozen", .weight = w, .pack_forward_only = true};
+        tensor_free(convolve(&tables[t], &short_of_memory, 8));
+        Tensor *anew = convolve_back(&tables[t], &short_of_memory, w, 8);
+        assert_int_equal(tables[t].packed_bytes(&short_of_memory), forward);
+        assert_memory_equal(anew->data, changed->data, tensor_bytes(anew));
+        tables[t].unpack(&short_of_memory);
+        tensor_free(anew);
         tensor_free(first), tensor_free(fresh), tensor_free(kept), tensor_free(changed);
         tensor_free(w);
     }

@@ -145,7 +145,8 @@ static const SchemaKey KEYS[] = {
  .more = "A third slower, in much less memory, with the same result to the last byte. auto: as train.mode says."},
 {.path = "train.pack_weights", .freedom = KEY_FREE, .type = KEY_SWITCH_OR, .offset = AT(train.pack_weights), .choices = "auto|on|off",
  .preset = "auto", .help = "Keep frozen convolutions in the orders that the processor multiplies them in: one more time, and once more for the backward pass.",
- .more = "A tenth faster; each takes as much memory as those weights. auto: as train.mode says."},
+ .more = "A tenth faster; each takes as much memory as those weights. With train.checkpointing the first alone is kept. auto: as "
+         "train.mode says."},
 {.path = "train.seed", .type = KEY_UINT64, .offset = AT(train.seed), .preset = "42",
  .help = "Where all random numbers of the training come from.", .more = "The same seed gives the same file again."},
 {.path = "train.threads", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(train.threads), .min = 0, .max = 1024, .preset = "0",

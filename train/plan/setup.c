@@ -42,8 +42,10 @@ static Status load_model(const Config *config, bool described, Model **out)
     if (config->model.prediction > 0)
         TRY(model_set_prediction(m, objective_at(config->model.prediction - 1)->prediction));
     if (config->train.pack_weights == SWITCH_OFF) {
-        layerset_keep_packed(unet_layers(m->unet), false);
-        layerset_keep_packed(vae_layers(m->vae), false);
+        layerset_keep_packed(unet_layers(m->unet), PACKED_NOT);
+        layerset_keep_packed(vae_layers(m->vae), PACKED_NOT);
+    } else if (config->train.checkpointing == SWITCH_ON) {
+        layerset_keep_packed(unet_layers(m->unet), PACKED_FORWARD); /* memory is what is asked for */
     }
     return STATUS_OK;
 }
