@@ -51,6 +51,13 @@ VEC void phase_window(const float w[9], int phase, float to[4])
 /* The window whose elements begin at `at` of w, changed, to element `to` and on. */
 VEC void change_window(const Change *s, DType from, DType type, int64_t n, int64_t at, int64_t to)
 {
+    if (s->phase == WHOLE && from == type &&
+        type != DTYPE_F32) { /* turned, as it is: no way through floats */
+        const uint16_t *w = (const uint16_t *)s->w->data + at;
+        for (int64_t i = 0; i < n; i++)
+            ((uint16_t *)s->to)[to + i] = w[n - 1 - i];
+        return;
+    }
     if (s->phase == WHOLE) { /* turned */
         for (int64_t i = 0; i < n; i++)
             put_float(s->to, type, to + i, get_float(s->w->data, from, at + n - 1 - i));
