@@ -317,16 +317,9 @@ char *path_join(const char *a, const char *b)
 
 char *path_in(const char *folder, const char *format, ...)
 {
-    va_list args, again;
+    va_list args;
     va_start(args, format);
-    va_copy(again, args);
-    const int n = vsnprintf(NULL, 0, format, args);
-    char *name = n < 0 ? NULL : mem_alloc((size_t)n + 1), *path = NULL;
-    if (name) {
-        vsnprintf(name, (size_t)n + 1, format, again);
-        path = path_join(folder, name);
-    }
-    va_end(again);
+    char *name = mem_vprintf(format, args), *path = name ? path_join(folder, name) : NULL;
     va_end(args);
     mem_free(name);
     return path;

@@ -3,6 +3,7 @@
 #ifndef ATL_MEM_H
 #define ATL_MEM_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -16,6 +17,7 @@ void mem_free(void *p);                       /* NULL is allowed */
 bool mem_grow(void *list, int count, int *capacity, size_t bytes);
 char *mem_strdup(const char *text);
 char *mem_printf(const char *format, ...) __attribute__((format(printf, 1, 2))); /* NULL: out of memory */
+char *mem_vprintf(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
 
 /* Pages straight from the kernel, for arenas and weights: cleared, page aligned, counted when touched. */
 void *mem_pages(size_t bytes);

@@ -305,6 +305,12 @@ static Status pack_weight(const ConvPlan *plan, const Tensor *w, void *plain, vo
     return onednn_pack(plan->p, plain, DTYPE_F32, packed);
 }
 
+/* Of a layer that may keep its weight packed at all: whether it keeps it for this product. */
+static bool keeps_form(const Layer *l, OneConvKind kind)
+{
+    return l && (kind == ONE_FORWARD || (kind == ONE_BACKWARD_DATA && !l->pack_forward_only));
+}
+
 /* *weight = a's weight in oneDNN's order: the layer's own where it does not change (made now if it isn't
  * there), else in scratch memory. A weight that is held still has the place of one form only. */
 static Status packed_weight(const Conv *a, const ConvPlan *plan, void *plain, void *scratch, void **weight)
@@ -312,8 +318,7 @@ static Status packed_weight(const Conv *a, const ConvPlan *plan, void *plain, vo
     Layer *l = a->layer;
     Form *form = NULL;
     *weight = scratch;
-    if (!l || (l->still && (plan->kind != ONE_FORWARD || plan->phase != WHOLE)) ||
-        (l->pack_forward_only && plan->kind == ONE_BACKWARD_DATA))
+    if (!keeps_form(l, plan->kind) || (l->still && (plan->kind != ONE_FORWARD || plan->phase != WHOLE)))
         return pack_weight(plan, a->w, plain, scratch);
     TRY(note_form(l, plan->kind == ONE_BACKWARD_DATA, plan->phase, plan->p, &form));
     if (form->format != onednn_weight_format(plan->p))
@@ -360,9 +365,7 @@ static Status scratch_of(const Conv *a, OneConvKind kind, size_t *bytes)
         ConvPlan plan;
         Form *form;
         TRY(plan_conv(a, kind, part, &plan));
-        const bool passes =
-            kind == ONE_FORWARD || (kind == ONE_BACKWARD_DATA && a->layer && !a->layer->pack_forward_only);
-        if (a->layer && !a->layer->still && passes)
+        if (keeps_form(a->layer, kind) && !a->layer->still)
             TRY(note_form(a->layer, kind == ONE_BACKWARD_DATA, plan.phase, plan.p, &form));
         if (plan.total > *bytes)
             *bytes = plan.total;

@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include "schedule_golden.h"
+
 #include "infer/files/safetensors.h"
 #include "infer/samplers/family.h"
 #include "kernels/base/file.h"
@@ -17,32 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static TensorFile *golden;
-
-static const TensorEntry *entry(const char *format, ...)
-{
-    char name[128];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
-    va_end(args);
-    return tensorfile_find(golden, name);
-}
-
-static float value(const TensorEntry *e, int64_t i)
-{
-    float f;
-    memcpy(&f, (const char *)e->data + 4 * i, 4);
-    return f;
-}
-
-static void schedule_of(const char *name, NoiseSchedule *s)
-{
-    const char *json = tensorfile_metadata(golden, name);
-    assert_non_null(json);
-    assert_int_equal(schedule_parse(json, name, s), STATUS_OK);
-}
 
 static void close_to(const char *key, float ours, float theirs, float scale)
 {
