@@ -17,7 +17,7 @@
 #include "kernel.h"
 
 #ifdef ATL_CUDA_HOST
-#include "mma_twins.h"
+#include <mma_twins.h>
 #else
 
 __device__ static inline unsigned shared_address(const void *p)

@@ -1,0 +1,278 @@
+/* The device's memory, and the host's that is pinned.
+ *
+ * The device's blocks are pages of their own with a page between them; no address is given out twice. The
+ * host may not touch them: their pages are open only while something runs. New memory is NaN. */
+#include "runtime.h"
+
+#include "card.h"
+#include "fibre.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define REGION ((size_t)1 << 40)
+#define PAGE ((size_t)4096)
+#define ALIGNMENT ((size_t)256)
+#define BLOCKS 65536
+
+typedef struct Block {
+    char *begin;
+    size_t bytes;
+    bool freed, own; /* own: pinned memory that is ours to free */
+} Block;
+
+static char *region;
+static size_t end, taken;
+static Block blocks[BLOCKS], pinned[BLOCKS];
+static int block_count, pinned_count, open_count;
+
+static size_t pages(size_t bytes)
+{
+    return (bytes + PAGE - 1) / PAGE * PAGE;
+}
+
+/* Blocks end where their last page does, but for what their alignment takes. */
+static char *first_page(const Block *b)
+{
+    return (char *)((uintptr_t)b->begin / PAGE * PAGE);
+}
+
+static size_t bytes_of_pages(const Block *b)
+{
+    return (size_t)(b->begin + b->bytes - first_page(b) + (ptrdiff_t)PAGE - 1) / PAGE * PAGE;
+}
+
+/* What went wrong -------------------------------------------------------------------------------------- */
+
+static struct sigaction before;
+
+/* Whose memory p is in or next to. */
+static void describe(char *text, size_t size, const char *p)
+{
+    const Block *nearest = NULL;
+    for (int i = 0; i < block_count; i++)
+        if (blocks[i].begin <= p + PAGE && (!nearest || blocks[i].begin > nearest->begin))
+            nearest = &blocks[i];
+    if (fibre_overflow(p))
+        snprintf(text, size, "the thread's stack is full: arrays too large for registers");
+    else if (p >= block_shared + block_shared_bytes && p < block_shared + block_shared_bytes + 2 * PAGE)
+        snprintf(text, size, "byte %td of shared memory, which has %zu", p - block_shared,
+                 block_shared_bytes);
+    else if (p < region || p >= region + REGION)
+        snprintf(text, size, "no memory of the device");
+    else if (!nearest)
+        snprintf(text, size, "device memory that was never given out");
+    else
+        snprintf(text, size, "byte %td of device memory of %zu bytes%s", p - nearest->begin, nearest->bytes,
+                 nearest->freed ? ", which has been freed" : "");
+}
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+    const char *p = info->si_addr;
+    const bool ours = p >= region && p < region + REGION;
+    if (stand_in_self || ours) {
+        char text[256];
+        describe(text, sizeof text, p);
+        if (stand_in_self)
+            stand_in_fail(NULL, 0, "illegal address %p: %s", (const void *)p, text);
+        stand_in_fail(NULL, 0, "touched the device's memory itself: %p, %s", (const void *)p, text);
+    }
+    if (before.sa_flags & SA_SIGINFO)
+        before.sa_sigaction(number, info, context);
+    else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
+        before.sa_handler(number);
+    else {
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+}
+
+/* Test programs put handlers of their own in the place: it is asked for again and again. */
+static void catch_faults(void)
+{
+    static char stack[65536];
+    struct sigaction now;
+    sigaction(SIGSEGV, NULL, &now);
+    if (now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_fault)
+        return;
+    before = now;
+    const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
+    sigaltstack(&alternate, NULL);
+    struct sigaction mine = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    sigaction(SIGSEGV, &mine, NULL);
+}
+
+/* Who may touch it ------------------------------------------------------------------------------------- */
+
+static void protect(int how)
+{
+    for (int i = 0; i < block_count; i++)
+        if (!blocks[i].freed && mprotect(first_page(&blocks[i]), bytes_of_pages(&blocks[i]), how) != 0)
+            abort();
+}
+
+void memory_open(void)
+{
+    if (open_count++ == 0) {
+        catch_faults();
+        protect(PROT_READ | PROT_WRITE);
+    }
+}
+
+void memory_close(void)
+{
+    if (--open_count == 0)
+        protect(PROT_NONE);
+}
+
+/* Blocks ------------------------------------------------------------------------------------------------ */
+
+static Block *find(Block *list, int count, const char *p)
+{
+    for (int i = 0; i < count; i++)
+        if (!list[i].freed && p >= list[i].begin && p < list[i].begin + list[i].bytes)
+            return &list[i];
+    return NULL;
+}
+
+MemoryKind memory_kind(const void *p, size_t bytes, bool *whole)
+{
+    const char *c = p;
+    const bool device = region && c >= region && c < region + REGION;
+    const Block *b = device ? find(blocks, block_count, c) : find(pinned, pinned_count, c);
+    *whole = b ? c + bytes <= b->begin + b->bytes : !device;
+    return device ? MEMORY_DEVICE : b ? MEMORY_PINNED : MEMORY_PAGEABLE;
+}
+
+cudaError_t cudaMalloc(void **p, size_t bytes)
+{
+    ENTER();
+    *p = NULL;
+    if (bytes == 0)
+        return cudaSuccess;
+    if (!region) {
+        region = mmap(NULL, REGION, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (region == MAP_FAILED)
+            abort();
+    }
+    const size_t room = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (bytes > card_memory() || taken + room > card_memory() || block_count == BLOCKS ||
+        end + pages(room) + 2 * PAGE > REGION)
+        return runtime_error(cudaErrorMemoryAllocation);
+    end += PAGE + pages(room);
+    Block *b = &blocks[block_count++];
+    *b = (Block){.begin = region + end - room, .bytes = bytes};
+    taken += room;
+    if (mprotect(first_page(b), bytes_of_pages(b), PROT_READ | PROT_WRITE) != 0)
+        return runtime_error(cudaErrorMemoryAllocation);
+    memset(b->begin, STAND_IN_POISON, room);
+    if (open_count == 0)
+        mprotect(first_page(b), bytes_of_pages(b), PROT_NONE);
+    catch_faults();
+    *p = b->begin;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p)
+{
+    ENTER();
+    if (!p)
+        return cudaSuccess;
+    Block *b = find(blocks, block_count, p);
+    if (!b || b->begin != p)
+        return runtime_error(cudaErrorInvalidValue);
+    queue_drain_all();
+    taken -= (b->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    b->freed = true;
+    madvise(first_page(b), bytes_of_pages(b), MADV_DONTNEED);
+    mprotect(first_page(b), bytes_of_pages(b), PROT_NONE);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
+{
+    ENTER();
+    *total = card_memory();
+    *available = *total - taken;
+    return cudaSuccess;
+}
+
+/* Pinned memory ----------------------------------------------------------------------------------------- */
+
+static cudaError_t pin(void *p, size_t bytes, bool own)
+{
+    int i = 0;
+    while (i < pinned_count && !pinned[i].freed)
+        i++;
+    if (i == BLOCKS)
+        return runtime_error(cudaErrorMemoryAllocation);
+    pinned[i] = (Block){.begin = p, .bytes = bytes, .own = own};
+    pinned_count += i == pinned_count;
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned int flags)
+{
+    ENTER();
+    (void)flags;
+    *p = bytes ? aligned_alloc(PAGE, pages(bytes)) : NULL;
+    if (bytes == 0)
+        return cudaSuccess;
+    if (!*p)
+        return runtime_error(cudaErrorMemoryAllocation);
+    memset(*p, STAND_IN_POISON, bytes);
+    return pin(*p, bytes, true);
+}
+
+cudaError_t cudaMallocHost(void **p, size_t bytes)
+{
+    ENTER();
+    return cudaHostAlloc(p, bytes, cudaHostAllocDefault);
+}
+
+static cudaError_t unpin(void *p, bool own, cudaError_t otherwise)
+{
+    Block *b = find(pinned, pinned_count, p);
+    if (!b || b->begin != p || b->own != own)
+        return runtime_error(otherwise);
+    queue_drain_all();
+    b->freed = true;
+    if (own)
+        free(p);
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    ENTER();
+    return p ? unpin(p, true, cudaErrorInvalidValue) : cudaSuccess;
+}
+
+cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned int flags)
+{
+    ENTER();
+    (void)flags;
+    if (!p || bytes == 0)
+        return runtime_error(cudaErrorInvalidValue);
+    if (find(pinned, pinned_count, p))
+        return runtime_error(cudaErrorHostMemoryAlreadyRegistered);
+    return pin(p, bytes, false);
+}
+
+cudaError_t cudaHostUnregister(void *p)
+{
+    ENTER();
+    return unpin(p, false, cudaErrorHostMemoryNotRegistered);
+}
+
+cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned int flags)
+{
+    ENTER();
+    (void)flags;
+    *device = host;
+    return find(pinned, pinned_count, host) ? cudaSuccess : runtime_error(cudaErrorInvalidValue);
+}

@@ -1,0 +1,84 @@
+/* What the files behind the CUDA runtime's interface share. */
+#ifndef TESTS_CUDA_RUNTIME_H
+#define TESTS_CUDA_RUNTIME_H
+
+#include "block.h"
+
+/* errors.c --------------------------------------------------------------------------------------------- */
+
+/* Each function of the interface begins with ENTER(): what it fails with whatever it was asked. */
+cudaError_t runtime_enter(const char *name);
+#define ENTER()                                                                                              \
+    do {                                                                                                     \
+        const cudaError_t entered_ = runtime_enter(__func__);                                                \
+        if (entered_ != cudaSuccess)                                                                         \
+            return entered_;                                                                                 \
+    } while (0)
+/* e, kept for cudaGetLastError(). */
+cudaError_t runtime_error(cudaError_t e);
+
+/* memory.c --------------------------------------------------------------------------------------------- */
+
+typedef enum MemoryKind { MEMORY_PAGEABLE, MEMORY_PINNED, MEMORY_DEVICE } MemoryKind;
+/* Of the bytes at p. Those that begin in device memory or pinned memory and do not end in the same block are
+ * a mistake: *whole is false. */
+MemoryKind memory_kind(const void *p, size_t bytes, bool *whole);
+/* The device's memory can be touched between these two, which may be nested. */
+void memory_open(void);
+void memory_close(void);
+
+/* queue.c ---------------------------------------------------------------------------------------------- */
+
+typedef struct Op Op;
+typedef struct Mark Mark;
+typedef struct GraphNodes GraphNodes;
+typedef enum OpKind { OP_KERNEL, OP_COPY, OP_SET, OP_HOST, OP_RECORD, OP_WAIT, OP_GRAPH, OP_OTHER } OpKind;
+struct Op {
+    OpKind kind;
+    Op *next;
+    const StandInKernel *kernel; /* OP_KERNEL */
+    dim3 grid, block;
+    size_t shared;
+    void **arguments; /* and what they point to, in one block of memory */
+    void *to;         /* OP_COPY, OP_SET */
+    const void *from;
+    void *own; /* the copy's own bytes, taken at the call, or NULL */
+    size_t bytes;
+    int value;
+    cudaHostFn_t function; /* OP_HOST */
+    void *data;
+    Mark *mark;        /* OP_RECORD, OP_WAIT */
+    GraphNodes *nodes; /* OP_GRAPH */
+    void (*run)(Op *); /* OP_OTHER: data */
+    size_t data_bytes;
+};
+
+Op *op_new(OpKind kind);
+void op_free(Op *o);
+void op_run(Op *o);
+/* Puts o, which is taken over, at the end of the stream, or into what it captures. */
+cudaError_t queue_add(cudaStream_t s, Op *o);
+/* Runs everything that is queued. */
+void queue_drain_all(void);
+/* The stream that is meant by s, or NULL. */
+cudaStream_t queue_stream(cudaStream_t s);
+
+/* graph.c ---------------------------------------------------------------------------------------------- */
+
+struct Capture;
+/* Takes o over if the stream captures. */
+bool capture_add(cudaStream_t s, Op *o, cudaError_t *e);
+/* A call that a capture does not survive, on stream s, or any where it is NULL. */
+cudaError_t capture_forbids(cudaStream_t s);
+void graph_run(GraphNodes *n);
+void graph_release(GraphNodes *n);
+
+struct CUstream_st {
+    unsigned flags;
+    Op *first, **end;
+    struct Capture *capture;
+    cudaStream_t next; /* of all streams */
+};
+extern cudaStream_t queue_streams; /* all, the legacy stream too */
+
+#endif
