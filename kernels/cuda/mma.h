@@ -1,16 +1,17 @@
 /* The machine's own instructions, each behind a function with a plain twin for the host: products of small
  * matrices on the tensor cores, loading their operands, copying to shared memory behind the arithmetic.
  *
- * Who holds what of D (16,8) += A (16,16) B (16,8); g = lane / 4, t = lane % 4, a register holds two neighbours:
+ * Who holds what of D (16,8) += A (16,16) B (16,8); g = lane / 4, t = lane % 4, a register holds two
+ * neighbours:
  *
  *     A  a[0] row g,   columns 2t 2t+1      a[2] row g,   columns 2t+8 2t+9
  *        a[1] row g+8, columns 2t 2t+1      a[3] row g+8, columns 2t+8 2t+9
  *     B  b[0] column g, rows 2t 2t+1        b[1] column g, rows 2t+8 2t+9
  *     D  d[0] d[1] row g, columns 2t 2t+1   d[2] d[3] row g+8
  *
- * With a depth of 8 there are a[0], a[1] and b[0]. ldmatrix: lane i gives the address of a row of 8 elements (16
- * bytes, aligned) of matrix i / 8; lane l gets elements 2(l%4), 2(l%4)+1 of row l/4 of each matrix; transposed: of
- * column l/4. PTX ISA, "Matrix multiply-accumulate operation using mma instruction". */
+ * With a depth of 8 there are a[0], a[1] and b[0]. ldmatrix: lane i gives the address of a row of 8 elements
+ * (16 bytes, aligned) of matrix i / 8; lane l gets elements 2(l%4), 2(l%4)+1 of row l/4 of each matrix;
+ * transposed: of column l/4. PTX ISA, "Matrix multiply-accumulate operation using mma instruction". */
 #ifndef ATL_CUDA_MMA_H
 #define ATL_CUDA_MMA_H
 
@@ -28,9 +29,10 @@ __device__ static inline unsigned shared_address(const void *p)
 template <typename T> __device__ static inline void mma_16x8x8(float d[4], const unsigned a[2], unsigned b);
 template <> __device__ inline void mma_16x8x8<f16>(float d[4], const unsigned a[2], unsigned b)
 {
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(b));
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(b));
 }
 template <> __device__ inline void mma_16x8x8<bf16>(float d[4], const unsigned a[2], unsigned b)
 {
@@ -103,8 +105,8 @@ __device__ static inline void ldmatrix_x2_transposed(unsigned r[2], const void *
                  : "memory");
 }
 
-/* 16 bytes from global to shared memory, both aligned, behind the arithmetic; zeros, and nothing is read, where
- * !valid. Turing has no such copy: there it has happened on return. */
+/* 16 bytes from global to shared memory, both aligned, behind the arithmetic; zeros, and nothing is read,
+ * where !valid. Turing has no such copy: there it has happened on return. */
 __device__ static inline void copy_async_16(void *shared, const void *global, bool valid)
 {
 #if __CUDA_ARCH__ >= 800
