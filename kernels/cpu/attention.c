@@ -10,7 +10,7 @@
  * tensors are bf16 and the processor multiplies that. */
 #include "convert.h"
 #include "families.h"
-#include "floats.h"
+#include "kernels/floats.h"
 #include "tiles.h"
 
 #include <math.h>

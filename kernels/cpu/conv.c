@@ -13,7 +13,7 @@
  * pixel instead of 36, and the doubled map never exists. */
 #include "conv_weight.h"
 #include "families.h"
-#include "floats.h"
+#include "kernels/floats.h"
 
 /* The three products of a layer have the same x, w and y; what differs is which are read and which written.
  */

@@ -9,7 +9,7 @@
  * is taken, and how the panels are cut, depends on shapes and types alone. */
 #include "convert.h"
 #include "families.h"
-#include "floats.h"
+#include "kernels/floats.h"
 #include "gelu.h"
 #include "onednn.h"
 

@@ -14,7 +14,7 @@
  *
  * Layer norm goes by rows, each of which stays in the cache for its passes. */
 #include "families.h"
-#include "floats.h"
+#include "kernels/floats.h"
 #include "pieces.h"
 #include "vec.h"
 

@@ -4,7 +4,7 @@
  * f(a, b), and rows, where a row is the last dimension. Each loop is compiled for f32, bf16 and f16 when all
  * its tensors are stored alike, and once more for mixtures. */
 #include "families.h"
-#include "floats.h"
+#include "kernels/floats.h"
 #include "gelu.h"
 #include "pieces.h"
 #include "vec.h"

@@ -2,7 +2,7 @@
  * PyTorch use. Rows (the last dimension) are copied whole; where storage types differ they are converted on
  * the way. */
 #include "families.h"
-#include "floats.h"
+#include "kernels/floats.h"
 #include "pieces.h"
 #include "vec.h"
 

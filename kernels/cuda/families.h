@@ -1,15 +1,15 @@
-/* The functions of each family on the GPU, as cuda.c puts them into the Device: the same families as kernels/cpu,
- * in the same order. */
+/* The functions of each family on the GPU, as cuda.c puts them into the Device: the same families as
+ * kernels/cpu, in the same order. */
 #ifndef ATL_CUDA_FAMILIES_H
 #define ATL_CUDA_FAMILIES_H
-
-#include "kernels/device.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+#include "kernels/device.h"
 
 void cuda_queue_table(Device *d); /* memory, copies, recordings */
+void cuda_finite_table(Device *d);
 void cuda_linear_table(Device *d);
 void cuda_conv_table(Device *d);
 void cuda_norm_table(Device *d);
@@ -19,6 +19,9 @@ void cuda_shape_table(Device *d);
 void cuda_embedding_table(Device *d);
 void cuda_loss_table(Device *d);
 void cuda_optimizer_table(Device *d);
+
+/* The table itself, for a family that another's function serves. */
+const Device *cuda_device(void);
 
 /* What the card is, for choosing tiles: asked once, when the device is chosen. */
 typedef struct CudaCard {

@@ -1,15 +1,14 @@
 /* What the kernels' files share: launching, shared memory, the storage types, sums within a warp and a block.
  *
- * The same files are compiled twice: by nvcc for GPUs, and by the host's compiler against tests/cuda, where each
- * thread of a block runs by itself. Three rules keep a kernel runnable both ways: it is launched by LAUNCH, its
- * shared memory is what SHARED names (no __shared__ arrays), and instructions of the machine stand in mma.h with
- * a plain twin each. Sums take one order that depends on shapes alone: no atomics on floats. */
+ * The same files are compiled twice: by nvcc for GPUs, and by the host's compiler against tests/cuda, where
+ * each thread of a block runs by itself. Three rules keep a kernel runnable both ways: it is launched by
+ * LAUNCH, its shared memory is what SHARED names (no __shared__ arrays), and instructions of the machine
+ * stand in mma.h with a plain twin each. Sums take one order that depends on shapes alone: no atomics on
+ * floats. */
 #ifndef ATL_CUDA_KERNEL_H
 #define ATL_CUDA_KERNEL_H
 
 #include "queue.h"
-
-#include "kernels/device.h"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -37,8 +36,14 @@ static Status launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 blo
 #ifdef ATL_CUDA_HOST
     stand_in_kernel(name, kernel); /* how the stand-in calls it */
 #endif
-    const Launch l = {(const void *)kernel, name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z},
-                      shared, (int)sizeof...(P), list, sizes};
+    const Launch l = {(const void *)kernel,
+                      name,
+                      {grid.x, grid.y, grid.z},
+                      {block.x, block.y, block.z},
+                      shared,
+                      (int)sizeof...(P),
+                      list,
+                      sizes};
     return cuda_launch(&l);
 }
 
@@ -90,7 +95,8 @@ template <> __device__ inline f16 from_float<f16>(float x)
 }
 
 /* As many elements as 16 bytes hold, read and written at once. */
-template <typename T> struct __align__(16) Pack {
+template <typename T> struct __align__(16) Pack
+{
     static constexpr int count = 16 / sizeof(T);
     T at[count];
 };
@@ -131,8 +137,8 @@ __device__ static inline float warp_max(float x)
     return x;
 }
 
-/* Of all threads of a block of whole warps, the same in each. room: a T for each warp in shared memory, used by
- * nothing else until the barrier after. */
+/* Of all threads of a block of whole warps, the same in each. room: a T for each warp in shared memory, used
+ * by nothing else until the barrier after. */
 template <typename T> __device__ static inline T block_sum(T x, T *room)
 {
     const int warps = blockDim.x / WARP;
