@@ -31,7 +31,7 @@
 /* Options ---------------------------------------------------------------------------------------------- */
 
 typedef struct Arguments {
-    const char *model, *prediction, *dtype, *device, *seeds_text, *out, *save_latents, *trace;
+    const char *model, *prediction, *dtype, *device, *offload, *seeds_text, *out, *save_latents, *trace;
     OptionList lora_texts;
     SampleRequest request;
     double guidance;
@@ -140,6 +140,11 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32"},
         {"device", OPTION_TEXT, &a->device, .value = "D", .choices = "cpu", .help = "Where to compute.",
          .shown = "cpu"},
+        {"offload", OPTION_TEXT, &a->offload, .value = "WHAT", .choices = OFFLOAD_CHOICES,
+         .help = "What waits in the machine's memory while the GPU does not need it: text encoder and VAE "
+                 "(idle), "
+                 "the UNet's weights too (all). Slower, in less of the GPU's memory.",
+         .shown = "off"},
         {"threads", OPTION_INT, &a->threads, .value = "N", .min = 1, .max = 4096,
          .help = "Threads that compute.", .shown = "physical cores"},
         {NULL, OPTION_HEADING, NULL, .help = "What to write"},
@@ -169,7 +174,12 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
 
 static Status read_arguments(int argc, char **argv, Arguments *a, bool *done)
 {
-    *a = (Arguments){.prediction = "auto", .dtype = "f32", .device = "cpu", .seeds_text = "0", .batch = 1};
+    *a = (Arguments){.prediction = "auto",
+                     .dtype = "f32",
+                     .device = "cpu",
+                     .offload = "off",
+                     .seeds_text = "0",
+                     .batch = 1};
     a->request = sample_request_default();
     a->guidance = (double)a->request.guidance;
     TRY(parse(argc, argv, a, done));
@@ -324,6 +334,9 @@ static Status session_open(Session *s)
     DType dtype;
     TRY(dtype_parse(a->dtype, &dtype));
     TRY(model_load(a->model, MODEL_ALL, dtype, &s->model));
+    s->model->offload = !strcmp(a->offload, "all")    ? OFFLOAD_ALL
+                        : !strcmp(a->offload, "idle") ? OFFLOAD_IDLE
+                                                      : OFFLOAD_OFF;
     if (!strcmp(a->prediction, "epsilon") || !strcmp(a->prediction, "v_prediction"))
         TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
     TRY(status_in(pipeline_check_size(s->model, &a->request.size), "sample"));

@@ -33,7 +33,13 @@ typedef struct CtxOptions {
 typedef void (*StepFn)(Ctx *c, void *arg);
 
 /* What a tensor's memory is for, as `train --plan` sums it up. */
-typedef enum PlaceKind { PLACE_ACTIVATION = 0, PLACE_GRADIENT, PLACE_WORKSPACE, PLACE_KINDS } PlaceKind;
+typedef enum PlaceKind {
+    PLACE_ACTIVATION = 0,
+    PLACE_GRADIENT,
+    PLACE_WORKSPACE,
+    PLACE_WEIGHT,
+    PLACE_KINDS
+} PlaceKind;
 
 /* Public fields are read by operations and models; only kernels/ctx.c, kernels/tape.c and kernels/plan.c
  * change them. */

@@ -101,17 +101,28 @@ typedef struct StepNumbers {
 } StepNumbers;
 
 struct Device {
-    const char *name; /* "cpu" */
+    const char *name; /* "cpu", "cuda" */
+    const char *chip; /* "avx2"; "NVIDIA GeForce RTX 3060" */
 
     /* memory and the queue */
     size_t alignment;                           /* of tensors and scratch memory, bytes: 64 on the CPU */
     bool host_memory;                           /* its memory is the host's: tensors on it have no home */
     void *(*memory_new)(size_t bytes);          /* NULL: out of memory (message set); contents undefined */
     void (*memory_free)(void *p, size_t bytes); /* NULL allowed; nothing that is queued may use it */
+    size_t (*memory_left)(
+        void);        /* bytes that could still be taken; NULL: the machine is asked, or no limit */
+    size_t own_bytes; /* that its libraries take of its memory for their work */
     Status (*put)(void *to, const void *host, size_t bytes);   /* host may be changed on return */
     Status (*get)(void *host, const void *from, size_t bytes); /* host is filled once settle() returns */
     Status (*clear)(void *at, size_t bytes);                   /* to zeros */
     Status (*settle)(void); /* everything queued has been done; its first failure since the last call */
+    /* Weights that lie in the host's memory (NULL: it is the device's too). pinned_new: memory that the
+     * device copies from by itself. fetch: begins a copy from there, after everything queued so far and
+     * beside what is queued next; what is queued after fetched() of the same slot (0 or 1) finds it done. */
+    void *(*pinned_new)(size_t bytes); /* NULL: out of memory (message set) */
+    void (*pinned_free)(void *p, size_t bytes);
+    Status (*fetch)(void *to, const void *pinned, size_t bytes, int slot);
+    Status (*fetched)(int slot);
     /* Makes now what the device's libraries would make at the first use (code, buffers) of what has been
      * rehearsed, so that the process's memory tells how much that is. NULL: nothing. */
     Status (*warm_up)(void);

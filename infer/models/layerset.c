@@ -50,6 +50,8 @@ void layerset_free(LayerSet *set)
         mem_free((char *)l->name);
     }
     mem_free(set->items);
+    if (set->pinned)
+        set->dev->pinned_free(set->pinned, set->pinned_bytes);
     tensorfiles_close(&set->files);
     *set = (LayerSet){0};
 }
@@ -101,18 +103,63 @@ static Status place_tensor(Tensor *t, const Device *dev)
     return STATUS_OK;
 }
 
-Status layerset_place(LayerSet *set, const Device *dev)
+/* Streamed weights --------------------------------------------------------------------------------------- */
+
+#define STREAMED_LEAST ((size_t)32 << 10) /* bytes; biases and norms stay where they are needed */
+
+static bool is_streamed(const Layer *l)
 {
+    const Tensor *w = l->weight;
+    return w && !w->requires_grad && !w->home && w->ndim > 1 && tensor_bytes(w) >= STREAMED_LEAST;
+}
+
+static size_t pinned_room(const Tensor *t)
+{
+    return (tensor_bytes(t) + 255) / 256 * 256;
+}
+
+/* Moves the weights that are streamed into one block that the device copies from by itself. */
+static Status pin_weights(LayerSet *set, const Device *dev)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < set->count; i++)
+        if (is_streamed(set->items[i]))
+            bytes += pinned_room(set->items[i]->weight);
+    char *at = bytes && !set->described ? dev->pinned_new(bytes) : NULL;
+    if (bytes && !set->described && !at)
+        return STATUS_FAILED;
+    set->pinned = at;
+    set->pinned_bytes = bytes;
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        if (!(l->streamed = is_streamed(l)) || set->described)
+            continue;
+        Tensor *pinned = tensor_over(at, l->weight->dtype, l->weight->ndim, l->weight->shape);
+        if (!pinned)
+            return STATUS_FAILED;
+        memcpy(at, l->weight->data, tensor_bytes(l->weight));
+        at += pinned_room(l->weight);
+        rest_tensor(l->weight);
+        tensor_free(l->weight);
+        l->weight = pinned;
+    }
+    return STATUS_OK;
+}
+
+Status layerset_place(LayerSet *set, const Device *dev, Placement placement)
+{
+    set->dev = dev;
+    if (placement == PLACED_STREAMED && !dev->host_memory && !set->pinned)
+        TRY(pin_weights(set, dev));
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
         drop_packed(set, l);
-        TRY(status_in(place_tensor(l->weight, dev), "%s", l->name));
+        TRY(l->streamed ? STATUS_OK : status_in(place_tensor(l->weight, dev), "%s", l->name));
         TRY(status_in(place_tensor(l->bias, dev), "%s", l->name));
         for (Adapter *a = l->adapters; a; a = a->next)
             for (int k = 0; k < ADAPTER_TENSORS; k++)
                 TRY(status_in(place_tensor(a->tensors[k], dev), "%s", l->name));
     }
-    set->dev = dev;
     if (!dev->host_memory) {
         TRY(dev->settle());
         tensorfiles_close(&set->files);
@@ -173,7 +220,8 @@ void layerset_rest(LayerSet *set)
 {
     for (int i = 0; i < set->count; i++) {
         drop_packed(set, set->items[i]);
-        rest_tensor(set->items[i]->weight);
+        if (!set->items[i]->streamed) /* which lies in no file any more */
+            rest_tensor(set->items[i]->weight);
         rest_tensor(set->items[i]->bias);
     }
 }

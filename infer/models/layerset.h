@@ -13,14 +13,20 @@ typedef struct LayerSet {
     TensorFiles files; /* whose mappings weights lie in */
     bool described;    /* weights_describe: shapes only */
     const Device *dev; /* whose memory the weights lie in and who packs them; NULL: the processor */
+    void *pinned;      /* the host's memory that streamed weights lie in */
+    size_t pinned_bytes;
 } LayerSet;
+
+/* Where weights lie on a device with memory of its own: there; or in the host's, from where each is fetched
+ * when its turn comes (kernels/fetch.c), all but trained ones and what is small. */
+typedef enum Placement { PLACED_RESIDENT, PLACED_STREAMED } Placement;
 
 Status layerset_add(LayerSet *set, Layer *l); /* at the end; from now on the set frees what l holds */
 /* The layers' tensors, names, packed forms and mappings; adapters are not touched. */
 void layerset_free(LayerSet *set);
 /* Moves the layers, with the adapters attached to them, into the device's memory; the files they came from
  * are closed. Of a described set only the device is noted. */
-Status layerset_place(LayerSet *set, const Device *dev);
+Status layerset_place(LayerSet *set, const Device *dev, Placement placement);
 /* Bytes that the device keeps of the layer besides its weight, or will once it is used. */
 size_t layerset_packed_bytes(const LayerSet *set, const Layer *l);
 size_t layerset_elements(const LayerSet *set); /* numbers in all weights and biases */

@@ -3,8 +3,8 @@
  * Each operation is a function of vectors (silu_of, gelu_grad_of …) under one of three loops: y = f(a), y =
  * f(a, b), and rows, where a row is the last dimension. Each loop is compiled for f32, bf16 and f16 when all
  * its tensors are stored alike, and once more for mixtures. */
-#include "families.h"
 #include "kernels/floats.h"
+#include "families.h"
 #include "gelu.h"
 #include "pieces.h"
 #include "vec.h"

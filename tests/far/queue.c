@@ -230,6 +230,49 @@ static Status far_get(void *host, const void *from, size_t bytes)
     return move("get", run_get, (void *)from, host, bytes, false);
 }
 
+/* Fetches: the copy is made no sooner than it is waited for, so that a wait that is missing shows. */
+static struct {
+    void *to;
+    const void *from;
+    size_t bytes;
+} fetching[2];
+
+static Status run_poison(Call *k)
+{
+    memset(far_inside(k->at), FAR_POISON, k->bytes);
+    return STATUS_OK;
+}
+
+static Status far_fetch(void *to, const void *pinned, size_t bytes, int slot)
+{
+    fetching[slot].to = to;
+    fetching[slot].from = pinned;
+    fetching[slot].bytes = bytes;
+    return move("fetch", run_poison, to, NULL, bytes, false);
+}
+
+static Status far_fetched(int slot)
+{
+    if (!fetching[slot].to)
+        complain("fetched", "was called without a fetch");
+    return move("fetched", run_put, fetching[slot].to, (void *)fetching[slot].from, fetching[slot].bytes,
+                false);
+}
+
+static void *far_pinned_new(size_t bytes)
+{
+    void *p = malloc(bytes ? bytes : 1);
+    if (!p)
+        status_fail("out of memory in the device of the tests");
+    return p;
+}
+
+static void far_pinned_free(void *p, size_t bytes)
+{
+    (void)bytes;
+    free(p);
+}
+
 static Status far_clear(void *at, size_t bytes)
 {
     return move("clear", run_clear, at, NULL, bytes, false);
@@ -366,6 +409,10 @@ void far_queue_table(Device *d)
     d->get = far_get;
     d->clear = far_clear;
     d->settle = settle;
+    d->pinned_new = far_pinned_new;
+    d->pinned_free = far_pinned_free;
+    d->fetch = far_fetch;
+    d->fetched = far_fetched;
     d->record = far_record;
     d->recorded = far_recorded;
     d->forget = far_forget;

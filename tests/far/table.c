@@ -364,6 +364,7 @@ static void fill_in(void)
     cpu = device_cpu();
     far_queue_table(&far);
     far.name = "far";
+    far.chip = "the processor behind memory of its own";
     far.copy = far_copy;
     far.fill = far_fill;
     far.product_scratch = far_product_scratch;

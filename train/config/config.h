@@ -72,9 +72,10 @@ typedef struct Config {
         int64_t steps, epochs; /* one of them; the other 0 */
         int batch, accumulate;
         int resolution; /* side of the square in pixels; 0: the size the model was made for */
-        TrainMode mode; /* for what is left open of the next two */
+        TrainMode mode; /* for what is left open of the next three */
         Switch checkpointing;
         Switch pack_weights;
+        int offload; /* 0: auto, or 1 + Offload (infer/models/model.h) */
         uint64_t seed;
         int threads, loader_threads;    /* 0: chosen */
         bool cache_latents, cache_text; /* encoded once, into the run's cache file */

@@ -147,6 +147,11 @@ static const SchemaKey KEYS[] = {
  .preset = "auto", .help = "Keep frozen convolutions in the orders that the processor multiplies them in: one more time, and once more for the backward pass.",
  .more = "A tenth faster; each takes as much memory as those weights. With train.checkpointing the first alone is kept. auto: as "
          "train.mode says."},
+{.path = "train.offload", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(train.offload), .choices = "auto|off|idle|all",
+ .preset = "auto", .help = "What waits in the machine's memory while the GPU does not need it: nothing; the text encoder and the VAE (idle); the frozen UNet too (all).",
+ .more = "Each weight is fetched while the one before it is multiplied, so that the GPU holds two at a time. The result is the same "
+         "to the last byte. auto: nothing in train.mode speed, idle in balanced, all in minimal. On the processor it makes no "
+         "difference."},
 {.path = "train.seed", .type = KEY_UINT64, .offset = AT(train.seed), .preset = "42",
  .help = "Where all random numbers of the training come from.", .more = "The same seed gives the same file again."},
 {.path = "train.threads", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(train.threads), .min = 0, .max = 1024, .preset = "0",

@@ -39,6 +39,7 @@ static Status load_model(const Config *config, bool described, Model **out)
                          "model.vae");
     TRY(model_open(&r, out));
     Model *m = *out;
+    m->offload = (Offload)(config->train.offload - 1);
     if (config->model.prediction > 0)
         TRY(model_set_prediction(m, objective_at(config->model.prediction - 1)->prediction));
     if (config->train.pack_weights == SWITCH_OFF) {
@@ -177,15 +178,15 @@ static Status plan_mode(Setup *s, TrainMode mode)
 /* mode auto: the fastest one that leaves something free. */
 static Status plan_described(Setup *s)
 {
-    const size_t available = machine_available_bytes();
+    const size_t available = fit_limit(s->dev);
     const Config asked = *s->config;
     if (asked.train.mode != MODE_AUTO)
         return plan_mode(s, asked.train.mode);
     for (TrainMode mode = MODE_SPEED;; mode--) {
         s->config->train = asked.train;
         TRY(plan_mode(s, mode));
-        const double most = SHARE_OF_FREE * (double)(available + s->base_bytes);
-        if (mode == MODE_MINIMAL || !available || (double)memory_total(&s->memory) <= most)
+        const double most = SHARE_OF_FREE * (double)available;
+        if (mode == MODE_MINIMAL || (double)memory_total(&s->memory) <= most)
             return STATUS_OK;
     }
 }
@@ -238,7 +239,7 @@ static Status build(Setup *s, const char *folder, bool keep)
     s->base_bytes = machine_current_bytes();
     s->prior_built = folder && keep && config_has_prior(s->config) && sources_prior_built(s->config, folder);
     TRY(plan_described(s));
-    snprintf(s->device, sizeof s->device, "%s (%s)", s->c->dev->name, device_cpu_isa());
+    snprintf(s->device, sizeof s->device, "%s (%s)", s->dev->name, s->dev->chip);
     s->disk = disk_need(s);
     TRY(fit_memory(s));
     TRY(folder ? fit_disk(s, folder) : STATUS_OK);
