@@ -1,0 +1,283 @@
+/* Convolution and its input gradient as implicit products on the tensor cores (conv.h says how both are a
+ * walk).
+ *
+ * D (pixels of a class, N) = source (pixels, taps·C) form (N, taps·C)^T by the tiles of tile.h. Nothing is
+ * laid out in memory: a thread copies one 16-byte chunk (8 channels) of some rows of the tile, remembers for
+ * each where its pixel's window begins and which rows and columns of the window lie inside of the source, and
+ * adds the same delta for the tap and channel of the step. A step is 32 channels of one tap. Blocks beside
+ * each other in the grid share pixels, those of one wave a large part of the form, so both come from the L2
+ * cache.
+ *
+ *     tile      warps          for                                        registers, warps a multiprocessor
+ * holds 128×128   2×2 of 64×64   N = 128, 256, 512, 640, 1280 128×160   4×2 of 32×80   N = 320, 960 128×64
+ * 2×2 of 64×32   small grids, and 8 channels at a time (gathered) 128×16    4×1 of 32×16   few outputs: to
+ * pictures, latents and their gradients
+ *
+ * Small maps do not fill the card: the depth is cut into parts (grid's y), each part's sums go to scratch
+ * memory, and finish_kernel adds them in order and does what the end of a tile does. Channels that are no
+ * multiple of 8 (latents, pictures) go 8 at a time, the last filled up with zeros, with one tap a chunk
+ * instead of one a step. */
+#include "conv.h"
+#include "families.h"
+#include "tile.h"
+
+typedef TileShape<64, 64, 2, 2> Tile128;
+typedef TileShape<32, 80, 4, 2> Tile160;
+typedef TileShape<64, 32, 2, 2> Tile64;
+typedef TileShape<32, 16, 4, 1> Tile16;
+enum { TILE_128, TILE_160, TILE_64, TILE_16, TILE_GATHER, TILES };
+
+/* What a thread copies: the windows of its rows of A, in units of a chunk or, gathering, of an element; where
+ * its rows of B begin in the form, in chunks. */
+template <typename T, typename S, bool GATHER> struct WindowSource {
+    const T *source, *form;
+    int window[S::A_ROWS];
+    unsigned inside[S::A_ROWS]; /* bit u: row u of the window is; bit 16 + v: column v */
+    int weights[S::B_ROWS];     /* −1: no such row */
+    int C, W, padded, columns;  /* of the source; columns of the window */
+    int taps, tap, u, v, c;     /* next step */
+};
+
+template <typename T, typename S, bool GATHER>
+__device__ static inline void begin_windows(WindowSource<T, S, GATHER> &s, const ConvWalk &w,
+                                            const ConvClass &k, int64_t row, int64_t column, int step)
+{
+    const int unit = GATHER ? 1 : CHUNK, lane = threadIdx.x / TILE_CHUNKS;
+    const int in_picture = k.rows.count * k.columns.count;
+    const int64_t rows = w.pictures * in_picture;
+    s.source = (const T *)w.source;
+    s.C = (int)w.C, s.W = (int)w.W, s.padded = (int)w.padded;
+    s.columns = k.columns.taps, s.taps = k.rows.taps * k.columns.taps;
+    s.form = (const T *)w.form + w.N * k.first_tap * w.padded;
+#pragma unroll
+    for (int i = 0; i < S::A_ROWS; i++) {
+        const int64_t at = row + lane + i * S::LANES;
+        s.inside[i] = 0, s.window[i] = 0;
+        if (at >= rows)
+            continue;
+        const int picture = (int)at / in_picture, in = (int)at % in_picture;
+        const int y = in / k.columns.count * w.step + k.rows.start;
+        const int x = in % k.columns.count * w.step + k.columns.start;
+        s.window[i] = (int)((((int64_t)picture * w.H + y) * w.W + x) * w.C / unit);
+        for (int u = 0; u < k.rows.taps; u++)
+            s.inside[i] |= (unsigned)(y + u >= 0 && y + u < w.H) << u;
+        for (int v = 0; v < k.columns.taps; v++)
+            s.inside[i] |= (unsigned)(x + v >= 0 && x + v < w.W) << (16 + v);
+    }
+#pragma unroll
+    for (int i = 0; i < S::B_ROWS; i++) {
+        const int64_t at = column + lane + i * S::LANES;
+        const bool there = lane + i * S::LANES < S::N && at < w.N;
+        s.weights[i] = there ? (int)(at * s.taps * w.padded / CHUNK) : -1;
+    }
+    const int steps = (s.padded + TILE_DEPTH - 1) / TILE_DEPTH; /* of a tap */
+    s.tap = GATHER ? step * TILE_CHUNKS : step / steps;         /* gathering: a chunk */
+    s.c = GATHER ? 0 : step % steps * TILE_DEPTH;
+    s.u = s.tap / s.columns, s.v = s.tap % s.columns;
+}
+
+/* Up to 8 elements, the rest zeros. */
+template <typename T> __device__ static inline uint4 gather_chunk(const T *from, int count)
+{
+    union {
+        T at[CHUNK];
+        uint4 all;
+    } chunk;
+    chunk.all = make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int j = 0; j < CHUNK; j++)
+        if (j < count)
+            chunk.at[j] = from[j];
+    return chunk.all;
+}
+
+template <typename T, typename S>
+__device__ static inline void fetch_step(WindowSource<T, S, true> &s, Held<S, true> &held, T *)
+{
+    const int chunks = s.padded / CHUNK, chunk = s.tap + threadIdx.x % TILE_CHUNKS;
+    const int tap = chunk / chunks, c = chunk % chunks * CHUNK;
+    const int u = tap / s.columns, v = tap % s.columns;
+    const int64_t delta = ((int64_t)u * s.W + v) * s.C + c;
+#pragma unroll
+    for (int i = 0; i < S::A_ROWS; i++) {
+        const bool valid = tap < s.taps && (s.inside[i] >> u & s.inside[i] >> (16 + v) & 1);
+        held.a[i] = gather_chunk(s.source + s.window[i] + delta, valid ? s.C - c : 0);
+    }
+#pragma unroll
+    for (int i = 0; i < S::B_ROWS; i++) {
+        const bool valid = tap < s.taps && s.weights[i] >= 0;
+        fetch_chunk<true>(&held.b[i], NULL, s.form + ((int64_t)s.weights[i] + chunk) * CHUNK, valid);
+    }
+    s.tap += TILE_CHUNKS;
+}
+
+template <typename T, typename S, bool STAGED>
+__device__ static inline void fetch_step(WindowSource<T, S, false> &s, Held<S, STAGED> &held, T *stage)
+{
+    const int c = s.c + threadIdx.x % TILE_CHUNKS * CHUNK;
+    const T *source = s.source + (((int64_t)s.u * s.W + s.v) * s.C + c);
+    const T *form = s.form + ((int64_t)s.tap * s.padded + c);
+    const bool channel = c < s.C;
+#pragma unroll
+    for (int i = 0; i < S::A_ROWS; i++) {
+        const bool valid = channel && (s.inside[i] >> s.u & s.inside[i] >> (16 + s.v) & 1);
+        fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), source + (int64_t)s.window[i] * CHUNK,
+                            valid);
+    }
+#pragma unroll
+    for (int i = 0; i < S::B_ROWS; i++)
+        if (place_of<S, S::N>(i) >= 0)
+            fetch_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
+                                form + (int64_t)s.weights[i] * CHUNK, channel && s.weights[i] >= 0);
+    s.c += TILE_DEPTH;
+    if (s.c >= s.C) {
+        s.c = 0, s.tap++, s.v++;
+        if (s.v == s.columns)
+            s.v = 0, s.u++;
+    }
+}
+
+template <bool GATHER> __host__ __device__ static inline int steps_of(int64_t taps, int64_t padded)
+{
+    const int64_t steps = GATHER ? (taps * (padded / CHUNK) + TILE_CHUNKS - 1) / TILE_CHUNKS
+                                 : taps * ((padded + TILE_DEPTH - 1) / TILE_DEPTH);
+    return (int)steps;
+}
+
+/* Grid: x tiles, those of a row of D beside each other; y parts of the depth; z classes. */
+template <typename T, typename S, bool GATHER>
+__global__ static void __launch_bounds__(S::THREADS) window_kernel(ConvWalk w)
+{
+    SHARED(T, shared);
+    constexpr bool STAGED = GATHER || COPIES_STAGED;
+    const ConvClass &k = w.of[blockIdx.z];
+    const int across = (int)((w.N + S::N - 1) / S::N);
+    const int64_t row = (int64_t)(blockIdx.x / across) * S::M, column = (int64_t)(blockIdx.x % across) * S::N;
+    const int64_t rows = w.pictures * k.rows.count * k.columns.count;
+    if (row >= rows)
+        return;
+    const int all = steps_of<GATHER>((int64_t)k.rows.taps * k.columns.taps, w.padded);
+    const int each = (all + w.splits - 1) / w.splits, first = (int)blockIdx.y * each;
+    const int steps = first >= all ? 0 : first + each < all ? each : all - first;
+    WindowSource<T, S, GATHER> from;
+    begin_windows(from, w, k, row, column, first);
+    float d[S::WM / 16][S::WN / 8][4];
+    multiply_tiles<STAGED, T, S>(from, steps, d, shared);
+    end_tile<S>(d, (float *)shared, [&](int r, int n, float *v) {
+        if (row + r < rows && column + n < w.N)
+            end_columns<T, 8>(w, output_at(w, k, row + r), column + n, (int)blockIdx.y, v);
+    });
+}
+
+/* y from the parts of the depth, added in order. A thread takes 8 columns. */
+template <typename T> __global__ static void finish_kernel(ConvWalk w, const float *parts)
+{
+    const int64_t runs = (w.N + 7) / 8, rows = w.pictures * w.out_H * w.out_W, all = rows * w.N;
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= rows * runs)
+        return;
+    const OutputAt at = {i / runs, i / runs / (w.out_H * w.out_W)};
+    const int64_t n = i % runs * 8;
+    const float *part = parts + at.row * w.N + n;
+    float v[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    for (int k = 0; k < w.splits; k++, part += all) {
+        if (w.N % 8 == 0) {
+            const float4 low = *(const float4 *)part, high = *(const float4 *)(part + 4);
+            v[0] += low.x, v[1] += low.y, v[2] += low.z, v[3] += low.w;
+            v[4] += high.x, v[5] += high.y, v[6] += high.z, v[7] += high.w;
+        } else {
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                if (n + j < w.N)
+                    v[j] += part[j];
+        }
+    }
+    end_columns<T, 8>(w, at, n, 0, v);
+}
+
+Status conv_finish(const ConvWalk *w)
+{
+    ConvWalk f = *w;
+    f.end.partial = NULL;
+    const unsigned blocks = blocks_for(w->pictures * w->out_H * w->out_W * ((w->N + 7) / 8), 128);
+    Status s = STATUS_OK;
+    WITH_FLOAT(w->end.y_type, T, s = LAUNCH(dim3(blocks), dim3(128), 0, finish_kernel<T>, f, w->end.partial));
+    return s;
+}
+
+/* Which tile -------------------------------------------------------------------------------------------- */
+
+/* Rough clocks of a multiprocessor: 512 products a clock where the tile's operands come fast enough, a
+ * block's beginning and end, and the parts' way through memory. */
+static double clocks_of(const ConvWalk *w, int M, int N, double efficiency, int64_t steps, int splits)
+{
+    const double processors = cuda_card()->processors;
+    const double blocks =
+        (double)blocks_for(most_class_rows(w), M) * blocks_for(w->N, N) * w->classes * splits;
+    const double turns = (double)(int64_t)((blocks + processors - 1) / processors);
+    const double alone = turns < 2 ? 1.3 : 1; /* nobody else to multiply while a block waits */
+    const double block = (double)M * N * TILE_DEPTH * (double)((steps + splits - 1) / splits) / 512;
+    const double outputs = (double)(w->pictures * w->out_H * w->out_W * w->N);
+    const double parts = splits > 1 ? 3000 + outputs * (8.0 * splits + 4) / (16 * processors) : 0;
+    return turns * (block * alone / efficiency + 1500) + parts;
+}
+
+Tiling conv_tiling(const ConvWalk *w)
+{
+    static const struct {
+        int M, N;
+        double efficiency;
+    } tiles[] = {{Tile128::M, Tile128::N, 1}, {Tile160::M, Tile160::N, 0.95}, {Tile64::M, Tile64::N, 0.85}};
+    if (w->C % CHUNK != 0)
+        return (Tiling){TILE_GATHER, 1};
+    const int64_t steps = steps_of<false>(most_taps(w), w->padded);
+    if (w->N <= Tile16::N)
+        return (Tiling){TILE_16, 1};
+    Tiling best = {TILE_64, 1};
+    double least = 0;
+    for (int tile = TILE_128; tile <= TILE_64; tile++)
+        for (int splits = 1; splits <= 16 && splits * 4 <= steps + 3; splits++) {
+            const double clocks =
+                clocks_of(w, tiles[tile].M, tiles[tile].N, tiles[tile].efficiency, steps, splits);
+            if (least == 0 || clocks < least) {
+                least = clocks;
+                best = (Tiling){tile, splits};
+            }
+        }
+    return best;
+}
+
+template <typename T, typename S, bool GATHER> static Status launch_windows(const ConvWalk *w)
+{
+    const unsigned tiles = blocks_for(most_class_rows(w), S::M) * blocks_for(w->N, S::N);
+    const dim3 grid(tiles, (unsigned)w->splits, (unsigned)w->classes);
+    const size_t shared = tile_shared<S>(GATHER || cuda_card()->major < 8);
+    return LAUNCH(grid, dim3(S::THREADS), shared, (window_kernel<T, S, GATHER>), *w);
+}
+
+template <typename T> static Status launch_tile(const ConvWalk *w, int tile)
+{
+    switch (tile) {
+    case TILE_128:
+        return launch_windows<T, Tile128, false>(w);
+    case TILE_160:
+        return launch_windows<T, Tile160, false>(w);
+    case TILE_16:
+        return launch_windows<T, Tile16, false>(w);
+    case TILE_GATHER:
+        return launch_windows<T, Tile64, true>(w);
+    default:
+        return launch_windows<T, Tile64, false>(w);
+    }
+}
+
+Status conv_tensor(const ConvWalk *w, int tile)
+{
+    ConvWalk run = *w;
+    if ((uintptr_t)w->source % 16 != 0) { /* a view: its elements one by one */
+        tile = TILE_GATHER;
+        run.splits = 1, run.end.partial = NULL;
+    }
+    TRY(w->source_type == DTYPE_BF16 ? launch_tile<bf16>(&run, tile) : launch_tile<f16>(&run, tile));
+    return run.splits > 1 ? conv_finish(&run) : STATUS_OK;
+}
