@@ -133,6 +133,18 @@ template <int N> __device__ static inline void copy_async_wait()
 
 #endif
 
+/* 2^x within 2 units of the last place, in one instruction; what would be no normal number is 0. */
+__device__ static inline float exp2_fast(float x)
+{
+#ifdef ATL_CUDA_HOST
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
 /* Two floats as neighbours of a register, the first below. */
 template <typename T> __device__ static inline unsigned pack_two(float low, float high)
 {
