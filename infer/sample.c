@@ -31,7 +31,8 @@
 /* Options ---------------------------------------------------------------------------------------------- */
 
 typedef struct Arguments {
-    const char *model, *prediction, *dtype, *device, *offload, *seeds_text, *out, *save_latents, *trace;
+    const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
+        *trace;
     OptionList lora_texts;
     SampleRequest request;
     double guidance;
@@ -138,6 +139,9 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "Height in pixels.", .shown = "the size the model was made for"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = DTYPE_CHOICES,
          .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32"},
+        {"quantise", OPTION_TEXT, &a->quantise, .value = "HOW", .choices = "none|int8",
+         .help = "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16.",
+         .shown = "none"},
         {"device", OPTION_TEXT, &a->device, .value = "D", .choices = "cpu", .help = "Where to compute.",
          .shown = "cpu"},
         {"offload", OPTION_TEXT, &a->offload, .value = "WHAT", .choices = OFFLOAD_CHOICES,
@@ -178,6 +182,7 @@ static Status read_arguments(int argc, char **argv, Arguments *a, bool *done)
                      .dtype = "f32",
                      .device = "cpu",
                      .offload = "off",
+                     .quantise = "none",
                      .seeds_text = "0",
                      .batch = 1};
     a->request = sample_request_default();
@@ -333,7 +338,11 @@ static Status session_open(Session *s)
     Arguments *a = &s->a;
     DType dtype;
     TRY(dtype_parse(a->dtype, &dtype));
-    TRY(model_load(a->model, MODEL_ALL, dtype, &s->model));
+    TRY(model_open(&(ModelRequest){.name = a->model,
+                                   .parts = MODEL_ALL,
+                                   .dtype = dtype,
+                                   .quantised = strcmp(a->quantise, "int8") ? 0 : MODEL_UNET | MODEL_TEXT},
+                   &s->model));
     s->model->offload = !strcmp(a->offload, "all")    ? OFFLOAD_ALL
                         : !strcmp(a->offload, "idle") ? OFFLOAD_IDLE
                                                       : OFFLOAD_OFF;

@@ -29,7 +29,7 @@ typedef struct Loose {
     size_t bytes;
 } Loose;
 
-/* A fetch that was begun before the operation that wants it (fetch.c). */
+/* A fetch that was begun before the operation that wants it (weights.c). */
 typedef struct Ahead {
     int32_t number;
     const void *from;

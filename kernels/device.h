@@ -138,6 +138,8 @@ struct Device {
 
     Status (*copy)(const Tensor *from, Tensor *to); /* any floating dtype to any; same count */
     Status (*fill)(Tensor *t, float value);
+    /* y = w times its scales: w i8, scales f32, one for each index of w's first dimension */
+    Status (*decode)(const Tensor *w, const Tensor *scales, Tensor *y);
 
     /* linear */
     Status (*product_scratch)(const Product *p, size_t *bytes);

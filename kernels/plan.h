@@ -19,7 +19,7 @@ typedef struct Place {
 
 #define PLACE_FOREVER INT32_MAX
 
-/* A weight that the step fetches (fetch.c): its place, and where it came from when the plan was last
+/* A weight that the step fetches (weights.c): its place, and where it came from when the plan was last
  * followed. */
 typedef struct Fetch {
     int32_t place;

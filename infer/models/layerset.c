@@ -4,6 +4,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/device.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Building --------------------------------------------------------------------------------------------- */
@@ -94,8 +95,79 @@ static void rest_tensor(const Tensor *t)
         mem_pages_rest(t->data, tensor_bytes(t));
 }
 
+/* 8 bits ------------------------------------------------------------------------------------------------- */
+
+#define QUANTISED_LEAST 1024 /* elements; what is smaller saves nothing */
+#define TABLE_ROWS 16384     /* a table of that many rows is looked up, not multiplied with */
+
+static bool is_quantised(const Tensor *w)
+{
+    return w && w->ndim > 1 && w->shape[0] < TABLE_ROWS && tensor_count(w) >= QUANTISED_LEAST &&
+           dtype_is_float(w->dtype);
+}
+
+/* One row of n numbers. Returns its scale. */
+static float quantise_row(const float *x, int64_t n, int8_t *q)
+{
+    float most = 0;
+    for (int64_t i = 0; i < n; i++)
+        most = fmaxf(most, fabsf(x[i]));
+    const float scale = most / 127;
+    for (int64_t i = 0; i < n; i++)
+        q[i] = (int8_t)(scale > 0 ? lrintf(x[i] / scale) : 0);
+    return scale;
+}
+
+static Status quantise_rows(const Tensor *w, Tensor *q)
+{
+    const int64_t rows = w->shape[0], n = tensor_count(w) / rows;
+    float *row = mem_alloc(sizeof *row * (size_t)n);
+    if (!row)
+        return STATUS_FAILED;
+    for (int64_t r = 0; r < rows; r++) {
+        convert_floats(row, DTYPE_F32, (const char *)w->data + (size_t)(r * n) * dtype_size(w->dtype),
+                       w->dtype, n);
+        ((float *)q->scales->data)[r] = quantise_row(row, n, (int8_t *)q->data + r * n);
+    }
+    mem_free(row);
+    return STATUS_OK;
+}
+
+/* A weight with room for its scales; of a described one shapes alone. */
+static Tensor *quantised_like(const Tensor *w)
+{
+    Tensor *(*const make)(DType, int, const int64_t *) = w->data ? tensor_new : tensor_shape_only;
+    Tensor *q = make(DTYPE_I8, w->ndim, w->shape);
+    if (q && !(q->scales = make(DTYPE_F32, 1, w->shape))) {
+        tensor_free(q);
+        return NULL;
+    }
+    return q;
+}
+
+Status layerset_quantise(LayerSet *set)
+{
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        if (!is_quantised(l->weight))
+            continue;
+        Tensor *q = quantised_like(l->weight);
+        if (!q)
+            return STATUS_FAILED;
+        if (q->data)
+            TRY(quantise_rows(l->weight, q));
+        drop_packed(set, l);
+        rest_tensor(l->weight);
+        tensor_free(l->weight);
+        l->weight = q;
+    }
+    return STATUS_OK;
+}
+
 static Status place_tensor(Tensor *t, const Device *dev)
 {
+    if (t && t->scales)
+        TRY(tensor_place(t->scales, dev));
     Tensor mapped = t ? *t : (Tensor){0};
     TRY(t ? tensor_place(t, dev) : STATUS_OK);
     if (t && t->home != mapped.home)
@@ -105,7 +177,7 @@ static Status place_tensor(Tensor *t, const Device *dev)
 
 /* Streamed weights --------------------------------------------------------------------------------------- */
 
-#define STREAMED_LEAST ((size_t)32 << 10) /* bytes; biases and norms stay where they are needed */
+#define STREAMED_LEAST ((size_t)4 << 10) /* bytes; biases and norms stay where they are needed */
 
 static bool is_streamed(const Layer *l)
 {
@@ -138,6 +210,8 @@ static Status pin_weights(LayerSet *set, const Device *dev)
         if (!pinned)
             return STATUS_FAILED;
         memcpy(at, l->weight->data, tensor_bytes(l->weight));
+        pinned->scales = l->weight->scales;
+        l->weight->scales = NULL;
         at += pinned_room(l->weight);
         rest_tensor(l->weight);
         tensor_free(l->weight);
@@ -154,6 +228,8 @@ Status layerset_place(LayerSet *set, const Device *dev, Placement placement)
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
         drop_packed(set, l);
+        if (l->streamed && l->weight->scales)
+            TRY(tensor_place(l->weight->scales, dev));
         TRY(l->streamed ? STATUS_OK : status_in(place_tensor(l->weight, dev), "%s", l->name));
         TRY(status_in(place_tensor(l->bias, dev), "%s", l->name));
         for (Adapter *a = l->adapters; a; a = a->next)

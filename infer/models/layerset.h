@@ -18,7 +18,7 @@ typedef struct LayerSet {
 } LayerSet;
 
 /* Where weights lie on a device with memory of its own: there; or in the host's, from where each is fetched
- * when its turn comes (kernels/fetch.c), all but trained ones and what is small. */
+ * when its turn comes (kernels/weights.c), all but trained ones and what is small. */
 typedef enum Placement { PLACED_RESIDENT, PLACED_STREAMED } Placement;
 
 Status layerset_add(LayerSet *set, Layer *l); /* at the end; from now on the set frees what l holds */
@@ -33,6 +33,10 @@ size_t layerset_elements(const LayerSet *set); /* numbers in all weights and bia
 Layer *layerset_find(const LayerSet *set, const char *name);
 /* Numbers of a block that holds all weights and biases. */
 int64_t layerset_room(const LayerSet *set);
+/* Stores every weight of a linear layer or a convolution that is large enough for it in 8 bits, a scale for
+ * each of its outputs (row-wise absmax, as LLM.int8()'s weights: Dettmers et al. 2022). Before it is placed
+ * or trained. */
+Status layerset_quantise(LayerSet *set);
 /* Makes every weight and bias trained, in the block, where it keeps its value: method full. In the layers'
  * order, a weight before its bias. */
 Status layerset_train(LayerSet *set, Flat *flat);

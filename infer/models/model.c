@@ -216,10 +216,12 @@ static Status load_part(Model *m, Source *src, PartId id)
     TRY(find_weights(src, id, &w));
     if (src->r->described)
         weights_describe(w);
-    const Status s = create_part(m, &src->shapes, id, w);
+    Status s = create_part(m, &src->shapes, id, w);
     if (s == STATUS_OK && !src->r->described)
         weights_warn_unused(w, PARTS[id].unneeded);
     weights_close(w);
+    if (s == STATUS_OK && src->r->quantised & 1 << id)
+        s = status_in(layerset_quantise(part_layers(id, m)), "%s", src->path);
     return s;
 }
 

@@ -214,8 +214,29 @@ static Status product(const Product *p, void *scratch_memory)
     return cuda_device()->geglu(&under, p->y);
 }
 
+/* Weights in 8 bits -------------------------------------------------------------------------------------- */
+
+template <typename T>
+__global__ static void decode_kernel(const signed char *w, const float *scales, int64_t row, int64_t n, T *y)
+{
+    const int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * 8;
+    for (int64_t i = first; i < first + 8 && i < n; i++)
+        y[i] = from_float<T>((float)w[i] * scales[i / row]);
+}
+
+static Status decode(const Tensor *w, const Tensor *scales, Tensor *y)
+{
+    FLOATS_ONLY(scales, y);
+    const int64_t n = tensor_count(w);
+    WITH_FLOAT(y->dtype, T,
+               TRY(LAUNCH(blocks_for(n, 256 * 8), 256, 0, decode_kernel<T>, (const signed char *)w->data,
+                          (const float *)scales->data, n / w->shape[0], n, (T *)y->data)));
+    return STATUS_OK;
+}
+
 extern "C" void cuda_linear_table(Device *d)
 {
     d->product_scratch = product_scratch;
     d->product = product;
+    d->decode = decode;
 }

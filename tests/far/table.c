@@ -243,6 +243,7 @@ static Status far_layer_norm(const Norm *n)
 
 /* pointwise */
 FAR_2(copy)
+FAR_3(decode)
 FAR_2(silu)
 FAR_3(silu_backward)
 FAR_2(gelu)
@@ -366,6 +367,7 @@ static void fill_in(void)
     far.name = "far";
     far.chip = "the processor behind memory of its own";
     far.copy = far_copy;
+    far.decode = far_decode;
     far.fill = far_fill;
     far.product_scratch = far_product_scratch;
     far.product = far_product;

@@ -38,6 +38,8 @@ typedef enum ScheduleKind {
     SCHEDULE_LINEAR,
     SCHEDULE_COSINE
 } ScheduleKind; /* all after warm-up */
+/* What frozen weights of products are stored in, if not in model.dtype. */
+typedef enum Quantise { QUANTISE_NONE, QUANTISE_INT8 } Quantise;
 typedef enum ModelInit { MODEL_INIT_PRETRAINED, MODEL_INIT_RANDOM } ModelInit;
 
 /* A path that was written relative, and the absolute one it became. */
@@ -54,6 +56,7 @@ typedef struct Config {
         char *base;     /* builtin:tiny, folder, file */
         DType dtype;    /* frozen weights and saved activations */
         ModelInit init; /* random: UNet and text encoder start from random weights (training from scratch) */
+        Quantise quantise;
         int prediction; /* 0: as the model says; else 1 + its place in the table of objectives */
         char *vae;      /* another VAE folder, or NULL */
     } model;

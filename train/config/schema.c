@@ -45,6 +45,10 @@ static const SchemaKey KEYS[] = {
  .more = "16 bits halve the memory. Trained weights, their gradients and the optimizer's state are f32 always. f16 does not "
          "reach down to small gradients: the loss is scaled by a power of two on its way back, which is halved, and the "
          "update skipped, where that is too much. bf16 needs none of it."},
+{.path = "model.quantise", .type = KEY_CHOICE, .offset = AT(model.quantise), .choices = "none|int8", .preset = "none",
+ .help = "Store the frozen weights of UNet and text encoder in 8 bits, a scale for each output.",
+ .more = "Half the memory of 16 bits. They are decoded where they are multiplied, which takes some time; an adapter is trained over "
+         "what they have become, and is exported as always."},
 {.path = "model.init", .type = KEY_CHOICE, .offset = AT(model.init), .choices = "pretrained|random",
  .preset = "pretrained",
  .help = "Start from the model's weights, or from random ones of the same shapes.",
@@ -307,6 +311,8 @@ static const SchemaRule RULES[] = {
     {"prior.path", "model.init", true, MODEL_INIT_RANDOM, NO_EXCUSE,
      "does not go with model.init: random (a model without training has nothing to preserve); remove the "
      "section prior"},
+    {"model.quantise", "method.kind", true, METHOD_FULL, NO_EXCUSE,
+     "does not go with method.kind: full (weights that are trained are kept whole); remove it"},
     {"validation.every", "validation.share", true, 0, SWITCHED_OFF,
      "does nothing without validation.share; remove it, or hold out a share (0.1)"},
     {"preview.*", "preview.prompts", true, 0, WHILE_OFF,

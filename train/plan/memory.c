@@ -69,6 +69,8 @@ static void hold_layer(Held *h, const LayerSet *set, const Layer *l, int64_t loo
         h->streamed += tensor_bytes(l->weight);
     else
         hold_tensor(h, l->weight, looked_up);
+    if (l->weight && l->weight->scales)
+        hold_tensor(h, l->weight->scales, 0);
     hold_tensor(h, l->bias, 0);
     h->packed += layerset_packed_bytes(set, l); /* noted when the steps were rehearsed */
 }

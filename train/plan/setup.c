@@ -29,6 +29,8 @@ static Status load_model(const Config *config, bool described, Model **out)
                       .random = config->model.init == MODEL_INIT_RANDOM,
                       .seed = config->train.seed,
                       .described = described};
+    if (config->model.quantise == QUANTISE_INT8)
+        r.quantised = MODEL_UNET | MODEL_TEXT;
     if (config->method.kind == METHOD_FULL)
         r.wide = MODEL_UNET | (config->method.text_encoder ? MODEL_TEXT : 0);
     if (!model_is_builtin(r.name) && !file_exists(r.name))

@@ -1,4 +1,7 @@
-/* Weights that lie in the host's memory and are fetched under the arithmetic (layer.h: streamed).
+/* Weights that are not where a product wants them, or not what it multiplies.
+ *
+ * In 8 bits (Tensor.scales) they are decoded into the step's memory each time. In the host's memory (layer.h:
+ * streamed) they are fetched under the arithmetic:
  *
  *     operations    … │ conv of A │ linear of B │ conv of C │ …
  *     fetched             B …       C …           D …             one ahead, beside the arithmetic
@@ -27,12 +30,10 @@ static void begin(Ctx *c, int32_t n, const void *from)
     s->ahead = (Ahead){n, from};
 }
 
-Tensor *op_weight(Ctx *c, const Layer *l)
+/* The weight in the device's memory. */
+static Tensor *fetched(Ctx *c, const Tensor *w)
 {
-    if (!l->streamed)
-        return l->weight;
     CtxState *s = c->state;
-    const Tensor *w = l->weight;
     Tensor *t = slot(c, w);
     if (!c->live)
         return t;
@@ -53,4 +54,16 @@ Tensor *op_weight(Ctx *c, const Layer *l)
     if (n + 1 < p->fetch_count && p->fetches[n + 1].from)
         begin(c, n + 1, p->fetches[n + 1].from);
     return t;
+}
+
+Tensor *op_weight(Ctx *c, const Layer *l)
+{
+    if (!l->weight)
+        return NULL;
+    Tensor *w = l->streamed ? fetched(c, l->weight) : l->weight;
+    if (w->dtype != DTYPE_I8)
+        return w;
+    Tensor *decoded = ctx_place(c, c->dtype, w->ndim, w->shape, PLACE_WEIGHT);
+    RUN(c, c->dev->decode(w, l->weight->scales, decoded));
+    return decoded;
 }
