@@ -13,7 +13,10 @@
 /* Only the packed form of the layer is changed. */
 static Layer *keeps_packed(const Layer *l)
 {
-    return l->still || !(l->weight->requires_grad || l->pack_off || l->streamed || l->weight->dtype == DTYPE_I8) ? (Layer *)l : NULL;
+    return l->still ||
+                   !(l->weight->requires_grad || l->pack_off || l->streamed || l->weight->dtype == DTYPE_I8)
+               ? (Layer *)l
+               : NULL;
 }
 
 static Conv conv_of(const Layer *l, ConvShape s, const Tensor *x, const Tensor *w, const Tensor *y)
