@@ -122,8 +122,10 @@ bool device_cuda_info(int i, CudaCardInfo *info)
 /* The one -------------------------------------------------------------------------------------------------
  */
 
+#pragma weak cuda_kronecker_table
 #pragma weak cuda_conv_table
 #pragma weak cuda_norm_table
+#pragma weak cuda_layer_norm_table
 #pragma weak cuda_pointwise_table
 #pragma weak cuda_attention_table
 #pragma weak cuda_shape_table
@@ -138,8 +140,10 @@ static void fill_in_table(void)
     cuda_queue_table(&device);
     cuda_finite_table(&device);
     cuda_linear_table(&device);
+    FAMILY(cuda_kronecker_table);
     FAMILY(cuda_conv_table);
     FAMILY(cuda_norm_table);
+    FAMILY(cuda_layer_norm_table);
     FAMILY(cuda_pointwise_table);
     FAMILY(cuda_attention_table);
     FAMILY(cuda_shape_table);

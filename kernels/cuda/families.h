@@ -6,13 +6,16 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
 #include "kernels/device.h"
 
 void cuda_queue_table(Device *d); /* memory, copies, recordings */
 void cuda_finite_table(Device *d);
 void cuda_linear_table(Device *d);
+void cuda_kronecker_table(Device *d);
 void cuda_conv_table(Device *d);
 void cuda_norm_table(Device *d);
+void cuda_layer_norm_table(Device *d);
 void cuda_pointwise_table(Device *d);
 void cuda_attention_table(Device *d);
 void cuda_shape_table(Device *d);
