@@ -18,7 +18,7 @@
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
-#include "kernels/device.h"
+#include "kernels/devices/devices.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,8 +142,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         {"quantise", OPTION_TEXT, &a->quantise, .value = "HOW", .choices = "none|int8",
          .help = "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16.",
          .shown = "none"},
-        {"device", OPTION_TEXT, &a->device, .value = "D", .choices = "cpu", .help = "Where to compute.",
-         .shown = "cpu"},
+        {"device", OPTION_TEXT, &a->device, .value = "D", .help = DEVICE_HELP, .shown = DEVICE_AUTO},
         {"offload", OPTION_TEXT, &a->offload, .value = "WHAT", .choices = OFFLOAD_CHOICES,
          .help = "What waits in the machine's memory while the GPU does not need it: text encoder and VAE "
                  "(idle), "
@@ -180,7 +179,7 @@ static Status read_arguments(int argc, char **argv, Arguments *a, bool *done)
 {
     *a = (Arguments){.prediction = "auto",
                      .dtype = "f32",
-                     .device = "cpu",
+                     .device = DEVICE_AUTO,
                      .offload = "off",
                      .quantise = "none",
                      .seeds_text = "0",
@@ -337,7 +336,10 @@ static Status session_open(Session *s)
 {
     Arguments *a = &s->a;
     DType dtype;
+    const Device *dev;
     TRY(dtype_parse(a->dtype, &dtype));
+    TRY(status_in(device_choose(a->device, &dtype, &dev), "sample: --device"));
+    a->dtype = dtype_name(dtype);
     TRY(model_open(&(ModelRequest){.name = a->model,
                                    .parts = MODEL_ALL,
                                    .dtype = dtype,
@@ -352,7 +354,7 @@ static Status session_open(Session *s)
     TRY(tell_surprises(s));
     for (int i = 0; i < a->lora_texts.count; i++)
         TRY(lora_attach(s->model, a->loras[i].path, a->loras[i].scale, &s->loras[i]));
-    s->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
+    s->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
     s->paths = mem_calloc((size_t)a->picture_count, sizeof *s->paths);
     if (!s->c || !s->paths)
         return STATUS_FAILED;

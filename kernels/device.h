@@ -102,10 +102,12 @@ typedef struct StepNumbers {
 
 struct Device {
     const char *name; /* "cpu", "cuda" */
-    const char *chip; /* "avx2"; "NVIDIA GeForce RTX 3060" */
+    const char
+        *chip; /* "avx2"; "NVIDIA GeForce RTX 3060, 8.6, 28 processors, CUDA 13.0": bytes depend on it */
 
     /* memory and the queue */
     size_t alignment;                           /* of tensors and scratch memory, bytes: 64 on the CPU */
+    bool lacks_bf16;                            /* neither stores it nor computes in it */
     bool host_memory;                           /* its memory is the host's: tensors on it have no home */
     void *(*memory_new)(size_t bytes);          /* NULL: out of memory (message set); contents undefined */
     void (*memory_free)(void *p, size_t bytes); /* NULL allowed; nothing that is queued may use it */

@@ -13,6 +13,9 @@ extern "C" {
  */
 const Device *device_cuda(const char *name);
 
+/* GPUs have bf16 from compute capability 8.0 on. */
+#define CUDA_BF16_MAJOR 8
+
 /* What a card is called, has and can. */
 typedef struct CudaCardInfo {
     char name[256], uuid[48], pci[16];

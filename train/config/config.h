@@ -80,6 +80,7 @@ typedef struct Config {
         Switch pack_weights;
         int offload; /* 0: auto, or 1 + Offload (infer/models/model.h) */
         uint64_t seed;
+        char *device;                   /* kernels/devices/devices.h */
         int threads, loader_threads;    /* 0: chosen */
         bool cache_latents, cache_text; /* encoded once, into the run's cache file */
         float max_grad_norm;            /* 0: no clipping; 1 */
@@ -148,6 +149,8 @@ static inline int config_samples(const Config *c)
 /* Reads path, applies `--set key.path=value` overrides (their errors name the option). NULL-safe free. */
 Status config_read(const char *path, const char *const *sets, int set_count, Config **out);
 void config_free(Config *c);
+/* Puts another word into train.device. */
+Status config_set_device(Config *c, const char *word);
 /* The whole configuration as YAML, every key written out (what `config show` prints and a run keeps). Caller:
  * mem_free. */
 Status config_write(const Config *c, char **yaml);

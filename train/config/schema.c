@@ -3,6 +3,7 @@
 #include "schema.h"
 
 #include "infer/samplers/sampler.h"
+#include "kernels/devices/devices.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -158,6 +159,8 @@ static const SchemaKey KEYS[] = {
          "difference."},
 {.path = "train.seed", .type = KEY_UINT64, .offset = AT(train.seed), .preset = "42",
  .help = "Where all random numbers of the training come from.", .more = "The same seed gives the same file again."},
+{.path = "train.device", .freedom = KEY_PLACE, .type = KEY_TEXT, .offset = AT(train.device), .preset = DEVICE_AUTO,
+ .help = DEVICE_HELP, .more = "A run is gone on with on the kind of device that auto took when it began."},
 {.path = "train.threads", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(train.threads), .min = 0, .max = 1024, .preset = "0",
  .preset_note = "physical cores", .help = "Threads that compute."},
 {.path = "train.loader_threads", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(train.loader_threads), .min = 0, .max = 64,

@@ -255,14 +255,22 @@ static Status build(Setup *s, const char *folder, bool keep)
     return folder ? fit_disk(s, folder) : STATUS_OK;
 }
 
+Status setup_device(Config *config, const Device **dev)
+{
+    TRY(status_in(device_choose(config->train.device, &config->model.dtype, dev), "train.device"));
+    return strcmp(config->train.device, DEVICE_AUTO) == 0 ? config_set_device(config, (*dev)->name)
+                                                          : STATUS_OK;
+}
+
 Status setup_new(Config *config, const Device *dev, const char *folder, bool keep, bool report,
                  const volatile sig_atomic_t *stop, Setup **out)
 {
+    if (!dev)
+        TRY(setup_device(config, &dev));
     Setup *s = mem_calloc(1, sizeof *s);
     if (!s)
         return STATUS_FAILED;
-    *s = (Setup){
-        .config = config, .asked = *config, .dev = dev ? dev : device_cpu(), .stop = stop, .report = report};
+    *s = (Setup){.config = config, .asked = *config, .dev = dev, .stop = stop, .report = report};
     const Status status = build(s, folder, keep);
     if (status != STATUS_OK) {
         setup_free(s);
