@@ -1,6 +1,6 @@
 /* What --device and train.device may say, and which device they mean. Breaks if a wrong word were taken for a
- * device, if a GPU that is asked for and is not there were answered by the processor, or if ATELIER_DEVICE
- * did not keep the other tests on it. No GPU is needed, and none is looked at. */
+ * device, if a GPU that is asked for and is not there were answered by the processor, if ATELIER_DEVICE did
+ * not keep the other tests on it, or if a GPU that has no bf16 were given some. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -73,13 +73,33 @@ static void a_gpu_that_is_not_there_is_refused(void **state)
     assert_false(device_cuda_info(device_cuda_count(), &info));
 }
 
+/* tests/cuda's card, as one of Turing; or the machine's own GPU, where the tests are linked without it. */
+static void f16_takes_the_place_of_bf16_where_there_is_none(void **state)
+{
+    (void)state;
+    const Device *dev = NULL, *again = NULL;
+    DType type = DTYPE_BF16, wide = DTYPE_F32;
+    if (device_choose("cuda", &type, &dev) != STATUS_OK)
+        skip();
+    assert_true(dev->lacks_bf16 || !strstr(dev->chip, "Stand-in"));
+    assert_int_equal(type, dev->lacks_bf16 ? DTYPE_F16 : DTYPE_BF16);
+    assert_int_equal(device_choose("cuda", &wide, &again), STATUS_OK);
+    assert_ptr_equal(again, dev);
+    assert_int_equal(wide, DTYPE_F32);
+    unsetenv("ATELIER_DEVICE");
+    assert_int_equal(device_choose("auto", &wide, &again), STATUS_OK);
+    assert_ptr_equal(again, dev);
+}
+
 int main(void)
 {
+    setenv("ATELIER_STAND_IN_ARCH", "75", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_are_told_apart),
         cmocka_unit_test(the_processor_stores_every_type),
         cmocka_unit_test(auto_is_what_the_environment_says),
         cmocka_unit_test(a_gpu_that_is_not_there_is_refused),
+        cmocka_unit_test(f16_takes_the_place_of_bf16_where_there_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
