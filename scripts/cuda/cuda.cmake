@@ -6,6 +6,7 @@
 #     CUDA_OBJECTS        the kernels, compiled by nvcc
 #     CUDA_LIBRARIES      what is linked: the runtime, static. cuBLASLt and the driver are opened when they are wanted
 #     CUDA_RPATH          where cuBLASLt lies, if that is no place that the loader knows
+#     CUDA_TESTED         whether the tests of GPUs run on this machine's; else they run on the host (tests/cuda)
 #
 # nvcc is called directly, not through CMake's own CUDA language: that one wants a toolkit in one folder with a lib64,
 # which wheels and distributions are not. scripts/cuda/find knows them all.
@@ -14,6 +15,7 @@ set(ATELIER_CUDA AUTO CACHE STRING
 set_property(CACHE ATELIER_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(ATELIER_CUDA_ARCHITECTURES "" CACHE STRING
     "Compute capabilities to compile for, as 86;89, or all; empty: with AUTO this machine's GPUs', with ON all")
+set(ATELIER_CUDA_TESTED OFF CACHE BOOL "The tests of GPUs need one, though there is none here: they run elsewhere")
 set(ATELIER_CUDA_FLAGS "" CACHE STRING "Further options for nvcc, as -lineinfo")
 set(ATELIER_WITH_CUDA OFF)
 set(CUDA_OBJECTS)
@@ -125,6 +127,7 @@ if(ATELIER_CUDA STREQUAL "ON")
         message(FATAL_ERROR "ATELIER_CUDA=ON, but no CUDA toolkit builds here. scripts/setup --cuda installs one; one "
                             "that is somewhere else is named by CUDA_HOME=FOLDER in the environment.\n${cuda_why}")
     endif()
+    cuda_gpus_here(gpus)
     set(ATELIER_WITH_CUDA ON)
 elseif(ATELIER_CUDA STREQUAL "AUTO" AND NOT ATELIER_SANITIZE)
     cuda_gpus_here(gpus)
@@ -143,6 +146,11 @@ elseif(ATELIER_CUDA STREQUAL "AUTO" AND NOT ATELIER_SANITIZE)
     endif()
 else()
     message(STATUS "CUDA: built without")
+endif()
+
+set(CUDA_TESTED OFF)
+if(ATELIER_WITH_CUDA AND (gpus OR ATELIER_CUDA_TESTED))
+    set(CUDA_TESTED ON)
 endif()
 
 file(GLOB_RECURSE cuda_files CONFIGURE_DEPENDS kernels/cuda/*.c)
