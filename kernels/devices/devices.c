@@ -33,14 +33,16 @@ bool device_word_is_good(const char *word)
     return !word[strlen(CUDA)] || is_number_or_uuid(word + strlen(CUDA) + 1);
 }
 
-/* Why auto takes the processor, where somebody might wonder: there are GPUs, or an old driver. */
+/* Why auto takes the processor, where somebody might wonder: the driver is old or fails, or there are GPUs.
+ * That there is none is nothing to say. */
 static void say_why_not(void)
 {
     static bool said;
     int toolkit, driver;
     device_cuda_versions(&toolkit, &driver);
     const bool old = driver && driver / 1000 < toolkit / 1000;
-    if (!said && (old || device_cuda_count() > 0))
+    const Status why = device_cuda_why(); /* which leaves the message as it is */
+    if (!said && (old || why != STATUS_REFUSED))
         log_warn("computing on the processor: %s", status_message());
     said = true;
 }

@@ -26,6 +26,48 @@ says "sample: --device: cuda: ${why#a GPU may be there, but }"
 ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0 run 0 sample --model builtin:tiny --prompt "a red heart" --steps 2 --json --out "$work/heart.png"
 grep -q '"device": "cpu"' "$work/out" || fail "auto does not take the processor"
 [ -s "$work/heart.png" ] || fail "nothing was drawn"
+
+# With CUDA in it, and a driver that is not as it should be: one of ours, which says what it is told.
+if grep -q '"CUDA_built_with": "' <("$atelier" doctor --json) && command -v cc >/dev/null; then
+    cat >"$work/driver.c" <<'C'
+#include <stdlib.h>
+#include <string.h>
+static int said(const char *name, int usual) { const char *s = getenv(name); return s ? atoi(s) : usual; }
+static int none(void) { return 100; } /* CUDA_ERROR_NO_DEVICE */
+int cuInit(unsigned flags) { (void)flags; return said("DRIVER_STARTS", 0); }
+int cuDriverGetVersion(int *version) { *version = said("DRIVER_VERSION", 99000); return 0; }
+int cuGetProcAddress_v2(const char *name, void **function, int version, unsigned long long flags, int *found)
+{
+    (void)version, (void)flags;
+    if (found)
+        *found = 0;
+    *function = !strcmp(name, "cuInit")               ? (void *)cuInit
+                : !strcmp(name, "cuDriverGetVersion") ? (void *)cuDriverGetVersion
+                : !strncmp(name, "cuGetProcAddress", 16) ? (void *)cuGetProcAddress_v2 : (void *)none;
+    return 0;
+}
+int cuGetProcAddress(const char *name, void **function, int version, unsigned long long flags)
+{
+    return cuGetProcAddress_v2(name, function, version, flags, 0);
+}
+C
+    cc -shared -fPIC -o "$work/libcuda.so.1" "$work/driver.c" || fail "the driver that is none does not compile"
+    # SETTING WHAT_IT_SAYS [quiet]: what doctor says, and whether auto has to say it
+    driver() {
+        LD_LIBRARY_PATH=$work env "$1" "$atelier" doctor >"$work/out" 2>&1
+        grep -qF -- "$2" "$work/out" || fail "$1: \"$2\" is not in: $(grep why "$work/out")"
+        LD_LIBRARY_PATH=$work env "$1" "$atelier" sample --model builtin:tiny --prompt "a red heart" --steps 1 \
+            --out "$work/heart.png" >"$work/out" 2>"$work/err" || fail "$1: auto does not take the processor: $(cat "$work/err")"
+        if [ "${3:-}" = quiet ]; then
+            ! grep -q warning "$work/err" || fail "$1: $(cat "$work/err")"
+        else
+            says "warning: computing on the processor: the NVIDIA driver"
+        fi
+    }
+    driver DRIVER_VERSION=11080 "too old: it knows CUDA up to 11.8"
+    driver DRIVER_STARTS=100 "finds no GPU" quiet
+    driver DRIVER_STARTS=803 "the NVIDIA driver failed"
+fi
 if command -v readelf >/dev/null; then
     for library in "$(dirname "$atelier")"/libatelier*.so; do
         ! readelf -d "$library" | grep -E 'NEEDED.*(cuda|cublas|nccl|nvidia)' || fail "$library: linked with a GPU's libraries"
