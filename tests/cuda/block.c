@@ -10,6 +10,7 @@
 #include "block.h"
 
 #include "fibre.h"
+#include "watch.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,7 +20,6 @@
 
 #define THREADS_MOST 1024
 #define WARPS_MOST (THREADS_MOST / STAND_IN_WARP)
-#define SHARED_MOST ((size_t)256 << 10)
 #define PAGE ((size_t)4096)
 
 /* Lanes that wait for each other at a collective. */
@@ -45,7 +45,7 @@ typedef struct Warp {
 StandInThread *stand_in_self;
 uint3 stand_in_block_index;
 dim3 stand_in_block_dim, stand_in_grid_dim;
-char *block_shared;
+char *block_shared, *block_shared_room;
 size_t block_shared_bytes;
 
 static StandInThread threads[THREADS_MOST];
@@ -55,7 +55,8 @@ static const StandInKernel *kernel;
 static void **arguments;
 static Fibre *idle[THREADS_MOST + 1]; /* fibres that no thread has */
 static int idle_count;
-static Fibre *running; /* NULL: the loop over warps */
+static Fibre *running;         /* NULL: the loop over warps */
+static const Meeting *meeting; /* the collective that is being computed, or NULL */
 static const char *barrier_file;
 static int barrier_line, barrier_number;
 
@@ -74,6 +75,11 @@ unsigned block_random(void)
 }
 
 /* Messages ---------------------------------------------------------------------------------------------- */
+
+uint3 block_thread(int number)
+{
+    return threads[number].index;
+}
 
 void block_where(char *text, size_t bytes)
 {
@@ -94,6 +100,10 @@ void stand_in_fail(const char *file, int line, const char *format, ...)
 {
     char where[512];
     block_where(where, sizeof where);
+    if (!file && meeting) {
+        file = meeting->file;
+        line = meeting->line;
+    }
     fflush(stdout);
     fprintf(stderr, "stand-in: %s: ", where);
     if (file)
@@ -226,8 +236,12 @@ void stand_in_collective(const char *name, unsigned mask, int detail, void *oper
     w->operands[t->lane] = operands;
     m->here |= me;
     if (m->here == mask) {
-        if (compute)
+        if (compute) {
+            meeting = m;
             compute(w->operands, mask, detail);
+            meeting = NULL;
+        } else if (watch_on)
+            watch_syncwarp(t->warp, mask);
         w->ready |= mask;
         *m = w->meeting[--w->meetings];
         w->turn = block_random();
@@ -295,6 +309,8 @@ static bool run_warps(void)
         warps[i].ready = warps[i].barrier;
         warps[i].barrier = 0;
     }
+    if (watch_on)
+        watch_barrier();
     return true;
 }
 
@@ -322,6 +338,8 @@ static void run_block(void)
         w->meetings = 0;
     }
     barrier_file = NULL;
+    if (watch_on)
+        watch_block(warp_count * STAND_IN_WARP);
     while (run_warps())
         ;
 }
@@ -335,10 +353,16 @@ static void place_shared(size_t bytes)
             mmap(NULL, SHARED_MOST + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (low == MAP_FAILED || mprotect(low + PAGE, SHARED_MOST, PROT_READ | PROT_WRITE) != 0)
             abort();
+        block_shared_room = low + PAGE;
         end = low + PAGE + SHARED_MOST;
     }
     block_shared_bytes = bytes;
     block_shared = end - (bytes + 15) / 16 * 16;
+}
+
+bool block_own(const void *p)
+{
+    return fibre_owns(running, p) || launch_argument(arguments, kernel, p);
 }
 
 void *stand_in_shared(void)
@@ -354,6 +378,8 @@ void block_run(const StandInKernel *k, dim3 grid, dim3 block, void **list, size_
     stand_in_block_dim = block;
     place_shared(shared);
     number_threads(block);
+    if (watch_on)
+        watch_launch();
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {

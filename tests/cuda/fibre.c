@@ -156,6 +156,11 @@ Fibre *fibre_new(void (*body)(void))
     return f;
 }
 
+int fibre_owns(const Fibre *f, const void *p)
+{
+    return (const char *)p >= f->stack && (const char *)p < f->stack + STACK_BYTES;
+}
+
 int fibre_overflow(const void *p)
 {
     for (int i = 0; i < fibre_count; i++)

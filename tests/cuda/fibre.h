@@ -11,6 +11,8 @@ Fibre *fibre_main(void);
 Fibre *fibre_new(void (*body)(void));
 /* Goes on with `to`; returns when somebody switches back to `from`, which is the one that runs now. */
 void fibre_switch(Fibre *from, Fibre *to);
+/* Whether p lies in the stack of f. */
+int fibre_owns(const Fibre *f, const void *p);
 /* Whether p lies in the guard page of a stack. */
 int fibre_overflow(const void *p);
 

@@ -29,17 +29,31 @@ void stand_in_register(const char *name, const void *function, StandInCall call,
             (StandInKernel){.name = name, .function = function, .call = call, .count = count, .sizes = sizes};
 }
 
+/* Bytes of pointers to a kernel's arguments, and of them all with what they point to. */
+static size_t pointer_bytes(const StandInKernel *k)
+{
+    return ((size_t)k->count * sizeof(void *) + 63) / 64 * 64;
+}
+static size_t argument_bytes(const StandInKernel *k)
+{
+    size_t bytes = pointer_bytes(k);
+    for (int i = 0; i < k->count; i++)
+        bytes += (k->sizes[i] + 63) / 64 * 64;
+    return bytes;
+}
+
+bool launch_argument(void **arguments, const StandInKernel *k, const void *p)
+{
+    return (const char *)p >= (char *)arguments && (const char *)p < (char *)arguments + argument_bytes(k);
+}
+
 /* What the arguments hold, in one piece of memory behind pointers to them. */
 static void **copy_arguments(const StandInKernel *k, void **arguments)
 {
-    const size_t pointers = ((size_t)k->count * sizeof(void *) + 63) / 64 * 64;
-    size_t bytes = pointers;
-    for (int i = 0; i < k->count; i++)
-        bytes += (k->sizes[i] + 63) / 64 * 64;
-    void **copy = aligned_alloc(64, bytes + 64);
+    void **copy = aligned_alloc(64, argument_bytes(k) + 64);
     if (!copy)
         abort();
-    char *at = (char *)copy + pointers;
+    char *at = (char *)copy + pointer_bytes(k);
     for (int i = 0; i < k->count; i++) {
         copy[i] = at;
         memcpy(at, arguments[i], k->sizes[i]);

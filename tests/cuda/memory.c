@@ -6,6 +6,7 @@
 
 #include "card.h"
 #include "fibre.h"
+#include "watch.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -13,21 +14,19 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define REGION ((size_t)1 << 40)
-#define PAGE ((size_t)4096)
+#define REGION MEMORY_REGION
+#define PAGE MEMORY_PAGE
 #define ALIGNMENT ((size_t)256)
 #define BLOCKS 65536
 
-typedef struct Block {
-    char *begin;
-    size_t bytes;
-    bool freed, own; /* own: pinned memory that is ours to free */
-} Block;
+typedef MemoryBlock Block;
 
-static char *region;
+char *memory_region;
+#define region memory_region
 static size_t end, taken;
 static Block blocks[BLOCKS], pinned[BLOCKS];
 static int block_count, pinned_count, open_count;
+static uint32_t *owners; /* of each page of the region: its block's number and one, or 0 */
 
 static size_t pages(size_t bytes)
 {
@@ -50,7 +49,7 @@ static size_t bytes_of_pages(const Block *b)
 static struct sigaction before;
 
 /* Whose memory p is in or next to. */
-static void describe(char *text, size_t size, const char *p)
+void memory_describe(char *text, size_t size, const char *p)
 {
     const Block *nearest = NULL;
     for (int i = 0; i < block_count; i++)
@@ -58,7 +57,7 @@ static void describe(char *text, size_t size, const char *p)
             nearest = &blocks[i];
     if (fibre_overflow(p))
         snprintf(text, size, "the thread's stack is full: arrays too large for registers");
-    else if (p >= block_shared + block_shared_bytes && p < block_shared + block_shared_bytes + 2 * PAGE)
+    else if (p >= block_shared_room && p < block_shared_room + SHARED_MOST + 2 * PAGE)
         snprintf(text, size, "byte %td of shared memory, which has %zu", p - block_shared,
                  block_shared_bytes);
     else if (p < region || p >= region + REGION)
@@ -76,7 +75,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
     const bool ours = p >= region && p < region + REGION;
     if (stand_in_self || ours) {
         char text[256];
-        describe(text, sizeof text, p);
+        memory_describe(text, sizeof text, p);
         if (stand_in_self)
             stand_in_fail(NULL, 0, "illegal address %p: %s", (const void *)p, text);
         stand_in_fail(NULL, 0, "touched the device's memory itself: %p, %s", (const void *)p, text);
@@ -139,6 +138,12 @@ static Block *find(Block *list, int count, const char *p)
     return NULL;
 }
 
+const MemoryBlock *memory_block(const void *p)
+{
+    const uint32_t owner = owners[(size_t)((const char *)p - region) / PAGE];
+    return owner ? &blocks[owner - 1] : NULL;
+}
+
 MemoryKind memory_kind(const void *p, size_t bytes, bool *whole)
 {
     const char *c = p;
@@ -155,8 +160,10 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     if (bytes == 0)
         return cudaSuccess;
     if (!region) {
-        region = mmap(NULL, REGION, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (region == MAP_FAILED)
+        const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+        region = mmap(NULL, REGION, PROT_NONE, flags, -1, 0);
+        owners = mmap(NULL, REGION / PAGE * sizeof *owners, PROT_READ | PROT_WRITE, flags, -1, 0);
+        if (region == MAP_FAILED || owners == MAP_FAILED)
             abort();
     }
     const size_t room = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -167,6 +174,8 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     Block *b = &blocks[block_count++];
     *b = (Block){.begin = region + end - room, .bytes = bytes};
     taken += room;
+    for (char *page = first_page(b); page < b->begin + bytes; page += PAGE)
+        owners[(size_t)(page - region) / PAGE] = (uint32_t)block_count;
     if (mprotect(first_page(b), bytes_of_pages(b), PROT_READ | PROT_WRITE) != 0)
         return runtime_error(cudaErrorMemoryAllocation);
     memset(b->begin, STAND_IN_POISON, room);
@@ -188,6 +197,8 @@ cudaError_t cudaFree(void *p)
     queue_drain_all();
     taken -= (b->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     b->freed = true;
+    if (watch_on)
+        watch_forget(first_page(b), bytes_of_pages(b));
     madvise(first_page(b), bytes_of_pages(b), MADV_DONTNEED);
     mprotect(first_page(b), bytes_of_pages(b), PROT_NONE);
     return cudaSuccess;

@@ -47,8 +47,8 @@ template <typename T> static void to_host(T *to, const T *from, size_t count)
     assert_int_equal(cudaMemcpy(to, from, count * sizeof(T), cudaMemcpyDeviceToHost), cudaSuccess);
 }
 
-/* Runs `what` in a process of its own, and fails unless that ends itself with a message that has all of the words,
- * which are separated by '|'. */
+/* Runs `what` in a process of its own, and fails unless that ends itself with a message that has all of the
+ * words, which are separated by '|'. */
 static inline void fails_with(void (*what)(), const char *words)
 {
     int ends[2];

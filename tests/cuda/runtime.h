@@ -23,6 +23,19 @@ typedef enum MemoryKind { MEMORY_PAGEABLE, MEMORY_PINNED, MEMORY_DEVICE } Memory
 /* Of the bytes at p. Those that begin in device memory or pinned memory and do not end in the same block are
  * a mistake: *whole is false. */
 MemoryKind memory_kind(const void *p, size_t bytes, bool *whole);
+/* The device's memory is in one region, in blocks of pages of their own. */
+#define MEMORY_REGION ((size_t)1 << 37)
+#define MEMORY_PAGE ((size_t)4096)
+extern char *memory_region;
+typedef struct MemoryBlock {
+    char *begin;
+    size_t bytes;
+    bool freed, own; /* own: pinned memory that is ours to free */
+} MemoryBlock;
+/* The block that has p's page, which is in the region; NULL: none has had it. */
+const MemoryBlock *memory_block(const void *p);
+/* Whose memory p is in or next to, in words. */
+void memory_describe(char *text, size_t size, const char *p);
 /* The device's memory can be touched between these two, which may be nested. */
 void memory_open(void);
 void memory_close(void);

@@ -1,5 +1,5 @@
-/* Mistakes of kernels that the stand-ins must see: each is planted here, and its message looked at. And what is right
- * must be computed. */
+/* Mistakes of kernels that the stand-ins must see: each is planted here, and its message looked at. And what
+ * is right must be computed. */
 #include "planted.h"
 
 /* What is right ---------------------------------------------------------------------------------------- */
@@ -28,7 +28,8 @@ static void test_sums(void **)
     }
 }
 
-/* C (16,8) = A (16,16) B (16,8) by one warp, through shared memory. `deep`: in one step of 16, or two of 8. */
+/* C (16,8) = A (16,16) B (16,8) by one warp, through shared memory. `deep`: in one step of 16, or two of 8.
+ */
 template <typename T> __global__ static void product_kernel(const T *a, const T *b, float *c, bool deep)
 {
     SHARED(T, at);
@@ -117,7 +118,8 @@ static void returns_early()
 }
 static void test_returns_early(void **)
 {
-    fails_with(returns_early, "returns_early_kernel, block (0,0,0), thread (40,0,0)|is not reached|has returned");
+    fails_with(returns_early,
+               "returns_early_kernel, block (0,0,0), thread (40,0,0)|is not reached|has returned");
 }
 
 __global__ static void two_barriers_kernel(int n)
@@ -149,7 +151,8 @@ static void half_a_warp()
 }
 static void test_half_a_warp(void **)
 {
-    fails_with(half_a_warp, "half_a_warp_kernel|__shfl_xor_sync|waits for lanes ffff0000, which have returned");
+    fails_with(half_a_warp,
+               "half_a_warp_kernel|__shfl_xor_sync|waits for lanes ffff0000, which have returned");
 }
 
 __global__ static void shuffle_at_barrier_kernel(float *y)
@@ -342,7 +345,8 @@ static void long_freed()
 }
 static void test_outside(void **)
 {
-    fails_with(past_the_end, "writes_kernel, block (0,0,0), thread (3,0,0)|byte 256 of device memory of 256 bytes");
+    fails_with(past_the_end,
+               "writes_kernel, block (0,0,0), thread (3,0,0)|byte 256 of device memory of 256 bytes");
     fails_with(long_freed, "thread (3,0,0)|byte 20 of device memory of 256 bytes, which has been freed");
 }
 

@@ -1,5 +1,6 @@
 /* What the tensor cores, ldmatrix and cp.async do, plainly: the arithmetic behind include/mma_twins.h. */
 #include "block.h"
+#include "watch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -120,6 +121,8 @@ void stand_in_ldmatrix(const char *name, int count, bool transposed, StandInLoad
 {
     /* Turing wants an address of every lane; so that a kernel runs there, this does on every card. */
     stand_in_access(l.row, 16, true, name, file, line);
+    if (watch_on && stand_in_self->lane < count * 8)
+        watch_access(l.row, 16, WATCH_READ, true, __builtin_return_address(0));
     stand_in_collective(name, 0xffffffffu, count, &l, transposed ? load_transposed : load_plain, file, line);
 }
 
@@ -129,6 +132,7 @@ typedef struct Copy {
     void *to;
     const void *from; /* NULL: zeros */
     int group;
+    const void *place; /* in the kernel */
 } Copy;
 
 /* A thread's copies that no wait has covered, in the order they were begun. */
@@ -142,6 +146,8 @@ static Copies copies[1024];
 
 static void land(const Copy *c)
 {
+    if (watch_on)
+        watch_access(c->to, 16, WATCH_WRITE, true, c->place);
     if (c->from)
         memcpy(c->to, c->from, 16);
     else
@@ -153,7 +159,13 @@ void stand_in_copy_async(void *shared, const void *global, bool valid, const cha
     stand_in_access(shared, 16, true, "copy_async_16, where to", file, line);
     if (valid)
         stand_in_access(global, 16, false, "copy_async_16, where from", file, line);
-    const Copy c = {shared, valid ? global : NULL, copies[stand_in_self->number].group};
+    const Copy c = {shared, valid ? global : NULL, copies[stand_in_self->number].group,
+                    __builtin_return_address(0)};
+    if (watch_on) {
+        watch_access(shared, 16, WATCH_WRITE, true, c.place);
+        if (valid)
+            watch_access(global, 16, WATCH_READ, true, c.place);
+    }
     if (stand_in_arch() < 80) {
         land(&c);
         return;

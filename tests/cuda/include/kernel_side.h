@@ -107,7 +107,9 @@ template <typename T> struct StandInShuffle {
     T value;
     int from;
 };
-template <typename T> static void stand_in_shuffle(void **operands, unsigned mask, int)
+/* It looks at other threads' stacks: nothing to be watched. */
+template <typename T>
+__attribute__((no_sanitize_thread)) static void stand_in_shuffle(void **operands, unsigned mask, int)
 {
     T values[STAND_IN_WARP];
     for (int i = 0; i < STAND_IN_WARP; i++)
@@ -157,7 +159,7 @@ static inline T __shfl_up_sync(unsigned mask, T value, unsigned apart, int width
     return stand_in_exchange("__shfl_up_sync", mask, width, value, from < first ? lane : from, file, line);
 }
 
-static inline void stand_in_vote(void **operands, unsigned mask, int)
+__attribute__((no_sanitize_thread)) static inline void stand_in_vote(void **operands, unsigned mask, int)
 {
     unsigned votes = 0;
     for (int i = 0; i < STAND_IN_WARP; i++)
