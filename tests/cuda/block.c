@@ -9,6 +9,7 @@
  * Shared memory ends at a page that may not be touched, and begins as NaN in each block. */
 #include "block.h"
 
+#include "banks.h"
 #include "fibre.h"
 #include "watch.h"
 
@@ -236,6 +237,8 @@ void stand_in_collective(const char *name, unsigned mask, int detail, void *oper
     w->operands[t->lane] = operands;
     m->here |= me;
     if (m->here == mask) {
+        if (watch_on && mask == w->there)
+            banks_meet(t->warp);
         if (compute) {
             meeting = m;
             compute(w->operands, mask, detail);
@@ -290,6 +293,12 @@ static void run_warp(Warp *w)
     check_warp(w);
 }
 
+static void meet_all(void)
+{
+    for (int i = 0; i < warp_count; i++)
+        banks_meet(i);
+}
+
 /* Up to the next barrier, or the end. False: the block is done. */
 static bool run_warps(void)
 {
@@ -309,8 +318,10 @@ static bool run_warps(void)
         warps[i].ready = warps[i].barrier;
         warps[i].barrier = 0;
     }
-    if (watch_on)
+    if (watch_on) {
+        meet_all();
         watch_barrier();
+    }
     return true;
 }
 
@@ -342,6 +353,8 @@ static void run_block(void)
         watch_block(warp_count * STAND_IN_WARP);
     while (run_warps())
         ;
+    if (watch_on)
+        meet_all();
 }
 
 /* Shared memory, whose end is that of a page before one that nobody may touch. */
@@ -378,8 +391,10 @@ void block_run(const StandInKernel *k, dim3 grid, dim3 block, void **list, size_
     stand_in_block_dim = block;
     place_shared(shared);
     number_threads(block);
-    if (watch_on)
+    if (watch_on) {
         watch_launch();
+        banks_launch(k, grid, block, shared);
+    }
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {

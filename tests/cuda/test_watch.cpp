@@ -281,13 +281,112 @@ static void test_crooked(void **)
     fails_with(crooked, "crooked_kernel|reads 16 bytes at|test_watch.cpp|is not aligned");
 }
 
+/* Banks and sectors ------------------------------------------------------------------------------------- */
+
+/* Rows of `width` floats: lanes read down a column. */
+__global__ static void column_kernel(const float *x, float *y, int width)
+{
+    SHARED(float, room);
+    for (int i = threadIdx.x; i < 32 * width; i += 32)
+        room[i] = x[i];
+    __syncwarp();
+    y[threadIdx.x * width] = room[threadIdx.x * width];
+}
+/* 16 bytes a lane: row after row of 64 bytes conflicts, in a row it does not. */
+__global__ static void wide_kernel(float4 *y, int apart)
+{
+    SHARED(float4, room);
+    room[threadIdx.x * apart % 128] = make_float4(0, 0, 0, 0);
+    __syncwarp();
+    y[threadIdx.x] = room[threadIdx.x * apart % 128];
+}
+__global__ static void matrix_kernel(float *y, int width)
+{
+    SHARED(f16, room);
+    unsigned r[4];
+    ldmatrix_x4(r, &room[threadIdx.x * width]);
+    y[threadIdx.x] = (float)r[0];
+}
+
+/* What the report says of one run, in a process of its own. */
+static void reported(void (*what)(), char *text, size_t size)
+{
+    char file[] = "/tmp/stand_in_report_XXXXXX";
+    const int fd = mkstemp(file);
+    int status;
+    assert_true(fd >= 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        setenv("ATELIER_STAND_IN_REPORT", file, 1);
+        what();
+        exit(0);
+    }
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    const ssize_t n = read(fd, text, size - 1);
+    text[n > 0 ? n : 0] = 0;
+    close(fd);
+    unlink(file);
+}
+static void reports(void (*what)(), const char *words)
+{
+    char text[8192], word[256];
+    reported(what, text, sizeof text);
+    if (getenv("ATELIER_TEST_VERBOSE"))
+        fprintf(stderr, "%s", text);
+    for (const char *at = words; *at;) {
+        const size_t length = strcspn(at, "|");
+        snprintf(word, sizeof word, "%.*s", (int)length, at);
+        if (!strstr(text, word))
+            fail_msg("the report has no %s: %s", word, text);
+        at += length + (at[length] != 0);
+    }
+}
+static void column_32()
+{
+    RUN(dim3(1), dim3(32), 32 * 32 * 4, column_kernel, on_device<float>(NULL, 1024), on_device<float>(NULL, 1024), 32);
+}
+static void column_33()
+{
+    RUN(dim3(1), dim3(32), 32 * 33 * 4, column_kernel, on_device<float>(NULL, 1056), on_device<float>(NULL, 1056), 33);
+}
+static void wide_1()
+{
+    RUN(dim3(1), dim3(32), 2048, wide_kernel, on_device<float4>(NULL, 32), 1);
+}
+static void wide_4()
+{
+    RUN(dim3(1), dim3(32), 2048, wide_kernel, on_device<float4>(NULL, 32), 4);
+}
+static void matrix_64()
+{
+    RUN(dim3(1), dim3(32), 32 * 64 * 2, matrix_kernel, on_device<float>(NULL, 32), 64);
+}
+static void matrix_72()
+{
+    RUN(dim3(1), dim3(32), 32 * 72 * 2, matrix_kernel, on_device<float>(NULL, 32), 72);
+}
+static void test_banks(void **)
+{
+    reports(column_32, "\"kernel\":\"column_kernel\",\"launches\":1,\"grid\":[1,1,1],\"block\":[32,1,1]|"
+                       "\"shared_loads\":{\"mean\":32.000,\"worst\":32},\"shared_stores\":{\"mean\":1.000,\"worst\":1}|"
+                       "(column_kernel)\",\"what\":\"shared load\",\"bytes\":4,\"times\":1|"
+                       "\"what\":\"device store\",\"bytes\":4,\"times\":1,\"sectors_of_needed\":8.000");
+    reports(column_33, "\"shared_loads\":{\"mean\":1.000,\"worst\":1}");
+    reports(wide_1, "\"shared_loads\":{\"mean\":1.000,\"worst\":1},\"shared_stores\":{\"mean\":1.000,\"worst\":1}|"
+                    "\"sectors_of_needed\":1.000,\"places\":[]");
+    reports(wide_4, "\"shared_loads\":{\"mean\":4.000,\"worst\":4},\"shared_stores\":{\"mean\":4.000,\"worst\":4}");
+    reports(matrix_64, "\"shared_loads\":{\"mean\":8.000,\"worst\":8}");
+    reports(matrix_72, "\"shared_loads\":{\"mean\":1.000,\"worst\":1}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_barrier), cmocka_unit_test(test_loop),    cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_halves),     cmocka_unit_test(test_staged),  cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_last_block), cmocka_unit_test(test_outside), cmocka_unit_test(test_of_the_host),
-        cmocka_unit_test(test_crooked),
+        cmocka_unit_test(test_crooked), cmocka_unit_test(test_banks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

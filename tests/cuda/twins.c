@@ -147,7 +147,7 @@ static Copies copies[1024];
 static void land(const Copy *c)
 {
     if (watch_on)
-        watch_access(c->to, 16, WATCH_WRITE, true, c->place);
+        watch_access(c->to, 16, WATCH_LANDS, true, c->place);
     if (c->from)
         memcpy(c->to, c->from, 16);
     else

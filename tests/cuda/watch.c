@@ -12,7 +12,7 @@
  * warp. */
 #include "watch.h"
 
-#include "fibre.h"
+#include "banks.h"
 #include "runtime.h"
 
 #include <stdio.h>
@@ -174,7 +174,7 @@ void watch_forget(const char *p, size_t bytes)
 
 static const char *did(WatchKind kind)
 {
-    return kind == WATCH_READ ? "reads" : kind == WATCH_WRITE ? "writes" : "updates";
+    return kind == WATCH_READ ? "reads" : kind == WATCH_ATOMIC ? "updates" : "writes";
 }
 
 static void race(const char *p, WatchKind kind, unsigned site, Stamp other, bool wrote, unsigned other_site)
@@ -296,5 +296,7 @@ void watch_access(const void *address, size_t bytes, WatchKind kind, bool aligne
     }
     if (kind == WATCH_ATOMIC && in_device)
         note_atomic();
+    if (kind != WATCH_LANDS)
+        banks_access(p, bytes, in_shared, kind != WATCH_READ, site);
     touch_all(in_device ? &device : &shared, p, bytes, kind, site);
 }

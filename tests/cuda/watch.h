@@ -10,7 +10,12 @@
 /* Some kernel has been compiled so. The others below are to be called only then. */
 extern bool watch_on;
 
-typedef enum WatchKind { WATCH_READ, WATCH_WRITE, WATCH_ATOMIC } WatchKind;
+typedef enum WatchKind {
+    WATCH_READ,
+    WATCH_WRITE,
+    WATCH_ATOMIC,
+    WATCH_LANDS /* written by a copy that was begun earlier */
+} WatchKind;
 /* The running thread does it, by an instruction after which is `place`. aligned: to its size, or it is a
  * mistake. */
 void watch_access(const void *p, size_t bytes, WatchKind kind, bool aligned, const void *place);
