@@ -1,10 +1,11 @@
-/* How a kernel's accesses would lie in the banks of shared memory and in the sectors of the device's, by place in the
- * code: ATELIER_STAND_IN_REPORT=FILE adds a line of JSON for each kernel when the process ends.
+/* How a kernel's accesses would lie in the banks of shared memory and in the sectors of the device's, by
+ * place in the code: ATELIER_STAND_IN_REPORT=FILE adds a line of JSON for each kernel when the process ends.
  *
- * A warp's lanes execute an instruction together; here they come one after the other. So the n-th time that each lane
- * passes a place between two meetings of the warp is taken for one instruction, whose addresses are put together.
- * Shared memory has 32 banks of 4 bytes: different words of one bank take a cycle each. 16 bytes a lane are served in
- * four parts of 8 lanes, 8 bytes in two of 16. The device's memory comes in sectors of 32 bytes. */
+ * A warp's lanes execute an instruction together; here they come one after the other. So the n-th time that
+ * each lane passes a place between two meetings of the warp is taken for one instruction, whose addresses are
+ * put together. Shared memory has 32 banks of 4 bytes: different words of one bank take a cycle each. 16
+ * bytes a lane are served in four parts of 8 lanes, 8 bytes in two of 16. The device's memory comes in
+ * sectors of 32 bytes. */
 #include "banks.h"
 
 #include "watch.h"
@@ -37,11 +38,11 @@ typedef struct Pending {
 typedef struct Totals {
     unsigned site, bytes;
     bool shared, write;
-    long times;             /* instructions of warps */
-    long cycles, least;     /* of shared memory: taken, and without conflicts */
-    int worst;              /* cycles that the worst part took */
-    long sectors, wanted;   /* of the device's memory: touched, and needed for the bytes */
-    long long moved;        /* bytes */
+    long times;           /* instructions of warps */
+    long cycles, least;   /* of shared memory: taken, and without conflicts */
+    int worst;            /* cycles that the worst part took */
+    long sectors, wanted; /* of the device's memory: touched, and needed for the bytes */
+    long long moved;      /* bytes */
 } Totals;
 
 typedef struct Report {
@@ -203,7 +204,8 @@ static void write_conflicts(FILE *f, const Report *r, const char *name, bool wri
         if (worst < t->worst)
             worst = t->worst;
     }
-    fprintf(f, ",\"%s\":{\"mean\":%.3f,\"worst\":%d}", name, least ? (double)cycles / (double)least : 0, worst);
+    fprintf(f, ",\"%s\":{\"mean\":%.3f,\"worst\":%d}", name, least ? (double)cycles / (double)least : 0,
+            worst);
 }
 
 static void write_device(FILE *f, const Report *r)
@@ -216,7 +218,8 @@ static void write_device(FILE *f, const Report *r)
         wanted += t->wanted;
         moved += t->moved;
     }
-    fprintf(f, ",\"device_bytes\":%lld,\"sectors_of_needed\":%.3f", moved, wanted ? (double)sectors / (double)wanted : 0);
+    fprintf(f, ",\"device_bytes\":%lld,\"sectors_of_needed\":%.3f", moved,
+            wanted ? (double)sectors / (double)wanted : 0);
 }
 
 /* Places that are less than they could be. */
@@ -253,9 +256,11 @@ static void report(void)
     }
     for (int i = 0; i < report_count; i++) {
         const Report *r = reports[i];
-        fprintf(f, "{\"kernel\":\"%s\",\"launches\":%ld,\"grid\":[%u,%u,%u],\"block\":[%u,%u,%u],\"shared_bytes\":%zu",
-                r->kernel->name, r->launches, r->grid.x, r->grid.y, r->grid.z, r->block.x, r->block.y, r->block.z,
-                r->shared);
+        fprintf(f,
+                "{\"kernel\":\"%s\",\"launches\":%ld,\"grid\":[%u,%u,%u],\"block\":[%u,%u,%u],\"shared_"
+                "bytes\":%zu",
+                r->kernel->name, r->launches, r->grid.x, r->grid.y, r->grid.z, r->block.x, r->block.y,
+                r->block.z, r->shared);
         write_conflicts(f, r, "shared_loads", false);
         write_conflicts(f, r, "shared_stores", true);
         write_device(f, r);

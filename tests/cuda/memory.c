@@ -17,15 +17,21 @@
 #define REGION MEMORY_REGION
 #define PAGE MEMORY_PAGE
 #define ALIGNMENT ((size_t)256)
-#define BLOCKS 65536
+#define BLOCKS ((size_t)1 << 24) /* that are ever given out */
+#define PINNED 4096
 
 typedef MemoryBlock Block;
 
 char *memory_region;
 #define region memory_region
 static size_t end, taken;
-static Block blocks[BLOCKS], pinned[BLOCKS];
-static int block_count, pinned_count, open_count;
+static Block
+    *blocks; /* all that were ever given out; room for BLOCKS, of which the system gives what is touched */
+static uint32_t block_count;
+static uint32_t *live; /* numbers of those that have not been freed */
+static size_t live_count, live_room;
+static Block pinned[PINNED];
+static int pinned_count, open_count;
 static uint32_t *owners; /* of each page of the region: its block's number and one, or 0 */
 
 static size_t pages(size_t bytes)
@@ -44,6 +50,12 @@ static size_t bytes_of_pages(const Block *b)
     return (size_t)(b->begin + b->bytes - first_page(b) + (ptrdiff_t)PAGE - 1) / PAGE * PAGE;
 }
 
+const MemoryBlock *memory_block(const void *p)
+{
+    const uint32_t owner = owners[(size_t)((const char *)p - region) / PAGE];
+    return owner ? &blocks[owner - 1] : NULL;
+}
+
 /* What went wrong -------------------------------------------------------------------------------------- */
 
 static struct sigaction before;
@@ -51,16 +63,16 @@ static struct sigaction before;
 /* Whose memory p is in or next to. */
 void memory_describe(char *text, size_t size, const char *p)
 {
+    const bool in_region = region && p >= region && p < region + REGION;
     const Block *nearest = NULL;
-    for (int i = 0; i < block_count; i++)
-        if (blocks[i].begin <= p + PAGE && (!nearest || blocks[i].begin > nearest->begin))
-            nearest = &blocks[i];
+    for (size_t page = in_region ? (size_t)(p - region) / PAGE : 0; in_region && !nearest && page > 0; page--)
+        nearest = memory_block(region + page * PAGE);
     if (fibre_overflow(p))
         snprintf(text, size, "the thread's stack is full: arrays too large for registers");
     else if (p >= block_shared_room && p < block_shared_room + SHARED_MOST + 2 * PAGE)
         snprintf(text, size, "byte %td of shared memory, which has %zu", p - block_shared,
                  block_shared_bytes);
-    else if (p < region || p >= region + REGION)
+    else if (!in_region)
         snprintf(text, size, "no memory of the device");
     else if (!nearest)
         snprintf(text, size, "device memory that was never given out");
@@ -109,8 +121,8 @@ static void catch_faults(void)
 
 static void protect(int how)
 {
-    for (int i = 0; i < block_count; i++)
-        if (!blocks[i].freed && mprotect(first_page(&blocks[i]), bytes_of_pages(&blocks[i]), how) != 0)
+    for (size_t i = 0; i < live_count; i++)
+        if (mprotect(first_page(&blocks[live[i]]), bytes_of_pages(&blocks[live[i]]), how) != 0)
             abort();
 }
 
@@ -128,27 +140,44 @@ void memory_close(void)
         protect(PROT_NONE);
 }
 
+int memory_shut(void)
+{
+    const int depth = open_count;
+    if (depth)
+        protect(PROT_NONE);
+    open_count = 0;
+    return depth;
+}
+
+void memory_reopen(int depth)
+{
+    if (depth)
+        memory_open();
+    open_count = depth;
+}
+
 /* Blocks ------------------------------------------------------------------------------------------------ */
 
-static Block *find(Block *list, int count, const char *p)
+static Block *find_pinned(const char *p)
 {
-    for (int i = 0; i < count; i++)
-        if (!list[i].freed && p >= list[i].begin && p < list[i].begin + list[i].bytes)
-            return &list[i];
+    for (int i = 0; i < pinned_count; i++)
+        if (!pinned[i].freed && p >= pinned[i].begin && p < pinned[i].begin + pinned[i].bytes)
+            return &pinned[i];
     return NULL;
 }
 
-const MemoryBlock *memory_block(const void *p)
+/* The block of the device that holds p, which is in the region. */
+static Block *find_block(const char *p)
 {
-    const uint32_t owner = owners[(size_t)((const char *)p - region) / PAGE];
-    return owner ? &blocks[owner - 1] : NULL;
+    Block *b = (Block *)memory_block(p);
+    return b && !b->freed && p >= b->begin && p < b->begin + b->bytes ? b : NULL;
 }
 
 MemoryKind memory_kind(const void *p, size_t bytes, bool *whole)
 {
     const char *c = p;
     const bool device = region && c >= region && c < region + REGION;
-    const Block *b = device ? find(blocks, block_count, c) : find(pinned, pinned_count, c);
+    const Block *b = device ? find_block(c) : find_pinned(c);
     *whole = b ? c + bytes <= b->begin + b->bytes : !device;
     return device ? MEMORY_DEVICE : b ? MEMORY_PINNED : MEMORY_PAGEABLE;
 }
@@ -163,7 +192,8 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
         const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
         region = mmap(NULL, REGION, PROT_NONE, flags, -1, 0);
         owners = mmap(NULL, REGION / PAGE * sizeof *owners, PROT_READ | PROT_WRITE, flags, -1, 0);
-        if (region == MAP_FAILED || owners == MAP_FAILED)
+        blocks = mmap(NULL, BLOCKS * sizeof *blocks, PROT_READ | PROT_WRITE, flags, -1, 0);
+        if (region == MAP_FAILED || owners == MAP_FAILED || blocks == MAP_FAILED)
             abort();
     }
     const size_t room = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -175,7 +205,14 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     *b = (Block){.begin = region + end - room, .bytes = bytes};
     taken += room;
     for (char *page = first_page(b); page < b->begin + bytes; page += PAGE)
-        owners[(size_t)(page - region) / PAGE] = (uint32_t)block_count;
+        owners[(size_t)(page - region) / PAGE] = block_count;
+    if (live_count == live_room) {
+        live_room = live_room ? 2 * live_room : 1024;
+        live = realloc(live, live_room * sizeof *live);
+        if (!live)
+            abort();
+    }
+    live[live_count++] = block_count - 1;
     if (mprotect(first_page(b), bytes_of_pages(b), PROT_READ | PROT_WRITE) != 0)
         return runtime_error(cudaErrorMemoryAllocation);
     memset(b->begin, STAND_IN_POISON, room);
@@ -191,12 +228,17 @@ cudaError_t cudaFree(void *p)
     ENTER();
     if (!p)
         return cudaSuccess;
-    Block *b = find(blocks, block_count, p);
+    const bool device = region && (char *)p >= region && (char *)p < region + REGION;
+    Block *b = device ? find_block(p) : NULL;
     if (!b || b->begin != p)
         return runtime_error(cudaErrorInvalidValue);
     queue_drain_all();
     taken -= (b->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     b->freed = true;
+    size_t i = 0;
+    while (&blocks[live[i]] != b)
+        i++;
+    live[i] = live[--live_count];
     if (watch_on)
         watch_forget(first_page(b), bytes_of_pages(b));
     madvise(first_page(b), bytes_of_pages(b), MADV_DONTNEED);
@@ -219,7 +261,7 @@ static cudaError_t pin(void *p, size_t bytes, bool own)
     int i = 0;
     while (i < pinned_count && !pinned[i].freed)
         i++;
-    if (i == BLOCKS)
+    if (i == PINNED)
         return runtime_error(cudaErrorMemoryAllocation);
     pinned[i] = (Block){.begin = p, .bytes = bytes, .own = own};
     pinned_count += i == pinned_count;
@@ -247,7 +289,7 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 
 static cudaError_t unpin(void *p, bool own, cudaError_t otherwise)
 {
-    Block *b = find(pinned, pinned_count, p);
+    Block *b = find_pinned(p);
     if (!b || b->begin != p || b->own != own)
         return runtime_error(otherwise);
     queue_drain_all();
@@ -269,7 +311,7 @@ cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned int flags)
     (void)flags;
     if (!p || bytes == 0)
         return runtime_error(cudaErrorInvalidValue);
-    if (find(pinned, pinned_count, p))
+    if (find_pinned(p))
         return runtime_error(cudaErrorHostMemoryAlreadyRegistered);
     return pin(p, bytes, false);
 }
@@ -285,5 +327,5 @@ cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned int fla
     ENTER();
     (void)flags;
     *device = host;
-    return find(pinned, pinned_count, host) ? cudaSuccess : runtime_error(cudaErrorInvalidValue);
+    return find_pinned(host) ? cudaSuccess : runtime_error(cudaErrorInvalidValue);
 }

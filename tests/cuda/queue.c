@@ -46,9 +46,16 @@ void op_free(Op *o)
     free(o);
 }
 
+/* A function of the host's, which may not touch the device's memory. */
+static void run_function(const Op *o)
+{
+    const int depth = memory_shut();
+    o->function(o->data);
+    memory_reopen(depth);
+}
+
 void op_run(Op *o)
 {
-    memory_open();
     switch (o->kind) {
     case OP_KERNEL:
         block_run(o->kernel, o->grid, o->block, o->arguments, o->shared);
@@ -71,11 +78,9 @@ void op_run(Op *o)
         o->run(o);
         break;
     case OP_HOST:
+        run_function(o);
         break;
     }
-    memory_close();
-    if (o->kind == OP_HOST)
-        o->function(o->data);
 }
 
 /* Running ----------------------------------------------------------------------------------------------- */
@@ -89,7 +94,9 @@ static bool step(cudaStream_t s)
     s->first = o->next;
     if (!s->first)
         s->end = &s->first;
+    memory_open();
     op_run(o);
+    memory_close();
     op_free(o);
     return true;
 }
@@ -106,6 +113,9 @@ static void others(void)
 /* Everything of s, or until m is reached. */
 static void drain(cudaStream_t s, const Mark *m)
 {
+    if (!s->first)
+        return;
+    memory_open(); /* once for all that is queued */
     while (s->first && !(m && m->done)) {
         others();
         if (s->first && !(m && m->done) && !step(s)) {
@@ -113,6 +123,7 @@ static void drain(cudaStream_t s, const Mark *m)
             drain(earlier->stream, earlier);
         }
     }
+    memory_close();
 }
 
 void queue_drain_all(void)

@@ -39,6 +39,9 @@ void memory_describe(char *text, size_t size, const char *p);
 /* The device's memory can be touched between these two, which may be nested. */
 void memory_open(void);
 void memory_close(void);
+/* For a while, whatever is open: what the second is to be given. */
+int memory_shut(void);
+void memory_reopen(int depth);
 
 /* queue.c ---------------------------------------------------------------------------------------------- */
 

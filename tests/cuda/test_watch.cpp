@@ -344,11 +344,13 @@ static void reports(void (*what)(), const char *words)
 }
 static void column_32()
 {
-    RUN(dim3(1), dim3(32), 32 * 32 * 4, column_kernel, on_device<float>(NULL, 1024), on_device<float>(NULL, 1024), 32);
+    RUN(dim3(1), dim3(32), 32 * 32 * 4, column_kernel, on_device<float>(NULL, 1024),
+        on_device<float>(NULL, 1024), 32);
 }
 static void column_33()
 {
-    RUN(dim3(1), dim3(32), 32 * 33 * 4, column_kernel, on_device<float>(NULL, 1056), on_device<float>(NULL, 1056), 33);
+    RUN(dim3(1), dim3(32), 32 * 33 * 4, column_kernel, on_device<float>(NULL, 1056),
+        on_device<float>(NULL, 1056), 33);
 }
 static void wide_1()
 {
@@ -368,14 +370,17 @@ static void matrix_72()
 }
 static void test_banks(void **)
 {
-    reports(column_32, "\"kernel\":\"column_kernel\",\"launches\":1,\"grid\":[1,1,1],\"block\":[32,1,1]|"
-                       "\"shared_loads\":{\"mean\":32.000,\"worst\":32},\"shared_stores\":{\"mean\":1.000,\"worst\":1}|"
-                       "(column_kernel)\",\"what\":\"shared load\",\"bytes\":4,\"times\":1|"
-                       "\"what\":\"device store\",\"bytes\":4,\"times\":1,\"sectors_of_needed\":8.000");
+    reports(column_32,
+            "\"kernel\":\"column_kernel\",\"launches\":1,\"grid\":[1,1,1],\"block\":[32,1,1]|"
+            "\"shared_loads\":{\"mean\":32.000,\"worst\":32},\"shared_stores\":{\"mean\":1.000,\"worst\":1}|"
+            "(column_kernel)\",\"what\":\"shared load\",\"bytes\":4,\"times\":1|"
+            "\"what\":\"device store\",\"bytes\":4,\"times\":1,\"sectors_of_needed\":8.000");
     reports(column_33, "\"shared_loads\":{\"mean\":1.000,\"worst\":1}");
-    reports(wide_1, "\"shared_loads\":{\"mean\":1.000,\"worst\":1},\"shared_stores\":{\"mean\":1.000,\"worst\":1}|"
-                    "\"sectors_of_needed\":1.000,\"places\":[]");
-    reports(wide_4, "\"shared_loads\":{\"mean\":4.000,\"worst\":4},\"shared_stores\":{\"mean\":4.000,\"worst\":4}");
+    reports(wide_1,
+            "\"shared_loads\":{\"mean\":1.000,\"worst\":1},\"shared_stores\":{\"mean\":1.000,\"worst\":1}|"
+            "\"sectors_of_needed\":1.000,\"places\":[]");
+    reports(wide_4,
+            "\"shared_loads\":{\"mean\":4.000,\"worst\":4},\"shared_stores\":{\"mean\":4.000,\"worst\":4}");
     reports(matrix_64, "\"shared_loads\":{\"mean\":8.000,\"worst\":8}");
     reports(matrix_72, "\"shared_loads\":{\"mean\":1.000,\"worst\":1}");
 }
@@ -386,7 +391,7 @@ int main(void)
         cmocka_unit_test(test_no_barrier), cmocka_unit_test(test_loop),    cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_halves),     cmocka_unit_test(test_staged),  cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_last_block), cmocka_unit_test(test_outside), cmocka_unit_test(test_of_the_host),
-        cmocka_unit_test(test_crooked), cmocka_unit_test(test_banks),
+        cmocka_unit_test(test_crooked),    cmocka_unit_test(test_banks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
