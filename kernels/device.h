@@ -75,7 +75,8 @@ typedef enum UpdateKind {
     UPDATE_ADAMW /* Loshchilov & Hutter 2019, as torch.optim.AdamW */
 } UpdateKind;
 
-/* One step of an optimizer over whole blocks. */
+/* One step of an optimizer over whole blocks. What numbers it has may differ from step to step of a
+ * recording; the list, and what `from` points to, stay. */
 typedef struct Update {
     UpdateKind kind;
     double beta1, beta2, eps, weight_decay;
@@ -217,8 +218,9 @@ struct Device {
 
     /* optimizer: whole flat f32 blocks. Norm, clipping, the weights' move, the averages' (NULL: none) and all
      * of the numbers, which lie where the device can write them */
+    Status (*update_scratch)(const Update *u, size_t *bytes); /* by kind and segments */
     Status (*update)(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
-                     StepNumbers *numbers);
+                     StepNumbers *numbers, void *scratch);
     Status (*exchange)(Tensor *a, Tensor *b); /* the contents */
 };
 

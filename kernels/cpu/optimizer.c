@@ -161,9 +161,17 @@ static void average_piece(const void *args, int64_t first, int64_t last)
     }
 }
 
-static Status cpu_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
-                         StepNumbers *numbers)
+static Status cpu_update_scratch(const Update *u, size_t *bytes)
 {
+    (void)u;
+    *bytes = 0;
+    return STATUS_OK;
+}
+
+static Status cpu_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
+                         StepNumbers *numbers, void *scratch)
+{
+    (void)scratch;
     if (numbers->skipped)
         return STATUS_OK;
     measure_gradients(u, g->data, numbers);
@@ -206,6 +214,7 @@ static Status cpu_exchange(Tensor *a, Tensor *b)
 
 void ISA(optimizer_table)(Device *d)
 {
+    d->update_scratch = cpu_update_scratch;
     d->update = cpu_update;
     d->exchange = cpu_exchange;
 }

@@ -333,10 +333,14 @@ static Status run_update(Call *k)
     Update *u = (Update *)(void *)k->extra;
     u->from = far_inside(u->from);
     return cpu->update(u, call_get(k, 0), call_get(k, 1), call_get(k, 2), call_get(k, 3), call_get(k, 4),
-                       far_inside(k->at));
+                       far_inside(k->at), call_scratch(k));
+}
+static Status far_update_scratch(const Update *u, size_t *bytes)
+{
+    return cpu->update_scratch(u, bytes);
 }
 static Status far_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
-                         StepNumbers *numbers)
+                         StepNumbers *numbers, void *scratch)
 {
     Call *k = call_new("update", run_update);
     if (!k)
@@ -346,6 +350,7 @@ static Status far_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m,
     for (int i = 0; i < COUNT(t); i++)
         call_tensor(k, t[i]);
     k->at = numbers;
+    k->scratch = scratch;
     return call_queue(k);
 }
 
@@ -415,6 +420,7 @@ static void fill_in(void)
     far.timestep_embedding = far_timestep_embedding;
     far.mse_loss = far_mse_loss;
     far.mse_loss_backward = far_mse_loss_backward;
+    far.update_scratch = far_update_scratch;
     far.update = far_update;
     far.exchange = far_exchange;
 }

@@ -70,7 +70,7 @@ static void take_steps(const Device *d, const Optimizer *o)
         StepNumbers numbers = {0};
         snprintf(part, sizeof part, "grad%d", (int)u.step);
         Tensor *g = golden_tensor(o, part);
-        assert_int_equal(d->update(&u, w, g, states[0], states[1], NULL, &numbers), STATUS_OK);
+        assert_int_equal(d->update(&u, w, g, states[0], states[1], NULL, &numbers, NULL), STATUS_OK);
         snprintf(part, sizeof part, "after%d", (int)u.step);
         check_close(w, o, part, d->name);
         tensor_free(g);

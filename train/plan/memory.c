@@ -259,7 +259,8 @@ MemoryNeed memory_need(const Setup *s)
     const Phase phase = apart ? placed_phase(s) : fullest_phase(s);
     const size_t host =
         s->base_bytes + UNCOUNTED_BYTES + phase.host + (apart ? 0 : learning_bytes(s->parameters));
-    MemoryNeed m = {.weights = phase.weights, .optimizer = parameters_optimizer_bytes(s->parameters)};
+    MemoryNeed m = {.weights = phase.weights,
+                    .optimizer = parameters_optimizer_bytes(s->parameters) + s->parameters->scratch_bytes};
     if (s->parameters->module_count)
         m.weights += trained;
     if (apart) {

@@ -62,6 +62,6 @@ Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t
         u.stride = before->stride;
     }
     TRY(p->dev->update(&u, p->flat.weights, p->flat.gradients, p->states[0], p->states[1], p->averages,
-                       p->numbers));
+                       p->numbers, p->scratch));
     return read_numbers(p, out);
 }

@@ -175,6 +175,14 @@ static Status add_blocks(Parameters *p, const Config *config)
         if (!p->states[i])
             return STATUS_FAILED;
     }
+    Update u = {.segments = p->segments, .count = p->count};
+    p->optimizer->set(&config->optimizer.settings, &u);
+    TRY(p->dev->update_scratch(&u, &p->scratch_bytes));
+    if (!p->flat.described && p->scratch_bytes > 0) {
+        p->scratch = p->dev->memory_new(p->scratch_bytes);
+        if (!p->scratch)
+            return STATUS_FAILED;
+    }
     if (config->train.ema <= 0)
         return STATUS_OK;
     p->averages = flat_block(&p->flat);
@@ -223,6 +231,7 @@ void parameters_free(Parameters *p)
     flat_free(&p->flat);
     tensor_free(p->alpha);
     p->dev->memory_free(p->numbers, sizeof *p->numbers);
+    p->dev->memory_free(p->scratch, p->scratch_bytes);
     mem_free(p->modules);
     mem_free(p->segments);
     mem_free(p->items);

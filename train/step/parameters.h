@@ -44,7 +44,9 @@ typedef struct Parameters {
     Tensor *states[UPDATE_STATES]; /* what the optimizer keeps; NULL: no more */
     Tensor *averages;              /* EMA of the weights, or NULL */
     StepNumbers *numbers;          /* what the device says of an update */
-    LoraModule *modules;           /* LoRA only */
+    void *scratch;                 /* what it needs for one */
+    size_t scratch_bytes;
+    LoraModule *modules; /* LoRA only */
     int module_count;
     Tensor *alpha;   /* of all modules: one number, as files have it. LoRA only */
     int layer_count; /* modules or layers trained */
