@@ -61,7 +61,7 @@ Tensor *op_weight(Ctx *c, const Layer *l)
     if (!l->weight)
         return NULL;
     Tensor *w = l->streamed ? fetched(c, l->weight) : l->weight;
-    if (w->dtype != DTYPE_I8)
+    if (!l->weight->scales) /* nothing to decode it with: the operation reads its type */
         return w;
     Tensor *decoded = ctx_place(c, c->dtype, w->ndim, w->shape, PLACE_WEIGHT);
     RUN(c, c->dev->decode(w, l->weight->scales, decoded));
