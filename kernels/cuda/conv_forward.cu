@@ -27,24 +27,31 @@ typedef TileShape<64, 32, 2, 2> Tile64;
 typedef TileShape<32, 16, 4, 1> Tile16;
 enum { TILE_128, TILE_160, TILE_64, TILE_16, TILE_GATHER, TILES };
 
-/* What a thread copies: the windows of its rows of A, in units of a chunk or, gathering, of an element; where
- * its rows of B begin in the form, in chunks. */
+/* What a thread copies: the windows of its rows of A and its rows of B, all in units of a chunk or, where it
+ * gathers A, of an element. */
 template <typename T, typename S, bool GATHER> struct WindowSource {
     const T *source, *form;
-    int window[S::A_ROWS];
+    int window[S::A_ROWS];      /* where its first pixel lies in the source */
     unsigned inside[S::A_ROWS]; /* bit u: row u of the window is; bit 16 + v: column v */
-    int weights[S::B_ROWS];     /* −1: no such row */
+    int weights[S::B_ROWS];     /* where the row begins in the form, in chunks; −1: there is none */
     int C, W, padded, columns;  /* of the source; columns of the window */
-    int taps, tap, u, v, c;     /* next step */
+    int taps, tap, u, v, c;     /* the next step: c of this thread's chunk */
+    int delta, depth;           /* from the window's beginning to the tap and channel, and so in the form */
 };
+
+/* A tap's place from its number and c. */
+template <typename T, typename S> __device__ static inline void begin_tap(WindowSource<T, S, false> &s)
+{
+    s.delta = ((s.u * s.W + s.v) * s.C + s.c) / CHUNK;
+    s.depth = (s.tap * s.padded + s.c) / CHUNK;
+}
 
 template <typename T, typename S, bool GATHER>
 __device__ static inline void begin_windows(WindowSource<T, S, GATHER> &s, const ConvWalk &w,
                                             const ConvClass &k, int64_t row, int64_t column, int step)
 {
     const int unit = GATHER ? 1 : CHUNK, lane = threadIdx.x / TILE_CHUNKS;
-    const int in_picture = k.rows.count * k.columns.count;
-    const int64_t rows = w.pictures * in_picture;
+    const int64_t rows = w.pictures * k.rows.count * k.columns.count;
     s.source = (const T *)w.source;
     s.C = (int)w.C, s.W = (int)w.W, s.padded = (int)w.padded;
     s.columns = k.columns.taps, s.taps = k.rows.taps * k.columns.taps;
@@ -55,10 +62,9 @@ __device__ static inline void begin_windows(WindowSource<T, S, GATHER> &s, const
         s.inside[i] = 0, s.window[i] = 0;
         if (at >= rows)
             continue;
-        const int picture = (int)at / in_picture, in = (int)at % in_picture;
-        const int y = in / k.columns.count * w.step + k.rows.start;
-        const int x = in % k.columns.count * w.step + k.columns.start;
-        s.window[i] = (int)((((int64_t)picture * w.H + y) * w.W + x) * w.C / unit);
+        const Pixel p = pixel_of(k, (int)at);
+        const int y = p.r * w.step + k.rows.start, x = p.s * w.step + k.columns.start;
+        s.window[i] = (int)(((p.picture * w.H + y) * w.W + x) * w.C / unit);
         for (int u = 0; u < k.rows.taps; u++)
             s.inside[i] |= (unsigned)(y + u >= 0 && y + u < w.H) << u;
         for (int v = 0; v < k.columns.taps; v++)
@@ -70,10 +76,14 @@ __device__ static inline void begin_windows(WindowSource<T, S, GATHER> &s, const
         const bool there = lane + i * S::LANES < S::N && at < w.N;
         s.weights[i] = there ? (int)(at * s.taps * w.padded / CHUNK) : -1;
     }
-    const int steps = (s.padded + TILE_DEPTH - 1) / TILE_DEPTH; /* of a tap */
-    s.tap = GATHER ? step * TILE_CHUNKS : step / steps;         /* gathering: a chunk */
-    s.c = GATHER ? 0 : step % steps * TILE_DEPTH;
-    s.u = s.tap / s.columns, s.v = s.tap % s.columns;
+    if constexpr (GATHER) { /* steps by chunks, whatever tap they are of */
+        s.depth = step * TILE_CHUNKS + threadIdx.x % TILE_CHUNKS;
+    } else {
+        const int steps = (s.padded + TILE_DEPTH - 1) / TILE_DEPTH; /* of a tap */
+        s.tap = step / steps, s.c = step % steps * TILE_DEPTH + threadIdx.x % TILE_CHUNKS * CHUNK;
+        s.u = s.tap / s.columns, s.v = s.tap % s.columns;
+        begin_tap(s);
+    }
 }
 
 /* Up to 8 elements, the rest zeros. */
@@ -94,46 +104,44 @@ template <typename T> __device__ static inline uint4 gather_chunk(const T *from,
 template <typename T, typename S>
 __device__ static inline void fetch_step(WindowSource<T, S, true> &s, Held<S, true> &held, T *)
 {
-    const int chunks = s.padded / CHUNK, chunk = s.tap + threadIdx.x % TILE_CHUNKS;
-    const int tap = chunk / chunks, c = chunk % chunks * CHUNK;
+    const int chunks = s.padded / CHUNK, tap = s.depth / chunks, c = s.depth % chunks * CHUNK;
     const int u = tap / s.columns, v = tap % s.columns;
-    const int64_t delta = ((int64_t)u * s.W + v) * s.C + c;
+    const int delta = (u * s.W + v) * s.C + c;
 #pragma unroll
     for (int i = 0; i < S::A_ROWS; i++) {
         const bool valid = tap < s.taps && (s.inside[i] >> u & s.inside[i] >> (16 + v) & 1);
-        held.a[i] = gather_chunk(s.source + s.window[i] + delta, valid ? s.C - c : 0);
+        held.a[i] = gather_chunk(s.source + (s.window[i] + delta), valid ? s.C - c : 0);
     }
 #pragma unroll
-    for (int i = 0; i < S::B_ROWS; i++) {
-        const bool valid = tap < s.taps && s.weights[i] >= 0;
-        fetch_chunk<true>(&held.b[i], NULL, s.form + ((int64_t)s.weights[i] + chunk) * CHUNK, valid);
-    }
-    s.tap += TILE_CHUNKS;
+    for (int i = 0; i < S::B_ROWS; i++)
+        fetch_chunk<true>(&held.b[i], NULL, s.form + (int64_t)(s.weights[i] + s.depth) * CHUNK,
+                          tap < s.taps && s.weights[i] >= 0);
+    s.depth += TILE_CHUNKS;
 }
 
 template <typename T, typename S, bool STAGED>
 __device__ static inline void fetch_step(WindowSource<T, S, false> &s, Held<S, STAGED> &held, T *stage)
 {
-    const int c = s.c + threadIdx.x % TILE_CHUNKS * CHUNK;
-    const T *source = s.source + (((int64_t)s.u * s.W + s.v) * s.C + c);
-    const T *form = s.form + ((int64_t)s.tap * s.padded + c);
-    const bool channel = c < s.C;
+    const unsigned need = 1u << s.u | 1u << (16 + s.v);
+    const bool channel = s.c < s.C;
 #pragma unroll
-    for (int i = 0; i < S::A_ROWS; i++) {
-        const bool valid = channel && (s.inside[i] >> s.u & s.inside[i] >> (16 + s.v) & 1);
-        fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), source + (int64_t)s.window[i] * CHUNK,
-                            valid);
-    }
+    for (int i = 0; i < S::A_ROWS; i++)
+        fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i),
+                            s.source + (int64_t)(s.window[i] + s.delta) * CHUNK,
+                            channel && (s.inside[i] & need) == need);
 #pragma unroll
     for (int i = 0; i < S::B_ROWS; i++)
         if (place_of<S, S::N>(i) >= 0)
             fetch_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
-                                form + (int64_t)s.weights[i] * CHUNK, channel && s.weights[i] >= 0);
-    s.c += TILE_DEPTH;
-    if (s.c >= s.C) {
-        s.c = 0, s.tap++, s.v++;
+                                s.form + (int64_t)(s.weights[i] + s.depth) * CHUNK,
+                                channel && s.weights[i] >= 0);
+    s.c += TILE_DEPTH, s.delta += TILE_CHUNKS, s.depth += TILE_CHUNKS;
+    if (s.c - (int)threadIdx.x % TILE_CHUNKS * CHUNK >= s.C) {
+        s.c = threadIdx.x % TILE_CHUNKS * CHUNK;
+        s.tap++, s.v++;
         if (s.v == s.columns)
             s.v = 0, s.u++;
+        begin_tap(s);
     }
 }
 

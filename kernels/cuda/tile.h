@@ -54,15 +54,22 @@ template <int WIDTH> __device__ static inline int deep_place(int row, int chunk)
     return row * WIDTH + (chunk ^ (row & 7)) * CHUNK;
 }
 
-/* Where the i-th chunk goes that this thread copies; −1: it has none. A: WIDTH is M; B: N. */
+/* Where the i-th chunk goes that this thread copies; −1: it has none. A: WIDTH is M; B: N. Chunks of a thread
+ * are whole swizzles of 8 rows apart, so that one place is worked out and the rest are constants away. */
 template <typename S, int WIDTH> __device__ static inline int place_of(int i)
 {
-    if (S::DEEP) {
-        const int at = (int)threadIdx.x + i * S::THREADS;
-        return deep_place<WIDTH>(at / (WIDTH / CHUNK), at % (WIDTH / CHUNK));
+    const int thread = (int)threadIdx.x;
+    if constexpr (S::DEEP) {
+        constexpr int ROW = WIDTH / CHUNK, APART = S::THREADS / ROW;
+        static_assert(APART % 8 == 0, "a thread's chunks are whole swizzles apart");
+        return deep_place<WIDTH>(thread / ROW, thread % ROW) + i * APART * WIDTH;
+    } else {
+        static_assert(S::LANES % 8 == 0, "a thread's chunks are whole swizzles apart");
+        const int row = thread / TILE_CHUNKS;
+        return WIDTH % S::LANES == 0 || row + i * S::LANES < WIDTH
+                   ? chunk_place(row, thread % TILE_CHUNKS) + i * S::LANES * TILE_DEPTH
+                   : -1;
     }
-    const int row = threadIdx.x / TILE_CHUNKS + i * S::LANES;
-    return WIDTH % S::LANES == 0 || row < WIDTH ? chunk_place(row, threadIdx.x % TILE_CHUNKS) : -1;
 }
 
 /* A chunk on its way: behind the arithmetic, or held in registers until it is stored. */
@@ -101,23 +108,27 @@ __device__ static inline void load_fragments(Fragments<S> &f, const T *stage, in
 {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const int down = warp / S::ACROSS * S::WM, across = warp % S::ACROSS * S::WN;
-    const T *b = stage + S::M * TILE_DEPTH;
+    if constexpr (S::DEEP) {
+        const T *b = stage + S::M * TILE_DEPTH + second * 16 * S::N;
+        stage += second * 16 * S::M;
 #pragma unroll
-    for (int i = 0; i < S::WM / 16; i++) {
-        if (S::DEEP)
-            ldmatrix_x4_transposed(f.a[i], stage + deep_place<S::M>(second * 16 + lane / 16 * 8 + lane % 8,
+        for (int i = 0; i < S::WM / 16; i++)
+            ldmatrix_x4_transposed(f.a[i], stage + deep_place<S::M>(lane / 16 * 8 + lane % 8,
                                                                     (down + i * 16) / CHUNK + lane / 8 % 2));
-        else
-            ldmatrix_x4(f.a[i], stage + chunk_place(down + i * 16 + lane % 16, second * 2 + lane / 16));
-    }
 #pragma unroll
-    for (int j = 0; j < S::WN / 16; j++) {
-        if (S::DEEP)
-            ldmatrix_x4_transposed(
-                f.b[j], b + deep_place<S::N>(second * 16 + lane % 16, (across + j * 16) / CHUNK + lane / 16));
-        else
-            ldmatrix_x4(f.b[j], b + chunk_place(across + j * 16 + lane / 16 * 8 + lane % 8,
-                                                second * 2 + lane / 8 % 2));
+        for (int j = 0; j < S::WN / 16; j++)
+            ldmatrix_x4_transposed(f.b[j],
+                                   b + deep_place<S::N>(lane % 16, (across + j * 16) / CHUNK + lane / 16));
+    } else {
+        const T *a = stage + down * TILE_DEPTH + chunk_place(lane % 16, second * 2 + lane / 16);
+        const T *b = stage + (S::M + across) * TILE_DEPTH +
+                     chunk_place(lane / 16 * 8 + lane % 8, second * 2 + lane / 8 % 2);
+#pragma unroll
+        for (int i = 0; i < S::WM / 16; i++)
+            ldmatrix_x4(f.a[i], a + i * 16 * TILE_DEPTH);
+#pragma unroll
+        for (int j = 0; j < S::WN / 16; j++)
+            ldmatrix_x4(f.b[j], b + j * 16 * TILE_DEPTH);
     }
 }
 
