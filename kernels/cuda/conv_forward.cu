@@ -8,10 +8,17 @@
  * each other in the grid share pixels, those of one wave a large part of the form, so both come from the L2
  * cache.
  *
- *     tile      warps          for                                        registers, warps a multiprocessor
- * holds 128×128   2×2 of 64×64   N = 128, 256, 512, 640, 1280 128×160   4×2 of 32×80   N = 320, 960 128×64
- * 2×2 of 64×32   small grids, and 8 channels at a time (gathered) 128×16    4×1 of 32×16   few outputs: to
- * pictures, latents and their gradients
+ *     tile      warps          for                        registers   blocks of a multiprocessor (warps)
+ *                                                                     8.6 8.9    8.0 9.0    7.5
+ *     128×128   2×2 of 64×64   N = 128, 256, 512, 640, 1280      226    2 (8)      2 (8)     2 (8)
+ *     128×160   4×2 of 32×80   N = 320, 960                      165    1 (8)      1 (8)     1 (8)
+ *     128×64    2×2 of 64×32   small grids, gathered             124    2 (8)      4 (16)    2 (8)
+ *     128×16    4×1 of 32×16   few outputs: to pictures           64    3 (12)     5 (20)    3 (12)
+ *                              and latents, and their gradients
+ *
+ * A step of 128×128 is 64 mma a warp next to 16 ldmatrix, 8 copies and some hundred instructions for
+ * addresses. On an A100 its mma take 512 clocks of the multiprocessor; of shared memory, its operands take 256
+ * and the copies 128.
  *
  * Small maps do not fill the card: the depth is cut into parts (grid's y), each part's sums go to scratch
  * memory, and finish_kernel adds them in order and does what the end of a tile does. Channels that are no
@@ -235,15 +242,17 @@ Tiling conv_tiling(const ConvWalk *w)
     static const struct {
         int M, N;
         double efficiency;
-    } tiles[] = {{Tile128::M, Tile128::N, 1}, {Tile160::M, Tile160::N, 0.95}, {Tile64::M, Tile64::N, 0.85}};
+    } tiles[] = {{Tile128::M, Tile128::N, 1},
+                 {Tile160::M, Tile160::N, 0.95},
+                 {Tile64::M, Tile64::N, 0.85},
+                 {Tile16::M, Tile16::N, 0.3}};
     if (w->C % CHUNK != 0)
         return (Tiling){TILE_GATHER, 1};
     const int64_t steps = steps_of<false>(most_taps(w), w->padded);
-    if (w->N <= Tile16::N)
-        return (Tiling){TILE_16, 1};
-    Tiling best = {TILE_64, 1};
+    const bool few = w->N <= Tile16::N;
+    Tiling best = {few ? TILE_16 : TILE_64, 1};
     double least = 0;
-    for (int tile = TILE_128; tile <= TILE_64; tile++)
+    for (int tile = few ? TILE_16 : TILE_128; tile <= (few ? TILE_16 : TILE_64); tile++)
         for (int splits = 1; splits <= 16 && splits * 4 <= steps + 3; splits++) {
             const double clocks =
                 clocks_of(w, tiles[tile].M, tiles[tile].N, tiles[tile].efficiency, steps, splits);
