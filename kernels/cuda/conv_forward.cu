@@ -17,8 +17,8 @@
  *                              and latents, and their gradients
  *
  * A step of 128×128 is 64 mma a warp next to 16 ldmatrix, 8 copies and some hundred instructions for
- * addresses. On an A100 its mma take 512 clocks of the multiprocessor; of shared memory, its operands take 256
- * and the copies 128.
+ * addresses. On an A100 its mma take 512 clocks of the multiprocessor; of shared memory, its operands take
+ * 256 and the copies 128.
  *
  * Small maps do not fill the card: the depth is cut into parts (grid's y), each part's sums go to scratch
  * memory, and finish_kernel adds them in order and does what the end of a tile does. Channels that are no
@@ -91,21 +91,6 @@ __device__ static inline void begin_windows(WindowSource<T, S, GATHER> &s, const
         s.u = s.tap / s.columns, s.v = s.tap % s.columns;
         begin_tap(s);
     }
-}
-
-/* Up to 8 elements, the rest zeros. */
-template <typename T> __device__ static inline uint4 gather_chunk(const T *from, int count)
-{
-    union {
-        T at[CHUNK];
-        uint4 all;
-    } chunk;
-    chunk.all = make_uint4(0, 0, 0, 0);
-#pragma unroll
-    for (int j = 0; j < CHUNK; j++)
-        if (j < count)
-            chunk.at[j] = from[j];
-    return chunk.all;
 }
 
 template <typename T, typename S>
@@ -222,19 +207,15 @@ Status conv_finish(const ConvWalk *w)
 
 /* Which tile -------------------------------------------------------------------------------------------- */
 
-/* Rough clocks of a multiprocessor: 512 products a clock where the tile's operands come fast enough, a
- * block's beginning and end, and the parts' way through memory. */
+/* With the parts' way through memory. */
 static double clocks_of(const ConvWalk *w, int M, int N, double efficiency, int64_t steps, int splits)
 {
-    const double processors = cuda_card()->processors;
+    const int processors = cuda_card()->processors;
     const double blocks =
         (double)blocks_for(most_class_rows(w), M) * blocks_for(w->N, N) * w->classes * splits;
-    const double turns = (double)(int64_t)((blocks + processors - 1) / processors);
-    const double alone = turns < 2 ? 1.3 : 1; /* nobody else to multiply while a block waits */
-    const double block = (double)M * N * TILE_DEPTH * (double)((steps + splits - 1) / splits) / 512;
     const double outputs = (double)(w->pictures * w->out_H * w->out_W * w->N);
     const double parts = splits > 1 ? 3000 + outputs * (8.0 * splits + 4) / (16 * processors) : 0;
-    return turns * (block * alone / efficiency + 1500) + parts;
+    return tile_clocks(blocks, M, N, efficiency, (steps + splits - 1) / splits, processors) + parts;
 }
 
 Tiling conv_tiling(const ConvWalk *w)

@@ -200,13 +200,10 @@ Status conv_weight_finish(const WeightWalk *g, float *grad, float *slab_sums, fl
 static double clocks_of(const WeightWalk *g, int size, double efficiency, int64_t steps, int splits)
 {
     const ConvWalk *w = &g->w;
-    const double processors = cuda_card()->processors;
+    const int processors = cuda_card()->processors;
     const double blocks = (double)blocks_for(w->N, size) * blocks_for(w->C, size) * w->all_taps * splits;
-    const double turns = (double)(int64_t)((blocks + processors - 1) / processors);
-    const double alone = turns < 2 ? 1.3 : 1;
-    const double block = (double)size * size * TILE_DEPTH * (double)((steps + splits - 1) / splits) / 512;
     const double parts = (double)w->N * w->all_taps * (double)w->C * 8 * splits / (16 * processors);
-    return turns * (block * alone / efficiency + 1500) + parts;
+    return tile_clocks(blocks, size, size, efficiency, (steps + splits - 1) / splits, processors) + parts;
 }
 
 Tiling conv_weight_tiling(const WeightWalk *g)

@@ -82,6 +82,21 @@ __device__ static inline void fetch_chunk(uint4 *held, void *place, const void *
         copy_async_16(place, from, valid);
 }
 
+/* A chunk of up to 8 elements that lie anywhere, the rest zeros. */
+template <typename T> __device__ static inline uint4 gather_chunk(const T *from, int count)
+{
+    union {
+        T at[CHUNK];
+        uint4 all;
+    } chunk;
+    chunk.all = make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int j = 0; j < CHUNK; j++)
+        if (j < count)
+            chunk.at[j] = from[j];
+    return chunk.all;
+}
+
 template <typename S, bool STAGED> struct Held {
     uint4 a[S::A_ROWS], b[S::B_ROWS];
 };
@@ -211,8 +226,30 @@ template <typename S> static inline size_t tile_shared(bool staged)
     return stages > end ? stages : end;
 }
 
-/* Hands D out by runs of 8 columns: end(row, column, v[8]). A warp puts 16 of its rows into shared memory at
- * a time, WN + 8 floats apart, so that neither rows of a fragment nor runs of a row meet in a bank. */
+/* 16 of a warp's rows into shared memory, WN + 8 floats apart, so that neither rows of a fragment nor runs of
+ * a row meet in a bank. */
+template <typename S> __device__ static inline void rows_to_shared(const float d[S::WN / 8][4], float *rows)
+{
+    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+    __syncwarp(); /* the rows before have been read */
+#pragma unroll
+    for (int j = 0; j < S::WN / 8; j++) {
+        *(float2 *)(rows + g * (S::WN + 8) + j * 8 + t * 2) = make_float2(d[j][0], d[j][1]);
+        *(float2 *)(rows + (g + 8) * (S::WN + 8) + j * 8 + t * 2) = make_float2(d[j][2], d[j][3]);
+    }
+    __syncwarp();
+}
+
+struct Run {
+    float at[8];
+};
+__device__ static inline Run read_run(const float *from)
+{
+    const float4 low = *(const float4 *)from, high = *(const float4 *)(from + 4);
+    return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+}
+
+/* Hands D out by runs of 8 columns: end(row, column, run). */
 template <typename S, typename End>
 __device__ static inline void end_tile(const float d[S::WM / 16][S::WN / 8][4], float *shared, End end)
 {
@@ -222,22 +259,43 @@ __device__ static inline void end_tile(const float d[S::WM / 16][S::WN / 8][4], 
     float *const mine = shared + warp * 16 * LINE;
 #pragma unroll
     for (int i = 0; i < S::WM / 16; i++) {
-        __syncwarp();
-#pragma unroll
-        for (int j = 0; j < S::WN / 8; j++) {
-            float *at = mine + lane / 4 * LINE + j * 8 + lane % 4 * 2;
-            *(float2 *)at = make_float2(d[i][j][0], d[i][j][1]);
-            *(float2 *)(at + 8 * LINE) = make_float2(d[i][j][2], d[i][j][3]);
-        }
-        __syncwarp();
-        for (int run = lane; run < 16 * RUNS; run += WARP) {
-            const int row = run / RUNS, column = run % RUNS * 8;
-            const float4 low = *(const float4 *)(mine + row * LINE + column),
-                         high = *(const float4 *)(mine + row * LINE + column + 4);
-            float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-            end(down + i * 16 + row, across + column, v);
+        rows_to_shared<S>(d[i], mine);
+        for (int at = lane; at < 16 * RUNS; at += WARP) {
+            Run run = read_run(mine + at / RUNS * LINE + at % RUNS * 8);
+            end(down + i * 16 + at / RUNS, across + at % RUNS * 8, run.at);
         }
     }
+}
+
+/* The same where a warp's columns are two halves that belong together: end(row, column of N / 2, run, run of
+ * the other half). */
+template <typename S, typename End>
+__device__ static inline void end_tile_halves(const float d[S::WM / 16][S::WN / 8][4], float *shared, End end)
+{
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const int down = warp / S::ACROSS * S::WM, across = warp % S::ACROSS * (S::WN / 2);
+    constexpr int LINE = S::WN + 8, RUNS = S::WN / 16;
+    float *const mine = shared + warp * 16 * LINE;
+#pragma unroll
+    for (int i = 0; i < S::WM / 16; i++) {
+        rows_to_shared<S>(d[i], mine);
+        for (int at = lane; at < 16 * RUNS; at += WARP) {
+            const float *row = mine + at / RUNS * LINE + at % RUNS * 8;
+            Run run = read_run(row), other = read_run(row + S::WN / 2);
+            end(down + i * 16 + at / RUNS, across + at % RUNS * 8, run.at, other.at);
+        }
+    }
+}
+
+/* Rough clocks for so many blocks, shared evenly by the multiprocessors: 512 products a clock where the
+ * tile's operands come fast enough (efficiency), longer where a block is alone and nobody multiplies while it
+ * waits, and its beginning and end. */
+static inline double tile_clocks(double blocks, int M, int N, double efficiency, int64_t steps,
+                                 int processors)
+{
+    const double turns = (double)(int64_t)((blocks + processors - 1) / processors);
+    const double products = (double)M * N * TILE_DEPTH * (double)steps;
+    return turns * (products * (turns < 2 ? 1.3 : 1) / (512 * efficiency) + 1500);
 }
 
 #endif
