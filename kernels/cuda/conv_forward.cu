@@ -43,7 +43,8 @@ template <typename T, typename S, bool GATHER> struct WindowSource {
     int weights[S::B_ROWS];     /* where the row begins in the form, in chunks; −1: there is none */
     int C, W, padded, columns;  /* of the source; columns of the window */
     int taps, tap, u, v, c;     /* the next step: c of this thread's chunk */
-    int delta, depth;           /* from the window's beginning to the tap and channel, and so in the form */
+    bool fours;       /* gathering: a pixel's channels are whole runs of 4, at multiples of 8 bytes */
+    int delta, depth; /* from the window's beginning to the tap and channel, and so in the form */
 };
 
 /* A tap's place from its number and c. */
@@ -85,12 +86,21 @@ __device__ static inline void begin_windows(WindowSource<T, S, GATHER> &s, const
     }
     if constexpr (GATHER) { /* steps by chunks, whatever tap they are of */
         s.depth = step * TILE_CHUNKS + threadIdx.x % TILE_CHUNKS;
+        s.fours = s.C % 4 == 0 && (uintptr_t)s.source % 8 == 0;
     } else {
         const int steps = (s.padded + TILE_DEPTH - 1) / TILE_DEPTH; /* of a tap */
         s.tap = step / steps, s.c = step % steps * TILE_DEPTH + threadIdx.x % TILE_CHUNKS * CHUNK;
         s.u = s.tap / s.columns, s.v = s.tap % s.columns;
         begin_tap(s);
     }
+}
+
+/* Latents have 4 channels. */
+template <typename T> __device__ static inline uint4 gather_fours(const T *from, int count)
+{
+    const uint2 none = make_uint2(0, 0), low = count > 0 ? *(const uint2 *)from : none,
+                high = count > 4 ? *(const uint2 *)(from + 4) : none;
+    return make_uint4(low.x, low.y, high.x, high.y);
 }
 
 template <typename T, typename S>
@@ -102,7 +112,9 @@ __device__ static inline void fetch_step(WindowSource<T, S, true> &s, Held<S, tr
 #pragma unroll
     for (int i = 0; i < S::A_ROWS; i++) {
         const bool valid = tap < s.taps && (s.inside[i] >> u & s.inside[i] >> (16 + v) & 1);
-        held.a[i] = gather_chunk(s.source + (s.window[i] + delta), valid ? s.C - c : 0);
+        const T *from = s.source + (s.window[i] + delta);
+        const int count = valid ? s.C - c : 0;
+        held.a[i] = s.fours ? gather_fours(from, count) : gather_chunk(from, count);
     }
 #pragma unroll
     for (int i = 0; i < S::B_ROWS; i++)

@@ -226,8 +226,8 @@ template <typename S> static inline size_t tile_shared(bool staged)
     return stages > end ? stages : end;
 }
 
-/* 16 of a warp's rows into shared memory, WN + 8 floats apart, so that neither rows of a fragment nor runs of
- * a row meet in a bank. */
+/* 16 of a warp's rows into shared memory, WN + 8 floats apart, so that the rows of a fragment are in
+ * different banks. */
 template <typename S> __device__ static inline void rows_to_shared(const float d[S::WN / 8][4], float *rows)
 {
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
