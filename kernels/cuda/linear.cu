@@ -5,10 +5,11 @@
  * has it: LoRA's f32 weights meet 16-bit activations; f16 with bf16 meet in f32); a result or a residual of
  * another type goes through f32 in scratch memory and `finish`. Bias and residual are the library's own
  * epilogue where their types allow it. A low-rank product is added to what the first has written, and a GEGLU
- * reads that. */
+ * reads that. Both go into the product itself where product.cu takes it. */
 #include "families.h"
 #include "kernel.h"
 #include "lt.h"
+#include "product.h"
 
 #include "kernels/floats.h"
 
@@ -183,7 +184,7 @@ static Status low_rank_product(const Product *p, const Route *r, char **scratch,
 static Status product_scratch(const Product *p, size_t *bytes)
 {
     FLOATS_ONLY(p->a, p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
-    *bytes = route_of(p).all;
+    *bytes = cuda_product_fused_fits(p) ? 0 : route_of(p).all;
     return lt_open();
 }
 
@@ -194,6 +195,8 @@ static Status product(const Product *p, void *scratch_memory)
     char *scratch = (char *)scratch_memory;
     if (p->m == 0 || p->n == 0)
         return STATUS_OK;
+    if (cuda_product_fused_fits(p))
+        return cuda_product_fused(p);
     void *h = !p->geglu ? p->y->data : p->keep_h ? p->keep_h->data : scratch;
     scratch += r.h;
     void *d = r.finish ? scratch : h;
