@@ -57,6 +57,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
 {
+    ENTER();
     const cudaError_t e = cudaMemcpyAsync(to, from, bytes, kind, NULL);
     return e == cudaSuccess ? cudaStreamSynchronize(NULL) : e;
 }

@@ -1,18 +1,9 @@
-/* Graphs: what a stream is given while it captures, in order, to be run again and again. */
-#include "runtime.h"
+/* Graphs: run again and again, their operations in any order that their dependencies allow. */
+#include "graph.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct GraphNodes {
-    Op *first, **end;
-    int users;
-};
-struct Capture {
-    GraphNodes *nodes;
-    enum cudaStreamCaptureMode mode;
-    bool broken;
-};
 struct CUgraph_st {
     GraphNodes *nodes;
 };
@@ -20,117 +11,114 @@ struct CUgraphExec_st {
     GraphNodes *nodes;
 };
 
+/* Nodes ------------------------------------------------------------------------------------------------- */
+
+static void add_node(NodeSet *s, int node)
+{
+    for (int i = 0; i < s->count; i++)
+        if (s->list[i] == node)
+            return;
+    if (s->count == s->room) {
+        s->room = s->room ? 2 * s->room : 4;
+        s->list = realloc(s->list, (size_t)s->room * sizeof *s->list);
+        if (!s->list)
+            abort();
+    }
+    s->list[s->count++] = node;
+}
+
+void nodes_add(NodeSet *s, const NodeSet *more)
+{
+    for (int i = 0; i < more->count; i++)
+        add_node(s, more->list[i]);
+}
+
+void nodes_set(NodeSet *s, int node)
+{
+    s->count = 0;
+    add_node(s, node);
+}
+
+void nodes_copy(NodeSet *s, const NodeSet *from)
+{
+    s->count = 0;
+    nodes_add(s, from);
+}
+
+GraphNodes *graph_new(void)
+{
+    GraphNodes *n = calloc(1, sizeof *n);
+    if (!n)
+        abort();
+    n->users = 1;
+    return n;
+}
+
+int graph_add(GraphNodes *n, Op *o, const NodeSet *after)
+{
+    if (n->count == n->room) {
+        n->room = n->room ? 2 * n->room : 64;
+        n->list = realloc(n->list, (size_t)n->room * sizeof *n->list);
+        if (!n->list)
+            abort();
+    }
+    Node *node = &n->list[n->count];
+    *node = (Node){.op = o};
+    nodes_copy(&node->after, after);
+    return n->count++;
+}
+
 void graph_release(GraphNodes *n)
 {
     if (--n->users > 0)
         return;
-    for (Op *o = n->first, *next; o; o = next) {
-        next = o->next;
-        op_free(o);
+    for (int i = 0; i < n->count; i++) {
+        op_free(n->list[i].op);
+        free(n->list[i].after.list);
     }
+    free(n->list);
     free(n);
 }
 
+static bool able(const GraphNodes *n, const Node *node)
+{
+    for (int i = 0; i < node->after.count; i++)
+        if (!n->list[node->after.list[i]].done)
+            return false;
+    return !node->done;
+}
+
+/* Passes over the nodes; one that could run is now and then left for later. */
 void graph_run(GraphNodes *n)
 {
-    for (Op *o = n->first; o; o = o->next)
-        op_run(o);
-}
-
-/* Capturing --------------------------------------------------------------------------------------------- */
-
-bool capture_add(cudaStream_t s, Op *o, cudaError_t *e)
-{
-    if (!s->capture) {
-        *e = cudaSuccess;
-        return false;
-    }
-    *e = s->capture->broken ? runtime_error(cudaErrorStreamCaptureInvalidated) : cudaSuccess;
-    if (*e != cudaSuccess) {
-        op_free(o);
-        return true;
-    }
-    *s->capture->nodes->end = o;
-    s->capture->nodes->end = &o->next;
-    return true;
-}
-
-cudaError_t capture_forbids(cudaStream_t asked)
-{
-    cudaError_t e = cudaSuccess;
-    for (cudaStream_t s = queue_streams; s; s = s->next)
-        if (s->capture && (!asked || asked == s)) {
-            s->capture->broken = true;
-            e = runtime_error(cudaErrorStreamCaptureUnsupported);
+    for (int i = 0; i < n->count; i++)
+        n->list[i].done = false;
+    int first = 0; /* those before are done */
+    while (first < n->count) {
+        for (int i = first; i < n->count; i++) {
+            Node *node = &n->list[i];
+            if (!able(n, node) || (i != first && block_random() % 4 == 0))
+                continue;
+            if (i == first && n->count - first > 1 && block_random() % 4 == 0)
+                continue;
+            op_run(node->op);
+            node->done = true;
         }
-    return e;
-}
-
-cudaError_t cudaStreamBeginCapture(cudaStream_t asked, enum cudaStreamCaptureMode mode)
-{
-    ENTER();
-    cudaStream_t s = queue_stream(asked);
-    if (!s)
-        return runtime_error(cudaErrorInvalidResourceHandle);
-    if (s == queue_stream(NULL))
-        return runtime_error(cudaErrorStreamCaptureUnsupported);
-    if (s->capture)
-        return runtime_error(cudaErrorInvalidValue);
-    s->capture = calloc(1, sizeof *s->capture);
-    GraphNodes *n = calloc(1, sizeof *n);
-    if (!s->capture || !n)
-        abort();
-    n->end = &n->first;
-    n->users = 1;
-    s->capture->nodes = n;
-    s->capture->mode = mode;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamEndCapture(cudaStream_t asked, cudaGraph_t *graph)
-{
-    ENTER();
-    *graph = NULL;
-    cudaStream_t s = queue_stream(asked);
-    if (!s || !s->capture)
-        return runtime_error(cudaErrorInvalidValue);
-    const struct Capture c = *s->capture;
-    free(s->capture);
-    s->capture = NULL;
-    if (c.broken) {
-        graph_release(c.nodes);
-        return runtime_error(cudaErrorStreamCaptureInvalidated);
+        while (first < n->count && n->list[first].done)
+            first++;
     }
-    *graph = calloc(1, sizeof **graph);
-    if (!*graph)
-        abort();
-    (*graph)->nodes = c.nodes;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamIsCapturing(cudaStream_t asked, enum cudaStreamCaptureStatus *status)
-{
-    ENTER();
-    cudaStream_t s = queue_stream(asked);
-    if (!s)
-        return runtime_error(cudaErrorInvalidResourceHandle);
-    *status = !s->capture          ? cudaStreamCaptureStatusNone
-              : s->capture->broken ? cudaStreamCaptureStatusInvalidated
-                                   : cudaStreamCaptureStatusActive;
-    return cudaSuccess;
-}
-
-cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode)
-{
-    ENTER();
-    static enum cudaStreamCaptureMode now = cudaStreamCaptureModeGlobal;
-    const enum cudaStreamCaptureMode old = now;
-    now = *mode;
-    *mode = old;
-    return cudaSuccess;
 }
 
 /* Graphs ------------------------------------------------------------------------------------------------ */
+
+cudaGraph_t graph_of(GraphNodes *n)
+{
+    cudaGraph_t g = calloc(1, sizeof *g);
+    if (!g)
+        abort();
+    g->nodes = n;
+    return g;
+}
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
 {
@@ -163,17 +151,21 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
     return queue_add(s, o);
 }
 
-/* The same kinds of nodes with the same kernels, one for one. */
+/* The same kinds of nodes in the same order, one for one. */
 static cudaGraphExecUpdateResult compare(const GraphNodes *old, const GraphNodes *new)
 {
-    const Op *a = old->first, *b = new->first;
-    for (; a && b; a = a->next, b = b->next) {
-        if (a->kind != b->kind)
+    if (old->count != new->count)
+        return cudaGraphExecUpdateErrorTopologyChanged;
+    for (int i = 0; i < old->count; i++) {
+        const Node *a = &old->list[i], *b = &new->list[i];
+        if (a->op->kind != b->op->kind)
             return cudaGraphExecUpdateErrorNodeTypeChanged;
-        if (a->kind == OP_KERNEL && a->kernel != b->kernel)
-            return cudaGraphExecUpdateErrorFunctionChanged;
+        if (a->after.count != b->after.count ||
+            (a->after.count &&
+             memcmp(a->after.list, b->after.list, (size_t)a->after.count * sizeof(int)) != 0))
+            return cudaGraphExecUpdateErrorTopologyChanged;
     }
-    return a || b ? cudaGraphExecUpdateErrorTopologyChanged : cudaGraphExecUpdateSuccess;
+    return cudaGraphExecUpdateSuccess;
 }
 
 cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGraphExecUpdateResultInfo *info)
@@ -193,11 +185,9 @@ cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGra
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count)
 {
     ENTER();
-    size_t n = 0;
-    for (Op *o = graph->nodes->first; o; o = o->next, n++)
-        if (nodes && n < *count)
-            nodes[n] = (cudaGraphNode_t)(void *)o;
-    *count = n;
+    for (int i = 0; nodes && i < graph->nodes->count && (size_t)i < *count; i++)
+        nodes[i] = (cudaGraphNode_t)(void *)&graph->nodes->list[i];
+    *count = (size_t)graph->nodes->count;
     return cudaSuccess;
 }
 

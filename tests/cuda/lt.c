@@ -23,6 +23,16 @@ typedef struct Choice {
 } Choice;
 _Static_assert(sizeof(Choice) <= sizeof(cublasLtMatmulAlgo_t), "an algorithm holds its choice");
 
+/* What a test asks for, or what a lost context leaves. */
+#define ENTER_LT()                                                                                           \
+    do {                                                                                                     \
+        const int wanted_ = runtime_wanted(__func__);                                                        \
+        if (wanted_)                                                                                         \
+            return (cublasStatus_t)wanted_;                                                                  \
+        if (runtime_lost())                                                                                  \
+            return CUBLAS_STATUS_EXECUTION_FAILED;                                                           \
+    } while (0)
+
 size_t lt_size(cudaDataType type)
 {
     return type == CUDA_R_32F ? 4 : type == CUDA_R_16F || type == CUDA_R_16BF ? 2 : 0;
@@ -32,6 +42,7 @@ size_t lt_size(cudaDataType type)
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
 {
+    ENTER_LT();
     *handle = calloc(1, sizeof **handle);
     return *handle ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
 }
@@ -83,6 +94,7 @@ const char *cublasLtGetStatusString(cublasStatus_t status)
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *made, cublasComputeType_t compute,
                                         cudaDataType_t scale)
 {
+    ENTER_LT();
     *made = calloc(1, sizeof **made);
     if (!*made)
         return CUBLAS_STATUS_ALLOC_FAILED;
@@ -139,6 +151,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t o,
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *made, cudaDataType type, uint64_t rows,
                                           uint64_t columns, int64_t ld)
 {
+    ENTER_LT();
     *made = calloc(1, sizeof **made);
     if (!*made)
         return CUBLAS_STATUS_ALLOC_FAILED;
@@ -181,6 +194,7 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l,
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *made)
 {
+    ENTER_LT();
     *made = calloc(1, sizeof **made);
     if (!*made)
         return CUBLAS_STATUS_ALLOC_FAILED;
@@ -297,6 +311,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t *results, int *count)
 {
+    ENTER_LT();
     *count = 0;
     if (!handle)
         return CUBLAS_STATUS_NOT_INITIALIZED;
@@ -353,6 +368,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
                               const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes,
                               cudaStream_t stream)
 {
+    ENTER_LT();
     if (!handle)
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if (!operation || !a_layout || !b_layout || !c_layout || !d_layout || !alpha || !beta)

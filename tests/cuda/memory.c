@@ -34,6 +34,14 @@ static Block pinned[PINNED];
 static int pinned_count, open_count;
 static uint32_t *owners; /* of each page of the region: its block's number and one, or 0 */
 
+/* Memory is not taken or given while a stream is captured, unless in relaxed mode. */
+#define UNCAPTURED()                                                                                         \
+    do {                                                                                                     \
+        const cudaError_t forbidden_ = capture_unsafe();                                                     \
+        if (forbidden_ != cudaSuccess)                                                                       \
+            return forbidden_;                                                                               \
+    } while (0)
+
 static size_t pages(size_t bytes)
 {
     return (bytes + PAGE - 1) / PAGE * PAGE;
@@ -185,6 +193,7 @@ MemoryKind memory_kind(const void *p, size_t bytes, bool *whole)
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     ENTER();
+    UNCAPTURED();
     *p = NULL;
     if (bytes == 0)
         return cudaSuccess;
@@ -223,16 +232,8 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     return cudaSuccess;
 }
 
-cudaError_t cudaFree(void *p)
+static void give_back(Block *b)
 {
-    ENTER();
-    if (!p)
-        return cudaSuccess;
-    const bool device = region && (char *)p >= region && (char *)p < region + REGION;
-    Block *b = device ? find_block(p) : NULL;
-    if (!b || b->begin != p)
-        return runtime_error(cudaErrorInvalidValue);
-    queue_drain_all();
     taken -= (b->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     b->freed = true;
     size_t i = 0;
@@ -243,6 +244,26 @@ cudaError_t cudaFree(void *p)
         watch_forget(first_page(b), bytes_of_pages(b));
     madvise(first_page(b), bytes_of_pages(b), MADV_DONTNEED);
     mprotect(first_page(b), bytes_of_pages(b), PROT_NONE);
+}
+
+void memory_reset(void)
+{
+    while (live_count)
+        give_back(&blocks[live[0]]);
+}
+
+cudaError_t cudaFree(void *p)
+{
+    ENTER();
+    UNCAPTURED();
+    if (!p)
+        return cudaSuccess;
+    const bool device = region && (char *)p >= region && (char *)p < region + REGION;
+    Block *b = device ? find_block(p) : NULL;
+    if (!b || b->begin != p)
+        return runtime_error(cudaErrorInvalidValue);
+    queue_drain_all();
+    give_back(b);
     return cudaSuccess;
 }
 
@@ -271,6 +292,7 @@ static cudaError_t pin(void *p, size_t bytes, bool own)
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned int flags)
 {
     ENTER();
+    UNCAPTURED();
     (void)flags;
     *p = bytes ? aligned_alloc(PAGE, pages(bytes)) : NULL;
     if (bytes == 0)
@@ -302,6 +324,7 @@ static cudaError_t unpin(void *p, bool own, cudaError_t otherwise)
 cudaError_t cudaFreeHost(void *p)
 {
     ENTER();
+    UNCAPTURED();
     return p ? unpin(p, true, cudaErrorInvalidValue) : cudaSuccess;
 }
 

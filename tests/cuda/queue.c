@@ -1,6 +1,6 @@
 /* Streams: what is put into them runs on the calling thread, as late as it may, when somebody waits for it.
  */
-#include "runtime.h"
+#include "graph.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +13,13 @@ struct Mark {
 };
 
 struct CUevent_st {
-    Mark *mark; /* of the last record, or NULL */
+    Mark *mark;   /* of the last record, or NULL */
+    long capture; /* the number of the capture that it was recorded in, or 0, and what it stands for there */
+    NodeSet tails;
 };
 
-static struct CUstream_st legacy;
+static NodeSet legacy_tails;
+static struct CUstream_st legacy = {.tails = &legacy_tails};
 cudaStream_t queue_streams;
 
 /* Operations -------------------------------------------------------------------------------------------- */
@@ -132,6 +135,20 @@ void queue_drain_all(void)
         drain(s, NULL);
 }
 
+void queue_drop_all(void)
+{
+    for (cudaStream_t s = queue_streams; s; s = s->next) {
+        for (Op *o = s->first, *next; o; o = next) {
+            next = o->next;
+            if (o->kind == OP_RECORD)
+                o->mark->done = true;
+            op_free(o);
+        }
+        s->first = NULL;
+        s->end = &s->first;
+    }
+}
+
 /* Streams ----------------------------------------------------------------------------------------------- */
 
 cudaStream_t queue_stream(cudaStream_t s)
@@ -192,7 +209,11 @@ cudaError_t queue_add(cudaStream_t asked, Op *o)
         op_free(o);
         return runtime_error(cudaErrorInvalidResourceHandle);
     }
-    cudaError_t e = cudaSuccess;
+    cudaError_t e = s == &legacy ? capture_forbids_legacy() : cudaSuccess;
+    if (e != cudaSuccess) {
+        op_free(o);
+        return e;
+    }
     if (capture_add(s, o, &e))
         return e;
     order_with_legacy(s);
@@ -205,8 +226,10 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *made, unsigned int flags)
     ENTER();
     queue_stream(NULL);
     cudaStream_t s = calloc(1, sizeof *s);
-    if (!s)
-        return runtime_error(cudaErrorMemoryAllocation);
+    NodeSet *tails = calloc(1, sizeof *tails);
+    if (!s || !tails)
+        abort();
+    s->tails = tails;
     s->flags = flags;
     s->end = &s->first;
     s->next = queue_streams;
@@ -232,11 +255,16 @@ cudaError_t cudaStreamDestroy(cudaStream_t asked)
     cudaStream_t s = asked ? queue_stream(asked) : NULL;
     if (!s || s == &legacy)
         return runtime_error(cudaErrorInvalidResourceHandle);
+    const cudaError_t e = capture_forbids(s);
+    if (e != cudaSuccess)
+        return e;
     drain(s, NULL);
     cudaStream_t *at = &queue_streams;
     while (*at != s)
         at = &(*at)->next;
     *at = s->next;
+    free(s->tails->list);
+    free(s->tails);
     free(s);
     return cudaSuccess;
 }
@@ -247,7 +275,11 @@ cudaError_t cudaStreamSynchronize(cudaStream_t asked)
     cudaStream_t s = queue_stream(asked);
     if (!s)
         return runtime_error(cudaErrorInvalidResourceHandle);
-    const cudaError_t e = capture_forbids(s);
+    cudaError_t e = capture_forbids(s);
+    if (e == cudaSuccess)
+        e = capture_unsafe();
+    if (e == cudaSuccess && s == &legacy)
+        e = capture_forbids_legacy();
     if (e == cudaSuccess)
         drain(s, NULL);
     return e;
@@ -277,8 +309,12 @@ cudaError_t cudaDeviceSynchronize(void)
 
 cudaError_t cudaDeviceReset(void)
 {
-    ENTER();
-    queue_drain_all();
+    if (runtime_lost())
+        queue_drop_all();
+    else
+        queue_drain_all();
+    runtime_reset();
+    memory_reset();
     return cudaSuccess;
 }
 
@@ -312,6 +348,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
     if (!e)
         return runtime_error(cudaErrorInvalidResourceHandle);
     release(e->mark);
+    free(e->tails.list);
     free(e);
     return cudaSuccess;
 }
@@ -323,7 +360,8 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t asked)
     if (!s || !e)
         return runtime_error(cudaErrorInvalidResourceHandle);
     if (s->capture)
-        return capture_forbids(s);
+        return capture_record(s, &e->capture, &e->tails);
+    e->capture = 0;
     order_with_legacy(s);
     release(e->mark);
     e->mark = record(s);
@@ -338,16 +376,29 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t asked, cudaEvent_t e, unsigned int 
     cudaStream_t s = queue_stream(asked);
     if (!s || !e)
         return runtime_error(cudaErrorInvalidResourceHandle);
-    if (s->capture)
-        return capture_forbids(s);
+    if (s->capture || capture_active(e->capture))
+        return capture_wait(s, e->capture, &e->tails);
     if (e->mark && !e->mark->done && e->mark->stream != s)
         wait_for(s, e->mark);
     return cudaSuccess;
 }
 
+/* While a capture goes on nobody can be waited for, and an event of the capture has nothing to tell. */
+static cudaError_t cannot_be_asked(cudaEvent_t e)
+{
+    if (!e)
+        return runtime_error(cudaErrorInvalidResourceHandle);
+    if (e->capture)
+        return runtime_error(cudaErrorCapturedEvent);
+    return capture_unsafe();
+}
+
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     ENTER();
+    const cudaError_t forbidden = cannot_be_asked(e);
+    if (forbidden != cudaSuccess)
+        return forbidden;
     if (e->mark && !e->mark->done)
         drain(e->mark->stream, e->mark);
     return cudaSuccess;
@@ -356,6 +407,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 cudaError_t cudaEventQuery(cudaEvent_t e)
 {
     ENTER();
+    const cudaError_t forbidden = cannot_be_asked(e);
+    if (forbidden != cudaSuccess)
+        return forbidden;
     if (e->mark && !e->mark->done)
         step(e->mark->stream); /* somebody may ask until it is done */
     return e->mark && !e->mark->done ? cudaErrorNotReady : cudaSuccess;

@@ -14,6 +14,12 @@ cudaError_t runtime_enter(const char *name);
         if (entered_ != cudaSuccess)                                                                         \
             return entered_;                                                                                 \
     } while (0)
+/* The code that the call of a function is to fail with, because a test asks for it; 0: none. It is counted.
+ */
+int runtime_wanted(const char *name);
+/* The context has been lost with an error that stays; and what cudaDeviceReset() does about that. */
+bool runtime_lost(void);
+void runtime_reset(void);
 /* e, kept for cudaGetLastError(). */
 cudaError_t runtime_error(cudaError_t e);
 
@@ -23,6 +29,8 @@ typedef enum MemoryKind { MEMORY_PAGEABLE, MEMORY_PINNED, MEMORY_DEVICE } Memory
 /* Of the bytes at p. Those that begin in device memory or pinned memory and do not end in the same block are
  * a mistake: *whole is false. */
 MemoryKind memory_kind(const void *p, size_t bytes, bool *whole);
+/* Gives all of the device's memory back. */
+void memory_reset(void);
 /* The device's memory is in one region, in blocks of pages of their own. */
 #define MEMORY_REGION ((size_t)1 << 37)
 #define MEMORY_PAGE ((size_t)4096)
@@ -74,26 +82,36 @@ void op_free(Op *o);
 void op_run(Op *o);
 /* Puts o, which is taken over, at the end of the stream, or into what it captures. */
 cudaError_t queue_add(cudaStream_t s, Op *o);
-/* Runs everything that is queued. */
+/* Runs everything that is queued, or drops it. */
 void queue_drain_all(void);
+void queue_drop_all(void);
 /* The stream that is meant by s, or NULL. */
 cudaStream_t queue_stream(cudaStream_t s);
 
-/* graph.c ---------------------------------------------------------------------------------------------- */
+/* graph.c, capture.c ------------------------------------------------------------------------------------ */
 
 struct Capture;
-/* Takes o over if the stream captures. */
-bool capture_add(cudaStream_t s, Op *o, cudaError_t *e);
-/* A call that a capture does not survive, on stream s, or any where it is NULL. */
-cudaError_t capture_forbids(cudaStream_t s);
+struct NodeSet;
 void graph_run(GraphNodes *n);
 void graph_release(GraphNodes *n);
+/* Takes o over if the stream is captured. */
+bool capture_add(cudaStream_t s, Op *o, cudaError_t *e);
+/* A call that no capture survives, of stream s, or of any where it is NULL; one that may be made while
+ * streams are captured in relaxed mode; the use of the legacy stream. */
+cudaError_t capture_forbids(cudaStream_t s);
+cudaError_t capture_unsafe(void);
+cudaError_t capture_forbids_legacy(void);
+/* An event is recorded in a captured stream, and waited for. */
+cudaError_t capture_record(cudaStream_t s, long *number, struct NodeSet *tails);
+cudaError_t capture_wait(cudaStream_t s, long number, const struct NodeSet *tails);
+bool capture_active(long number);
 
 struct CUstream_st {
     unsigned flags;
     Op *first, **end;
     struct Capture *capture;
-    cudaStream_t next; /* of all streams */
+    struct NodeSet *tails; /* while it is captured: what the next operation comes after */
+    cudaStream_t next;     /* of all streams */
 };
 extern cudaStream_t queue_streams; /* all, the legacy stream too */
 
