@@ -191,6 +191,12 @@ static void thread_main(void)
 
 /* Waiting ----------------------------------------------------------------------------------------------- */
 
+/* Names are mostly the same pointer. */
+static bool same(const char *a, const char *b)
+{
+    return a == b || strcmp(a, b) == 0;
+}
+
 void stand_in_barrier(const char *file, int line)
 {
     const StandInThread *t = stand_in_self;
@@ -199,7 +205,7 @@ void stand_in_barrier(const char *file, int line)
         barrier_file = file;
         barrier_line = line;
         barrier_number = t->number;
-    } else if (barrier_line != line || strcmp(barrier_file, file) != 0) {
+    } else if (barrier_line != line || !same(barrier_file, file)) {
         const uint3 i = threads[barrier_number].index;
         stand_in_fail(file, line, "__syncthreads() here, while thread (%u,%u,%u) waits at that of %s:%d", i.x,
                       i.y, i.z, barrier_file, barrier_line);
@@ -227,7 +233,7 @@ void stand_in_collective(const char *name, unsigned mask, int detail, void *oper
         *m = (Meeting){mask, 0, name, detail, compute, file, line};
         w->meetings++;
     } else if (m->mask != mask || m->compute != compute || m->detail != detail || m->line != line ||
-               strcmp(m->name, name) != 0) {
+               !same(m->name, name)) {
         stand_in_fail(
             file, line,
             "the warp has parted: this lane is at %s with mask %08x, and lanes %08x are at %s of %s:%d with "

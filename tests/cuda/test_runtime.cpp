@@ -118,6 +118,7 @@ static void test_events(void **)
     assert_int_equal(cudaStreamQuery(s), cudaSuccess);
     assert_int_equal(value_of(y), 6);
     OK(cudaFreeHost(pinned));
+    OK(cudaEventDestroy(e));
 }
 
 /* Capture ----------------------------------------------------------------------------------------------- */
@@ -201,6 +202,8 @@ static void test_forked(void **)
     }
     assert_true(swapped > 5 && swapped < 95);
     assert_int_equal(cudaEventQuery(back), cudaErrorCapturedEvent);
+    OK(cudaGraphDestroy(graph));
+    OK(cudaGraphExecDestroy(exec));
 
     OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
     OK(cudaEventRecord(out, s));
@@ -213,6 +216,9 @@ static void test_forked(void **)
     OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
     assert_int_equal(cudaStreamWaitEvent(s, outside, 0), cudaErrorStreamCaptureIsolation);
     assert_int_equal(cudaStreamEndCapture(s, &graph), cudaErrorStreamCaptureInvalidated);
+    const cudaEvent_t events[] = {out, back, outside};
+    for (int i = 0; i < 3; i++)
+        OK(cudaEventDestroy(events[i]));
 }
 
 /* Calls that break a capture: they fail, and so does all that follows, and there is no graph. */
@@ -258,6 +264,7 @@ static void test_forbidden(void **)
         assert_int_equal(cudaGetLastError(), cudaErrorStreamCaptureInvalidated);
         OK(cudaGetLastError());
     }
+    OK(cudaEventDestroy(e));
     /* a blocking stream, and the legacy one that waits for it */
     OK(cudaStreamCreate(&s));
     OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeRelaxed));
@@ -370,6 +377,16 @@ static Lt lt_new(cudaDataType type, cudaDataType d_type, uint64_t m, uint64_t n,
     return l;
 }
 
+static void lt_free(Lt *l)
+{
+    OK(cublasLtMatmulPreferenceDestroy(l->preference));
+    OK(cublasLtMatrixLayoutDestroy(l->a));
+    OK(cublasLtMatrixLayoutDestroy(l->b));
+    OK(cublasLtMatrixLayoutDestroy(l->d));
+    OK(cublasLtMatmulDescDestroy(l->operation));
+    OK(cublasLtDestroy(l->handle));
+}
+
 static void test_product(void **)
 {
     enum { M = 5, N = 7, K = 70 };
@@ -416,6 +433,7 @@ static void test_product(void **)
                                                     1, &l.found, &count),
                      CUBLAS_STATUS_NOT_SUPPORTED);
     assert_int_equal(count, 0);
+    lt_free(&l);
 }
 
 int main(void)
