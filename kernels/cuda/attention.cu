@@ -326,7 +326,7 @@ bool attention_fits_tiles(const Attention *a)
 {
     const DType type = a->q->dtype;
     const int64_t d = a->q->shape[2] / a->heads;
-    return type != DTYPE_F32 && d % 8 == 0 && d <= TILES_WIDEST && lies_well(a->q, type) &&
+    return type != DTYPE_F32 && d % 8 == 0 && (d <= TILES_WIDEST || !a->grad_out) && lies_well(a->q, type) &&
            lies_well(a->k, type) && lies_well(a->v, type) && lies_well(a->out, type) &&
            lies_well(a->grad_out, type) && lies_well(a->grad_q, type) && lies_well(a->grad_k, type) &&
            lies_well(a->grad_v, type);

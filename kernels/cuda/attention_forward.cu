@@ -49,12 +49,11 @@ __device__ static inline void hide_keys(float (&s)[TALL][KEYS / 8][4], int key, 
         }
 }
 
-/* The running softmax of one row (of 16: lane/4, or the one 8 below); s becomes p. The maximum may step over
- * a NaN; its exponential does not, and once l is NaN it stays so. Infinities make NaN as well (infinity less
- * itself). */
-template <int D, int TALL, int KEYS>
-__device__ static inline void soften_row(Running<D, TALL> &r, float (&s)[KEYS / 8][4], int m, int below,
-                                         float c)
+/* The running softmax of one row (of 16: lane/4, or the one 8 below); s becomes p. Returns what the sums of
+ * before are to be multiplied by. The maximum may step over a NaN; its exponential does not, and once l is
+ * NaN it stays so. Infinities make NaN as well (infinity less itself). */
+template <int KEYS>
+__device__ static inline float soften_row(float (&s)[KEYS / 8][4], int below, float &m, float &l, float c)
 {
     float largest = s[0][2 * below], sum = 0;
 #pragma unroll
@@ -62,7 +61,7 @@ __device__ static inline void soften_row(Running<D, TALL> &r, float (&s)[KEYS / 
         largest = fmaxf(largest, fmaxf(s[j][2 * below], s[j][2 * below + 1]));
     largest = fmaxf(largest, __shfl_xor_sync(EVERY_LANE, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(EVERY_LANE, largest, 2));
-    const float before = r.m[m][below], now = fmaxf(before, largest * c);
+    const float now = fmaxf(m, largest * c), keep = exp2_fast(m - now);
 #pragma unroll
     for (int j = 0; j < KEYS / 8; j++)
 #pragma unroll
@@ -70,14 +69,18 @@ __device__ static inline void soften_row(Running<D, TALL> &r, float (&s)[KEYS / 
             s[j][e] = exp2_fast(fmaf(s[j][e], c, -now));
             sum += s[j][e];
         }
-    const float keep = exp2_fast(before - now);
-    r.m[m][below] = now;
-    r.l[m][below] = fmaf(r.l[m][below], keep, sum);
+    m = now;
+    l = fmaf(l, keep, sum);
+    return keep;
+}
+
+template <int D> __device__ static inline void scale_row(float (&o)[D / 8][4], int below, float keep)
+{
     if (keep != 1)
 #pragma unroll
         for (int j = 0; j < D / 8; j++) {
-            r.o[m][j][2 * below] *= keep;
-            r.o[m][j][2 * below + 1] *= keep;
+            o[j][2 * below] *= keep;
+            o[j][2 * below + 1] *= keep;
         }
 }
 
@@ -95,35 +98,34 @@ __device__ static inline void forward_keys(Running<D, TALL> &r, const T *k_rows,
     for (int m = 0; m < TALL; m++)
 #pragma unroll
         for (int below = 0; below < 2; below++)
-            soften_row<D, TALL, KEYS>(r, s[m], m, below, z.c);
+            scale_row<D>(r.o[m], below, soften_row<KEYS>(s[m], below, r.m[m][below], r.l[m][below], z.c));
     as_left<T, TALL, KEYS>(p, s);
     tile_combine<T, D, TALL, KEYS>(r.o, p, v_rows);
 }
 
-/* out = o / l, lse = (m + log2 l) ln 2; `rows` of the warp's queries exist. */
-template <typename T, int D, int TALL>
-__device__ static inline void finish(Running<D, TALL> &r, T *out, float *lse, int rows, const HeadSizes &z,
-                                     T *room)
+/* What out is made of: out = inverse o, lse = (m + log2 l) ln 2; `rows` of the warp's queries exist. lse
+ * NULL: it is another block's. */
+template <int TALL>
+__device__ static inline void finish_rows(float (&inverse)[TALL][2], const float (*m)[2], const float (*l)[2],
+                                          float *lse, int rows)
 {
     const int lane = threadIdx.x % WARP;
-    float inverse[TALL][2];
 #pragma unroll
-    for (int m = 0; m < TALL; m++)
+    for (int i = 0; i < TALL; i++)
 #pragma unroll
         for (int below = 0; below < 2; below++) {
-            float l = r.l[m][below];
-            l += __shfl_xor_sync(EVERY_LANE, l, 1);
-            l += __shfl_xor_sync(EVERY_LANE, l, 2);
-            inverse[m][below] = 1.0f / l;
-            const int row = m * 16 + below * 8 + lane / 4;
-            if (lane % 4 == 0 && row < rows)
-                lse[row] = (r.m[m][below] + log2f(l)) * LN_2;
+            float sum = l[i][below];
+            sum += __shfl_xor_sync(EVERY_LANE, sum, 1);
+            sum += __shfl_xor_sync(EVERY_LANE, sum, 2);
+            inverse[i][below] = 1.0f / sum;
+            const int row = i * 16 + below * 8 + lane / 4;
+            if (lse && lane % 4 == 0 && row < rows)
+                lse[row] = (m[i][below] + log2f(sum)) * LN_2;
         }
-    store_rows<T, D, TALL>(out, z.stride, rows, z.d, r.o, inverse, room);
 }
 
 template <typename T, int D, int TALL, int KEYS>
-__global__ static void __launch_bounds__(TILE_THREADS, 2)
+__global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
     attention_forward_kernel(HeadSizes z, const T *q, const T *k, const T *v, T *out, float *lse)
 {
     constexpr int QUERIES = TILE_WARPS * 16 * TALL, LD = Row<D>::ld;
@@ -168,19 +170,23 @@ __global__ static void __launch_bounds__(TILE_THREADS, 2)
         copy_async_wait<0>();
         __syncthreads();
     }
-    if (query < z.N)
-        finish<T, D, TALL>(r, out + at_q + own * z.stride, lse + (int64_t)blockIdx.y * z.N + query,
-                           z.N - query, z, q_rows + own * LD);
+    if (query >= z.N)
+        return;
+    float inverse[TALL][2];
+    finish_rows<TALL>(inverse, r.m, r.l, lse + (int64_t)blockIdx.y * z.N + query, z.N - query);
+    store_rows<T, D, TALL>(out + at_q + own * z.stride, z.stride, z.N - query, z.d, r.o, inverse,
+                           q_rows + own * LD);
 }
 
-/* Tiles' sizes: two buffers of k and v beside the queries within the 64 KB of Turing. */
-template <int D> struct ForwardTile {
-    static constexpr int keys = D <= 64 ? 64 : 32;
+/* Tiles' sizes: two buffers of k and v beside the queries within the 64 KB of Turing. 48 keys of heads of 40
+ * leave registers for three blocks on a processor, 12 warps, where 64 leave them for two. */
+template <int D, int TALL> struct ForwardTile {
+    static constexpr int keys = D > 64 ? 32 : D == 40 && TALL == 2 ? 48 : 64;
 };
 
 template <typename T, int D, int TALL> static Status forward_with(const Attention *a, const HeadSizes &z)
 {
-    constexpr int QUERIES = TILE_WARPS * 16 * TALL, KEYS = ForwardTile<D>::keys;
+    constexpr int QUERIES = TILE_WARPS * 16 * TALL, KEYS = ForwardTile<D, TALL>::keys;
     const dim3 grid(blocks_for(z.N, QUERIES), (unsigned)(a->q->shape[0] * z.heads));
     const size_t shared = sizeof(T) * Row<D>::ld * (QUERIES + 4 * KEYS);
     return LAUNCH(grid, dim3(TILE_THREADS), shared, (attention_forward_kernel<T, D, TALL, KEYS>), z,
@@ -199,9 +205,122 @@ template <typename T, int D> static Status forward_of(const Attention *a)
     return forward_with<T, D, 1>(a, z);
 }
 
+/* Wide heads ------------------------------------------------------------------------------------------- */
+
+/* Heads of more than TILES_WIDEST columns (the VAE's one of 512), of which neither the queries nor the sums
+ * fit. A block makes PART columns of the result for 64 queries, and the scores from all columns: of 512, 1.5
+ * times the arithmetic. Rows are taken by CHUNK columns, copied one ahead:
+ *
+ *     for each tile of 64 keys    s += q k^T for each chunk of all columns      buffers: q chunk | k chunk
+ *                                 softmax
+ *                                 o += p v for each chunk of the part           buffers: v chunk
+ *
+ * Two buffers of two chunks, 36 KB; o takes 128 registers of a thread, s 32. */
+#define CHUNK 64
+#define PART 256
+
+/* Of one block: where its head begins, its first query, and the part's first column. */
+template <typename T> struct WideBlock {
+    const T *q, *k, *v;
+    int first, part, chunks;
+};
+
+/* Queues the copy of step `step` of the tile of keys from `key` on: chunks of q and k, then those of v. */
+template <typename T>
+__device__ static inline void copy_wide(T *to, const WideBlock<T> &b, int key, int step, const HeadSizes &z)
+{
+    const int column = step < b.chunks ? step * CHUNK : b.part + (step - b.chunks) * CHUNK;
+    const T *from = (step < b.chunks ? b.k : b.v) + key * z.stride + column;
+    copy_rows<T, CHUNK, CHUNK>(to, from, z.stride, z.M - key, z.d - column);
+    if (step < b.chunks)
+        copy_rows<T, CHUNK, CHUNK>(to + CHUNK * Row<CHUNK>::ld, b.q + b.first * z.stride + column, z.stride,
+                                   z.N - b.first, z.d - column);
+    copy_async_commit();
+}
+
+template <typename T>
+__global__ static void __launch_bounds__(TILE_THREADS, 2)
+    attention_wide_kernel(HeadSizes z, int parts, const T *q, const T *k, const T *v, T *out, float *lse)
+{
+    constexpr int LD = Row<CHUNK>::ld, LAST = PART / CHUNK;
+    SHARED(T, buffers); /* two of two chunks */
+    const int picture = blockIdx.y / z.heads, head = blockIdx.y % z.heads, own = (int)threadIdx.x / WARP * 16;
+    const int64_t column = (int64_t)head * z.d, at_q = picture * z.N * z.stride + column;
+    const int64_t at_k = picture * z.M * z.stride + column;
+    const WideBlock<T> b = {q + at_q,
+                            k + at_k,
+                            v + at_k,
+                            (int)(blockIdx.x / parts) * CHUNK,
+                            (int)(blockIdx.x % parts) * PART,
+                            (z.d + CHUNK - 1) / CHUNK};
+    const int query = b.first + own, end = z.causal ? min(z.M, b.first + CHUNK) : z.M;
+    float o[LAST][1][CHUNK / 8][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {};
+    int turn = 0; /* the buffer of the running step */
+    copy_wide<T>(buffers, b, 0, 0, z);
+    for (int key = 0; key < end; key += CHUNK) {
+        float s[1][CHUNK / 8][4] = {};
+        unsigned p[1][CHUNK / 16][4];
+        for (int step = 0; step < b.chunks; step++, turn ^= 1) {
+            copy_async_wait<0>();
+            __syncthreads();
+            copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, b, key, step + 1, z);
+            const T *rows = buffers + turn * 2 * CHUNK * LD;
+            Left<CHUNK> left[1];
+            load_left<T, CHUNK>(left[0], rows + (CHUNK + own) * LD);
+            tile_scores<T, CHUNK, 1, CHUNK>(s, left, rows);
+        }
+        if (key + CHUNK > z.M || (z.causal && key + CHUNK - 1 > query))
+            hide_keys<1, CHUNK>(s, key, query, z);
+#pragma unroll
+        for (int below = 0; below < 2; below++) {
+            const float keep = soften_row<CHUNK>(s[0], below, m[below], l[below], z.c);
+#pragma unroll
+            for (int i = 0; i < LAST; i++)
+                scale_row<CHUNK>(o[i][0], below, keep);
+        }
+        as_left<T, 1, CHUNK>(p, s);
+#pragma unroll
+        for (int i = 0; i < LAST; i++, turn ^= 1) {
+            copy_async_wait<0>();
+            __syncthreads();
+            if (i + 1 < LAST)
+                copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, b, key, b.chunks + i + 1, z);
+            else if (key + CHUNK < end)
+                copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, b, key + CHUNK, 0, z);
+            tile_combine<T, CHUNK, 1, CHUNK>(o[i], p, buffers + turn * 2 * CHUNK * LD);
+        }
+    }
+    __syncthreads();
+    float inverse[1][2];
+    finish_rows<1>(inverse, &m, &l, b.part == 0 ? lse + (int64_t)blockIdx.y * z.N + query : NULL,
+                   z.N - query);
+#pragma unroll
+    for (int i = 0; i < LAST; i++) {
+        const int from = b.part + i * CHUNK;
+        store_rows<T, CHUNK, 1>(out + at_q + query * z.stride + from, z.stride, z.N - query, z.d - from, o[i],
+                                inverse, buffers + own * LD);
+    }
+}
+
+template <typename T> static Status forward_wide(const Attention *a)
+{
+    const HeadSizes z = attention_sizes(a);
+    const unsigned parts = blocks_for(z.d, PART);
+    const dim3 grid(blocks_for(z.N, CHUNK) * parts, (unsigned)(a->q->shape[0] * z.heads));
+    return LAUNCH(grid, dim3(TILE_THREADS), sizeof(T) * 4 * CHUNK * Row<CHUNK>::ld, attention_wide_kernel<T>,
+                  z, (int)parts, (const T *)a->q->data, (const T *)a->k->data, (const T *)a->v->data,
+                  (T *)a->out->data, (float *)a->lse->data);
+}
+
+template <typename T> static Status forward_typed(const Attention *a)
+{
+    const int64_t d = a->q->shape[2] / a->heads;
+    if (d > TILES_WIDEST)
+        return forward_wide<T>(a);
+    WITH_TILES(d, D, return forward_of<T, D>(a));
+}
+
 Status attention_forward_tiles(const Attention *a)
 {
-    if (a->q->dtype == DTYPE_BF16)
-        WITH_TILES(a->q->shape[2] / a->heads, D, return forward_of<bf16, D>(a));
-    WITH_TILES(a->q->shape[2] / a->heads, D, return forward_of<f16, D>(a));
+    return a->q->dtype == DTYPE_BF16 ? forward_typed<bf16>(a) : forward_typed<f16>(a);
 }

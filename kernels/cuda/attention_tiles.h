@@ -24,19 +24,22 @@ template <int D> struct Row {
 };
 
 /* Queues copies of ROWS rows of global memory, stride elements apart, to shared memory; zeros for rows from
- * `rows` on and columns from d on. By all threads of a block. */
+ * `rows` on and columns from d on. By all threads of a block: each copies one unit of rows some apart, so
+ * that all it has to work out for the next is a sum; up to three threads may have none. */
 template <typename T, int D, int ROWS>
 __device__ static inline void copy_rows(T *to, const T *from, int64_t stride, int rows, int d)
 {
-    constexpr int units = Row<D>::units, count = ROWS * units;
-#pragma unroll(D > 128 ? 1                                                                                   \
-                       : 16) /* on Turing what is copied passes through registers, which are short there */
-    for (int i = 0; i < (count + TILE_THREADS - 1) / TILE_THREADS; i++) {
-        const int at = i * TILE_THREADS + (int)threadIdx.x, row = at / units, unit = at % units;
-        if (count % TILE_THREADS == 0 || at < count)
-            copy_async_16(to + row * Row<D>::ld + unit * 8, from + row * stride + unit * 8,
-                          row < rows && unit * 8 < d);
-    }
+    constexpr int units = Row<D>::units, apart = TILE_THREADS / units, rounds = (ROWS + apart - 1) / apart;
+    const int row = (int)threadIdx.x / units, unit = (int)threadIdx.x % units;
+    if (row >= apart)
+        return;
+    to += row * Row<D>::ld + unit * 8;
+    from += row * stride + unit * 8;
+    const int there = unit * 8 < d ? rows - row : 0;
+#pragma unroll
+    for (int i = 0; i < rounds; i++, from += apart * stride)
+        if (ROWS % apart == 0 || row + i * apart < ROWS)
+            copy_async_16(to + i * apart * Row<D>::ld, from, i * apart < there);
 }
 
 /* Operand A: 16 rows of D columns. */
