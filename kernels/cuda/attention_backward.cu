@@ -5,34 +5,44 @@
  * order: seven products in all instead of the five that one kernel with atomic sums would take.
  *
  *     attention_queries_kernel: a block owns 64 queries, a warp 16 of them, and walks over tiles of keys:
- *                      s, do v^T (queries down, keys across), then dq; q and do stay in operand A's registers
+ *         s, do v^T (queries down, keys across), then dq; q and do stay in operand A's registers
  *     attention_keys_kernel: a block owns 64 keys, a warp 16 of them, and walks over tiles of queries:
- *                      s^T, v do^T (keys down, queries across), then dv and dk; k and v stay in registers
+ *         s^T, v do^T (keys down, queries across), then dv and dk; k and v stay in registers
  *
  *     shared memory, rows of LD elements (attention_tiles.h):
- *                      +-----------------+-----------------+
- *                      | own q    64     | own do   64     |   or k and v; at the end a result on its way out
- *                      +--------+--------+--------+--------+
- *                      | k KEYS | v KEYS |  tiles 0, 2, …      or q and do, and beside them lse and D
- *                      | k      | v      |  tiles 1, 3, …
- *                      +--------+--------+
+ *             +---------+---------+
+ *             | k       | v       |  tiles 0, 2, ... of ROWS rows     or q and do, and beside them lse and D
+ *             +---------+---------+
+ *             | k       | v       |  tiles 1, 3, ...; before them the own q and do; after them the result
+ *             +---------+---------+
  *
  * What a lane holds of the scores is what it needs of operand A of the next product, both ways round: nothing
  * but the tiles passes through shared memory. Tiles are walked in steps of STEP tokens, which bounds the
- * registers.
+ * registers. Heads of more than 80 columns have more sums than a thread has registers: dk and dv are made by
+ * a kernel each there, which makes the scores once more (such heads come with few tokens).
  *
  * Few keys and many queries (text: 77 keys, 4096 queries) are few blocks of attention_keys_kernel: then the
  * queries are cut into ranges, a block for each, whose sums go to scratch memory and are added in order
  * (attention.cu).
- */
+ *
+ * Registers and the blocks of 4 warps that a processor of sm_75, 80, 86 and 89, 90 holds by them and by
+ * shared memory:
+ *
+ *     D   ROWS  STEP   KB     queries: registers, blocks   keys: registers, blocks
+ *     40   64    32    20     128-136    3 3 3 3           162-168    3 3 3 3
+ *     64   32    32    27     158-164    2 3 3 3           192-208    2 2 2 2
+ *     80   32    32    33     174-192    1 2 2 2           224-238    1 2 2 2
+ *    128   16    16    42.5   196-224    1 2 2 2           165-225    1 2 2 2
+ *    160   16    16    52.5   236-255    1 2 1 2           198-255    1 2 1 2 */
 #include "attention_tiles.h"
 
-/* Two buffers of two tensors' rows beside 64 rows of two others within the 64 KB of Turing. */
-template <int D> struct BackwardTile {
-    static constexpr int rows = D <= 40 ? 64 : D <= 80 ? 32 : 16;
-    static constexpr int step = rows < 32 ? rows : 32;
-};
 #define OWN (TILE_WARPS * 16)
+
+/* rows, step: of a tile; all: that lie in shared memory. */
+template <int D> struct BackwardTile {
+    static constexpr int rows = D <= 40 ? 64 : D <= 80 ? 32 : 16, step = rows < 32 ? rows : 32;
+    static constexpr int all = 2 * rows + (OWN > rows ? 2 * OWN : 2 * rows);
+};
 
 /* Of one head: where its first query and first key lie. */
 typedef struct HeadAt {
@@ -89,13 +99,13 @@ queries_step(float (&dq)[1][D / 8][4], const Left<D> (&q)[1], const Left<D> (&g)
 }
 
 template <typename T, int D, int KEYS, int STEP>
-__global__ static void __launch_bounds__(TILE_THREADS, 2)
+__global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
     attention_queries_kernel(HeadSizes z, const T *q, const T *k, const T *v, const T *grad_out,
                              const SavedQuery *all_saved, T *grad_q)
 {
     constexpr int LD = Row<D>::ld;
-    SHARED(T, q_rows);
-    T *const g_rows = q_rows + OWN * LD, *const tiles = g_rows + OWN * LD;
+    SHARED(T, tiles);
+    T *const q_rows = tiles + 2 * KEYS * LD, *const g_rows = q_rows + OWN * LD; /* until tile 1 */
     const HeadAt at = head_at(z, blockIdx.y);
     const int first = blockIdx.x * OWN, lane = threadIdx.x % WARP;
     const int own = (int)threadIdx.x / WARP * 16, query = first + own;
@@ -114,6 +124,7 @@ __global__ static void __launch_bounds__(TILE_THREADS, 2)
     Left<D> q_left[1], g_left[1];
     load_left<T, D>(q_left[0], q_rows + own * LD);
     load_left<T, D>(g_left[0], g_rows + own * LD);
+    __syncthreads();
     const SavedQuery *const row = all_saved + at.saved + query + lane / 4;
     const SavedQuery saved[2] = {row[0], row[8]};
     for (int key = 0, turn = 0; key < end; key += KEYS, turn ^= 1) {
@@ -222,15 +233,15 @@ __device__ static inline void copy_queries(T *to, SavedQuery *saved_to, const T 
 /* With TO_K grad_k, with TO_V grad_v, or where there are parts, those of range blockIdx.z; what is NULL is
  * not wanted. */
 template <typename T, int D, int QUERIES, int STEP, bool TO_K, bool TO_V>
-__global__ static void __launch_bounds__(TILE_THREADS, 2)
+__global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
     attention_keys_kernel(HeadSizes z, const T *q, const T *k, const T *v, const T *grad_out,
                           const SavedQuery *all_saved, T *grad_k, T *grad_v, float *part_k, float *part_v,
                           int64_t part)
 {
     constexpr int LD = Row<D>::ld;
-    SHARED(T, k_rows);
-    T *const v_rows = k_rows + OWN * LD, *const tiles = v_rows + OWN * LD;
-    SavedQuery *const saved = (SavedQuery *)(tiles + 4 * QUERIES * LD);
+    SHARED(T, tiles);
+    T *const k_rows = tiles + 2 * QUERIES * LD, *const v_rows = k_rows + OWN * LD; /* until tile 1 */
+    SavedQuery *const saved = (SavedQuery *)(tiles + BackwardTile<D>::all * LD);
     const HeadAt at = head_at(z, blockIdx.y);
     const int first = blockIdx.x * OWN, own = (int)threadIdx.x / WARP * 16, key = first + own;
     const int begin = blockIdx.z * z.range, end = min(z.N, begin + z.range);
@@ -249,6 +260,7 @@ __global__ static void __launch_bounds__(TILE_THREADS, 2)
     OwnKeys<D> o = {};
     load_left<T, D>(o.k[0], k_rows + own * LD);
     load_left<T, D>(o.v[0], v_rows + own * LD);
+    __syncthreads();
     for (int query = start, turn = 0; query < end; query += QUERIES, turn ^= 1) {
         const T *q_tile = tiles + turn * 2 * QUERIES * LD, *g_tile = q_tile + QUERIES * LD;
         const int next = query + QUERIES;
@@ -282,7 +294,7 @@ template <typename T> static T *data_of(const Tensor *t)
 
 template <int D> static size_t backward_shared()
 {
-    return 2 * (size_t)Row<D>::ld * (2 * OWN + 4 * BackwardTile<D>::rows);
+    return 2 * (size_t)Row<D>::ld * BackwardTile<D>::all;
 }
 
 template <typename T, int D, bool TO_K, bool TO_V>

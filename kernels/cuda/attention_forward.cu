@@ -1,25 +1,34 @@
 /* Attention's forward on tensor cores (FlashAttention-2: Dao 2023), 16-bit tensors, f32 sums.
  *
  *     block   one head of one picture and 64 TALL queries; 4 warps of 16 TALL queries each
- *     loop    over tiles of KEYS keys, in two buffers: while one is computed with, the next is copied behind
- * it
+ *     loop    over tiles of KEYS keys, in two buffers: while one is computed with, the next is copied
  *
- *                   KEYS keys             shared memory, rows of LD elements (attention_tiles.h)
- *                 +----------+            +-------------------+
- *         warp 0  | s    s   |            | q     64 TALL     |  read once, into operand A's registers;
- *         warp 1  |          |            |                   |  at the end it takes the result on its way
- * out warp 2  |          |            +---------+---------+ warp 3  |          |            | k  KEYS | v
- * KEYS |  tile 0, 2, …
- *                 +----------+            | k       | v       |  tile 1, 3, …
- *                                         +---------+---------+
+ *               KEYS keys          shared memory, rows of LD elements (attention_tiles.h)
+ *             +----------+         +---------+---------+
+ *     warp 0  | s    s   |         | k KEYS  | v KEYS  |  tiles 0, 2, ...
+ *     warp 1  |          |         +---------+---------+
+ *     warp 2  |          |         | k       | v       |  tiles 1, 3, ...; before them q, which goes to
+ *     warp 3  |          |         +---------+---------+  operand A's registers; after them the result
+ *             +----------+
  *
  * A lane holds of each score row two neighbours every 8 columns (mma.h). Running maximum m and sum l as in
  * kernels/cpu/attention.c: s = c q k^T;  m' = max(m, max s);  p = 2^(s - m');  l = l 2^(m-m') + Σp;
  * o = o 2^(m-m') + p v. p goes from registers to registers; l is a lane's own part until the end. Where no
- * row's maximum moved, o is left alone, which is so for most tiles.
+ * row's maximum moved, o is left alone, which is so for most tiles. The last tile is walked 16 keys at a
+ * time: 77 keys take 64 + 16.
  *
- * The last tile is walked 16 keys at a time: 77 keys take 64 + 16. TALL 2 halves what is read from shared
- * memory for each product and is taken where that many queries still fill the card. */
+ * Each product of a warp reads 256 bytes of shared memory with 16 queries, 128 with 32 (TALL 2), which is
+ * taken where so many queries still fill the card: an A100 multiplies as fast as it reads 256. Registers,
+ * shared memory, and the blocks of 4 warps that a processor of sm_75, 80, 86 and 89, 90 holds by both:
+ *
+ *     D   TALL  KEYS  registers  KB     blocks
+ *     40   1     64   118-138    20     3 4 4 4
+ *     40   2     48   164-168    17.5   3 3 3 3
+ *     64   1     32   125-134    18     3 4 4 3
+ *     64   2     48   208-230    31.5   2 2 2 2
+ *     80   1     32   137-150    22     2 3 3 3
+ *    128   1     32   182-199    34     1 2 2 2
+ *    160   1     32   212-234    42     1 2 2 2 */
 #include "attention_tiles.h"
 #include "families.h"
 
@@ -129,8 +138,8 @@ __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
     attention_forward_kernel(HeadSizes z, const T *q, const T *k, const T *v, T *out, float *lse)
 {
     constexpr int QUERIES = TILE_WARPS * 16 * TALL, LD = Row<D>::ld;
-    SHARED(T, q_rows);
-    T *const tiles = q_rows + QUERIES * LD;
+    SHARED(T, tiles);
+    T *const q_rows = tiles + 2 * KEYS * LD; /* until tile 1, and again at the end */
     const int picture = blockIdx.y / z.heads, head = blockIdx.y % z.heads, first = blockIdx.x * QUERIES;
     const int own = (int)threadIdx.x / WARP * 16 * TALL, query = first + own;
     const int64_t at_q = ((int64_t)picture * z.N + first) * z.stride + head * z.d;
@@ -151,6 +160,7 @@ __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
         r.m[m][0] = r.m[m][1] = -INFINITY; /* all scores so: NaN, as 0 / 0 */
         load_left<T, D>(r.q[m], q_rows + (own + m * 16) * LD);
     }
+    __syncthreads();
     for (int key = 0, turn = 0; key < end; key += KEYS, turn ^= 1) {
         const T *k_rows = tiles + turn * 2 * KEYS * LD, *v_rows = k_rows + KEYS * LD;
         const int next = key + KEYS;
@@ -178,27 +188,27 @@ __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
                            q_rows + own * LD);
 }
 
-/* Tiles' sizes: two buffers of k and v beside the queries within the 64 KB of Turing. 48 keys of heads of 40
- * leave registers for three blocks on a processor, 12 warps, where 64 leave them for two. */
 template <int D, int TALL> struct ForwardTile {
-    static constexpr int keys = D > 64 ? 32 : D == 40 && TALL == 2 ? 48 : 64;
+    static constexpr int queries = TILE_WARPS * 16 * TALL, keys = D <= 40 && TALL == 1 ? 64
+                                                                  : TALL == 2          ? 48
+                                                                                       : 32;
+    static constexpr int rows = 2 * keys + (queries > 2 * keys ? queries : 2 * keys);
 };
 
 template <typename T, int D, int TALL> static Status forward_with(const Attention *a, const HeadSizes &z)
 {
-    constexpr int QUERIES = TILE_WARPS * 16 * TALL, KEYS = ForwardTile<D, TALL>::keys;
-    const dim3 grid(blocks_for(z.N, QUERIES), (unsigned)(a->q->shape[0] * z.heads));
-    const size_t shared = sizeof(T) * Row<D>::ld * (QUERIES + 4 * KEYS);
-    return LAUNCH(grid, dim3(TILE_THREADS), shared, (attention_forward_kernel<T, D, TALL, KEYS>), z,
-                  (const T *)a->q->data, (const T *)a->k->data, (const T *)a->v->data, (T *)a->out->data,
-                  (float *)a->lse->data);
+    typedef ForwardTile<D, TALL> Tile;
+    const dim3 grid(blocks_for(z.N, Tile::queries), (unsigned)(a->q->shape[0] * z.heads));
+    return LAUNCH(grid, dim3(TILE_THREADS), sizeof(T) * Row<D>::ld * Tile::rows,
+                  (attention_forward_kernel<T, D, TALL, Tile::keys>), z, (const T *)a->q->data,
+                  (const T *)a->k->data, (const T *)a->v->data, (T *)a->out->data, (float *)a->lse->data);
 }
 
 template <typename T, int D> static Status forward_of(const Attention *a)
 {
     const HeadSizes z = attention_sizes(a);
     if constexpr (D <= 64) {
-        const int64_t blocks = blocks_for(z.N, TILE_WARPS * 32) * a->q->shape[0] * z.heads;
+        const int64_t blocks = blocks_for(z.N, ForwardTile<D, 2>::queries) * a->q->shape[0] * z.heads;
         if (blocks >= 2 * (int64_t)cuda_card()->processors)
             return forward_with<T, D, 2>(a, z);
     }
@@ -219,22 +229,23 @@ template <typename T, int D> static Status forward_of(const Attention *a)
 #define CHUNK 64
 #define PART 256
 
-/* Of one block: where its head begins, its first query, and the part's first column. */
-template <typename T> struct WideBlock {
-    const T *q, *k, *v;
+/* Of one block: where its head begins in q and in k and v, its first query, and the part's first column. */
+typedef struct WideBlock {
+    int64_t at_q, at_k;
     int first, part, chunks;
-};
+} WideBlock;
 
-/* Queues the copy of step `step` of the tile of keys from `key` on: chunks of q and k, then those of v. */
+/* Queues the copy of step `step` of the tile of keys from `key` on: chunks of k and q, then those of v. */
 template <typename T>
-__device__ static inline void copy_wide(T *to, const WideBlock<T> &b, int key, int step, const HeadSizes &z)
+__device__ static inline void copy_wide(T *to, const T *q, const T *k, const T *v, const WideBlock &b,
+                                        int key, int step, const HeadSizes &z)
 {
     const int column = step < b.chunks ? step * CHUNK : b.part + (step - b.chunks) * CHUNK;
-    const T *from = (step < b.chunks ? b.k : b.v) + key * z.stride + column;
+    const T *from = (step < b.chunks ? k : v) + b.at_k + key * z.stride + column;
     copy_rows<T, CHUNK, CHUNK>(to, from, z.stride, z.M - key, z.d - column);
     if (step < b.chunks)
-        copy_rows<T, CHUNK, CHUNK>(to + CHUNK * Row<CHUNK>::ld, b.q + b.first * z.stride + column, z.stride,
-                                   z.N - b.first, z.d - column);
+        copy_rows<T, CHUNK, CHUNK>(to + CHUNK * Row<CHUNK>::ld, q + b.at_q + b.first * z.stride + column,
+                                   z.stride, z.N - b.first, z.d - column);
     copy_async_commit();
 }
 
@@ -244,26 +255,22 @@ __global__ static void __launch_bounds__(TILE_THREADS, 2)
 {
     constexpr int LD = Row<CHUNK>::ld, LAST = PART / CHUNK;
     SHARED(T, buffers); /* two of two chunks */
-    const int picture = blockIdx.y / z.heads, head = blockIdx.y % z.heads, own = (int)threadIdx.x / WARP * 16;
-    const int64_t column = (int64_t)head * z.d, at_q = picture * z.N * z.stride + column;
-    const int64_t at_k = picture * z.M * z.stride + column;
-    const WideBlock<T> b = {q + at_q,
-                            k + at_k,
-                            v + at_k,
-                            (int)(blockIdx.x / parts) * CHUNK,
-                            (int)(blockIdx.x % parts) * PART,
-                            (z.d + CHUNK - 1) / CHUNK};
+    const int own = (int)threadIdx.x / WARP * 16;
+    const int64_t picture = blockIdx.y / z.heads, column = (int64_t)(blockIdx.y % z.heads) * z.d;
+    const WideBlock b = {picture * z.N * z.stride + column, picture * z.M * z.stride + column,
+                         (int)(blockIdx.x / parts) * CHUNK, (int)(blockIdx.x % parts) * PART,
+                         (z.d + CHUNK - 1) / CHUNK};
     const int query = b.first + own, end = z.causal ? min(z.M, b.first + CHUNK) : z.M;
     float o[LAST][1][CHUNK / 8][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {};
     int turn = 0; /* the buffer of the running step */
-    copy_wide<T>(buffers, b, 0, 0, z);
+    copy_wide<T>(buffers, q, k, v, b, 0, 0, z);
     for (int key = 0; key < end; key += CHUNK) {
         float s[1][CHUNK / 8][4] = {};
         unsigned p[1][CHUNK / 16][4];
         for (int step = 0; step < b.chunks; step++, turn ^= 1) {
             copy_async_wait<0>();
             __syncthreads();
-            copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, b, key, step + 1, z);
+            copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, q, k, v, b, key, step + 1, z);
             const T *rows = buffers + turn * 2 * CHUNK * LD;
             Left<CHUNK> left[1];
             load_left<T, CHUNK>(left[0], rows + (CHUNK + own) * LD);
@@ -284,9 +291,9 @@ __global__ static void __launch_bounds__(TILE_THREADS, 2)
             copy_async_wait<0>();
             __syncthreads();
             if (i + 1 < LAST)
-                copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, b, key, b.chunks + i + 1, z);
+                copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, q, k, v, b, key, b.chunks + i + 1, z);
             else if (key + CHUNK < end)
-                copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, b, key + CHUNK, 0, z);
+                copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, q, k, v, b, key + CHUNK, 0, z);
             tile_combine<T, CHUNK, 1, CHUNK>(o[i], p, buffers + turn * 2 * CHUNK * LD);
         }
     }
@@ -297,8 +304,8 @@ __global__ static void __launch_bounds__(TILE_THREADS, 2)
 #pragma unroll
     for (int i = 0; i < LAST; i++) {
         const int from = b.part + i * CHUNK;
-        store_rows<T, CHUNK, 1>(out + at_q + query * z.stride + from, z.stride, z.N - query, z.d - from, o[i],
-                                inverse, buffers + own * LD);
+        store_rows<T, CHUNK, 1>(out + b.at_q + query * z.stride + from, z.stride, z.N - query, z.d - from,
+                                o[i], inverse, buffers + own * LD);
     }
 }
 
