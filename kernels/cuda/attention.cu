@@ -4,18 +4,18 @@
  * f32.
  *
  *     block   one head of one picture, TILE tokens of one side as rows; 16 × 16 threads
- *     loop    over tiles of TILE tokens of the other side: scores (TILE,TILE), a thread 4 rows by 4 columns
+ *     loop    over tiles of TILE tokens of the other side
  *
- *              column tx + 16 j
- *            +--------------------+      scores: x and y are taken by DEPTH of their d columns through shared
- *     row    | .   .   .   .      |      memory, turned, so that a thread reads its 4 rows and its 4 columns
- * as 16 4 ty+i | .   .   .   .      |      bytes each for 16 products (a tile's columns are stored in the
- * order 0 16 | .   .   .   .      |      32 48 1 17 … for that)
- *            +--------------------+      sums:   weights go to shared memory, turned; a thread has 4 rows by
- * WIDE columns tx + 16 w of the result, tokens come by SOME
+ *              column tx + 16 j    scores (TILE,TILE), a thread 4 rows by 4 columns: DEPTH columns of both
+ *            +-----------------+   sides' rows at a time lie in shared memory, turned, so that a thread reads
+ *     row    | .   .   .   .   |   its four rows as 16 bytes and its four columns as 16 bytes, for 16
+ *     4 ty+i | .   .   .   .   |   products (columns are stored in the order 0 16 32 48 1 17 … for that)
+ *            | .   .   .   .   |
+ *            +-----------------+   sums (TILE,16 WIDE), a thread 4 rows by WIDE columns tx + 16 w: weights
+ * lie in shared memory, turned; SOME tokens at a time come beside them
  *
  * Heads wider than 16 WIDE are cut into parts, a block each, which make the same scores: the VAE's 512 in f32
- * are two parts of 256, 1.5 times the arithmetic. Shared memory is 34 KB whatever the sizes. */
+ * are two parts of 256, 1.5 times the arithmetic. */
 #include "attention.h"
 #include "families.h"
 
@@ -24,11 +24,17 @@
 #include <math.h>
 
 #define TILE 64
-#define DEPTH 32
-#define SOME 16
+#define DEPTH 16
 #define LD (TILE + 4) /* of turned tiles: their 16-byte rows begin in different banks */
 #define SIDE 16       /* threads of a block: SIDE × SIDE */
 #define WIDEST 16
+
+/* Tokens whose columns lie beside the weights, and what that takes, or what DEPTH columns of scores take. */
+template <int WIDE> struct AnyTile {
+    static constexpr int some = WIDE <= 5 ? 32 : 16, columns = 16 * WIDE;
+    static constexpr int room = some * columns > 2 * DEPTH *LD ? some *columns : 2 * DEPTH *LD;
+    static constexpr size_t shared = (room + TILE * LD) * sizeof(float);
+};
 
 HeadSizes attention_sizes(const Attention *a)
 {
@@ -83,6 +89,14 @@ __device__ static inline void put_number(Numbers x, int64_t i, float value)
         ((bf16 *)x.data)[i] = from_float<bf16>(value);
 }
 
+/* In kernels that are for f32 alone the type is known when they are compiled. */
+template <bool F32> __device__ static inline Numbers known(Numbers x)
+{
+    if (F32)
+        x.type = DTYPE_F32;
+    return x;
+}
+
 /* Rows of one head: the first's first element, and how many there are from there on. */
 typedef struct Rows {
     Numbers x;
@@ -103,17 +117,16 @@ __device__ static inline Rows rows_of(Numbers x, int tokens, int first, const He
 template <bool SPREAD>
 __device__ static inline void load_turned(float *to, Rows r, int column, const HeadSizes &z)
 {
-    const int c = threadIdx.x % DEPTH, here = column + c;
-    for (int four = (int)threadIdx.x / DEPTH; four < TILE / 4; four += SIDE * SIDE / DEPTH) {
-        float4 x;
-        float *const part = &x.x;
+    static_assert(DEPTH * TILE == 4 * SIDE * SIDE, "four numbers for each thread");
+    const int c = threadIdx.x % DEPTH, four = (int)threadIdx.x / DEPTH, here = column + c;
+    float4 x;
+    float *const part = &x.x;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = SPREAD ? four + 16 * i : four * 4 + i;
-            part[i] = row < r.count && here < z.d ? number_at(r.x, r.at + row * z.stride + here) : 0;
-        }
-        *(float4 *)(to + c * LD + four * 4) = x;
+    for (int i = 0; i < 4; i++) {
+        const int row = SPREAD ? four + 16 * i : four * 4 + i;
+        part[i] = row < r.count && here < z.d ? number_at(r.x, r.at + row * z.stride + here) : 0;
     }
+    *(float4 *)(to + c * LD + four * 4) = x;
 }
 
 /* s[i][j] = Σ x row 4 ty + i, y row tx + 16 j. room: 2 DEPTH LD floats. */
@@ -158,10 +171,11 @@ __device__ static inline void tile_combine(float (&o)[4][WIDE], const float *wei
                                            float *room, const HeadSizes &z)
 {
     const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE, tokens = min(TILE, y.count);
+    constexpr int SOME = AnyTile<WIDE>::some, COLUMNS = AnyTile<WIDE>::columns;
     for (int token = 0; token < tokens; token += SOME) {
         __syncthreads(); /* the room may still be read */
-        for (int i = threadIdx.x; i < SOME * 16 * WIDE; i += SIDE * SIDE) {
-            const int t = token + i / (16 * WIDE), column = first + i % (16 * WIDE);
+        for (int i = threadIdx.x; i < SOME * COLUMNS; i += SIDE * SIDE) {
+            const int t = token + i / COLUMNS, column = first + i % COLUMNS;
             room[i] = t < tokens && column < z.d ? number_at(y.x, y.at + t * z.stride + column) : 0;
         }
         __syncthreads();
@@ -171,7 +185,7 @@ __device__ static inline void tile_combine(float (&o)[4][WIDE], const float *wei
             const float rows[] = {a.x, a.y, a.z, a.w};
 #pragma unroll
             for (int w = 0; w < WIDE; w++) {
-                const float b = room[t * 16 * WIDE + tx + 16 * w];
+                const float b = room[t * COLUMNS + tx + 16 * w];
 #pragma unroll
                 for (int i = 0; i < 4; i++)
                     o[i][w] = fmaf(rows[i], b, o[i][w]);
@@ -197,8 +211,6 @@ __device__ static inline void put_rows(Rows r, int first, const float (&o)[4][WI
 /* Where a block stands: its tile of rows and its part of the columns. */
 #define FIRST_ROW ((int)(blockIdx.x / parts) * TILE)
 #define FIRST_COLUMN ((int)(blockIdx.x % parts) * 16 * WIDE)
-#define ROOM (2 * DEPTH * LD > SOME * 16 * WIDEST ? 2 * DEPTH * LD : SOME * 16 * WIDEST)
-#define SHARED_BYTES ((size_t)(ROOM + TILE * LD) * sizeof(float))
 
 /* Forward ----------------------------------------------------------------------------------------------- */
 
@@ -250,12 +262,13 @@ __device__ static inline void soften(float (&s)[4][4], float (&o)[4][WIDE], floa
     }
 }
 
-template <int WIDE>
+template <int WIDE, bool F32>
 __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 5 ? 2 : 1)
     attention_any_kernel(HeadSizes z, int parts, Numbers q, Numbers k, Numbers v, Numbers out, float *lse)
 {
     SHARED(float, room);
-    float *const weights = room + ROOM;
+    q = known<F32>(q), k = known<F32>(k), v = known<F32>(v), out = known<F32>(out);
+    float *const weights = room + AnyTile<WIDE>::room;
     const int first = FIRST_ROW, column = FIRST_COLUMN;
     const int tx = threadIdx.x % SIDE, query = first + (int)threadIdx.x / SIDE * 4;
     const int end = z.causal ? min(z.M, first + TILE) : z.M;
@@ -278,34 +291,57 @@ __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 5 ? 2 : 1)
 }
 
 /* Runs the statements with WIDE so that 16 WIDE is the head's width where that is at most 256, and little
- * more. */
-#define WITH_WIDTH(d, WIDE, ...)                                                                             \
+ * more, and with F32 where f32 is all there is; other types come with odd sizes, and less often. */
+#define WITH_WIDTH(f32, d, WIDE, F32, ...)                                                                   \
     do {                                                                                                     \
-        if ((d) <= 16) {                                                                                     \
-            constexpr int WIDE = 1;                                                                          \
-            __VA_ARGS__;                                                                                     \
-        } else if ((d) <= 48) {                                                                              \
-            constexpr int WIDE = 3;                                                                          \
-            __VA_ARGS__;                                                                                     \
-        } else if ((d) <= 80) {                                                                              \
-            constexpr int WIDE = 5;                                                                          \
-            __VA_ARGS__;                                                                                     \
-        } else if ((d) <= 160) {                                                                             \
-            constexpr int WIDE = 10;                                                                         \
-            __VA_ARGS__;                                                                                     \
+        if (!(f32)) {                                                                                        \
+            constexpr bool F32 = false;                                                                      \
+            if ((d) <= 80) {                                                                                 \
+                constexpr int WIDE = 5;                                                                      \
+                __VA_ARGS__;                                                                                 \
+            } else {                                                                                         \
+                constexpr int WIDE = WIDEST;                                                                 \
+                __VA_ARGS__;                                                                                 \
+            }                                                                                                \
         } else {                                                                                             \
-            constexpr int WIDE = WIDEST;                                                                     \
-            __VA_ARGS__;                                                                                     \
+            constexpr bool F32 = true;                                                                       \
+            if ((d) <= 16) {                                                                                 \
+                constexpr int WIDE = 1;                                                                      \
+                __VA_ARGS__;                                                                                 \
+            } else if ((d) <= 48) {                                                                          \
+                constexpr int WIDE = 3;                                                                      \
+                __VA_ARGS__;                                                                                 \
+            } else if ((d) <= 80) {                                                                          \
+                constexpr int WIDE = 5;                                                                      \
+                __VA_ARGS__;                                                                                 \
+            } else if ((d) <= 160) {                                                                         \
+                constexpr int WIDE = 10;                                                                     \
+                __VA_ARGS__;                                                                                 \
+            } else {                                                                                         \
+                constexpr int WIDE = WIDEST;                                                                 \
+                __VA_ARGS__;                                                                                 \
+            }                                                                                                \
         }                                                                                                    \
     } while (0)
 
-template <int WIDE> static Status attention_any(const Attention *a)
+static bool is_f32(const Tensor *t)
+{
+    return !t || t->dtype == DTYPE_F32;
+}
+
+static bool all_f32(const Attention *a)
+{
+    return is_f32(a->q) && is_f32(a->k) && is_f32(a->v) && is_f32(a->out) && is_f32(a->grad_out) &&
+           is_f32(a->grad_q) && is_f32(a->grad_k) && is_f32(a->grad_v);
+}
+
+template <int WIDE, bool F32> static Status attention_any(const Attention *a)
 {
     const HeadSizes z = attention_sizes(a);
     const unsigned parts = blocks_for(z.d, 16 * WIDE);
     const dim3 grid(blocks_for(z.N, TILE) * parts, (unsigned)(a->q->shape[0] * z.heads));
-    return LAUNCH(grid, dim3(SIDE * SIDE), SHARED_BYTES, attention_any_kernel<WIDE>, z, (int)parts,
-                  numbers_of(a->q), numbers_of(a->k), numbers_of(a->v), numbers_of(a->out),
+    return LAUNCH(grid, dim3(SIDE * SIDE), AnyTile<WIDE>::shared, (attention_any_kernel<WIDE, F32>), z,
+                  (int)parts, numbers_of(a->q), numbers_of(a->k), numbers_of(a->v), numbers_of(a->out),
                   (float *)a->lse->data);
 }
 
@@ -338,7 +374,7 @@ static Status cuda_attention(const Attention *a, void *scratch)
     (void)scratch;
     if (attention_fits_tiles(a))
         return attention_forward_tiles(a);
-    WITH_WIDTH(a->q->shape[2] / a->heads, WIDE, return attention_any<WIDE>(a));
+    WITH_WIDTH(all_f32(a), a->q->shape[2] / a->heads, WIDE, F32, return (attention_any<WIDE, F32>(a)));
 }
 
 /* Backward ---------------------------------------------------------------------------------------------- */
@@ -379,13 +415,15 @@ __device__ static inline void weigh(float (&s)[4][4], float (&dp)[4][4], const S
 }
 
 /* grad q of a tile of queries: walks over keys. */
-template <int WIDE>
+template <int WIDE, bool F32>
 __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 5 ? 2 : 1)
     queries_any_kernel(HeadSizes z, int parts, Numbers q, Numbers k, Numbers v, Numbers grad_out,
                        const SavedQuery *saved, Numbers grad_q)
 {
     SHARED(float, room);
-    float *const weights = room + ROOM;
+    q = known<F32>(q), k = known<F32>(k), v = known<F32>(v);
+    grad_out = known<F32>(grad_out), grad_q = known<F32>(grad_q);
+    float *const weights = room + AnyTile<WIDE>::room;
     const int first = FIRST_ROW, column = FIRST_COLUMN;
     const int tx = threadIdx.x % SIDE, query = first + (int)threadIdx.x / SIDE * 4;
     const int end = z.causal ? min(z.M, first + TILE) : z.M;
@@ -404,13 +442,15 @@ __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 5 ? 2 : 1)
 
 /* grad k and grad v of a tile of keys: walks over queries. Or the f32 parts of one range of queries, `part`
  * elements apart. */
-template <int WIDE>
+template <int WIDE, bool F32>
 __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 3 ? 2 : 1)
     keys_any_kernel(HeadSizes z, int parts, Numbers q, Numbers k, Numbers v, Numbers grad_out,
                     const SavedQuery *saved, Numbers grad_k, Numbers grad_v, int64_t part)
 {
     SHARED(float, room);
-    float *const weights = room + ROOM;
+    q = known<F32>(q), k = known<F32>(k), v = known<F32>(v);
+    grad_out = known<F32>(grad_out), grad_k = known<F32>(grad_k), grad_v = known<F32>(grad_v);
+    float *const weights = room + AnyTile<WIDE>::room;
     const int first = FIRST_ROW, column = FIRST_COLUMN;
     const int tx = threadIdx.x % SIDE, key = first + (int)threadIdx.x / SIDE * 4;
     const int begin = blockIdx.z * z.range, end = min(z.N, begin + z.range);
@@ -457,7 +497,7 @@ static Numbers part_of(float *part, const Tensor *grad)
     return n;
 }
 
-template <int WIDE> static Status backward_any(const Attention *a, const BackwardPlan *p)
+template <int WIDE, bool F32> static Status backward_any(const Attention *a, const BackwardPlan *p)
 {
     const HeadSizes z = p->sizes;
     const int parts = (int)blocks_for(z.d, 16 * WIDE);
@@ -466,12 +506,13 @@ template <int WIDE> static Status backward_any(const Attention *a, const Backwar
     const unsigned heads = (unsigned)(p->pictures * z.heads);
     const SavedQuery *saved = p->saved;
     if (a->grad_q)
-        TRY(LAUNCH(dim3(blocks_for(z.N, TILE) * (unsigned)parts, heads), dim3(SIDE * SIDE), SHARED_BYTES,
-                   queries_any_kernel<WIDE>, z, parts, q, k, v, g, saved, numbers_of(a->grad_q)));
+        TRY(LAUNCH(dim3(blocks_for(z.N, TILE) * (unsigned)parts, heads), dim3(SIDE * SIDE),
+                   AnyTile<WIDE>::shared, (queries_any_kernel<WIDE, F32>), z, parts, q, k, v, g, saved,
+                   numbers_of(a->grad_q)));
     if (a->grad_k || a->grad_v)
         TRY(LAUNCH(dim3(blocks_for(z.M, TILE) * (unsigned)parts, heads, (unsigned)p->ranges),
-                   dim3(SIDE * SIDE), SHARED_BYTES, keys_any_kernel<WIDE>, z, parts, q, k, v, g, saved,
-                   part_of(p->part_k, a->grad_k), part_of(p->part_v, a->grad_v),
+                   dim3(SIDE * SIDE), AnyTile<WIDE>::shared, (keys_any_kernel<WIDE, F32>), z, parts, q, k, v,
+                   g, saved, part_of(p->part_k, a->grad_k), part_of(p->part_v, a->grad_v),
                    p->pictures * z.M * z.stride));
     return STATUS_OK;
 }
@@ -536,7 +577,7 @@ static Status cuda_attention_backward(const Attention *a, void *scratch)
     if (attention_fits_tiles(a))
         TRY(attention_backward_tiles(a, &p));
     else
-        WITH_WIDTH(p.sizes.d, WIDE, TRY(backward_any<WIDE>(a, &p)));
+        WITH_WIDTH(all_f32(a), p.sizes.d, WIDE, F32, TRY((backward_any<WIDE, F32>(a, &p))));
     TRY(sum_parts(&p, p.part_k, a->grad_k));
     return sum_parts(&p, p.part_v, a->grad_v);
 }

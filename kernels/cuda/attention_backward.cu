@@ -25,7 +25,7 @@
  * queries are cut into ranges, a block for each, whose sums go to scratch memory and are added in order
  * (attention.cu).
  *
- * Registers and the blocks of 4 warps that a processor of sm_75, 80, 86 and 89, 90 holds by them and by
+ * Registers and the blocks of 4 warps that a processor of 7.5, 8.0, 8.6 and 8.9, 9.0 holds by them and by
  * shared memory:
  *
  *     D   ROWS  STEP   KB     queries: registers, blocks   keys: registers, blocks

@@ -19,7 +19,7 @@
  *
  * Each product of a warp reads 256 bytes of shared memory with 16 queries, 128 with 32 (TALL 2), which is
  * taken where so many queries still fill the card: an A100 multiplies as fast as it reads 256. Registers,
- * shared memory, and the blocks of 4 warps that a processor of sm_75, 80, 86 and 89, 90 holds by both:
+ * shared memory, and the blocks of 4 warps that a processor of 7.5, 8.0, 8.6 and 8.9, 9.0 holds by both:
  *
  *     D   TALL  KEYS  registers  KB     blocks
  *     40   1     64   118-138    20     3 4 4 4
