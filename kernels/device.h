@@ -165,6 +165,8 @@ struct Device {
     Status (*conv2d_backward_weight)(const Conv *a, void *scratch);
     /* layer->packed: the forms that steps, rehearsed or run, have kept of the weight since unpack(), made or
      * not; and without them */
+    bool packs_from_host; /* it packs a frozen convolution from the host's memory, and needs no other copy of
+                             it */
     size_t (*packed_bytes)(const Layer *l);
     void (*unpack)(Layer *l);
 

@@ -220,17 +220,31 @@ static Status pin_weights(LayerSet *set, const Device *dev)
     return STATUS_OK;
 }
 
+/* A frozen convolution that the device multiplies in an order of its own. */
+static bool is_packed_only(const Layer *l)
+{
+    const Tensor *w = l->weight;
+    return w && w->ndim == 4 && w->shape[2] * w->shape[3] > 1 && !w->requires_grad && !w->home &&
+           !l->pack_off && !l->streamed && dtype_is_float(w->dtype);
+}
+
 Status layerset_place(LayerSet *set, const Device *dev, Placement placement)
 {
     set->dev = dev;
     if (placement == PLACED_STREAMED && !dev->host_memory && !set->pinned)
         TRY(pin_weights(set, dev));
+    bool keeps_files = false;
+    for (int i = 0; i < set->count; i++) {
+        set->items[i]->packed_only = dev->packs_from_host && is_packed_only(set->items[i]);
+        keeps_files |= set->items[i]->packed_only && !set->items[i]->weight->owned;
+    }
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
         drop_packed(set, l);
         if (l->streamed && l->weight->scales)
             TRY(tensor_place(l->weight->scales, dev));
-        TRY(l->streamed ? STATUS_OK : status_in(place_tensor(l->weight, dev), "%s", l->name));
+        TRY(l->streamed || l->packed_only ? STATUS_OK
+                                          : status_in(place_tensor(l->weight, dev), "%s", l->name));
         TRY(status_in(place_tensor(l->bias, dev), "%s", l->name));
         for (Adapter *a = l->adapters; a; a = a->next)
             for (int k = 0; k < ADAPTER_TENSORS; k++)
@@ -238,7 +252,8 @@ Status layerset_place(LayerSet *set, const Device *dev, Placement placement)
     }
     if (!dev->host_memory) {
         TRY(dev->settle());
-        tensorfiles_close(&set->files);
+        if (!keeps_files)
+            tensorfiles_close(&set->files);
     }
     return STATUS_OK;
 }
@@ -264,6 +279,7 @@ Status layerset_train(LayerSet *set, Flat *flat)
 {
     for (int i = 0; i < set->count; i++) {
         drop_packed(set, set->items[i]);
+        set->items[i]->packed_only = false;
         TRY(train_tensor(&set->items[i]->weight, flat));
         TRY(train_tensor(&set->items[i]->bias, flat));
     }

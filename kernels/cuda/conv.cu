@@ -191,19 +191,29 @@ static Status plan_conv(const Conv *a, bool backward, ConvPlan *p)
 
 enum { PACK_TILE = 32, PACK_THREADS = 256 };
 
-/* The form's elements of 32 of K and `across` of C, whose windows lie side by side in w: by way of shared
- * memory, so that both are touched in runs. turned: N is C, and channels are K. */
+/* Where a weight comes from: (K,C,window) as in files, or its own form for the forward, (K,window,padded). */
+typedef struct PackSource {
+    const void *data;
+    int type, K, C, window, width;
+    int padded; /* 0: as in files */
+} PackSource;
+
+/* The form's elements of 32 of K and `across` of C, by way of shared memory, so that both sides are touched
+ * in runs: windows lie side by side in a file's weight, channels in a form. turned: N is C, and channels are
+ * K. */
 template <typename T>
-__global__ static void pack_kernel(ConvWalk w, const void *weight, int type, int K, int C, int window,
-                                   int width, int across, bool turned, T *form)
+__global__ static void pack_kernel(ConvWalk w, PackSource s, int across, bool turned, T *form)
 {
     SHARED(float, tile); /* (32, across·window + 1) */
+    const int window = s.window, width = s.width;
     const int k0 = (int)blockIdx.y * PACK_TILE, c0 = (int)blockIdx.x * across, line = across * window;
     for (int i = (int)threadIdx.x; i < PACK_TILE * line; i += PACK_THREADS) {
         const int k = k0 + i / line, at = i % line;
-        const bool there = k < K && at < (C - c0) * window;
-        tile[i / line * (line + 1) + at] =
-            there ? read_float(weight, type, ((int64_t)k * C + c0) * window + at) : 0;
+        const int c = s.padded ? at % across : at / window, tap = s.padded ? at / across : at % window;
+        const bool there = k < s.K && c < s.C - c0;
+        const int64_t from = s.padded ? ((int64_t)k * window + tap) * s.padded + c0 + c
+                                      : ((int64_t)k * s.C + c0 + c) * window + tap;
+        tile[i / line * (line + 1) + c * window + tap] = there ? read_float(s.data, s.type, from) : 0;
     }
     __syncthreads();
     const int channels = turned ? PACK_TILE : across, rows = turned ? across : PACK_TILE;
@@ -225,10 +235,18 @@ __global__ static void pack_kernel(ConvWalk w, const void *weight, int type, int
     }
 }
 
-static Status pack_weight(const ConvPlan *p, const Tensor *weight, void *form)
+static PackSource source_of(const Tensor *weight)
 {
-    const int K = (int)weight->shape[0], C = (int)weight->shape[1], width = (int)weight->shape[3];
-    const int window = (int)weight->shape[2] * width;
+    PackSource s = {};
+    s.data = weight->data, s.type = weight->dtype;
+    s.K = (int)weight->shape[0], s.C = (int)weight->shape[1];
+    s.width = (int)weight->shape[3], s.window = (int)weight->shape[2] * s.width;
+    return s;
+}
+
+static Status pack(const ConvPlan *p, PackSource from, void *form)
+{
+    const int K = from.K, C = from.C, window = from.window;
     const int fit = 288 / window, across = fit < 1 ? 1 : fit > PACK_TILE ? PACK_TILE : fit;
     ConvWalk w = p->walk;
     w.source = NULL, w.end = {};
@@ -237,9 +255,14 @@ static Status pack_weight(const ConvPlan *p, const Tensor *weight, void *form)
     const size_t shared = (size_t)PACK_TILE * (across * window + 1) * sizeof(float);
     Status s = STATUS_OK;
     WITH_FLOAT(p->form_type, T,
-               s = LAUNCH(grid, dim3(PACK_THREADS), shared, pack_kernel<T>, w, weight->data, weight->dtype, K,
-                          C, window, width, across, p->backward, (T *)form));
+               s = LAUNCH(grid, dim3(PACK_THREADS), shared, pack_kernel<T>, w, from, across, p->backward,
+                          (T *)form));
     return s;
+}
+
+static Status pack_weight(const ConvPlan *p, const Tensor *weight, void *form)
+{
+    return pack(p, source_of(weight), form);
 }
 
 /* Layer.packed: forms for the forward and for the gradient of the input, by type. A form is noted when a step
@@ -254,10 +277,22 @@ typedef struct Packed {
     int held; /* type of the form in the gradient's storage of a weight that is held still; −1: none */
 } Packed;
 
-/* Of a layer that may keep its weight's form at all: whether it keeps it for this product. */
-static bool keeps_form(const Layer *l, bool backward)
+/* The layer's form for the forward, where that for the backward pass can be made of it: a window's elements
+ * as they are, and not sums of them. */
+static Form *plain_form(const Conv *a, DType type)
 {
-    return l && (!backward || !(l->pack_forward_only || l->still));
+    Packed *p = a->layer && !a->layer->still && !a->s.upsample ? (Packed *)a->layer->packed : NULL;
+    return p && p->forward[type].bytes ? &p->forward[type] : NULL;
+}
+
+/* Of a layer that may keep its weight's form at all: whether it keeps it for this product. Turning a form for
+ * each backward pass costs a percent of it; keeping it, as much memory as the weights. */
+static bool keeps_form(const Conv *a, const ConvPlan *p)
+{
+    const Layer *l = a->layer;
+    if (!l || !p->backward)
+        return l;
+    return l->packed_only ? !plain_form(a, p->form_type) : !(l->pack_forward_only || l->still);
 }
 
 static Status note_form(Layer *l, const ConvPlan *p, Form **form)
@@ -294,14 +329,42 @@ static Status held_form(const Conv *a, const ConvPlan *p, void *scratch, const v
     return STATUS_OK;
 }
 
+/* Once, from the host's memory, by way of memory that is given back. */
+static Status make_from_host(const ConvPlan *p, const Tensor *weight, void *form)
+{
+    Tensor there = *weight;
+    const Device *d = cuda_device();
+    if (!(there.data = cuda_memory_new(tensor_bytes(weight))))
+        return STATUS_FAILED;
+    cuda_aside(true);
+    Status s = d->put(there.data, weight->data, tensor_bytes(weight));
+    if (s == STATUS_OK)
+        s = pack_weight(p, &there, form);
+    const Status settled = d->settle();
+    cuda_aside(false);
+    cuda_memory_free(there.data, tensor_bytes(weight));
+    return s == STATUS_OK ? settled : s;
+}
+
+/* The form for the backward pass, made of the other. */
+static Status turn_form(const Conv *a, const ConvPlan *p, const Form *forward, void *form)
+{
+    PackSource s = source_of(a->w);
+    s.data = forward->data, s.type = p->form_type;
+    s.padded = (int)(forward->bytes / dtype_size(p->form_type) / (size_t)(s.K * s.window));
+    return pack(p, s, form);
+}
+
 /* *data = a's weight in the plan's form: the layer's own where it does not change (made now if it isn't
  * there), else in scratch memory. */
 static Status form_of(const Conv *a, const ConvPlan *p, void *scratch, const void **data)
 {
     Form *form;
     *data = scratch;
-    if (!keeps_form(a->layer, p->backward))
-        return pack_weight(p, a->w, scratch);
+    if (!keeps_form(a, p)) {
+        const Form *forward = p->backward ? plain_form(a, p->form_type) : NULL;
+        return forward && forward->data ? turn_form(a, p, forward, scratch) : pack_weight(p, a->w, scratch);
+    }
     if (a->layer->still)
         return held_form(a, p, scratch, data);
     TRY(note_form(a->layer, p, &form));
@@ -309,7 +372,7 @@ static Status form_of(const Conv *a, const ConvPlan *p, void *scratch, const voi
         void *made = cuda_memory_new(form->bytes);
         if (!made)
             return STATUS_FAILED;
-        const Status s = pack_weight(p, a->w, made);
+        const Status s = a->layer->packed_only ? make_from_host(p, a->w, made) : pack_weight(p, a->w, made);
         if (s != STATUS_OK) {
             cuda_memory_free(made, form->bytes);
             return s;
@@ -348,7 +411,7 @@ static Status scratch_of(const Conv *a, bool backward, size_t *bytes)
     Form *form;
     TRY(plan_conv(a, backward, &p));
     *bytes = p.part_bytes;
-    if (keeps_form(a->layer, backward) && !a->layer->still)
+    if (keeps_form(a, &p) && !a->layer->still)
         return note_form(a->layer, &p, &form);
     *bytes += p.form_bytes;
     return STATUS_OK;
@@ -441,6 +504,7 @@ extern "C" void cuda_conv_table(Device *d)
     d->conv2d_backward_data = cuda_conv2d_backward_data;
     d->conv2d_backward_weight_scratch = cuda_conv2d_backward_weight_scratch;
     d->conv2d_backward_weight = cuda_conv2d_backward_weight;
+    d->packs_from_host = true;
     d->packed_bytes = cuda_packed_bytes;
     d->unpack = cuda_unpack;
 }

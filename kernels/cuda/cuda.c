@@ -122,34 +122,23 @@ bool device_cuda_info(int i, CudaCardInfo *info)
 /* The one -------------------------------------------------------------------------------------------------
  */
 
-#pragma weak cuda_kronecker_table
-#pragma weak cuda_conv_table
-#pragma weak cuda_norm_table
-#pragma weak cuda_layer_norm_table
-#pragma weak cuda_pointwise_table
-#pragma weak cuda_attention_table
-#pragma weak cuda_shape_table
-#pragma weak cuda_embedding_table
-#pragma weak cuda_loss_table
 #pragma weak cuda_optimizer_table
-#define FAMILY(name)                                                                                         \
-    if (name)                                                                                                \
-    name(&device)
 static void fill_in_table(void)
 {
     cuda_queue_table(&device);
     cuda_finite_table(&device);
     cuda_linear_table(&device);
-    FAMILY(cuda_kronecker_table);
-    FAMILY(cuda_conv_table);
-    FAMILY(cuda_norm_table);
-    FAMILY(cuda_layer_norm_table);
-    FAMILY(cuda_pointwise_table);
-    FAMILY(cuda_attention_table);
-    FAMILY(cuda_shape_table);
-    FAMILY(cuda_embedding_table);
-    FAMILY(cuda_loss_table);
-    FAMILY(cuda_optimizer_table);
+    cuda_kronecker_table(&device);
+    cuda_conv_table(&device);
+    cuda_norm_table(&device);
+    cuda_layer_norm_table(&device);
+    cuda_pointwise_table(&device);
+    cuda_attention_table(&device);
+    cuda_shape_table(&device);
+    cuda_embedding_table(&device);
+    cuda_loss_table(&device);
+    if (cuda_optimizer_table)
+        cuda_optimizer_table(&device);
     device.name = "cuda";
 }
 
@@ -180,10 +169,8 @@ static Status take(int number)
     struct cudaDeviceProp p;
     TRY(cuda_status(cudaSetDevice(number), "starting the GPU"));
     TRY(cuda_status(cudaGetDeviceProperties(&p, number), "asking what the GPU is"));
-    snprintf(chip, sizeof chip, "%.160s, %d.%d, %d processors, CUDA %d.%d", p.name, p.major, p.minor,
-             p.multiProcessorCount, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    snprintf(chip, sizeof chip, "%s", p.name);
     device.chip = chip;
-    device.lacks_bf16 = p.major < CUDA_BF16_MAJOR;
     device.own_bytes = lt_workspace_bytes(p.major);
     card = (CudaCard){p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
     fill_in_table();

@@ -9,6 +9,7 @@
 
 static cudaStream_t stream;
 static Recording *recording; /* being made, or NULL */
+static Recording *waiting;   /* the same, while calls are issued aside from it */
 static Recording *running;   /* whose results settle() hands out, or NULL */
 
 Status cuda_status(cudaError_t e, const char *doing)
@@ -42,6 +43,13 @@ Status cuda_call(CudaCall call, const void *what, size_t bytes)
         return recording_add(recording, call, what, bytes);
     TRY(open_stream());
     return call(what, stream);
+}
+
+void cuda_aside(bool on)
+{
+    if (on)
+        waiting = recording;
+    recording = on ? NULL : waiting;
 }
 
 /* A launch with its arguments behind it. */

@@ -21,6 +21,10 @@ typedef Status (*CudaCall)(const void *what, cudaStream_t stream);
 /* what is copied; its bytes are compared, so padding has to be zero. */
 Status cuda_call(CudaCall call, const void *what, size_t bytes);
 
+/* Between true and false calls are issued at once, also while a step is recorded: what is made once and kept
+ * is no part of it. */
+void cuda_aside(bool on);
+
 /* kernel<<<grid, block, shared>>>(arguments), each a pointer to `sizes` bytes. */
 typedef struct Launch {
     const void *function;

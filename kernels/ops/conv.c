@@ -13,7 +13,7 @@
 /* Only the packed form of the layer is changed. */
 static Layer *keeps_packed(const Layer *l)
 {
-    return l->still ||
+    return l->still || l->packed_only ||
                    !(l->weight->requires_grad || l->pack_off || l->streamed || l->weight->dtype == DTYPE_I8)
                ? (Layer *)l
                : NULL;

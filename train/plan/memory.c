@@ -67,6 +67,8 @@ static void hold_layer(Held *h, const LayerSet *set, const Layer *l, int64_t loo
 {
     if (l->streamed)
         h->streamed += tensor_bytes(l->weight);
+    else if (l->packed_only) /* mapped pages go back once it has been packed */
+        h->streamed += l->weight->owned ? tensor_bytes(l->weight) : 0;
     else
         hold_tensor(h, l->weight, looked_up);
     if (l->weight && l->weight->scales)
