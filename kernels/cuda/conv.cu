@@ -269,6 +269,7 @@ static Status pack_weight(const ConvPlan *p, const Tensor *weight, void *form)
  * that uses it is rehearsed, so that its bytes are known, and made at its first use. */
 typedef struct Form {
     size_t bytes; /* 0: not noted */
+    int padded;   /* channels */
     void *data;   /* NULL: not made */
 } Form;
 
@@ -307,6 +308,7 @@ static Status note_form(Layer *l, const ConvPlan *p, Form **form)
     }
     *form = (p->backward ? packed->backward : packed->forward) + p->form_type;
     (*form)->bytes = p->form_bytes;
+    (*form)->padded = (int)p->walk.padded;
     return STATUS_OK;
 }
 
@@ -351,7 +353,7 @@ static Status turn_form(const Conv *a, const ConvPlan *p, const Form *forward, v
 {
     PackSource s = source_of(a->w);
     s.data = forward->data, s.type = p->form_type;
-    s.padded = (int)(forward->bytes / dtype_size(p->form_type) / (size_t)(s.K * s.window));
+    s.padded = forward->padded;
     return pack(p, s, form);
 }
 

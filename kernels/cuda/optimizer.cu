@@ -33,7 +33,7 @@ typedef struct Settings {
     float unused;
 } Settings;
 
-/* What decide() says to those after it. */
+/* What `decide` says to those after it. */
 typedef struct Verdict {
     float grad_scale;
     int go;

@@ -12,41 +12,38 @@
 
 typedef struct Kind {
     const char *name, *settings[8];
-    double gradient; /* most that a gradient of the first step may be off, of its largest value */
-    double change;   /* most that all weights' change over the run may be off, in the L2 norm */
+    const char *dtype; /* NULL: f32 */
 } Kind;
 
-/* In 16 bits the error is the rounding's: two runs of the processor that round otherwise (f32 and bf16) are
- * as far apart. Under Adam a gradient near zero turns into ± the rate. */
 static const Kind kinds[] = {
-    {"lora", {"method.kind=lora", "train.ema=0.9"}, 1e-4, 2e-3},
+    {"lora", {"method.kind=lora", "train.ema=0.9"}, NULL},
     {"text",
      {"method.kind=lora", "method.text_encoder=true", "train.cache_text=false", "train.checkpointing=on"},
-     1e-4,
-     2e-3},
-    {"bf16", {"method.kind=lora", "model.dtype=bf16", "train.cache_latents=false"}, 0.1, 0.5},
-    {"f16", {"method.kind=lora", "model.dtype=f16", "train.offload=all", "train.accumulate=2"}, 0.03, 0.25},
-    {"full", {"method.kind=full", "method.text_encoder=true", "train.cache_text=false"}, 1e-4, 2e-3},
+     NULL},
+    {"bf16", {"method.kind=lora", "train.cache_latents=false"}, "model.dtype=bf16"},
+    {"f16", {"method.kind=lora", "train.offload=all", "train.accumulate=2"}, "model.dtype=f16"},
+    {"full", {"method.kind=full", "method.text_encoder=true", "train.cache_text=false"}, NULL},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
 enum { STEPS = 4 };
 
-static Config *config_of(const Kind *k, const char *name)
+static Config *config_of(const Kind *k, const char *dtype, const char *name)
 {
     const char *const *s = k->settings;
     char *given[8];
     for (int i = 0; i < 8; i++)
         given[i] = s[i] ? (char *)s[i] : "train.seed=7";
     return config_for(name, SD1, given[0], given[1], given[2], given[3], given[4], given[5], given[6],
-                      given[7], "train.steps=4", "validation.share=0.3", "validation.every=2",
-                      "preview.prompts=[a cat]", "preview.steps=2", "preview.every=4", "output.keep=3",
-                      (char *)NULL);
+                      given[7], dtype ? (char *)dtype : "model.dtype=f32", "train.steps=4",
+                      "validation.share=0.3", "validation.every=2", "preview.prompts=[a cat]",
+                      "preview.steps=2", "preview.every=4", "output.keep=3", (char *)NULL);
 }
 
-static Status run_on(const Device *dev, const Kind *k, const char *name, const char *resume)
+static Status run_on(const Device *dev, const Kind *k, const char *dtype, const char *name,
+                     const char *resume)
 {
     char *trace = mem_printf("%s/%s/trace", work, name);
-    Config *config = config_of(k, name);
+    Config *config = config_of(k, dtype, name);
     const Status s = trainer_run(
         config, &(TrainOptions){.device = dev, .resume = resume, .trace = trace, .trace_steps = STEPS});
     config_free(config);
@@ -78,30 +75,43 @@ static float *numbers(const TensorFile *f, const char *key, int64_t *n)
     return x;
 }
 
+typedef struct Gradient {
+    double error, largest;
+} Gradient;
+
+static Gradient compare(const float *x, const float *y, int64_t n)
+{
+    Gradient g = {0};
+    for (int64_t j = 0; j < n; j++) {
+        g.error = fmax(g.error, fabs((double)x[j] - y[j]));
+        g.largest = fmax(g.largest, fabs((double)x[j]));
+    }
+    assert_true(isfinite(g.error));
+    return g;
+}
+
+#define SMALL 1e-4 /* of the largest of all: gradients that are 0 but for rounding, as a key's bias has */
+
 /* The worst gradient of the first step: largest error by its largest value. */
 static double gradient_error(const char *a, const char *b)
 {
     TensorFile *fa = trace_of(a, 1), *fb = trace_of(b, 1);
-    double worst = 0;
+    Gradient all[1024];
+    double worst = 0, largest = 0;
     int seen = 0;
-    for (int i = 0; i < tensorfile_count(fa); i++) {
+    for (int i = 0; i < tensorfile_count(fa) && seen < 1024; i++) {
         const char *key = tensorfile_entry(fa, i)->name;
         int64_t n;
-        double error = 0, largest = 0;
         if (strncmp(key, "grad.", 5) != 0)
             continue;
         float *x = numbers(fa, key, &n), *y = numbers(fb, key, &n);
-        for (int64_t j = 0; j < n; j++) {
-            error = fmax(error, fabs((double)x[j] - y[j]));
-            largest = fmax(largest, fabs((double)x[j]));
-        }
-        assert_true(isfinite(error));
-        if (largest > 0 && error / largest > worst)
-            worst = error / largest;
-        seen++;
+        all[seen] = compare(x, y, n);
+        largest = fmax(largest, all[seen++].largest);
         free(x), free(y);
     }
-    assert_true(seen > 10);
+    assert_in_range(seen, 10, 1023);
+    for (int i = 0; i < seen; i++)
+        worst = fmax(worst, all[i].error / fmax(all[i].largest, SMALL * largest));
     tensorfile_close(fa), tensorfile_close(fb);
     return worst;
 }
@@ -139,21 +149,31 @@ static const Device *gpu(void)
     return dev;
 }
 
+/* In f32 as close as another order of sums makes it. In 16 bits what rounding does is measured: by how far
+ * the processor's run in 16 bits is from its run in f32; the GPU's may be half as far again. */
 static void every_kind_of_run_agrees_with_the_processors(void **state)
 {
     const Kind *k = *state;
-    char *there = mem_printf("%s-gpu", k->name);
-    if (run_on(device_cpu(), k, k->name, NULL) != STATUS_OK || run_on(gpu(), k, there, NULL) != STATUS_OK)
+    char *there = mem_printf("%s-gpu", k->name), *rounded = mem_printf("%s-16", k->name);
+    double gradient_most = 1e-4, change_most = 2e-3;
+    if (run_on(device_cpu(), k, NULL, k->name, NULL) != STATUS_OK ||
+        run_on(gpu(), k, k->dtype, there, NULL) != STATUS_OK ||
+        (k->dtype && run_on(device_cpu(), k, k->dtype, rounded, NULL) != STATUS_OK))
         fail_msg("%s: %s", k->name, status_message());
+    if (k->dtype) {
+        gradient_most = 1.5 * gradient_error(k->name, rounded);
+        change_most = 1.5 * change_error(k->name, rounded);
+    }
     const double gradient = gradient_error(k->name, there), change = change_error(k->name, there);
-    print_message("%s: gradients within %.2g, weights within %.2g of their change\n", k->name, gradient,
-                  change);
-    assert_true(gradient <= k->gradient);
-    assert_true(change <= k->change);
+    print_message("%s: gradients within %.2g (of %.2g), weights within %.2g (of %.2g) of their change\n",
+                  k->name, gradient, gradient_most, change, change_most);
+    assert_true(gradient <= gradient_most);
+    assert_true(change <= change_most);
     const double a = number(k->name, STEPS - 1, "validation_loss"),
                  b = number(there, STEPS - 1, "validation_loss");
-    assert_true(fabs(a - b) <= k->gradient * fabs(a));
+    assert_true(fabs(a - b) <= (k->dtype ? 0.02 : 1e-4) * fabs(a));
     mem_free(there);
+    mem_free(rounded);
 }
 
 /* The run that was killed in its last steps, and one that was not. */
@@ -164,14 +184,14 @@ static void a_killed_run_goes_on_to_the_same_bytes(void **state)
     const pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0)
-        _exit(run_on(gpu(), k, "killed", NULL) == STATUS_OK ? 0 : 1);
+        _exit(run_on(gpu(), k, NULL, "killed", NULL) == STATUS_OK ? 0 : 1);
     char *checkpoint = mem_printf("%s/killed/checkpoints/step-000002", work);
     while (!file_exists(checkpoint) && waitpid(child, NULL, WNOHANG) == 0)
         usleep(2000);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     assert_true(file_exists(checkpoint));
-    if (run_on(gpu(), k, "killed", "auto") != STATUS_OK)
+    if (run_on(gpu(), k, NULL, "killed", "auto") != STATUS_OK)
         fail_msg("%s", status_message());
     static const char *const files[] = {
         "lora.safetensors", "samples/step-000004.png", "checkpoints/step-000004/weights.safetensors",
