@@ -143,11 +143,11 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16.",
          .shown = "none"},
         {"device", OPTION_TEXT, &a->device, .value = "D", .help = DEVICE_HELP, .shown = DEVICE_AUTO},
-        {"offload", OPTION_TEXT, &a->offload, .value = "WHAT", .choices = OFFLOAD_CHOICES,
+        {"offload", OPTION_TEXT, &a->offload, .value = "WHAT", .choices = "auto|" OFFLOAD_CHOICES,
          .help = "What waits in the machine's memory while the GPU does not need it: text encoder and VAE "
                  "(idle), "
                  "the UNet's weights too (all). Slower, in less of the GPU's memory.",
-         .shown = "off"},
+         .shown = "auto: idle"},
         {"threads", OPTION_INT, &a->threads, .value = "N", .min = 1, .max = 4096,
          .help = "Threads that compute.", .shown = "physical cores"},
         {NULL, OPTION_HEADING, NULL, .help = "What to write"},
@@ -180,7 +180,7 @@ static Status read_arguments(int argc, char **argv, Arguments *a, bool *done)
     *a = (Arguments){.prediction = "auto",
                      .dtype = "f32",
                      .device = DEVICE_AUTO,
-                     .offload = "off",
+                     .offload = "auto",
                      .quantise = "none",
                      .seeds_text = "0",
                      .batch = 1};
@@ -332,6 +332,13 @@ static Status tell_surprises(const Session *s)
     return STATUS_OK;
 }
 
+/* auto: a text encoder that is used once for each prompt, and a VAE once for each picture, need not lie in
+ * the GPU's memory. */
+static Offload offload_of(const char *word)
+{
+    return !strcmp(word, "all") ? OFFLOAD_ALL : !strcmp(word, "off") ? OFFLOAD_OFF : OFFLOAD_IDLE;
+}
+
 static Status session_open(Session *s)
 {
     Arguments *a = &s->a;
@@ -345,9 +352,7 @@ static Status session_open(Session *s)
                                    .dtype = dtype,
                                    .quantised = strcmp(a->quantise, "int8") ? 0 : MODEL_UNET | MODEL_TEXT},
                    &s->model));
-    s->model->offload = !strcmp(a->offload, "all")    ? OFFLOAD_ALL
-                        : !strcmp(a->offload, "idle") ? OFFLOAD_IDLE
-                                                      : OFFLOAD_OFF;
+    s->model->offload = offload_of(a->offload);
     if (!strcmp(a->prediction, "epsilon") || !strcmp(a->prediction, "v_prediction"))
         TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
     TRY(status_in(pipeline_check_size(s->model, &a->request.size), "sample"));
