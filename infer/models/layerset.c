@@ -179,10 +179,22 @@ static Status place_tensor(Tensor *t, const Device *dev)
 
 #define STREAMED_LEAST ((size_t)4 << 10) /* bytes; biases and norms stay where they are needed */
 
+static bool is_large(const Tensor *w)
+{
+    return w && w->ndim > 1 && tensor_bytes(w) >= STREAMED_LEAST;
+}
+
 static bool is_streamed(const Layer *l)
 {
     const Tensor *w = l->weight;
-    return w && !w->requires_grad && !w->home && w->ndim > 1 && tensor_bytes(w) >= STREAMED_LEAST;
+    if (w && w->requires_grad) /* which lies where its block does: layerset_train */
+        return l->streamed;
+    return is_large(w) && !w->home;
+}
+
+static bool is_pinned_now(const Layer *l)
+{
+    return is_streamed(l) && !l->weight->requires_grad;
 }
 
 static size_t pinned_room(const Tensor *t)
@@ -195,7 +207,7 @@ static Status pin_weights(LayerSet *set, const Device *dev)
 {
     size_t bytes = 0;
     for (int i = 0; i < set->count; i++)
-        if (is_streamed(set->items[i]))
+        if (is_pinned_now(set->items[i]))
             bytes += pinned_room(set->items[i]->weight);
     char *at = bytes && !set->described ? dev->pinned_new(bytes) : NULL;
     if (bytes && !set->described && !at)
@@ -204,7 +216,8 @@ static Status pin_weights(LayerSet *set, const Device *dev)
     set->pinned_bytes = bytes;
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
-        if (!(l->streamed = is_streamed(l)) || set->described)
+        l->streamed = is_streamed(l);
+        if (!is_pinned_now(l) || set->described)
             continue;
         Tensor *pinned = tensor_over(at, l->weight->dtype, l->weight->ndim, l->weight->shape);
         if (!pinned)
@@ -243,6 +256,8 @@ Status layerset_place(LayerSet *set, const Device *dev, Placement placement)
         drop_packed(set, l);
         if (l->streamed && l->weight->scales)
             TRY(tensor_place(l->weight->scales, dev));
+        if (set->trained_on_host && l->weight && l->weight->requires_grad)
+            continue; /* the device reaches what is small where it is */
         TRY(l->streamed || l->packed_only ? STATUS_OK
                                           : status_in(place_tensor(l->weight, dev), "%s", l->name));
         TRY(status_in(place_tensor(l->bias, dev), "%s", l->name));
@@ -282,7 +297,9 @@ Status layerset_train(LayerSet *set, Flat *flat)
         set->items[i]->packed_only = false;
         TRY(train_tensor(&set->items[i]->weight, flat));
         TRY(train_tensor(&set->items[i]->bias, flat));
+        set->items[i]->streamed = flat->pinned_by && is_large(set->items[i]->weight);
     }
+    set->trained_on_host = flat->pinned_by;
     tensorfiles_close(&set->files);
     return STATUS_OK;
 }
@@ -301,7 +318,7 @@ void layerset_hold_still(LayerSet *set, bool still)
 {
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
-        if (!weight_grad(l->weight))
+        if (!weight_grad(l->weight) || l->streamed) /* whose gradient lies in the host's memory */
             continue;
         drop_packed(set, l);
         l->still = still;

@@ -15,6 +15,8 @@ typedef struct LayerSet {
     const Device *dev; /* whose memory the weights lie in and who packs them; NULL: the processor */
     void *pinned;      /* the host's memory that streamed weights lie in */
     size_t pinned_bytes;
+    bool trained_on_host; /* what is trained lies in the host's memory, where the device reaches it
+                             (Flat.pinned_by) */
 } LayerSet;
 
 /* Where weights lie on a device with memory of its own: there; or in the host's, from where each is fetched

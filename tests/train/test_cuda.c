@@ -22,6 +22,7 @@ static const Kind kinds[] = {
      NULL},
     {"bf16", {"method.kind=lora", "train.cache_latents=false"}, "model.dtype=bf16"},
     {"f16", {"method.kind=lora", "train.offload=all", "train.accumulate=2"}, "model.dtype=f16"},
+    {"waiting", {"method.kind=full", "train.offload=all", "train.checkpointing=on"}, NULL},
     {"full", {"method.kind=full", "method.text_encoder=true", "train.cache_text=false"}, NULL},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)

@@ -153,10 +153,11 @@ static const SchemaKey KEYS[] = {
  .more = "A tenth faster; each takes as much memory as those weights. With train.checkpointing the first alone is kept. auto: as "
          "train.mode says."},
 {.path = "train.offload", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(train.offload), .choices = "auto|off|idle|all",
- .preset = "auto", .help = "What waits in the machine's memory while the GPU does not need it: nothing; the text encoder and the VAE (idle); the frozen UNet too (all).",
+ .preset = "auto", .help = "What waits in the machine's memory while the GPU does not need it: nothing; the text encoder and the VAE (idle); the UNet too (all).",
  .more = "Each weight is fetched while the one before it is multiplied, so that the GPU holds two at a time. The result is the same "
-         "to the last byte. auto: nothing in train.mode speed, idle in balanced, all in minimal. On the processor it makes no "
-         "difference."},
+         "to the last byte. With method.kind: full and all, what is trained lies in the machine's memory with its gradients and "
+         "the optimizer's state, and the processor makes the updates. auto: nothing in train.mode speed, idle in balanced, all in "
+         "minimal. On the processor it makes no difference."},
 {.path = "train.seed", .type = KEY_UINT64, .offset = AT(train.seed), .preset = "42",
  .help = "Where all random numbers of the training come from.", .more = "The same seed gives the same file again."},
 {.path = "train.device", .freedom = KEY_PLACE, .type = KEY_TEXT, .offset = AT(train.device), .preset = DEVICE_AUTO,

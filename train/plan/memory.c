@@ -67,13 +67,18 @@ static void hold_layer(Held *h, const LayerSet *set, const Layer *l, int64_t loo
 {
     if (l->streamed)
         h->streamed += tensor_bytes(l->weight);
+    else if (set->trained_on_host && l->weight && l->weight->requires_grad)
+        h->streamed += tensor_bytes(l->weight);
     else if (l->packed_only) /* mapped pages go back once it has been packed */
         h->streamed += l->weight->owned ? tensor_bytes(l->weight) : 0;
     else
         hold_tensor(h, l->weight, looked_up);
     if (l->weight && l->weight->scales)
         hold_tensor(h, l->weight->scales, 0);
-    hold_tensor(h, l->bias, 0);
+    if (l->bias && l->bias->requires_grad && set->trained_on_host)
+        h->streamed += tensor_bytes(l->bias);
+    else
+        hold_tensor(h, l->bias, 0);
     h->packed += layerset_packed_bytes(set, l); /* noted when the steps were rehearsed */
 }
 
@@ -265,13 +270,17 @@ MemoryNeed memory_need(const Setup *s)
                     .optimizer = parameters_optimizer_bytes(s->parameters) + s->parameters->scratch_bytes};
     if (s->parameters->module_count)
         m.weights += trained;
-    if (apart) {
+    if (apart && s->parameters->steps_on) { /* gradients, the optimizer's state: all beside the weights */
+        m.other = s->dev->own_bytes;
+        m.host = host + trained + m.optimizer + learning_bytes(s->parameters);
+        m.optimizer = 0;
+    } else if (apart) {
         m.other = s->dev->own_bytes + learning_bytes(s->parameters);
         m.host = host;
     } else {
         m.other = host;
     }
-    m.gradients = trained + plan_kind_bytes(s->plan, PLACE_GRADIENT);
+    m.gradients = (s->parameters->steps_on ? 0 : trained) + plan_kind_bytes(s->plan, PLACE_GRADIENT);
     m.workspace = plan_kind_bytes(s->plan, PLACE_WORKSPACE);
     m.weights += plan_kind_bytes(s->plan, PLACE_WEIGHT);
     m.activations = phase.arena - plan_kind_bytes(s->plan, PLACE_GRADIENT) -

@@ -114,7 +114,7 @@ static Status lora_room(Parameters *p, const Config *config, bool described, Lay
     if (!p->modules || !p->alpha)
         return STATUS_FAILED;
     tensor_set_at(p->alpha, 0, (double)config->method.alpha);
-    return flat_new(&p->flat, p->dev, size, described);
+    return flat_new(&p->flat, p->dev, NULL, size, described);
 }
 
 static Status lora_attach_all(Parameters *p, const Config *config, Model *m, bool described)
@@ -157,7 +157,8 @@ static Status full_add(Parameters *p, LayerSet *set, const char *part, Parameter
 static Status full_add_all(Parameters *p, const Config *config, Model *m, bool described)
 {
     LayerSet *unet = unet_layers(m->unet), *text = config->method.text_encoder ? clip_layers(m->clip) : NULL;
-    TRY(flat_new(&p->flat, p->dev, layerset_room(unet) + (text ? layerset_room(text) : 0), described));
+    TRY(flat_new(&p->flat, p->dev, p->steps_on, layerset_room(unet) + (text ? layerset_room(text) : 0),
+                 described));
     TRY(full_add(p, unet, "unet", GROUP_UNET));
     return text ? full_add(p, text, "text_encoder", GROUP_TEXT) : STATUS_OK;
 }
@@ -197,6 +198,10 @@ Status parameters_new(const Config *config, const Device *dev, Model *m, Paramet
     if (!p)
         return STATUS_FAILED;
     p->dev = dev;
+    if (config->method.kind == METHOD_FULL && !dev->host_memory && m->offload == OFFLOAD_ALL) {
+        p->dev = device_cpu();
+        p->steps_on = dev;
+    }
     p->optimizer = optimizer_at(config->optimizer.kind);
     const bool described = unet_layers(m->unet)->described;
     Status s = config->method.kind == METHOD_LORA ? lora_attach_all(p, config, m, described)

@@ -52,7 +52,9 @@ typedef struct Parameters {
     int layer_count; /* modules or layers trained */
     int64_t updates; /* so far: what corrections of means and the EMA's decay follow from */
     const Optimizer *optimizer;
-    const Device *dev;
+    const Device *dev; /* that updates them */
+    const Device
+        *steps_on; /* another, which reaches them in the host's memory (train.offload: all); or NULL */
 } Parameters;
 
 /* Attaches what config.method asks for to m and lists it. */
