@@ -256,11 +256,14 @@ static void report(void)
     }
     for (int i = 0; i < report_count; i++) {
         const Report *r = reports[i];
+        char kernel[1024];
+        snprintf(kernel, sizeof kernel, "%s", r->kernel->name);
+        site_function(kernel, sizeof kernel, r->kernel->function);
         fprintf(f,
                 "{\"kernel\":\"%s\",\"launches\":%ld,\"grid\":[%u,%u,%u],\"block\":[%u,%u,%u],\"shared_"
                 "bytes\":%zu",
-                r->kernel->name, r->launches, r->grid.x, r->grid.y, r->grid.z, r->block.x, r->block.y,
-                r->block.z, r->shared);
+                kernel, r->launches, r->grid.x, r->grid.y, r->grid.z, r->block.x, r->block.y, r->block.z,
+                r->shared);
         write_conflicts(f, r, "shared_loads", false);
         write_conflicts(f, r, "shared_stores", true);
         write_device(f, r);

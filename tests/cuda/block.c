@@ -89,7 +89,11 @@ void block_where(char *text, size_t bytes)
         return;
     }
     const uint3 b = stand_in_block_index;
-    int n = snprintf(text, bytes, "kernel %s, block (%u,%u,%u)", kernel->name, b.x, b.y, b.z);
+    char name[1024];
+    snprintf(name, sizeof name, "%s", kernel->name);
+    if (strchr(name, '<')) /* what was written at the launch, not what it stands for */
+        site_function(name, sizeof name, kernel->function);
+    int n = snprintf(text, bytes, "kernel %s, block (%u,%u,%u)", name, b.x, b.y, b.z);
     if (stand_in_self && n >= 0 && (size_t)n < bytes) {
         const uint3 t = stand_in_self->index;
         snprintf(text + n, bytes - (size_t)n, ", thread (%u,%u,%u), lane %d of warp %d", t.x, t.y, t.z,
@@ -99,7 +103,7 @@ void block_where(char *text, size_t bytes)
 
 void stand_in_fail(const char *file, int line, const char *format, ...)
 {
-    char where[512];
+    char where[2048];
     block_where(where, sizeof where);
     if (!file && meeting) {
         file = meeting->file;

@@ -70,6 +70,23 @@ void site_name(char *text, size_t size, unsigned site)
         pclose(f);
 }
 
+void site_function(char *text, size_t size, const void *function)
+{
+    char command[1024], name[1024];
+    Dl_info info;
+    if (!dladdr(function, &info) || !info.dli_fname)
+        return;
+    snprintf(command, sizeof command, "addr2line -Cfe '%s' %#zx 2>/dev/null", info.dli_fname,
+             (size_t)((const char *)function - (const char *)info.dli_fbase));
+    FILE *f = popen(command, "r");
+    if (f && fgets(name, sizeof name, f) && name[0] != '?') {
+        name[strcspn(name, "(\n")] = 0;
+        snprintf(text, size, "%s", strncmp(name, "void ", 5) == 0 ? name + 5 : name);
+    }
+    if (f)
+        pclose(f);
+}
+
 static int holds(struct dl_phdr_info *info, size_t size, void *p)
 {
     (void)size;

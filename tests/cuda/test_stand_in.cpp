@@ -350,18 +350,23 @@ static void test_outside(void **)
     fails_with(long_freed, "thread (3,0,0)|byte 20 of device memory of 256 bytes, which has been freed");
 }
 
-__global__ static void shared_outside_kernel(int at)
+template <typename T, int N> __global__ static void shared_outside_kernel(int at)
 {
-    SHARED(float, room);
-    room[at + threadIdx.x] = 1;
+    SHARED(T, room);
+    room[at + threadIdx.x] = N;
+}
+template <typename T> static void launch_outside()
+{
+    RUN(dim3(1), dim3(32), 32 * sizeof(T), (shared_outside_kernel<T, 5>), 1);
 }
 static void shared_outside()
 {
-    RUN(dim3(1), dim3(32), 128, shared_outside_kernel, 1);
+    launch_outside<float>();
 }
 static void test_shared_outside(void **)
 {
-    fails_with(shared_outside, "thread (31,0,0)|byte 128 of shared memory, which has 128");
+    fails_with(shared_outside,
+               "shared_outside_kernel<float, 5>|thread (31,0,0)|byte 128 of shared memory, which has 128");
 }
 
 static void host_reads()

@@ -32,6 +32,9 @@ void watch_forget(const char *p, size_t bytes);
 unsigned site_of(const void *place);
 /* "FILE:LINE (FUNCTION)" of a site, and of whatever that is inlined in; what can be found of it. */
 void site_name(char *text, size_t size, unsigned site);
+/* A function with the arguments of its template, "kernel<float, 4>"; text stays as it is where that is not
+ * known. */
+void site_function(char *text, size_t size, const void *function);
 /* p lies in the program or one of its libraries: a table, a variable. */
 bool site_in_program(const void *p);
 
