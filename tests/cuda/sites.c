@@ -46,6 +46,8 @@ static bool read_frame(FILE *f, char *function, char *line, int size)
     if (!fgets(function, size, f) || !fgets(line, size, f) || line[0] == '?')
         return false;
     function[strcspn(function, "(<\n")] = 0;
+    if (strncmp(function, "void ", 5) == 0)
+        memmove(function, function + 5, strlen(function + 5) + 1);
     line[strcspn(line, " \n")] = 0;
     return true;
 }
@@ -101,12 +103,14 @@ static int holds(struct dl_phdr_info *info, size_t size, void *p)
 
 bool site_in_program(const void *p)
 {
-    /* asked for again and again of neighbours: the page's answer is kept */
-    static uintptr_t known = UINTPTR_MAX;
-    if ((uintptr_t)p >> 12 == known)
+    /* asked for again and again of the same few: pages of which it is known */
+    static uintptr_t known[256];
+    const uintptr_t page = (uintptr_t)p >> 12;
+    uintptr_t *place = &known[page % (sizeof known / sizeof *known)];
+    if (*place == page)
         return true;
     if (!dl_iterate_phdr(holds, (void *)(uintptr_t)p))
         return false;
-    known = (uintptr_t)p >> 12;
+    *place = page;
     return true;
 }
