@@ -17,9 +17,10 @@
  * row's maximum moved, o is left alone, which is so for most tiles. The last tile is walked 16 keys at a
  * time: 77 keys take 64 + 16.
  *
- * Each product of a warp reads 256 bytes of shared memory with 16 queries, 128 with 32 (TALL 2), which is
- * taken where so many queries still fill the card: an A100 multiplies as fast as it reads 256. Registers,
- * shared memory, and the blocks of 4 warps that a processor of 7.5, 8.0, 8.6 and 8.9, 9.0 holds by both:
+ * Each product of a warp reads 256 bytes of shared memory with 16 queries, 128 with 32 (TALL 2): an A100
+ * multiplies as fast as it reads 256. Half as many blocks fill the last round of a grid less well, so which
+ * it is, is worked out for each grid (forward_cost). Registers, shared memory, and the blocks of 4 warps that
+ * a processor of 7.5, 8.0, 8.6 and 8.9, 9.0 holds by both:
  *
  *     D   TALL  KEYS  registers  KB     blocks
  *     40   1     64   118-138    20     3 4 4 4
@@ -188,12 +189,25 @@ __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
                            q_rows + own * LD);
 }
 
+/* blocks: that a processor holds, or most do. */
 template <int D, int TALL> struct ForwardTile {
-    static constexpr int queries = TILE_WARPS * 16 * TALL, keys = D <= 40 && TALL == 1 ? 64
-                                                                  : TALL == 2          ? 48
-                                                                                       : 32;
+    static constexpr int queries = TILE_WARPS * 16 * TALL;
+    static constexpr int keys = D <= 40 && TALL == 1 ? 64 : TALL == 2 ? 48 : 32;
     static constexpr int rows = 2 * keys + (queries > 2 * keys ? queries : 2 * keys);
+    static constexpr int blocks = TALL == 1 ? 4 : D <= 40 ? 3 : 2;
 };
+
+/* Time of a grid in some unit: its rounds, times what a processor does in one. Computed, not measured: where
+ * products are as fast as shared memory TALL 2 does the same in four fifths, elsewhere in little less. */
+template <int D, int TALL> static int64_t forward_cost(const HeadSizes &z, int64_t heads)
+{
+    typedef ForwardTile<D, TALL> Tile;
+    const CudaCard *card = cuda_card();
+    const bool fast = card->major == 9 || card->major == 10 || (card->major == 8 && card->minor == 0);
+    const int64_t rounds =
+        blocks_for(blocks_for(z.N, Tile::queries) * heads, Tile::blocks * card->processors);
+    return rounds * Tile::blocks * Tile::queries * (TALL == 1 ? 100 : fast ? 80 : 95);
+}
 
 template <typename T, int D, int TALL> static Status forward_with(const Attention *a, const HeadSizes &z)
 {
@@ -207,11 +221,10 @@ template <typename T, int D, int TALL> static Status forward_with(const Attentio
 template <typename T, int D> static Status forward_of(const Attention *a)
 {
     const HeadSizes z = attention_sizes(a);
-    if constexpr (D <= 64) {
-        const int64_t blocks = blocks_for(z.N, ForwardTile<D, 2>::queries) * a->q->shape[0] * z.heads;
-        if (blocks >= 2 * (int64_t)cuda_card()->processors)
+    const int64_t heads = a->q->shape[0] * z.heads;
+    if constexpr (D <= 64)
+        if (forward_cost<D, 2>(z, heads) < forward_cost<D, 1>(z, heads))
             return forward_with<T, D, 2>(a, z);
-    }
     return forward_with<T, D, 1>(a, z);
 }
 
