@@ -169,8 +169,10 @@ static Status take(int number)
     struct cudaDeviceProp p;
     TRY(cuda_status(cudaSetDevice(number), "starting the GPU"));
     TRY(cuda_status(cudaGetDeviceProperties(&p, number), "asking what the GPU is"));
-    snprintf(chip, sizeof chip, "%s", p.name);
+    snprintf(chip, sizeof chip, "%.160s, %d.%d, %d processors, CUDA %d.%d", p.name, p.major, p.minor,
+             p.multiProcessorCount, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     device.chip = chip;
+    device.lacks_bf16 = p.major < CUDA_BF16_MAJOR;
     device.own_bytes = lt_workspace_bytes(p.major);
     card = (CudaCard){p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
     fill_in_table();
