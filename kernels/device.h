@@ -72,7 +72,8 @@ typedef struct Segment {
 #define UPDATE_STATES 2 /* blocks that an optimizer may keep: m and v below */
 
 typedef enum UpdateKind {
-    UPDATE_ADAMW /* Loshchilov & Hutter 2019, as torch.optim.AdamW */
+    UPDATE_ADAMW,     /* Loshchilov & Hutter 2019, as torch.optim.AdamW */
+    UPDATE_ADAMW8BIT, /* the same with m and v in 8 bits: kernels/state8.h */
 } UpdateKind;
 
 /* One step of an optimizer over whole blocks. What numbers it has may differ from step to step of a

@@ -16,87 +16,32 @@
  * A chunk's block looks for its tensor in the list, all threads at once. Sums keep one order: a thread's
  * numbers, the threads of a block, the chunks of a tensor, the tensors. */
 #include "families.h"
-#include "packs.h"
+#include "optimizer.h"
 
 #include <math.h>
 
-#define CHUNK 8192
-#define THREADS 256
-#define ONE_BLOCK 1024 /* threads of a kernel of one block */
+/* The list --------------------------------------------------------------------------------------------- */
 
-/* What differs from step to step. */
-typedef struct Settings {
-    double unscale, clip;
-    float decay[UPDATE_GROUPS], step_size[UPDATE_GROUPS];
-    float new_m, keep_v, new_v, root, eps;
-    float average_decay, average_new;
-    float unused;
-} Settings;
-
-/* What `decide` says to those after it. */
-typedef struct Verdict {
-    float grad_scale;
-    int go;
-} Verdict;
-
-/* Scratch memory, and what is updated. */
-typedef struct Work {
-    Settings *settings;
-    Verdict *verdict;
-    Segment *segments;
-    int64_t *chunk, *sample; /* the first of each tensor; and of none after the last */
-    double *sums;            /* of tensors */
-    double *parts;           /* of chunks: squares, then what they moved by */
-    double *changes;         /* of chunks, where there is `from` */
-    StepNumbers *numbers;
-    float *w, *m, *v;
-    const float *g, *from;
-    int64_t count, stride;
-} Work;
-
-static int64_t chunks_of(const Update *u)
+__device__ static inline int64_t pieces_of(int64_t count, int64_t each)
 {
-    int64_t chunks = 0;
-    for (int i = 0; i < u->count; i++)
-        chunks += (u->segments[i].count + CHUNK - 1) / CHUNK;
-    return chunks;
+    return (count + each - 1) / each;
+}
+__device__ static inline int64_t room_of(int64_t count, int64_t each)
+{
+    (void)each;
+    return state8_room(count);
 }
 
-/* The next piece of scratch memory. */
-static void *take(char **at, size_t bytes)
-{
-    void *p = *at;
-    *at += (bytes + 255) / 256 * 256;
-    return p;
-}
-
-/* Lays the scratch memory out; at NULL to learn how much it is. */
-static size_t lay_out(const Update *u, char *scratch, Work *s)
-{
-    const size_t chunks = (size_t)chunks_of(u), count = (size_t)u->count;
-    char *at = scratch;
-    s->settings = (Settings *)take(&at, sizeof(Settings));
-    s->verdict = (Verdict *)take(&at, sizeof(Verdict));
-    s->segments = (Segment *)take(&at, count * sizeof(Segment));
-    s->chunk = (int64_t *)take(&at, (count + 1) * sizeof(int64_t));
-    s->sample = (int64_t *)take(&at, (count + 1) * sizeof(int64_t));
-    s->sums = (double *)take(&at, count * sizeof(double));
-    s->parts = (double *)take(&at, chunks * sizeof(double));
-    s->changes = (double *)take(&at, chunks * sizeof(double));
-    return (size_t)(at - scratch);
-}
-
-/* The list ---------------------------------------------------------------------------------------------- */
-
-/* first[i] = the sum of ceil(count / each) of the tensors before i; the threads have neighbouring parts of
+/* first[i] = the sum of SIZE(count, each) of the tensors before i; the threads have neighbouring parts of
  * the list. room: a number for each thread */
+template <int64_t (*SIZE)(int64_t count, int64_t each)>
 __device__ static void add_up(const Work &s, int64_t each, int64_t *first, int64_t *room)
 {
     const int64_t part = (s.count + ONE_BLOCK - 1) / ONE_BLOCK, begin = threadIdx.x * part;
     const int64_t end = begin + part < s.count ? begin + part : s.count;
     int64_t sum = 0;
     for (int64_t i = begin; i < end; i++)
-        sum += (s.segments[i].count + each - 1) / each;
+        sum += SIZE(s.segments[i].count, each);
     room[threadIdx.x] = sum;
     __syncthreads();
     sum = 0;
@@ -104,7 +49,7 @@ __device__ static void add_up(const Work &s, int64_t each, int64_t *first, int64
         sum += room[i];
     for (int64_t i = begin; i < end; i++) {
         first[i] = sum;
-        sum += (s.segments[i].count + each - 1) / each;
+        sum += SIZE(s.segments[i].count, each);
     }
     if (end == s.count && begin <= end)
         first[s.count] = sum;
@@ -114,35 +59,10 @@ __device__ static void add_up(const Work &s, int64_t each, int64_t *first, int64
 __global__ static void __launch_bounds__(ONE_BLOCK) update_begin_kernel(Work s)
 {
     SHARED(int64_t, room);
-    add_up(s, CHUNK, s.chunk, room);
+    add_up<pieces_of>(s, CHUNK, s.chunk, room);
+    add_up<room_of>(s, 0, s.room, room);
     if (s.from)
-        add_up(s, s.stride, s.sample, room);
-}
-
-/* The block's chunk: of which tensor, and which of its numbers. found: in shared memory */
-typedef struct Chunk {
-    int64_t tensor, first, last;
-} Chunk;
-
-__device__ static inline Chunk chunk_of(const Work &s, int64_t *found)
-{
-    const int64_t number = blockIdx.x;
-    for (int64_t i = threadIdx.x; i < s.count; i += THREADS)
-        if (s.chunk[i] <= number && number < s.chunk[i + 1])
-            *found = i;
-    __syncthreads();
-    Chunk c;
-    c.tensor = *found;
-    const int64_t count = s.segments[c.tensor].count;
-    c.first = (number - s.chunk[c.tensor]) * CHUNK;
-    c.last = c.first + CHUNK < count ? c.first + CHUNK : count;
-    return c;
-}
-
-/* Whether numbers of blocks can be read by fours from number `first` on. */
-__device__ static inline bool by_fours(const Segment &t)
-{
-    return t.first % 4 == 0;
+        add_up<pieces_of>(s, s.stride, s.sample, room);
 }
 
 /* The norm ---------------------------------------------------------------------------------------------- */
@@ -258,13 +178,10 @@ __device__ static inline Step step_of(const Work &s, int group)
 /* torch.optim.AdamW, in its order: w *= 1 - lr wd; m += (1-β1)(g - m); v = β2 v + (1-β2) g²;
  * w -= lr/(1-β1^t) m / (√v / √(1-β2^t) + eps). N neighbours; returns the sum of squares of what w moved by.
  */
-template <int N> __device__ static inline float adamw(const Work &s, const Step &k, int64_t i)
+template <int N>
+__device__ static inline float adamw(const Step &k, const float g[N], float w[N], float m[N], float v[N])
 {
-    float w[N], g[N], m[N], v[N], moved = 0;
-    load_as<float, N>(s.g, i, g);
-    load_as<float, N>(s.w, i, w);
-    load_as<float, N>(s.m, i, m);
-    load_as<float, N>(s.v, i, v);
+    float moved = 0;
 #pragma unroll
     for (int j = 0; j < N; j++) {
         const float grad = g[j] * k.grad_scale, before = w[j];
@@ -273,9 +190,45 @@ template <int N> __device__ static inline float adamw(const Work &s, const Step 
         w[j] = before * k.decay - m[j] / (sqrtf(v[j]) / k.root + k.eps) * k.step_size;
         moved += (w[j] - before) * (w[j] - before);
     }
-    store_as<float, N>(s.w, i, w);
-    store_as<float, N>(s.m, i, m);
-    store_as<float, N>(s.v, i, v);
+    return moved;
+}
+
+/* A tensor's numbers. */
+typedef struct Numbers {
+    float *w;
+    const float *g;
+    float *m, *v;
+} Numbers;
+
+/* N of a tensor's numbers, from i on. */
+template <int N> __device__ static inline float adamw_at(const Numbers &t, const Step &k, int64_t i)
+{
+    float w[N], g[N], m[N], v[N];
+    load_as<float, N>(t.g, i, g);
+    load_as<float, N>(t.w, i, w);
+    load_as<float, N>(t.m, i, m);
+    load_as<float, N>(t.v, i, v);
+    const float moved = adamw<N>(k, g, w, m, v);
+    store_as<float, N>(t.w, i, w);
+    store_as<float, N>(t.m, i, m);
+    store_as<float, N>(t.v, i, v);
+    return moved;
+}
+
+/* The block's chunk, all f32. */
+__device__ static inline float adamw_chunk(const Numbers &t, const Step &k, const Chunk &c, bool fours)
+{
+    float moved = 0;
+    if (fours) {
+        const int64_t whole = c.last / 4 * 4;
+        for (int64_t i = c.first + threadIdx.x * 4; i < whole; i += THREADS * 4)
+            moved += adamw_at<4>(t, k, i);
+        if (whole + threadIdx.x < c.last)
+            moved += adamw_at<1>(t, k, whole + threadIdx.x);
+    } else {
+        for (int64_t i = c.first + threadIdx.x; i < c.last; i += THREADS)
+            moved += adamw_at<1>(t, k, i);
+    }
     return moved;
 }
 
@@ -291,6 +244,17 @@ __device__ static inline double change_of(const Work &s, const Chunk &c)
     return sum;
 }
 
+/* Writes the chunk's sums, the weights being written. room: a double for each warp */
+__device__ static inline void keep_sums(const Work &s, const Chunk &c, float moved, double *room)
+{
+    const double sum = block_sum((double)moved, room); /* with a barrier: every weight is written */
+    const double change = s.from ? block_sum(change_of(s, c), room) : 0;
+    if (threadIdx.x == 0) {
+        s.parts[blockIdx.x] = sum;
+        s.changes[blockIdx.x] = change;
+    }
+}
+
 __global__ static void __launch_bounds__(THREADS) update_adamw_kernel(Work s)
 {
     SHARED(double, room); /* a double for each warp; one number */
@@ -298,24 +262,135 @@ __global__ static void __launch_bounds__(THREADS) update_adamw_kernel(Work s)
         return;
     const Chunk c = chunk_of(s, (int64_t *)(room + THREADS / WARP));
     const Segment t = s.segments[c.tensor];
-    const Step k = step_of(s, t.group);
-    float moved = 0;
-    if (by_fours(t)) {
-        const int64_t whole = c.last / 4 * 4;
-        for (int64_t i = c.first + threadIdx.x * 4; i < whole; i += THREADS * 4)
-            moved += adamw<4>(s, k, t.first + i);
-        if (whole + threadIdx.x < c.last)
-            moved += adamw<1>(s, k, t.first + whole + threadIdx.x);
+    const Numbers n = {s.w + t.first, s.g + t.first, (float *)s.m + t.first, (float *)s.v + t.first};
+    keep_sums(s, c, adamw_chunk(n, step_of(s, t.group), c, by_fours(t)), room);
+}
+
+/* AdamW with states in 8 bits -----------------------------------------------------------------------------
+ */
+
+#define LANE_NUMBERS (STATE8_BLOCK / WARP) /* a warp has a block */
+
+/* The code of the nearest value, found by halves; what is halfway takes the lower. map: in shared memory */
+__device__ static inline unsigned char code_of(float x, const float *map)
+{
+    int code = 0;
+#pragma unroll
+    for (int step = STATE8_CODES / 2; step > 0; step /= 2)
+        if (x > 0.5f * (map[code + step - 1] + map[code + step]))
+            code += step;
+    return (unsigned char)code;
+}
+
+/* A lane's 8 codes, read and written at once where there are as many. */
+__device__ static inline void decode8(const unsigned char *codes, float most, const float *map, int count,
+                                      float x[LANE_NUMBERS])
+{
+    Neighbours<unsigned char, LANE_NUMBERS> c = {};
+    if (count == LANE_NUMBERS)
+        c = *(const Neighbours<unsigned char, LANE_NUMBERS> *)codes;
+    else
+        for (int j = 0; j < count; j++)
+            c.at[j] = codes[j];
+#pragma unroll
+    for (int j = 0; j < LANE_NUMBERS; j++)
+        x[j] = j < count ? map[c.at[j]] * most : 0;
+}
+
+/* All lanes of a warp; returns the largest magnitude, NaN where there is one. Numbers from `count` on are 0.
+ */
+__device__ static inline float encode8(const float x[LANE_NUMBERS], const float *map, int count,
+                                       unsigned char *codes)
+{
+    Neighbours<unsigned char, LANE_NUMBERS> c;
+    float most = 0;
+    bool lost = false;
+#pragma unroll
+    for (int j = 0; j < LANE_NUMBERS; j++) {
+        lost = lost || isnan(x[j]);
+        most = fmaxf(most, fabsf(x[j]));
+    }
+    most = warp_max(most);
+    if (__any_sync(EVERY_LANE, lost))
+        most = nanf("");
+#pragma unroll
+    for (int j = 0; j < LANE_NUMBERS; j++)
+        c.at[j] = code_of(most > 0 ? x[j] / most : 0, map);
+    if (count == LANE_NUMBERS)
+        *(Neighbours<unsigned char, LANE_NUMBERS> *)codes = c;
+    else
+        for (int j = 0; j < count; j++)
+            codes[j] = c.at[j];
+    return most;
+}
+
+/* A warp's block of a tensor, from number i on. part: where the tensor's part of the states begins */
+__device__ static inline float adamw8_block(const Work &s, const Segment &t, const Step &k, int64_t part,
+                                            int64_t i, const float *m_map, const float *v_map)
+{
+    unsigned char *const m8 = (unsigned char *)s.m + part, *const v8 = (unsigned char *)s.v + part;
+    float *const m_most = (float *)(m8 + state8_aligned(t.count)) + i / STATE8_BLOCK;
+    float *const v_most = (float *)(v8 + state8_aligned(t.count)) + i / STATE8_BLOCK;
+    const int64_t at = i + threadIdx.x % WARP * LANE_NUMBERS, left = t.count - at;
+    const int count = left < 0 ? 0 : left < LANE_NUMBERS ? (int)left : LANE_NUMBERS;
+    float *const w = s.w + t.first + at;
+    const float *const g = s.g + t.first + at;
+    float x[LANE_NUMBERS] = {}, grad[LANE_NUMBERS] = {}, m[LANE_NUMBERS], v[LANE_NUMBERS];
+    if (count == LANE_NUMBERS && by_fours(t)) {
+        load_as<float, LANE_NUMBERS>(w, 0, x);
+        load_as<float, LANE_NUMBERS>(g, 0, grad);
     } else {
-        for (int64_t i = c.first + threadIdx.x; i < c.last; i += THREADS)
-            moved += adamw<1>(s, k, t.first + i);
+#pragma unroll
+        for (int j = 0; j < LANE_NUMBERS; j++)
+            if (j < count)
+                x[j] = w[j], grad[j] = g[j];
     }
-    const double sum = block_sum((double)moved, room); /* with a barrier: the weights are written */
-    const double change = s.from ? block_sum(change_of(s, c), room) : 0;
-    if (threadIdx.x == 0) {
-        s.parts[blockIdx.x] = sum;
-        s.changes[blockIdx.x] = change;
+    decode8(m8 + at, *m_most, m_map, count, m);
+    decode8(v8 + at, *v_most, v_map, count, v);
+    const float moved = adamw<LANE_NUMBERS>(k, grad, x, m, v);
+    if (count == LANE_NUMBERS && by_fours(t)) {
+        store_as<float, LANE_NUMBERS>(w, 0, x);
+    } else {
+#pragma unroll
+        for (int j = 0; j < LANE_NUMBERS; j++)
+            if (j < count)
+                w[j] = x[j];
     }
+    const float new_m = encode8(m, m_map, count, m8 + at), new_v = encode8(v, v_map, count, v8 + at);
+    __syncwarp(); /* every lane has read the magnitudes */
+    if (threadIdx.x % WARP == 0) {
+        *m_most = new_m;
+        *v_most = new_v;
+    }
+    return moved;
+}
+
+/* Chunks are whole blocks. */
+__global__ static void __launch_bounds__(THREADS) update_adamw8_kernel(Work s)
+{
+    SHARED(double, room); /* a double for each warp; one number; the two maps */
+    if (!s.verdict->go)
+        return;
+    float *const m_map = (float *)(room + THREADS / WARP + 1), *const v_map = m_map + STATE8_CODES;
+    for (int i = threadIdx.x; i < STATE8_CODES; i += THREADS) {
+        m_map[i] = s.settings->m_map[i];
+        v_map[i] = s.settings->v_map[i];
+    }
+    const Chunk c = chunk_of(s, (int64_t *)(room + THREADS / WARP)); /* with a barrier */
+    const Segment t = s.segments[c.tensor];
+    const Step k = step_of(s, t.group);
+    const int64_t part = s.room[c.tensor];
+    float moved = 0;
+    if (t.count < STATE8_SMALL) {
+        const Numbers n = {s.w + t.first, s.g + t.first, (float *)((char *)s.m + part),
+                           (float *)((char *)s.v + part)};
+        moved = adamw_chunk(n, k, c, by_fours(t));
+    } else {
+        for (int64_t i = c.first + threadIdx.x / WARP * STATE8_BLOCK; i < c.last;
+             i += THREADS / WARP * STATE8_BLOCK)
+            moved += adamw8_block(s, t, k, part, i, m_map, v_map);
+    }
+    keep_sums(s, c, moved, room);
 }
 
 /* The average, and what is said -------------------------------------------------------------------------- */
@@ -383,6 +458,8 @@ static Settings settings_of(const Update *u)
     s.eps = (float)u->eps;
     s.average_decay = u->decay;
     s.average_new = (float)(1 - (double)u->decay);
+    state8_map(true, s.m_map);
+    state8_map(false, s.v_map);
     return s;
 }
 
@@ -412,8 +489,8 @@ static Status cuda_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m
     s.numbers = numbers;
     s.w = (float *)w->data;
     s.g = (const float *)g->data;
-    s.m = (float *)m->data;
-    s.v = (float *)v->data;
+    s.m = m->data;
+    s.v = v->data;
     s.from = u->from;
     s.count = u->count;
     s.stride = u->stride;
@@ -422,7 +499,11 @@ static Status cuda_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m
     TRY(LAUNCH(one, dim3(ONE_BLOCK), ONE_BLOCK * sizeof(int64_t), update_begin_kernel, s));
     TRY(LAUNCH(chunks, dim3(THREADS), of_chunk, update_squares_kernel, s));
     TRY(LAUNCH(one, dim3(ONE_BLOCK), sums, update_decide_kernel, s));
-    TRY(LAUNCH(chunks, dim3(THREADS), of_chunk, update_adamw_kernel, s));
+    if (u->kind == UPDATE_ADAMW8BIT)
+        TRY(LAUNCH(chunks, dim3(THREADS), of_chunk + 2 * STATE8_CODES * sizeof(float), update_adamw8_kernel,
+                   s));
+    else
+        TRY(LAUNCH(chunks, dim3(THREADS), of_chunk, update_adamw_kernel, s));
     if (average)
         TRY(average_moves(&s, average, w));
     return LAUNCH(one, dim3(ONE_BLOCK), sums, update_report_kernel, s);

@@ -3,6 +3,8 @@
  * PyTorch's is tests/train/test_optimizers.c. */
 #include "isa_devices.h"
 
+#include "kernels/state8.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,10 +16,11 @@
 
 #define N 37
 
-/* On the host. */
+/* On the host. m8, v8: instead of m and v, where the optimizer keeps them in 8 bits */
 typedef struct Blocks {
-    int64_t n;
+    int64_t n, room;
     float *w, *g, *m, *v, *average;
+    uint8_t *m8, *v8;
 } Blocks;
 
 #define BLOCKS 5
@@ -68,11 +71,22 @@ static Tensor *on_device(const Device *d, const float *x, int64_t n)
     return t;
 }
 
+static Tensor *codes_on_device(const Device *d, const uint8_t *x, int64_t n)
+{
+    Tensor *t = tensor_new_on(d, DTYPE_U8, 1, &n);
+    assert_non_null(t);
+    assert_int_equal(tensor_put(t, x, DTYPE_U8), STATUS_OK);
+    return t;
+}
+
 /* An update in the device's memory; the blocks and the numbers are there before and back afterwards. */
 static void run_with(const Device *d, const Update *on_host, Blocks *b, StepNumbers *numbers, int64_t samples)
 {
     Update u = *on_host;
-    Tensor *t[BLOCKS], *from = samples ? on_device(d, u.from, samples) : NULL;
+    const bool codes = u.kind == UPDATE_ADAMW8BIT;
+    Tensor *t[BLOCKS], *m8 = codes ? codes_on_device(d, b->m8, b->room) : NULL,
+                       *v8 = codes ? codes_on_device(d, b->v8, b->room) : NULL;
+    Tensor *from = samples ? on_device(d, u.from, samples) : NULL;
     float **of[BLOCKS];
     size_t bytes;
     blocks_of(b, of);
@@ -84,7 +98,7 @@ static void run_with(const Device *d, const Update *on_host, Blocks *b, StepNumb
     void *scratch = d->memory_new(bytes);
     assert_true(there && scratch);
     assert_int_equal(d->put(there, numbers, sizeof *there), STATUS_OK);
-    if (d->update(&u, t[0], t[1], t[2], t[3], t[4], there, scratch) != STATUS_OK)
+    if (d->update(&u, t[0], t[1], codes ? m8 : t[2], codes ? v8 : t[3], t[4], there, scratch) != STATUS_OK)
         fail_msg("%s: %s", d->name, status_message());
     assert_int_equal(d->get(numbers, there, sizeof *there), STATUS_OK);
     assert_int_equal(d->settle(), STATUS_OK);
@@ -92,6 +106,12 @@ static void run_with(const Device *d, const Update *on_host, Blocks *b, StepNumb
         assert_int_equal(tensor_get(t[i], *of[i], DTYPE_F32), STATUS_OK);
         tensor_free(t[i]);
     }
+    if (codes) {
+        assert_int_equal(tensor_get(m8, b->m8, DTYPE_U8), STATUS_OK);
+        assert_int_equal(tensor_get(v8, b->v8, DTYPE_U8), STATUS_OK);
+    }
+    tensor_free(m8);
+    tensor_free(v8);
     tensor_free(from);
     d->memory_free(there, sizeof *there);
     d->memory_free(scratch, bytes);
@@ -269,6 +289,108 @@ static void the_norm_is_exact_and_the_same_everywhere(void **state)
     }
 }
 
+/* States in 8 bits --------------------------------------------------------------------------------------- */
+
+/* A state's part of one tensor: number i. */
+static double decoded(const uint8_t *part, int64_t count, const float *map, int64_t i)
+{
+    if (count < STATE8_SMALL)
+        return (double)((const float *)(const void *)part)[i];
+    const float *most = (const float *)(const void *)(part + state8_aligned(count));
+    return (double)map[part[i]] * (double)most[i / STATE8_BLOCK];
+}
+
+/* Number i of a state is as near to x as a code can be, in a block whose largest magnitude is `most`. */
+static void check_nearest(const uint8_t *part, int64_t count, const float *map, int64_t i, double x,
+                          double most)
+{
+    double nearest = INFINITY;
+    for (int k = 0; k < STATE8_CODES; k++)
+        nearest = fmin(nearest, fabs((double)map[k] * most - x));
+    if (count < STATE8_SMALL)
+        nearest = 0;
+    assert_true(fabs(decoded(part, count, map, i) - x) <= nearest + 1e-6 * most);
+}
+
+/* A step of one tensor in double, from what the states were. */
+static void check_step8(const Update *u, const Segment *at, int64_t room, const Blocks *before,
+                        const Blocks *after)
+{
+    float m_map[STATE8_CODES], v_map[STATE8_CODES];
+    const int64_t n = at->count;
+    const double lr = u->rates[at->group];
+    double *m = calloc((size_t)n, sizeof *m), *v = calloc((size_t)n, sizeof *v);
+    assert_true(m && v);
+    state8_map(true, m_map);
+    state8_map(false, v_map);
+    for (int64_t i = 0; i < n; i++) {
+        const double g = (double)before->g[at->first + i], w = (double)before->w[at->first + i];
+        m[i] = u->beta1 * decoded(before->m8 + room, n, m_map, i) + (1 - u->beta1) * g;
+        v[i] = u->beta2 * decoded(before->v8 + room, n, v_map, i) + (1 - u->beta2) * g * g;
+        const double m_hat = m[i] / (1 - pow(u->beta1, (double)u->step));
+        const double v_hat = v[i] / (1 - pow(u->beta2, (double)u->step));
+        assert_float_equal((double)after->w[at->first + i],
+                           w * (1 - lr * u->weight_decay) - lr * m_hat / (sqrt(v_hat) + u->eps), 1e-6);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double m_most = 0, v_most = 0;
+        const int64_t block = i / STATE8_BLOCK * STATE8_BLOCK;
+        for (int64_t k = block; k < n && k < block + STATE8_BLOCK; k++) {
+            m_most = fmax(m_most, fabs(m[k]));
+            v_most = fmax(v_most, v[k]);
+        }
+        check_nearest(after->m8 + room, n, m_map, i, m[i], m_most);
+        check_nearest(after->v8 + room, n, v_map, i, v[i], v_most);
+    }
+    free(m);
+    free(v);
+}
+
+/* Tensors of whole blocks and not, and one that is too small for codes; each step against the formula, from
+ * the states that the device left. */
+static void states_in_8_bits_are_the_nearest_codes(void **state)
+{
+    (void)state;
+    Device table[ALL_DEVICES_MAX];
+    enum { N0 = 4500, N1 = 100, N2 = 8192 + 512, ALL = 4544 + 128 + N2 };
+    const Segment three[] = {{0, N0, 0}, {4544, N1, 1}, {4544 + 128, N2, 0}};
+    for (int d = all_devices(table) - 1; d >= 0; d--) {
+        Blocks b = blocks_new(ALL);
+        Update u = update_of(three, 3);
+        u.kind = UPDATE_ADAMW8BIT;
+        u.weight_decay = 0.1;
+        for (int i = 0; i < 3; i++)
+            b.room += state8_room(three[i].count);
+        assert_non_null(b.m8 = calloc(1, (size_t)b.room));
+        assert_non_null(b.v8 = calloc(1, (size_t)b.room));
+        for (u.step = 1; u.step <= 3; u.step++) {
+            for (int64_t i = 0; i < ALL; i++)
+                b.g[i] = (float)((i * 7919 + u.step * 131) % 2003 - 1001) * (i % 5 ? 1e-3f : 1e-7f);
+            for (int64_t i = N0; i < 4544; i++)
+                b.g[i] = 0; /* between tensors */
+            Blocks before = b;
+            assert_non_null(before.w = malloc(sizeof *b.w * ALL));
+            assert_non_null(before.m8 = malloc((size_t)b.room));
+            assert_non_null(before.v8 = malloc((size_t)b.room));
+            memcpy(before.w, b.w, sizeof *b.w * ALL);
+            memcpy(before.m8, b.m8, (size_t)b.room);
+            memcpy(before.v8, b.v8, (size_t)b.room);
+            run(&table[d], &u, &b);
+            int64_t room = 0;
+            for (int i = 0; i < 3; i++) {
+                check_step8(&u, &three[i], room, &before, &b);
+                room += state8_room(three[i].count);
+            }
+            free(before.w);
+            free(before.m8);
+            free(before.v8);
+        }
+        free(b.m8);
+        free(b.v8);
+        blocks_free(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +400,7 @@ int main(void)
         cmocka_unit_test(a_weight_that_is_lost_is_named),
         cmocka_unit_test(average_moves_by_the_rest_of_the_decay),
         cmocka_unit_test(the_norm_is_exact_and_the_same_everywhere),
+        cmocka_unit_test(states_in_8_bits_are_the_nearest_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

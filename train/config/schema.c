@@ -43,9 +43,9 @@ static const SchemaKey KEYS[] = {
  .more = "Stable Diffusion 1.x and 2.x are understood. builtin:tiny comes with Atelier and draws 64×64 pictures."},
 {.path = "model.dtype", .type = KEY_CHOICE, .offset = AT(model.dtype), .choices = DTYPE_CHOICES, .preset = "bf16",
  .help = "What frozen weights and saved activations are stored in.",
- .more = "16 bits halve the memory. Trained weights, their gradients and the optimizer's state are f32 always. f16 does not "
-         "reach down to small gradients: the loss is scaled by a power of two on its way back, which is halved, and the "
-         "update skipped, where that is too much. bf16 needs none of it."},
+ .more = "16 bits halve the memory. Trained weights and their gradients are f32 always, and so is the optimizer's state but "
+         "for optimizer.kind: adamw8bit. f16 does not reach down to small gradients: the loss is scaled by a power of two on "
+         "its way back, which is halved, and the update skipped, where that is too much. bf16 needs none of it."},
 {.path = "model.quantise", .type = KEY_CHOICE, .offset = AT(model.quantise), .choices = "none|int8", .preset = "none",
  .help = "Store the frozen weights of UNet and text encoder in 8 bits, a scale for each output.",
  .more = "Half the memory of 16 bits. They are decoded where they are multiplied, which takes some time; an adapter is trained over "

@@ -5,6 +5,7 @@
 #include "kernels/adapter.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/random.h"
+#include "kernels/state8.h"
 
 #include <math.h>
 #include <string.h>
@@ -165,6 +166,22 @@ static Status full_add_all(Parameters *p, const Config *config, Model *m, bool d
 
 /* The blocks beside weights and gradients ---------------------------------------------------------------- */
 
+/* Where the part of parameter i begins in a state of codes; of the one past the last, all of its bytes. */
+static int64_t codes_at(const Parameters *p, int i)
+{
+    int64_t at = 0;
+    for (int k = 0; k < i; k++)
+        at += state8_room(p->segments[k].count);
+    return at;
+}
+
+static Tensor *codes_block(const Parameters *p)
+{
+    const int64_t bytes = codes_at(p, p->count);
+    return p->flat.described ? tensor_shape_only(DTYPE_U8, 1, &bytes)
+                             : tensor_new_on(p->dev, DTYPE_U8, 1, &bytes);
+}
+
 static Status add_blocks(Parameters *p, const Config *config)
 {
     p->numbers = p->dev->memory_new(sizeof *p->numbers);
@@ -172,7 +189,7 @@ static Status add_blocks(Parameters *p, const Config *config)
         return STATUS_FAILED;
     TRY(p->dev->clear(p->numbers, sizeof *p->numbers));
     for (int i = 0; i < optimizer_states(p->optimizer); i++) {
-        p->states[i] = flat_block(&p->flat);
+        p->states[i] = p->optimizer->codes ? codes_block(p) : flat_block(&p->flat);
         if (!p->states[i])
             return STATUS_FAILED;
     }
@@ -248,7 +265,14 @@ void parameters_free(Parameters *p)
 Tensor parameters_part(const Parameters *p, const Tensor *block, int i)
 {
     Tensor t = *p->items[i].weight;
-    t.data = block->data ? (float *)block->data + p->segments[i].first : NULL;
+    const bool codes = block->dtype == DTYPE_U8;
+    const int64_t first = codes ? codes_at(p, i) : p->segments[i].first;
+    if (codes) {
+        t.dtype = DTYPE_U8;
+        t.ndim = 1;
+        t.shape[0] = state8_room(p->segments[i].count);
+    }
+    t.data = block->data ? (char *)block->data + (size_t)first * dtype_size(t.dtype) : NULL;
     t.home = block->home;
     t.grad = NULL;
     t.requires_grad = false;
@@ -270,7 +294,10 @@ size_t parameters_block_bytes(const Parameters *p)
 
 size_t parameters_optimizer_bytes(const Parameters *p)
 {
-    return parameters_block_bytes(p) * (size_t)(optimizer_states(p->optimizer) + (p->averages != NULL));
+    size_t bytes = p->averages ? tensor_bytes(p->averages) : 0;
+    for (int i = 0; i < optimizer_states(p->optimizer); i++)
+        bytes += tensor_bytes(p->states[i]);
+    return bytes;
 }
 
 Status parameters_zero_gradients(Parameters *p)

@@ -63,7 +63,8 @@ Status parameters_new(const Config *config, const Device *dev, Model *m, Paramet
  * weights lie in these blocks. */
 void parameters_free(Parameters *p);
 
-/* Item i's part of a block, as a tensor of the item's shape. */
+/* Item i's part of a block, as a tensor of the item's shape; of a state in 8 bits (kernels/state8.h) its
+ * bytes. */
 Tensor parameters_part(const Parameters *p, const Tensor *block, int i);
 
 int64_t parameters_elements(const Parameters *p);
