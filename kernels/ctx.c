@@ -289,6 +289,11 @@ void ctx_set_checkpointing(Ctx *c, bool on)
     c->state->checkpointing = on;
 }
 
+void ctx_set_dtype(Ctx *c, DType dtype)
+{
+    c->dtype = dtype;
+}
+
 /* Host structs ----------------------------------------------------------------------------------------- */
 
 void *ctx_host(Ctx *c, size_t bytes)

@@ -93,6 +93,8 @@ void ctx_backward(Ctx *c, Tensor *loss, float grad_scale);
 typedef Tensor *(*BlockFn)(Ctx *c, const void *arg, Tensor **in, int n);
 Tensor *checkpointed(Ctx *c, BlockFn fn, const void *arg, Tensor **in, int n);
 void ctx_set_checkpointing(Ctx *c, bool on);
+/* What activations are stored in from the next step on; its plan has to be another. */
+void ctx_set_dtype(Ctx *c, DType dtype);
 void ctx_set_recording(Ctx *c, bool on);
 
 /* Steps that follow a plan are one recording of the device's, made at the first and run again whole as long
