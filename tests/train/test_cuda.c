@@ -202,13 +202,56 @@ static void a_killed_run_goes_on_to_the_same_bytes(void **state)
     mem_free(checkpoint);
 }
 
+/* In a process of its own, which ends as a program does whose GPU is gone. True: it failed by itself. */
+static bool fails_at(int wait, const char *name)
+{
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        char fail[64];
+        snprintf(fail, sizeof fail, "cudaStreamSynchronize:%d:702", wait);
+        setenv("ATELIER_STAND_IN_FAIL", fail, 1);
+        const Status s = run_on(gpu(), &kinds[0], NULL, name, NULL);
+        _exit(s == STATUS_OK ? 0 : s == STATUS_FAILED && strstr(status_message(), "watchdog") ? 1 : 2);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) < 2);
+    return WEXITSTATUS(status) == 1;
+}
+
+/* Whenever a wait ends with the watchdog's timeout, the checkpoint that is there is whole. */
+static void a_run_whose_gpu_fails_can_be_gone_on_with(void **state)
+{
+    (void)state;
+    char name[32], *checkpoint = NULL;
+    bool there = false;
+    int low = 0, high = 0; /* waits that come before the checkpoint; that the whole run does not have */
+    while (!there) {
+        const int wait = high ? (low + high) / 2 : low ? 2 * low : 256;
+        assert_true(wait != low && wait != high);
+        snprintf(name, sizeof name, "failed-%d", wait);
+        mem_free(checkpoint);
+        checkpoint = mem_printf("%s/%s/checkpoints/step-000002", work, name);
+        if (!fails_at(wait, name))
+            high = wait;
+        else if (!(there = file_exists(checkpoint)))
+            low = wait;
+    }
+    if (run_on(gpu(), &kinds[0], NULL, name, "auto") != STATUS_OK)
+        fail_msg("%s", status_message());
+    assert_same_file("lora-gpu", name, "lora.safetensors");
+    mem_free(checkpoint);
+}
+
 int main(void)
 {
-    struct CMUnitTest tests[KINDS + 1];
+    struct CMUnitTest tests[KINDS + 2];
     for (size_t i = 0; i < KINDS; i++)
         tests[i] = (struct CMUnitTest){.name = kinds[i].name,
                                        .test_func = every_kind_of_run_agrees_with_the_processors,
                                        .initial_state = (void *)&kinds[i]};
     tests[KINDS] = (struct CMUnitTest)cmocka_unit_test(a_killed_run_goes_on_to_the_same_bytes);
+    tests[KINDS + 1] = (struct CMUnitTest)cmocka_unit_test(a_run_whose_gpu_fails_can_be_gone_on_with);
     return cmocka_run_group_tests(tests, open_work, remove_work);
 }
