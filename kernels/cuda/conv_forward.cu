@@ -219,41 +219,36 @@ Status conv_finish(const ConvWalk *w)
 
 /* Which tile -------------------------------------------------------------------------------------------- */
 
-/* With the parts' way through memory. */
-static double clocks_of(const ConvWalk *w, int M, int N, double efficiency, int64_t steps, int splits)
+/* The best of this tile, if it is better than the best so far: with the parts' way through memory. */
+template <typename S>
+static void try_tile(const ConvWalk *w, int tile, int64_t steps, Tiling *best, double *least)
 {
-    const int processors = cuda_card()->processors;
-    const double blocks =
-        (double)blocks_for(most_class_rows(w), M) * blocks_for(w->N, N) * w->classes * splits;
+    const double blocks = (double)blocks_for(most_class_rows(w), S::M) * blocks_for(w->N, S::N) * w->classes;
     const double outputs = (double)(w->pictures * w->out_H * w->out_W * w->N);
-    const double parts = splits > 1 ? 3000 + outputs * (8.0 * splits + 4) / (16 * processors) : 0;
-    return tile_clocks(blocks, M, N, efficiency, (steps + splits - 1) / splits, processors) + parts;
+    for (int splits = 1; splits <= 16 && splits * 4 <= steps + 3; splits++) {
+        const double parts = splits > 1 ? 3000 + cache_clocks(outputs * (8.0 * splits + 4)) : 0;
+        const double clocks = tile_clocks<S>(blocks * splits, (steps + splits - 1) / splits) + parts;
+        if (*least == 0 || clocks < *least) {
+            *least = clocks;
+            *best = (Tiling){tile, splits};
+        }
+    }
 }
 
 Tiling conv_tiling(const ConvWalk *w)
 {
-    static const struct {
-        int M, N;
-        double efficiency;
-    } tiles[] = {{Tile128::M, Tile128::N, 1},
-                 {Tile160::M, Tile160::N, 0.95},
-                 {Tile64::M, Tile64::N, 0.85},
-                 {Tile16::M, Tile16::N, 0.3}};
     if (w->C % CHUNK != 0)
         return (Tiling){TILE_GATHER, 1};
     const int64_t steps = steps_of<false>(most_taps(w), w->padded);
-    const bool few = w->N <= Tile16::N;
-    Tiling best = {few ? TILE_16 : TILE_64, 1};
+    Tiling best = {TILE_64, 1};
     double least = 0;
-    for (int tile = few ? TILE_16 : TILE_128; tile <= (few ? TILE_16 : TILE_64); tile++)
-        for (int splits = 1; splits <= 16 && splits * 4 <= steps + 3; splits++) {
-            const double clocks =
-                clocks_of(w, tiles[tile].M, tiles[tile].N, tiles[tile].efficiency, steps, splits);
-            if (least == 0 || clocks < least) {
-                least = clocks;
-                best = (Tiling){tile, splits};
-            }
-        }
+    if (w->N <= Tile16::N) {
+        try_tile<Tile16>(w, TILE_16, steps, &best, &least);
+        return best;
+    }
+    try_tile<Tile128>(w, TILE_128, steps, &best, &least);
+    try_tile<Tile160>(w, TILE_160, steps, &best, &least);
+    try_tile<Tile64>(w, TILE_64, steps, &best, &least);
     return best;
 }
 

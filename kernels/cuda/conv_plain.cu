@@ -12,7 +12,7 @@
  *
  * Forward: A is the source, thread t copies 16 channels of row t; B the form. Gradient of the weight: A is
  * grad y (128 of K), B the source (64 of C), of 16 pixels, already depth by depth. WIDE: f32 in whole float4.
- */
+ * With 24 KB of shared memory and 128 registers (167) a multiprocessor holds 4 (3) blocks of 4 warps. */
 #include "conv.h"
 #include "families.h"
 

@@ -6,8 +6,9 @@
  * pixels of a step, and goes from step to step by adding 32 pixels in (picture, row, column) with carries, no
  * division.
  *
- *     128×128   2×2 warps of 64×64
- *     64×64     2×2 warps of 32×32    C or K = 320, 960; small layers
+ *                                                             registers   blocks of a multiprocessor
+ *     128×128   2×2 warps of 64×64                               232        2
+ *     64×64     2×2 warps of 32×32    C or K = 320; small layers  94        4 (8.6 8.9), 5 (8.0 9.0)
  *
  * The depth, all pixels, is cut into parts where taps and channels alone do not fill the card. Each part goes
  * to scratch memory, (splits,K,taps,C), even if it is the only one: the gradient is (K,C,kh,kw), and to add
@@ -197,13 +198,19 @@ Status conv_weight_finish(const WeightWalk *g, float *grad, float *slab_sums, fl
 
 /* Which tile -------------------------------------------------------------------------------------------- */
 
-static double clocks_of(const WeightWalk *g, int size, double efficiency, int64_t steps, int splits)
+template <typename S>
+static void try_tile(const WeightWalk *g, int tile, int64_t steps, Tiling *best, double *least)
 {
     const ConvWalk *w = &g->w;
-    const int processors = cuda_card()->processors;
-    const double blocks = (double)blocks_for(w->N, size) * blocks_for(w->C, size) * w->all_taps * splits;
-    const double parts = (double)w->N * w->all_taps * (double)w->C * 8 * splits / (16 * processors);
-    return tile_clocks(blocks, size, size, efficiency, (steps + splits - 1) / splits, processors) + parts;
+    const double blocks = (double)blocks_for(w->N, S::M) * blocks_for(w->C, S::N) * w->all_taps;
+    for (int splits = 1; splits <= 32 && splits * 4 <= steps + 3; splits++) {
+        const double parts = cache_clocks((double)w->N * w->all_taps * (double)w->C * 8 * splits);
+        const double clocks = tile_clocks<S>(blocks * splits, (steps + splits - 1) / splits) + parts;
+        if (*least == 0 || clocks < *least) {
+            *least = clocks;
+            *best = (Tiling){tile, splits};
+        }
+    }
 }
 
 Tiling conv_weight_tiling(const WeightWalk *g)
@@ -211,15 +218,8 @@ Tiling conv_weight_tiling(const WeightWalk *g)
     const int64_t steps = (most_class_rows(&g->w) + TILE_DEPTH - 1) / TILE_DEPTH;
     Tiling best = {DEEP_64, 1};
     double least = 0;
-    for (int tile = DEEP_128; tile <= DEEP_64; tile++)
-        for (int splits = 1; splits <= 32 && splits * 4 <= steps + 3; splits++) {
-            const double clocks =
-                clocks_of(g, tile == DEEP_128 ? 128 : 64, tile == DEEP_128 ? 1 : 0.7, steps, splits);
-            if (least == 0 || clocks < least) {
-                least = clocks;
-                best = (Tiling){tile, splits};
-            }
-        }
+    try_tile<Deep128>(g, DEEP_128, steps, &best, &least);
+    try_tile<Deep64>(g, DEEP_64, steps, &best, &least);
     return best;
 }
 

@@ -11,8 +11,9 @@
  *       W's rows    j … j+31     n/2+j … n/2+j+31 │ j+32 … j+63   n/2+j+32 … n/2+j+63
  *       columns of  warp across 0                 │ warp across 1
  *
- *     128×128   2×2 warps of 64×64
- *     128×64    2×2 warps of 64×32    small grids
+ *                                                registers   blocks of a multiprocessor
+ *     128×128   2×2 warps of 64×64                 220, 234    2
+ *     128×64    2×2 warps of 64×32    small grids  126         2 (8.6 8.9), 4 (8.0)
  *
  * Hopper's and Blackwell's data-centre chips multiply faster by instructions that only the library has: there
  * a second pass costs less than the slower product. */
@@ -254,11 +255,10 @@ static bool of_type(const Tensor *t, DType type, bool or_f32)
 
 extern "C" bool cuda_product_fused_fits(const Product *p)
 {
-    const int major = cuda_card()->major;
     const DType type = p->a->dtype;
     const int64_t columns = p->geglu ? p->n / 2 : p->n, most = (int64_t)INT32_MAX * CHUNK;
-    if (major == 9 || major == 10 || !(p->geglu || p->t) || p->alpha != 1 || p->beta != 0 || p->trans_a ||
-        !p->trans_b)
+    if (cuda_card()->major == 9 || cuda_card()->major == 10 || !(p->geglu || p->t) || p->alpha != 1 ||
+        p->beta != 0 || p->trans_a || !p->trans_b)
         return false;
     if (type == DTYPE_F32 || !of_type(p->b, type, false) || !of_type(p->y, type, false) ||
         !of_type(p->residual, type, false) || !of_type(p->keep_h, type, false) ||
@@ -305,17 +305,16 @@ template <typename T, typename S> static Status launch_tile(const Fused &f, bool
     return geglu ? launch_product<T, S, true>(f) : launch_product<T, S, false>(f);
 }
 
-static double clocks_of(const Fused &f, int M, int N, double efficiency)
+template <typename S> static double clocks_of(const Fused &f)
 {
-    const double blocks = (double)blocks_for(f.m, M) * blocks_for(f.n, N);
-    return tile_clocks(blocks, M, N, efficiency, (f.k + f.r + TILE_DEPTH - 1) / TILE_DEPTH,
-                       cuda_card()->processors);
+    const double blocks = (double)blocks_for(f.m, S::M) * blocks_for(f.n, S::N);
+    return tile_clocks<S>(blocks, (f.k + f.r + TILE_DEPTH - 1) / TILE_DEPTH);
 }
 
 extern "C" Status cuda_product_fused(const Product *p)
 {
     const Fused f = fused_of(p);
-    const bool large = clocks_of(f, Tile128::M, Tile128::N, 1) < clocks_of(f, Tile64::M, Tile64::N, 0.85);
+    const bool large = clocks_of<Tile128>(f) < clocks_of<Tile64>(f);
     if (p->a->dtype == DTYPE_BF16)
         return large ? launch_tile<bf16, Tile128>(f, p->geglu) : launch_tile<bf16, Tile64>(f, p->geglu);
     return large ? launch_tile<f16, Tile128>(f, p->geglu) : launch_tile<f16, Tile64>(f, p->geglu);

@@ -21,6 +21,7 @@
 #ifndef ATL_CUDA_TILE_H
 #define ATL_CUDA_TILE_H
 
+#include "families.h"
 #include "mma.h"
 
 enum { TILE_DEPTH = 32, TILE_CHUNKS = 4, CHUNK = 8, STAGES = 3, STAGED_STAGES = 2 };
@@ -287,15 +288,34 @@ __device__ static inline void end_tile_halves(const float d[S::WM / 16][S::WN / 
     }
 }
 
-/* Rough clocks for so many blocks, shared evenly by the multiprocessors: 512 products a clock where the
- * tile's operands come fast enough (efficiency), longer where a block is alone and nobody multiplies while it
- * waits, and its beginning and end. */
-static inline double tile_clocks(double blocks, int M, int N, double efficiency, int64_t steps,
-                                 int processors)
+/* Which tile ---------------------------------------------------------------------------------------------
+ *
+ * Rough clocks, for choosing: chips of data centres multiply 1024 pairs a clock of a multiprocessor and get
+ * 40 bytes of the L2 cache, the others 256 (with f32 sums) and 16. */
+static inline bool is_data_centre()
 {
+    const CudaCard *c = cuda_card();
+    return c->major == 9 || c->major == 10 || (c->major == 8 && c->minor == 0);
+}
+static inline double cache_clocks(double bytes) /* of all multiprocessors together */
+{
+    return bytes / ((is_data_centre() ? 40 : 16) * (double)cuda_card()->processors);
+}
+
+/* So many blocks, shared evenly by the multiprocessors: a step takes what is the tightest of products, shared
+ * memory (128 bytes a clock: copies in, fragments out) and cache; longer where four warps are alone and
+ * nobody multiplies while they wait; beginning and end. */
+template <typename S> static inline double tile_clocks(double blocks, int64_t steps)
+{
+    constexpr double ROW = TILE_DEPTH * 2; /* bytes */
+    const double processors = cuda_card()->processors;
     const double turns = (double)(int64_t)((blocks + processors - 1) / processors);
-    const double products = (double)M * N * TILE_DEPTH * (double)steps;
-    return turns * (products * (turns < 2 ? 1.3 : 1) / (512 * efficiency) + 1500);
+    const double products = (double)S::M * S::N * TILE_DEPTH / (is_data_centre() ? 1024 : 256);
+    const double shared = ROW * (S::M + S::N + S::DOWN * S::ACROSS * (S::WM + S::WN)) / 128;
+    const double cache = cache_clocks(ROW * (S::M + S::N) * processors);
+    const double most = products > shared ? products : shared;
+    const double alone = turns < 2 && S::THREADS < 256 ? 1.3 : 1;
+    return turns * (alone * (most > cache ? most : cache) * (double)steps + 1500);
 }
 
 #endif

@@ -311,7 +311,7 @@ const OpTest *optest_conv2d_add(int *count)
         {.c = {.what = "more pixels, 128 channels out of a 1×1 weight",
                .inputs = 4,
                .ndim = {4, 4, 4, 2},
-               .shape = {{2, 17, 15, 8}, {128, 8, 1, 1}, {2, 17, 15, 128}, {2, 128}},
+               .shape = {{2, 25, 20, 8}, {128, 8, 1, 1}, {2, 25, 20, 128}, {2, 128}},
                .weight = {false, true},
                .no_grad = {false, true},
                .i = {0, 1, 0, 0, 0, 0},
