@@ -354,7 +354,8 @@ static bool same_call(const Call *a, const Call *b)
     bool same = a->run == b->run && a->count == b->count && a->scratch == b->scratch &&
                 a->layer == b->layer && a->at == b->at && a->bytes == b->bytes &&
                 a->extra_bytes == b->extra_bytes && memcmp(a->i, b->i, sizeof a->i) == 0 &&
-                memcmp(a->f, b->f, sizeof a->f) == 0 && memcmp(a->extra, b->extra, a->extra_bytes) == 0;
+                memcmp(a->f, b->f, sizeof a->f) == 0 &&
+                (a->brings || memcmp(a->extra, b->extra, a->extra_bytes) == 0);
     for (int i = 0; same && i < a->count; i++)
         same = a->has[i] == b->has[i] && (!a->has[i] || same_tensor(&a->t[i], &b->t[i]));
     return same;

@@ -346,6 +346,7 @@ static Status far_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m,
     if (!k)
         return STATUS_FAILED;
     call_descriptor(k, u, sizeof *u, NULL, 0);
+    k->brings = true;
     const Tensor *const t[] = {w, g, m, v, average};
     for (int i = 0; i < COUNT(t); i++)
         call_tensor(k, t[i]);

@@ -252,6 +252,8 @@ void parameters_free(Parameters *p)
     tensor_free(p->averages);
     flat_free(&p->flat);
     tensor_free(p->alpha);
+    if (p->recording)
+        p->dev->forget(p->recording);
     p->dev->memory_free(p->numbers, sizeof *p->numbers);
     p->dev->memory_free(p->scratch, p->scratch_bytes);
     mem_free(p->modules);

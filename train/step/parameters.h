@@ -46,6 +46,7 @@ typedef struct Parameters {
     StepNumbers *numbers;          /* what the device says of an update */
     void *scratch;                 /* what it needs for one */
     size_t scratch_bytes;
+    void *recording;     /* of an update, on a device that records */
     LoraModule *modules; /* LoRA only */
     int module_count;
     Tensor *alpha;   /* of all modules: one number, as files have it. LoRA only */
