@@ -1,8 +1,8 @@
 /* GPUs as devices: which there are, why there is none, and the table of the one that is computed on. */
 #include "cuda.h"
-#include "families.h"
-#include "lt.h"
-#include "queue.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/lt.h"
+#include "kernels/cuda/base/queue.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  *
  * Numbers lie on the device, so one outside of the table cannot be refused; its row is NaN, which is found
  * and named as any other. */
-#include "families.h"
-#include "packs.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/packs.h"
 
 #define THREADS 128
 

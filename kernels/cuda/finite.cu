@@ -1,6 +1,6 @@
 /* The first element of a tensor that is NaN or infinite: for checks and messages, not for every step. */
-#include "families.h"
-#include "kernel.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/kernel.h"
 
 /* found: what the search begins with is larger than any index. */
 template <typename T>

@@ -1,7 +1,7 @@
 /* Kronecker products, which adapters of the kind LoKr are made of, all f32: a (A,B), b (C,D), y and grad y
  * (AC,BD); row i·C+k of y is row i of a, each element times row k of b. On the CPU they stand in linear.c. */
-#include "families.h"
-#include "packs.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/packs.h"
 
 #define THREADS 256
 

@@ -6,9 +6,9 @@
  *
  * The gradients of weight and bias are sums down the columns: blocks of 32 packs' width and WEIGHT_ROWS rows,
  * whose 8 warps take every 8th row; then norm_weights.h. */
-#include "families.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/packs.h"
 #include "norm_weights.h"
-#include "packs.h"
 
 #define WARPS 8
 

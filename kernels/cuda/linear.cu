@@ -6,10 +6,10 @@
  * another type goes through f32 in scratch memory and `finish`. Bias and residual are the library's own
  * epilogue where their types allow it. A low-rank product is added to what the first has written, and a GEGLU
  * reads that. Both go into the product itself where product.cu takes it. */
-#include "families.h"
-#include "kernel.h"
-#include "lt.h"
-#include "product.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/kernel.h"
+#include "kernels/cuda/base/lt.h"
+#include "kernels/cuda/conv/product.h"
 
 #include "kernels/floats.h"
 

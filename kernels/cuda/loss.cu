@@ -2,8 +2,8 @@
  *
  * Predictions are latents, 16384 numbers a sample, so one block takes them all, sample after sample: each
  * thread sums every 512th pack in f32, the threads' sums are added in double, in order. */
-#include "families.h"
-#include "packs.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/packs.h"
 
 #define THREADS 512
 

@@ -19,10 +19,10 @@
  * Sums are of x minus the picture's first pixel, so that the variance survives a mean that is large against
  * it; pieces hand on mean and squared deviations, which add up without loss (Chan et al. 1979). The backward
  * works z out again: cheaper than reading it. */
-#include "families.h"
-#include "gelu.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/gelu.h"
+#include "kernels/cuda/base/packs.h"
 #include "norm_weights.h"
-#include "packs.h"
 
 #define THREADS 256
 #define WHOLE_THREADS 512

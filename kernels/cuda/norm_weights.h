@@ -3,7 +3,7 @@
 #ifndef ATL_CUDA_NORM_WEIGHTS_H
 #define ATL_CUDA_NORM_WEIGHTS_H
 
-#include "kernel.h"
+#include "kernels/cuda/base/kernel.h"
 
 #define NORM_WEIGHTS_WARPS 8
 

@@ -15,7 +15,7 @@
  *
  * A chunk's block looks for its tensor in the list, all threads at once. Sums keep one order: a thread's
  * numbers, the threads of a block, the chunks of a tensor, the tensors. */
-#include "families.h"
+#include "kernels/cuda/base/families.h"
 #include "optimizer.h"
 
 #include <math.h>

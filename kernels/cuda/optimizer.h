@@ -2,7 +2,7 @@
 #ifndef ATL_CUDA_OPTIMIZER_H
 #define ATL_CUDA_OPTIMIZER_H
 
-#include "packs.h"
+#include "kernels/cuda/base/packs.h"
 
 #include "kernels/state8.h"
 

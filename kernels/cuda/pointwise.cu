@@ -8,9 +8,9 @@
  *     row 1    t4   t5   t6   t7        are added across lanes, the 16 warps in order, through shared memory.
  *     …                                 The narrow block makes enough of them from few columns: 320 channels
  *     row 127  t508 t509 t510 t511      in 16 bits are 10 blocks a picture. */
-#include "families.h"
-#include "gelu.h"
-#include "packs.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/gelu.h"
+#include "kernels/cuda/base/packs.h"
 
 #define THREADS 256
 

@@ -4,8 +4,8 @@
  * Transposing goes through shared memory, 32 channels × 64 positions at a time, so that both sides are read
  * and written along their rows. A row of the tile is one float longer than its 64 positions: a warp that
  * writes channels reads down a column, and finds each row in another bank. */
-#include "families.h"
-#include "packs.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/packs.h"
 
 #define THREADS 256
 

@@ -11,8 +11,8 @@ extern "C" {
 #include <cmocka.h>
 }
 
-#include "kernels/cuda/kernel.h"
-#include "kernels/cuda/mma.h"
+#include "kernels/cuda/base/kernel.h"
+#include "kernels/cuda/base/mma.h"
 
 #include <cuda_runtime.h>
 #include <stdio.h>

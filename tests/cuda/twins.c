@@ -39,7 +39,7 @@ static float element(unsigned both, int which, bool bf16)
     return x;
 }
 
-/* d += a b for depth 8 or 16; who holds what: kernels/cuda/mma.h. Row by row of a, with b (depth,8). */
+/* d += a b for depth 8 or 16; who holds what: kernels/cuda/base/mma.h. Row by row of a, with b (depth,8). */
 static void multiply(void **operands, int depth, bool bf16)
 {
     float a[16][16], b[16][8], d[16][8];

@@ -1,5 +1,5 @@
-/* Plain twins of the machine's own instructions, in the place of those in kernels/cuda/mma.h, which says what
- * each does and who holds what. */
+/* Plain twins of the machine's own instructions, in the place of those in kernels/cuda/base/mma.h, which says
+ * what each does and who holds what. */
 #ifndef STAND_IN_MMA_TWINS_H
 #define STAND_IN_MMA_TWINS_H
 

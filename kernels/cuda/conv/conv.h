@@ -23,7 +23,7 @@
 #ifndef ATL_CUDA_CONV_H
 #define ATL_CUDA_CONV_H
 
-#include "kernel.h"
+#include "kernels/cuda/base/kernel.h"
 
 enum { WINDOW_MAX = 16, CLASSES_MAX = 4 };
 

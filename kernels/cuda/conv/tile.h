@@ -21,8 +21,8 @@
 #ifndef ATL_CUDA_TILE_H
 #define ATL_CUDA_TILE_H
 
-#include "families.h"
-#include "mma.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/mma.h"
 
 enum { TILE_DEPTH = 32, TILE_CHUNKS = 4, CHUNK = 8, STAGES = 3, STAGED_STAGES = 2 };
 

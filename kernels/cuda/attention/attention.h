@@ -6,7 +6,7 @@
 #ifndef ATL_CUDA_ATTENTION_H
 #define ATL_CUDA_ATTENTION_H
 
-#include "kernel.h"
+#include "kernels/cuda/base/kernel.h"
 
 /* One head's rows: element (row,i) of picture b, head h lies at (b*tokens + row)*stride + h*d + i. An
  * argument of kernels: begin it as {}. */

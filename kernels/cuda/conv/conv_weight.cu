@@ -14,8 +14,8 @@
  * to scratch memory, (splits,K,taps,C), even if it is the only one: the gradient is (K,C,kh,kw), and to add
  * to it tap by tap would move each of its sectors nine times. weight_finish_kernel adds the parts in order
  * and turns taps and channels in shared memory. */
+#include "kernels/cuda/base/families.h"
 #include "conv.h"
-#include "families.h"
 #include "tile.h"
 
 typedef TileShape<64, 64, 2, 2, true> Deep128;

@@ -16,8 +16,8 @@
  *
  * Heads wider than 16 WIDE are cut into parts, a block each, which make the same scores: the VAE's 512 in f32
  * are two parts of 256, 1.5 times the arithmetic. */
+#include "kernels/cuda/base/families.h"
 #include "attention.h"
-#include "families.h"
 
 #include "kernels/floats.h"
 

@@ -13,8 +13,8 @@
 #ifndef ATL_CUDA_ATTENTION_TILES_H
 #define ATL_CUDA_ATTENTION_TILES_H
 
+#include "kernels/cuda/base/mma.h"
 #include "attention.h"
-#include "mma.h"
 
 #define TILE_WARPS 4
 #define TILE_THREADS (TILE_WARPS * WARP)

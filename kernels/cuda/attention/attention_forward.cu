@@ -30,8 +30,8 @@
  *     80   1     32   137-150    22     2 3 3 3
  *    128   1     32   182-199    34     1 2 2 2
  *    160   1     32   212-234    42     1 2 2 2 */
+#include "kernels/cuda/base/families.h"
 #include "attention_tiles.h"
-#include "families.h"
 
 /* What a warp carries from tile to tile. */
 template <int D, int TALL> struct Running {

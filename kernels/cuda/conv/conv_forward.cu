@@ -24,8 +24,8 @@
  * memory, and finish_kernel adds them in order and does what the end of a tile does. Channels that are no
  * multiple of 8 (latents, pictures) go 8 at a time, the last filled up with zeros, with one tap a chunk
  * instead of one a step. */
+#include "kernels/cuda/base/families.h"
 #include "conv.h"
-#include "families.h"
 #include "tile.h"
 
 typedef TileShape<64, 64, 2, 2> Tile128;

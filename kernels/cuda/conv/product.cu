@@ -17,8 +17,8 @@
  *
  * Hopper's and Blackwell's data-centre chips multiply faster by instructions that only the library has: there
  * a second pass costs less than the slower product. */
-#include "families.h"
-#include "gelu.h"
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/gelu.h"
 #include "product.h"
 #include "tile.h"
 

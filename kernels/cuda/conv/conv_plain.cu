@@ -13,8 +13,8 @@
  * Forward: A is the source, thread t copies 16 channels of row t; B the form. Gradient of the weight: A is
  * grad y (128 of K), B the source (64 of C), of 16 pixels, already depth by depth. WIDE: f32 in whole float4.
  * With 24 KB of shared memory and 128 registers (167) a multiprocessor holds 4 (3) blocks of 4 warps. */
+#include "kernels/cuda/base/families.h"
 #include "conv.h"
-#include "families.h"
 
 enum { PLAIN_M = 128, PLAIN_N = 64, PLAIN_DEPTH = 16, PLAIN_THREADS = 128 };
 enum { PLAIN_STAGE = (PLAIN_M + PLAIN_N) * PLAIN_DEPTH }; /* floats */

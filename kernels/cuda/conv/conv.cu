@@ -5,8 +5,8 @@
  * type; all else is computed in f32 (conv_plain.cu). A weight comes as (K,C,kh,kw) and is brought into the
  * form of its walk, (N,taps,channels) of the product's type: once, kept in the layer, where it does not
  * change; at each call, in scratch memory, where it is trained. */
+#include "kernels/cuda/base/families.h"
 #include "conv.h"
-#include "families.h"
 
 #include "kernels/floats.h"
 
