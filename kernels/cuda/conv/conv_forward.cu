@@ -161,7 +161,6 @@ template <typename T, typename S, bool GATHER>
 __global__ static void __launch_bounds__(S::THREADS) window_kernel(ConvWalk w)
 {
     SHARED(T, shared);
-    constexpr bool STAGED = GATHER || COPIES_STAGED;
     const ConvClass &k = w.of[blockIdx.z];
     const int across = (int)((w.N + S::N - 1) / S::N);
     const int64_t row = (int64_t)(blockIdx.x / across) * S::M, column = (int64_t)(blockIdx.x % across) * S::N;
@@ -174,7 +173,7 @@ __global__ static void __launch_bounds__(S::THREADS) window_kernel(ConvWalk w)
     WindowSource<T, S, GATHER> from;
     begin_windows(from, w, k, row, column, first);
     float d[S::WM / 16][S::WN / 8][4];
-    multiply_tiles<STAGED, T, S>(from, steps, d, shared);
+    multiply_tiles<GATHER, T, S>(from, steps, d, shared);
     end_tile<S>(d, (float *)shared, [&](int r, int n, float *v) {
         if (row + r < rows && column + n < w.N)
             end_columns<T, 8>(w, output_at(w, k, row + r), column + n, (int)blockIdx.y, v);

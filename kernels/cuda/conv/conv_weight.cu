@@ -94,7 +94,7 @@ __global__ static void __launch_bounds__(S::THREADS) weight_kernel(WeightWalk g)
     from.s.left = pixels - first * TILE_DEPTH - pixel;
     from.s.u = k.rows.start + tap / k.columns.taps, from.s.v = k.columns.start + tap % k.columns.taps;
     float d[S::WM / 16][S::WN / 8][4];
-    multiply_tiles<COPIES_STAGED, T, S>(from, steps, d, shared);
+    multiply_tiles<false, T, S>(from, steps, d, shared);
     float *parts = g.parts + ((int64_t)blockIdx.y * w.N * w.all_taps + k.first_tap + tap) * w.C;
     end_tile<S>(d, (float *)shared, [&](int r, int n, const float *v) {
         if (row + r >= w.N || column + n >= w.C)

@@ -214,7 +214,7 @@ __global__ static void __launch_bounds__(S::THREADS) product_kernel(Fused f)
     const int steps = (int)((f.k + TILE_DEPTH - 1) / TILE_DEPTH + (f.r + TILE_DEPTH - 1) / TILE_DEPTH);
     const int64_t row = from.row, column = from.tile * WIDTH;
     float d[S::WM / 16][S::WN / 8][4];
-    multiply_tiles<COPIES_STAGED, T, S>(from, steps, d, shared);
+    multiply_tiles<false, T, S>(from, steps, d, shared);
     if constexpr (GEGLU) {
         end_tile_halves<S>(d, (float *)shared, [&](int r, int n, float *v, float *gate) {
             const int64_t i = row + r, c = column + n;

@@ -26,7 +26,10 @@
 
 enum { TILE_DEPTH = 32, TILE_CHUNKS = 4, CHUNK = 8, STAGES = 3, STAGED_STAGES = 2 };
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+/* Known when it is compiled for a GPU; on the host, when it runs, by the card that the stand-in is. */
+#ifdef ATL_CUDA_HOST
+#define COPIES_STAGED (cuda_card()->major < 8)
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #define COPIES_STAGED true
 #else
 #define COPIES_STAGED false
@@ -168,11 +171,9 @@ __device__ static inline void multiply_stage(float d[S::WM / 16][S::WN / 8][4], 
     multiply_fragments<T, S>(d, f[1]);
 }
 
-/* d = the products of `steps` steps. fetch_step(from, held, stage), which Source brings along, begins the
- * copies of the next one. */
 template <bool STAGED, typename T, typename S, typename Source>
-__device__ static inline void multiply_tiles(Source &from, int steps, float d[S::WM / 16][S::WN / 8][4],
-                                             T *shared)
+__device__ static inline void multiply_tiles_as(Source &from, int steps, float d[S::WM / 16][S::WN / 8][4],
+                                                T *shared)
 {
     Held<S, STAGED> held;
 #pragma unroll
@@ -217,6 +218,20 @@ __device__ static inline void multiply_tiles(Source &from, int steps, float d[S:
         copy_async_wait<0>();
         __syncthreads(); /* shared memory is free for what follows */
     }
+}
+
+/* d = the products of `steps` steps. fetch_step(from, held, stage), which Source brings along, begins the
+ * copies of the next one. ALWAYS: they go through registers on every card. */
+template <bool ALWAYS, typename T, typename S, typename Source>
+__device__ static inline void multiply_tiles(Source &from, int steps, float d[S::WM / 16][S::WN / 8][4],
+                                             T *shared)
+{
+    if constexpr (ALWAYS)
+        multiply_tiles_as<true, T, S>(from, steps, d, shared);
+    else if (COPIES_STAGED)
+        multiply_tiles_as<true, T, S>(from, steps, d, shared);
+    else
+        multiply_tiles_as<false, T, S>(from, steps, d, shared);
 }
 
 /* Bytes of shared memory: the stages, or what end_tile needs. */
