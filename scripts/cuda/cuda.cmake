@@ -162,6 +162,8 @@ if(ATELIER_WITH_CUDA)
     cuda_compile("${cuda_architectures}" CUDA_OBJECTS)
     list(REMOVE_ITEM LIBRARY_SOURCES ${absent})
     list(REMOVE_ITEM cuda_files ${absent})
+    list(APPEND LIBRARY_SOURCES ${cuda_files}) # those in folders below are in no pattern of the others'
+    list(REMOVE_DUPLICATES LIBRARY_SOURCES)
     string(REGEX MATCH "^[0-9]+" cuda_release ${CUDA_version})
     # Headers of a toolkit are no matter of this program's warnings.
     set_property(SOURCE ${cuda_files} APPEND PROPERTY COMPILE_OPTIONS -isystem ${CUDA_include})
