@@ -18,7 +18,7 @@
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
-#include "kernels/device.h"
+#include "kernels/devices/devices.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +31,8 @@
 /* Options ---------------------------------------------------------------------------------------------- */
 
 typedef struct Arguments {
-    const char *model, *prediction, *dtype, *device, *seeds_text, *out, *save_latents, *trace;
+    const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
+        *trace;
     OptionList lora_texts;
     SampleRequest request;
     double guidance;
@@ -138,8 +139,15 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "Height in pixels.", .shown = "the size the model was made for"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = DTYPE_CHOICES,
          .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32"},
-        {"device", OPTION_TEXT, &a->device, .value = "D", .choices = "cpu", .help = "Where to compute.",
-         .shown = "cpu"},
+        {"quantise", OPTION_TEXT, &a->quantise, .value = "HOW", .choices = "none|int8",
+         .help = "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16.",
+         .shown = "none"},
+        {"device", OPTION_TEXT, &a->device, .value = "D", .help = DEVICE_HELP, .shown = DEVICE_AUTO},
+        {"offload", OPTION_TEXT, &a->offload, .value = "WHAT", .choices = "auto|" OFFLOAD_CHOICES,
+         .help = "What waits in the machine's memory while the GPU does not need it: text encoder and VAE "
+                 "(idle), "
+                 "the UNet's weights too (all). Slower, in less of the GPU's memory.",
+         .shown = "auto: idle"},
         {"threads", OPTION_INT, &a->threads, .value = "N", .min = 1, .max = 4096,
          .help = "Threads that compute.", .shown = "physical cores"},
         {NULL, OPTION_HEADING, NULL, .help = "What to write"},
@@ -169,7 +177,13 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
 
 static Status read_arguments(int argc, char **argv, Arguments *a, bool *done)
 {
-    *a = (Arguments){.prediction = "auto", .dtype = "f32", .device = "cpu", .seeds_text = "0", .batch = 1};
+    *a = (Arguments){.prediction = "auto",
+                     .dtype = "f32",
+                     .device = DEVICE_AUTO,
+                     .offload = "auto",
+                     .quantise = "none",
+                     .seeds_text = "0",
+                     .batch = 1};
     a->request = sample_request_default();
     a->guidance = (double)a->request.guidance;
     TRY(parse(argc, argv, a, done));
@@ -318,19 +332,34 @@ static Status tell_surprises(const Session *s)
     return STATUS_OK;
 }
 
+/* auto: a text encoder that is used once for each prompt, and a VAE once for each picture, need not lie in
+ * the GPU's memory. */
+static Offload offload_of(const char *word)
+{
+    return !strcmp(word, "all") ? OFFLOAD_ALL : !strcmp(word, "off") ? OFFLOAD_OFF : OFFLOAD_IDLE;
+}
+
 static Status session_open(Session *s)
 {
     Arguments *a = &s->a;
     DType dtype;
+    const Device *dev;
     TRY(dtype_parse(a->dtype, &dtype));
-    TRY(model_load(a->model, MODEL_ALL, dtype, &s->model));
+    TRY(status_in(device_choose(a->device, &dtype, &dev), "sample: --device"));
+    a->dtype = dtype_name(dtype);
+    TRY(model_open(&(ModelRequest){.name = a->model,
+                                   .parts = MODEL_ALL,
+                                   .dtype = dtype,
+                                   .quantised = strcmp(a->quantise, "int8") ? 0 : MODEL_UNET | MODEL_TEXT},
+                   &s->model));
+    s->model->offload = offload_of(a->offload);
     if (!strcmp(a->prediction, "epsilon") || !strcmp(a->prediction, "v_prediction"))
         TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
     TRY(status_in(pipeline_check_size(s->model, &a->request.size), "sample"));
     TRY(tell_surprises(s));
     for (int i = 0; i < a->lora_texts.count; i++)
         TRY(lora_attach(s->model, a->loras[i].path, a->loras[i].scale, &s->loras[i]));
-    s->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
+    s->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
     s->paths = mem_calloc((size_t)a->picture_count, sizeof *s->paths);
     if (!s->c || !s->paths)
         return STATUS_FAILED;

@@ -8,10 +8,13 @@
 
 #include <math.h>
 
-static bool holds(const Ctx *c, const Tensor *t, double *value)
+static bool holds(const Tensor *t, double *value)
 {
     int64_t index = -1;
-    if (!t || !t->data || c->dev->first_not_finite(t, &index, value) != STATUS_OK || index < 0)
+    if (!t || !t->data)
+        return false;
+    const Device *dev = t->home ? t->home : device_cpu();
+    if (dev->first_not_finite(t, &index, value) != STATUS_OK || index < 0)
         return false;
     *value = isnan(*value) ? NAN : *value; /* no "-nan" in messages */
     return true;
@@ -19,29 +22,29 @@ static bool holds(const Ctx *c, const Tensor *t, double *value)
 
 /* Parameters and their gradients ------------------------------------------------------------------------ */
 
-static const char *broken_part(const Ctx *c, const Layer *l)
+static const char *broken_part(const Layer *l)
 {
     double value;
-    if (holds(c, l->weight, &value))
+    if (holds(l->weight, &value))
         return "weight";
-    if (holds(c, l->bias, &value))
+    if (holds(l->bias, &value))
         return "bias";
     for (const Adapter *a = l->adapters; a; a = a->next)
         for (int i = 0; i < ADAPTER_TENSORS; i++)
-            if (holds(c, a->tensors[i], &value))
+            if (holds(a->tensors[i], &value))
                 return "adapter";
     return NULL;
 }
 
-static const char *broken_gradient(const Ctx *c, const Layer *l, double *value)
+static const char *broken_gradient(const Layer *l, double *value)
 {
-    if (holds(c, weight_grad(l->weight), value))
+    if (holds(weight_grad(l->weight), value))
         return "gradient of its weight";
-    if (holds(c, weight_grad(l->bias), value))
+    if (holds(weight_grad(l->bias), value))
         return "gradient of its bias";
     for (const Adapter *a = l->adapters; a; a = a->next)
         for (int i = 0; i < ADAPTER_TENSORS; i++)
-            if (holds(c, weight_grad(a->tensors[i]), value))
+            if (holds(weight_grad(a->tensors[i]), value))
                 return "gradient of its adapter";
     return NULL;
 }
@@ -75,10 +78,10 @@ void checks_done(Ctx *c)
     double value = 0;
     const char *what = NULL;
     for (const Made *m = s->made; m && c->live && !what; m = m->next)
-        if (holds(c, m->tensor, &value))
+        if (holds(m->tensor, &value))
             what = s->backward ? "gradient of its input" : "result";
     if (!what && c->live && s->backward && s->layer)
-        what = broken_gradient(c, s->layer, &value);
+        what = broken_gradient(s->layer, &value);
     s->made = NULL;
     s->made_end = &s->made;
     if (!what)
@@ -89,7 +92,7 @@ void checks_done(Ctx *c)
                             .backward = s->backward,
                             .what = what,
                             .value = value,
-                            .broken = s->layer ? broken_part(c, s->layer) : NULL};
+                            .broken = s->layer ? broken_part(s->layer) : NULL};
     op_fail(c, "its %s holds %g", what, value);
 }
 

@@ -143,6 +143,7 @@ static void begin_step(Ctx *c, RunMode mode)
     s->layer = NULL;
     s->tick = 0;
     s->place = 0;
+    s->fetches = 0;
     s->kind = PLACE_ACTIVATION;
     s->head = NULL;
     s->backward = s->probing = false;
@@ -288,6 +289,11 @@ void ctx_set_checkpointing(Ctx *c, bool on)
     c->state->checkpointing = on;
 }
 
+void ctx_set_dtype(Ctx *c, DType dtype)
+{
+    c->dtype = dtype;
+}
+
 /* Host structs ----------------------------------------------------------------------------------------- */
 
 void *ctx_host(Ctx *c, size_t bytes)
@@ -349,10 +355,10 @@ static void *planned_memory(Ctx *c, size_t bytes)
         return NULL;
     }
     const Place *p = &s->plan->places[s->place];
-    if (p->bytes != bytes || strcmp(p->op, s->op) != 0 || p->first != s->tick) {
+    if (p->bytes != bytes || strcmp(p->op, s->op) != 0 || p->made != s->tick) {
         op_fail(
             c, "tensor %d is %zu bytes of '%s' (operation %d), the plan has %zu bytes of '%s' (operation %d)",
-            s->place, bytes, s->op, s->tick, p->bytes, p->op, p->first);
+            s->place, bytes, s->op, s->tick, p->bytes, p->op, p->made);
         return NULL;
     }
     s->seen[s->place] = s->tick;

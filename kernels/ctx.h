@@ -33,7 +33,13 @@ typedef struct CtxOptions {
 typedef void (*StepFn)(Ctx *c, void *arg);
 
 /* What a tensor's memory is for, as `train --plan` sums it up. */
-typedef enum PlaceKind { PLACE_ACTIVATION = 0, PLACE_GRADIENT, PLACE_WORKSPACE, PLACE_KINDS } PlaceKind;
+typedef enum PlaceKind {
+    PLACE_ACTIVATION = 0,
+    PLACE_GRADIENT,
+    PLACE_WORKSPACE,
+    PLACE_WEIGHT,
+    PLACE_KINDS
+} PlaceKind;
 
 /* Public fields are read by operations and models; only kernels/ctx.c, kernels/tape.c and kernels/plan.c
  * change them. */
@@ -87,6 +93,8 @@ void ctx_backward(Ctx *c, Tensor *loss, float grad_scale);
 typedef Tensor *(*BlockFn)(Ctx *c, const void *arg, Tensor **in, int n);
 Tensor *checkpointed(Ctx *c, BlockFn fn, const void *arg, Tensor **in, int n);
 void ctx_set_checkpointing(Ctx *c, bool on);
+/* What activations are stored in from the next step on; its plan has to be another. */
+void ctx_set_dtype(Ctx *c, DType dtype);
 void ctx_set_recording(Ctx *c, bool on);
 
 /* Steps that follow a plan are one recording of the device's, made at the first and run again whole as long

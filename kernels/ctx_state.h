@@ -29,6 +29,12 @@ typedef struct Loose {
     size_t bytes;
 } Loose;
 
+/* A fetch that was begun before the operation that wants it (weights.c). */
+typedef struct Ahead {
+    int32_t number;
+    const void *from;
+} Ahead;
+
 typedef enum RunMode { RUN_FREE, RUN_REHEARSE, RUN_PLANNED } RunMode;
 
 typedef struct CtxState {
@@ -56,6 +62,8 @@ typedef struct CtxState {
     Loose *loose; /* RUN_FREE: an allocation a tensor, freed when the next step begins */
     int32_t loose_count, loose_capacity;
     Piece *pieces, *piece;
+    int32_t fetches; /* RUN_PLANNED: weights fetched so far */
+    Ahead ahead;
 
     /* the tape */
     Node *head;

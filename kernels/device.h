@@ -72,10 +72,12 @@ typedef struct Segment {
 #define UPDATE_STATES 2 /* blocks that an optimizer may keep: m and v below */
 
 typedef enum UpdateKind {
-    UPDATE_ADAMW /* Loshchilov & Hutter 2019, as torch.optim.AdamW */
+    UPDATE_ADAMW,     /* Loshchilov & Hutter 2019, as torch.optim.AdamW */
+    UPDATE_ADAMW8BIT, /* the same with m and v in 8 bits: kernels/state8.h */
 } UpdateKind;
 
-/* One step of an optimizer over whole blocks. */
+/* One step of an optimizer over whole blocks. What numbers it has may differ from step to step of a
+ * recording; the list, and what `from` points to, stay. */
 typedef struct Update {
     UpdateKind kind;
     double beta1, beta2, eps, weight_decay;
@@ -101,17 +103,30 @@ typedef struct StepNumbers {
 } StepNumbers;
 
 struct Device {
-    const char *name; /* "cpu" */
+    const char *name; /* "cpu", "cuda" */
+    const char
+        *chip; /* "avx2"; "NVIDIA GeForce RTX 3060, 8.6, 28 processors, CUDA 13.0": bytes depend on it */
 
     /* memory and the queue */
     size_t alignment;                           /* of tensors and scratch memory, bytes: 64 on the CPU */
+    bool lacks_bf16;                            /* neither stores it nor computes in it */
     bool host_memory;                           /* its memory is the host's: tensors on it have no home */
     void *(*memory_new)(size_t bytes);          /* NULL: out of memory (message set); contents undefined */
     void (*memory_free)(void *p, size_t bytes); /* NULL allowed; nothing that is queued may use it */
+    size_t (*memory_left)(
+        void);        /* bytes that could still be taken; NULL: the machine is asked, or no limit */
+    size_t own_bytes; /* that its libraries take of its memory for their work */
     Status (*put)(void *to, const void *host, size_t bytes);   /* host may be changed on return */
     Status (*get)(void *host, const void *from, size_t bytes); /* host is filled once settle() returns */
     Status (*clear)(void *at, size_t bytes);                   /* to zeros */
     Status (*settle)(void); /* everything queued has been done; its first failure since the last call */
+    /* Weights that lie in the host's memory (NULL: it is the device's too). pinned_new: memory that the
+     * device copies from by itself. fetch: begins a copy from there, after everything queued so far and
+     * beside what is queued next; what is queued after fetched() of the same slot (0 or 1) finds it done. */
+    void *(*pinned_new)(size_t bytes); /* NULL: out of memory (message set) */
+    void (*pinned_free)(void *p, size_t bytes);
+    Status (*fetch)(void *to, const void *pinned, size_t bytes, int slot);
+    Status (*fetched)(int slot);
     /* Makes now what the device's libraries would make at the first use (code, buffers) of what has been
      * rehearsed, so that the process's memory tells how much that is. NULL: nothing. */
     Status (*warm_up)(void);
@@ -127,6 +142,8 @@ struct Device {
 
     Status (*copy)(const Tensor *from, Tensor *to); /* any floating dtype to any; same count */
     Status (*fill)(Tensor *t, float value);
+    /* y = w times its scales: w i8, scales f32, one for each index of w's first dimension */
+    Status (*decode)(const Tensor *w, const Tensor *scales, Tensor *y);
 
     /* linear */
     Status (*product_scratch)(const Product *p, size_t *bytes);
@@ -149,6 +166,8 @@ struct Device {
     Status (*conv2d_backward_weight)(const Conv *a, void *scratch);
     /* layer->packed: the forms that steps, rehearsed or run, have kept of the weight since unpack(), made or
      * not; and without them */
+    bool packs_from_host; /* it packs a frozen convolution from the host's memory, and needs no other copy of
+                             it */
     size_t (*packed_bytes)(const Layer *l);
     void (*unpack)(Layer *l);
 
@@ -202,8 +221,9 @@ struct Device {
 
     /* optimizer: whole flat f32 blocks. Norm, clipping, the weights' move, the averages' (NULL: none) and all
      * of the numbers, which lie where the device can write them */
+    Status (*update_scratch)(const Update *u, size_t *bytes); /* by kind and segments */
     Status (*update)(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
-                     StepNumbers *numbers);
+                     StepNumbers *numbers, void *scratch);
     Status (*exchange)(Tensor *a, Tensor *b); /* the contents */
 };
 

@@ -1,23 +1,47 @@
 #include "flat.h"
 
+#include "device.h"
+
+#include <string.h>
+
 Tensor *flat_block(const Flat *f)
 {
     return f->described ? tensor_shape_only(DTYPE_F32, 1, &f->size)
                         : tensor_new_on(f->dev, DTYPE_F32, 1, &f->size);
 }
 
-Status flat_new(Flat *f, const Device *dev, int64_t size, bool described)
+static Tensor *pinned_block(const Flat *f)
 {
-    *f = (Flat){.size = size, .dev = dev, .described = described};
-    f->weights = flat_block(f);
-    f->gradients = flat_block(f);
+    const size_t bytes = sizeof(float) * (size_t)f->size;
+    void *at = f->pinned_by->pinned_new(bytes);
+    Tensor *t = at ? tensor_over(at, DTYPE_F32, 1, &f->size) : NULL;
+    if (t)
+        memset(at, 0, bytes);
+    else if (at)
+        f->pinned_by->pinned_free(at, bytes);
+    return t;
+}
+
+Status flat_new(Flat *f, const Device *dev, const Device *pinned_by, int64_t size, bool described)
+{
+    *f = (Flat){.size = size, .dev = dev, .pinned_by = pinned_by, .described = described};
+    const bool pinned = pinned_by && !described;
+    f->weights = pinned ? pinned_block(f) : flat_block(f);
+    f->gradients = pinned ? pinned_block(f) : flat_block(f);
     return f->weights && f->gradients ? STATUS_OK : STATUS_FAILED;
+}
+
+static void free_block(const Flat *f, Tensor *t)
+{
+    if (t && t->data && f->pinned_by)
+        f->pinned_by->pinned_free(t->data, tensor_bytes(t));
+    tensor_free(t);
 }
 
 void flat_free(Flat *f)
 {
-    tensor_free(f->weights);
-    tensor_free(f->gradients);
+    free_block(f, f->weights);
+    free_block(f, f->gradients);
     *f = (Flat){0};
 }
 

@@ -14,6 +14,8 @@ typedef struct Flat {
     Tensor *weights, *gradients; /* f32 (size) */
     int64_t size, used;
     const Device *dev;
+    const Device *pinned_by; /* weights and gradients lie in the host's memory, where this device reaches
+                                them; or NULL */
     bool described;
 } Flat;
 
@@ -23,8 +25,10 @@ static inline int64_t flat_room(int64_t count)
     return (count + FLAT_STEP - 1) / FLAT_STEP * FLAT_STEP;
 }
 
-/* Two cleared blocks in the device's memory; described: shapes and no data. flat_free in either case. */
-Status flat_new(Flat *f, const Device *dev, int64_t size, bool described);
+/* Two cleared blocks in the device's memory; described: shapes and no data. flat_free in either case.
+ * pinned_by: they are to lie in the host's memory, which dev then computes on, while steps are computed on
+ * this device; or NULL. */
+Status flat_new(Flat *f, const Device *dev, const Device *pinned_by, int64_t size, bool described);
 /* Another block like them, cleared; NULL: out of memory. tensor_free. */
 Tensor *flat_block(const Flat *f);
 void flat_free(Flat *f); /* after the views */

@@ -30,8 +30,11 @@ typedef struct Layer {
     void *packed;           /* the device's own forms of a weight that does not change, made at first use */
     bool pack_off;          /* none is kept: they are made anew at each call, in the step's own memory */
     bool pack_forward_only; /* so are those for the backward pass alone */
-    bool still; /* a trained weight that does not change for now: its form for the forward lies in its
-                   gradient's storage, which nothing else needs between two steps */
+    bool packed_only; /* the device keeps its own form of the weight alone, which itself stays in the host's
+                         memory */
+    bool streamed;    /* the weight stays in the host's memory, and operations fetch it (op_weight) */
+    bool still;       /* a trained weight that does not change for now: its form for the forward lies in its
+                         gradient's storage, which nothing else needs between two steps */
 } Layer;
 
 /* The last in the row from now on. */

@@ -16,6 +16,9 @@ void op_use(Ctx *c, const Tensor *t);
 /* The open operation goes on with another device call: scratch memory of the one before is free again. What
  * is read or written from here on has to be op_use()d after this. */
 void op_next(Ctx *c);
+/* The layer's weight in the device's memory, for the open operation: the layer's own, or fetched or decoded
+ * into the step's memory. NULL where the layer has none. */
+Tensor *op_weight(Ctx *c, const Layer *l);
 /* Memory for the open device call only. NULL while rehearsing or when bytes is 0. */
 void *op_scratch(Ctx *c, size_t bytes);
 /* Keeps the first failure: "operation (layer): message". */

@@ -27,12 +27,14 @@ void plan_free(Plan *p)
         p->dev->forget(*p->recording);
     mem_free(p->recording);
     mem_free(p->places);
+    mem_free(p->fetches);
     mem_free(p);
 }
 
 size_t plan_own_bytes(const Plan *p)
 {
-    return sizeof *p + sizeof *p->recording + sizeof *p->places * (size_t)p->capacity;
+    return sizeof *p + sizeof *p->recording + sizeof *p->places * (size_t)p->capacity +
+           sizeof *p->fetches * (size_t)p->fetch_capacity;
 }
 
 int32_t plan_add(Plan *p, const char *op, size_t bytes, int32_t tick, PlaceKind kind)
@@ -49,10 +51,21 @@ int32_t plan_add(Plan *p, const char *op, size_t bytes, int32_t tick, PlaceKind 
     p->places[p->count] = (Place){.op = op,
                                   .bytes = bytes,
                                   .room = (bytes + align - 1) / align * align,
+                                  .made = tick,
                                   .first = tick,
                                   .last = tick,
                                   .kind = kind};
     return p->count++;
+}
+
+Status plan_fetch(Plan *p, int32_t place)
+{
+    if (!mem_grow(&p->fetches, p->fetch_count, &p->fetch_capacity, sizeof *p->fetches))
+        return STATUS_FAILED;
+    if (p->fetch_count)
+        p->places[place].first = p->places[p->fetches[p->fetch_count - 1].place].made;
+    p->fetches[p->fetch_count++] = (Fetch){place, NULL};
+    return STATUS_OK;
 }
 
 /* Largest first; the earlier one where sizes are equal, so that the result depends on nothing else. */

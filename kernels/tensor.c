@@ -138,6 +138,7 @@ void tensor_free(Tensor *t)
         return;
     if (t->grad && t->grad->place < 0)
         tensor_free(t->grad);
+    tensor_free(t->scales);
     if (t->owned && t->home && t->data)
         t->home->memory_free(t->data, tensor_bytes(t));
     else if (t->owned)

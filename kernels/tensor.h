@@ -44,6 +44,9 @@ struct Tensor {
     int grad_parts;   /* gradients that have come together in grad */
     Tensor *grad;
 
+    Tensor
+        *scales; /* i8: f32, one for each index of the first dimension, which its elements are times; owned */
+
     int32_t place; /* number of its buffer in the step, -1: own storage */
     bool owned;    /* data was allocated by tensor_new */
 };

@@ -4,6 +4,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/device.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Building --------------------------------------------------------------------------------------------- */
@@ -50,6 +51,8 @@ void layerset_free(LayerSet *set)
         mem_free((char *)l->name);
     }
     mem_free(set->items);
+    if (set->pinned)
+        set->dev->pinned_free(set->pinned, set->pinned_bytes);
     tensorfiles_close(&set->files);
     *set = (LayerSet){0};
 }
@@ -92,8 +95,79 @@ static void rest_tensor(const Tensor *t)
         mem_pages_rest(t->data, tensor_bytes(t));
 }
 
+/* 8 bits ------------------------------------------------------------------------------------------------- */
+
+#define QUANTISED_LEAST 1024 /* elements; what is smaller saves nothing */
+#define TABLE_ROWS 16384     /* a table of that many rows is looked up, not multiplied with */
+
+static bool is_quantised(const Tensor *w)
+{
+    return w && w->ndim > 1 && w->shape[0] < TABLE_ROWS && tensor_count(w) >= QUANTISED_LEAST &&
+           dtype_is_float(w->dtype);
+}
+
+/* One row of n numbers. Returns its scale. */
+static float quantise_row(const float *x, int64_t n, int8_t *q)
+{
+    float most = 0;
+    for (int64_t i = 0; i < n; i++)
+        most = fmaxf(most, fabsf(x[i]));
+    const float scale = most / 127;
+    for (int64_t i = 0; i < n; i++)
+        q[i] = (int8_t)(scale > 0 ? lrintf(x[i] / scale) : 0);
+    return scale;
+}
+
+static Status quantise_rows(const Tensor *w, Tensor *q)
+{
+    const int64_t rows = w->shape[0], n = tensor_count(w) / rows;
+    float *row = mem_alloc(sizeof *row * (size_t)n);
+    if (!row)
+        return STATUS_FAILED;
+    for (int64_t r = 0; r < rows; r++) {
+        convert_floats(row, DTYPE_F32, (const char *)w->data + (size_t)(r * n) * dtype_size(w->dtype),
+                       w->dtype, n);
+        ((float *)q->scales->data)[r] = quantise_row(row, n, (int8_t *)q->data + r * n);
+    }
+    mem_free(row);
+    return STATUS_OK;
+}
+
+/* A weight with room for its scales; of a described one shapes alone. */
+static Tensor *quantised_like(const Tensor *w)
+{
+    Tensor *(*const make)(DType, int, const int64_t *) = w->data ? tensor_new : tensor_shape_only;
+    Tensor *q = make(DTYPE_I8, w->ndim, w->shape);
+    if (q && !(q->scales = make(DTYPE_F32, 1, w->shape))) {
+        tensor_free(q);
+        return NULL;
+    }
+    return q;
+}
+
+Status layerset_quantise(LayerSet *set)
+{
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        if (!is_quantised(l->weight))
+            continue;
+        Tensor *q = quantised_like(l->weight);
+        if (!q)
+            return STATUS_FAILED;
+        if (q->data)
+            TRY(quantise_rows(l->weight, q));
+        drop_packed(set, l);
+        rest_tensor(l->weight);
+        tensor_free(l->weight);
+        l->weight = q;
+    }
+    return STATUS_OK;
+}
+
 static Status place_tensor(Tensor *t, const Device *dev)
 {
+    if (t && t->scales)
+        TRY(tensor_place(t->scales, dev));
     Tensor mapped = t ? *t : (Tensor){0};
     TRY(t ? tensor_place(t, dev) : STATUS_OK);
     if (t && t->home != mapped.home)
@@ -101,21 +175,100 @@ static Status place_tensor(Tensor *t, const Device *dev)
     return STATUS_OK;
 }
 
-Status layerset_place(LayerSet *set, const Device *dev)
+/* Streamed weights --------------------------------------------------------------------------------------- */
+
+#define STREAMED_LEAST ((size_t)4 << 10) /* bytes; biases and norms stay where they are needed */
+
+static bool is_large(const Tensor *w)
 {
+    return w && w->ndim > 1 && tensor_bytes(w) >= STREAMED_LEAST;
+}
+
+static bool is_streamed(const Layer *l)
+{
+    const Tensor *w = l->weight;
+    if (w && w->requires_grad) /* which lies where its block does: layerset_train */
+        return l->streamed;
+    return is_large(w) && !w->home;
+}
+
+static bool is_pinned_now(const Layer *l)
+{
+    return is_streamed(l) && !l->weight->requires_grad;
+}
+
+static size_t pinned_room(const Tensor *t)
+{
+    return (tensor_bytes(t) + 255) / 256 * 256;
+}
+
+/* Moves the weights that are streamed into one block that the device copies from by itself. */
+static Status pin_weights(LayerSet *set, const Device *dev)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < set->count; i++)
+        if (is_pinned_now(set->items[i]))
+            bytes += pinned_room(set->items[i]->weight);
+    char *at = bytes && !set->described ? dev->pinned_new(bytes) : NULL;
+    if (bytes && !set->described && !at)
+        return STATUS_FAILED;
+    set->pinned = at;
+    set->pinned_bytes = bytes;
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        l->streamed = is_streamed(l);
+        if (!is_pinned_now(l) || set->described)
+            continue;
+        Tensor *pinned = tensor_over(at, l->weight->dtype, l->weight->ndim, l->weight->shape);
+        if (!pinned)
+            return STATUS_FAILED;
+        memcpy(at, l->weight->data, tensor_bytes(l->weight));
+        pinned->scales = l->weight->scales;
+        l->weight->scales = NULL;
+        at += pinned_room(l->weight);
+        rest_tensor(l->weight);
+        tensor_free(l->weight);
+        l->weight = pinned;
+    }
+    return STATUS_OK;
+}
+
+/* A frozen convolution that the device multiplies in an order of its own. */
+static bool is_packed_only(const Layer *l)
+{
+    const Tensor *w = l->weight;
+    return w && w->ndim == 4 && w->shape[2] * w->shape[3] > 1 && !w->requires_grad && !w->home &&
+           !l->pack_off && !l->streamed && dtype_is_float(w->dtype);
+}
+
+Status layerset_place(LayerSet *set, const Device *dev, Placement placement)
+{
+    set->dev = dev;
+    if (placement == PLACED_STREAMED && !dev->host_memory && !set->pinned)
+        TRY(pin_weights(set, dev));
+    bool keeps_files = false;
+    for (int i = 0; i < set->count; i++) {
+        set->items[i]->packed_only = dev->packs_from_host && is_packed_only(set->items[i]);
+        keeps_files |= set->items[i]->packed_only && !set->items[i]->weight->owned;
+    }
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
         drop_packed(set, l);
-        TRY(status_in(place_tensor(l->weight, dev), "%s", l->name));
+        if (l->streamed && l->weight->scales)
+            TRY(tensor_place(l->weight->scales, dev));
+        if (set->trained_on_host && l->weight && l->weight->requires_grad)
+            continue; /* the device reaches what is small where it is */
+        TRY(l->streamed || l->packed_only ? STATUS_OK
+                                          : status_in(place_tensor(l->weight, dev), "%s", l->name));
         TRY(status_in(place_tensor(l->bias, dev), "%s", l->name));
         for (Adapter *a = l->adapters; a; a = a->next)
             for (int k = 0; k < ADAPTER_TENSORS; k++)
                 TRY(status_in(place_tensor(a->tensors[k], dev), "%s", l->name));
     }
-    set->dev = dev;
     if (!dev->host_memory) {
         TRY(dev->settle());
-        tensorfiles_close(&set->files);
+        if (!keeps_files)
+            tensorfiles_close(&set->files);
     }
     return STATUS_OK;
 }
@@ -141,9 +294,12 @@ Status layerset_train(LayerSet *set, Flat *flat)
 {
     for (int i = 0; i < set->count; i++) {
         drop_packed(set, set->items[i]);
+        set->items[i]->packed_only = false;
         TRY(train_tensor(&set->items[i]->weight, flat));
         TRY(train_tensor(&set->items[i]->bias, flat));
+        set->items[i]->streamed = flat->pinned_by && is_large(set->items[i]->weight);
     }
+    set->trained_on_host = flat->pinned_by;
     tensorfiles_close(&set->files);
     return STATUS_OK;
 }
@@ -162,7 +318,7 @@ void layerset_hold_still(LayerSet *set, bool still)
 {
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
-        if (!weight_grad(l->weight))
+        if (!weight_grad(l->weight) || l->streamed) /* whose gradient lies in the host's memory */
             continue;
         drop_packed(set, l);
         l->still = still;
@@ -173,7 +329,8 @@ void layerset_rest(LayerSet *set)
 {
     for (int i = 0; i < set->count; i++) {
         drop_packed(set, set->items[i]);
-        rest_tensor(set->items[i]->weight);
+        if (!set->items[i]->streamed) /* which lies in no file any more */
+            rest_tensor(set->items[i]->weight);
         rest_tensor(set->items[i]->bias);
     }
 }

@@ -13,20 +13,32 @@ typedef struct LayerSet {
     TensorFiles files; /* whose mappings weights lie in */
     bool described;    /* weights_describe: shapes only */
     const Device *dev; /* whose memory the weights lie in and who packs them; NULL: the processor */
+    void *pinned;      /* the host's memory that streamed weights lie in */
+    size_t pinned_bytes;
+    bool trained_on_host; /* what is trained lies in the host's memory, where the device reaches it
+                             (Flat.pinned_by) */
 } LayerSet;
+
+/* Where weights lie on a device with memory of its own: there; or in the host's, from where each is fetched
+ * when its turn comes (kernels/weights.c), all but trained ones and what is small. */
+typedef enum Placement { PLACED_RESIDENT, PLACED_STREAMED } Placement;
 
 Status layerset_add(LayerSet *set, Layer *l); /* at the end; from now on the set frees what l holds */
 /* The layers' tensors, names, packed forms and mappings; adapters are not touched. */
 void layerset_free(LayerSet *set);
 /* Moves the layers, with the adapters attached to them, into the device's memory; the files they came from
  * are closed. Of a described set only the device is noted. */
-Status layerset_place(LayerSet *set, const Device *dev);
+Status layerset_place(LayerSet *set, const Device *dev, Placement placement);
 /* Bytes that the device keeps of the layer besides its weight, or will once it is used. */
 size_t layerset_packed_bytes(const LayerSet *set, const Layer *l);
 size_t layerset_elements(const LayerSet *set); /* numbers in all weights and biases */
 Layer *layerset_find(const LayerSet *set, const char *name);
 /* Numbers of a block that holds all weights and biases. */
 int64_t layerset_room(const LayerSet *set);
+/* Stores every weight of a linear layer or a convolution that is large enough for it in 8 bits, a scale for
+ * each of its outputs (row-wise absmax, as LLM.int8()'s weights: Dettmers et al. 2022). Before it is placed
+ * or trained. */
+Status layerset_quantise(LayerSet *set);
 /* Makes every weight and bias trained, in the block, where it keeps its value: method full. In the layers'
  * order, a weight before its bias. */
 Status layerset_train(LayerSet *set, Flat *flat);

@@ -216,10 +216,12 @@ static Status load_part(Model *m, Source *src, PartId id)
     TRY(find_weights(src, id, &w));
     if (src->r->described)
         weights_describe(w);
-    const Status s = create_part(m, &src->shapes, id, w);
+    Status s = create_part(m, &src->shapes, id, w);
     if (s == STATUS_OK && !src->r->described)
         weights_warn_unused(w, PARTS[id].unneeded);
     weights_close(w);
+    if (s == STATUS_OK && src->r->quantised & 1 << id)
+        s = status_in(layerset_quantise(part_layers(id, m)), "%s", src->path);
     return s;
 }
 
@@ -427,12 +429,18 @@ Status model_set_prediction(Model *m, PredictionType prediction)
     return m->folder ? STATUS_OK : set_sample_size(m);
 }
 
+static Placement placement_of(const Model *m, PartId part)
+{
+    const Offload least = part == PART_UNET ? OFFLOAD_ALL : OFFLOAD_IDLE;
+    return m->offload >= least ? PLACED_STREAMED : PLACED_RESIDENT;
+}
+
 Status model_place(Model *m, const Device *dev)
 {
     for (int i = 0; i < PART_COUNT; i++) {
         LayerSet *set = part_layers((PartId)i, m);
         if (set)
-            TRY(status_in(layerset_place(set, dev), "%s", m->name));
+            TRY(status_in(layerset_place(set, dev, placement_of(m, (PartId)i)), "%s", m->name));
     }
     return STATUS_OK;
 }

@@ -19,6 +19,11 @@ typedef enum ModelPart { /* bits */
                          MODEL_ALL = (1 << (PART_COUNT + 1)) - 1
 } ModelPart;
 
+/* What of a model waits in the host's memory while it is not needed, on a device with memory of its own:
+ * nothing; the parts that not every step needs (text encoder, VAE); the UNet's weights too. */
+typedef enum Offload { OFFLOAD_OFF, OFFLOAD_IDLE, OFFLOAD_ALL } Offload;
+#define OFFLOAD_CHOICES "off|idle|all" /* in that order */
+
 /* The parts' configurations. */
 typedef struct ModelShapes {
     ClipConfig clip;
@@ -35,8 +40,9 @@ typedef struct Model {
     Vae *vae;
     Tokenizer *tokenizer;
     NoiseSchedule schedule;
-    bool random;       /* UNet and text encoder began from random weights */
-    int default_size;  /* UNet's sample_size × VAE factor, pixels */
+    bool random;      /* UNet and text encoder began from random weights */
+    int default_size; /* UNet's sample_size × VAE factor, pixels */
+    Offload offload;
     int size_multiple; /* VAE factor × 2^(UNet levels − 1) */
     /* Texts of the parts' configurations, as model_save writes them; or NULL. */
     char *config_json[PART_COUNT];
@@ -49,6 +55,7 @@ typedef struct ModelRequest {
     int parts;        /* ModelPart bits; a UNet's configuration is always read */
     DType dtype;      /* what frozen weights are stored in */
     int wide;         /* ModelPart bits of what is stored as f32 instead */
+    int quantised;    /* ModelPart bits of parts whose weights are stored in 8 bits (layerset_quantise) */
     /* Random weights of the shapes that the configurations give: training from scratch, tests. The VAE,
      * tokenizer and schedule are read. */
     bool random;
@@ -63,7 +70,8 @@ Status model_make(const char *name, const ModelShapes *shapes, int parts, DType 
                   Model **out);
 /* The tensors of one part where m came from; *out NULL: there are none. */
 Status model_weights(const Model *m, PartId part, Weights **out);
-/* Moves the parts' weights into the device's memory; of a described model only the device is noted. */
+/* Moves the parts' weights into the device's memory, or, by m->offload, to where they are fetched from; of a
+ * described model only the device is noted. */
 Status model_place(Model *m, const Device *dev);
 void model_free(Model *m);
 /* What the UNet predicts, where the model's file does not say it or says it wrongly; model_save writes it. */

@@ -1,5 +1,6 @@
 #include "stages.h"
 
+#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/plans.h"
 
@@ -8,7 +9,7 @@
 
 /* What a plan depends on: the work, the sizes, and the ranks of the adapters attached. */
 typedef struct StageKey {
-    int kind, batch;
+    int kind, batch, dtype;
     Size size;
     ConditioningShape text;
     uint64_t adapters;
@@ -18,6 +19,7 @@ struct Stages {
     Ctx *c;
     Model *m;
     Plans *plans;
+    bool wide_vae; /* it overflows in f16, and is computed in f32 */
 };
 
 typedef enum StageKind { STAGE_TEXT, STAGE_UNET, STAGE_DECODE, STAGE_ENCODE } StageKind;
@@ -118,6 +120,7 @@ static Status find_plan(Stages *s, Work *w, const Plan **out)
     StageKey key;
     memset(&key, 0, sizeof key); /* gaps between its fields, too */
     key.kind = (int)w->kind;
+    key.dtype = (int)s->c->dtype;
     key.batch = w->kind == STAGE_TEXT ? w->clip_skip : w->batch;
     key.size = w->size;
     key.text = w->shape;
@@ -141,14 +144,21 @@ static Status perform(Stages *s, Work w, size_t *bytes)
     return status;
 }
 
+/* How many numbers stand before the first that is none. */
+static int64_t finite_numbers(const float *x, int64_t n)
+{
+    int64_t i = 0;
+    while (i < n && isfinite(x[i]))
+        i++;
+    return i;
+}
+
 /* Does the work, whose result is n numbers. Where one of them is none, the work is done again under the
  * engine's checks, which name the layer: NaN must get neither into a cache nor into a training step. */
 static Status perform_finite(Stages *s, Work w, int64_t n)
 {
     TRY(perform(s, w, NULL));
-    int64_t i = 0;
-    while (i < n && isfinite(w.out[i]))
-        i++;
+    const int64_t i = finite_numbers(w.out, n);
     if (i == n)
         return STATUS_OK;
     ctx_set_checks(s->c, true);
@@ -162,6 +172,29 @@ static Status perform_finite(Stages *s, Work w, int64_t n)
     return status_fail("%s: %s; %s", w.kind == STAGE_TEXT ? "text encoder" : "VAE", status_message(),
                        f.broken ? "the model's file is damaged, take another copy"
                                 : "model.dtype: bf16 or f32 reach further than f16");
+}
+
+/* f16 ends at 65504, and there are VAEs that do not, and cards that compute NaN in it: what comes out not
+ * finite is computed again in f32, and everything from then on. Of what comes in not finite nothing else can
+ * come. */
+static Status perform_vae(Stages *s, Work w, int64_t in, int64_t out)
+{
+    const DType own = s->c->dtype;
+    if (own != DTYPE_F16 || finite_numbers(w.x, in) < in)
+        return w.kind == STAGE_ENCODE ? perform_finite(s, w, out) : perform(s, w, NULL);
+    if (!s->wide_vae) {
+        TRY(perform(s, w, NULL));
+        if (finite_numbers(w.out, out) == out)
+            return STATUS_OK;
+        log_warn("the VAE's numbers do not fit into f16: it is computed in f32 from here on, in more memory "
+                 "and time. In "
+                 "bf16 they fit");
+        s->wide_vae = true;
+    }
+    ctx_set_dtype(s->c, DTYPE_F32);
+    const Status status = perform_finite(s, w, out);
+    ctx_set_dtype(s->c, own);
+    return status;
 }
 
 Status stages_new(Ctx *c, Model *m, Stages **out)
@@ -252,14 +285,18 @@ Status stage_unet(Stages *s, int batch, Size size, const float *x, float timeste
 
 Status stage_decode(Stages *s, Size size, const float *z, float *out)
 {
-    return perform(s, (Work){.kind = STAGE_DECODE, .size = size, .x = z, .out = out}, NULL);
+    const Vae *vae = s->m->vae;
+    const int f = vae ? vae_factor(vae) : 1;
+    const int64_t in = vae ? (int64_t)vae_config(vae)->latent_channels * size_area(size) : 0;
+    return perform_vae(s, (Work){.kind = STAGE_DECODE, .size = size, .x = z, .out = out}, in,
+                       (int64_t)3 * size_area(size) * f * f);
 }
 
 Status stage_encode(Stages *s, Size size, const float *pixels, float *out)
 {
     const Vae *vae = s->m->vae;
     const int f = vae ? vae_factor(vae) : 1;
-    return perform_finite(
-        s, (Work){.kind = STAGE_ENCODE, .size = size, .x = pixels, .out = out},
+    return perform_vae(
+        s, (Work){.kind = STAGE_ENCODE, .size = size, .x = pixels, .out = out}, (int64_t)3 * size_area(size),
         vae ? (int64_t)vae_config(vae)->latent_channels * 2 * size_area(size_divided(size, f)) : 0);
 }

@@ -8,9 +8,9 @@
  * are queries sum up dq = ds k; tasks whose lanes are keys sum up dv = p^T do and dk = ds^T q. That makes the
  * scores twice, but every sum has one owner and one order. Arithmetic is f32, or bf16 with f32 sums where the
  * tensors are bf16 and the processor multiplies that. */
+#include "kernels/floats.h"
 #include "convert.h"
 #include "families.h"
-#include "floats.h"
 #include "tiles.h"
 
 #include <math.h>

@@ -11,9 +11,9 @@
  * oneDNN's forward is faster than its gradient (a third on SD1.5's shapes). Over a doubled map (upsample) the
  * four phases of y are computed one after the other, each a quarter of y in scratch memory: 16 products a
  * pixel instead of 36, and the doubled map never exists. */
+#include "kernels/floats.h"
 #include "conv_weight.h"
 #include "families.h"
-#include "floats.h"
 
 /* The three products of a layer have the same x, w and y; what differs is which are read and which written.
  */

@@ -57,6 +57,7 @@ static void choose(void)
         cpu_table_baseline(&device);
     isa_label = has_bf16 ? "avx512+bf16" : isa_names[isa];
     device.name = "cpu";
+    device.chip = isa_label;
     device.warm_up = onednn_warm_up;
 }
 

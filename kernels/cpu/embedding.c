@@ -1,6 +1,6 @@
 /* Tables of vectors, looked up by number, and the sine and cosine features of a timestep. */
+#include "kernels/floats.h"
 #include "families.h"
-#include "floats.h"
 #include "pieces.h"
 #include "vec.h"
 

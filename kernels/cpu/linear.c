@@ -7,9 +7,9 @@
  * cache in the others. A low-rank product and a GEGLU follow by panels of rows, so that the second finds y in
  * the cache and h, twice as wide as the result, is never whole in memory unless it is to be kept. Which way
  * is taken, and how the panels are cut, depends on shapes and types alone. */
+#include "kernels/floats.h"
 #include "convert.h"
 #include "families.h"
-#include "floats.h"
 #include "gelu.h"
 #include "onednn.h"
 

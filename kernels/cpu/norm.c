@@ -13,8 +13,8 @@
  * z out again: cheaper than reading it.
  *
  * Layer norm goes by rows, each of which stays in the cache for its passes. */
+#include "kernels/floats.h"
 #include "families.h"
-#include "floats.h"
 #include "pieces.h"
 #include "vec.h"
 

@@ -1,6 +1,7 @@
 /* What happens to all trained parameters after the backward pass: the gradients' norm, clipping, the
  * optimizer's step, the moving average, and how far the weights went. All f32; scalars are worked out in
  * double, as Python does for PyTorch. */
+#include "kernels/state8.h"
 #include "families.h"
 #include "pieces.h"
 #include "vec.h"
@@ -14,6 +15,8 @@
 typedef struct Args {
     float *w, *m, *v;
     const float *g;
+    uint8_t *m8, *v8; /* codes; m and v are their magnitudes then */
+    const float *m_map, *v_map;
     float grad_scale, decay, new_m, keep_v, new_v, step_size, root, eps;
 } Args;
 
@@ -95,8 +98,7 @@ static double adamw_part(const Args *s, int64_t first, int64_t last)
     return moved;
 }
 
-/* Completes s, which has the segment's numbers; returns the sum of squares of what they moved by. */
-static double adamw(const Update *u, double lr, int64_t count, Args *s)
+static void adamw_settings(const Update *u, double lr, Args *s)
 {
     const double correction1 = 1 - pow(u->beta1, (double)u->step);
     const double correction2 = 1 - pow(u->beta2, (double)u->step);
@@ -107,25 +109,106 @@ static double adamw(const Update *u, double lr, int64_t count, Args *s)
     s->step_size = (float)(lr / correction1);
     s->root = (float)sqrt(correction2);
     s->eps = (float)u->eps;
-    return sum_parts(count, adamw_part, s);
+}
+
+/* Where a kind keeps its means, and what a tensor's step is. Completes s, which has the tensor's weights and
+ * gradients; m, v: the whole states; returns the sum of squares of what the weights moved by. */
+static double adamw(const Update *u, const Segment *at, int64_t room, Tensor *m, Tensor *v, Args *s)
+{
+    (void)room;
+    s->m = (float *)m->data + at->first;
+    s->v = (float *)v->data + at->first;
+    adamw_settings(u, u->rates[at->group], s);
+    return sum_parts(at->count, adamw_part, s);
+}
+
+/* AdamW with states in 8 bits --------------------------------------------------------------------------- */
+
+/* n numbers of a block. */
+static void decode8(const uint8_t *codes, float most, const float *map, float *x, int n)
+{
+    for (int i = 0; i < n; i++)
+        x[i] = map[codes[i]] * most;
+}
+
+/* The code of the nearest value, found by halves; what is halfway takes the lower. */
+static uint8_t code_of(float x, const float *map)
+{
+    int code = 0;
+    for (int step = STATE8_CODES / 2; step > 0; step /= 2)
+        if (x > 0.5f * (map[code + step - 1] + map[code + step]))
+            code += step;
+    return (uint8_t)code;
+}
+
+/* Returns the largest magnitude; NaN where there is one. */
+static float encode8(const float *x, int n, const float *map, uint8_t *codes)
+{
+    float most = 0;
+    for (int i = 0; i < n; i++)
+        if (!isnan(most) && !(fabsf(x[i]) <= most))
+            most = fabsf(x[i]);
+    for (int i = 0; i < n; i++)
+        codes[i] = code_of(most > 0 ? x[i] / most : 0, map);
+    return most;
+}
+
+static double adamw8_part(const Args *s, int64_t first, int64_t last)
+{
+    float m[STATE8_BLOCK], v[STATE8_BLOCK];
+    double moved = 0;
+    Args block = *s;
+    block.m = m;
+    block.v = v;
+    for (int64_t i = first; i < last; i += STATE8_BLOCK) {
+        const int n = last - i < STATE8_BLOCK ? (int)(last - i) : STATE8_BLOCK;
+        float *m_most = s->m + i / STATE8_BLOCK, *v_most = s->v + i / STATE8_BLOCK;
+        block.w = s->w + i;
+        block.g = s->g + i;
+        decode8(s->m8 + i, *m_most, s->m_map, m, n);
+        decode8(s->v8 + i, *v_most, s->v_map, v, n);
+        moved += (double)adamw_piece(&block, 0, n);
+        *m_most = encode8(m, n, s->m_map, s->m8 + i);
+        *v_most = encode8(v, n, s->v_map, s->v8 + i);
+    }
+    return moved;
+}
+
+/* room: where the tensor's part of the states begins */
+static double adamw8(const Update *u, const Segment *at, int64_t room, Tensor *m, Tensor *v, Args *s)
+{
+    const int64_t magnitudes = at->count < STATE8_SMALL ? 0 : state8_aligned(at->count);
+    s->m8 = (uint8_t *)m->data + room;
+    s->v8 = (uint8_t *)v->data + room;
+    s->m = (float *)(void *)(s->m8 + magnitudes);
+    s->v = (float *)(void *)(s->v8 + magnitudes);
+    adamw_settings(u, u->rates[at->group], s);
+    return sum_parts(at->count, at->count < STATE8_SMALL ? adamw_part : adamw8_part, s);
 }
 
 /* The whole -------------------------------------------------------------------------------------------- */
 
-static double (*const KINDS[])(const Update *u, double lr, int64_t count, Args *s) = {
+static double (*const KINDS[])(const Update *u, const Segment *at, int64_t room, Tensor *m, Tensor *v,
+                               Args *s) = {
     [UPDATE_ADAMW] = adamw,
+    [UPDATE_ADAMW8BIT] = adamw8,
 };
 
-static void move_weights(const Update *u, const Args *blocks, StepNumbers *numbers)
+static void move_weights(const Update *u, const Args *blocks, Tensor *m, Tensor *v, StepNumbers *numbers)
 {
+    float m_map[STATE8_CODES], v_map[STATE8_CODES];
+    int64_t room = 0;
+    state8_map(true, m_map);
+    state8_map(false, v_map);
     for (int i = 0; i < u->count; i++) {
         const Segment *at = &u->segments[i];
         Args s = {.w = blocks->w + at->first,
-                  .m = blocks->m ? blocks->m + at->first : NULL,
-                  .v = blocks->v ? blocks->v + at->first : NULL,
                   .g = blocks->g + at->first,
+                  .m_map = m_map,
+                  .v_map = v_map,
                   .grad_scale = blocks->grad_scale};
-        const double moved = KINDS[u->kind](u, u->rates[at->group], at->count, &s);
+        const double moved = KINDS[u->kind](u, at, room, m, v, &s);
+        room += state8_room(at->count);
         if (!isfinite(moved) && numbers->segment < 0)
             numbers->segment = i;
         numbers->moved[at->group] += moved;
@@ -161,9 +244,17 @@ static void average_piece(const void *args, int64_t first, int64_t last)
     }
 }
 
-static Status cpu_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
-                         StepNumbers *numbers)
+static Status cpu_update_scratch(const Update *u, size_t *bytes)
 {
+    (void)u;
+    *bytes = 0;
+    return STATUS_OK;
+}
+
+static Status cpu_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
+                         StepNumbers *numbers, void *scratch)
+{
+    (void)scratch;
     if (numbers->skipped)
         return STATUS_OK;
     measure_gradients(u, g->data, numbers);
@@ -171,12 +262,8 @@ static Status cpu_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m,
         return STATUS_OK;
     /* torch.nn.utils.clip_grad_norm_ has the same 1e-6 */
     const double clip = u->clip > 0 ? fmin(1.0, u->clip / (numbers->norm + 1e-6)) : 1.0;
-    const Args blocks = {.w = w->data,
-                         .m = m ? m->data : NULL,
-                         .v = v ? v->data : NULL,
-                         .g = g->data,
-                         .grad_scale = (float)(clip * u->unscale)};
-    move_weights(u, &blocks, numbers);
+    const Args blocks = {.w = w->data, .g = g->data, .grad_scale = (float)(clip * u->unscale)};
+    move_weights(u, &blocks, m, v, numbers);
     if (average) {
         const Args s = {
             .w = average->data, .g = w->data, .decay = u->decay, .new_m = (float)(1 - (double)u->decay)};
@@ -206,6 +293,7 @@ static Status cpu_exchange(Tensor *a, Tensor *b)
 
 void ISA(optimizer_table)(Device *d)
 {
+    d->update_scratch = cpu_update_scratch;
     d->update = cpu_update;
     d->exchange = cpu_exchange;
 }

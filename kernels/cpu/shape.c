@@ -1,8 +1,8 @@
 /* Rearranging: joining and cutting of NHWC maps, and the way from and to NCHW, which files and
  * PyTorch use. Rows (the last dimension) are copied whole; where storage types differ they are converted on
  * the way. */
+#include "kernels/floats.h"
 #include "families.h"
-#include "floats.h"
 #include "pieces.h"
 #include "vec.h"
 

@@ -13,12 +13,15 @@
 /* Only the packed form of the layer is changed. */
 static Layer *keeps_packed(const Layer *l)
 {
-    return l->still || !(l->weight->requires_grad || l->pack_off) ? (Layer *)l : NULL;
+    return l->still || l->packed_only ||
+                   !(l->weight->requires_grad || l->pack_off || l->streamed || l->weight->dtype == DTYPE_I8)
+               ? (Layer *)l
+               : NULL;
 }
 
-static Conv conv_of(const Layer *l, ConvShape s, const Tensor *x, const Tensor *y)
+static Conv conv_of(const Layer *l, ConvShape s, const Tensor *x, const Tensor *w, const Tensor *y)
 {
-    return (Conv){.s = s, .x = x, .w = l->weight, .bias = l->bias, .y = y, .layer = keeps_packed(l)};
+    return (Conv){.s = s, .x = x, .w = w, .bias = l->bias, .y = y, .layer = keeps_packed(l)};
 }
 
 /* Multiply-adds * 2 of one of the three products. */
@@ -54,7 +57,7 @@ void conv_run_backward_weight(Ctx *c, const Conv *a)
 
 static void backward_data(Ctx *c, const Layer *l, ConvShape s, const Tensor *g, Tensor *grad_x)
 {
-    Conv a = conv_of(l, s, grad_x, g);
+    Conv a = conv_of(l, s, grad_x, op_weight(c, l), g);
     a.bias = NULL;
     conv_run_backward_data(c, &a);
 }
@@ -63,8 +66,7 @@ static void backward_weight(Ctx *c, const Layer *l, ConvShape s, const Tensor *x
 {
     const bool bias = l->bias && l->bias->requires_grad;
     if (l->weight->requires_grad) {
-        Conv a = conv_of(l, s, x, g);
-        a.w = l->weight->grad;
+        Conv a = conv_of(l, s, x, l->weight->grad, g);
         a.bias = bias ? l->bias->grad : NULL;
         conv_run_backward_weight(c, &a);
     } else if (bias) {
@@ -163,7 +165,7 @@ Tensor *conv2d_add(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_p
     const bool fits = output_shape(c, l, s, x, shape);
     Tensor *y = ctx_tensor(c, c->dtype, 4, shape);
     if (fits && adapters_fit(c, l) && additions_fit(c, y, per_picture, residual)) {
-        Conv a = conv_of(l, s, x, y);
+        Conv a = conv_of(l, s, x, op_weight(c, l), y);
         a.per_picture = per_picture;
         a.residual = residual;
         conv_run(c, &a);

@@ -24,7 +24,8 @@ Tensor *embedding(Ctx *c, const Layer *l, Tensor *ids)
     shape[ndim - 1] = fits ? w->shape[1] : 1;
     op_use(c, ids);
     Tensor *y = ctx_tensor(c, c->dtype, ndim, shape);
-    RUN(c, c->dev->embedding(ids, w, y));
+    const Tensor *table = fits ? op_weight(c, l) : w;
+    RUN(c, c->dev->embedding(ids, table, y));
     Node *n = tape_record(c, "embedding", l, y, fits && w->requires_grad, embedding_backward);
     if (n)
         n->in[0] = ids;

@@ -168,7 +168,8 @@ Tensor *add_rows(Ctx *c, const Layer *l, Tensor *x)
     }
     op_use(c, x);
     Tensor *y = ctx_tensor(c, x->dtype, x->ndim, x->shape);
-    RUN(c, c->dev->add_rows(x, w, y));
+    const Tensor *rows = op_weight(c, l);
+    RUN(c, c->dev->add_rows(x, rows, y));
     Node *n =
         tape_record(c, "add_rows", l, y, x->requires_grad || (w && w->requires_grad), add_rows_backward);
     if (n)

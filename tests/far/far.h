@@ -12,8 +12,10 @@
 #ifndef TESTS_FAR_H
 #define TESTS_FAR_H
 
+#include "kernels/cuda/cuda.h"
 #include "kernels/device.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,11 +23,24 @@
 
 const Device *device_far(void);
 
-/* What a test computes on: ATELIER_TEST_DEVICE=far takes this device, so that a test is run on both. */
-static inline const Device *test_device(void)
+/* What a test computes on: ATELIER_TEST_DEVICE=far takes this device and =cuda the GPU's (tests/cuda), so
+ * that a test is run on all. */
+static inline bool test_device_is(const char *wanted)
 {
     const char *name = getenv("ATELIER_TEST_DEVICE");
-    return name && !strcmp(name, "far") ? device_far() : device_cpu();
+    return name && !strcmp(name, wanted);
+}
+
+static inline const Device *test_device(void)
+{
+    const Device *dev = test_device_is("far")    ? device_far()
+                        : test_device_is("cuda") ? device_cuda("cuda")
+                                                 : device_cpu();
+    if (!dev) {
+        fprintf(stderr, "%s\n", status_message());
+        exit(1);
+    }
+    return dev;
 }
 
 typedef struct FarCount {

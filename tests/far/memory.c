@@ -101,7 +101,9 @@ bool far_owns(const void *p)
 
 void *far_inside(const void *p)
 {
-    return p ? inside + ((const char *)p - outside) : NULL;
+    const char *c = p;
+    const bool ours = outside && c >= outside && c < outside + REGION;
+    return ours ? inside + (c - outside) : (void *)p; /* pinned memory is where it is */
 }
 
 size_t far_memory(void)

@@ -63,6 +63,46 @@ static void complain(const char *name, const char *what)
         snprintf(complaint, sizeof complaint, "%s: %s", name, what);
 }
 
+/* Memory of the host that calls may reach. */
+#define PINNED 64
+static struct {
+    char *begin;
+    size_t bytes;
+} pins[PINNED];
+
+static bool is_pinned(const void *p)
+{
+    const char *c = p;
+    for (int i = 0; i < PINNED; i++)
+        if (pins[i].begin && c >= pins[i].begin && c < pins[i].begin + pins[i].bytes)
+            return true;
+    return false;
+}
+
+static void *far_pinned_new(size_t bytes)
+{
+    int i = 0;
+    while (i < PINNED && pins[i].begin)
+        i++;
+    void *p = i < PINNED ? aligned_alloc(256, (bytes + 256) / 256 * 256) : NULL;
+    if (!p) {
+        status_fail("out of memory in the device of the tests");
+        return NULL;
+    }
+    pins[i].begin = p;
+    pins[i].bytes = bytes;
+    return p;
+}
+
+static void far_pinned_free(void *p, size_t bytes)
+{
+    (void)bytes;
+    for (int i = 0; i < PINNED; i++)
+        if (pins[i].begin == p)
+            pins[i].begin = NULL;
+    free(p);
+}
+
 Call *call_new(const char *name, CallFn run)
 {
     Call *k = calloc(1, sizeof *k);
@@ -82,7 +122,7 @@ void call_tensor(Call *k, const Tensor *t)
     if (t) {
         k->t[k->count] = *t;
         k->t[k->count].grad = NULL;
-        if (t->data && !far_owns(t->data))
+        if (t->data && !far_owns(t->data) && !is_pinned(t->data))
             complain(k->name, "was given memory of the host");
         k->has[k->count] = true;
     }
@@ -230,6 +270,35 @@ static Status far_get(void *host, const void *from, size_t bytes)
     return move("get", run_get, (void *)from, host, bytes, false);
 }
 
+/* Fetches: the copy is made no sooner than it is waited for, so that a wait that is missing shows. */
+static struct {
+    void *to;
+    const void *from;
+    size_t bytes;
+} fetching[2];
+
+static Status run_poison(Call *k)
+{
+    memset(far_inside(k->at), FAR_POISON, k->bytes);
+    return STATUS_OK;
+}
+
+static Status far_fetch(void *to, const void *pinned, size_t bytes, int slot)
+{
+    fetching[slot].to = to;
+    fetching[slot].from = pinned;
+    fetching[slot].bytes = bytes;
+    return move("fetch", run_poison, to, NULL, bytes, false);
+}
+
+static Status far_fetched(int slot)
+{
+    if (!fetching[slot].to)
+        complain("fetched", "was called without a fetch");
+    return move("fetched", run_put, fetching[slot].to, (void *)fetching[slot].from, fetching[slot].bytes,
+                false);
+}
+
 static Status far_clear(void *at, size_t bytes)
 {
     return move("clear", run_clear, at, NULL, bytes, false);
@@ -285,7 +354,8 @@ static bool same_call(const Call *a, const Call *b)
     bool same = a->run == b->run && a->count == b->count && a->scratch == b->scratch &&
                 a->layer == b->layer && a->at == b->at && a->bytes == b->bytes &&
                 a->extra_bytes == b->extra_bytes && memcmp(a->i, b->i, sizeof a->i) == 0 &&
-                memcmp(a->f, b->f, sizeof a->f) == 0 && memcmp(a->extra, b->extra, a->extra_bytes) == 0;
+                memcmp(a->f, b->f, sizeof a->f) == 0 &&
+                (a->brings || memcmp(a->extra, b->extra, a->extra_bytes) == 0);
     for (int i = 0; same && i < a->count; i++)
         same = a->has[i] == b->has[i] && (!a->has[i] || same_tensor(&a->t[i], &b->t[i]));
     return same;
@@ -366,6 +436,10 @@ void far_queue_table(Device *d)
     d->get = far_get;
     d->clear = far_clear;
     d->settle = settle;
+    d->pinned_new = far_pinned_new;
+    d->pinned_free = far_pinned_free;
+    d->fetch = far_fetch;
+    d->fetched = far_fetched;
     d->record = far_record;
     d->recorded = far_recorded;
     d->forget = far_forget;

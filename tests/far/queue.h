@@ -19,6 +19,7 @@ struct Call {
     double f[4];
     void *scratch;
     Layer *layer; /* whose packed form may be used */
+    bool brings; /* what the descriptor says is brought anew each time, as put() brings: it is not compared */
     size_t extra_bytes;
     char extra[FAR_EXTRA] __attribute__((aligned(16))); /* the descriptor; its tensors are t[0…count) */
     /* put and get */

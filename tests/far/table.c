@@ -243,6 +243,7 @@ static Status far_layer_norm(const Norm *n)
 
 /* pointwise */
 FAR_2(copy)
+FAR_3(decode)
 FAR_2(silu)
 FAR_3(silu_backward)
 FAR_2(gelu)
@@ -332,19 +333,25 @@ static Status run_update(Call *k)
     Update *u = (Update *)(void *)k->extra;
     u->from = far_inside(u->from);
     return cpu->update(u, call_get(k, 0), call_get(k, 1), call_get(k, 2), call_get(k, 3), call_get(k, 4),
-                       far_inside(k->at));
+                       far_inside(k->at), call_scratch(k));
+}
+static Status far_update_scratch(const Update *u, size_t *bytes)
+{
+    return cpu->update_scratch(u, bytes);
 }
 static Status far_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
-                         StepNumbers *numbers)
+                         StepNumbers *numbers, void *scratch)
 {
     Call *k = call_new("update", run_update);
     if (!k)
         return STATUS_FAILED;
     call_descriptor(k, u, sizeof *u, NULL, 0);
+    k->brings = true;
     const Tensor *const t[] = {w, g, m, v, average};
     for (int i = 0; i < COUNT(t); i++)
         call_tensor(k, t[i]);
     k->at = numbers;
+    k->scratch = scratch;
     return call_queue(k);
 }
 
@@ -364,7 +371,9 @@ static void fill_in(void)
     cpu = device_cpu();
     far_queue_table(&far);
     far.name = "far";
+    far.chip = "the processor behind memory of its own";
     far.copy = far_copy;
+    far.decode = far_decode;
     far.fill = far_fill;
     far.product_scratch = far_product_scratch;
     far.product = far_product;
@@ -412,6 +421,7 @@ static void fill_in(void)
     far.timestep_embedding = far_timestep_embedding;
     far.mse_loss = far_mse_loss;
     far.mse_loss_backward = far_mse_loss_backward;
+    far.update_scratch = far_update_scratch;
     far.update = far_update;
     far.exchange = far_exchange;
 }

@@ -159,7 +159,7 @@ static void update(const Lora *l, Update *u, Tensor *w, Moments *s)
     }
     u->segments = &whole;
     u->count = 1;
-    assert_ok(l->ctx->dev->update(u, w, w->grad, s->m, s->v, NULL, &(StepNumbers){0}));
+    assert_ok(l->ctx->dev->update(u, w, w->grad, s->m, s->v, NULL, &(StepNumbers){0}, NULL));
 }
 
 /* Σ (got − want)² and Σ (want − first)² of one tensor, first = randn(seed) factor. */

@@ -265,7 +265,7 @@ static void test_gradients_of_all_weights_agree_with_the_reference(void **state)
         Case k = case_open(kinds[i], DTYPE_F32);
         LayerSet *unet = unet_layers(k.model->unet), *clip = clip_layers(k.model->clip);
         Flat flat;
-        assert_ok(flat_new(&flat, test_device(), layerset_room(unet) + layerset_room(clip), false));
+        assert_ok(flat_new(&flat, test_device(), NULL, layerset_room(unet) + layerset_room(clip), false));
         assert_ok(layerset_train(unet, &flat));
         assert_ok(layerset_train(clip, &flat));
         assert_int_equal(flat.used, flat.size);
@@ -286,7 +286,7 @@ static void test_checkpointing_changes_no_byte(void **state)
     (void)state;
     Case k = case_open("sd1", DTYPE_F32);
     Flat flat;
-    assert_ok(flat_new(&flat, test_device(), layerset_room(unet_layers(k.model->unet)), false));
+    assert_ok(flat_new(&flat, test_device(), NULL, layerset_room(unet_layers(k.model->unet)), false));
     assert_ok(layerset_train(unet_layers(k.model->unet), &flat));
     Training t = training_new(&k);
     ctx_set_recording(k.ctx, true);

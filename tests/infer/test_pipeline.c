@@ -37,6 +37,26 @@ static void open_model(Fixture *f, const char *kind, DType dtype)
     assert_int_equal(pipeline_new(f->c, f->m, &f->p), STATUS_OK);
 }
 
+/* The layer's weight and bias times a factor. */
+static void scale_layer(Layer *l, DType dtype, float factor)
+{
+    Tensor **const tensors[] = {&l->weight, &l->bias};
+    for (int i = 0; i < 2; i++) {
+        const int64_t n = tensor_count(*tensors[i]);
+        float *x = malloc(sizeof(float) * (size_t)n);
+        assert_non_null(x);
+        assert_int_equal(tensor_get(*tensors[i], x, DTYPE_F32), STATUS_OK);
+        for (int64_t k = 0; k < n; k++)
+            x[k] *= factor;
+        Tensor *scaled = tensor_new(dtype, (*tensors[i])->ndim, (*tensors[i])->shape);
+        assert_non_null(scaled);
+        assert_int_equal(tensor_put(scaled, x, DTYPE_F32), STATUS_OK);
+        tensor_free(*tensors[i]);
+        *tensors[i] = scaled;
+        free(x);
+    }
+}
+
 static void close_model(Fixture *f)
 {
     pipeline_free(f->p);
@@ -358,6 +378,32 @@ static void pictures_are_encoded_as_the_vae_of_diffusers_does(void **state)
     tensorfile_close(golden);
 }
 
+/* A VAE whose first convolution reaches past what f16 can hold. */
+static void a_vae_that_overflows_f16_is_computed_in_f32(void **state)
+{
+    (void)state;
+    enum { SIDE = 32, OUT = 4 * 16 * 16 };
+    static float pixels[3 * SIDE * SIDE], mean[2][OUT], std[2][OUT];
+    for (int i = 0; i < 3 * SIDE * SIDE; i++)
+        pixels[i] = sinf((float)i);
+    for (int i = 0; i < 2; i++) {
+        const DType dtype = i ? DTYPE_F16 : DTYPE_F32;
+        Fixture f;
+        assert_int_equal(model_load(TEST_GOLDEN "/models/sd1", MODEL_ALL, dtype, &f.m), STATUS_OK);
+        scale_layer(layerset_find(vae_layers(f.m->vae), "encoder.conv_in"), dtype, 1e5f);
+        f.c = ctx_new(test_device(), &(CtxOptions){.dtype = dtype});
+        assert_non_null(f.c);
+        assert_int_equal(pipeline_new(f.c, f.m, &f.p), STATUS_OK);
+        for (int again = 0; again < 2; again++) /* which is known the second time */
+            if (pipeline_encode_picture(f.p, pixels, (Size){SIDE, SIDE}, mean[i], std[i]) != STATUS_OK)
+                fail_msg("%s", status_message());
+        assert_int_equal(f.c->dtype, dtype);
+        close_model(&f);
+    }
+    assert_true(difference(mean[1], mean[0], OUT) < 2e-2);
+    assert_true(difference(std[1], std[0], OUT) < 2e-2);
+}
+
 static void kept_texts_are_forgotten_when_the_encoder_changes(void **state)
 {
     (void)state;
@@ -416,6 +462,7 @@ int main(void)
         cmocka_unit_test(progress_can_stop_the_sampling),
         cmocka_unit_test(trace_sees_every_step),
         cmocka_unit_test(pictures_are_encoded_as_the_vae_of_diffusers_does),
+        cmocka_unit_test(a_vae_that_overflows_f16_is_computed_in_f32),
         cmocka_unit_test(kept_texts_are_forgotten_when_the_encoder_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

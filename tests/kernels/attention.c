@@ -49,6 +49,16 @@ static int64_t twin_attention(const OpCase *k, const double *const *in, double *
 
 const OpTest *optest_attention(int *count)
 {
+#define HEADS(what_, B, N, M, heads, d, causal)                                                              \
+    {                                                                                                        \
+        .c = {.what = what_,                                                                                 \
+              .inputs = 3,                                                                                   \
+              .ndim = {3, 3, 3},                                                                             \
+              .shape = {{B, N, (heads) * (d)}, {B, M, (heads) * (d)}, {B, M, (heads) * (d)}},                \
+              .i = {heads, causal},                                                                          \
+              .range = 2},                                                                                   \
+        ATTENTION                                                                                            \
+    }
     static const OpTest tests[] = {
         {.c = {.what = "odd head size, other number of keys",
                .inputs = 3,
@@ -106,7 +116,23 @@ const OpTest *optest_attention(int *count)
                .no_grad = {true, true, false},
                .i = {1, 0}},
          ATTENTION},
+        /* each size of a head that a GPU has tiles for, with ends of tiles in queries and keys */
+        HEADS("heads of 8", 1, 20, 33, 2, 8, 0),
+        HEADS("heads of 16, causal", 1, 67, 67, 2, 16, 1),
+        HEADS("heads of 24, fewer keys than queries, causal", 1, 70, 40, 2, 24, 1),
+        HEADS("heads of 40, causal over tiles", 1, 135, 135, 1, 40, 1),
+        HEADS("heads of 40 side by side, so many that they fill a small card", 4, 70, 70, 3, 40, 0),
+        HEADS("heads of 64, text, causal", 1, 77, 77, 2, 64, 1),
+        HEADS("heads of 64 side by side, so many that they fill a small card", 4, 70, 20, 4, 64, 0),
+        HEADS("heads of 80", 1, 65, 97, 1, 80, 0),
+        HEADS("heads of 96, causal", 1, 34, 34, 1, 96, 1),
+        HEADS("heads of 160", 1, 20, 49, 1, 160, 0),
+        HEADS("many queries, few keys", 1, 700, 20, 1, 8, 0),
+        HEADS("many queries, few keys, causal", 1, 300, 70, 1, 16, 1),
+        HEADS("many queries, few keys, odd head size", 1, 300, 20, 1, 5, 0),
+        HEADS("a head of 264", 1, 18, 67, 1, 264, 0),
     };
+#undef HEADS
     *count = sizeof tests / sizeof *tests;
     return tests;
 }

@@ -1,7 +1,7 @@
 /* Convolutions: strides, paddings, channel counts that hit tails and blocks, trained and frozen weights. */
 #include "gradcheck.h"
 
-/* x, W, then (i[0]) b; i[1…6] the shape */
+/* x, W, then (i[0]) b; i[1…6] the shape; of conv2d i[7]: what the layer keeps */
 static ConvShape shape_of(const OpCase *k)
 {
     return (ConvShape){(int)k->i[1], (int)k->i[2], (int)k->i[3], (int)k->i[4], (int)k->i[5], k->i[6]};
@@ -9,7 +9,7 @@ static ConvShape shape_of(const OpCase *k)
 
 /* A layer that the backward pass can read, and may be kept packed: what the last one kept is given back by
  * the device that made it. */
-static const Layer *layer_of(Ctx *c, Tensor *weight, Tensor *bias)
+static Layer *layer_of(Ctx *c, Tensor *weight, Tensor *bias)
 {
     static Layer layer;
     static void (*unpack)(Layer * l);
@@ -20,9 +20,16 @@ static const Layer *layer_of(Ctx *c, Tensor *weight, Tensor *bias)
     return &layer;
 }
 
+enum { ONCE, TWICE, TWICE_FORWARD, TWICE_NOT_KEPT };
+
+/* Twice: the second time, forward and backward, by the forms that the layer has kept of its weight. */
 static Tensor *run_conv2d(Ctx *c, const OpCase *k, Tensor **in)
 {
-    return conv2d(c, layer_of(c, in[1], k->i[0] ? in[2] : NULL), shape_of(k), in[0]);
+    Layer *l = layer_of(c, in[1], k->i[0] ? in[2] : NULL);
+    l->pack_off = k->i[7] == TWICE_NOT_KEPT;
+    l->pack_forward_only = k->i[7] == TWICE_FORWARD;
+    Tensor *y = conv2d(c, l, shape_of(k), in[0]);
+    return k->i[7] == ONCE ? y : add(c, y, conv2d(c, l, shape_of(k), in[0]));
 }
 
 /* Σ over the window of output position (i,j) of picture b, for output channel o. */
@@ -45,6 +52,11 @@ static double window(const OpCase *k, const double *x, const double *w, int64_t 
     return sum;
 }
 
+static int times_run(const OpCase *k)
+{
+    return k->inputs < 4 && k->i[7] != ONCE ? 2 : 1;
+}
+
 static int64_t twin_conv2d(const OpCase *k, const double *const *in, double *out)
 {
     const ConvShape s = shape_of(k);
@@ -57,11 +69,24 @@ static int64_t twin_conv2d(const OpCase *k, const double *const *in, double *out
         for (int64_t i = 0; i < OH; i++)
             for (int64_t j = 0; j < OW; j++)
                 for (int64_t o = 0; o < K; o++)
-                    out[n++] = window(k, in[0], in[1], b, i, j, o) + (k->i[0] ? in[2][o] : 0);
+                    out[n++] =
+                        times_run(k) * (window(k, in[0], in[1], b, i, j, o) + (k->i[0] ? in[2][o] : 0));
     return n;
 }
 
 #define CONV .run = run_conv2d, .twin = twin_conv2d
+#define KEPT(text, how)                                                                                      \
+    {                                                                                                        \
+        .c = {.what = text,                                                                                  \
+              .inputs = 3,                                                                                   \
+              .ndim = {4, 4, 1},                                                                             \
+              .shape = {{1, 3, 4, 16}, {24, 16, 3, 3}, {24}},                                                \
+              .weight = {false, true, true},                                                                 \
+              .no_grad = {false, true, true},                                                                \
+              .i = {1, 1, 1, 1, 1, 1, false, how},                                                           \
+              .range = 0.5},                                                                                 \
+        CONV                                                                                                 \
+    }
 
 const OpTest *optest_conv2d(int *count)
 {
@@ -163,6 +188,66 @@ const OpTest *optest_conv2d(int *count)
                .i = {1, 1, 1, 1, 1, 1, true},
                .range = 0.5},
          CONV},
+        {.c = {.what = "3×3 with stride 2, trained, whole chunks of channels",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 5, 6, 16}, {24, 16, 3, 3}, {24}},
+               .weight = {false, true, true},
+               .i = {1, 2, 1, 1, 1, 1},
+               .range = 0.5},
+         CONV},
+        {.c = {.what = "3×3 with stride 2, padded right and bottom only, whole chunks of channels",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 6, 5, 24}, {16, 24, 3, 3}, {16}},
+               .weight = {false, true, true},
+               .no_grad = {false, true, true},
+               .i = {1, 2, 0, 0, 1, 1},
+               .range = 0.5},
+         CONV},
+        {.c = {.what = "1×1 with stride 2, whole chunks of channels",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{1, 5, 6, 40}, {24, 40, 1, 1}, {24}},
+               .weight = {false, true, true},
+               .i = {1, 2, 0, 0, 0, 0}},
+         CONV},
+        {.c = {.what = "few channels out of many",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{1, 5, 7, 32}, {4, 32, 3, 3}, {4}},
+               .weight = {false, true, true},
+               .i = {1, 1, 1, 1, 1, 1},
+               .range = 0.5},
+         CONV},
+        {.c = {.what = "upsampled, trained, whole chunks of channels",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{2, 3, 2, 16}, {24, 16, 3, 3}, {24}},
+               .weight = {false, true, true},
+               .i = {1, 1, 1, 1, 1, 1, true},
+               .range = 0.5},
+         CONV},
+        {.c = {.what = "few pixels, a long sum: cut into parts",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{1, 2, 3, 96}, {40, 96, 3, 3}, {40}},
+               .weight = {false, true, true},
+               .no_grad = {false, true, true},
+               .i = {1, 1, 1, 1, 1, 1},
+               .range = 0.25},
+         CONV},
+        {.c = {.what = "few pixels, many channels on both sides, trained",
+               .inputs = 3,
+               .ndim = {4, 4, 1},
+               .shape = {{1, 3, 3, 72}, {72, 72, 3, 3}, {72}},
+               .weight = {false, true, true},
+               .i = {1, 1, 1, 1, 1, 1},
+               .range = 0.25},
+         CONV},
+        KEPT("twice, the weight kept in its forms", TWICE),
+        KEPT("twice, the forward's form kept", TWICE_FORWARD),
+        KEPT("twice, nothing kept", TWICE_NOT_KEPT),
     };
     *count = sizeof tests / sizeof *tests;
     return tests;
@@ -213,6 +298,26 @@ const OpTest *optest_conv2d_add(int *count)
                  .no_grad = {false, true, false, true, true}),
         CONV_ADD("only what is added has a gradient", 2, 3, 2, 4, 5, .i = {1, 1, 1, 1, 1, 1},
                  .no_grad = {true, true, false, false, true}),
+        {.c = {.what = "many pixels, 320 channels out of a 1×1 weight",
+               .inputs = 4,
+               .ndim = {4, 4, 4, 2},
+               .shape = {{2, 8, 15, 8}, {320, 8, 1, 1}, {2, 8, 15, 320}, {2, 320}},
+               .weight = {false, true},
+               .no_grad = {false, true},
+               .i = {0, 1, 0, 0, 0, 0},
+               .range = 0.5},
+         .run = run_conv2d_add,
+         .twin = twin_conv2d_add},
+        {.c = {.what = "more pixels, 128 channels out of a 1×1 weight",
+               .inputs = 4,
+               .ndim = {4, 4, 4, 2},
+               .shape = {{2, 25, 20, 8}, {128, 8, 1, 1}, {2, 25, 20, 128}, {2, 128}},
+               .weight = {false, true},
+               .no_grad = {false, true},
+               .i = {0, 1, 0, 0, 0, 0},
+               .range = 0.5},
+         .run = run_conv2d_add,
+         .twin = twin_conv2d_add},
         {.c = {.what = "no bias, a 1×1 weight",
                .inputs = 4,
                .ndim = {4, 4, 4, 2},

@@ -33,9 +33,14 @@ static inline int isa_devices(Device table[ISA_DEVICES_MAX])
     return n;
 }
 
-/* The same, and the device whose memory the host may not touch. */
+/* The same, and the device whose memory the host may not touch; or the GPU's alone, where that is asked for.
+ */
 static inline int all_devices(Device table[ALL_DEVICES_MAX])
 {
+    if (test_device_is("cuda")) {
+        table[0] = *test_device();
+        return 1;
+    }
     const int n = isa_devices(table);
     table[n] = *device_far();
     return n + 1;

@@ -67,7 +67,9 @@ static int64_t twin_group_norm_silu(const OpCase *k, const double *const *in, do
         {GROUP("C=64, frozen", 2, 2, 3, 64, 32, .no_grad = {false, true, true}), run, twin},                 \
         {GROUP("only weights", 2, 2, 3, 6, 2, .no_grad = {true, false, false}), run, twin},                  \
         {GROUP("several pieces", 2, 31, 29, 40, 8, PLAIN), run, twin},                                       \
-        {GROUP("several pieces, frozen", 1, 33, 31, 48, 4, .no_grad = {false, true, true}), run, twin},
+        {GROUP("several pieces, frozen", 1, 33, 31, 48, 4, .no_grad = {false, true, true}), run, twin},      \
+        {GROUP("several pieces of a group", 2, 37, 37, 64, 2, PLAIN), run, twin},                            \
+        {GROUP("several pieces of a group of 45", 1, 31, 30, 45, 1, PLAIN), run, twin},
 
 const OpTest *optest_group_norm(int *count)
 {

@@ -125,6 +125,8 @@ static void check_on(const char *name, const Device *dev, DType dtype, const Ref
 {
     char where[200];
     snprintf(where, sizeof where, "%s, %s, %s, case '%s'", name, dev->name, dtype_name(dtype), r->k->what);
+    if (dtype == DTYPE_BF16 && dev->lacks_bf16)
+        return;
     Ctx *c = opcase_checked(ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = 1}));
     for (int i = 0; i < count; i++) {
         Run run = run_of(dev, r, dtype);

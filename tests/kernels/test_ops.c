@@ -51,7 +51,7 @@ static void operation_refuses_a_type_that_it_does_not_read(void **state)
 static Entry entries[] = {ATL_OPS(ENTRY) ATL_ADAPTERS(ADAPTER_ENTRY)};
 #define COUNT (sizeof entries / sizeof *entries)
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct CMUnitTest tests[COUNT], not_finite[COUNT], wrong_type[COUNT];
     for (size_t i = 0; i < COUNT; i++) {
@@ -64,6 +64,8 @@ int main(void)
         not_finite[i].test_func = operation_loses_no_nan_or_infinity;
         wrong_type[i].test_func = operation_refuses_a_type_that_it_does_not_read;
     }
+    if (argc > 1) /* those of this name; * and ? stand for any letters */
+        cmocka_set_test_filter(argv[1]);
     int failed = cmocka_run_group_tests_name("operations", tests, NULL, NULL);
     failed += cmocka_run_group_tests_name("not finite", not_finite, NULL, NULL);
     return failed + cmocka_run_group_tests_name("wrong type", wrong_type, NULL, NULL);

@@ -27,7 +27,8 @@ void optest_check_wrong_type(const char *name, const OpTest *tests, int count)
     Device table[ALL_DEVICES_MAX];
     const int isas = all_devices(table);
     for (int d = 0; d < isas; d++) {
-        Ctx *c = opcase_checked(ctx_new(&table[d], &(CtxOptions){.dtype = DTYPE_BF16, .threads = 1}));
+        const DType dtype = table[d].lacks_bf16 ? DTYPE_F16 : DTYPE_BF16;
+        Ctx *c = opcase_checked(ctx_new(&table[d], &(CtxOptions){.dtype = dtype, .threads = 1}));
         for (int input = 0; input < OPTEST_MAX; input++) {
             bool there = false, refused = false;
             for (int t = 0; t < count; t++)

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Going on from checkpoints that are not what they were: a damaged one is named, and the command that goes on from the one
-# before it ends in the same bytes; one without its state is told of and kept; what is there counts for the disk.
+# before it ends in the same bytes; one without its state is told of and kept; what is there counts for the disk. And the
+# device is the one of before.
 . "$(dirname "$0")/common" "$1"
 
 mkdir "$work/pictures"
@@ -51,6 +52,16 @@ again
 rm -r "$work/run/checkpoints/step-000002" "$work/run/checkpoints/step-000004"
 "$atelier" train "$work/run.yaml" --set output.dir="$work/run" --resume auto > "$work/out" 2> "$work/err" && fail "a damaged checkpoint is taken"
 says "there is none before it"
+
+# What auto computed on is what the run goes on with, unless another device is asked for.
+again
+rm -r "$last"
+grep -q '^  device: cpu$' "$work/run/config.yaml" || fail "config.yaml does not say what auto took"
+sed -i 's/^  device: cpu$/  device: cuda:4711/' "$work/run/config.yaml"
+train 2 --resume auto
+says "train.device: cuda:4711: "
+train 0 --resume auto --device cpu
+same "on the device that is asked for"
 
 # Without its state it is none: told of, kept, and the one before it is taken.
 again

@@ -77,6 +77,12 @@ run 2 model info "$work/none"
 says "$work/none"
 run 2 model info builtin:nosuch
 run 2 lora info "$work/none.safetensors"
+run 2 bench clip --size tiny --device gpu
+says 'one of auto, cpu, cuda, cuda:N, cuda:GPU-UUID'
+run 2 sample --model builtin:tiny --prompt x --device cuda:4711
+says 'sample: --device: cuda:4711: '
+run 2 train "$work/none.yaml" --device cup
+says '--device wants one of auto, cpu, cuda'
 run 2 doctor --jsn
 says 'did you mean --json?'
 
@@ -121,7 +127,7 @@ says 'cannot write to standard output'
 # Facts ------------------------------------------------------------------------------------------------------------------
 "$atelier" doctor --json >"$work/out" 2>"$work/err"
 [ $? -le 1 ] || fail "atelier doctor --json"
-for word in instruction_sets path_chosen oneDNN HDF5 builtin_model; do
+for word in instruction_sets path_chosen oneDNN HDF5 builtin_model gpu CUDA_built_with devices; do
     prints "\"$word\""
 done
 ATELIER_ISA=baseline "$atelier" doctor >"$work/out" 2>"$work/err"
@@ -129,7 +135,7 @@ prints 'baseline'
 # Where threads have computed, gcc 12's leak checker falls over the thread-local memory of libraries that were opened
 # late, as the launcher opens ours; leaks are looked for in the tests that link the library.
 ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0 run 0 bench clip --size tiny --dtype f32 --repeat 1 --json
-for word in work size resolution dtype threads median_s flop peak_flops share_of_peak peak_bytes; do
+for word in work size resolution dtype device threads median_s flop peak_flops share_of_peak peak_bytes; do
     prints "\"$word\""
 done
 printf 'PK\003\004pickled' >"$work/model.ckpt"

@@ -30,6 +30,7 @@ static inline int open_work(void **state)
     static const char *const names[] = {"banana", "bell", "bicycle", "butterfly", "cactus", "carrot"};
     char command[512];
     log_set_level(LOG_ERROR);
+    setenv("ATELIER_DEVICE", "cpu", 0); /* started by hand: where nothing else is said, not on tests/cuda */
     strcpy(work, "/tmp/atelier-train-XXXXXX");
     if (!mkdtemp(work))
         return -1;

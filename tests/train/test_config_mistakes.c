@@ -40,6 +40,8 @@ static const struct {
     {BASE "validation: {share: 0.91}\n", "3:21: validation.share wants a number from 0 to 0.9, not \"0.91\""},
     {BASE "optimizer: {beta1: 1}\n", "3:20: optimizer.beta1 wants a number from 0 to 0.999999, not \"1\""},
     {BASE "optimizer: {eps: 0}\n", "3:18: optimizer.eps wants a number from 1e-16 to 1, not \"0\""},
+    {BASE "train: {device: cuda0}\n",
+     "3:17: train.device wants one of auto, cpu, cuda, cuda:N, cuda:GPU-UUID, not \"cuda0\""},
     {BASE "train: {batch: 0}\n", "3:16: train.batch wants a whole number from 1 to 4096, not \"0\""},
     {BASE "method: {kind: loar}\n",
      "3:16: method.kind wants one of lora, full, not \"loar\"; did you mean lora?"},

@@ -3,6 +3,8 @@
 #include "runs.h"
 
 #include "infer/files/tensor_file.h"
+#include "train/plan/setup.h"
+#include "train/run/resume.h"
 #include "train/step/loss_scale.h"
 
 static void the_numbers_are_those_of_pytorchs_scaler(void **state)
@@ -171,13 +173,41 @@ static void two_thousand_good_updates_double_it(void **state)
     assert_true(number("grow", 3, "loss_scale") == 2048);
 }
 
+/* tests/cuda's card as one of Turing, which has no bf16 (or the machine's own GPU): a run that asks for bf16
+ * there is one of f16, and is gone on with as that. */
+static void a_run_in_bf16_is_one_in_f16_where_there_is_no_bf16(void **state)
+{
+    (void)state;
+    bool finished, begun;
+    const Device *dev;
+    run_to("turing", "train.steps=1");
+    unfinish("turing");
+    Config *config =
+        config_for("turing", SD1, "model.dtype=bf16", "train.device=cuda", "optimizer.schedule=constant",
+                   "train.ema=0.9", "train.steps=1", (char *)NULL);
+    if (setup_device(config, &dev) != STATUS_OK)
+        skip();
+    assert_int_equal(config->model.dtype, dev->lacks_bf16 ? DTYPE_F16 : DTYPE_BF16);
+    config->model.dtype = DTYPE_BF16;
+    const Status s = resume_check(config, "auto", CHECKPOINT_ANY, false, &finished, &begun);
+    if (dev->lacks_bf16 && s != STATUS_OK)
+        fail_msg("%s", status_message());
+    if (dev->lacks_bf16)
+        assert_int_equal(config->model.dtype, DTYPE_F16);
+    else
+        assert_non_null(strstr(status_message(), "model.dtype is bf16 and was f16"));
+    config_free(config);
+}
+
 int main(void)
 {
+    setenv("ATELIER_STAND_IN_ARCH", "75", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_numbers_are_those_of_pytorchs_scaler),
         cmocka_unit_test(small_gradients_are_kept),
         cmocka_unit_test(an_overflow_skips_the_update_and_the_run_goes_on),
         cmocka_unit_test(two_thousand_good_updates_double_it),
+        cmocka_unit_test(a_run_in_bf16_is_one_in_f16_where_there_is_no_bf16),
     };
     return cmocka_run_group_tests(tests, open_work, remove_work);
 }

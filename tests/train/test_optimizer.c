@@ -78,7 +78,7 @@ static void three_steps_are_those_of_pytorch(void **state)
     Parameters p = {.dev = device_cpu(), .optimizer = optimizer_at(0), .numbers = &(StepNumbers){0}};
     const int64_t shapes[] = {3, 2};
     Parameter items[2] = {{.name = "a"}, {.name = "b"}};
-    assert_int_equal(flat_new(&p.flat, device_cpu(), 2 * FLAT_STEP, false), STATUS_OK);
+    assert_int_equal(flat_new(&p.flat, device_cpu(), NULL, 2 * FLAT_STEP, false), STATUS_OK);
     for (int i = 0; i < 2; i++)
         items[i].weight = flat_take(&p.flat, 1, &shapes[i]);
     p.items = items;

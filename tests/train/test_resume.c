@@ -196,6 +196,22 @@ static void a_run_may_be_made_longer_where_that_changes_nothing(void **state)
 #undef LEVEL
 }
 
+/* A state in 8 bits comes back as it was, of large tensors and small ones. */
+static void a_run_with_states_in_8_bits_goes_on_as_one(void **state)
+{
+    (void)state;
+#define CODES                                                                                                \
+    "method.kind=full", "optimizer.kind=adamw8bit", "optimizer.schedule=constant", "train.batch=1",          \
+        (char *)NULL
+    train(config_for("codes", SD1, "train.steps=3", CODES), NULL);
+    train(config_for("codes-on", SD1, "train.steps=2", CODES), NULL);
+    unfinish("codes-on");
+    assert_int_equal(go_on(config_for("codes-on", SD1, "train.steps=3", CODES), false), STATUS_OK);
+    assert_same_file("codes", "codes-on", "checkpoints/step-000003/weights.safetensors");
+    assert_same_file("codes", "codes-on", "checkpoints/step-000003/optimizer.safetensors");
+#undef CODES
+}
+
 /* Writes a checkpoint's file again without its alphas, as they were before they had any. */
 static void leave_out_alphas(const char *name, const char *file, int *left_out)
 {
@@ -443,6 +459,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_of_another_shape_is_refused),
         cmocka_unit_test(settings_that_change_the_result_are_refused_by_name),
         cmocka_unit_test(a_run_may_be_made_longer_where_that_changes_nothing),
+        cmocka_unit_test(a_run_with_states_in_8_bits_goes_on_as_one),
         cmocka_unit_test(checkpoints_without_alpha_are_gone_on_with),
         cmocka_unit_test(another_model_or_other_pictures_are_refused),
         cmocka_unit_test(a_trace_tells_all_of_a_step),

@@ -11,6 +11,7 @@
 #include "kernels/base/progress.h"
 #include "kernels/base/random.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/devices/devices.h"
 #include "train/step/optimizer.h"
 #include "train/step/parameters.h"
 #include "train/step/step.h"
@@ -188,7 +189,8 @@ static void free_all(Bench *b)
 /* FLOP per second of one large matrix product, in what this machine multiplies fastest for such weights. */
 static Status measure_peak(Bench *b, double *flops)
 {
-    const DType type = b->c->dtype == DTYPE_BF16 && cpu_has_bf16() ? DTYPE_BF16 : DTYPE_F32;
+    const bool narrow = b->c->dtype == DTYPE_BF16 && cpu_has_bf16();
+    const DType type = !b->c->dev->host_memory ? b->c->dtype : narrow ? DTYPE_BF16 : DTYPE_F32;
     const int64_t shape[] = {PEAK_SIDE, PEAK_SIDE};
     Product p = {.m = PEAK_SIDE, .n = PEAK_SIDE, .k = PEAK_SIDE, .trans_b = true, .alpha = 1};
     Tensor *a = tensor_new_on(b->c->dev, type, 2, shape), *w = tensor_new_on(b->c->dev, type, 2, shape);
@@ -250,16 +252,19 @@ static Status measure_piece(Bench *b, const struct Piece *piece, double *median,
     return s;
 }
 
-static Status run_bench(Bench *b, const struct Piece *piece, DType dtype, int threads, json_t *facts)
+static Status run_bench(Bench *b, const struct Piece *piece, const char *device, DType dtype, int threads,
+                        json_t *facts)
 {
     double peak, median, flop;
+    const Device *dev;
+    TRY(status_in(device_choose(device, &dtype, &dev), "bench: --device"));
     const int factor = 1 << (b->which->shapes.vae.levels - 1);
     b->batch = piece->batch;
     b->size = size_square(b->resolution / factor);
     b->shape = (ConditioningShape){.ids = b->which->shapes.clip.positions,
                                    .tokens = b->which->shapes.clip.positions,
                                    .width = b->which->shapes.unet.cross_attention_dim};
-    b->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = dtype, .threads = threads});
+    b->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = threads});
     if (!b->c)
         return STATUS_FAILED;
     TRY(measure_peak(b, &peak));
@@ -272,6 +277,7 @@ static Status run_bench(Bench *b, const struct Piece *piece, DType dtype, int th
     json_object_set_new(facts, "size", json_string(b->which->name));
     json_object_set_new(facts, "resolution", json_integer(b->resolution));
     json_object_set_new(facts, "dtype", json_string(dtype_name(dtype)));
+    json_object_set_new(facts, "device", json_sprintf("%s (%s)", dev->name, dev->chip));
     json_object_set_new(facts, "threads", json_integer(b->c->threads));
     json_object_set_new(facts, "median_s", json_real(median));
     json_object_set_new(facts, "flop", json_real(flop));
@@ -301,7 +307,7 @@ static const struct Piece *find_piece(const char *name)
 
 static Status bench(int argc, char **argv)
 {
-    const char *size = "sd15", *dtype_word = "bf16";
+    const char *size = "sd15", *dtype_word = "bf16", *device = DEVICE_AUTO;
     int resolution = 0, repeat = 0, threads = 0;
     bool as_json = false, checkpointing = false, done;
     OptionList works = {0};
@@ -328,6 +334,12 @@ static Status bench(int argc, char **argv)
          .choices = DTYPE_CHOICES,
          .shown = "bf16",
          .help = "What weights and activations are stored in."},
+        {.name = "device",
+         .kind = OPTION_TEXT,
+         .out = &device,
+         .value = "D",
+         .shown = DEVICE_AUTO,
+         .help = DEVICE_HELP},
         {.name = "threads",
          .kind = OPTION_INT,
          .out = &threads,
@@ -377,7 +389,7 @@ static Status bench(int argc, char **argv)
     TRY(check_resolution(b.which, b.resolution));
     TRY(dtype_parse(dtype_word, &dtype));
     json_t *facts = json_object();
-    Status s = run_bench(&b, piece, dtype, threads, facts);
+    Status s = run_bench(&b, piece, device, dtype, threads, facts);
     if (s == STATUS_OK)
         s = facts_print(json_incref(facts), as_json);
     json_decref(facts);

@@ -12,7 +12,7 @@
 #include "kernels/base/options.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
-#include "kernels/device.h"
+#include "kernels/devices/devices.h"
 #include "train/pictures/caching.h"
 #include "data.h"
 
@@ -22,7 +22,7 @@
 
 typedef struct Arguments {
     const char *folder, *out, *caption;
-    const char *cache, *model, *dtype, *folder_names;
+    const char *cache, *model, *dtype, *device, *folder_names;
     int resolution, clip_skip;
     bool skip_bad, flip, json;
     bool latents, text; /* of cache */
@@ -58,6 +58,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "As method.clip_skip of the configuration.", .min = 0, .max = 11, .shown = "0"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "D", .help = "As model.dtype of the configuration.",
          .choices = DTYPE_CHOICES, .shown = "bf16"},
+        {"device", OPTION_TEXT, &a->device, .value = "D", .help = DEVICE_HELP, .shown = DEVICE_AUTO},
         {.kind = OPTION_HEADING, .help = "Output"},
         {"json", OPTION_FLAG, &a->json, .help = "Prints the summary as JSON."},
     };
@@ -158,7 +159,9 @@ static Status check_model(const Arguments *a)
 {
     Model *m;
     DType dtype;
+    const Device *dev;
     TRY(dtype_parse(a->dtype, &dtype));
+    TRY(status_in(device_choose(a->device, &dtype, &dev), "data build: --device"));
     TRY(model_open(&(ModelRequest){.name = a->model, .parts = parts_of(a), .dtype = dtype, .described = true},
                    &m));
     const int side = a->resolution, multiple = m->size_multiple;
@@ -195,9 +198,11 @@ static Status encode_texts(Encoding *e)
 
 static Status encode_with_model(Encoding *e, const char *dataset)
 {
+    const Device *dev;
     TRY(dtype_parse(e->a->dtype, &e->dtype));
+    TRY(device_choose(e->a->device, &e->dtype, &dev));
     TRY(model_load(e->a->model, parts_of(e->a), e->dtype, &e->model));
-    e->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = e->dtype, .stop = stop_flag()});
+    e->c = ctx_new(dev, &(CtxOptions){.dtype = e->dtype, .stop = stop_flag()});
     if (!e->c)
         return STATUS_FAILED;
     TRY(pipeline_new(e->c, e->model, &e->pipeline));
@@ -257,7 +262,7 @@ static Status build_and_encode(const Arguments *a, DatasetSummary *summary)
 
 int command_data_build(int argc, char **argv)
 {
-    Arguments a = {.dtype = "bf16"};
+    Arguments a = {.dtype = "bf16", .device = DEVICE_AUTO};
     bool done;
     Status s = parse(argc, argv, &a, &done);
     if (s != STATUS_OK || done)

@@ -7,6 +7,7 @@
 #include "kernels/base/options.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/onednn.h"
+#include "kernels/cuda/cuda.h"
 #include "kernels/device.h"
 #include "commands.h"
 #include "dispatch.h"
@@ -115,15 +116,62 @@ static json_t *libraries(void)
     return o;
 }
 
-/* This version computes on the processor; a GPU that is there is worth a word. */
+/* "13.0" of 13000; null of 0. */
+static json_t *cuda_version(int version)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%d.%d", version / 1000, version % 1000 / 10);
+    return version ? json_string(text) : json_null();
+}
+
+static json_t *card(int number, const CudaCardInfo *info)
+{
+    char text[32];
+    json_t *o = json_object();
+    snprintf(text, sizeof text, "cuda:%d", number);
+    json_object_set_new(o, "device", json_string(text));
+    json_object_set_new(o, "name", json_string(info->name));
+    json_object_set_new(o, "uuid", json_string(info->uuid));
+    json_object_set_new(o, "bus", json_string(info->pci));
+    snprintf(text, sizeof text, "%d.%d", info->major, info->minor);
+    json_object_set_new(o, "compute_capability", json_string(text));
+    json_object_set_new(o, "processors", json_integer(info->processors));
+    json_object_set_new(o, "memory_bytes", json_integer((json_int_t)info->memory));
+    json_object_set_new(o, "usable", json_boolean(info->usable));
+    json_object_set_new(o, "why", info->usable ? json_null() : json_string(info->why));
+    json_object_set_new(o, "bf16_is_stored_as",
+                        info->usable ? json_string(info->major < CUDA_BF16_MAJOR ? "f16" : "bf16")
+                                     : json_null());
+    return o;
+}
+
+/* Why there is no CUDA; where a GPU is there, that is said too. NULL: out of memory. */
+static char *why_no_cuda(void)
+{
+    const bool there = file_exists("/dev/nvidia0") || file_exists("/proc/driver/nvidia/version") ||
+                       file_exists("/dev/dxg"); /* WSL's */
+    return mem_printf("%s%s", there ? "a GPU may be there, but " : "", status_message());
+}
+
+/* All of them, and whether one is what `--device auto` takes. */
 static json_t *gpu(void)
 {
-    const bool nvidia = file_exists("/dev/nvidia0") || file_exists("/proc/driver/nvidia/version");
-    json_t *o = json_object();
-    json_object_set_new(o, "used", json_false());
-    json_object_set_new(o, "why",
-                        json_string(nvidia ? "an NVIDIA GPU is there, but Atelier was built without CUDA"
-                                           : "Atelier was built without CUDA"));
+    int toolkit, driver;
+    bool used = false;
+    CudaCardInfo info;
+    json_t *o = json_object(), *devices = json_array();
+    char *why = device_cuda_why() == STATUS_OK ? NULL : why_no_cuda();
+    for (int i = 0; !why && device_cuda_info(i, &info); i++) {
+        used |= info.usable;
+        json_array_append_new(devices, card(i, &info));
+    }
+    device_cuda_versions(&toolkit, &driver);
+    json_object_set_new(o, "used", json_boolean(used));
+    json_object_set_new(o, "why", why ? json_string(why) : json_null());
+    json_object_set_new(o, "CUDA_built_with", cuda_version(toolkit));
+    json_object_set_new(o, "CUDA_of_the_driver", cuda_version(driver));
+    json_object_set_new(o, "devices", devices);
+    mem_free(why);
     return o;
 }
 

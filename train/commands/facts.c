@@ -102,6 +102,20 @@ static void print_list(const char *key, const json_t *list, int column)
     }
 }
 
+static void print_object(const json_t *o, int indent, bool verbatim);
+
+/* An object, or a list of objects with a line between them. */
+static void print_below(const json_t *v, int indent, bool verbatim)
+{
+    if (json_is_object(v))
+        print_object(v, indent, verbatim);
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        if (i)
+            putchar('\n');
+        print_object(json_array_get(v, i), indent, verbatim);
+    }
+}
+
 /* verbatim: names are a file's own, not ours. */
 static void print_object(const json_t *o, int indent, bool verbatim)
 {
@@ -112,7 +126,8 @@ static void print_object(const json_t *o, int indent, bool verbatim)
     json_object_foreach((json_t *)o, key, v)
     {
         label_of(key, verbatim, label);
-        if (!json_is_object(v) && !json_is_null(v) && (int)strlen(label) > width)
+        const bool below = json_is_object(v) || json_is_object(json_array_get(v, 0));
+        if (!below && !json_is_null(v) && (int)strlen(label) > width)
             width = (int)strlen(label);
     }
     json_object_foreach((json_t *)o, key, v)
@@ -120,12 +135,12 @@ static void print_object(const json_t *o, int indent, bool verbatim)
         label_of(key, verbatim, label);
         if (json_is_null(v) || (json_is_array(v) && json_array_size(v) == 0))
             continue;
-        if (json_is_object(v)) {
-            if (json_object_size(v) == 0)
+        if (json_is_object(v) || json_is_object(json_array_get(v, 0))) {
+            if (json_is_object(v) && json_object_size(v) == 0)
                 continue;
             printf("%*s%s\n", indent, "", label);
-            print_object(v, indent + 2,
-                         verbatim || strcmp(key, "metadata") == 0 || strcmp(key, "folders") == 0);
+            print_below(v, indent + 2,
+                        verbatim || strcmp(key, "metadata") == 0 || strcmp(key, "folders") == 0);
             continue;
         }
         printf("%*s%-*s  ", indent, "", width, label);

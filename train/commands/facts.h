@@ -9,9 +9,9 @@
 #include <stdbool.h>
 
 /* Prints facts (an object; taken over) to standard output. As text each member is a line "name  value": an
- * object's members stand indented below it, a list of words on one line, integers with thousands separated,
- * members named "…bytes" in MB or GB, null not at all; below "metadata" names stand as they are. facts NULL:
- * out of memory. */
+ * object's members, or each object's of a list, stand indented below it, a list of words on one line,
+ * integers with thousands separated, members named "…bytes" in MB or GB, null not at all; below "metadata"
+ * names stand as they are. facts NULL: out of memory. */
 Status facts_print(json_t *facts, bool as_json);
 
 #endif

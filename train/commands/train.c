@@ -5,6 +5,7 @@
 #include "kernels/base/options.h"
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
+#include "kernels/devices/devices.h"
 #include "train/run/resume.h"
 #include "train/run/trainer.h"
 #include "commands.h"
@@ -13,7 +14,7 @@
 
 typedef struct Arguments {
     OptionList config, sets;
-    const char *resume, *trace;
+    const char *resume, *device, *trace;
     bool allow_changes, plan, no_time, json;
 } Arguments;
 
@@ -31,6 +32,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help =
              "With --resume: goes on though the configuration, the model or the pictures have changed in a "
              "way that changes the result."},
+        {"device", OPTION_TEXT, &a->device, .value = "D", .help = DEVICE_HELP,
+         .shown = "train.device of the configuration"},
         {"plan", OPTION_FLAG, &a->plan,
          .help = "Says what the run comes to (steps, memory, disk, time), and keeps nothing. The time is "
                  "measured: one step, or up to 20 seconds of them."},
@@ -60,6 +63,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         .max_positional = 1,
         .positional_name = "CONFIG.yaml"};
     TRY(options_parse(&command, argc, argv, done));
+    if (!*done && a->device && !device_word_is_good(a->device))
+        return status_refuse("--device wants one of " DEVICE_FORMS ", not \"%s\"", a->device);
     if (!*done && a->allow_changes && !a->resume)
         return status_refuse("--allow-changes goes with --resume");
     if (!*done && a->json && !a->plan)
@@ -151,6 +156,8 @@ static Status train(int argc, char **argv)
     o.trace = folder;
     if (s == STATUS_OK)
         s = config_read(a.config.items[0], a.sets.items, a.sets.count, &config);
+    if (s == STATUS_OK && a.device)
+        s = config_set_device(config, a.device);
     if (s == STATUS_OK) {
         stop_catch();
         stop_outlive_terminal();

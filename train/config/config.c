@@ -7,6 +7,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
+#include "kernels/devices/devices.h"
 #include "config_paths.h"
 #include "config_value.h"
 
@@ -366,6 +367,9 @@ static Status check_together(Reader *r)
         return yaml_refuse(at ? at : r->root,
                            "train.steps and train.epochs are both 0; one has to be at least 1");
     }
+    at = given(r, "train.device", 0);
+    if (at && !device_word_is_good(c->train.device))
+        return yaml_refuse(at, "train.device wants one of %s, not \"%s\"", DEVICE_FORMS, c->train.device);
     at = given(r, "optimizer.warmup", 0);
     if (at && c->train.steps > 0 && c->optimizer.warmup >= c->train.steps)
         return yaml_refuse(at, "optimizer.warmup is %lld, and the run has only %lld steps (train.steps)",
@@ -433,6 +437,16 @@ Status config_read(const char *path, const char *const *sets, int set_count, Con
     else
         config_free(c);
     return s;
+}
+
+Status config_set_device(Config *c, const char *word)
+{
+    char *copy = mem_strdup(word);
+    if (!copy)
+        return STATUS_FAILED;
+    mem_free(c->train.device);
+    c->train.device = copy;
+    return STATUS_OK;
 }
 
 void config_free(Config *c)

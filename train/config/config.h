@@ -38,6 +38,8 @@ typedef enum ScheduleKind {
     SCHEDULE_LINEAR,
     SCHEDULE_COSINE
 } ScheduleKind; /* all after warm-up */
+/* What frozen weights of products are stored in, if not in model.dtype. */
+typedef enum Quantise { QUANTISE_NONE, QUANTISE_INT8 } Quantise;
 typedef enum ModelInit { MODEL_INIT_PRETRAINED, MODEL_INIT_RANDOM } ModelInit;
 
 /* A path that was written relative, and the absolute one it became. */
@@ -54,6 +56,7 @@ typedef struct Config {
         char *base;     /* builtin:tiny, folder, file */
         DType dtype;    /* frozen weights and saved activations */
         ModelInit init; /* random: UNet and text encoder start from random weights (training from scratch) */
+        Quantise quantise;
         int prediction; /* 0: as the model says; else 1 + its place in the table of objectives */
         char *vae;      /* another VAE folder, or NULL */
     } model;
@@ -72,10 +75,12 @@ typedef struct Config {
         int64_t steps, epochs; /* one of them; the other 0 */
         int batch, accumulate;
         int resolution; /* side of the square in pixels; 0: the size the model was made for */
-        TrainMode mode; /* for what is left open of the next two */
+        TrainMode mode; /* for what is left open of the next three */
         Switch checkpointing;
         Switch pack_weights;
+        int offload; /* 0: auto, or 1 + Offload (infer/models/model.h) */
         uint64_t seed;
+        char *device;                   /* kernels/devices/devices.h */
         int threads, loader_threads;    /* 0: chosen */
         bool cache_latents, cache_text; /* encoded once, into the run's cache file */
         float max_grad_norm;            /* 0: no clipping; 1 */
@@ -144,6 +149,8 @@ static inline int config_samples(const Config *c)
 /* Reads path, applies `--set key.path=value` overrides (their errors name the option). NULL-safe free. */
 Status config_read(const char *path, const char *const *sets, int set_count, Config **out);
 void config_free(Config *c);
+/* Puts another word into train.device. */
+Status config_set_device(Config *c, const char *word);
 /* The whole configuration as YAML, every key written out (what `config show` prints and a run keeps). Caller:
  * mem_free. */
 Status config_write(const Config *c, char **yaml);

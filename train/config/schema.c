@@ -3,6 +3,7 @@
 #include "schema.h"
 
 #include "infer/samplers/sampler.h"
+#include "kernels/devices/devices.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -42,9 +43,13 @@ static const SchemaKey KEYS[] = {
  .more = "Stable Diffusion 1.x and 2.x are understood. builtin:tiny comes with Atelier and draws 64×64 pictures."},
 {.path = "model.dtype", .type = KEY_CHOICE, .offset = AT(model.dtype), .choices = DTYPE_CHOICES, .preset = "bf16",
  .help = "What frozen weights and saved activations are stored in.",
- .more = "16 bits halve the memory. Trained weights, their gradients and the optimizer's state are f32 always. f16 does not "
-         "reach down to small gradients: the loss is scaled by a power of two on its way back, which is halved, and the "
-         "update skipped, where that is too much. bf16 needs none of it."},
+ .more = "16 bits halve the memory. Trained weights and their gradients are f32 always, and so is the optimizer's state but "
+         "for optimizer.kind: adamw8bit. f16 does not reach down to small gradients: the loss is scaled by a power of two on "
+         "its way back, which is halved, and the update skipped, where that is too much. bf16 needs none of it."},
+{.path = "model.quantise", .type = KEY_CHOICE, .offset = AT(model.quantise), .choices = "none|int8", .preset = "none",
+ .help = "Store the frozen weights of UNet and text encoder in 8 bits, a scale for each output.",
+ .more = "Half the memory of 16 bits. They are decoded where they are multiplied, which takes some time; an adapter is trained over "
+         "what they have become, and is exported as always."},
 {.path = "model.init", .type = KEY_CHOICE, .offset = AT(model.init), .choices = "pretrained|random",
  .preset = "pretrained",
  .help = "Start from the model's weights, or from random ones of the same shapes.",
@@ -147,8 +152,16 @@ static const SchemaKey KEYS[] = {
  .preset = "auto", .help = "Keep frozen convolutions in the orders that the processor multiplies them in: one more time, and once more for the backward pass.",
  .more = "A tenth faster; each takes as much memory as those weights. With train.checkpointing the first alone is kept. auto: as "
          "train.mode says."},
+{.path = "train.offload", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(train.offload), .choices = "auto|off|idle|all",
+ .preset = "auto", .help = "What waits in the machine's memory while the GPU does not need it: nothing; the text encoder and the VAE (idle); the UNet too (all).",
+ .more = "Each weight is fetched while the one before it is multiplied, so that the GPU holds two at a time. The result is the same "
+         "to the last byte. With method.kind: full and all, what is trained lies in the machine's memory with its gradients and "
+         "the optimizer's state, and the processor makes the updates. auto: nothing in train.mode speed, idle in balanced, all in "
+         "minimal. On the processor it makes no difference."},
 {.path = "train.seed", .type = KEY_UINT64, .offset = AT(train.seed), .preset = "42",
  .help = "Where all random numbers of the training come from.", .more = "The same seed gives the same file again."},
+{.path = "train.device", .freedom = KEY_PLACE, .type = KEY_TEXT, .offset = AT(train.device), .preset = DEVICE_AUTO,
+ .help = DEVICE_HELP, .more = "A run is gone on with on the kind of device that auto took when it began."},
 {.path = "train.threads", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(train.threads), .min = 0, .max = 1024, .preset = "0",
  .preset_note = "physical cores", .help = "Threads that compute."},
 {.path = "train.loader_threads", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(train.loader_threads), .min = 0, .max = 64,
@@ -302,6 +315,8 @@ static const SchemaRule RULES[] = {
     {"prior.path", "model.init", true, MODEL_INIT_RANDOM, NO_EXCUSE,
      "does not go with model.init: random (a model without training has nothing to preserve); remove the "
      "section prior"},
+    {"model.quantise", "method.kind", true, METHOD_FULL, NO_EXCUSE,
+     "does not go with method.kind: full (weights that are trained are kept whole); remove it"},
     {"validation.every", "validation.share", true, 0, SWITCHED_OFF,
      "does nothing without validation.share; remove it, or hold out a share (0.1)"},
     {"preview.*", "preview.prompts", true, 0, WHILE_OFF,

@@ -29,7 +29,7 @@ typedef enum KeyFreedom {
     KEY_FIXED,         /* another value ends in another result */
     KEY_FREE,          /* the result is the same, or is what is asked for now */
     KEY_FREE_IF_LEVEL, /* as long as the learning rate does not depend on the number of steps */
-    KEY_PLACE          /* where something lies; what lies there is compared */
+    KEY_PLACE          /* where something lies or is computed; what that is is compared */
 } KeyFreedom;
 
 /* Where the other key, of the same dataset if both are a dataset's, has this value, the default is this. */

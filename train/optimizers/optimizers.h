@@ -9,7 +9,9 @@
 #include "kernels/device.h"
 
 /* X(name, what it is, as a sentence) */
-#define OPTIMIZERS(X) X(adamw, "Loshchilov & Hutter 2019, as torch.optim.AdamW")
+#define OPTIMIZERS(X)                                                                                        \
+    X(adamw, "Loshchilov & Hutter 2019, as torch.optim.AdamW")                                               \
+    X(adamw8bit, "the same with its means in 8 bits, as bitsandbytes, in a quarter of the memory")
 
 /* What a configuration sets, beside the rates: as far as the optimizer has it. */
 typedef struct OptimizerSettings {
@@ -19,6 +21,7 @@ typedef struct OptimizerSettings {
 typedef struct Optimizer {
     const char *name;                  /* the word of optimizer.kind */
     const char *states[UPDATE_STATES]; /* what a checkpoint calls the blocks that it keeps; NULL: no more */
+    bool codes; /* they are in 8 bits: kernels/state8.h; else f32, blocks like the weights' */
     /* Puts kind and settings into u, which has everything else. */
     void (*set)(const OptimizerSettings *s, Update *u);
     /* ss_optimizer, as sd-scripts says it: "MODULE.CLASS(settings)". Caller: mem_free; NULL: out of memory.

@@ -11,10 +11,17 @@
 #include <sys/statvfs.h>
 
 /* What may still be taken, and what has been already. SIZE_MAX: not known. */
-static size_t memory_limit(void)
+static size_t host_limit(void)
 {
     const size_t available = machine_available_bytes();
     return available ? available + machine_current_bytes() : SIZE_MAX;
+}
+
+size_t fit_limit(const Device *dev)
+{
+    if (dev->host_memory)
+        return host_limit();
+    return dev->memory_left ? dev->memory_left() : SIZE_MAX;
 }
 
 /* What would fit -------------------------------------------------------------------------------------- */
@@ -36,6 +43,7 @@ static void take_minimal(Config *c)
     c->train.mode = MODE_MINIMAL;
     c->train.checkpointing = SWITCH_AUTO;
     c->train.pack_weights = SWITCH_AUTO;
+    c->train.offload = 0;
 }
 static void take_single_pictures(Config *c)
 {
@@ -123,25 +131,41 @@ static Status find_ways(const Setup *s, size_t limit, Advice *a)
     return STATUS_OK;
 }
 
+/* The host's own part of a run on a device with memory of its own. */
+static Status fit_host(const Setup *s)
+{
+    const size_t limit = host_limit();
+    char wanted[32], there[32];
+    if (s->memory.host <= limit)
+        return STATUS_OK;
+    return status_refuse(
+        "this run needs about %s of the machine's own memory besides the GPU's, and %s can be had; "
+        "nothing was loaded. Close other programs, or let the pictures be encoded before the run "
+        "(train.cache_latents: on)",
+        bytes_text(s->memory.host, wanted, sizeof wanted), bytes_text(limit, there, sizeof there));
+}
+
 Status fit_memory(const Setup *s)
 {
-    const size_t need = memory_total(&s->memory), limit = memory_limit();
+    const size_t need = memory_total(&s->memory), limit = fit_limit(s->dev);
+    const char *whose = s->dev->host_memory ? "memory" : "GPU memory";
     char wanted[32], there[32], least[32];
     Advice a = {.least = 0};
     if (need <= limit)
-        return STATUS_OK;
+        return fit_host(s);
     TRY(find_ways(s, limit, &a));
     bytes_text(need, wanted, sizeof wanted);
     bytes_text(limit, there, sizeof there);
     if (a.found)
         return status_refuse(
-            "this run needs about %s of memory, and %s can be had; nothing was loaded. What would fit:%s",
-            wanted, there, a.text);
+            "this run needs about %s of %s, and %s can be had; nothing was loaded. What would fit:%s", wanted,
+            whose, there, a.text);
     return status_refuse(
-        "this run needs about %s of memory, and %s can be had; nothing was loaded. No setting makes it "
-        "fit (the least is %s)%s: close other programs, or take a machine with more memory",
-        wanted, there, bytes_text(a.least ? a.least : need, least, sizeof least),
-        s->config->method.kind == METHOD_FULL ? ", but method.kind: lora may" : "");
+        "this run needs about %s of %s, and %s can be had; nothing was loaded. No setting makes it "
+        "fit (the least is %s)%s: close other programs, or take a %s with more memory",
+        wanted, whose, there, bytes_text(a.least ? a.least : need, least, sizeof least),
+        s->config->method.kind == METHOD_FULL ? ", but method.kind: lora may" : "",
+        s->dev->host_memory ? "machine" : "GPU");
 }
 
 /* Disk ------------------------------------------------------------------------------------------------- */

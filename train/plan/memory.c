@@ -20,6 +20,11 @@ size_t memory_total(const MemoryNeed *m)
     return m->weights + m->activations + m->gradients + m->optimizer + m->workspace + m->other;
 }
 
+size_t memory_of_host(const MemoryNeed *m)
+{
+    return m->host ? m->host : memory_total(m);
+}
+
 const char *bytes_text(size_t bytes, char *buf, size_t size)
 {
     if (bytes >= 1000000000u)
@@ -37,6 +42,7 @@ const char *bytes_text(size_t bytes, char *buf, size_t size)
  * is written. */
 typedef struct Held {
     size_t own, mapped, packed, table;
+    size_t streamed; /* in the host's memory, on a device with memory of its own */
 } Held;
 
 /* What the part has besides its own storage once it has been used. */
@@ -59,8 +65,20 @@ static void hold_tensor(Held *h, const Tensor *t, int64_t looked_up)
 
 static void hold_layer(Held *h, const LayerSet *set, const Layer *l, int64_t looked_up)
 {
-    hold_tensor(h, l->weight, looked_up);
-    hold_tensor(h, l->bias, 0);
+    if (l->streamed)
+        h->streamed += tensor_bytes(l->weight);
+    else if (set->trained_on_host && l->weight && l->weight->requires_grad)
+        h->streamed += tensor_bytes(l->weight);
+    else if (l->packed_only) /* mapped pages go back once it has been packed */
+        h->streamed += l->weight->owned ? tensor_bytes(l->weight) : 0;
+    else
+        hold_tensor(h, l->weight, looked_up);
+    if (l->weight && l->weight->scales)
+        hold_tensor(h, l->weight->scales, 0);
+    if (l->bias && l->bias->requires_grad && set->trained_on_host)
+        h->streamed += tensor_bytes(l->bias);
+    else
+        hold_tensor(h, l->bias, 0);
     h->packed += layerset_packed_bytes(set, l); /* noted when the steps were rehearsed */
 }
 
@@ -223,17 +241,50 @@ static Phase fullest_phase(const Setup *s)
     return config->method.kind == METHOD_FULL ? fuller(most, saving) : most;
 }
 
+/* A part's layers where all of them are on the device. */
+static size_t placed(const Held *h)
+{
+    return h->own + h->mapped + h->table + h->packed;
+}
+
+/* On a device with memory of its own: every part is there from loading on, and what the device has packed. */
+static Phase placed_phase(const Setup *s)
+{
+    const Model *m = s->model;
+    const Held unet = hold_set(unet_layers(m->unet), 0), clip = hold_set(clip_layers(m->clip), 0),
+               encoder = hold_vae(m->vae, true), decoder = hold_vae(m->vae, false);
+    const size_t decoding = decoding_bytes(s), stepping = step_host_bytes(s);
+    return (Phase){placed(&unet) + placed(&clip) + placed(&encoder) + placed(&decoder), s->arena_bytes,
+                   unet.streamed + clip.streamed + encoder.streamed + decoder.streamed +
+                       (decoding > stepping ? decoding : stepping)};
+}
+
 MemoryNeed memory_need(const Setup *s)
 {
     const size_t trained = parameters_block_bytes(s->parameters);
-    const Phase phase = fullest_phase(s);
-    MemoryNeed m = {.weights = phase.weights, .optimizer = parameters_optimizer_bytes(s->parameters)};
+    const bool apart = !s->dev->host_memory;
+    const Phase phase = apart ? placed_phase(s) : fullest_phase(s);
+    const size_t host =
+        s->base_bytes + UNCOUNTED_BYTES + phase.host + (apart ? 0 : learning_bytes(s->parameters));
+    MemoryNeed m = {.weights = phase.weights,
+                    .optimizer = parameters_optimizer_bytes(s->parameters) + s->parameters->scratch_bytes};
     if (s->parameters->module_count)
         m.weights += trained;
-    m.other = s->base_bytes + UNCOUNTED_BYTES + phase.host + learning_bytes(s->parameters);
-    m.gradients = trained + plan_kind_bytes(s->plan, PLACE_GRADIENT);
+    if (apart && s->parameters->steps_on) { /* gradients, the optimizer's state: all beside the weights */
+        m.other = s->dev->own_bytes;
+        m.host = host + trained + m.optimizer + learning_bytes(s->parameters);
+        m.optimizer = 0;
+    } else if (apart) {
+        m.other = s->dev->own_bytes + learning_bytes(s->parameters);
+        m.host = host;
+    } else {
+        m.other = host;
+    }
+    m.gradients = (s->parameters->steps_on ? 0 : trained) + plan_kind_bytes(s->plan, PLACE_GRADIENT);
     m.workspace = plan_kind_bytes(s->plan, PLACE_WORKSPACE);
-    m.activations = phase.arena - plan_kind_bytes(s->plan, PLACE_GRADIENT) - m.workspace;
+    m.weights += plan_kind_bytes(s->plan, PLACE_WEIGHT);
+    m.activations = phase.arena - plan_kind_bytes(s->plan, PLACE_GRADIENT) -
+                    plan_kind_bytes(s->plan, PLACE_WEIGHT) - m.workspace;
     return m;
 }
 

@@ -1,8 +1,10 @@
 /* What a run takes of memory and disk, worked out from shapes before anything is loaded.
  *
- * Memory is the process's own peak (VmHWM). A run goes through phases: pictures and captions are encoded,
- * then come the steps with their previews; each touches its own weights and its own part of one arena, and
- * what a phase no longer needs is given back (layerset_rest). The peak is the fullest phase's. */
+ * On the processor memory is the process's own peak (VmHWM). A run goes through phases: pictures and captions
+ * are encoded, then come the steps with their previews; each touches its own weights and its own part of one
+ * arena, and what a phase no longer needs is given back (layerset_rest). The peak is the fullest phase's. On
+ * a device with memory of its own everything that is computed with lies there from loading on, and the host's
+ * memory is told apart. */
 #ifndef ATL_MEMORY_H
 #define ATL_MEMORY_H
 
@@ -10,11 +12,15 @@
 
 struct Setup;
 
-/* Bytes by what they are for. */
+/* Bytes of the device's memory by what they are for; and of the host's, where that is another: the process's
+ * own peak, else 0. */
 typedef struct MemoryNeed {
     size_t weights, activations, gradients, optimizer, workspace, other;
+    size_t host;
 } MemoryNeed;
-size_t memory_total(const MemoryNeed *m);
+size_t memory_total(const MemoryNeed *m); /* without the host's */
+/* The peak of the process, whichever memory that is. */
+size_t memory_of_host(const MemoryNeed *m);
 
 /* Bytes that a run writes into its folder and that stay, or stand there at the same time. */
 typedef struct DiskNeed {

@@ -1,9 +1,10 @@
 /* Memory modes: names for the settings that trade memory for time.
  *
- *              checkpointing   packed weights
- *   speed      off             kept, for the forward and the backward pass
- *   balanced   on              kept for the forward pass (wherever checkpointing is on)
- *   minimal    on              not kept
+ *              checkpointing   packed weights                                    offload (GPU)
+ *   speed      off             kept, for the forward and the backward pass       off
+ *   balanced   on              kept for the forward pass (wherever checkpointing idle
+ *                              is on)
+ *   minimal    on              not kept                                          all
  *
  * None of them changes a byte of the result. A setting given by itself stands; the mode says what was left
  * open. */

@@ -29,6 +29,8 @@ static Status load_model(const Config *config, bool described, Model **out)
                       .random = config->model.init == MODEL_INIT_RANDOM,
                       .seed = config->train.seed,
                       .described = described};
+    if (config->model.quantise == QUANTISE_INT8)
+        r.quantised = MODEL_UNET | MODEL_TEXT;
     if (config->method.kind == METHOD_FULL)
         r.wide = MODEL_UNET | (config->method.text_encoder ? MODEL_TEXT : 0);
     if (!model_is_builtin(r.name) && !file_exists(r.name))
@@ -39,6 +41,7 @@ static Status load_model(const Config *config, bool described, Model **out)
                          "model.vae");
     TRY(model_open(&r, out));
     Model *m = *out;
+    m->offload = (Offload)(config->train.offload - 1);
     if (config->model.prediction > 0)
         TRY(model_set_prediction(m, objective_at(config->model.prediction - 1)->prediction));
     if (config->train.pack_weights == SWITCH_OFF) {
@@ -177,15 +180,15 @@ static Status plan_mode(Setup *s, TrainMode mode)
 /* mode auto: the fastest one that leaves something free. */
 static Status plan_described(Setup *s)
 {
-    const size_t available = machine_available_bytes();
+    const size_t available = fit_limit(s->dev);
     const Config asked = *s->config;
     if (asked.train.mode != MODE_AUTO)
         return plan_mode(s, asked.train.mode);
     for (TrainMode mode = MODE_SPEED;; mode--) {
         s->config->train = asked.train;
         TRY(plan_mode(s, mode));
-        const double most = SHARE_OF_FREE * (double)(available + s->base_bytes);
-        if (mode == MODE_MINIMAL || !available || (double)memory_total(&s->memory) <= most)
+        const double most = SHARE_OF_FREE * (double)available;
+        if (mode == MODE_MINIMAL || (double)memory_total(&s->memory) <= most)
             return STATUS_OK;
     }
 }
@@ -238,7 +241,7 @@ static Status build(Setup *s, const char *folder, bool keep)
     s->base_bytes = machine_current_bytes();
     s->prior_built = folder && keep && config_has_prior(s->config) && sources_prior_built(s->config, folder);
     TRY(plan_described(s));
-    snprintf(s->device, sizeof s->device, "%s (%s)", s->c->dev->name, device_cpu_isa());
+    snprintf(s->device, sizeof s->device, "%s (%s)", s->dev->name, s->dev->chip);
     s->disk = disk_need(s);
     TRY(fit_memory(s));
     TRY(folder ? fit_disk(s, folder) : STATUS_OK);
@@ -252,14 +255,22 @@ static Status build(Setup *s, const char *folder, bool keep)
     return folder ? fit_disk(s, folder) : STATUS_OK;
 }
 
+Status setup_device(Config *config, const Device **dev)
+{
+    TRY(status_in(device_choose(config->train.device, &config->model.dtype, dev), "train.device"));
+    return strcmp(config->train.device, DEVICE_AUTO) == 0 ? config_set_device(config, (*dev)->name)
+                                                          : STATUS_OK;
+}
+
 Status setup_new(Config *config, const Device *dev, const char *folder, bool keep, bool report,
                  const volatile sig_atomic_t *stop, Setup **out)
 {
+    if (!dev)
+        TRY(setup_device(config, &dev));
     Setup *s = mem_calloc(1, sizeof *s);
     if (!s)
         return STATUS_FAILED;
-    *s = (Setup){
-        .config = config, .asked = *config, .dev = dev ? dev : device_cpu(), .stop = stop, .report = report};
+    *s = (Setup){.config = config, .asked = *config, .dev = dev, .stop = stop, .report = report};
     const Status status = build(s, folder, keep);
     if (status != STATUS_OK) {
         setup_free(s);

@@ -14,7 +14,7 @@
 #include "train/step/validation.h"
 #include "memory.h"
 
-#include "kernels/device.h"
+#include "kernels/devices/devices.h"
 
 /* Text kept in memory, where the text encoder isn't trained. */
 #define SETUP_TEXTS_BYTES ((size_t)256 << 20)
@@ -24,8 +24,8 @@ typedef struct Setup {
     Config asked;   /* as it was before that: a copy of the struct, its texts are config's */
     const Device *dev;
     Ctx *c;
-    char device[64]; /* "cpu (avx2)" */
-    Model *model;    /* described, until setup_load */
+    char device[320]; /* "cpu (avx2)" */
+    Model *model;     /* described, until setup_load */
     Parameters *parameters;
     Pipeline *pipeline;
     Sources *sources;
@@ -44,8 +44,12 @@ typedef struct Setup {
     bool report;
 } Setup;
 
-/* Plans the run on a device (NULL: the processor). folder: the run's, made if missing; NULL: nothing is
- * written (--plan). keep: as for sources_open. report: the step reads out prediction and conditioning
+/* The device that train.device asks for; what auto takes is written down there. model.dtype becomes what the
+ * device can store. */
+Status setup_device(Config *config, const Device **dev);
+/* Plans the run on a device (NULL: as the configuration says). folder: the run's, made if missing; NULL:
+ * nothing is written (--plan). keep: as for sources_open. report: the step reads out prediction and
+ * conditioning
  * (--trace). */
 Status setup_new(Config *config, const Device *dev, const char *folder, bool keep, bool report,
                  const volatile sig_atomic_t *stop, Setup **out);

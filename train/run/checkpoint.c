@@ -53,7 +53,7 @@ static Status write_tensors(const char *folder, const char *file, const Paramete
     for (int i = 0; there && i < p->count; i++)
         for (int k = 0; k < kinds; k++, part++) {
             *part = parameters_part(p, blocks[k], i);
-            tensorlist_add(&l, name_of(p, i, &what[k]), part, DTYPE_F32);
+            tensorlist_add(&l, name_of(p, i, &what[k]), part, part->dtype);
         }
     for (int i = 0; !*what[0].suffix && i < p->module_count; i++)
         tensorlist_add(
@@ -203,12 +203,12 @@ static Status read_tensors(const char *folder, const char *file, const Parameter
         Tensor t = parameters_part(p, content->block, i / kinds);
         char *name = name_of(p, i / kinds, content);
         const TensorEntry *e = name ? tensorfile_find(f, name) : NULL;
-        const void *numbers = e ? tensor_entry_mapped(e, DTYPE_F32) : NULL;
+        const void *numbers = e ? tensor_entry_mapped(e, t.dtype) : NULL;
         if (!numbers || !tensor_entry_is_shaped(e, t.ndim, t.shape))
             s = status_refuse("%s: %s is missing or of another shape; go on with the run's own config.yaml",
                               path, p->items[i / kinds].name);
         else
-            s = tensor_put(&t, numbers, DTYPE_F32);
+            s = tensor_put(&t, numbers, t.dtype);
         if (s == STATUS_OK)
             tensorfile_release(f); /* or the file would count in the run's peak beside what it fills */
         mem_free(name);

@@ -40,7 +40,7 @@ static Status changed(const char *folder, const char *what, bool allow_changes)
 
 /* What the run chose where the configuration leaves it open, so that the bytes stay the same on another
  * machine. */
-static void take_over(Config *config, const Config *old)
+static Status take_over(Config *config, const Config *old)
 {
     if (config->train.mode == MODE_AUTO)
         config->train.mode = old->train.mode;
@@ -52,17 +52,23 @@ static void take_over(Config *config, const Config *old)
         config->train.threads = old->train.threads;
     if (config->train.resolution == 0)
         config->train.resolution = old->train.resolution;
+    return strcmp(config->train.device, DEVICE_AUTO) == 0 ? config_set_device(config, old->train.device)
+                                                          : STATUS_OK;
 }
 
 static Status compare(Config *config, const char *folder, bool allow_changes)
 {
     char *path = path_in(folder, "config.yaml"), what[1024];
+    const Device *dev;
     Config *old = NULL;
     Status s = path ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && file_exists(path)) {
         s = status_in(config_read(path, NULL, 0, &old), "the run's own configuration");
+        if (s == STATUS_OK)
+            s = take_over(config, old);
+        if (s == STATUS_OK)
+            s = setup_device(config, &dev); /* which may have no bf16 */
         if (s == STATUS_OK) {
-            take_over(config, old);
             if (changes_find(config, old, what, sizeof what) > 0)
                 s = changed(folder, what, allow_changes);
         }

@@ -133,6 +133,9 @@ static void print_memory(const Setup *s)
         bytes_text(m->gradients, part[2], sizeof part[2]), bytes_text(m->optimizer, part[3], sizeof part[3]),
         bytes_text(m->workspace, part[4], sizeof part[4]), bytes_text(m->other, part[5], sizeof part[5]),
         mode_name(s->config->train.mode));
+    if (m->host)
+        log_info("           and about %s of the machine's own memory",
+                 bytes_text(m->host, total, sizeof total));
 }
 
 static void print_disk(const Setup *s)
@@ -185,15 +188,15 @@ Status setup_print_json(const Setup *s, const ModeTable *modes, const Estimate *
 {
     const MemoryNeed *m = &s->memory;
     json_t *j = json_pack(
-        "{s:I,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:I,s:I,s:f,s:I,s:s,s:i,s:b,s:s,s:o,s:I}", "peak_bytes",
+        "{s:I,s:{s:I,s:I,s:I,s:I,s:I,s:I},s:I,s:I,s:f,s:I,s:s,s:i,s:b,s:s,s:o,s:I,s:I}", "peak_bytes",
         (json_int_t)memory_total(m), "categories", "weights", (json_int_t)m->weights, "activations",
         (json_int_t)m->activations, "gradients", (json_int_t)m->gradients, "optimizer",
         (json_int_t)m->optimizer, "workspace", (json_int_t)m->workspace, "other", (json_int_t)m->other,
         "steps", (json_int_t)s->steps, "epoch_pictures", (json_int_t)s->sources->epoch_samples, "epochs",
         setup_epochs(s, s->steps), "trained_parameters", (json_int_t)parameters_elements(s->parameters),
         "device", s->device, "threads", s->c->threads, "checkpointing", s->shape.checkpointing, "mode",
-        mode_name(s->config->train.mode), "modes", modes_json(modes), "disk_bytes",
-        (json_int_t)s->disk.total);
+        mode_name(s->config->train.mode), "modes", modes_json(modes), "disk_bytes", (json_int_t)s->disk.total,
+        "host_bytes", (json_int_t)memory_of_host(m));
     if (j && config_has_prior(s->config))
         json_object_set_new(j, "class_pictures",
                             json_pack("{s:i,s:i,s:f}", "there", s->prior.there, "missing", s->prior.missing,

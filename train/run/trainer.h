@@ -24,7 +24,7 @@ typedef struct TrainOptions {
     int trace_steps;    /* how many steps; 0: all */
     const char *again;  /* the command that goes on after an interruption, for the message */
     const volatile sig_atomic_t *stop;
-    const Device *device; /* NULL: the processor */
+    const Device *device; /* NULL: as the configuration says */
 } TrainOptions;
 
 /* STATUS_INTERRUPTED: stopped by the flag, with the state after the last whole step saved. config is filled

@@ -30,19 +30,32 @@ double optimizer_rate(const Config *config, ParameterGroup group, int64_t step, 
            (group == GROUP_TEXT && text_lr > 0 ? text_lr : lr);
 }
 
-/* What the device said; an update that was skipped leaves no trace in the state. */
-static Status read_numbers(Parameters *p, UpdateNumbers *out)
+/* The update and what it says, as one thing where the device records steps: rate, step number and the like it
+ * brings itself, so that one recording serves them all. */
+static Status update(Parameters *p, const Update *u, StepNumbers *said)
 {
-    StepNumbers n;
-    TRY(p->dev->get(&n, p->numbers, sizeof n));
-    TRY(p->dev->settle());
-    TRY(p->dev->clear(p->numbers, sizeof n));
-    *out = (UpdateNumbers){.norm = n.norm,
-                           .moved = {.unet = sqrt(n.moved[GROUP_UNET]), .text = sqrt(n.moved[GROUP_TEXT])},
-                           .change = sqrt(n.change),
-                           .broken = n.segment >= 0 ? p->items[n.segment].name : NULL};
-    p->updates += !n.skipped;
-    return STATUS_OK;
+    const Device *dev = p->dev;
+    bool again;
+    TRY(dev->record ? dev->record(&p->recording) : STATUS_OK);
+    Status s = dev->update(u, p->flat.weights, p->flat.gradients, p->states[0], p->states[1], p->averages,
+                           p->numbers, p->scratch);
+    if (s == STATUS_OK)
+        s = dev->get(said, p->numbers, sizeof *said);
+    if (s == STATUS_OK)
+        s = dev->clear(p->numbers, sizeof *said);
+    const Status ran = dev->record ? dev->recorded(&p->recording, &again) : STATUS_OK;
+    const Status settled = dev->settle();
+    return s != STATUS_OK ? s : ran != STATUS_OK ? ran : settled;
+}
+
+/* What the device said; an update that was skipped leaves no trace in the state. */
+static void take_numbers(Parameters *p, const StepNumbers *n, UpdateNumbers *out)
+{
+    *out = (UpdateNumbers){.norm = n->norm,
+                           .moved = {.unet = sqrt(n->moved[GROUP_UNET]), .text = sqrt(n->moved[GROUP_TEXT])},
+                           .change = sqrt(n->change),
+                           .broken = n->segment >= 0 ? p->items[n->segment].name : NULL};
+    p->updates += !n->skipped;
 }
 
 Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t total, double scale,
@@ -61,7 +74,8 @@ Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t
         u.from = before->samples->data;
         u.stride = before->stride;
     }
-    TRY(p->dev->update(&u, p->flat.weights, p->flat.gradients, p->states[0], p->states[1], p->averages,
-                       p->numbers));
-    return read_numbers(p, out);
+    StepNumbers n;
+    TRY(update(p, &u, &n));
+    take_numbers(p, &n, out);
+    return STATUS_OK;
 }

@@ -5,6 +5,7 @@
 #include "kernels/adapter.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/random.h"
+#include "kernels/state8.h"
 
 #include <math.h>
 #include <string.h>
@@ -114,7 +115,7 @@ static Status lora_room(Parameters *p, const Config *config, bool described, Lay
     if (!p->modules || !p->alpha)
         return STATUS_FAILED;
     tensor_set_at(p->alpha, 0, (double)config->method.alpha);
-    return flat_new(&p->flat, p->dev, size, described);
+    return flat_new(&p->flat, p->dev, NULL, size, described);
 }
 
 static Status lora_attach_all(Parameters *p, const Config *config, Model *m, bool described)
@@ -157,12 +158,29 @@ static Status full_add(Parameters *p, LayerSet *set, const char *part, Parameter
 static Status full_add_all(Parameters *p, const Config *config, Model *m, bool described)
 {
     LayerSet *unet = unet_layers(m->unet), *text = config->method.text_encoder ? clip_layers(m->clip) : NULL;
-    TRY(flat_new(&p->flat, p->dev, layerset_room(unet) + (text ? layerset_room(text) : 0), described));
+    TRY(flat_new(&p->flat, p->dev, p->steps_on, layerset_room(unet) + (text ? layerset_room(text) : 0),
+                 described));
     TRY(full_add(p, unet, "unet", GROUP_UNET));
     return text ? full_add(p, text, "text_encoder", GROUP_TEXT) : STATUS_OK;
 }
 
 /* The blocks beside weights and gradients ---------------------------------------------------------------- */
+
+/* Where the part of parameter i begins in a state of codes; of the one past the last, all of its bytes. */
+static int64_t codes_at(const Parameters *p, int i)
+{
+    int64_t at = 0;
+    for (int k = 0; k < i; k++)
+        at += state8_room(p->segments[k].count);
+    return at;
+}
+
+static Tensor *codes_block(const Parameters *p)
+{
+    const int64_t bytes = codes_at(p, p->count);
+    return p->flat.described ? tensor_shape_only(DTYPE_U8, 1, &bytes)
+                             : tensor_new_on(p->dev, DTYPE_U8, 1, &bytes);
+}
 
 static Status add_blocks(Parameters *p, const Config *config)
 {
@@ -171,8 +189,16 @@ static Status add_blocks(Parameters *p, const Config *config)
         return STATUS_FAILED;
     TRY(p->dev->clear(p->numbers, sizeof *p->numbers));
     for (int i = 0; i < optimizer_states(p->optimizer); i++) {
-        p->states[i] = flat_block(&p->flat);
+        p->states[i] = p->optimizer->codes ? codes_block(p) : flat_block(&p->flat);
         if (!p->states[i])
+            return STATUS_FAILED;
+    }
+    Update u = {.segments = p->segments, .count = p->count};
+    p->optimizer->set(&config->optimizer.settings, &u);
+    TRY(p->dev->update_scratch(&u, &p->scratch_bytes));
+    if (!p->flat.described && p->scratch_bytes > 0) {
+        p->scratch = p->dev->memory_new(p->scratch_bytes);
+        if (!p->scratch)
             return STATUS_FAILED;
     }
     if (config->train.ema <= 0)
@@ -189,6 +215,10 @@ Status parameters_new(const Config *config, const Device *dev, Model *m, Paramet
     if (!p)
         return STATUS_FAILED;
     p->dev = dev;
+    if (config->method.kind == METHOD_FULL && !dev->host_memory && m->offload == OFFLOAD_ALL) {
+        p->dev = device_cpu();
+        p->steps_on = dev;
+    }
     p->optimizer = optimizer_at(config->optimizer.kind);
     const bool described = unet_layers(m->unet)->described;
     Status s = config->method.kind == METHOD_LORA ? lora_attach_all(p, config, m, described)
@@ -222,7 +252,10 @@ void parameters_free(Parameters *p)
     tensor_free(p->averages);
     flat_free(&p->flat);
     tensor_free(p->alpha);
+    if (p->recording)
+        p->dev->forget(p->recording);
     p->dev->memory_free(p->numbers, sizeof *p->numbers);
+    p->dev->memory_free(p->scratch, p->scratch_bytes);
     mem_free(p->modules);
     mem_free(p->segments);
     mem_free(p->items);
@@ -234,7 +267,14 @@ void parameters_free(Parameters *p)
 Tensor parameters_part(const Parameters *p, const Tensor *block, int i)
 {
     Tensor t = *p->items[i].weight;
-    t.data = block->data ? (float *)block->data + p->segments[i].first : NULL;
+    const bool codes = block->dtype == DTYPE_U8;
+    const int64_t first = codes ? codes_at(p, i) : p->segments[i].first;
+    if (codes) {
+        t.dtype = DTYPE_U8;
+        t.ndim = 1;
+        t.shape[0] = state8_room(p->segments[i].count);
+    }
+    t.data = block->data ? (char *)block->data + (size_t)first * dtype_size(t.dtype) : NULL;
     t.home = block->home;
     t.grad = NULL;
     t.requires_grad = false;
@@ -256,7 +296,10 @@ size_t parameters_block_bytes(const Parameters *p)
 
 size_t parameters_optimizer_bytes(const Parameters *p)
 {
-    return parameters_block_bytes(p) * (size_t)(optimizer_states(p->optimizer) + (p->averages != NULL));
+    size_t bytes = p->averages ? tensor_bytes(p->averages) : 0;
+    for (int i = 0; i < optimizer_states(p->optimizer); i++)
+        bytes += tensor_bytes(p->states[i]);
+    return bytes;
 }
 
 Status parameters_zero_gradients(Parameters *p)

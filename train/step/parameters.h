@@ -44,13 +44,18 @@ typedef struct Parameters {
     Tensor *states[UPDATE_STATES]; /* what the optimizer keeps; NULL: no more */
     Tensor *averages;              /* EMA of the weights, or NULL */
     StepNumbers *numbers;          /* what the device says of an update */
-    LoraModule *modules;           /* LoRA only */
+    void *scratch;                 /* what it needs for one */
+    size_t scratch_bytes;
+    void *recording;     /* of an update, on a device that records */
+    LoraModule *modules; /* LoRA only */
     int module_count;
     Tensor *alpha;   /* of all modules: one number, as files have it. LoRA only */
     int layer_count; /* modules or layers trained */
     int64_t updates; /* so far: what corrections of means and the EMA's decay follow from */
     const Optimizer *optimizer;
-    const Device *dev;
+    const Device *dev; /* that updates them */
+    const Device
+        *steps_on; /* another, which reaches them in the host's memory (train.offload: all); or NULL */
 } Parameters;
 
 /* Attaches what config.method asks for to m and lists it. */
@@ -59,7 +64,8 @@ Status parameters_new(const Config *config, const Device *dev, Model *m, Paramet
  * weights lie in these blocks. */
 void parameters_free(Parameters *p);
 
-/* Item i's part of a block, as a tensor of the item's shape. */
+/* Item i's part of a block, as a tensor of the item's shape; of a state in 8 bits (kernels/state8.h) its
+ * bytes. */
 Tensor parameters_part(const Parameters *p, const Tensor *block, int i);
 
 int64_t parameters_elements(const Parameters *p);

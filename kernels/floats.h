@@ -1,11 +1,11 @@
-/* What a kernel reads and writes are floats, unless it says otherwise. vec.h takes any other type for f16, so
- * a table's function looks at its tensors first:
+/* What a kernel reads and writes are floats, unless it says otherwise. Devices take any other type for f16,
+ * so a table's function looks at its tensors first:
  *
  *     FLOATS_ONLY(x, y);    // returns a failure that names the first that is neither f32, bf16 nor f16 */
-#ifndef ATL_CPU_FLOATS_H
-#define ATL_CPU_FLOATS_H
+#ifndef ATL_FLOATS_H
+#define ATL_FLOATS_H
 
-#include "kernels/tensor.h"
+#include "tensor.h"
 
 /* NULL: a tensor that may be absent. */
 static inline Status floats_only(int n, const Tensor *const t[])

@@ -1,0 +1,321 @@
+/* Linear layers with what follows them, for what cuBLASLt would take another pass over memory:
+ *
+ *     h = x W^T + bias + residual + scale t up^T           y = h, or with GEGLU
+ *                                                          y = first half of h times gelu of its second
+ *
+ * The tiles of tile.h. A is x (m,k), B is W (n,k), both as they lie. LoRA's share is a few more steps of the
+ * same depth: of t (m,r) and of up (n,r) times its scale, which is f32 where it is trained and becomes 16
+ * bits on the way to shared memory. With GEGLU the columns of a warp are two halves, 32 (or 16) of h's first
+ * half and the 32 that go with them, so that both are in its registers and h is written only if it is wanted:
+ *
+ *       W's rows    j … j+31     n/2+j … n/2+j+31 │ j+32 … j+63   n/2+j+32 … n/2+j+63
+ *       columns of  warp across 0                 │ warp across 1
+ *
+ *                                                registers   blocks of a multiprocessor
+ *     128×128   2×2 warps of 64×64                 220, 234    2
+ *     128×64    2×2 warps of 64×32    small grids  126         2 (8.6 8.9), 4 (8.0)
+ *
+ * Hopper's and Blackwell's data-centre chips multiply faster by instructions that only the library has: there
+ * a second pass costs less than the slower product. */
+#include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/gelu.h"
+#include "product.h"
+#include "tile.h"
+
+typedef TileShape<64, 64, 2, 2> Tile128;
+typedef TileShape<64, 32, 2, 2> Tile64;
+
+typedef struct Fused {
+    const void *a, *b, *bias, *residual, *t, *up;
+    void *y, *keep_h;
+    int64_t m, n, k, r;
+    float scale;
+    int bias_type, up_type;
+    bool t_wide, wide; /* rows of t, of all else, are whole chunks at multiples of 16 bytes */
+} Fused;
+
+/* Which row of W is column q of the tile. */
+template <typename S, bool GEGLU>
+__device__ static inline int64_t weight_row(const Fused &f, int64_t tile, int q)
+{
+    if (!GEGLU)
+        return tile * S::N + q;
+    constexpr int HALF = S::WN / 2;
+    const int64_t column = tile * (S::N / 2) + q / S::WN * HALF + q % HALF;
+    return column < f.n / 2 ? column + q % S::WN / HALF * (f.n / 2) : f.n;
+}
+
+/* 8 elements of row `row` of up from c on, times scale; of those before r. */
+template <typename T> __device__ static inline uint4 up_chunk(const Fused &f, int64_t row, int c)
+{
+    union {
+        T at[CHUNK];
+        uint4 all;
+    } chunk;
+#pragma unroll
+    for (int j = 0; j < CHUNK; j++) {
+        const int64_t i = row * f.r + c + j;
+        float x = 0;
+        if (c + j < f.r)
+            x = f.up_type == DTYPE_F32 ? ((const float *)f.up)[i] : to_float(((const T *)f.up)[i]);
+        chunk.at[j] = from_float<T>(x * f.scale);
+    }
+    return chunk.all;
+}
+template <typename T> __device__ static inline uint4 t_chunk(const Fused &f, int64_t row, int c)
+{
+    const T *from = (const T *)f.t + row * f.r + c;
+    return f.t_wide && c < f.r ? *(const uint4 *)from : gather_chunk(from, (int)f.r - c);
+}
+
+/* What a thread copies; rows in chunks from where x or W begins, −1: there is no such row. */
+template <typename T, typename S, bool GEGLU> struct RowSource {
+    const Fused &f;
+    int64_t row, tile; /* first row of D; number of the tile across */
+    int a[S::A_ROWS], b[S::B_ROWS];
+    int step, c; /* of the depth, and this thread's chunk of it; from 0 on again in t and up */
+    bool low;
+};
+
+template <typename T, typename S, bool GEGLU>
+__device__ static inline void begin_rows(RowSource<T, S, GEGLU> &s)
+{
+    const int lane = threadIdx.x / TILE_CHUNKS;
+#pragma unroll
+    for (int i = 0; i < S::A_ROWS; i++) {
+        const int64_t row = s.row + lane + i * S::LANES;
+        s.a[i] = row < s.f.m ? (int)(row * s.f.k / CHUNK) : -1;
+    }
+#pragma unroll
+    for (int i = 0; i < S::B_ROWS; i++) {
+        const int64_t row = weight_row<S, GEGLU>(s.f, s.tile, lane + i * S::LANES);
+        s.b[i] = row < s.f.n ? (int)(row * s.f.k / CHUNK) : -1;
+    }
+    s.step = 0, s.c = (int)threadIdx.x % TILE_CHUNKS * CHUNK, s.low = false;
+}
+
+/* A chunk that is at hand. */
+template <bool STAGED, typename T> __device__ static inline void put_chunk(uint4 *held, T *place, uint4 chunk)
+{
+    *(STAGED ? held : (uint4 *)place) = chunk;
+}
+
+/* A step of t and up, whose places are worked out anew: there are few. */
+template <typename T, typename S, bool GEGLU, bool STAGED>
+__device__ static inline void fetch_low(const RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
+{
+    const int lane = threadIdx.x / TILE_CHUNKS;
+#pragma unroll
+    for (int i = 0; i < S::A_ROWS; i++)
+        put_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i),
+                          s.a[i] >= 0 ? t_chunk<T>(s.f, s.row + lane + i * S::LANES, s.c)
+                                      : make_uint4(0, 0, 0, 0));
+#pragma unroll
+    for (int i = 0; i < S::B_ROWS; i++)
+        put_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
+                          s.b[i] >= 0
+                              ? up_chunk<T>(s.f, weight_row<S, GEGLU>(s.f, s.tile, lane + i * S::LANES), s.c)
+                              : make_uint4(0, 0, 0, 0));
+}
+
+/* A step of operands that begin anywhere. */
+template <typename T, typename S, bool GEGLU, bool STAGED>
+__device__ static inline void fetch_narrow(const RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
+{
+#pragma unroll
+    for (int i = 0; i < S::A_ROWS; i++)
+        put_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i),
+                          gather_chunk((const T *)s.f.a + (int64_t)s.a[i] * CHUNK + s.c,
+                                       s.c < s.f.k && s.a[i] >= 0 ? CHUNK : 0));
+#pragma unroll
+    for (int i = 0; i < S::B_ROWS; i++)
+        put_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
+                          gather_chunk((const T *)s.f.b + (int64_t)s.b[i] * CHUNK + s.c,
+                                       s.c < s.f.k && s.b[i] >= 0 ? CHUNK : 0));
+}
+
+template <typename T, typename S, bool GEGLU, bool STAGED>
+__device__ static inline void fetch_step(RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
+{
+    if (s.low) {
+        fetch_low(s, held, stage);
+    } else if (!s.f.wide) {
+        fetch_narrow(s, held, stage);
+    } else {
+        const bool there = s.c < s.f.k;
+        const T *a = (const T *)s.f.a + s.c, *b = (const T *)s.f.b + s.c;
+#pragma unroll
+        for (int i = 0; i < S::A_ROWS; i++)
+            fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), a + (int64_t)s.a[i] * CHUNK,
+                                there && s.a[i] >= 0);
+#pragma unroll
+        for (int i = 0; i < S::B_ROWS; i++)
+            fetch_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
+                                b + (int64_t)s.b[i] * CHUNK, there && s.b[i] >= 0);
+    }
+    s.step += TILE_DEPTH, s.c += TILE_DEPTH;
+    if (!s.low && s.step >= s.f.k)
+        s.low = true, s.c -= s.step, s.step = 0;
+}
+
+/* 8 columns of h, from n on. */
+template <typename T>
+__device__ static inline void add_to_run(const Fused &f, int64_t row, int64_t n, float v[8])
+{
+    const T *residual = (const T *)f.residual + row * f.n + n;
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+        if (f.bias)
+            v[j] += f.bias_type == DTYPE_F32 ? ((const float *)f.bias)[n + j]
+                                             : to_float(((const T *)f.bias)[n + j]);
+    if (!f.residual)
+        return;
+    union {
+        uint4 all;
+        T at[8];
+    } add;
+    add.all = f.wide ? *(const uint4 *)residual : gather_chunk(residual, 8);
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+        v[j] += to_float(add.at[j]);
+}
+
+/* v rounded to T, which goes to `to` unless that is NULL; v is what T holds then. */
+template <typename T> __device__ static inline void round_run(float v[8], T *to, bool wide)
+{
+    union {
+        uint4 all;
+        T at[8];
+    } run;
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+        run.at[j] = from_float<T>(v[j]);
+        v[j] = to_float(run.at[j]);
+    }
+    if (to && wide)
+        *(uint4 *)to = run.all;
+    else if (to)
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            to[j] = run.at[j];
+}
+
+/* Grid: tiles, those of a row of D beside each other. */
+template <typename T, typename S, bool GEGLU>
+__global__ static void __launch_bounds__(S::THREADS) product_kernel(Fused f)
+{
+    SHARED(T, shared);
+    const int64_t columns = GEGLU ? f.n / 2 : f.n;
+    constexpr int WIDTH = GEGLU ? S::N / 2 : S::N;
+    const int across = (int)((columns + WIDTH - 1) / WIDTH);
+    RowSource<T, S, GEGLU> from = {
+        f, (int64_t)(blockIdx.x / across) * S::M, blockIdx.x % across, {}, {}, 0, 0, false};
+    begin_rows(from);
+    const int steps = (int)((f.k + TILE_DEPTH - 1) / TILE_DEPTH + (f.r + TILE_DEPTH - 1) / TILE_DEPTH);
+    const int64_t row = from.row, column = from.tile * WIDTH;
+    float d[S::WM / 16][S::WN / 8][4];
+    multiply_tiles<false, T, S>(from, steps, d, shared);
+    if constexpr (GEGLU) {
+        end_tile_halves<S>(d, (float *)shared, [&](int r, int n, float *v, float *gate) {
+            const int64_t i = row + r, c = column + n;
+            if (i >= f.m || c >= columns)
+                return;
+            add_to_run<T>(f, i, c, v);
+            add_to_run<T>(f, i, c + columns, gate);
+            T *h = f.keep_h ? (T *)f.keep_h + i * f.n + c : NULL;
+            round_run(v, h, f.wide);
+            round_run(gate, h ? h + columns : NULL, f.wide);
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                v[j] *= gelu_of(gate[j]);
+            round_run(v, (T *)f.y + i * columns + c, f.wide);
+        });
+    } else {
+        end_tile<S>(d, (float *)shared, [&](int r, int n, float *v) {
+            const int64_t i = row + r, c = column + n;
+            if (i >= f.m || c >= columns)
+                return;
+            add_to_run<T>(f, i, c, v);
+            round_run(v, (T *)f.y + i * f.n + c, f.wide);
+        });
+    }
+}
+
+/* Which products, and by which tile --------------------------------------------------------------------- */
+
+static bool wide(const Tensor *t)
+{
+    return !t || (uintptr_t)t->data % 16 == 0;
+}
+
+static bool of_type(const Tensor *t, DType type, bool or_f32)
+{
+    return !t || t->dtype == type || (or_f32 && t->dtype == DTYPE_F32);
+}
+
+extern "C" bool cuda_product_fused_fits(const Product *p)
+{
+    const DType type = p->a->dtype;
+    const int64_t columns = p->geglu ? p->n / 2 : p->n, most = (int64_t)INT32_MAX * CHUNK;
+    if (cuda_card()->major == 9 || cuda_card()->major == 10 || !(p->geglu || p->t) || p->alpha != 1 ||
+        p->beta != 0 || p->trans_a || !p->trans_b)
+        return false;
+    if (type == DTYPE_F32 || !of_type(p->b, type, false) || !of_type(p->y, type, false) ||
+        !of_type(p->residual, type, false) || !of_type(p->keep_h, type, false) ||
+        !of_type(p->t, type, false) || !of_type(p->bias, type, true) || !of_type(p->up, type, true))
+        return false;
+    if (p->m == 0 || p->k == 0 || p->k % CHUNK != 0 || columns % CHUNK != 0 || p->m * p->k >= most ||
+        p->n * p->k >= most)
+        return false;
+    /* a grid that leaves most of the card idle is the library's, which cuts the depth */
+    const double blocks = (double)blocks_for(p->m, Tile64::M) * blocks_for(p->n, Tile64::N);
+    return blocks * 2 >= cuda_card()->processors;
+}
+
+static Fused fused_of(const Product *p)
+{
+    Fused f = {};
+    f.a = p->a->data, f.b = p->b->data, f.y = p->y->data;
+    f.m = p->m, f.n = p->n, f.k = p->k;
+    if (p->bias)
+        f.bias = p->bias->data, f.bias_type = p->bias->dtype;
+    if (p->residual)
+        f.residual = p->residual->data;
+    if (p->keep_h)
+        f.keep_h = p->keep_h->data;
+    f.wide = wide(p->a) && wide(p->b) && wide(p->y) && wide(p->residual) && wide(p->keep_h);
+    if (p->t) {
+        f.t = p->t->data, f.up = p->up->data, f.up_type = p->up->dtype;
+        f.r = tensor_dim(p->t, -1), f.scale = p->scale;
+        f.t_wide = f.r % CHUNK == 0 && wide(p->t);
+    }
+    return f;
+}
+
+template <typename T, typename S, bool GEGLU> static Status launch_product(const Fused &f)
+{
+    const unsigned blocks =
+        blocks_for(f.m, S::M) * blocks_for(GEGLU ? f.n / 2 : f.n, GEGLU ? S::N / 2 : S::N);
+    return LAUNCH(dim3(blocks), dim3(S::THREADS), tile_shared<S>(cuda_card()->major < 8),
+                  (product_kernel<T, S, GEGLU>), f);
+}
+
+template <typename T, typename S> static Status launch_tile(const Fused &f, bool geglu)
+{
+    return geglu ? launch_product<T, S, true>(f) : launch_product<T, S, false>(f);
+}
+
+template <typename S> static double clocks_of(const Fused &f)
+{
+    const double blocks = (double)blocks_for(f.m, S::M) * blocks_for(f.n, S::N);
+    return tile_clocks<S>(blocks, (f.k + f.r + TILE_DEPTH - 1) / TILE_DEPTH);
+}
+
+extern "C" Status cuda_product_fused(const Product *p)
+{
+    const Fused f = fused_of(p);
+    const bool large = clocks_of<Tile128>(f) < clocks_of<Tile64>(f);
+    if (p->a->dtype == DTYPE_BF16)
+        return large ? launch_tile<bf16, Tile128>(f, p->geglu) : launch_tile<bf16, Tile64>(f, p->geglu);
+    return large ? launch_tile<f16, Tile128>(f, p->geglu) : launch_tile<f16, Tile64>(f, p->geglu);
+}

@@ -1,0 +1,155 @@
+/* Weights in 8 bits are decoded to what they are times their scales, wherever a product wants them, and are
+ * as close to the whole ones as 8 bits are. Breaks if an operation reads a weight past op_weight(), or a
+ * scale belongs to another row. */
+#include "infer/models/conditioning.h"
+#include "infer/models/layerset.h"
+#include "infer/models/model.h"
+#include "kernels/ops.h"
+
+#include "tests/far/far.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define SD1 TEST_GOLDEN "/models/sd1"
+enum { STATES = 2 * 77 * 16, LATENTS = 2 * 4 * 16 * 16 };
+
+static float noise[LATENTS], states[STATES];
+
+typedef struct Try {
+    const UNet *unet;
+    float out[LATENTS];
+} Try;
+
+static void step(Ctx *c, void *arg)
+{
+    Try *t = arg;
+    Tensor *x = ctx_input(c, DTYPE_F32, 4, (int64_t[]){2, 4, 16, 16}, noise);
+    Tensor *text = ctx_input(c, DTYPE_F32, 3, (int64_t[]){2, 77, 16}, states);
+    Tensor *when = ctx_input(c, DTYPE_F32, 1, (int64_t[]){2}, (float[]){10, 500});
+    x = unet_forward(c, t->unet, from_nchw(c, x), when, &(Conditioning){.states = text});
+    ctx_read(c, to_nchw(c, x), t->out);
+}
+
+/* Twice, for fetches go ahead from the second time on. */
+static void predict(const Device *dev, Model *m, Offload offload, bool planned, Try *t)
+{
+    Ctx *c = ctx_new(dev, &(CtxOptions){.threads = 2});
+    Plan *plan = NULL;
+    m->offload = offload;
+    assert_int_equal(model_place(m, dev), STATUS_OK);
+    t->unet = m->unet;
+    ctx_set_recording(c, false);
+    if (planned)
+        assert_int_equal(ctx_rehearse(c, step, t, &plan), STATUS_OK);
+    for (int i = 0; i < 2; i++)
+        if (ctx_run(c, plan, step, t) != STATUS_OK)
+            fail_msg("%s", status_message());
+    plan_free(plan);
+    ctx_free(c);
+}
+
+static Model *open_unet(bool quantised)
+{
+    Model *m;
+    const ModelRequest r = {
+        .name = SD1, .parts = MODEL_UNET, .dtype = DTYPE_F32, .quantised = quantised ? MODEL_UNET : 0};
+    if (model_open(&r, &m) != STATUS_OK)
+        fail_msg("%s", status_message());
+    return m;
+}
+
+/* The same weights, decoded by hand. Returns how many there were. */
+static int decode_all(LayerSet *set)
+{
+    int count = 0;
+    for (int i = 0; i < set->count; i++) {
+        Tensor *q = set->items[i]->weight;
+        if (!q || q->dtype != DTYPE_I8)
+            continue;
+        Tensor *w = tensor_new(DTYPE_F32, q->ndim, q->shape);
+        assert_non_null(w);
+        const int64_t n = tensor_count(q) / q->shape[0];
+        for (int64_t j = 0; j < tensor_count(q); j++)
+            ((float *)w->data)[j] = (float)((int8_t *)q->data)[j] * ((float *)q->scales->data)[j / n];
+        tensor_free(q);
+        set->items[i]->weight = w;
+        count++;
+    }
+    return count;
+}
+
+static void fill(float *x, int n, unsigned seed)
+{
+    for (int i = 0; i < n; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        x[i] = (float)(seed >> 8) / (float)(1 << 23) - 1;
+    }
+}
+
+static int make_inputs(void **state)
+{
+    (void)state;
+    fill(noise, LATENTS, 1);
+    fill(states, STATES, 2);
+    return 0;
+}
+
+static double distance(const Try *a, const Try *b)
+{
+    double apart = 0, size = 0;
+    for (int i = 0; i < LATENTS; i++) {
+        apart += pow((double)a->out[i] - b->out[i], 2);
+        size += pow((double)b->out[i], 2);
+    }
+    return sqrt(apart / size);
+}
+
+static void a_model_in_8_bits_is_the_one_with_its_weights_decoded(void **state)
+{
+    (void)state;
+    Try whole, quantised, decoded;
+    Model *m = open_unet(false);
+    predict(device_cpu(), m, OFFLOAD_OFF, true, &whole);
+    model_free(m);
+    m = open_unet(true);
+    predict(device_cpu(), m, OFFLOAD_OFF, true, &quantised);
+    assert_true(decode_all(unet_layers(m->unet)) >= 5);
+    predict(device_cpu(), m, OFFLOAD_OFF, true, &decoded);
+    model_free(m);
+    assert_memory_equal(quantised.out, decoded.out, sizeof decoded.out);
+    const double apart = distance(&quantised, &whole);
+    assert_true(apart > 1e-5 && apart < 0.02);
+}
+
+static void wherever_its_weights_wait(void **state)
+{
+    (void)state;
+    Try here, there;
+    const bool cuda = test_device_is("cuda");
+    Model *m = open_unet(true);
+    predict(device_cpu(), m, OFFLOAD_OFF, true, &here);
+    model_free(m);
+    for (int planned = 0; planned < 2; planned++)
+        for (int offload = OFFLOAD_OFF; offload <= OFFLOAD_ALL; offload++) {
+            m = open_unet(true);
+            predict(cuda ? test_device() : device_far(), m, (Offload)offload, planned, &there);
+            model_free(m);
+            assert_true(distance(&there, &here) <= (cuda ? 1e-5 : 0));
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_model_in_8_bits_is_the_one_with_its_weights_decoded),
+        cmocka_unit_test(wherever_its_weights_wait),
+    };
+    return cmocka_run_group_tests(tests, make_inputs, NULL);
+}
