@@ -146,6 +146,7 @@ struct Device {
     Status (*decode)(const Tensor *w, const Tensor *scales, Tensor *y);
 
     /* linear */
+    bool product_decodes; /* b may be i8 with its scales (Tensor.scales) */
     Status (*product_scratch)(const Product *p, size_t *bytes);
     Status (*product)(const Product *p, void *scratch);
     Status (*column_sum)(const Tensor *g, Tensor *out,
