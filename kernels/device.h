@@ -146,6 +146,8 @@ struct Device {
     Status (*decode)(const Tensor *w, const Tensor *scales, Tensor *y);
 
     /* linear */
+    bool product_decodes; /* b, and the w of a convolution that is not the gradient, may be i8 with its scales
+                           */
     Status (*product_scratch)(const Product *p, size_t *bytes);
     Status (*product)(const Product *p, void *scratch);
     Status (*column_sum)(const Tensor *g, Tensor *out,

@@ -19,6 +19,8 @@ void op_next(Ctx *c);
 /* The layer's weight in the device's memory, for the open operation: the layer's own, or fetched or decoded
  * into the step's memory. NULL where the layer has none. */
 Tensor *op_weight(Ctx *c, const Layer *l);
+/* The same for a product's b or a convolution's w: in 8 bits where the device decodes it itself. */
+Tensor *op_product_weight(Ctx *c, const Layer *l);
 /* Memory for the open device call only. NULL while rehearsing or when bytes is 0. */
 void *op_scratch(Ctx *c, size_t bytes);
 /* Keeps the first failure: "operation (layer): message". */

@@ -56,14 +56,27 @@ static Tensor *fetched(Ctx *c, const Tensor *w)
     return t;
 }
 
+/* Where the device can read it, in the type that it is stored in. */
+static Tensor *stored(Ctx *c, const Layer *l)
+{
+    if (!l->weight || !l->streamed)
+        return l->weight;
+    Tensor *w = fetched(c, l->weight);
+    w->scales = l->weight->scales;
+    return w;
+}
+
 Tensor *op_weight(Ctx *c, const Layer *l)
 {
-    if (!l->weight)
-        return NULL;
-    Tensor *w = l->streamed ? fetched(c, l->weight) : l->weight;
-    if (!l->weight->scales) /* nothing to decode it with: the operation reads its type */
+    Tensor *w = stored(c, l);
+    if (!w || !w->scales) /* nothing to decode it with: the operation reads its type */
         return w;
     Tensor *decoded = ctx_place(c, c->dtype, w->ndim, w->shape, PLACE_WEIGHT);
-    RUN(c, c->dev->decode(w, l->weight->scales, decoded));
+    RUN(c, c->dev->decode(w, w->scales, decoded));
     return decoded;
+}
+
+Tensor *op_product_weight(Ctx *c, const Layer *l)
+{
+    return c->dev->product_decodes ? stored(c, l) : op_weight(c, l);
 }

@@ -15,6 +15,26 @@
 
 #include <string.h>
 
+/* Weights in 8 bits -------------------------------------------------------------------------------------- */
+
+template <typename T>
+__global__ static void decode_kernel(const signed char *w, const float *scales, int64_t row, int64_t n, T *y)
+{
+    const int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * 8;
+    for (int64_t i = first; i < first + 8 && i < n; i++)
+        y[i] = from_float<T>((float)w[i] * scales[i / row]);
+}
+
+static Status decode(const Tensor *w, const Tensor *scales, Tensor *y)
+{
+    FLOATS_ONLY(scales, y);
+    const int64_t n = tensor_count(w);
+    WITH_FLOAT(y->dtype, T,
+               TRY(LAUNCH(blocks_for(n, 256 * 8), 256, 0, decode_kernel<T>, (const signed char *)w->data,
+                          (const float *)scales->data, n / w->shape[0], n, (T *)y->data)));
+    return STATUS_OK;
+}
+
 /* What a product is made of: types, and what lies where in scratch memory (bytes, 0: nothing). */
 typedef struct Route {
     DType type, d_type;         /* of the library's operands and result */
@@ -41,7 +61,7 @@ static Route route_of(const Product *p)
 {
     Route r = {};
     const DType y = p->y->dtype;
-    r.type = meeting(p->a->dtype, p->b->dtype);
+    r.type = p->b->dtype == DTYPE_I8 ? p->a->dtype : meeting(p->a->dtype, p->b->dtype);
     r.finish = (y != DTYPE_F32 && y != r.type) || (p->residual && p->residual->dtype != y) || p->k == 0;
     r.d_type = r.finish ? DTYPE_F32 : y;
     r.bias_after = p->bias && r.finish;
@@ -81,7 +101,7 @@ static Status converted(const Tensor *x, DType type, size_t bytes, char **scratc
     Tensor made = flat(*scratch, type, tensor_count(x));
     *to = made.data;
     *scratch += bytes;
-    return cuda_device()->copy(&from, &made);
+    return x->dtype == DTYPE_I8 ? decode(x, x->scales, &made) : cuda_device()->copy(&from, &made);
 }
 
 /* y = beta y + sum + bias + residual, whatever their types. sum: NULL is 0. */
@@ -181,16 +201,22 @@ static Status low_rank_product(const Product *p, const Route *r, char **scratch,
     return lt_product(&lt, &o);
 }
 
+/* A weight in 8 bits, which comes with its scales. */
+static bool is_decoded(const Tensor *b)
+{
+    return b->dtype == DTYPE_I8 && b->scales;
+}
+
 static Status product_scratch(const Product *p, size_t *bytes)
 {
-    FLOATS_ONLY(p->a, p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
+    FLOATS_ONLY(p->a, is_decoded(p->b) ? NULL : p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
     *bytes = cuda_product_fused_fits(p) ? 0 : route_of(p).all;
     return lt_open();
 }
 
 static Status product(const Product *p, void *scratch_memory)
 {
-    FLOATS_ONLY(p->a, p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
+    FLOATS_ONLY(p->a, is_decoded(p->b) ? NULL : p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
     const Route r = route_of(p);
     char *scratch = (char *)scratch_memory;
     if (p->m == 0 || p->n == 0)
@@ -217,29 +243,10 @@ static Status product(const Product *p, void *scratch_memory)
     return cuda_device()->geglu(&under, p->y);
 }
 
-/* Weights in 8 bits -------------------------------------------------------------------------------------- */
-
-template <typename T>
-__global__ static void decode_kernel(const signed char *w, const float *scales, int64_t row, int64_t n, T *y)
-{
-    const int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * 8;
-    for (int64_t i = first; i < first + 8 && i < n; i++)
-        y[i] = from_float<T>((float)w[i] * scales[i / row]);
-}
-
-static Status decode(const Tensor *w, const Tensor *scales, Tensor *y)
-{
-    FLOATS_ONLY(scales, y);
-    const int64_t n = tensor_count(w);
-    WITH_FLOAT(y->dtype, T,
-               TRY(LAUNCH(blocks_for(n, 256 * 8), 256, 0, decode_kernel<T>, (const signed char *)w->data,
-                          (const float *)scales->data, n / w->shape[0], n, (T *)y->data)));
-    return STATUS_OK;
-}
-
 extern "C" void cuda_linear_table(Device *d)
 {
     d->product_scratch = product_scratch;
     d->product = product;
     d->decode = decode;
+    d->product_decodes = true;
 }

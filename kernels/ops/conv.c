@@ -57,7 +57,7 @@ void conv_run_backward_weight(Ctx *c, const Conv *a)
 
 static void backward_data(Ctx *c, const Layer *l, ConvShape s, const Tensor *g, Tensor *grad_x)
 {
-    Conv a = conv_of(l, s, grad_x, op_weight(c, l), g);
+    Conv a = conv_of(l, s, grad_x, op_product_weight(c, l), g);
     a.bias = NULL;
     conv_run_backward_data(c, &a);
 }
@@ -165,7 +165,7 @@ Tensor *conv2d_add(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_p
     const bool fits = output_shape(c, l, s, x, shape);
     Tensor *y = ctx_tensor(c, c->dtype, 4, shape);
     if (fits && adapters_fit(c, l) && additions_fit(c, y, per_picture, residual)) {
-        Conv a = conv_of(l, s, x, op_weight(c, l), y);
+        Conv a = conv_of(l, s, x, op_product_weight(c, l), y);
         a.per_picture = per_picture;
         a.residual = residual;
         conv_run(c, &a);

@@ -70,7 +70,7 @@ static void backward_of(Ctx *c, const Layer *l, const Tensor *kept, Tensor *x, c
     op_use(c, kept), op_use(c, grad_y);
     Tensor *grad_x = grad_target(c, x);
     if (grad_x)
-        product(c, 1, g, false, weight_matrix(op_weight(c, l)), false, 0, matrix_of(grad_x), NULL);
+        product(c, 1, g, false, weight_matrix(op_product_weight(c, l)), false, 0, matrix_of(grad_x), NULL);
     if (l->weight->requires_grad)
         product(c, 1, g, true, matrix_of(kept), false, 1, weight_matrix(l->weight->grad), NULL);
     if (l->bias && l->bias->requires_grad) {
@@ -151,7 +151,7 @@ Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x, Tensor *r
     const Matrix w = weight_matrix(l->weight);
     Tensor *y = result(c, x, w.rows);
     if (fits(c, l, x) && residual_fits(c, residual, y)) {
-        const Matrix there = weight_matrix(op_weight(c, l));
+        const Matrix there = weight_matrix(op_product_weight(c, l));
         Product p = product_of(1, matrix_of(x), false, there, true, 0, matrix_of(y), NULL);
         const Adapter *rider = rider_of(l);
         p.residual = residual;
@@ -203,7 +203,7 @@ Tensor *linear_geglu(Ctx *c, const Layer *l, Tensor *x)
     if (w.rows % 2)
         op_fail(c, "the weight's %lld rows have no halves", (long long)w.rows);
     else if (fits(c, l, x)) {
-        const Matrix there = weight_matrix(op_weight(c, l));
+        const Matrix there = weight_matrix(op_product_weight(c, l));
         Product p = product_of(1, matrix_of(x), false, there, true, 0, matrix_of(y), NULL);
         p.geglu = true;
         p.keep_h = h;

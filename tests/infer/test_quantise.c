@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -145,11 +146,78 @@ static void wherever_its_weights_wait(void **state)
         }
 }
 
+/* One layer: x (ROWS,IN) by a weight in 8 bits and by the same decoded, both in f16, with and without a
+ * GEGLU. */
+enum { ROWS = 600, IN = 72, OUT = 160 };
+
+typedef struct Linear {
+    Layer layer;
+    bool geglu;
+    float x[ROWS * IN], y[ROWS * OUT];
+} Linear;
+
+static void linear_step(Ctx *c, void *arg)
+{
+    Linear *l = arg;
+    Tensor *x = cast(c, ctx_input(c, DTYPE_F32, 2, (int64_t[]){ROWS, IN}, l->x), c->dtype);
+    ctx_read(c, l->geglu ? linear_geglu(c, &l->layer, x) : linear(c, &l->layer, x), l->y);
+}
+
+static void run_linear(const Device *dev, Linear *l)
+{
+    Ctx *c = ctx_new(dev, &(CtxOptions){.dtype = DTYPE_F16, .threads = 2});
+    ctx_set_recording(c, false);
+    if (ctx_run(c, NULL, linear_step, l) != STATUS_OK)
+        fail_msg("%s", status_message());
+    ctx_free(c);
+}
+
+static void a_product_decodes_its_weight(void **state)
+{
+    (void)state;
+    static Linear l;
+    static float expected[ROWS * OUT];
+    const Device *dev = test_device();
+    const int64_t shape[] = {OUT, IN};
+    Tensor *q = tensor_new(DTYPE_I8, 2, shape), *w = tensor_new(DTYPE_F16, 2, shape);
+    assert_true(q && w && (q->scales = tensor_new(DTYPE_F32, 1, shape)));
+    fill(l.x, ROWS * IN, 3);
+    for (int r = 0; r < OUT; r++) {
+        ((float *)q->scales->data)[r] = 0.001f * (float)(r + 1);
+        for (int i = 0; i < IN; i++) {
+            const int value = (r * 37 + i * 11) % 255 - 127;
+            ((int8_t *)q->data)[r * IN + i] = (int8_t)value;
+            tensor_set_at(w, r * IN + i, (double)((float)value * ((float *)q->scales->data)[r]));
+        }
+    }
+    assert_true(tensor_place(q, dev) == STATUS_OK && tensor_place(q->scales, dev) == STATUS_OK &&
+                tensor_place(w, dev) == STATUS_OK);
+    for (l.geglu = false;; l.geglu = true) {
+        const int n = ROWS * (l.geglu ? OUT / 2 : OUT);
+        double worst = 0, largest = 0;
+        l.layer = (Layer){.name = "layer", .weight = w};
+        run_linear(dev, &l);
+        memcpy(expected, l.y, sizeof expected);
+        l.layer.weight = q;
+        run_linear(dev, &l);
+        for (int i = 0; i < n; i++) {
+            worst = fmax(worst, fabs((double)l.y[i] - expected[i]));
+            largest = fmax(largest, fabs((double)expected[i]));
+        }
+        assert_true(largest > 1 && worst <= 1e-3 * largest);
+        if (l.geglu)
+            break;
+    }
+    tensor_free(q);
+    tensor_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_in_8_bits_is_the_one_with_its_weights_decoded),
         cmocka_unit_test(wherever_its_weights_wait),
+        cmocka_unit_test(a_product_decodes_its_weight),
     };
     return cmocka_run_group_tests(tests, make_inputs, NULL);
 }

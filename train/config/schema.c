@@ -48,7 +48,7 @@ static const SchemaKey KEYS[] = {
          "its way back, which is halved, and the update skipped, where that is too much. bf16 needs none of it."},
 {.path = "model.quantise", .type = KEY_CHOICE, .offset = AT(model.quantise), .choices = "none|int8", .preset = "none",
  .help = "Store the frozen weights of UNet and text encoder in 8 bits, a scale for each output.",
- .more = "Half the memory of 16 bits. They are decoded where they are multiplied, which takes some time; an adapter is trained over "
+ .more = "Half the memory of 16 bits. They are decoded on their way into each product, which takes some time; an adapter is trained over "
          "what they have become, and is exported as always."},
 {.path = "model.init", .type = KEY_CHOICE, .offset = AT(model.init), .choices = "pretrained|random",
  .preset = "pretrained",

@@ -266,10 +266,9 @@ Status preflight_files(Setup *s, const char *folder, const CheckpointState *stat
     if (!trial)
         return STATUS_FAILED;
     const Status status = try_files(s, trial, state, whole, checkpoint, result);
-    if (file_is_dir(trial))
-        dir_remove(trial);
+    const Status removed = file_is_dir(trial) ? dir_remove(trial) : STATUS_OK;
     mem_free(trial);
-    return status == STATUS_OK ? status : status_in(status, "trying what the run will write");
+    return status == STATUS_OK ? removed : status_in(status, "trying what the run will write");
 }
 
 Status preflight(Setup *s, const char *folder, const CheckpointState *state, Pace *pace)

@@ -161,7 +161,7 @@ static bool steps_fit(const Tensor *source)
 
 static Status plan_conv(const Conv *a, bool backward, ConvPlan *p)
 {
-    FLOATS_ONLY(a->x, a->w, a->bias, a->y, a->per_picture, a->residual);
+    FLOATS_ONLY(a->x, a->w->scales ? NULL : a->w, a->bias, a->y, a->per_picture, a->residual);
     TRY(fits(a));
     const Tensor *source = backward ? a->y : a->x, *out = backward ? a->x : a->y;
     *p = {};
@@ -194,9 +194,15 @@ enum { PACK_TILE = 32, PACK_THREADS = 256 };
 /* Where a weight comes from: (K,C,window) as in files, or its own form for the forward, (K,window,padded). */
 typedef struct PackSource {
     const void *data;
+    const float *scales; /* in 8 bits: one for each of K */
     int type, K, C, window, width;
     int padded; /* 0: as in files */
 } PackSource;
+
+__device__ static inline float weight_at(const PackSource &s, int k, int64_t i)
+{
+    return s.scales ? (float)((const signed char *)s.data)[i] * s.scales[k] : read_float(s.data, s.type, i);
+}
 
 /* The form's elements of 32 of K and `across` of C, by way of shared memory, so that both sides are touched
  * in runs: windows lie side by side in a file's weight, channels in a form. turned: N is C, and channels are
@@ -213,7 +219,7 @@ __global__ static void pack_kernel(ConvWalk w, PackSource s, int across, bool tu
         const bool there = k < s.K && c < s.C - c0;
         const int64_t from = s.padded ? ((int64_t)k * window + tap) * s.padded + c0 + c
                                       : ((int64_t)k * s.C + c0 + c) * window + tap;
-        tile[i / line * (line + 1) + c * window + tap] = there ? read_float(s.data, s.type, from) : 0;
+        tile[i / line * (line + 1) + c * window + tap] = there ? weight_at(s, k, from) : 0;
     }
     __syncthreads();
     const int channels = turned ? PACK_TILE : across, rows = turned ? across : PACK_TILE;
@@ -239,6 +245,7 @@ static PackSource source_of(const Tensor *weight)
 {
     PackSource s = {};
     s.data = weight->data, s.type = weight->dtype;
+    s.scales = weight->scales ? (const float *)weight->scales->data : NULL;
     s.K = (int)weight->shape[0], s.C = (int)weight->shape[1];
     s.width = (int)weight->shape[3], s.window = (int)weight->shape[2] * s.width;
     return s;
@@ -353,6 +360,7 @@ static Status turn_form(const Conv *a, const ConvPlan *p, const Form *forward, v
 {
     PackSource s = source_of(a->w);
     s.data = forward->data, s.type = p->form_type;
+    s.scales = NULL;
     s.padded = forward->padded;
     return pack(p, s, form);
 }

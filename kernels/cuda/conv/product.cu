@@ -30,6 +30,7 @@ typedef struct Fused {
     void *y, *keep_h;
     int64_t m, n, k, r;
     float scale;
+    const float *scales; /* b is in 8 bits, a scale a row; or NULL */
     int bias_type, up_type;
     bool t_wide, wide; /* rows of t, of all else, are whole chunks at multiples of 16 bytes */
 } Fused;
@@ -134,11 +135,56 @@ __device__ static inline void fetch_narrow(const RowSource<T, S, GEGLU> &s, Held
                                        s.c < s.f.k && s.b[i] >= 0 ? CHUNK : 0));
 }
 
+/* 8 elements of row `row` of W from 8 bytes and its scale. */
+template <typename T> __device__ static inline uint4 decoded_chunk(const Fused &f, int64_t row, int64_t at)
+{
+    union {
+        signed char at[CHUNK];
+        uint2 all;
+    } bytes;
+    union {
+        T at[CHUNK];
+        uint4 all;
+    } chunk;
+    bytes.all = *(const uint2 *)((const signed char *)f.b + at);
+    const float scale = f.scales[row];
+#pragma unroll
+    for (int j = 0; j < CHUNK; j++)
+        chunk.at[j] = from_float<T>((float)bytes.at[j] * scale);
+    return chunk.all;
+}
+
+/* A step of x and of W in 8 bits, which is decoded on its way to shared memory. */
+template <typename T, typename S, bool GEGLU, bool STAGED>
+__device__ static inline void fetch_decoded(const RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
+{
+    const int lane = threadIdx.x / TILE_CHUNKS;
+    const bool there = s.c < s.f.k;
+    const T *a = (const T *)s.f.a + s.c;
+#pragma unroll
+    for (int i = 0; i < S::A_ROWS; i++)
+        if (s.f.wide)
+            fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), a + (int64_t)s.a[i] * CHUNK,
+                                there && s.a[i] >= 0);
+        else
+            put_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i),
+                              gather_chunk(a + (int64_t)s.a[i] * CHUNK, there && s.a[i] >= 0 ? CHUNK : 0));
+#pragma unroll
+    for (int i = 0; i < S::B_ROWS; i++)
+        put_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
+                          there && s.b[i] >= 0
+                              ? decoded_chunk<T>(s.f, weight_row<S, GEGLU>(s.f, s.tile, lane + i * S::LANES),
+                                                 (int64_t)s.b[i] * CHUNK + s.c)
+                              : make_uint4(0, 0, 0, 0));
+}
+
 template <typename T, typename S, bool GEGLU, bool STAGED>
 __device__ static inline void fetch_step(RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
 {
     if (s.low) {
         fetch_low(s, held, stage);
+    } else if (s.f.scales) {
+        fetch_decoded(s, held, stage);
     } else if (!s.f.wide) {
         fetch_narrow(s, held, stage);
     } else {
@@ -253,14 +299,16 @@ static bool of_type(const Tensor *t, DType type, bool or_f32)
     return !t || t->dtype == type || (or_f32 && t->dtype == DTYPE_F32);
 }
 
+/* In 8 bits W is decoded here in any case: the library would want a copy. */
 extern "C" bool cuda_product_fused_fits(const Product *p)
 {
+    const bool decodes = p->b->dtype == DTYPE_I8;
     const DType type = p->a->dtype;
     const int64_t columns = p->geglu ? p->n / 2 : p->n, most = (int64_t)INT32_MAX * CHUNK;
-    if (cuda_card()->major == 9 || cuda_card()->major == 10 || !(p->geglu || p->t) || p->alpha != 1 ||
-        p->beta != 0 || p->trans_a || !p->trans_b)
+    if (cuda_card()->major == 9 || cuda_card()->major == 10 || !(p->geglu || p->t || decodes) ||
+        p->alpha != 1 || p->beta != 0 || p->trans_a || !p->trans_b)
         return false;
-    if (type == DTYPE_F32 || !of_type(p->b, type, false) || !of_type(p->y, type, false) ||
+    if (type == DTYPE_F32 || !(decodes || of_type(p->b, type, false)) || !of_type(p->y, type, false) ||
         !of_type(p->residual, type, false) || !of_type(p->keep_h, type, false) ||
         !of_type(p->t, type, false) || !of_type(p->bias, type, true) || !of_type(p->up, type, true))
         return false;
@@ -283,6 +331,8 @@ static Fused fused_of(const Product *p)
         f.residual = p->residual->data;
     if (p->keep_h)
         f.keep_h = p->keep_h->data;
+    if (p->b->dtype == DTYPE_I8)
+        f.scales = (const float *)p->b->scales->data;
     f.wide = wide(p->a) && wide(p->b) && wide(p->y) && wide(p->residual) && wide(p->keep_h);
     if (p->t) {
         f.t = p->t->data, f.up = p->up->data, f.up_type = p->up->dtype;
