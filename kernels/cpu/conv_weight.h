@@ -130,8 +130,7 @@ static inline void spread_gradient(const Spread *s, int64_t windows)
     for_pieces(windows, 9, spread_piece, s);
 }
 
-/* What a layer keeps --------------------------------------------------------------------------------------
- */
+/* What a layer keeps ------------------------------------------------------------------------------------ */
 
 /* Layer.packed: the weight in oneDNN's order, for the forward and for the gradient of the input. A form is
  * noted when a step that uses it is rehearsed, so that its bytes are known, and made at its first use. A

@@ -23,8 +23,7 @@ const CudaCard *cuda_card(void)
     return &card;
 }
 
-/* Which there are -----------------------------------------------------------------------------------------
- */
+/* Which there are --------------------------------------------------------------------------------------- */
 
 /* nvidia-smi numbers GPUs by their place on the bus, CUDA by speed unless it is told. */
 static int count_of(cudaError_t *e)
@@ -119,10 +118,8 @@ bool device_cuda_info(int i, CudaCardInfo *info)
     return true;
 }
 
-/* The one -------------------------------------------------------------------------------------------------
- */
+/* The one ----------------------------------------------------------------------------------------------- */
 
-#pragma weak cuda_optimizer_table
 static void fill_in_table(void)
 {
     cuda_queue_table(&device);
@@ -137,8 +134,7 @@ static void fill_in_table(void)
     cuda_shape_table(&device);
     cuda_embedding_table(&device);
     cuda_loss_table(&device);
-    if (cuda_optimizer_table)
-        cuda_optimizer_table(&device);
+    cuda_optimizer_table(&device);
     device.name = "cuda";
 }
 

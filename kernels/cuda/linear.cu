@@ -9,6 +9,7 @@
 #include "kernels/cuda/base/families.h"
 #include "kernels/cuda/base/kernel.h"
 #include "kernels/cuda/base/lt.h"
+#include "kernels/cuda/base/packs.h"
 #include "kernels/cuda/conv/product.h"
 
 #include "kernels/floats.h"
@@ -48,7 +49,7 @@ typedef struct Route {
 
 static size_t room(int64_t count, DType type)
 {
-    return ((size_t)count * dtype_size(type) + 255) / 256 * 256;
+    return aligned_bytes((size_t)count * dtype_size(type));
 }
 
 /* The type that two operands meet in. */
@@ -107,19 +108,11 @@ static Status converted(const Tensor *x, DType type, size_t bytes, char **scratc
 /* y = beta y + sum + bias + residual, whatever their types. sum: NULL is 0. */
 typedef struct Finish {
     const float *sum;
-    const void *bias, *residual;
+    Floats bias, residual; /* no data: not added */
     void *y;
-    int bias_type, residual_type;
     int64_t n, count;
     float beta;
 } Finish;
-
-__device__ static inline float load_as(const void *p, int type, int64_t i)
-{
-    return type == DTYPE_F32    ? ((const float *)p)[i]
-           : type == DTYPE_BF16 ? to_float(((const bf16 *)p)[i])
-                                : to_float(((const f16 *)p)[i]);
-}
 
 template <typename Y> __global__ static void finish_kernel(Finish f)
 {
@@ -130,10 +123,10 @@ template <typename Y> __global__ static void finish_kernel(Finish f)
     float x = f.sum ? f.sum[i] : 0;
     if (f.beta != 0)
         x += f.beta * to_float(y[i]);
-    if (f.bias)
-        x += load_as(f.bias, f.bias_type, i % f.n);
-    if (f.residual)
-        x += load_as(f.residual, f.residual_type, i);
+    if (f.bias.data)
+        x += load_one(f.bias, i % f.n);
+    if (f.residual.data)
+        x += load_one(f.residual, i);
     y[i] = from_float<Y>(x);
 }
 
@@ -141,10 +134,8 @@ static Status finish(const Product *p, const Route *r, const void *sum, void *y)
 {
     Finish f = {};
     f.sum = (const float *)sum;
-    f.bias = p->bias && r->bias_after ? p->bias->data : NULL;
-    f.bias_type = p->bias ? p->bias->dtype : DTYPE_F32;
-    f.residual = p->residual && r->add_after ? p->residual->data : NULL;
-    f.residual_type = p->residual ? p->residual->dtype : DTYPE_F32;
+    f.bias = floats_of(r->bias_after ? p->bias : NULL);
+    f.residual = floats_of(r->add_after ? p->residual : NULL);
     f.y = y;
     f.n = p->n;
     f.count = p->m * p->n;

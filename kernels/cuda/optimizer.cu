@@ -266,8 +266,7 @@ __global__ static void __launch_bounds__(THREADS) update_adamw_kernel(Work s)
     keep_sums(s, c, adamw_chunk(n, step_of(s, t.group), c, by_fours(t)), room);
 }
 
-/* AdamW with states in 8 bits -----------------------------------------------------------------------------
- */
+/* AdamW with states in 8 bits --------------------------------------------------------------------------- */
 
 #define LANE_NUMBERS (STATE8_BLOCK / WARP) /* a warp has a block */
 

@@ -55,7 +55,7 @@ static int64_t chunks_of(const Update *u)
 static void *take(char **at, size_t bytes)
 {
     void *p = *at;
-    *at += (bytes + 255) / 256 * 256;
+    *at += aligned_bytes(bytes);
     return p;
 }
 

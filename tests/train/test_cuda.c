@@ -52,8 +52,7 @@ static Status run_on(const Device *dev, const Kind *k, const char *dtype, const 
     return s;
 }
 
-/* Numbers of a step's trace -------------------------------------------------------------------------------
- */
+/* Numbers of a step's trace ----------------------------------------------------------------------------- */
 
 static TensorFile *trace_of(const char *name, int step)
 {
@@ -139,8 +138,7 @@ static double change_error(const char *a, const char *b)
     return sqrt(apart / moved);
 }
 
-/* Tests ---------------------------------------------------------------------------------------------------
- */
+/* Tests ------------------------------------------------------------------------------------------------- */
 
 static const Device *gpu(void)
 {

@@ -300,8 +300,7 @@ void sources_close(Sources *s)
     mem_free(s);
 }
 
-/* Class pictures ------------------------------------------------------------------------------------------
- */
+/* Class pictures ---------------------------------------------------------------------------------------- */
 
 bool sources_prior_built(const Config *config, const char *folder)
 {

@@ -17,6 +17,7 @@
  * Heads wider than 16 WIDE are cut into parts, a block each, which make the same scores: the VAE's 512 in f32
  * are two parts of 256, 1.5 times the arithmetic. */
 #include "kernels/cuda/base/families.h"
+#include "kernels/cuda/base/packs.h"
 #include "attention.h"
 
 #include "kernels/floats.h"
@@ -52,45 +53,10 @@ HeadSizes attention_sizes(const Attention *a)
     return z;
 }
 
-/* Numbers of any floating type -------------------------------------------------------------------------- */
-
-/* An argument of kernels: begin it as {}. */
-typedef struct Numbers {
-    void *data; /* NULL: not wanted */
-    int64_t type;
-} Numbers;
-
-static Numbers numbers_of(const Tensor *t)
-{
-    Numbers n = {};
-    if (t) {
-        n.data = t->data;
-        n.type = t->dtype;
-    }
-    return n;
-}
-
-__device__ static inline float number_at(Numbers x, int64_t i)
-{
-    if (x.type == DTYPE_F32)
-        return ((const float *)x.data)[i];
-    if (x.type == DTYPE_F16)
-        return to_float(((const f16 *)x.data)[i]);
-    return to_float(((const bf16 *)x.data)[i]);
-}
-
-__device__ static inline void put_number(Numbers x, int64_t i, float value)
-{
-    if (x.type == DTYPE_F32)
-        ((float *)x.data)[i] = value;
-    else if (x.type == DTYPE_F16)
-        ((f16 *)x.data)[i] = from_float<f16>(value);
-    else
-        ((bf16 *)x.data)[i] = from_float<bf16>(value);
-}
+/* Floats of any floating type -------------------------------------------------------------------------- */
 
 /* In kernels that are for f32 alone the type is known when they are compiled. */
-template <bool F32> __device__ static inline Numbers known(Numbers x)
+template <bool F32> __device__ static inline Floats known(Floats x)
 {
     if (F32)
         x.type = DTYPE_F32;
@@ -99,12 +65,12 @@ template <bool F32> __device__ static inline Numbers known(Numbers x)
 
 /* Rows of one head: the first's first element, and how many there are from there on. */
 typedef struct Rows {
-    Numbers x;
+    Floats x;
     int64_t at;
     int count;
 } Rows;
 
-__device__ static inline Rows rows_of(Numbers x, int tokens, int first, const HeadSizes &z)
+__device__ static inline Rows rows_of(Floats x, int tokens, int first, const HeadSizes &z)
 {
     const int64_t picture = blockIdx.y / z.heads, column = (int64_t)(blockIdx.y % z.heads) * z.d;
     return {x, (picture * tokens + first) * z.stride + column, tokens - first};
@@ -124,7 +90,7 @@ __device__ static inline void load_turned(float *to, Rows r, int column, const H
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int row = SPREAD ? four + 16 * i : four * 4 + i;
-        part[i] = row < r.count && here < z.d ? number_at(r.x, r.at + row * z.stride + here) : 0;
+        part[i] = row < r.count && here < z.d ? load_one(r.x, r.at + row * z.stride + here) : 0;
     }
     *(float4 *)(to + c * LD + four * 4) = x;
 }
@@ -176,7 +142,7 @@ __device__ static inline void tile_combine(float (&o)[4][WIDE], const float *wei
         __syncthreads(); /* the room may still be read */
         for (int i = threadIdx.x; i < SOME * COLUMNS; i += SIDE * SIDE) {
             const int t = token + i / COLUMNS, column = first + i % COLUMNS;
-            room[i] = t < tokens && column < z.d ? number_at(y.x, y.at + t * z.stride + column) : 0;
+            room[i] = t < tokens && column < z.d ? load_one(y.x, y.at + t * z.stride + column) : 0;
         }
         __syncthreads();
 #pragma unroll 4
@@ -205,7 +171,7 @@ __device__ static inline void put_rows(Rows r, int first, const float (&o)[4][WI
 #pragma unroll
         for (int w = 0; w < WIDE; w++)
             if (ty * 4 + i < r.count && first + tx + 16 * w < z.d)
-                put_number(r.x, r.at + (ty * 4 + i) * z.stride + first + tx + 16 * w, o[i][w] * factor[i]);
+                store_one(r.x, r.at + (ty * 4 + i) * z.stride + first + tx + 16 * w, o[i][w] * factor[i]);
 }
 
 /* Where a block stands: its tile of rows and its part of the columns. */
@@ -264,7 +230,7 @@ __device__ static inline void soften(float (&s)[4][4], float (&o)[4][WIDE], floa
 
 template <int WIDE, bool F32>
 __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 5 ? 2 : 1)
-    attention_any_kernel(HeadSizes z, int parts, Numbers q, Numbers k, Numbers v, Numbers out, float *lse)
+    attention_any_kernel(HeadSizes z, int parts, Floats q, Floats k, Floats v, Floats out, float *lse)
 {
     SHARED(float, room);
     q = known<F32>(q), k = known<F32>(k), v = known<F32>(v), out = known<F32>(out);
@@ -292,7 +258,7 @@ __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 5 ? 2 : 1)
 
 /* Runs the statements with WIDE so that 16 WIDE is the head's width where that is at most 256, and little
  * more, and with F32 where f32 is all there is; other types come with odd sizes, and less often. */
-#define WITH_WIDTH(f32, d, WIDE, F32, ...)                                                                   \
+#define WITH_HEAD_WIDTH(f32, d, WIDE, F32, ...)                                                              \
     do {                                                                                                     \
         if (!(f32)) {                                                                                        \
             constexpr bool F32 = false;                                                                      \
@@ -341,7 +307,7 @@ template <int WIDE, bool F32> static Status attention_any(const Attention *a)
     const unsigned parts = blocks_for(z.d, 16 * WIDE);
     const dim3 grid(blocks_for(z.N, TILE) * parts, (unsigned)(a->q->shape[0] * z.heads));
     return LAUNCH(grid, dim3(SIDE * SIDE), AnyTile<WIDE>::shared, (attention_any_kernel<WIDE, F32>), z,
-                  (int)parts, numbers_of(a->q), numbers_of(a->k), numbers_of(a->v), numbers_of(a->out),
+                  (int)parts, floats_of(a->q), floats_of(a->k), floats_of(a->v), floats_of(a->out),
                   (float *)a->lse->data);
 }
 
@@ -374,13 +340,13 @@ static Status cuda_attention(const Attention *a, void *scratch)
     (void)scratch;
     if (attention_fits_tiles(a))
         return attention_forward_tiles(a);
-    WITH_WIDTH(all_f32(a), a->q->shape[2] / a->heads, WIDE, F32, return (attention_any<WIDE, F32>(a)));
+    WITH_HEAD_WIDTH(all_f32(a), a->q->shape[2] / a->heads, WIDE, F32, return (attention_any<WIDE, F32>(a)));
 }
 
 /* Backward ---------------------------------------------------------------------------------------------- */
 
 /* A warp for each query of each head. */
-__global__ static void save_queries_kernel(HeadSizes z, Numbers out, Numbers grad_out, const float *lse,
+__global__ static void save_queries_kernel(HeadSizes z, Floats out, Floats grad_out, const float *lse,
                                            SavedQuery *saved)
 {
     const int query = (int)(blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP), lane = threadIdx.x % WARP;
@@ -389,7 +355,7 @@ __global__ static void save_queries_kernel(HeadSizes z, Numbers out, Numbers gra
         const int64_t at = rows_of(out, z.N, query, z).at;
         float sum = 0;
         for (int i = lane; i < z.d; i += WARP)
-            sum = fmaf(number_at(out, at + i), number_at(grad_out, at + i), sum);
+            sum = fmaf(load_one(out, at + i), load_one(grad_out, at + i), sum);
         s.D = warp_sum(sum);
         s.lse = lse[(int64_t)blockIdx.y * z.N + query] * LOG2_E;
     }
@@ -417,8 +383,8 @@ __device__ static inline void weigh(float (&s)[4][4], float (&dp)[4][4], const S
 /* grad q of a tile of queries: walks over keys. */
 template <int WIDE, bool F32>
 __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 5 ? 2 : 1)
-    queries_any_kernel(HeadSizes z, int parts, Numbers q, Numbers k, Numbers v, Numbers grad_out,
-                       const SavedQuery *saved, Numbers grad_q)
+    queries_any_kernel(HeadSizes z, int parts, Floats q, Floats k, Floats v, Floats grad_out,
+                       const SavedQuery *saved, Floats grad_q)
 {
     SHARED(float, room);
     q = known<F32>(q), k = known<F32>(k), v = known<F32>(v);
@@ -444,8 +410,8 @@ __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 5 ? 2 : 1)
  * elements apart. */
 template <int WIDE, bool F32>
 __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 3 ? 2 : 1)
-    keys_any_kernel(HeadSizes z, int parts, Numbers q, Numbers k, Numbers v, Numbers grad_out,
-                    const SavedQuery *saved, Numbers grad_k, Numbers grad_v, int64_t part)
+    keys_any_kernel(HeadSizes z, int parts, Floats q, Floats k, Floats v, Floats grad_out,
+                    const SavedQuery *saved, Floats grad_k, Floats grad_v, int64_t part)
 {
     SHARED(float, room);
     q = known<F32>(q), k = known<F32>(k), v = known<F32>(v);
@@ -476,7 +442,7 @@ __global__ static void __launch_bounds__(SIDE *SIDE, WIDE <= 3 ? 2 : 1)
 }
 
 /* to = the sum of the ranges' parts, range by range. */
-__global__ static void sum_parts_kernel(const float *parts, int64_t count, int ranges, Numbers to)
+__global__ static void sum_parts_kernel(const float *parts, int64_t count, int ranges, Floats to)
 {
     const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count)
@@ -484,12 +450,12 @@ __global__ static void sum_parts_kernel(const float *parts, int64_t count, int r
     float sum = parts[i];
     for (int r = 1; r < ranges; r++)
         sum += parts[r * count + i];
-    put_number(to, i, sum);
+    store_one(to, i, sum);
 }
 
-static Numbers part_of(float *part, const Tensor *grad)
+static Floats part_of(float *part, const Tensor *grad)
 {
-    Numbers n = numbers_of(grad);
+    Floats n = floats_of(grad);
     if (part) {
         n.data = grad ? part : NULL;
         n.type = DTYPE_F32;
@@ -501,14 +467,13 @@ template <int WIDE, bool F32> static Status backward_any(const Attention *a, con
 {
     const HeadSizes z = p->sizes;
     const int parts = (int)blocks_for(z.d, 16 * WIDE);
-    const Numbers q = numbers_of(a->q), k = numbers_of(a->k), v = numbers_of(a->v),
-                  g = numbers_of(a->grad_out);
+    const Floats q = floats_of(a->q), k = floats_of(a->k), v = floats_of(a->v), g = floats_of(a->grad_out);
     const unsigned heads = (unsigned)(p->pictures * z.heads);
     const SavedQuery *saved = p->saved;
     if (a->grad_q)
         TRY(LAUNCH(dim3(blocks_for(z.N, TILE) * (unsigned)parts, heads), dim3(SIDE * SIDE),
                    AnyTile<WIDE>::shared, (queries_any_kernel<WIDE, F32>), z, parts, q, k, v, g, saved,
-                   numbers_of(a->grad_q)));
+                   floats_of(a->grad_q)));
     if (a->grad_k || a->grad_v)
         TRY(LAUNCH(dim3(blocks_for(z.M, TILE) * (unsigned)parts, heads, (unsigned)p->ranges),
                    dim3(SIDE * SIDE), AnyTile<WIDE>::shared, (keys_any_kernel<WIDE, F32>), z, parts, q, k, v,
@@ -543,7 +508,7 @@ static size_t saved_bytes(const BackwardPlan *p)
 static size_t part_bytes(const BackwardPlan *p)
 {
     const size_t elements = (size_t)p->pictures * (size_t)p->sizes.M * (size_t)p->sizes.stride;
-    return p->ranges == 1 ? 0 : ((size_t)p->ranges * elements * sizeof(float) + 255) / 256 * 256;
+    return p->ranges == 1 ? 0 : aligned_bytes((size_t)p->ranges * elements * sizeof(float));
 }
 
 static Status cuda_attention_backward_scratch(const Attention *a, size_t *bytes)
@@ -559,7 +524,7 @@ static Status sum_parts(const BackwardPlan *p, const float *parts, const Tensor 
     if (!parts || !to)
         return STATUS_OK;
     return LAUNCH(dim3(blocks_for(count, 256)), dim3(256), 0, sum_parts_kernel, parts, count, p->ranges,
-                  numbers_of(to));
+                  floats_of(to));
 }
 
 static Status cuda_attention_backward(const Attention *a, void *scratch)
@@ -572,12 +537,12 @@ static Status cuda_attention_backward(const Attention *a, void *scratch)
         p.part_v = p.part_k + part_bytes(&p) / sizeof(float);
     }
     TRY(LAUNCH(dim3(blocks_for(p.sizes.padded, 8), (unsigned)(p.pictures * p.sizes.heads)), dim3(8 * WARP), 0,
-               save_queries_kernel, p.sizes, numbers_of(a->out), numbers_of(a->grad_out),
+               save_queries_kernel, p.sizes, floats_of(a->out), floats_of(a->grad_out),
                (const float *)a->lse->data, p.saved));
     if (attention_fits_tiles(a))
         TRY(attention_backward_tiles(a, &p));
     else
-        WITH_WIDTH(all_f32(a), p.sizes.d, WIDE, F32, TRY((backward_any<WIDE, F32>(a, &p))));
+        WITH_HEAD_WIDTH(all_f32(a), p.sizes.d, WIDE, F32, TRY((backward_any<WIDE, F32>(a, &p))));
     TRY(sum_parts(&p, p.part_k, a->grad_k));
     return sum_parts(&p, p.part_v, a->grad_v);
 }

@@ -65,6 +65,12 @@ static inline unsigned blocks_for(int64_t count, int64_t each)
     return (unsigned)((count + each - 1) / each);
 }
 
+/* What a piece of scratch memory takes where another follows. */
+static inline size_t aligned_bytes(size_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
+
 /* Storage types ---------------------------------------------------------------------------------------- */
 
 __host__ __device__ static inline float to_float(float x)

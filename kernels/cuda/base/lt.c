@@ -91,8 +91,7 @@ size_t lt_version(void)
     return lt.handle ? lt.cublasLtGetVersion() : 0;
 }
 
-/* Products that were asked for ----------------------------------------------------------------------------
- */
+/* Products that were asked for -------------------------------------------------------------------------- */
 
 /* Alignments in bytes that the algorithm was chosen for. */
 typedef struct Alignment {
@@ -223,8 +222,7 @@ static Status find_known(const LtProduct *p, Alignment alignment, const Known **
     return STATUS_OK;
 }
 
-/* Running them --------------------------------------------------------------------------------------------
- */
+/* Running them ------------------------------------------------------------------------------------------ */
 
 typedef struct LtCall {
     const Known *known;

@@ -23,11 +23,6 @@ typedef struct ConvPlan {
     size_t form_bytes, part_bytes;
 } ConvPlan;
 
-static size_t aligned_bytes(size_t bytes)
-{
-    return (bytes + 255) / 256 * 256;
-}
-
 /* Walks ------------------------------------------------------------------------------------------------- */
 
 static Side forward_side(int window, int pad, int count)

@@ -23,7 +23,7 @@
 #ifndef ATL_CUDA_CONV_H
 #define ATL_CUDA_CONV_H
 
-#include "kernels/cuda/base/kernel.h"
+#include "kernels/cuda/base/packs.h"
 
 enum { WINDOW_MAX = 16, CLASSES_MAX = 4 };
 
@@ -113,9 +113,7 @@ int conv_bias_slabs(const WeightWalk *g);
 
 __device__ static inline float read_float(const void *p, int type, int64_t i)
 {
-    if (type == DTYPE_F32)
-        return ((const float *)p)[i];
-    return type == DTYPE_BF16 ? to_float(((const bf16 *)p)[i]) : to_float(((const f16 *)p)[i]);
+    return load_one(Floats{(void *)p, type}, i);
 }
 
 /* An output of a class as its pixel, and how many on another is, added with carries instead of a division. */

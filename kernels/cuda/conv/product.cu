@@ -119,22 +119,6 @@ __device__ static inline void fetch_low(const RowSource<T, S, GEGLU> &s, Held<S,
                               : make_uint4(0, 0, 0, 0));
 }
 
-/* A step of operands that begin anywhere. */
-template <typename T, typename S, bool GEGLU, bool STAGED>
-__device__ static inline void fetch_narrow(const RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
-{
-#pragma unroll
-    for (int i = 0; i < S::A_ROWS; i++)
-        put_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i),
-                          gather_chunk((const T *)s.f.a + (int64_t)s.a[i] * CHUNK + s.c,
-                                       s.c < s.f.k && s.a[i] >= 0 ? CHUNK : 0));
-#pragma unroll
-    for (int i = 0; i < S::B_ROWS; i++)
-        put_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
-                          gather_chunk((const T *)s.f.b + (int64_t)s.b[i] * CHUNK + s.c,
-                                       s.c < s.f.k && s.b[i] >= 0 ? CHUNK : 0));
-}
-
 /* 8 elements of row `row` of W from 8 bytes and its scale. */
 template <typename T> __device__ static inline uint4 decoded_chunk(const Fused &f, int64_t row, int64_t at)
 {
@@ -154,28 +138,51 @@ template <typename T> __device__ static inline uint4 decoded_chunk(const Fused &
     return chunk.all;
 }
 
-/* A step of x and of W in 8 bits, which is decoded on its way to shared memory. */
+/* A step of x: whole chunks, or elements that begin anywhere. */
 template <typename T, typename S, bool GEGLU, bool STAGED>
-__device__ static inline void fetch_decoded(const RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
+__device__ static inline void fetch_x(const RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
+{
+    const bool there = s.c < s.f.k;
+    const T *a = (const T *)s.f.a + s.c;
+    if (s.f.wide)
+#pragma unroll
+        for (int i = 0; i < S::A_ROWS; i++)
+            fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), a + (int64_t)s.a[i] * CHUNK,
+                                there && s.a[i] >= 0);
+    else
+#pragma unroll
+        for (int i = 0; i < S::A_ROWS; i++)
+            put_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i),
+                              gather_chunk(a + (int64_t)s.a[i] * CHUNK, there && s.a[i] >= 0 ? CHUNK : 0));
+}
+
+/* The same of W, which is decoded on its way to shared memory where it is in 8 bits. */
+template <typename T, typename S, bool GEGLU, bool STAGED>
+__device__ static inline void fetch_w(const RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
 {
     const int lane = threadIdx.x / TILE_CHUNKS;
     const bool there = s.c < s.f.k;
-    const T *a = (const T *)s.f.a + s.c;
+    const T *b = (const T *)s.f.b + s.c;
+    T *const to = stage + S::M * TILE_DEPTH;
+    if (s.f.scales)
 #pragma unroll
-    for (int i = 0; i < S::A_ROWS; i++)
-        if (s.f.wide)
-            fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), a + (int64_t)s.a[i] * CHUNK,
-                                there && s.a[i] >= 0);
-        else
-            put_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i),
-                              gather_chunk(a + (int64_t)s.a[i] * CHUNK, there && s.a[i] >= 0 ? CHUNK : 0));
+        for (int i = 0; i < S::B_ROWS; i++)
+            put_chunk<STAGED>(&held.b[i], to + place_of<S, S::N>(i),
+                              there && s.b[i] >= 0
+                                  ? decoded_chunk<T>(s.f,
+                                                     weight_row<S, GEGLU>(s.f, s.tile, lane + i * S::LANES),
+                                                     (int64_t)s.b[i] * CHUNK + s.c)
+                                  : make_uint4(0, 0, 0, 0));
+    else if (s.f.wide)
 #pragma unroll
-    for (int i = 0; i < S::B_ROWS; i++)
-        put_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
-                          there && s.b[i] >= 0
-                              ? decoded_chunk<T>(s.f, weight_row<S, GEGLU>(s.f, s.tile, lane + i * S::LANES),
-                                                 (int64_t)s.b[i] * CHUNK + s.c)
-                              : make_uint4(0, 0, 0, 0));
+        for (int i = 0; i < S::B_ROWS; i++)
+            fetch_chunk<STAGED>(&held.b[i], to + place_of<S, S::N>(i), b + (int64_t)s.b[i] * CHUNK,
+                                there && s.b[i] >= 0);
+    else
+#pragma unroll
+        for (int i = 0; i < S::B_ROWS; i++)
+            put_chunk<STAGED>(&held.b[i], to + place_of<S, S::N>(i),
+                              gather_chunk(b + (int64_t)s.b[i] * CHUNK, there && s.b[i] >= 0 ? CHUNK : 0));
 }
 
 template <typename T, typename S, bool GEGLU, bool STAGED>
@@ -183,21 +190,9 @@ __device__ static inline void fetch_step(RowSource<T, S, GEGLU> &s, Held<S, STAG
 {
     if (s.low) {
         fetch_low(s, held, stage);
-    } else if (s.f.scales) {
-        fetch_decoded(s, held, stage);
-    } else if (!s.f.wide) {
-        fetch_narrow(s, held, stage);
     } else {
-        const bool there = s.c < s.f.k;
-        const T *a = (const T *)s.f.a + s.c, *b = (const T *)s.f.b + s.c;
-#pragma unroll
-        for (int i = 0; i < S::A_ROWS; i++)
-            fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), a + (int64_t)s.a[i] * CHUNK,
-                                there && s.a[i] >= 0);
-#pragma unroll
-        for (int i = 0; i < S::B_ROWS; i++)
-            fetch_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
-                                b + (int64_t)s.b[i] * CHUNK, there && s.b[i] >= 0);
+        fetch_x(s, held, stage);
+        fetch_w(s, held, stage);
     }
     s.step += TILE_DEPTH, s.c += TILE_DEPTH;
     if (!s.low && s.step >= s.f.k)
