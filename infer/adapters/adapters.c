@@ -181,6 +181,7 @@ static Status read_tensor(const TensorEntry *e, Tensor **out)
         return status_fail("`%s` holds numbers of type %s, floats are needed", e->name, e->type_name);
     if (e->ndim < 2 || e->ndim > TENSOR_MAX_DIMS || tensor_entry_count(e) < 1)
         return status_fail("`%s`: a matrix is expected", e->name);
+    TRY(tensor_entry_check_finite(e, 0, tensor_entry_count(e), DTYPE_F32));
     *out = tensor_new(DTYPE_F32, e->ndim, e->shape);
     return *out ? tensor_entry_read(e, DTYPE_F32, (*out)->data) : STATUS_FAILED;
 }

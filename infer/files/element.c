@@ -160,3 +160,78 @@ double element_number(const void *from, ElementType type)
         return (double)narrow;
     }
 }
+
+/* Finite ----------------------------------------------------------------------------------------------- */
+
+/* Of a float's bits without the sign, seen as a whole number: the least that is not finite in the type `to`.
+ * An infinity's, or the least number that is rounded to one. */
+static uint64_t limit_of(ElementType type, DType to)
+{
+    const bool f16 = to == DTYPE_F16, bf16 = to == DTYPE_BF16;
+    switch (type) {
+    case ELEMENT_F64:
+        return f16 ? 0x40effdfff0000000 : bf16 ? 0x47efeffff0000000 : 0x47effffff0000000;
+    case ELEMENT_F32:
+        return f16 ? 0x477ff000 : bf16 ? 0x7f7f8000 : 0x7f800000;
+    case ELEMENT_BF16:
+        return f16 ? 0x4780 : 0x7f80;
+    case ELEMENT_F16:
+        return 0x7c00;
+    case ELEMENT_F8_E5M2:
+        return 0x7c;
+    default: /* E4M3 has no infinity, and one NaN */
+        return 0x7f;
+    }
+}
+
+/* Whether one of the floats in 8 bytes reaches the limit. In each lane the sum of what it is and what the
+ * limit lacks to the sign's bit reaches that bit, and no sum leaves its lane. */
+typedef struct Lanes {
+    uint64_t without_sign, lacking, signs;
+} Lanes;
+
+static Lanes lanes_of(size_t size, uint64_t limit)
+{
+    const uint64_t sign = (uint64_t)1 << (8 * size - 1);
+    Lanes l = {0};
+    for (size_t at = 0; at < 8; at += size) {
+        l.signs |= sign << 8 * at;
+        l.lacking |= (sign - limit) << 8 * at;
+    }
+    l.without_sign = ~l.signs;
+    return l;
+}
+
+/* Bytes that are looked at before anything is decided. */
+#define LOOKED_AT ((size_t)4096)
+
+static bool reaches(const Lanes *l, const uint8_t *from, size_t bytes)
+{
+    uint64_t any = 0;
+    size_t at = 0;
+    for (; at + 8 <= bytes; at += 8) {
+        uint64_t word;
+        memcpy(&word, from + at, 8);
+        any |= (word & l->without_sign) + l->lacking;
+    }
+    uint64_t rest = 0;
+    memcpy(&rest, from + at, bytes - at);
+    return ((any | ((rest & l->without_sign) + l->lacking)) & l->signs) != 0;
+}
+
+int64_t element_first_not_finite(const void *from, ElementType type, DType to, int64_t n)
+{
+    const size_t size = TYPES[type].size, bytes = (size_t)n * size;
+    const Lanes l = lanes_of(size, limit_of(type, to));
+    for (size_t at = 0; at < bytes; at += LOOKED_AT) {
+        const uint8_t *part = (const uint8_t *)from + at;
+        const size_t length = bytes - at < LOOKED_AT ? bytes - at : LOOKED_AT;
+        if (!reaches(&l, part, length))
+            continue;
+        size_t k = 0;
+        while (!reaches(&l, part + k, size))
+            k += size;
+        return (int64_t)((at + k) / size);
+    }
+    return -1;
+}

@@ -39,5 +39,8 @@ bool element_converts(ElementType from, DType to);
 void element_convert(void *to, DType to_type, const void *from, ElementType from_type, int64_t n);
 /* One number, of any type but ELEMENT_OTHER. */
 double element_number(const void *from, ElementType type);
+/* The first of n floats, at any address, that has no finite value in the engine's type `to`: NaN, infinity,
+ * or beyond what it holds; -1: there is none. As fast as memory is. */
+int64_t element_first_not_finite(const void *from, ElementType type, DType to, int64_t n);
 
 #endif

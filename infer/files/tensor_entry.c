@@ -1,6 +1,7 @@
 /* The numbers of a tensor in a file, as the engine wants them. */
 #include "tensor_file.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -97,13 +98,40 @@ Status tensor_entry_load(const TensorEntry *e, int64_t first, Tensor *t)
     return STATUS_OK;
 }
 
+/* What to do about number i. */
+static Status refuse_number(const TensorEntry *e, int64_t i, double value, DType type)
+{
+    if (!isfinite(value))
+        return status_fail(
+            "tensor %s: number %lld is %s; the file is damaged, or its training went wrong: take "
+            "another copy, or an earlier save",
+            e->name, (long long)i, isnan(value) ? "NaN" : "infinite");
+    return status_fail("tensor %s: number %lld is %.6g, more than %s holds; use %s", e->name, (long long)i,
+                       value, dtype_name(type), type == DTYPE_F16 ? "bf16 or f32" : "f32");
+}
+
+Status tensor_entry_check_finite(const TensorEntry *e, int64_t first, int64_t n, DType type)
+{
+    const size_t size = element_size(e->type);
+    if (!element_is_float(e->type))
+        return STATUS_OK;
+    for (int64_t i = 0; i < n;) {
+        const int64_t place = e->strides ? place_of(e, first + i) : first + i, k = e->strides ? 1 : n - i;
+        const uint8_t *from = (const uint8_t *)e->data + (size_t)place * size;
+        const int64_t bad = element_first_not_finite(from, e->type, type, k);
+        if (bad >= 0)
+            return refuse_number(e, i + bad, element_number(from + (size_t)bad * size, e->type), type);
+        i += k;
+    }
+    return STATUS_OK;
+}
+
 Status tensor_entry_number(const TensorEntry *e, double *out)
 {
     if (e->type == ELEMENT_OTHER)
-        return status_fail("%s: tensor %s holds numbers of type %s, which cannot be read",
-                           tensorfile_path(e->file), e->name, e->type_name);
+        return status_fail("tensor %s holds numbers of type %s, which cannot be read", e->name, e->type_name);
     if (tensor_entry_count(e) != 1)
-        return status_fail("%s: tensor %s: one number is expected", tensorfile_path(e->file), e->name);
+        return status_fail("tensor %s: one number is expected", e->name);
     *out = element_number(e->data, e->type);
     return STATUS_OK;
 }

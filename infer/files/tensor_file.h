@@ -61,7 +61,11 @@ Status tensor_entry_read(const TensorEntry *e, DType type, void *to);
 Status tensor_entry_read_part(const TensorEntry *e, int64_t first, int64_t n, DType type, void *to);
 /* Fills t, wherever it lives, with its numbers from the first on. */
 Status tensor_entry_load(const TensorEntry *e, int64_t first, Tensor *t);
-/* The number in a tensor of one element, of any type and number of dimensions. */
+/* Refuses a tensor of which one of n numbers, from the first on, is NaN or infinity or would be in this type;
+ * names it and the number,
+ * the file is the caller's to name. */
+Status tensor_entry_check_finite(const TensorEntry *e, int64_t first, int64_t n, DType type);
+/* The number in a tensor of one element, of any type and number of dimensions. The message names no file. */
 Status tensor_entry_number(const TensorEntry *e, double *out);
 
 /* Files that are kept open, each once. */

@@ -249,6 +249,15 @@ static Tensor *own_tensor(const Weights *w, DType dtype, int ndim, const int64_t
  * bring 90 MB of SD1.5's f32 file back. */
 #define MAPPED_LEAST ((size_t)64 << 10)
 
+/* NaN would be noticed after a step, and then nobody knows where it came from. Of a mapped tensor this reads
+ * the file, which the first step would do else. */
+static Status check_finite(const Entry *f, DType dtype)
+{
+    const int64_t count = tensor_entry_count(f->e) / f->parts;
+    return status_in(tensor_entry_check_finite(f->e, f->part * count, count, dtype), "%s",
+                     tensorfile_path(f->e->file));
+}
+
 /* One tensor from a file: over the mapping, or converted. */
 static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtype, int ndim,
                           const int64_t *shape, Tensor **out)
@@ -269,13 +278,16 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
     if (mapped)
         mapped += (size_t)f->part * bytes;
     if (mapped && bytes >= MAPPED_LEAST && (uintptr_t)mapped % dtype_size(dtype) == 0) {
+        TRY(w->described ? STATUS_OK : check_finite(f, dtype));
         TRY(tensorfiles_keep(&set->files, f->e->file));
         *out = tensor_over((void *)mapped, dtype, ndim, shape);
+        mem_pages_rest(mapped, bytes); /* plans count on a part's pages to come with its first use */
         return *out ? STATUS_OK : STATUS_FAILED;
     }
     *out = own_tensor(w, dtype, ndim, shape);
     if (!*out || w->described)
         return *out ? STATUS_OK : STATUS_FAILED;
+    TRY(check_finite(f, dtype));
     TRY(tensor_entry_load(f->e, first, *out));
     tensorfile_release(f->e->file);
     return STATUS_OK;

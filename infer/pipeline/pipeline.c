@@ -354,9 +354,10 @@ static Status check_finite(const Walk *w, int step)
     for (size_t k = 0; k < w->n; k++)
         if (!isfinite(w->x[k]))
             return status_fail(
-                "the latents are not finite after step %d; with f16 that is an overflow: use bf16 or "
-                "f32, or a lower guidance scale",
-                step);
+                "the latents are not finite after step %d; %s", step,
+                w->p->c->dtype == DTYPE_F16
+                    ? "with f16 that is an overflow: use bf16 or f32, or a lower guidance scale"
+                    : "try a lower guidance scale, or without LoRAs, to see what makes them so");
     return STATUS_OK;
 }
 

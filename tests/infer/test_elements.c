@@ -82,6 +82,60 @@ static int close_golden(void **state)
     return 0;
 }
 
+/* One number among zeros, wherever it stands and at whatever address: found exactly where its conversion is
+ * not finite. */
+static void check_finite_of(ElementType type, DType to, uint64_t bits)
+{
+    enum { N = 1100 }; /* more than one part of the search */
+    static uint8_t memory[8 * N + 1];
+    const size_t size = element_size(type);
+    float got = 0;
+    uint16_t narrow;
+    element_convert(to == DTYPE_F32 ? (void *)&got : (void *)&narrow, to, &bits, type, 1);
+    if (to != DTYPE_F32)
+        got = to == DTYPE_F16 ? f16_to_f32(narrow) : bf16_to_f32(narrow);
+    static const int64_t PLACES[] = {0, 1, 7, 1023, N - 1};
+    for (int i = 0; i < 5; i++)
+        for (int odd = 0; odd < 2; odd++) {
+            memset(memory, 0, sizeof memory);
+            memcpy(memory + odd + (size_t)PLACES[i] * size, &bits, size);
+            const int64_t found = element_first_not_finite(memory + odd, type, to, N);
+            if (found != (isfinite(got) ? -1 : PLACES[i]))
+                fail_msg("%s %llx as %s is %g, found at %lld", element_name(type), (unsigned long long)bits,
+                         dtype_name(to), (double)got, (long long)found);
+        }
+}
+
+static void what_is_not_finite_is_found(void **state)
+{
+    (void)state;
+    static const DType TO[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    static const float EDGES[] = {0,        1,          65504,         65519,    65520, 1e5F,
+                                  3.38e38F, 3.3961e38F, 3.4028234e38F, INFINITY, NAN};
+    for (int k = 0; k < 3; k++) {
+        for (uint64_t b = 0; b < 256; b++) {
+            check_finite_of(ELEMENT_F8_E4M3, TO[k], b);
+            check_finite_of(ELEMENT_F8_E5M2, TO[k], b);
+            check_finite_of(ELEMENT_F16, TO[k], b << 8 | 0xff);
+            check_finite_of(ELEMENT_F16, TO[k], b << 8);
+            check_finite_of(ELEMENT_BF16, TO[k], b << 8 | 0x7f);
+            check_finite_of(ELEMENT_BF16, TO[k], b << 8 | 0x80);
+        }
+        for (int i = 0; i < 11; i++)
+            for (int around = -2; around <= 2; around++) {
+                uint32_t bits;
+                uint64_t wide;
+                memcpy(&bits, &EDGES[i], 4);
+                const double value = (double)EDGES[i];
+                memcpy(&wide, &value, 8);
+                check_finite_of(ELEMENT_F32, TO[k], bits + (uint32_t)around);
+                check_finite_of(ELEMENT_F32, TO[k], (bits + (uint32_t)around) | 0x80000000);
+                check_finite_of(ELEMENT_F64, TO[k], wide + (uint64_t)(int64_t)around);
+                check_finite_of(ELEMENT_F64, TO[k], wide + (uint64_t)(int64_t)around * 0x8000000);
+            }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -89,6 +143,7 @@ int main(void)
         cmocka_unit_test(eight_bits_with_five_of_exponent),
         cmocka_unit_test(sixty_four_bits),
         cmocka_unit_test(every_type_says_one_number),
+        cmocka_unit_test(what_is_not_finite_is_found),
     };
     return cmocka_run_group_tests(tests, open_golden, close_golden);
 }

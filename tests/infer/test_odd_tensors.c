@@ -146,6 +146,73 @@ static void weights_that_are_no_floats_are_named(void **state)
     model_free(plain);
 }
 
+/* The UNet's conv_in.weight with this number in the place of one of its own: refused by its name. */
+static void check_bad_number(const char *name, float number, DType dtype, const char *says)
+{
+    Model *plain = load(SD1, DTYPE_F32), *m;
+    char layer[128];
+    snprintf(layer, sizeof layer, "%.*s", (int)(strrchr(name, '.') - name), name);
+    const Tensor *w = layerset_find(unet_layers(plain->unet), layer)->weight;
+    const int64_t n = tensor_count(w);
+    float *stored = mem_calloc((size_t)n, sizeof *stored);
+    memcpy(stored, w->data, (size_t)n * sizeof *stored);
+    stored[n / 2] = number;
+    const TensorEntry e = {.name = name,
+                           .type = ELEMENT_F32,
+                           .ndim = w->ndim,
+                           .shape = w->shape,
+                           .data = stored,
+                           .bytes = (size_t)n * sizeof *stored};
+    write_model(&e, 1);
+    assert_int_equal(model_load(model_path, MODEL_ALL, dtype, &m), STATUS_FAILED);
+    assert_non_null(strstr(status_message(), name));
+    assert_non_null(strstr(status_message(), unet_path));
+    assert_non_null(strstr(status_message(), says));
+    assert_ok(model_load(model_path, MODEL_ALL & ~MODEL_UNET, dtype, &m)); /* nobody asked for it */
+    model_free(m);
+    mem_free(stored);
+    model_free(plain);
+}
+
+static void weights_that_are_not_finite_are_named(void **state)
+{
+    (void)state;
+    check_bad_number("conv_in.weight", NAN, DTYPE_F32, "is NaN");
+    check_bad_number("conv_in.weight", -INFINITY, DTYPE_F32, "is infinite");
+    check_bad_number("mid_block.resnets.0.conv1.weight", NAN, DTYPE_BF16, "is NaN");
+    check_bad_number("conv_in.weight", 1e5F, DTYPE_F16, "100000, more than f16 holds; use bf16 or f32");
+}
+
+/* So large, and of the type that is asked for, that it is used where it lies in the file. */
+static void mapped_weights_that_are_not_finite_are_named(void **state)
+{
+    (void)state;
+    static const int64_t SHAPE[] = {256, 128};
+    static uint16_t stored[256 * 128];
+    const TensorEntry e = {.name = "large.weight",
+                           .type = ELEMENT_BF16,
+                           .ndim = 2,
+                           .shape = SHAPE,
+                           .data = stored,
+                           .bytes = sizeof stored};
+    for (int bad = 0; bad < 2; bad++) {
+        stored[200 * 128 + 7] = bad ? 0xff80 : 0;
+        format_test_safetensors.write(lora_path, &e, 1, NULL, 0);
+        Weights *w;
+        Layer layer;
+        LayerSet set = {0};
+        assert_ok(weights_open_file(lora_path, DTYPE_BF16, &w));
+        weights_layer(w, &set, &layer, LAYER_LINEAR, false, 2, SHAPE, "large");
+        assert_int_equal(weights_status(w), bad ? STATUS_FAILED : STATUS_OK);
+        if (bad)
+            assert_non_null(strstr(status_message(), "tensor large.weight: number 25607 is infinite"));
+        else
+            assert_false(layer.weight->owned);
+        weights_close(w);
+        layerset_free(&set);
+    }
+}
+
 /* LoRAs -------------------------------------------------------------------------------------------------- */
 
 #define Q "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
@@ -207,6 +274,32 @@ static void alpha_is_a_number_of_any_type(void **state)
     model_free(m);
 }
 
+static void loras_that_are_not_finite_are_named(void **state)
+{
+    (void)state;
+    static const int64_t DOWN[] = {4, 16}, UP[] = {16, 4};
+    float down[64] = {0}, up[64] = {0};
+    Model *m = load(SD1, DTYPE_F32);
+    const TensorEntry tensors[] = {
+        {.name = Q ".lora_down.weight",
+         .type = ELEMENT_F32,
+         .ndim = 2,
+         .shape = DOWN,
+         .data = down,
+         .bytes = 256},
+        {.name = Q ".lora_up.weight", .type = ELEMENT_F32, .ndim = 2, .shape = UP, .data = up, .bytes = 256},
+    };
+    up[63] = NAN;
+    format_test_safetensors.write(lora_path, tensors, 2, NULL, 0);
+    LoraFile *f;
+    assert_int_equal(lora_attach(m, lora_path, 1, &f), STATUS_FAILED);
+    assert_non_null(strstr(status_message(), Q ".lora_up.weight"));
+    assert_non_null(strstr(status_message(), "NaN"));
+    assert_ptr_equal(strstr(status_message(), lora_path), status_message());
+    assert_null(strstr(status_message() + 1, lora_path)); /* once */
+    model_free(m);
+}
+
 /* The golden model's parts beside a UNet of our own. */
 static int set_up(void **state)
 {
@@ -245,7 +338,10 @@ int main(void)
         cmocka_unit_test(unused_tensors_of_any_kind_do_not_matter),
         cmocka_unit_test(weights_are_converted_from_every_kind_of_float),
         cmocka_unit_test(weights_that_are_no_floats_are_named),
+        cmocka_unit_test(weights_that_are_not_finite_are_named),
+        cmocka_unit_test(mapped_weights_that_are_not_finite_are_named),
         cmocka_unit_test(alpha_is_a_number_of_any_type),
+        cmocka_unit_test(loras_that_are_not_finite_are_named),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
