@@ -2,6 +2,7 @@
  * with, and one that is complete costs only looking. What makes an entry is the caller's. */
 #include "cache.h"
 
+#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/sha256.h"
 
@@ -36,8 +37,9 @@ Status cache_get(DatasetCache *c, const Dataset *d, int i, int group, float *con
     return find_group(cache_read, c, d, i, group, values, found);
 }
 
+/* *whole stays true where the entry was there. */
 static Status fill_group(DatasetCache *c, const Dataset *d, const CacheFill *f, int i, int group,
-                         float *const values[])
+                         float *const values[], bool *whole)
 {
     const CacheKind *kind = cache_kind(c);
     uint8_t hash[SHA256_SIZE];
@@ -45,6 +47,7 @@ static Status fill_group(DatasetCache *c, const Dataset *d, const CacheFill *f, 
     TRY(find_group(cache_has, c, d, i, group, values, &found));
     if (found)
         return STATUS_OK;
+    *whole = false;
     const Status s = f->encode(i, group, values, f->arg);
     if (s != STATUS_OK)
         return s == STATUS_INTERRUPTED
@@ -57,18 +60,32 @@ static Status fill_group(DatasetCache *c, const Dataset *d, const CacheFill *f, 
     return STATUS_OK;
 }
 
+/* Latents and texts that somebody else's run made are as good as one's own, and are named all the same. */
+static void tell_reused(const DatasetCache *c, const Dataset *d, int reused)
+{
+    const CacheKind *kind = cache_kind(c);
+    const int count = dataset_count(d);
+    if (reused)
+        log_info("%s: %s of %d of %d %s used again, as they were encoded before", dataset_path(d), kind->what,
+                 reused, count, kind->of == CACHE_OF_CAPTIONS ? "captions" : "pictures");
+}
+
 static Status fill_all(DatasetCache *c, const Dataset *d, const CacheFill *f, float *const values[])
 {
     const int count = dataset_count(d);
     const char *what = cache_kind(c)->what;
+    int reused = 0;
     if (f->progress && !f->progress(what, 0, count, f->progress_arg))
         return status_interrupted();
     for (int i = 0; i < count; i++) {
+        bool whole = true;
         for (int group = 0; group < f->groups; group++)
-            TRY(fill_group(c, d, f, i, group, values));
+            TRY(fill_group(c, d, f, i, group, values, &whole));
+        reused += whole;
         if (f->progress && !f->progress(what, i + 1, count, f->progress_arg))
             return status_interrupted();
     }
+    tell_reused(c, d, reused);
     return STATUS_OK;
 }
 

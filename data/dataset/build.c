@@ -45,13 +45,16 @@ static Status add_picture(const DatasetBuild *b, const Scan *scan, const ScanPic
 {
     char *path = path_join(scan->folder, p->name), *bytes = NULL;
     size_t size = 0;
+    PictureFacts facts = {0};
     DatasetEntry e = {.name = p->shown, .caption = p->caption, .repeats = p->repeats};
     Status s = path ? file_read(path, MAX_ENCODED, &bytes, &size) : STATUS_FAILED;
     mem_free(path);
     if (s == STATUS_OK)
-        s = status_in(picture_check((uint8_t *)bytes, size, &e.picture, &e.orientation), "%s/%s", b->folder,
-                      p->shown);
+        s = status_in(picture_check((uint8_t *)bytes, size, &facts), "%s/%s", b->folder, p->shown);
     *bad = s != STATUS_OK && !status_is_memory();
+    e.picture = facts.size;
+    e.orientation = facts.orientation;
+    e.odd = facts.odd;
     e.bytes = (const uint8_t *)bytes;
     e.size = size;
     if (s == STATUS_OK)
@@ -116,6 +119,13 @@ static void tell_choices(const DatasetBuild *b, const Scan *scan)
         log_info("%s: %d of %d pictures have no caption of their own and get \"%s\": %s", b->folder,
                  scan->for_all.count, scan->count, b->caption,
                  scan_list_names(&scan->for_all, names, sizeof names));
+    if (scan->blank.count)
+        log_info("%s: %d caption file%s empty, and the picture%s got that caption or the folder's: %s",
+                 b->folder, scan->blank.count, scan->blank.count == 1 ? " is" : "s are",
+                 scan->blank.count == 1 ? "" : "s", scan_list_names(&scan->blank, names, sizeof names));
+    if (scan->numbered.count)
+        log_warn("%s: folders whose number is not taken as repeats: %s", b->folder,
+                 scan_list_names(&scan->numbered, names, sizeof names));
 }
 
 static Status build(const DatasetBuild *b, const Scan *scan, DatasetSummary *summary)

@@ -21,7 +21,7 @@ struct Dataset {
     int count, repeats; /* of all, where they are not listed */
     uint64_t data_size;
     uint32_t *width, *height, *repeats_of; /* repeats_of may be NULL */
-    uint8_t *orientation;
+    uint8_t *orientation, *odd;            /* odd may be NULL */
     uint64_t *offset, *length;
     uint8_t *sha256;          /* (count,32) */
     char **names;             /* one block */
@@ -95,6 +95,8 @@ static Status read_images(Dataset *d)
     TRY(read_column(d, "/images/orientation", H5T_NATIVE_UINT8, (void *)&d->orientation));
     if (h5_exists(d->file, "/images/repeats"))
         TRY(read_column(d, "/images/repeats", H5T_NATIVE_UINT32, (void *)&d->repeats_of));
+    if (h5_exists(d->file, "/images/odd"))
+        TRY(read_column(d, "/images/odd", H5T_NATIVE_UINT8, (void *)&d->odd));
     hsize_t dims[2] = {(hsize_t)d->count, SHA256_SIZE};
     TRY(h5_read_array(d->file, d->path, "/images/sha256", H5T_NATIVE_UINT8, 2, dims, LIMIT,
                       (void *)&d->sha256));
@@ -202,6 +204,7 @@ void dataset_close(Dataset *d)
     mem_free(d->width);
     mem_free(d->height);
     mem_free(d->orientation);
+    mem_free(d->odd);
     mem_free(d->repeats_of);
     mem_free(d->offset);
     mem_free(d->length);
@@ -279,6 +282,17 @@ static void see_picture(const void *set, int i, const char **name, const char **
 Status dataset_folders(const Dataset *d, FoldersTaken *out)
 {
     return folders_taken(see_picture, d, d->count, out);
+}
+
+Status dataset_remarks(const Dataset *d, Size wanted, Remarks *out)
+{
+    *out = (Remarks){0};
+    Status s = STATUS_OK;
+    for (int i = 0; i < d->count && s == STATUS_OK; i++)
+        s = remarks_add(out, d->names[i], d->odd ? d->odd[i] : 0, dataset_size(d, i), wanted);
+    if (s != STATUS_OK)
+        remarks_free(out);
+    return s;
 }
 
 uint64_t dataset_encoded_size(const Dataset *d, int i)

@@ -6,6 +6,7 @@
 #include "data/pictures/picture.h"
 #include "kernels/base/status.h"
 #include "folders.h"
+#include "remarks.h"
 
 #include <signal.h>
 
@@ -37,6 +38,9 @@ Status dataset_set_missing_caption(Dataset *d, const char *caption);
 const uint8_t *dataset_sha256(const Dataset *d, int i); /* 32 bytes, of the encoded picture */
 Size dataset_size(const Dataset *d, int i);             /* after orientation */
 int dataset_repeats(const Dataset *d, int i);           /* of its kohya folder's name ("10_sks cat"); 1 */
+/* What of its pictures was decided that could be decided otherwise; wanted: the size they are trained at, or
+ * 0 x 0. *out: remarks_free. */
+Status dataset_remarks(const Dataset *d, Size wanted, Remarks *out);
 Status dataset_folders(const Dataset *d, FoldersTaken *out); /* where repeats and captions came from so */
 Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size); /* encoded; caller: mem_free */
 

@@ -43,6 +43,17 @@ bool folder_name_read(const char *name, int *repeats, const char **caption)
     return at > 0;
 }
 
+const char *folder_name_doubt(const char *name)
+{
+    const size_t digits = strspn(name, "0123456789");
+    int repeats;
+    if (digits == 0 || name[digits] != '_' || read_name(name, strlen(name), &repeats))
+        return NULL;
+    return !name[digits + 1]             ? "no caption stands behind the number"
+           : strspn(name, "0") == digits ? "0 repeats would be none"
+                                         : "so many repeats are more than there can be";
+}
+
 /* What was taken --------------------------------------------------------------------------------------- */
 
 /* In a picture's name the innermost folder with this number: the length up to its end, 0 if there is none,

@@ -25,6 +25,10 @@ FolderNames folder_names_of(const char *word);
 /* "10_sks cat": repeats 10, caption "sks cat" (inside name). False: an ordinary name. */
 bool folder_name_read(const char *name, int *repeats, const char **caption);
 
+/* Why a name that begins with a number and "_" is an ordinary one: "no caption stands behind the number";
+ * NULL: it does not begin so, or it is kohya's. */
+const char *folder_name_doubt(const char *name);
+
 /* A folder whose name was taken. */
 typedef struct FolderTaken {
     char *name;                      /* below the folder that was named: "animals/10_sks cat" */

@@ -23,7 +23,7 @@
 typedef struct Column {
     uint64_t offset, length;
     uint32_t width, height, repeats;
-    uint8_t orientation, sha256[SHA256_SIZE];
+    uint8_t orientation, odd, sha256[SHA256_SIZE];
     char *name, *caption;
 } Column;
 
@@ -151,6 +151,7 @@ Status dataset_writer_add(DatasetWriter *w, const DatasetEntry *e)
                   .width = (uint32_t)e->picture.width,
                   .height = (uint32_t)e->picture.height,
                   .orientation = (uint8_t)e->orientation,
+                  .odd = (uint8_t)e->odd,
                   .repeats = (uint32_t)e->repeats,
                   .name = mem_strdup(e->name),
                   .caption = mem_strdup(e->caption)};
@@ -238,6 +239,16 @@ static Status write_repeats(DatasetWriter *w)
     return h5_write_attribute_int(w->file, w->part, "repeats", (int)c[0].repeats);
 }
 
+/* Of most datasets nothing is odd. */
+static Status write_odd(DatasetWriter *w)
+{
+    const Column *c = w->columns;
+    for (size_t i = 0; i < w->count; i++)
+        if (c[i].odd)
+            return write_column(w, "/images/odd", H5T_STD_U8LE, H5T_NATIVE_UINT8, &c->odd, 1);
+    return STATUS_OK;
+}
+
 static Status write_rest(DatasetWriter *w, const char *source)
 {
     const Column *c = w->columns;
@@ -247,6 +258,7 @@ static Status write_rest(DatasetWriter *w, const char *source)
     TRY(write_column(w, "/images/height", H5T_STD_U32LE, H5T_NATIVE_UINT32, &c->height, 1));
     TRY(write_column(w, "/images/orientation", H5T_STD_U8LE, H5T_NATIVE_UINT8, &c->orientation, 1));
     TRY(write_column(w, "/images/sha256", H5T_STD_U8LE, H5T_NATIVE_UINT8, c->sha256, SHA256_SIZE));
+    TRY(write_odd(w));
     TRY(write_names(w));
     TRY(write_captions(w));
     TRY(h5_write_attribute_int(w->file, w->part, "format_version", DATASET_FORMAT_VERSION));

@@ -19,6 +19,7 @@ typedef struct DatasetEntry {
     uint64_t size;
     Size picture; /* upright */
     int orientation, repeats;
+    unsigned odd; /* PictureOddity */
 } DatasetEntry;
 
 /* Refuses a name at which something else than a dataset lies: a name typed wrong must not cost a picture. */

@@ -5,6 +5,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/sha256.h"
 #include "dataset.h"
+#include "remarks.h"
 #include "scan.h"
 
 #include <stdarg.h>
@@ -59,23 +60,36 @@ static void tell_folders(const Lint *l, const FoldersTaken *taken, bool asked)
 
 /* A folder --------------------------------------------------------------------------------------------- */
 
-static Status look_at_file(const Lint *l, const Scan *scan, const ScanPicture *p, Known *known)
+static void tell_remarks(const Lint *l, const Remarks *r)
+{
+    char text[2048];
+    for (int k = 0; k < REMARK_KINDS; k++)
+        if (remark_text(r, (RemarkKind)k, text, sizeof text))
+            tell(l, false, "%s", text);
+}
+
+static Status look_at_file(const Lint *l, const Scan *scan, const ScanPicture *p, Known *known,
+                           Remarks *remarks)
 {
     char *path = path_join(scan->folder, p->name), *bytes = NULL;
     size_t size;
-    Size measured;
-    int orientation;
+    PictureFacts facts;
     Status s = path ? file_read(path, SIZE_MAX / 2, &bytes, &size) : STATUS_FAILED;
     if (s == STATUS_OK) {
-        s = status_in(picture_check((uint8_t *)bytes, size, &measured, &orientation), "%s", p->shown);
+        s = status_in(picture_check((uint8_t *)bytes, size, &facts), "%s", p->shown);
         sha256(bytes, size, known->sha256);
         known->name = p->shown;
     }
+    if (s == STATUS_OK)
+        s = remarks_add(remarks, p->shown, facts.odd, facts.size, l->size);
     const bool no_memory = s != STATUS_OK && status_is_memory();
     if (s != STATUS_OK && !no_memory)
         tell(l, true, "%s", status_message());
     if (!p->caption)
-        tell(l, true, "%s: has no caption", p->shown);
+        tell(l, true, "%s: has no caption%s%s%s", p->shown, p->blank ? "; " : "", p->blank ? p->blank : "",
+             p->blank ? " is empty" : "");
+    else if (p->blank)
+        tell(l, false, "%s is empty; %s has the caption \"%s\" instead", p->blank, p->shown, p->caption);
     mem_free(bytes);
     mem_free(path);
     return no_memory ? s : STATUS_OK;
@@ -93,6 +107,8 @@ static Status lint_scan(const Lint *l, const Scan *scan)
         tell(l, false,
              "%s: its own name is not taken as repeats and caption, only those of folders in it are",
              l->path);
+    for (int i = 0; i < scan->numbered.count; i++)
+        tell(l, false, "not taken as repeats: %s", scan->numbered.items[i]);
     FoldersTaken taken;
     TRY(scan_folders(scan, &taken));
     tell_folders(l, &taken, l->folder_names == FOLDER_NAMES_AUTO);
@@ -100,25 +116,29 @@ static Status lint_scan(const Lint *l, const Scan *scan)
     Known *known = mem_calloc((size_t)scan->count, sizeof *known);
     if (!known)
         return STATUS_FAILED;
+    Remarks remarks = {0};
     Status s = STATUS_OK;
     if (l->progress)
         l->progress(0, scan->count, l->arg);
     for (int i = 0; i < scan->count && s == STATUS_OK; i++) {
-        s = look_at_file(l, scan, &scan->pictures[i], &known[i]);
+        s = look_at_file(l, scan, &scan->pictures[i], &known[i], &remarks);
         if (l->progress)
             l->progress(i + 1, scan->count, l->arg);
         if (l->stop && *l->stop)
             s = status_interrupted();
     }
-    if (s == STATUS_OK)
+    if (s == STATUS_OK) {
         tell_equal(l, known, scan->count);
+        tell_remarks(l, &remarks);
+    }
+    remarks_free(&remarks);
     mem_free(known);
     return s;
 }
 
 /* A dataset file --------------------------------------------------------------------------------------- */
 
-static Status look_at_entry(const Lint *l, Dataset *d, int i)
+static Status look_at_entry(const Lint *l, Dataset *d, int i, Remarks *remarks)
 {
     uint8_t *bytes, hash[SHA256_SIZE];
     size_t size;
@@ -131,18 +151,19 @@ static Status look_at_entry(const Lint *l, Dataset *d, int i)
         tell(l, true, "%s", status_message());
         return STATUS_OK;
     }
-    Size measured;
-    int orientation;
+    PictureFacts facts;
     Status s = STATUS_OK;
     sha256(bytes, size, hash);
     const Size stored = dataset_size(d, i);
     if (memcmp(hash, dataset_sha256(d, i), SHA256_SIZE) != 0)
         tell(l, true, "%s: is damaged: its SHA-256 is not the one written down", name);
-    else if ((s = picture_check(bytes, size, &measured, &orientation)) != STATUS_OK && !status_is_memory())
+    else if ((s = picture_check(bytes, size, &facts)) != STATUS_OK && !status_is_memory())
         tell(l, true, "%s: %s", name, status_message());
-    else if (s == STATUS_OK && !size_equal(measured, stored))
-        tell(l, true, "%s: is %d x %d, but %d x %d is written down", name, measured.width, measured.height,
-             stored.width, stored.height);
+    else if (s == STATUS_OK && !size_equal(facts.size, stored))
+        tell(l, true, "%s: is %d x %d, but %d x %d is written down; build the dataset again", name,
+             facts.size.width, facts.size.height, stored.width, stored.height);
+    else if (s == STATUS_OK)
+        s = remarks_add(remarks, name, facts.odd, facts.size, l->size);
     mem_free(bytes);
     return s != STATUS_OK && status_is_memory() ? s : STATUS_OK;
 }
@@ -157,11 +178,12 @@ static Status lint_dataset(const Lint *l, Dataset *d)
     Known *known = mem_calloc((size_t)count, sizeof *known);
     if (!known)
         return STATUS_FAILED;
+    Remarks remarks = {0};
     Status s = STATUS_OK;
     if (l->progress)
         l->progress(0, count, l->arg);
     for (int i = 0; i < count && s == STATUS_OK; i++) {
-        s = look_at_entry(l, d, i);
+        s = look_at_entry(l, d, i, &remarks);
         memcpy(known[i].sha256, dataset_sha256(d, i), SHA256_SIZE);
         known[i].name = dataset_name(d, i);
         if (l->progress)
@@ -169,8 +191,11 @@ static Status lint_dataset(const Lint *l, Dataset *d)
         if (l->stop && *l->stop)
             s = status_interrupted();
     }
-    if (s == STATUS_OK)
+    if (s == STATUS_OK) {
         tell_equal(l, known, count);
+        tell_remarks(l, &remarks);
+    }
+    remarks_free(&remarks);
     mem_free(known);
     return s;
 }

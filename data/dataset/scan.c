@@ -4,11 +4,11 @@
  * name is found in no other way. */
 #include "scan.h"
 
-#include "data/pictures/picture.h"
-#include "kernels/base/aside.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/text.h"
 #include "captions.h"
+#include "file_names.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,6 +19,7 @@
 
 #define MAX_DEPTH 40
 #define NAMES_SHOWN 5
+#define METADATA "metadata.jsonl"
 
 /* Lists ------------------------------------------------------------------------------------------------ */
 
@@ -83,6 +84,7 @@ typedef struct Walk {
     bool has_except;
     struct stat outer[MAX_DEPTH + 1]; /* the folders that the walk stands in */
     MetadataFile metadata;            /* of all folders, file_name below the scanned folder */
+    ScanList plain;                   /* unused files of which nothing can be said */
     ScanList origins;                 /* of each entry: "metadata.jsonl line 3" */
     FolderNames names;
 } Walk;
@@ -91,50 +93,11 @@ typedef struct Folder {
     const char *below; /* its name below the scanned folder, "" for itself */
     char *path;
     char **names;
-    bool *used;
+    bool *used, *pictures; /* of each name: somebody uses it; it is a picture */
     int count;
     const char *caption; /* of kohya's folder name, its own or an outer one's; NULL */
     int repeats;
 } Folder;
-
-static bool ends_in(const char *name, const char *const *endings)
-{
-    const char *dot = strrchr(name, '.');
-    if (!dot || dot == name)
-        return false;
-    for (; *endings; endings++)
-        if (strcasecmp(dot + 1, *endings) == 0)
-            return true;
-    return false;
-}
-
-static bool is_system_file(const char *name)
-{
-    static const char *const names[] = {"Thumbs.db", "ehthumbs.db", "desktop.ini",
-                                        "__MACOSX",  "@eaDir",      NULL};
-    for (const char *const *n = names; *n; n++)
-        if (strcasecmp(name, *n) == 0)
-            return true;
-    return name[0] == '.' || name_is_aside(name); /* somebody is writing it, or was */
-}
-
-static bool looks_like_a_picture(const char *path)
-{
-    uint8_t head[12];
-    FILE *in = fopen(path, "rbe");
-    if (!in)
-        return false;
-    const size_t n = fread(head, 1, sizeof head, in);
-    fclose(in);
-    return picture_format(head, n) != PICTURE_UNKNOWN;
-}
-
-static bool is_picture(const char *name, const char *path)
-{
-    static const char *const pictures[] = {"jpg", "jpeg", "jpe", "jfif", "png", "webp", NULL};
-    static const char *const others[] = {"txt", "caption", "jsonl", "json", "h5", NULL};
-    return ends_in(name, pictures) || (!ends_in(name, others) && looks_like_a_picture(path));
-}
 
 static int find_name(const Folder *f, const char *name)
 {
@@ -150,9 +113,23 @@ static int find_name(const Folder *f, const char *name)
     return -1;
 }
 
+static bool is_there(const void *folder, const char *name)
+{
+    return find_name(folder, name) >= 0;
+}
+
 static char *below(const Folder *f, const char *name)
 {
     return f->below[0] ? mem_printf("%s/%s", f->below, name) : mem_strdup(name);
+}
+
+/* The same for messages. */
+static Status shown_below(const Folder *f, const char *name, char **out)
+{
+    char *sub = below(f, name);
+    *out = sub ? name_escape(sub) : NULL;
+    mem_free(sub);
+    return *out ? STATUS_OK : STATUS_FAILED;
 }
 
 static Status add_problem(Scan *s)
@@ -185,6 +162,8 @@ static Status read_sidecar(Scan *s, Folder *f, const char *name, ScanPicture *p)
             if (!p->caption)
                 return STATUS_FAILED;
         }
+        if (!p->caption && !p->blank)
+            TRY(shown_below(f, f->names[at], &p->blank));
     }
     return STATUS_OK;
 }
@@ -201,6 +180,20 @@ static Status add_picture(Scan *s, Folder *f, const char *name)
     return p->shown ? read_sidecar(s, f, name, p) : STATUS_FAILED;
 }
 
+/* The file that a metadata.jsonl names, below the scanned folder; one that lies elsewhere keeps its whole
+ * path. */
+static char *named_below(const Scan *s, const Folder *f, const char *name)
+{
+    if (name[0] != '/')
+        return below(f, name);
+    char *real = realpath(name, NULL);
+    const size_t n = strlen(s->folder);
+    const bool inside = real && strncmp(real, s->folder, n) == 0 && real[n] == '/';
+    char *copy = mem_strdup(inside ? real + n + 1 : name);
+    free(real);
+    return copy;
+}
+
 /* Adds a folder's metadata.jsonl to the walk's, the file names made relative to the scanned folder. */
 static Status take_metadata(Walk *w, Folder *f, int at)
 {
@@ -212,7 +205,7 @@ static Status take_metadata(Walk *w, Folder *f, int at)
     if (s == STATUS_OK && metadata_read(path, &m) != STATUS_OK)
         s = add_problem(w->scan);
     for (int i = 0; i < m.count && s == STATUS_OK; i++) {
-        char *full = below(f, m.entries[i].file_name);
+        char *full = named_below(w->scan, f, m.entries[i].file_name);
         mem_free(m.entries[i].file_name);
         m.entries[i].file_name = full;
         s = full ? scan_list_add(&w->origins, "%s line %d", shown, m.entries[i].line) : STATUS_FAILED;
@@ -248,7 +241,7 @@ static bool is_outer(const Walk *w, int depth, const struct stat *st)
 static Status take_entry(Walk *w, Folder *f, int at, int depth)
 {
     const char *name = f->names[at];
-    if (is_system_file(name)) {
+    if (file_is_systems(name)) {
         f->used[at] = true;
         return STATUS_OK;
     }
@@ -266,10 +259,12 @@ static Status take_entry(Walk *w, Folder *f, int at, int depth)
             s = walk(w, sub, f->caption, f->repeats, depth + 1);
         } else if (!S_ISREG(st.st_mode)) {
             /* sockets, pipes: unused */
-        } else if (strcmp(name, "metadata.jsonl") == 0) {
+        } else if (strcmp(name, METADATA) == 0) {
             s = take_metadata(w, f, at);
-        } else if (is_picture(name, path)) {
-            f->used[at] = true;
+        } else if (file_is_copy(name, is_there, f)) {
+            /* unused */
+        } else if (file_is_picture(name, path)) {
+            f->used[at] = f->pictures[at] = true;
             s = add_picture(w->scan, f, name);
         }
     }
@@ -278,17 +273,78 @@ static Status take_entry(Walk *w, Folder *f, int at, int depth)
     return s;
 }
 
-static Status list_unused(Scan *s, const Folder *f)
+/* kohya's number and caption; what looks like one and is none is noted. */
+static Status read_folder_name(Scan *s, Folder *f)
+{
+    const char *name = path_base(f->path), *doubt = NULL;
+    if (folder_name_read(name, &f->repeats, &f->caption))
+        return STATUS_OK;
+    doubt = folder_name_doubt(name);
+    char *shown = doubt ? name_escape(f->below) : NULL;
+    const Status added = shown ? scan_list_add(&s->numbered, "%s (%s)", shown, doubt) : STATUS_OK;
+    mem_free(shown);
+    return doubt && !shown ? STATUS_FAILED : added;
+}
+
+/* The picture of the folder that the first n bytes of a file's name are the name of, with an ending or
+ * (in any_case) in other letters; NULL: none. */
+static const char *picture_called(const Folder *f, const char *name, size_t n, bool any_case)
+{
+    for (int i = 0; i < f->count; i++) {
+        const char *other = f->names[i], *dot = strrchr(other, '.');
+        const size_t stem = dot ? (size_t)(dot - other) : strlen(other);
+        if (!f->pictures[i] || (any_case ? stem : strlen(other)) != n)
+            continue;
+        if (any_case ? strncasecmp(other, name, n) == 0 : strncmp(other, name, n) == 0)
+            return other;
+    }
+    return NULL;
+}
+
+/* Why a caption file belongs to no picture: it is called a.jpg.txt, or A.txt beside a.jpg. */
+static void explain_caption(const Folder *f, const char *name, char *why, size_t size)
+{
+    const size_t stem = (size_t)(strrchr(name, '.') - name);
+    const char *whole = picture_called(f, name, stem, false);
+    const char *other = whole ? whole : picture_called(f, name, stem, true);
+    if (other)
+        snprintf(why, size, " (a caption of %s? it is looked for as %.*s.txt)", other,
+                 (int)(strrchr(other, '.') ? strrchr(other, '.') - other : (ptrdiff_t)strlen(other)), other);
+}
+
+/* What somebody may have meant a file for that is of no use as it is called; "" where there is nothing to
+ * say. */
+static void explain_unused(const Folder *f, const char *name, char *why, size_t size)
 {
     static const char *const other_pictures[] = {"gif",  "bmp",  "tif", "tiff", "heic",
                                                  "heif", "avif", "jxl", NULL};
+    static const char *const captions[] = {"txt", "caption", NULL}, *const tables[] = {"csv", "tsv", "xlsx",
+                                                                                       NULL};
+    const char *aside = file_is_copy(name, is_there, f) ? " (a copy of another)" : file_why_aside(name);
+    why[0] = 0;
+    if (aside)
+        snprintf(why, size, "%s", aside);
+    else if (file_ends_in(name, other_pictures))
+        snprintf(why, size, " (JPEG, PNG and WebP are read)");
+    else if (file_ends_in(name, captions))
+        explain_caption(f, name, why, size);
+    else if (strcmp(name, METADATA) != 0 && text_distance(name, METADATA) <= 2)
+        snprintf(why, size, " (did you mean " METADATA "?)");
+    else if (file_ends_in(name, tables))
+        snprintf(why, size, " (captions are read from .txt files and from " METADATA ")");
+}
+
+/* Those that something can be said of come first: of many files messages name the first. */
+static Status list_unused(Walk *w, const Folder *f)
+{
+    char why[512];
     for (int i = 0; i < f->count; i++) {
         if (f->used[i])
             continue;
-        char *name = below(f, f->names[i]), *shown = name ? name_escape(name) : NULL;
-        const char *why = ends_in(f->names[i], other_pictures) ? " (JPEG, PNG and WebP are read)" : "";
-        const Status added = shown ? scan_list_add(&s->unused, "%s%s", shown, why) : STATUS_FAILED;
-        mem_free(name);
+        char *shown;
+        TRY(shown_below(f, f->names[i], &shown));
+        explain_unused(f, f->names[i], why, sizeof why);
+        const Status added = scan_list_add(*why ? &w->scan->unused : &w->plain, "%s%s", shown, why);
         mem_free(shown);
         TRY(added);
     }
@@ -303,19 +359,22 @@ static Status walk(Walk *w, const char *below_name, const char *caption, int rep
     f.path = below_name[0] ? path_join(w->scan->folder, below_name) : mem_strdup(w->scan->folder);
     if (!f.path)
         return STATUS_FAILED;
-    if (below_name[0] && w->names != FOLDER_NAMES_PLAIN)
-        folder_name_read(path_base(f.path), &f.repeats, &f.caption);
     Status s =
         stat(f.path, &w->outer[depth]) == 0 ? STATUS_OK : status_fail("%s: cannot be read: %m", f.path);
+    if (s == STATUS_OK && below_name[0] && w->names != FOLDER_NAMES_PLAIN)
+        s = read_folder_name(w->scan, &f);
     if (s == STATUS_OK)
         s = dir_list(f.path, &f.names, &f.count);
-    if (s == STATUS_OK && !(f.used = mem_calloc((size_t)f.count + 1, sizeof *f.used)))
+    f.used = mem_calloc((size_t)f.count + 1, sizeof *f.used);
+    f.pictures = mem_calloc((size_t)f.count + 1, sizeof *f.pictures);
+    if (s == STATUS_OK && (!f.used || !f.pictures))
         s = STATUS_FAILED;
     for (int i = 0; i < f.count && s == STATUS_OK; i++)
         s = take_entry(w, &f, i, depth);
     if (s == STATUS_OK)
-        s = list_unused(w->scan, &f);
+        s = list_unused(w, &f);
     mem_free(f.used);
+    mem_free(f.pictures);
     dir_list_free(f.names, f.count);
     mem_free(f.path);
     return s;
@@ -328,14 +387,44 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const ScanPicture *)a)->name, ((const ScanPicture *)b)->name);
 }
 
-static Status note_metadata(Walk *w, int i, const char *format)
+static Status note_metadata(Walk *w, int i, const char *format, const char *other)
 {
     char *shown = name_escape(w->metadata.entries[i].file_name), text[1024];
     if (!shown)
         return STATUS_FAILED;
-    snprintf(text, sizeof text, format, shown);
+    snprintf(text, sizeof text, format, shown, other);
     mem_free(shown);
     return scan_list_add(&w->scan->unused, "%s (%s)", w->origins.items[i], text);
+}
+
+/* A picture of the same last name, for want of the one that is named; NULL: there is none, or there are
+ * several. */
+static const ScanPicture *namesake(const Scan *s, const char *name)
+{
+    const ScanPicture *found = NULL;
+    for (int i = 0; i < s->count; i++) {
+        if (strcmp(path_base(s->pictures[i].name), path_base(name)) != 0)
+            continue;
+        if (found)
+            return NULL;
+        found = &s->pictures[i];
+    }
+    return found;
+}
+
+static Status note_missing(Walk *w, int i)
+{
+    const char *name = w->metadata.entries[i].file_name;
+    const ScanPicture *p = namesake(w->scan, name);
+    const bool elsewhere = name[0] == '/' && file_exists(name);
+    if (p)
+        return note_metadata(w, i,
+                             elsewhere ? "names %s, which lies outside of the folder; did you mean %s?"
+                                       : "names %s, which is not there; did you mean %s?",
+                             p->shown);
+    return note_metadata(
+        w, i, elsewhere ? "names %s, which lies outside of the folder%s" : "names %s, which is not there%s",
+        "");
 }
 
 static Status apply_metadata(Walk *w)
@@ -346,9 +435,9 @@ static Status apply_metadata(Walk *w)
         const ScanPicture key = {.name = e->file_name};
         ScanPicture *p = s->count ? bsearch(&key, s->pictures, (size_t)s->count, sizeof key, by_name) : NULL;
         if (!p) {
-            TRY(note_metadata(w, i, "names %s, which is not there"));
+            TRY(note_missing(w, i));
         } else if (p->caption) {
-            TRY(note_metadata(w, i, "%s has a caption already"));
+            TRY(note_metadata(w, i, "%s has a caption already%s", ""));
         } else {
             p->caption = e->text;
             e->text = NULL;
@@ -371,6 +460,8 @@ static Status apply_defaults(Scan *s, const char *caption)
             return STATUS_FAILED;
         if (!had && !p->folder_caption && p->caption)
             TRY(scan_list_add(&s->for_all, "%s", p->shown));
+        if (p->blank && (!had || p->folder_caption))
+            TRY(scan_list_add(&s->blank, "%s", p->blank));
         s->without_caption += !p->caption;
     }
     return STATUS_OK;
@@ -420,6 +511,8 @@ static Status scan_all(Walk *w, const char *folder, const char *caption)
     if (s->count)
         qsort(s->pictures, (size_t)s->count, sizeof *s->pictures, by_name);
     TRY(apply_metadata(w));
+    for (int i = 0; i < w->plain.count; i++)
+        TRY(scan_list_add(&s->unused, "%s", w->plain.items[i]));
     TRY(apply_defaults(s, caption));
     s->named_itself =
         w->names != FOLDER_NAMES_PLAIN && folder_name_read(path_base(s->folder), &repeats, &own);
@@ -444,6 +537,7 @@ Status scan_folder(const char *folder, const char *caption, FolderNames names, c
     const Status s = scan_all(&w, folder, caption);
     metadata_free(&w.metadata);
     scan_list_free(&w.origins);
+    scan_list_free(&w.plain);
     if (s != STATUS_OK)
         scan_free(out);
     return s;
@@ -456,11 +550,14 @@ void scan_free(Scan *s)
         mem_free(s->pictures[i].shown);
         mem_free(s->pictures[i].caption);
         mem_free(s->pictures[i].folder_caption);
+        mem_free(s->pictures[i].blank);
     }
     mem_free(s->pictures);
     mem_free(s->folder);
     scan_list_free(&s->unused);
     scan_list_free(&s->problems);
     scan_list_free(&s->for_all);
+    scan_list_free(&s->blank);
+    scan_list_free(&s->numbered);
     *s = (Scan){0};
 }

@@ -14,6 +14,7 @@ typedef struct ScanPicture {
     char *shown;          /* the same for messages and the dataset (name_escape) */
     char *caption;        /* NULL: none */
     char *folder_caption; /* of kohya's folder name, for want of another; NULL */
+    char *blank;          /* a caption file beside it with nothing in it, below the folder; NULL */
     int repeats;          /* of kohya's folder name; 1 */
 } ScanPicture;
 
@@ -29,6 +30,8 @@ typedef struct Scan {
     ScanList unused;   /* names for messages, with a reason where there is one */
     ScanList problems; /* messages: unreadable captions, doubtful names of folders */
     ScanList for_all;  /* names of pictures that have the caption for all */
+    ScanList blank;    /* caption files with nothing in them, whose pictures have another caption or none */
+    ScanList numbered; /* folders with a number that is not taken as repeats, and why */
     int without_caption;
     bool named_itself; /* the folder's own name looks like kohya's, and says nothing */
 } Scan;

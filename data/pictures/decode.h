@@ -9,7 +9,8 @@
 
 typedef struct PictureHeader {
     Size size;       /* as stored */
-    int orientation; /* EXIF's, 1 to 8; 1 where there is none */
+    int orientation; /* 1 to 8; 1 where nothing says one */
+    unsigned odd;    /* PictureOddity */
 } PictureHeader;
 
 /* A picture's rows, from the first to the last, into a window of it (resize.c). */
@@ -30,9 +31,15 @@ Status decode_png_rows(const uint8_t *bytes, size_t size, RowReducer *r, bool *t
 Status decode_webp_header(const uint8_t *bytes, size_t size, PictureHeader *out);
 Status decode_webp(const uint8_t *bytes, size_t size, Picture *out);
 
-/* Orientation in a TIFF structure, with or without "Exif\0\0" before it; 1 if there is none or it is broken.
+/* Orientation in a TIFF structure, with or without "Exif\0\0" before it; 0 if there is none or it is broken.
  */
 int exif_orientation(const uint8_t *bytes, size_t size);
+/* tiff:Orientation in an XMP packet; 0 if there is none. */
+int xmp_orientation(const uint8_t *text, size_t size);
+/* Orientation in an EXIF block as ImageMagick writes it into a text, in hex digits; 0 if there is none. */
+int exif_text_orientation(const char *text);
+/* What is said in EXIF counts, then what others say, which is odd. */
+void header_set_orientation(PictureHeader *h, int exif, int other);
 /* Turns p, stored with this orientation, upright. */
 Status picture_orient(Picture *p, int orientation);
 

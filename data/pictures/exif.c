@@ -1,7 +1,9 @@
-/* EXIF orientation: the one tag of EXIF that changes what a picture shows. EXIF is a TIFF file in small: byte
+/* Orientation: the one thing in EXIF that changes what a picture shows. EXIF is a TIFF file in small: byte
  * order
  * ("II" or "MM"), 42, the offset of a directory; a directory is a count and entries of 12 bytes (tag, type,
- * count, value). Every offset is checked: EXIF is written by cameras and by nobody in particular. */
+ * count, value). Every offset is checked: EXIF is written by cameras and by nobody in particular. Programs
+ * that lost the EXIF may still have the orientation in XMP or, in PNGs, in a text; both are taken, as Pillow
+ * does. */
 #include "decode.h"
 
 #include "kernels/base/mem.h"
@@ -24,20 +26,70 @@ int exif_orientation(const uint8_t *bytes, size_t size)
     if (size >= 6 && memcmp(bytes, "Exif\0\0", 6) == 0)
         bytes += 6, size -= 6;
     if (size < 8 || (memcmp(bytes, "II*\0", 4) != 0 && memcmp(bytes, "MM\0*", 4) != 0))
-        return 1;
+        return 0;
     const bool big = bytes[0] == 'M';
     const size_t directory = read_uint(bytes + 4, 4, big);
     if (directory > size - 2)
-        return 1;
+        return 0;
     const size_t count = read_uint(bytes + directory, 2, big);
     for (size_t i = 0; i < count && directory + 2 + 12 * (i + 1) <= size; i++) {
         const uint8_t *entry = bytes + directory + 2 + 12 * i;
         if (read_uint(entry, 2, big) != TAG_ORIENTATION)
             continue;
         const uint32_t value = read_uint(entry + 8, 2, big);
-        return read_uint(entry + 2, 2, big) == TYPE_SHORT && value >= 1 && value <= 8 ? (int)value : 1;
+        return read_uint(entry + 2, 2, big) == TYPE_SHORT && value >= 1 && value <= 8 ? (int)value : 0;
     }
-    return 1;
+    return 0;
+}
+
+int xmp_orientation(const uint8_t *text, size_t size)
+{
+    static const char NAME[] = "tiff:Orientation";
+    const uint8_t *end = text + size;
+    for (const uint8_t *at = text; (at = memmem(at, (size_t)(end - at), NAME, sizeof NAME - 1));) {
+        at += sizeof NAME - 1;
+        while (at < end && strchr(" =\"'>\t\r\n", *at) && *at)
+            at++;
+        if (at < end && *at >= '1' && *at <= '8')
+            return *at - '0';
+    }
+    return 0;
+}
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
+
+/* "\nexif\n      78\n45786966…": a name, the number of bytes, and they in lines of hex digits. */
+int exif_text_orientation(const char *text)
+{
+    for (int words = 0; words < 2; words++) {
+        text += strspn(text, " \n");
+        text += strcspn(text, " \n");
+    }
+    uint8_t *bytes = mem_alloc(strlen(text) / 2 + 1);
+    size_t count = 0;
+    if (!bytes)
+        return 0;
+    for (;; count++) {
+        text += strspn(text, " \n");
+        const int high = hex_digit(text[0]), low = high < 0 ? -1 : hex_digit(text[1]);
+        if (low < 0)
+            break;
+        bytes[count] = (uint8_t)(high << 4 | low);
+        text += 2;
+    }
+    const int orientation = exif_orientation(bytes, count);
+    mem_free(bytes);
+    return orientation;
+}
+
+void header_set_orientation(PictureHeader *h, int exif, int other)
+{
+    h->orientation = exif ? exif : other ? other : 1;
+    if (!exif && other > 1)
+        h->odd |= PICTURE_IS_TURNED;
 }
 
 /* Where the stored picture (w,h) has the pixel that belongs to the upright picture's (x,y): start + x·dx +

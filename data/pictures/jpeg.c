@@ -132,12 +132,28 @@ static void begin(Job *j)
     jpeg_read_header(&j->jpeg, TRUE);
 }
 
-static int orientation_of(const Job *j)
+static bool begins(jpeg_saved_marker_ptr m, const char *head, size_t size)
 {
-    for (jpeg_saved_marker_ptr m = j->jpeg.marker_list; m; m = m->next)
-        if (m->marker == JPEG_APP0 + 1 && m->data_length >= 6 && memcmp(m->data, "Exif\0\0", 6) == 0)
-            return exif_orientation(m->data, m->data_length);
-    return 1;
+    return m->marker == JPEG_APP0 + 1 && m->data_length >= size && memcmp(m->data, head, size) == 0;
+}
+
+/* The first EXIF counts, and where it says nothing the first XMP. */
+static void read_orientation(const Job *j, PictureHeader *out)
+{
+    static const char EXIF[] = "Exif\0", XMP[] = "http://ns.adobe.com/xap/1.0/"; /* each with a zero behind */
+    int exif = 0, xmp = 0;
+    for (jpeg_saved_marker_ptr m = j->jpeg.marker_list; m; m = m->next) {
+        if (!exif && begins(m, EXIF, sizeof EXIF))
+            exif = exif_orientation(m->data, m->data_length);
+        if (!xmp && begins(m, XMP, sizeof XMP))
+            xmp = xmp_orientation(m->data + sizeof XMP, m->data_length - sizeof XMP);
+    }
+    header_set_orientation(out, exif, xmp);
+}
+
+static bool is_cmyk(const struct jpeg_decompress_struct *jpeg)
+{
+    return jpeg->jpeg_color_space == JCS_CMYK || jpeg->jpeg_color_space == JCS_YCCK;
 }
 
 static Status run_info(Job *j, PictureHeader *out)
@@ -145,8 +161,10 @@ static Status run_info(Job *j, PictureHeader *out)
     if (setjmp(j->out))
         return STATUS_FAILED;
     begin(j);
-    out->size = (Size){(int)j->jpeg.image_width, (int)j->jpeg.image_height};
-    out->orientation = orientation_of(j);
+    *out = (PictureHeader){.size = {(int)j->jpeg.image_width, (int)j->jpeg.image_height}};
+    read_orientation(j, out);
+    if (is_cmyk(&j->jpeg) && !j->jpeg.saw_Adobe_marker)
+        out->odd |= PICTURE_IS_BARE_CMYK;
     return picture_size_check(j->jpeg.image_width, j->jpeg.image_height);
 }
 
@@ -197,7 +215,7 @@ static Status run_decode(Job *j, Size covered)
     if (jpeg_has_multiple_scans(jpeg))
         TRY(picture_whole_check((Size){(int)jpeg->image_width, (int)jpeg->image_height},
                                 coefficient_bytes(jpeg), "a progressive JPEG"));
-    const bool cmyk = jpeg->jpeg_color_space == JCS_CMYK || jpeg->jpeg_color_space == JCS_YCCK;
+    const bool cmyk = is_cmyk(jpeg);
     jpeg->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     jpeg->dct_method = JDCT_ISLOW;
     jpeg->scale_num = 1;

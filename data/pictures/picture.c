@@ -172,13 +172,15 @@ Status picture_decode_window(const uint8_t *bytes, size_t count, Size covered, c
     return s;
 }
 
-Status picture_check(const uint8_t *bytes, size_t count, Size *size, int *orientation)
+Status picture_check(const uint8_t *bytes, size_t count, PictureFacts *out)
 {
     bool done = false;
-    TRY(picture_info(bytes, count, size, orientation));
-    if (size->width < PICTURE_MIN_SIDE || size->height < PICTURE_MIN_SIDE)
-        return status_fail("picture is %d x %d, too small to train on (%d x %d at least)", size->width,
-                           size->height, PICTURE_MIN_SIDE, PICTURE_MIN_SIDE);
+    PictureHeader h;
+    TRY(read_header(bytes, count, &h));
+    *out = (PictureFacts){upright(h.size, h.orientation), h.orientation, h.odd};
+    if (out->size.width < PICTURE_MIN_SIDE || out->size.height < PICTURE_MIN_SIDE)
+        return status_fail("picture is %d x %d, too small to train on (%d x %d at least)", out->size.width,
+                           out->size.height, PICTURE_MIN_SIDE, PICTURE_MIN_SIDE);
     if (picture_format(bytes, count) == PICTURE_PNG)
         TRY(decode_png_rows(bytes, count, NULL, &done));
     if (done)

@@ -26,11 +26,25 @@ void picture_free(Picture *p);
 
 typedef enum PictureFormat { PICTURE_UNKNOWN = 0, PICTURE_JPEG, PICTURE_PNG, PICTURE_WEBP } PictureFormat;
 PictureFormat picture_format(const uint8_t *bytes, size_t size); /* by magic bytes */
-/* Size (after EXIF orientation), orientation 1…8, without decoding. */
+/* Size (after orientation), orientation 1…8 (EXIF's; where it says none, XMP's or a PNG text's), without
+ * decoding. */
 Status picture_info(const uint8_t *bytes, size_t count, Size *size, int *orientation);
-/* The same, and refuses what cannot be trained on: smaller than PICTURE_MIN_SIDE, or not decodable to its
- * end. */
-Status picture_check(const uint8_t *bytes, size_t count, Size *size, int *orientation);
+/* What a picture's file has about it that is read in one of several ways: bits. */
+typedef enum PictureOddity {
+    PICTURE_IS_ANIMATED = 1, /* an animated PNG, of which the picture is taken that stands still */
+    PICTURE_IS_TURNED = 2,   /* its orientation stands in a PNG's text or in XMP, not in EXIF */
+    PICTURE_HAS_BAD_CHUNK =
+        4,                   /* a PNG's chunk without pixels whose check sum is wrong, which is passed over */
+    PICTURE_IS_BARE_CMYK = 8 /* a CMYK JPEG without Adobe's mark, taken to be as Adobe's are */
+} PictureOddity;
+typedef struct PictureFacts {
+    Size size; /* after orientation */
+    int orientation;
+    unsigned odd;
+} PictureFacts;
+/* The same and what is odd, and refuses what cannot be trained on: smaller than PICTURE_MIN_SIDE, or not
+ * decodable to its end. */
+Status picture_check(const uint8_t *bytes, size_t count, PictureFacts *out);
 /* Decodes: EXIF orientation applied, greyscale, CMYK, palettes, 16 bit; transparency over white. Truncated
  * data is an error that says so. */
 Status picture_decode(const uint8_t *bytes, size_t size, Picture *out);

@@ -11,7 +11,6 @@
 
 #include <png.h>
 
-#define SIGNATURE 8
 #define MAX_CHUNK (16u << 20) /* text, profiles */
 #define LIBRARY_MEMORY                                                                                       \
     (4u << 20) /* libpng's own: some rows of at most PICTURE_MAX_SIDE pixels of 8 bytes                      \
@@ -63,35 +62,6 @@ static void release(png_structp png, png_voidp p)
 {
     (void)png;
     mem_free(p);
-}
-
-static uint32_t read_be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-/* A chunk is its length, four letters, the data and a check sum. Those that are broken are the decoder's
- * matter. */
-Status decode_png_header(const uint8_t *bytes, size_t size, PictureHeader *out)
-{
-    if (size < SIGNATURE + 25)
-        return status_fail("PNG data ends early at byte %zu (file truncated?)", size);
-    if (memcmp(bytes + SIGNATURE + 4, "IHDR", 4) != 0)
-        return status_fail("PNG data is broken at byte %d: it does not begin with a header", SIGNATURE);
-    const uint32_t width = read_be32(bytes + 16), height = read_be32(bytes + 20);
-    TRY(picture_size_check(width, height));
-    *out = (PictureHeader){{(int)width, (int)height}, 1};
-    for (size_t at = SIGNATURE; size - at >= 12;) {
-        const size_t length = read_be32(bytes + at);
-        if (length > size - at - 12)
-            break;
-        if (memcmp(bytes + at + 4, "eXIf", 4) == 0) {
-            out->orientation = exif_orientation(bytes + at + 8, length);
-            break;
-        }
-        at += 12 + length;
-    }
-    return STATUS_OK;
 }
 
 /* Reads what stands before the pixels. */

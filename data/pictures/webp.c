@@ -15,17 +15,20 @@ static size_t read_le32(const uint8_t *p)
     return p[0] | (size_t)p[1] << 8 | (size_t)p[2] << 16 | (size_t)p[3] << 24;
 }
 
-static int find_orientation(const uint8_t *bytes, size_t size)
+static void read_orientation(const uint8_t *bytes, size_t size, PictureHeader *out)
 {
+    int exif = 0, xmp = 0;
     for (size_t at = RIFF_HEADER; at + 8 <= size;) {
         const size_t length = read_le32(bytes + at + 4);
         if (length > size - at - 8)
             break;
-        if (memcmp(bytes + at, "EXIF", 4) == 0)
-            return exif_orientation(bytes + at + 8, length);
+        if (!exif && memcmp(bytes + at, "EXIF", 4) == 0)
+            exif = exif_orientation(bytes + at + 8, length);
+        if (!xmp && memcmp(bytes + at, "XMP ", 4) == 0)
+            xmp = xmp_orientation(bytes + at + 8, length);
         at += 8 + length + (length & 1);
     }
-    return 1;
+    header_set_orientation(out, exif, xmp);
 }
 
 static Status failure(VP8StatusCode code, size_t size)
@@ -53,7 +56,8 @@ Status decode_webp_header(const uint8_t *bytes, size_t size, PictureHeader *out)
 {
     WebPBitstreamFeatures features;
     TRY(read_features(bytes, size, &features));
-    *out = (PictureHeader){{features.width, features.height}, find_orientation(bytes, size)};
+    *out = (PictureHeader){.size = {features.width, features.height}};
+    read_orientation(bytes, size, out);
     return STATUS_OK;
 }
 

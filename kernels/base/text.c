@@ -93,7 +93,8 @@ bool text_to_float(const char *text, double *out)
         copy[point - text] = ',';
         value = strtod(copy, &end);
     }
-    if (*end || !isfinite(value))
+    const bool vanished = value == 0 && strcspn(text, "123456789") < strcspn(text, "eE");
+    if (*end || !isfinite(value) || vanished)
         return false;
     *out = value;
     return true;

@@ -9,7 +9,8 @@
 
 /* The whole text as a number in C's notation; false (and *out untouched) if it is not one, has anything after
  * it, or does not fit. Integers: decimal digits with an optional sign. Floats: decimal or exponent notation,
- * finite; no hex, no "inf" or "nan". */
+ * finite; no hex, no "inf" or "nan", and
+ * nothing so small that it would be 0. */
 bool text_to_int(const char *text, int64_t *out);
 bool text_to_uint(const char *text, uint64_t *out);
 bool text_to_float(const char *text, double *out);

@@ -13,6 +13,7 @@ static inline int fuzz_picture(const uint8_t *data, size_t size, PictureFormat f
 {
     Size seen = {0};
     int orientation = 0;
+    PictureFacts facts;
     if (picture_format(data, size) != format)
         return 0;
     const Status info = picture_info(data, size, &seen, &orientation);
@@ -29,7 +30,7 @@ static inline int fuzz_picture(const uint8_t *data, size_t size, PictureFormat f
     fuzz_check(picture_decode_for(data, size, size_square(8), &small));
     fuzz_check(
         picture_decode_window(data, size, size_square(8), &(PictureWindow){{12, 9}, 1, -1, {8, 8}}, &cut));
-    fuzz_check(picture_check(data, size, &seen, &orientation));
+    fuzz_check(picture_check(data, size, &facts));
     picture_free(&whole);
     picture_free(&small);
     picture_free(&cut);

@@ -109,7 +109,10 @@ static void numbers_are_whole_tokens_in_c_notation(void **state)
     assert_true(text_to_float("1.5e-3", &f) && f == 1.5e-3);
     assert_true(text_to_float(".5", &f) && f == 0.5);
     assert_true(text_to_float("-2", &f) && f == -2);
-    const char *bad[] = {"", "+", ".", "1e", "1.5x", " 1", "1 ", "0x10", "nan", "inf", "1e999", "1,5", "1_0"};
+    assert_true(text_to_float("0e-400", &f) && f == 0);
+    assert_true(text_to_float("1e-300", &f) && f > 0);
+    const char *bad[] = {"",    "+",   ".",     "1e",     "1.5x",    " 1",        "1 ",  "0x10",
+                         "nan", "inf", "1e999", "1e-400", "-1e-400", "0.01e-330", "1,5", "1_0"};
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
         assert_false(text_to_float(bad[k], &f));
         assert_false(text_to_int(bad[k], &i));

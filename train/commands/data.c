@@ -117,6 +117,23 @@ static json_t *folder_facts(const FoldersTaken *taken)
     return folders;
 }
 
+/* What was decided of pictures that could have been decided otherwise. */
+static Status add_remarks(const Dataset *d, json_t *facts)
+{
+    Remarks remarks;
+    char text[2048];
+    json_t *list = json_object();
+    TRY(dataset_remarks(d, (Size){0}, &remarks));
+    for (int k = 0; k < REMARK_KINDS; k++)
+        if (remark_text(&remarks, (RemarkKind)k, text, sizeof text))
+            json_object_set_new(list, remark_word((RemarkKind)k), json_string(text));
+    if (json_object_size(list))
+        json_object_set(facts, "remarks", list);
+    json_decref(list);
+    remarks_free(&remarks);
+    return STATUS_OK;
+}
+
 static json_t *dataset_facts(const char *path, const Dataset *d, const FoldersTaken *taken,
                              const DatasetSummary *built)
 {
@@ -145,6 +162,17 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const FoldersTa
     return facts;
 }
 
+static Status print_facts(const char *path, const Dataset *d, const FoldersTaken *taken,
+                          const DatasetSummary *built, bool json)
+{
+    json_t *facts = dataset_facts(path, d, taken, built);
+    const Status s = facts ? add_remarks(d, facts) : STATUS_OK;
+    if (s == STATUS_OK)
+        return facts_print(facts, json);
+    json_decref(facts);
+    return s;
+}
+
 Status data_print_info(const char *path, bool json, const DatasetSummary *built)
 {
     Dataset *d;
@@ -152,7 +180,7 @@ Status data_print_info(const char *path, bool json, const DatasetSummary *built)
     TRY(dataset_open(path, &d));
     Status s = dataset_folders(d, &taken);
     if (s == STATUS_OK)
-        s = facts_print(dataset_facts(path, d, &taken, built), json);
+        s = print_facts(path, d, &taken, built, json);
     folders_taken_free(&taken);
     dataset_close(d);
     return s;

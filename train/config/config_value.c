@@ -5,6 +5,8 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
 
+#include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +39,16 @@ static Status refuse_value(const SchemaKey *k, const YamlNode *n, const char *ad
                        shown(n, value, sizeof value), advice);
 }
 
+#define BEYOND "; it is beyond the numbers that can be held, about 1e-38 to 1e38"
+
+static bool is_out_of_range(const char *text)
+{
+    char *end;
+    errno = 0;
+    const double value = strtod(text, &end);
+    return end != text && !*end && errno == ERANGE && (value == 0 || isinf(value));
+}
+
 /* What may be wrong with a number that is none, or is none of the kind that is wanted. */
 static const char *number_advice(const char *text)
 {
@@ -50,6 +62,8 @@ static const char *number_advice(const char *text)
                  {"\u2212", "; the minus is another character, write the - of the keyboard"},
                  {"\u2013", "; the minus is another character, write the - of the keyboard"}};
     double value;
+    if (is_out_of_range(text))
+        return BEYOND;
     for (size_t i = 0; i < sizeof SIGNS / sizeof *SIGNS; i++)
         if (strstr(text, SIGNS[i].part))
             return SIGNS[i].advice;
@@ -86,6 +100,8 @@ static Status read_real(const SchemaKey *k, const YamlNode *n, void *field)
         return refuse_value(k, n, number_advice(n->text));
     if (value < k->min || value > k->max)
         return refuse_value(k, n, "");
+    if (k->type != KEY_DOUBLE && value != 0 && (float)value == 0)
+        return refuse_value(k, n, BEYOND);
     if (k->type == KEY_DOUBLE)
         *(double *)field = value;
     else

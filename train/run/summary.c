@@ -65,6 +65,21 @@ static void print_folders(const Source *source)
     folders_taken_free(&taken);
 }
 
+/* What was decided of pictures that could have been decided otherwise. */
+static void print_remarks(const Source *source, Size size)
+{
+    Remarks remarks;
+    char text[2048];
+    if (dataset_remarks(source->dataset, size, &remarks) != STATUS_OK) {
+        log_warn("%s", status_message());
+        return;
+    }
+    for (int k = 0; k < REMARK_KINDS; k++)
+        if (remark_text(&remarks, (RemarkKind)k, text, sizeof text))
+            log_info("           %s", text);
+    remarks_free(&remarks);
+}
+
 static void print_pictures(const Setup *s)
 {
     char a[32], b[32];
@@ -79,6 +94,7 @@ static void print_pictures(const Setup *s)
         log_info("pictures   %s: %s%s, × %s", source->config->path, count_text(source->distinct, a, sizeof a),
                  held, repeats);
         print_folders(source);
+        print_remarks(source, config_size(s->config));
     }
     if (config_has_prior(s->config))
         print_prior(s);

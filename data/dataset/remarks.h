@@ -1,0 +1,35 @@
+/* What was decided about pictures of a dataset that could have been decided otherwise: how many, and which.
+ * Said in the same words by `data build`, `data info`, `data lint` and a run. */
+#ifndef ATL_REMARKS_H
+#define ATL_REMARKS_H
+
+#include "data/pictures/picture.h"
+#include "scan.h"
+
+typedef enum RemarkKind {
+    REMARK_ANIMATED, /* from here on in the order of PictureOddity's bits */
+    REMARK_TURNED,
+    REMARK_BAD_CHUNK,
+    REMARK_BARE_CMYK,
+    REMARK_CUT,      /* less than half is used */
+    REMARK_ENLARGED, /* more than twice */
+    REMARK_KINDS
+} RemarkKind;
+
+typedef struct Remarks {
+    ScanList names[REMARK_KINDS]; /* of the first; with a number where there is one: "a.png (0.4 %)" */
+    int counts[REMARK_KINDS];
+} Remarks;
+
+/* What is to be said of a picture: odd is of PictureOddity, wanted the size it is trained at, 0 x 0: a square
+ * of whatever size. */
+Status remarks_add(Remarks *r, const char *name, unsigned odd, Size picture, Size wanted);
+void remarks_free(Remarks *r);
+/* "animated", "turned", … */
+const char *remark_word(RemarkKind k);
+/* "2 pictures (a.png, b.png): animated PNG, of which the first picture is taken" into text; NULL: there are
+ * none.
+ */
+const char *remark_text(const Remarks *r, RemarkKind k, char *text, size_t size);
+
+#endif
