@@ -152,8 +152,9 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "Threads that compute.", .shown = "physical cores"},
         {NULL, OPTION_HEADING, NULL, .help = "What to write"},
         {"out", OPTION_TEXT, &a->out, .value = "FILE|DIR",
-         .help =
-             "A .png file, which is replaced if it is there (several pictures: FILE-SEED.png), or a folder.",
+         .help = "A .png file (several pictures: FILE-SEED.png), or a folder. A picture of before is "
+                 "replaced, any "
+                 "other file is left alone.",
          .shown = "atelier-SEED.png in the current folder, numbered where the name is taken"},
         {"save-latents", OPTION_TEXT, &a->save_latents, .value = "FILE",
          .help = "Writes the final latents of all pictures, as safetensors: `latents`, f32, (N,4,h,w)."},
@@ -270,6 +271,18 @@ static Status check_traces(const Arguments *a)
     return s;
 }
 
+/* Pictures in a folder get names of their own; a file that is named may have one of before. */
+static Status check_pictures(const Arguments *a)
+{
+    Status s = STATUS_OK;
+    for (int i = 0; i < a->picture_count && s == STATUS_OK; i++) {
+        char *path = picture_path(a, i);
+        s = path ? picture_check_own(path) : STATUS_FAILED;
+        mem_free(path);
+    }
+    return s;
+}
+
 /* Proves that the results can be written where they are to go, and that nothing of somebody's is replaced,
  * before the work. */
 static Status prepare_out(const Arguments *a)
@@ -278,6 +291,7 @@ static Status prepare_out(const Arguments *a)
     Status s = first ? status_in(file_try(first), "sample: --out") : STATUS_FAILED;
     mem_free(first);
     TRY(s);
+    TRY(status_in(check_pictures(a), "sample: --out"));
     if (a->save_latents && ends_with(a->save_latents, ".png"))
         return status_refuse("sample: --save-latents %s: latents are no picture; name it .safetensors",
                              a->save_latents);
@@ -402,7 +416,7 @@ static Status write_picture(Session *s, const SampleRequest *r, const Picture *p
                                   .lora_count = s->a.lora_texts.count,
                                   .dtype = s->a.dtype};
     char *parameters = picture_parameters(&origin), *settings = picture_settings(&origin);
-    const PictureText text[] = {{"parameters", parameters}, {"atelier", settings}};
+    const PictureText text[] = {{"parameters", parameters}, {PICTURE_SETTINGS, settings}};
     const Status status = parameters && settings ? picture_write_png(path, picture, text, 2) : STATUS_FAILED;
     mem_free(parameters);
     mem_free(settings);

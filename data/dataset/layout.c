@@ -57,12 +57,33 @@ static Status create_data(DatasetWriter *w, uint64_t expected_bytes)
     return s;
 }
 
+#define TOOL "atelier "
+
+/* A dataset, and not a cache of a run's; one that cannot be read is nobody's to replace. */
+static bool is_ours(const char *path)
+{
+    hid_t file = -1;
+    char *tool = NULL;
+    h5_begin();
+    Status s = h5_open(path, H5F_ACC_RDONLY, &file);
+    if (s == STATUS_OK)
+        s = h5_read_attribute_text(file, path, "tool", &tool);
+    const bool dataset = s == STATUS_OK && h5_exists(file, "/images") && h5_exists(file, "/captions");
+    if (file >= 0)
+        H5Fclose(file);
+    h5_end(s);
+    const bool ours = dataset && tool && strncmp(tool, TOOL, strlen(TOOL)) == 0;
+    mem_free(tool);
+    return ours;
+}
+
 Status dataset_check_target(const char *path)
 {
     TRY(file_check_target(path));
-    if (file_size(path) <= 0 || h5_is_file(path))
+    if (file_size(path) <= 0 || (h5_is_file(path) && is_ours(path)))
         return STATUS_OK;
-    return status_refuse("%s: is there already and no HDF5 file; it is not replaced, choose another name",
+    return status_refuse("%s: is there already and no dataset that was built here; it is not replaced, "
+                         "choose another name",
                          path);
 }
 
@@ -262,7 +283,7 @@ static Status write_rest(DatasetWriter *w, const char *source)
     TRY(write_names(w));
     TRY(write_captions(w));
     TRY(h5_write_attribute_int(w->file, w->part, "format_version", DATASET_FORMAT_VERSION));
-    TRY(h5_write_attribute_text(w->file, w->part, "tool", "atelier " ATELIER_VERSION));
+    TRY(h5_write_attribute_text(w->file, w->part, "tool", TOOL ATELIER_VERSION));
     TRY(h5_write_attribute_text(w->file, w->part, "source", source));
     if (w->left_out_count) {
         TRY(h5_write_attribute_int(w->file, w->part, "left_out", w->left_out_count));

@@ -22,7 +22,8 @@ typedef struct DatasetEntry {
     unsigned odd; /* PictureOddity */
 } DatasetEntry;
 
-/* Refuses a name at which something else than a dataset lies: a name typed wrong must not cost a picture. */
+/* Refuses a name at which something else than a dataset of Atelier's lies: a name typed wrong must not cost a
+ * picture, nor a file of somebody's own tools. */
 Status dataset_check_target(const char *path);
 /* Begins path_aside(PATH, "part"); what writers of the same file that were killed have left goes.
  * expected_bytes: about how many bytes of pictures there will be. */

@@ -1,5 +1,6 @@
 #include "picture_text.h"
 
+#include "data/pictures/picture.h"
 #include "infer/samplers/sampler.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
@@ -8,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define PNG_LIMIT ((size_t)256 << 20)
 
 /* "tiny" of "builtin:tiny", "sd15" of "models/sd15/" and of "models/sd15.safetensors". */
 static void short_name(const char *path, char *out, size_t size)
@@ -107,4 +110,25 @@ char *picture_settings(const PictureOrigin *o)
     char *copy = text ? mem_strdup(text) : NULL;
     free(text);
     return copy;
+}
+
+Status picture_check_own(const char *path)
+{
+    char *bytes = NULL, *text = NULL;
+    size_t size = 0;
+    if (!file_exists(path) || file_size(path) == 0)
+        return STATUS_OK;
+    Status s = file_read(path, PNG_LIMIT, &bytes, &size);
+    if (s == STATUS_OK)
+        s = picture_png_text((const uint8_t *)bytes, size, PICTURE_SETTINGS, &text);
+    mem_free(bytes);
+    if (s != STATUS_OK && status_is_memory())
+        return s;
+    const bool own = s == STATUS_OK && text;
+    mem_free(text);
+    return own ? STATUS_OK
+               : status_refuse(
+                     "%s: is there, and is no picture that was drawn here; it is left alone: choose "
+                     "another name",
+                     path);
 }

@@ -21,7 +21,13 @@ typedef struct PictureOrigin {
 /* "prompt <lora:cat:0.8>\nNegative prompt: …\nSteps: 20, Sampler: DDIM, …". Caller: mem_free. NULL: out of
  * memory. */
 char *picture_parameters(const PictureOrigin *o);
-/* {"version": …, "model": …, "prompt": …, …}. Caller: mem_free. NULL: out of memory. */
+/* {"version": …, "model": …, "prompt": …, …}, which stands in the picture as PICTURE_SETTINGS. Caller:
+ * mem_free. NULL: out of memory. */
 char *picture_settings(const PictureOrigin *o);
+#define PICTURE_SETTINGS "atelier"
+
+/* Before a picture is written at path: refused if something stands there that does not hold such settings. A
+ * file without a byte in it may be replaced. */
+Status picture_check_own(const char *path);
 
 #endif

@@ -116,3 +116,52 @@ cmp "$work/z.safetensors" "$work/mine/step-000000.safetensors" && cmp "$work/z.s
 for i in 1 2; do
     train 0 --set output.dir=traced$i --set train.steps=1 --trace "$work/steps"
 done
+
+# sample --out replaces pictures of its own, several as one; anything else is refused before a step is made.
+: > "$work/new.png"
+for i in 1 2; do
+    sample 0 --out "$work/new.png"
+    sample 0 --out "$work/some.png" --seed 1,2
+done
+cp "$here/data/examples/banana.jpg" "$work/photo.png"
+cp "$work/photo.png" "$work/some-2.png"
+for file in photo.png z.png; do
+    [ $file != z.png ] || cp "$work/z.safetensors" "$work/z.png"
+    cp "$work/$file" "$work/kept"
+    sample 2 --out "$work/$file"
+    grep -q "$file: is there, and is no picture that was drawn here" "$work/err" || fail "$file is not named"
+    cmp "$work/kept" "$work/$file" || fail "$file is replaced"
+done
+rm "$work/some-1.png"
+sample 2 --out "$work/some.png" --seed 1,2
+[ ! -e "$work/some-1.png" ] || fail "a refused request made a picture"
+
+# data build replaces datasets that were built, not those of a run, nor another program's file.
+for set in pictures other; do expect 0 "$atelier" data build "$work/$set" --out "$work/set.h5"; done
+rm -rf "$work/run"
+train 0 --set train.steps=1
+cp "$work/run/pictures-latents.cache.h5" "$work/cache.h5"
+cp "$here/data/builtin/emoji.h5" "$work/theirs.h5"
+chmod u+w "$work/theirs.h5"
+sed -i 's/atelier 0/atelies 0/' "$work/theirs.h5" # an attribute's check sum is wrong then, too
+for file in run/pictures.h5 cache.h5 theirs.h5; do
+    cp "$work/$file" "$work/kept"
+    expect 2 "$atelier" data build "$work/other" --out "$work/$file"
+    cmp "$work/kept" "$work/$file" || fail "$file is replaced"
+done
+
+# Class pictures: a caption of somebody's stands where one would be written.
+mkdir "$work/class"
+echo mine > "$work/class/class-00001.txt"
+train 2 --set output.dir=classes --set prior.path=class --set prior.prompt=dog --set prior.pictures=2 --set prior.steps=1
+grep -q "class-00001.txt: is there without its picture" "$work/err" || fail "the caption is not named"
+[ "$(ls "$work/class")" = class-00001.txt ] && [ "$(cat "$work/class/class-00001.txt")" = mine ] || fail "somebody's caption is replaced"
+echo dog > "$work/class/class-00001.txt" # of a run that was killed
+train 0 --set output.dir=classes --set prior.path=class --set prior.prompt=dog --set prior.pictures=2 --set prior.steps=1 --set train.steps=1
+
+# What a run reads is not where its result goes.
+rm -rf "$work/run"
+expect 0 "$atelier" train "$work/full.yaml" --set train.steps=1
+rm -r "$work/run/log.jsonl" "$work/run/checkpoints"
+expect 2 "$atelier" train "$work/full.yaml" --set train.steps=1 --set model.base=run/model
+grep -q "run/model: is what this run reads, and where its result would go" "$work/err" || fail "the model is not named"

@@ -14,6 +14,7 @@
 #include "kernels/base/stop.h"
 #include "kernels/devices/devices.h"
 #include "train/pictures/caching.h"
+#include "train/pictures/owned.h"
 #include "data.h"
 
 #include <stdio.h>
@@ -27,6 +28,19 @@ typedef struct Arguments {
     bool skip_bad, flip, json;
     bool latents, text; /* of cache */
 } Arguments;
+
+/* A dataset may be replaced by another, but not under a run that goes on with it. */
+static Status check_out(const char *out)
+{
+    bool listed = false;
+    char *folder = path_parent(out);
+    Status s = folder ? owned_find(folder, path_base(out), &listed) : STATUS_FAILED;
+    if (s == STATUS_OK && listed && file_exists(out))
+        s = status_refuse(
+            "%s: was built by the run in this folder, which goes on with it; choose another name", out);
+    mem_free(folder);
+    return s == STATUS_OK ? dataset_check_target(out) : s;
+}
 
 static Status parse(int argc, char **argv, Arguments *a, bool *done)
 {
@@ -94,7 +108,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         return status_refuse(
             "data build: --model, --resolution, --flip and --clip-skip say how to encode; give --cache "
             "latents,text with them");
-    return dataset_check_target(a->out);
+    return check_out(a->out);
 }
 
 /* Building --------------------------------------------------------------------------------------------- */

@@ -59,13 +59,20 @@ static Status check(const char *folder, const char *name, bool listed)
     return s;
 }
 
-Status owned_check(const char *folder, const char *name)
+Status owned_find(const char *folder, const char *name, bool *listed)
 {
     char *list = NULL;
     TRY(read_list(folder, &list));
-    const Status s = check(folder, name, is_listed(list, name));
+    *listed = is_listed(list, name);
     mem_free(list);
-    return s;
+    return STATUS_OK;
+}
+
+Status owned_check(const char *folder, const char *name)
+{
+    bool listed;
+    TRY(owned_find(folder, name, &listed));
+    return check(folder, name, listed);
 }
 
 Status owned_take(const char *folder, const char *name)

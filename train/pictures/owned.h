@@ -14,6 +14,8 @@
 
 /* True if the folder has a list. */
 bool owned_any(const char *folder);
+/* *listed: it is on the folder's list. */
+Status owned_find(const char *folder, const char *name, bool *listed);
 /* Before a file or folder called name is written: refused if something is there that is not on the list. */
 Status owned_check(const char *folder, const char *name);
 /* The same, and puts the name on the list, on the disk. */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CAPTION_LIMIT ((size_t)1 << 20)
 #define PNG_LIMIT (256u << 20)
 #define NAME_FORMAT "class-%05d" /* SchemaKey prior.pictures has five digits */
 
@@ -92,8 +93,8 @@ static Status check_picture(const Config *config, const Model *m, int i, const c
     size_t size;
     TRY(sized_request(config, m, i, &r));
     TRY(file_read(path, PNG_LIMIT, &bytes, &size));
-    Status s =
-        status_in(picture_png_text((const uint8_t *)bytes, size, "atelier", &text), "class picture %s", path);
+    Status s = status_in(picture_png_text((const uint8_t *)bytes, size, PICTURE_SETTINGS, &text),
+                         "class picture %s", path);
     mem_free(bytes);
     if (s == STATUS_OK && text) {
         const PictureOrigin origin = origin_of(config, &r);
@@ -116,6 +117,32 @@ static Status check_picture(const Config *config, const Model *m, int i, const c
 static char *picture_path(const Config *config, int i, const char *ending)
 {
     return path_in(config->prior.path, NAME_FORMAT "%s", i, ending);
+}
+
+/* What stands in class-00003.txt. Caller: mem_free. NULL: out of memory. */
+static char *caption_text(const Config *config)
+{
+    return mem_printf("%s\n", config->prior.prompt);
+}
+
+/* Where number i's picture is missing, a caption of its name is one that a run left which was killed before
+ * it wrote the picture, or it is somebody's. */
+static Status check_caption(const Config *config, int i)
+{
+    char *path = picture_path(config, i, ".txt"), *wanted = caption_text(config), *there = NULL;
+    size_t size;
+    Status s = path && wanted ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && file_exists(path)) {
+        const bool known = file_read(path, CAPTION_LIMIT, &there, &size) == STATUS_OK;
+        if (!known || strcmp(there, wanted) != 0)
+            s = status_refuse("%s: is there without its picture, and is not the caption of the class picture "
+                              "that would be drawn under that name; move it away, or name another prior.path",
+                              path);
+    }
+    mem_free(there);
+    mem_free(path);
+    mem_free(wanted);
+    return s;
 }
 
 /* Calls visit for each number whose picture is, or is not, there. */
@@ -143,6 +170,13 @@ static Status look_at(int i, const char *path, void *arg)
 {
     const Look *l = arg;
     return check_picture(l->config, l->m, i, path);
+}
+
+static Status look_for_caption(int i, const char *path, void *arg)
+{
+    (void)path;
+    const Look *l = arg;
+    return check_caption(l->config, i);
 }
 
 static Status count_file(const Config *config, int *there)
@@ -191,6 +225,8 @@ Status prior_look(const Config *config, const Model *m, PriorNeed *out)
     }
     out->there = there < config->prior.pictures ? there : config->prior.pictures;
     out->missing = config->prior.pictures - out->there;
+    if (out->missing && file_is_dir(path))
+        TRY(for_each_number(config, false, look_for_caption, &look));
     return STATUS_OK;
 }
 
@@ -220,13 +256,14 @@ static bool step_done(int step, int steps, const float *latents, void *arg)
 static Status write_both(const Drawing *d, int i, const char *path, const SampleRequest *r, const Picture *p)
 {
     const PictureOrigin origin = origin_of(d->config, r);
-    char *caption_path = picture_path(d->config, i, ".txt"), *caption = mem_printf("%s\n", r->prompt);
+    char *caption_path = picture_path(d->config, i, ".txt"), *caption = caption_text(d->config);
     char *parameters = picture_parameters(&origin), *settings = picture_settings(&origin);
     Status s = caption_path && caption && parameters && settings ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK)
         s = file_write_atomic(caption_path, caption, strlen(caption));
     if (s == STATUS_OK)
-        s = picture_write_png(path, p, (PictureText[]){{"parameters", parameters}, {"atelier", settings}}, 2);
+        s = picture_write_png(path, p,
+                              (PictureText[]){{"parameters", parameters}, {PICTURE_SETTINGS, settings}}, 2);
     mem_free(caption_path);
     mem_free(caption);
     mem_free(parameters);

@@ -8,6 +8,7 @@
 #include "train/pictures/sources.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* NAME.h5 and its caches, of each dataset and of the class pictures. */
@@ -61,14 +62,43 @@ static Status check_previews(const Config *config, const char *folder)
     return s;
 }
 
+/* True if both are there and one. */
+static bool same_place(const char *a, const char *b)
+{
+    char *first = realpath(a, NULL), *second = realpath(b, NULL); /* malloc's own */
+    const bool same = first && second && strcmp(first, second) == 0;
+    free(first);
+    free(second);
+    return same;
+}
+
+/* What a run reads must not be what it writes at its end. */
+static Status check_inputs(const Config *config, const char *folder)
+{
+    const char *const inputs[] = {config->model.base, config->model.vae};
+    char *model = path_in(folder, "model"), *vae = path_in(folder, "model/vae");
+    Status s = model && vae ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < 2 && s == STATUS_OK; i++)
+        if (inputs[i] && (same_place(inputs[i], model) || same_place(inputs[i], vae)))
+            s = status_refuse(
+                "%s: is what this run reads, and where its result would go; choose another folder "
+                "(output.dir)",
+                inputs[i]);
+    mem_free(model);
+    mem_free(vae);
+    return s;
+}
+
 Status names_check(const Config *config, const char *folder)
 {
     ExportFile files[ADAPTER_SPELLINGS];
     const int count = config->method.kind == METHOD_LORA ? export_files(config, files) : 0;
     TRY(owned_check(folder, "config.yaml"));
     TRY(owned_check(folder, "log.jsonl"));
-    if (config->method.kind == METHOD_FULL)
+    if (config->method.kind == METHOD_FULL) {
+        TRY(check_inputs(config, folder));
         TRY(owned_check(folder, "model"));
+    }
     for (int i = 0; i < count; i++)
         TRY(owned_check(folder, files[i].name));
     TRY(check_pictures(config, folder));
