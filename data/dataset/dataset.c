@@ -321,6 +321,15 @@ void dataset_source_sha256(const Dataset *d, uint8_t out[SHA256_SIZE])
     sha256_final(&s, out);
 }
 
+static Status check_sum(const Dataset *d, int i, const uint8_t *bytes, size_t size)
+{
+    uint8_t hash[SHA256_SIZE];
+    sha256(bytes, size, hash);
+    return memcmp(hash, dataset_sha256(d, i), SHA256_SIZE) == 0
+               ? STATUS_OK
+               : status_fail("is damaged: its SHA-256 is not the one written down; build the dataset again");
+}
+
 Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size)
 {
     *size = d->length[i];
@@ -331,10 +340,12 @@ Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size)
     const hid_t from = H5Dget_space(d->data), to = H5Screate_simple(1, &count, NULL);
     H5Sselect_hyperslab(from, H5S_SELECT_SET, &start, NULL, &count, NULL);
     const bool ok = H5Dread(d->data, H5T_NATIVE_UINT8, to, from, H5P_DEFAULT, *bytes) >= 0;
-    const Status s = ok ? STATUS_OK : status_in(h5_fail(d->names[i], "cannot be read"), "%s", d->path);
+    Status s = ok ? STATUS_OK : h5_fail(d->path, "cannot be read");
     H5Sclose(from);
     H5Sclose(to);
     h5_end(s);
+    if (s == STATUS_OK)
+        s = check_sum(d, i, *bytes, *size);
     if (s != STATUS_OK) {
         mem_free(*bytes);
         *bytes = NULL;

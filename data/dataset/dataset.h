@@ -42,7 +42,9 @@ int dataset_repeats(const Dataset *d, int i);           /* of its kohya folder's
  * 0 x 0. *out: remarks_free. */
 Status dataset_remarks(const Dataset *d, Size wanted, Remarks *out);
 Status dataset_folders(const Dataset *d, FoldersTaken *out); /* where repeats and captions came from so */
-Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size); /* encoded; caller: mem_free */
+/* The encoded picture; fails where it is not the one that the dataset has the SHA-256 of. Messages do not
+ * name it. Caller: mem_free. */
+Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size);
 
 uint64_t dataset_encoded_size(const Dataset *d, int i); /* bytes of the encoded picture */
 const char *dataset_source(const Dataset *d);           /* last name of the folder it was built from, "" */

@@ -143,6 +143,19 @@ static bool is_large_png(const Dataset *d, int i, const uint8_t *bytes, size_t s
            picture_format(bytes, size) == PICTURE_PNG;
 }
 
+/* What is cut out follows from the size that the dataset has written down. */
+static Status check_size(const Dataset *d, int i, const uint8_t *bytes, size_t size)
+{
+    Size found;
+    int orientation;
+    const Size told = dataset_size(d, i);
+    TRY(picture_info(bytes, size, &found, &orientation));
+    return size_equal(found, told)
+               ? STATUS_OK
+               : status_fail("is %d x %d, but %d x %d is written down; build the dataset again", found.width,
+                             found.height, told.width, told.height);
+}
+
 /* The window, or the decoded picture that windows are cut out of: *is_cut says which, and has to be true
  * where the window is wanted. The decoder is told the window's size and not the drawn one, so that a drawn
  * scale never decides how a JPEG is decoded. */
@@ -153,8 +166,10 @@ static Status read_picture(Dataset *d, int i, const PictureWindow *w, bool *is_c
     *out = (Picture){0};
     TRY(dataset_bytes(d, i, &bytes, &size));
     *is_cut |= is_large_png(d, i, bytes, size);
-    const Status s = *is_cut ? picture_decode_window(bytes, size, w->size, w, out)
-                             : picture_decode_for(bytes, size, w->size, out);
+    Status s = check_size(d, i, bytes, size);
+    if (s == STATUS_OK)
+        s = *is_cut ? picture_decode_window(bytes, size, w->size, w, out)
+                    : picture_decode_for(bytes, size, w->size, out);
     mem_free(bytes);
     return s;
 }

@@ -6,6 +6,7 @@
 #include "data/dataset/dataset.h"
 #include "data/dataset/h5_check.h"
 #include "kernels/base/log.h"
+#include "kernels/base/sha256.h"
 
 #include <hdf5.h>
 
@@ -73,11 +74,14 @@ static void write_form(const Form *form)
     const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     const hid_t images = H5Gcreate2(file, "images", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     const hid_t captions = H5Gcreate2(file, "captions", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    const uint8_t bytes[40] = {1, 2, 3}, hashes[N][32] = {{0}};
+    const uint8_t bytes[40] = {1, 2, 3};
+    uint8_t hashes[N][SHA256_SIZE];
     const uint64_t offset[N] = {0, 20}, length[N] = {20, 20}, ends[N + 1] = {0, 3, 6};
     const uint32_t sides[N] = {16, 24}, upright[N] = {1, 6};
     const hsize_t n = N, all = sizeof bytes, ends_count = N + 1, text = 6, hash_dims[2] = {N, 32};
     const hid_t number = form->length ? form->length : H5T_STD_U64LE;
+    for (int i = 0; i < N; i++)
+        sha256(bytes + offset[i], length[i], hashes[i]);
     put(file, "images/data", H5T_STD_U8LE, H5T_NATIVE_UINT8, 1, &all, form->data_list, bytes);
     put(file, "images/offset", H5T_STD_U64LE, H5T_NATIVE_UINT64, 1, &n, 0, offset);
     put(file, "images/length", number, H5T_NATIVE_UINT64, 1, &n, 0, length);

@@ -6,6 +6,8 @@
 #include "data/loader/sample.h"
 #include "kernels/base/log.h"
 
+#include <hdf5.h>
+
 #define R 24 /* side of the samples */
 #define PICTURES 7
 
@@ -277,7 +279,7 @@ static void a_bad_picture_is_named(void **state)
         const LoaderSample *s;
         if (loader_next(l, &s) != STATUS_OK) {
             failures++;
-            assert_message("damaged.h5: photo.jpg: is not a JPEG, PNG or WebP picture");
+            assert_message("damaged.h5: photo.jpg: is damaged: its SHA-256 is not the one");
         }
     }
     assert_int_equal(failures, 2);
@@ -289,6 +291,36 @@ static void a_bad_picture_is_named(void **state)
 
 /* A source beside: as many of its samples after the step's own, equally often and in an order of their own;
  * the samples before them are those that come without it. */
+/* A size that is not the picture's would cut another part out of it. */
+static void another_size_than_the_pictures_is_refused(void **state)
+{
+    (void)state;
+    char *path = path_join(folder, "set.h5"), *other = path_join(folder, "size.h5");
+    char *data;
+    size_t size;
+    assert_ok(file_read(path, 1 << 24, &data, &size));
+    write_file(folder, "size.h5", data, size);
+    const hid_t file = H5Fopen(other, H5F_ACC_RDWR, H5P_DEFAULT);
+    const hid_t widths = H5Dopen2(file, "/images/width", H5P_DEFAULT);
+    uint32_t width[PICTURES];
+    assert_true(H5Dread(widths, H5T_NATIVE_UINT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, width) >= 0);
+    width[2] += 1;
+    assert_true(H5Dwrite(widths, H5T_NATIVE_UINT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, width) >= 0);
+    H5Dclose(widths);
+    H5Fclose(file);
+    Dataset *wrong;
+    Picture p;
+    assert_ok(dataset_open(other, &wrong));
+    assert_ok(dataset_picture(wrong, 1, (Size){R, R}, &p));
+    picture_free(&p);
+    assert_int_not_equal(dataset_picture(wrong, 2, (Size){R, R}, &p), STATUS_OK);
+    assert_message("is 38 x 46, but 39 x 46 is written down");
+    dataset_close(wrong);
+    mem_free(data);
+    mem_free(path);
+    mem_free(other);
+}
+
 static void a_source_beside_changes_nothing_before_it(void **state)
 {
     (void)state;
@@ -370,6 +402,7 @@ int main(void)
         cmocka_unit_test(flipped_samples_are_mirrored),
         cmocka_unit_test(random_crops_lie_inside),
         cmocka_unit_test(a_bad_picture_is_named),
+        cmocka_unit_test(another_size_than_the_pictures_is_refused),
         cmocka_unit_test(a_source_beside_changes_nothing_before_it),
         cmocka_unit_test(senseless_options_are_refused),
     };

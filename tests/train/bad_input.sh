@@ -446,7 +446,7 @@ bad 2 'file: is a file where a folder is needed' -- data build data --out file/s
 bad 2 '/proc/nothing: folder cannot be made' -- train run.yaml --set output.dir=/proc/nothing
 bad 2 '/proc/set.h5: cannot be written' -- data build data --out /proc/set.h5
 for name in data/a.jpg c.yaml; do # a wrong name costs no picture
-    bad 2 "$name: is there already and no HDF5 file" -- data build data --out $name
+    bad 2 "$name: is there already and no dataset that was built here" -- data build data --out $name
 done
 cmp -s data/a.jpg "$picture" || fail "data build --out replaced a picture"
 bad 2 'nowhere: there is no such file or folder' -- data build data --out set.h5 --cache latents --model nowhere

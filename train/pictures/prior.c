@@ -132,7 +132,7 @@ static Status check_caption(const Config *config, int i)
     char *path = picture_path(config, i, ".txt"), *wanted = caption_text(config), *there = NULL;
     size_t size;
     Status s = path && wanted ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && file_exists(path)) {
+    if (s == STATUS_OK && file_exists(path) && !file_is_dir(path)) { /* told by file_try */
         const bool known = file_read(path, CAPTION_LIMIT, &there, &size) == STATUS_OK;
         if (!known || strcmp(there, wanted) != 0)
             s = status_refuse("%s: is there without its picture, and is not the caption of the class picture "

@@ -1,6 +1,7 @@
 #include "checkpoint.h"
 
 #include "infer/adapters/keys.h"
+#include "infer/files/file_sum.h"
 #include "infer/files/tensor_list.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -116,6 +117,74 @@ static void read_origins(const json_t *state, Origins *o)
         read_hash(json_array_get(list, (size_t)o->count), o->datasets[o->count]);
 }
 
+/* Sums ------------------------------------------------------------------------------------------------- */
+
+#define PARTS_MAX 3
+
+/* The files of tensors that make a checkpoint of these; returns how many. */
+static int list_parts(const Parameters *p, const char *files[PARTS_MAX])
+{
+    int count = 0;
+    files[count++] = "weights.safetensors";
+    if (optimizer_states(p->optimizer) > 0)
+        files[count++] = "optimizer.safetensors";
+    if (p->averages)
+        files[count++] = "ema.safetensors";
+    return count;
+}
+
+/* {"weights.safetensors": "0123456789abcdef", …} */
+static Status parts_json(const char *folder, const Parameters *p, json_t **out)
+{
+    const char *files[PARTS_MAX];
+    const int count = list_parts(p, files);
+    Status s = (*out = json_object()) ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < count && s == STATUS_OK; i++) {
+        char hex[SUM_HEX_SIZE], *path = path_join(folder, files[i]);
+        s = path ? file_sum(path, hex) : STATUS_FAILED;
+        if (s == STATUS_OK)
+            json_object_set_new(*out, files[i], json_string(hex));
+        mem_free(path);
+    }
+    if (s != STATUS_OK)
+        json_decref(*out);
+    return s;
+}
+
+/* Of everything in the state but the sum, however it is laid out. */
+static Status state_sum(json_t *state, char hex[SUM_HEX_SIZE])
+{
+    json_t *rest = json_copy(state);
+    json_object_del(rest, "sum");
+    char *text = json_text(rest, JSON_COMPACT | JSON_SORT_KEYS);
+    if (!text)
+        return STATUS_FAILED;
+    text_sum(text, strlen(text), hex);
+    free(text);
+    return STATUS_OK;
+}
+
+/* Checkpoints of before have none. */
+static Status check_state(const char *path, json_t *state)
+{
+    char hex[SUM_HEX_SIZE];
+    const char *sum = json_string_value(json_object_get(state, "sum"));
+    if (!sum)
+        return STATUS_OK;
+    TRY(state_sum(state, hex));
+    return strcmp(sum, hex) == 0 ? STATUS_OK : status_fail("%s: is not what was written", path);
+}
+
+static Status check_part(const char *path, const char *sum)
+{
+    char hex[SUM_HEX_SIZE];
+    if (!sum)
+        return STATUS_OK;
+    TRY(file_sum(path, hex));
+    return strcmp(sum, hex) == 0 ? STATUS_OK
+                                 : status_fail("%s: its bytes are not those that were written", path);
+}
+
 static Status write_state(const char *folder, const Parameters *p, const CheckpointState *state)
 {
     json_t *j =
@@ -127,10 +196,19 @@ static Status write_state(const char *folder, const Parameters *p, const Checkpo
                   number_or_null(state->validation_before), "validation", number_or_null(state->validation),
                   "elapsed", number_or_null(state->elapsed), "model", state->origins.model, "datasets",
                   datasets_json(&state->origins), "made_with", state->made_with ? state->made_with : "");
-    if (j)
+    json_t *parts = NULL;
+    char hex[SUM_HEX_SIZE];
+    Status s = j ? parts_json(folder, p, &parts) : STATUS_FAILED;
+    if (s == STATUS_OK) {
         write_learning(j, state);
+        json_object_set_new(j, "parts", parts);
+        s = state_sum(j, hex);
+    }
+    if (s == STATUS_OK)
+        json_object_set_new(j, "sum", json_string(hex));
     char *text = json_text(j, JSON_INDENT(2)), *path = path_join(folder, "state.json");
-    Status s = text && path ? file_write_atomic(path, text, strlen(text)) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = text && path ? file_write_atomic(path, text, strlen(text)) : STATUS_FAILED;
     free(text);
     mem_free(path);
     return s;
@@ -252,7 +330,8 @@ static void read_learning(const json_t *j, CheckpointState *state)
     state->loss_prior = number_in(j, "loss_prior");
 }
 
-static Status read_state(const char *folder, Parameters *p, CheckpointState *state)
+/* *parts: the sums that it has of the other files. Caller: json_decref. */
+static Status read_state(const char *folder, Parameters *p, CheckpointState *state, json_t **parts)
 {
     char *path = path_join(folder, "state.json"), *text = NULL;
     size_t size = 0;
@@ -263,6 +342,8 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
         s = status_fail("%s:%d: %s", path, error.line, error.text);
     if (s == STATUS_OK && json_integer_value(json_object_get(j, "version")) != STATE_VERSION)
         s = status_refuse("%s: was written by another version of Atelier", path);
+    if (s == STATUS_OK)
+        s = check_state(path, j);
     if (s == STATUS_OK) {
         const char *made_with = json_string_value(json_object_get(j, "made_with"));
         *state = (CheckpointState){.step = json_integer_value(json_object_get(j, "step")),
@@ -280,6 +361,7 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
         read_origins(j, &state->origins);
         const json_t *updates = json_object_get(j, "updates"); /* earlier: average_updates */
         p->updates = json_integer_value(updates ? updates : json_object_get(j, "average_updates"));
+        *parts = json_incref(json_object_get(j, "parts"));
         s = state->made_with ? STATUS_OK : STATUS_FAILED;
     }
     json_decref(j);
@@ -288,38 +370,46 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
     return s;
 }
 
-/* A part that cannot be read is damage; one that does not fit is a matter of the configuration. */
-static Status open_parts(const char *folder, const char *const *files, int count)
+/* A part that cannot be read, or is not what was written, is damage; one that does not fit is a matter of the
+ * configuration. */
+static Status open_parts(const char *folder, const Parameters *p, const json_t *sums)
 {
+    const char *files[PARTS_MAX];
+    const int count = list_parts(p, files);
     for (int i = 0; i < count; i++) {
         TensorFile *f = NULL;
         char *path = path_join(folder, files[i]);
-        const Status s = path ? tensorfile_open(path, &f) : STATUS_FAILED;
+        Status s = path ? tensorfile_open(path, &f) : STATUS_FAILED;
         tensorfile_close(f);
+        if (s == STATUS_OK)
+            s = check_part(path, json_string_value(json_object_get(sums, files[i])));
         mem_free(path);
         TRY(s);
     }
     return STATUS_OK;
 }
 
-Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state, bool *damaged)
+static Status read_all(const char *folder, const Parameters *p)
 {
     Content states[UPDATE_STATES];
     const int kinds = optimizer_content(p, states);
-    const char *files[3] = {"weights.safetensors"};
-    int count = 1;
-    if (kinds > 0)
-        files[count++] = "optimizer.safetensors";
-    if (p->averages)
-        files[count++] = "ema.safetensors";
-    *damaged = true;
-    TRY(read_state(folder, p, state));
-    TRY(open_parts(folder, files, count));
-    *damaged = false;
     TRY(read_tensors(folder, "weights.safetensors", p, &(Content){p->flat.weights, ""}, 1));
     if (kinds > 0)
         TRY(read_tensors(folder, "optimizer.safetensors", p, states, kinds));
     if (p->averages)
         TRY(read_tensors(folder, "ema.safetensors", p, &(Content){p->averages, ""}, 1));
     return STATUS_OK;
+}
+
+Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state, bool *damaged)
+{
+    json_t *sums = NULL;
+    *damaged = true;
+    Status s = read_state(folder, p, state, &sums);
+    if (s == STATUS_OK)
+        s = open_parts(folder, p, sums);
+    json_decref(sums);
+    TRY(s);
+    *damaged = false;
+    return read_all(folder, p);
 }

@@ -3,8 +3,9 @@
  * checkpoints/step-000250/ has weights.safetensors (the trained tensors), optimizer.safetensors (what the
  * optimizer keeps of each; AdamW's moments are "NAME.m" and "NAME.v"), ema.safetensors where averages are
  * kept, and state.json. Data order and random numbers need no state: they follow from the seed and the step.
- * The folder is written as checkpoints/.step-000250.part-PID and renamed; the last checkpoint is found by
- * looking. */
+ * state.json carries a sum of each of the others, and of itself; what differs from it when it is read is
+ * damage. The folder is written as checkpoints/.step-000250.part-PID and renamed; the last checkpoint is
+ * found by looking. */
 #ifndef ATL_CHECKPOINT_H
 #define ATL_CHECKPOINT_H
 
