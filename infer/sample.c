@@ -314,6 +314,7 @@ typedef struct Session {
     int picture;     /* which one is being made */
     int steps;       /* of one picture */
     Tensor *latents; /* (N,4,h,w), with --save-latents */
+    char weights[MODEL_HASH_SIZE];
     char **paths;
 } Session;
 
@@ -366,6 +367,7 @@ static Status session_open(Session *s)
                                    .dtype = dtype,
                                    .quantised = strcmp(a->quantise, "int8") ? 0 : MODEL_UNET | MODEL_TEXT},
                    &s->model));
+    TRY(model_hash(s->model, s->weights));
     s->model->offload = offload_of(a->offload);
     if (!strcmp(a->prediction, "epsilon") || !strcmp(a->prediction, "v_prediction"))
         TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
@@ -412,6 +414,7 @@ static Status write_picture(Session *s, const SampleRequest *r, const Picture *p
 {
     const PictureOrigin origin = {.request = r,
                                   .model = s->a.model,
+                                  .weights = s->weights,
                                   .loras = s->a.loras,
                                   .lora_count = s->a.lora_texts.count,
                                   .dtype = s->a.dtype};

@@ -398,6 +398,26 @@ Status model_weights(const Model *m, PartId part, Weights **out)
     return s;
 }
 
+Status model_hash(const Model *m, char hex[MODEL_HASH_SIZE])
+{
+    static const PartId parts[] = {PART_UNET, PART_TEXT};
+    uint8_t hash[SHA256_SIZE];
+    char all[SHA256_HEX_SIZE];
+    Sha256 s;
+    sha256_init(&s);
+    for (int i = 0; i < 2; i++) {
+        Weights *w = NULL;
+        TRY(model_weights(m, parts[i], &w));
+        if (w)
+            weights_hash(w, &s);
+        weights_close(w);
+    }
+    sha256_final(&s, hash);
+    sha256_hex(hash, all);
+    snprintf(hex, MODEL_HASH_SIZE, "%.*s", MODEL_HASH_SIZE - 1, all);
+    return STATUS_OK;
+}
+
 /* What a single file of SD2's build predicts tells its size (single_file.c): v 768 pixels, the noise 512. */
 static Status set_sample_size(Model *m)
 {

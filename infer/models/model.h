@@ -70,6 +70,10 @@ Status model_make(const char *name, const ModelShapes *shapes, int parts, DType 
                   Model **out);
 /* The tensors of one part where m came from; *out NULL: there are none. */
 Status model_weights(const Model *m, PartId part, Weights **out);
+/* Names what UNet and text encoder are, however their folder is called: 16 hex digits that follow from the
+ * weights as they are stored. The model may be described. */
+#define MODEL_HASH_SIZE 17
+Status model_hash(const Model *m, char hex[MODEL_HASH_SIZE]);
 /* Moves the parts' weights into the device's memory, or, by m->offload, to where they are fetched from; of a
  * described model only the device is noted. */
 Status model_place(Model *m, const Device *dev);

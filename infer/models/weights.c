@@ -190,6 +190,21 @@ WeightsTotal weights_total(const Weights *w)
     return total;
 }
 
+#define EDGE ((size_t)2048)
+
+void weights_hash(const Weights *w, Sha256 *s)
+{
+    find(w, ""); /* sorts */
+    for (int i = 0; i < w->count; i++) {
+        const TensorEntry *e = w->entries[i].e;
+        const size_t edge = e->bytes < EDGE ? e->bytes : EDGE;
+        sha256_update(s, w->entries[i].key, strlen(w->entries[i].key) + 1);
+        sha256_update(s, e->shape, (size_t)e->ndim * sizeof *e->shape);
+        sha256_update(s, e->data, edge);
+        sha256_update(s, (const char *)e->data + e->bytes - edge, edge);
+    }
+}
+
 /* Failures --------------------------------------------------------------------------------------------- */
 
 static void keep_failure(Weights *w, Status s)

@@ -9,6 +9,7 @@
 #ifndef ATL_WEIGHTS_H
 #define ATL_WEIGHTS_H
 
+#include "kernels/base/sha256.h"
 #include "layerset.h"
 
 typedef struct Weights Weights;
@@ -49,6 +50,10 @@ typedef struct WeightsTotal {
     bool types[ELEMENT_TYPES];
 } WeightsTotal;
 WeightsTotal weights_total(const Weights *w);
+
+/* Adds what tells these weights from others of the same shapes: names, shapes, and of each tensor its first
+ * and last bytes as they are stored. Next to nothing is read for it. */
+void weights_hash(const Weights *w, Sha256 *s);
 
 typedef enum LayerKind { LAYER_LINEAR, LAYER_CONV, LAYER_NORM, LAYER_EMBEDDING } LayerKind;
 /* Fills *l: "PATH.weight" with the shape given (a 1×1 convolution and a linear layer stand for each other),

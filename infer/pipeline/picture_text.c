@@ -10,17 +10,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BUILTIN "builtin:"
 #define PNG_LIMIT ((size_t)256 << 20)
 
-/* "tiny" of "builtin:tiny", "sd15" of "models/sd15/" and of "models/sd15.safetensors". */
+/* The last part of a path that says something: a run's result is always called "model". */
+static const char *telling_name(const char *path)
+{
+    const char *base = path_base(path), *at = base;
+    if (strcmp(base, "model") != 0 || base - path < 2)
+        return base;
+    for (at = base - 1; at > path && at[-1] != '/'; at--)
+        ;
+    return at < base - 1 ? at : base;
+}
+
+/* "tiny" of "builtin:tiny", "sd15" of "models/sd15/" and of "models/sd15.safetensors", "cat/model" of
+ * "runs/cat/model". */
 static void short_name(const char *path, char *out, size_t size)
 {
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/')
         length--;
     snprintf(out, size, "%.*s", (int)length, path);
-    const char *base = path_base(out), *colon = strrchr(base, ':');
-    memmove(out, colon ? colon + 1 : base, strlen(colon ? colon + 1 : base) + 1);
+    const char *base = telling_name(out);
+    if (strncmp(base, BUILTIN, strlen(BUILTIN)) == 0)
+        base += strlen(BUILTIN);
+    memmove(out, base, strlen(base) + 1);
     const char *const endings[] = {".safetensors", ".ckpt"};
     for (int i = 0; i < 2; i++) {
         char *end = strstr(out, endings[i]);
@@ -101,11 +116,12 @@ char *picture_settings(const PictureOrigin *o)
     char model[256], seed[32];
     short_name(o->model, model, sizeof model);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->seed); /* JSON's integers end at 2^63 - 1 */
-    json_t *settings = json_pack(
-        "{s:s, s:s, s:s, s:s, s:i, s:f, s:s, s:s, s:i, s:i, s:i, s:s, s:o}", "version", ATELIER_VERSION,
-        "model", model, "prompt", r->prompt, "negative", r->negative ? r->negative : "", "steps", r->steps,
-        "cfg", (double)r->guidance, "sampler", r->sampler, "seed", seed, "width", r->size.width, "height",
-        r->size.height, "clip_skip", r->clip_skip, "dtype", o->dtype, "loras", lora_list(o));
+    json_t *settings =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:f, s:s, s:s, s:i, s:i, s:i, s:s, s:o}", "version",
+                  ATELIER_VERSION, "model", model, "weights", o->weights, "prompt", r->prompt, "negative",
+                  r->negative ? r->negative : "", "steps", r->steps, "cfg", (double)r->guidance, "sampler",
+                  r->sampler, "seed", seed, "width", r->size.width, "height", r->size.height, "clip_skip",
+                  r->clip_skip, "dtype", o->dtype, "loras", lora_list(o));
     char *text = json_text(settings, JSON_COMPACT | JSON_REAL_PRECISION(7));
     char *copy = text ? mem_strdup(text) : NULL;
     free(text);

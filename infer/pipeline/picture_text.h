@@ -12,7 +12,8 @@ typedef struct UsedLora {
 
 typedef struct PictureOrigin {
     const SampleRequest *request; /* with its size filled in */
-    const char *model;            /* as asked for; only its last part is written */
+    const char *model;            /* as asked for; only its last part is written, of "cat/model" both */
+    const char *weights;          /* model_hash() */
     const UsedLora *loras;
     int lora_count;
     const char *dtype;

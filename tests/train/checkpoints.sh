@@ -120,3 +120,63 @@ if mkdir "$work/tiny" && mount -t tmpfs -o size=64m none "$work/tiny" 2> /dev/nu
     umount "$work/tiny"
     ! grep -q "of disk" "$work/err" || fail "the disk is told to be too small though most is there"
 fi
+
+# A finished run whose result is gone makes it again from its last checkpoint; without one it says so.
+finished() { rm -rf "$work/run"; cp -r "$work/whole" "$work/run"; }
+finished
+train 0 --resume auto
+says "this run is finished; its results are there. For a longer one raise train.steps"
+rm "$work/run/lora.safetensors"
+train 0 --resume auto
+says "$work/run/lora.safetensors: is gone; it is made again from the run's last checkpoint"
+same "a result made again"
+[ "$(grep -c '"done"' "$work/run/log.jsonl")" = 1 ] || fail "the end stands twice in the log"
+rm -r "$work/run/lora.safetensors" "$work/run/checkpoints"
+train 2 --resume auto
+says "run/lora.safetensors is gone, and so are its checkpoints"
+
+# A log that is gone, or has lost lines, stops no run.
+again
+rm -r "$last" "$work/run/log.jsonl"
+train 0 --resume auto
+says "log.jsonl: the lines of the steps up to the checkpoint are gone"
+same "without a log"
+[ "$(sed -n 's/^{"step":\([0-9]*\),.*/\1/p' "$work/run/log.jsonl" | tr '\n' ' ')" = "5 6 6 " ] || fail "another log"
+again
+rm -r "$last"
+sed -i '3,$d' "$work/run/log.jsonl"
+printf '{"step":3,"lo' >> "$work/run/log.jsonl"
+train 0 --resume auto
+says "log.jsonl: is shorter than the checkpoint says"
+same "with a short log"
+[ "$(sed -n 's/^{"step":\([0-9]*\),.*/\1/p' "$work/run/log.jsonl" | tr '\n' ' ')" = "1 2 5 6 6 " ] || fail "another log"
+
+# A finished run is made longer, where the learning rate does not depend on how long it is; else it is said why not.
+level="--set optimizer.schedule=constant"
+rm -rf "$work/run"; train 0 $level --set train.steps=8; mv "$work/run" "$work/eight"
+train 0 $level
+train 0 $level --set train.steps=8 --resume auto
+says "train.steps is 8 and was 6: the steps that are done are the same with either"
+cmp "$work/eight/lora.safetensors" "$work/run/lora.safetensors" || fail "a run made longer ends in another result"
+diff <(grep -o '^{"step":[0-9]*' "$work/eight/log.jsonl") <(grep -o '^{"step":[0-9]*' "$work/run/log.jsonl") || fail "another log"
+train 0 $level --set train.steps=0 --set train.epochs=5 --resume auto # 10 steps
+[ "$(grep -o '^{"step":[0-9]*' "$work/run/log.jsonl" | tail -1)" = '{"step":10' ] || fail "epochs do not make it longer"
+finished
+train 2 --set train.steps=8 --resume auto
+says "train.steps is 8 and was 6, and with this optimizer.schedule every step's learning rate follows from the length"
+says "--allow-changes"
+
+# One that is to be shorter than what is done: no two sentences that cannot both be true.
+rm -rf "$work/run"
+train 0 $level
+sed -i '$d' "$work/run/log.jsonl"
+train 2 $level --set train.steps=5 --resume auto
+says "has done 6 steps already, of the 5 that are asked for"
+! grep -q "not changed\|same with" "$work/err" || fail "it contradicts itself"
+
+# What is left after going on counts previews and validation, which were timed before.
+rm -rf "$work/run"
+shown="--set preview.every=1 --set preview.prompts=[a] --set preview.steps=9 --set validation.share=0.5 --set validation.every=1"
+train 0 $level $shown --set train.steps=2
+train 0 $level $shown --set train.steps=4 --resume auto
+grep -q "time left  about .*, validation .*, previews " "$work/err" || fail "the time left leaves something out"

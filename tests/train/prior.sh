@@ -93,6 +93,14 @@ cmp "$work/class/class-00001.png" "$work/kept/class-00001.png" || fail "a pictur
 train 2 --set output.dir=cat --set "prior.prompt=a cat"
 says "was drawn with prompt"
 [ ! -e "$work/cat" ] || fail "a folder of another class left a run"
+# A trained model is another one, though its folder is called as the first one's; the same under another name is not.
+mkdir "$work/first"; cp -r "$here/tests/golden/models/sd1" "$work/first/model"; chmod -R u+w "$work/first"
+cp -r "$work/first" "$work/second"; cp "$work/whole/model/unet/"*.safetensors "$work/second/model/unet"
+train 0 --set output.dir=named --set train.steps=1 --set model.base=first/model --set prior.path=named-class
+train 2 --set output.dir=named2 --set train.steps=1 --set model.base=second/model --set prior.path=named-class
+says "class-00000.png: was drawn with weights"
+train 0 --set output.dir=named3 --set train.steps=1 --set prior.path=named-class
+! grep -q "class pictures drawn" "$work/err" || fail "the same model under another name draws again"
 expect 0 "$atelier" data build "$work/class" --out "$work/class.h5"
 train 2 --set output.dir=file --set prior.path=class.h5 --set prior.pictures=4
 says "has 3 pictures, and prior.pictures is 4"

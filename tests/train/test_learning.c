@@ -119,6 +119,7 @@ static void a_standstill_is_counted_across_a_stop(void **state)
     stands_still_again("step 20: the last 20 updates");
     assert_true(exists("still-on", "checkpoints/step-000010/state.json"));
     stands_still_again("step 20: the last 20 updates");
+    leave_out_sums("still-on", 10);
     char *path = mem_printf("%s/still-on/checkpoints/step-000010/state.json", work);
     json_t *before = json_load_file(path, 0, NULL);
     assert_int_equal(json_integer_value(json_object_get(before, "standstill")), 10);

@@ -195,6 +195,7 @@ static void a_cache_that_holds_nan_is_named(void **state)
 /* Sets the first number of a weight in a checkpoint. */
 static void poison_checkpoint(const char *name, int step, const char *key, float value)
 {
+    leave_out_sums(name, step);
     char *path = mem_printf("%s/%s/checkpoints/step-%06d/weights.safetensors", work, name, step), *bytes;
     size_t size;
     TensorFile *f;

@@ -40,10 +40,12 @@ static Status sized_request(const Config *config, const Model *m, int i, SampleR
     return status_in(pipeline_check_size(m, &r->size), "prior.resolution");
 }
 
-static PictureOrigin origin_of(const Config *config, const SampleRequest *r)
+static PictureOrigin origin_of(const Config *config, const char *weights, const SampleRequest *r)
 {
-    return (PictureOrigin){
-        .request = r, .model = config->model.base, .dtype = dtype_name(config->model.dtype)};
+    return (PictureOrigin){.request = r,
+                           .model = config->model.base,
+                           .weights = weights,
+                           .dtype = dtype_name(config->model.dtype)};
 }
 
 Status prior_plan(Pipeline *p, const Config *config, size_t *bytes, double *flop)
@@ -57,16 +59,22 @@ Status prior_plan(Pipeline *p, const Config *config, size_t *bytes, double *flop
 
 /* Looking ---------------------------------------------------------------------------------------------- */
 
-/* What may differ between a picture that is there and one that would be drawn now: its last bits. */
-static const char *const LET_BE[] = {"version", "dtype"};
+/* What may differ between a picture that is there and one that would be drawn now: its last bits, and how the
+ * model's folder is called. Pictures of before do not say which weights drew them; there the name has to do.
+ */
+static void let_be(json_t *now, const json_t *then)
+{
+    json_object_del(now, "version");
+    json_object_del(now, "dtype");
+    json_object_del(now, json_object_get(then, "weights") ? "model" : "weights");
+}
 
 /* Refuses the picture if it was drawn with another setting; the first one that differs is named. */
 static Status compare_settings(const Config *config, const char *path, const json_t *then, json_t *now)
 {
     const char *key;
     json_t *value;
-    for (size_t i = 0; i < sizeof LET_BE / sizeof *LET_BE; i++)
-        json_object_del(now, LET_BE[i]);
+    let_be(now, then);
     json_object_foreach(now, key, value)
     {
         json_t *other = json_object_get(then, key);
@@ -86,7 +94,8 @@ static Status compare_settings(const Config *config, const char *path, const jso
 }
 
 /* A picture of the name that number i would get: one that this run would draw the same, or somebody's own. */
-static Status check_picture(const Config *config, const Model *m, int i, const char *path)
+static Status check_picture(const Config *config, const Model *m, const char *weights, int i,
+                            const char *path)
 {
     SampleRequest r;
     char *bytes = NULL, *text = NULL;
@@ -97,7 +106,7 @@ static Status check_picture(const Config *config, const Model *m, int i, const c
                          "class picture %s", path);
     mem_free(bytes);
     if (s == STATUS_OK && text) {
-        const PictureOrigin origin = origin_of(config, &r);
+        const PictureOrigin origin = origin_of(config, weights, &r);
         char *expected = picture_settings(&origin);
         json_error_t error;
         json_t *then = json_parse(text, 0, &error);
@@ -164,12 +173,13 @@ static Status for_each_number(const Config *config, bool there, Status (*visit)(
 typedef struct Look {
     const Config *config;
     const Model *m;
+    char weights[MODEL_HASH_SIZE];
 } Look;
 
 static Status look_at(int i, const char *path, void *arg)
 {
     const Look *l = arg;
-    return check_picture(l->config, l->m, i, path);
+    return check_picture(l->config, l->m, l->weights, i, path);
 }
 
 static Status look_for_caption(int i, const char *path, void *arg)
@@ -212,12 +222,13 @@ static bool names_file(const char *path)
 Status prior_look(const Config *config, const Model *m, PriorNeed *out)
 {
     const char *path = config->prior.path;
-    Look look = {config, m};
+    Look look = {.config = config, .m = m};
     SampleRequest r;
     int there = 0;
     out->there = out->missing = 0;
     TRY(sized_request(config, m, 0, &r));
     if (file_is_dir(path)) {
+        TRY(model_hash(m, look.weights));
         TRY(for_each_number(config, true, look_at, &look));
         TRY(count_folder(config, &there));
     } else if (file_exists(path) || names_file(path)) {
@@ -235,6 +246,7 @@ Status prior_look(const Config *config, const Model *m, PriorNeed *out)
 typedef struct Drawing {
     const Config *config;
     Pipeline *p;
+    char weights[MODEL_HASH_SIZE];
     const volatile sig_atomic_t *stop;
     Progress progress;
     int done, total; /* pictures */
@@ -255,7 +267,7 @@ static bool step_done(int step, int steps, const float *latents, void *arg)
 /* The prompt first: a picture that is there has its caption. */
 static Status write_both(const Drawing *d, int i, const char *path, const SampleRequest *r, const Picture *p)
 {
-    const PictureOrigin origin = origin_of(d->config, r);
+    const PictureOrigin origin = origin_of(d->config, d->weights, r);
     char *caption_path = picture_path(d->config, i, ".txt"), *caption = caption_text(d->config);
     char *parameters = picture_parameters(&origin), *settings = picture_settings(&origin);
     Status s = caption_path && caption && parameters && settings ? STATUS_OK : STATUS_FAILED;
@@ -310,6 +322,7 @@ Status prior_draw(const Config *config, Pipeline *p, const volatile sig_atomic_t
     TRY(status_in(dir_make(config->prior.path), "prior.path"));
     TRY(for_each_number(config, false, try_first, &d));
     const SampleRequest r = prior_request(config, 0);
+    TRY(model_hash(pipeline_model(p), d.weights));
     TRY(pipeline_steps(pipeline_model(p), &r, &d.steps));
     d.total = need.missing;
     progress_begin(&d.progress, "class pictures", "step", 0, (int64_t)d.steps * d.total);

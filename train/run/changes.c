@@ -34,11 +34,13 @@ static char *value_text(const SchemaKey *k, const Config *c, int dataset)
     return buffer_take(&b, &text) == STATUS_OK ? text : NULL;
 }
 
-static void append(char *text, size_t size, int count, const char *key, const char *now, const char *then)
+/* why: a remark, or "". */
+static void append(char *text, size_t size, int count, const char *key, const char *now, const char *then,
+                   const char *why)
 {
     const size_t used = strlen(text);
     if (count < SHOWN)
-        snprintf(text + used, size - used, "%s%s is %s and was %s", count ? "; " : "", key, now, then);
+        snprintf(text + used, size - used, "%s%s is %s and was %s%s", count ? "; " : "", key, now, then, why);
     else if (count == SHOWN)
         snprintf(text + used, size - used, "; and more");
 }
@@ -51,7 +53,13 @@ static int compare(const SchemaKey *k, const Config *now, const Config *then, in
     const bool differ = a && b && strcmp(a, b) != 0;
     const bool harm = differ && !is_free(k, now, then);
     if (harm)
-        append(text, size, count, k->path, a, b);
+        append(text, size, count, k->path, a, b,
+               k->freedom == KEY_FREE_IF_LEVEL
+                   ? ", and with this optimizer.schedule every step's learning rate "
+                     "follows from the length"
+                   : "");
+    else if (differ && k->freedom == KEY_FREE_IF_LEVEL)
+        log_info("%s is %s and was %s: the steps that are done are the same with either", k->path, a, b);
     else if (differ && k->freedom != KEY_PLACE)
         log_info("%s is %s and was %s: the result is not changed by that", k->path, a, b);
     mem_free(a);
@@ -68,7 +76,7 @@ int changes_find(const Config *now, const Config *then, char *text, size_t size)
     if (now->dataset_count != then->dataset_count) {
         snprintf(a, sizeof a, "%d", now->dataset_count);
         snprintf(b, sizeof b, "%d", then->dataset_count);
-        append(text, size, count++, "the number of datasets", a, b);
+        append(text, size, count++, "the number of datasets", a, b, "");
     }
     const int datasets = now->dataset_count < then->dataset_count ? now->dataset_count : then->dataset_count;
     for (int i = 0; i < keys; i++)

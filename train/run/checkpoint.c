@@ -196,6 +196,10 @@ static Status write_state(const char *folder, const Parameters *p, const Checkpo
                   number_or_null(state->validation_before), "validation", number_or_null(state->validation),
                   "elapsed", number_or_null(state->elapsed), "model", state->origins.model, "datasets",
                   datasets_json(&state->origins), "made_with", state->made_with ? state->made_with : "");
+    if (j) {
+        json_object_set_new(j, "validation_seconds", json_real(state->validation_seconds));
+        json_object_set_new(j, "preview_seconds", json_real(state->preview_seconds));
+    }
     json_t *parts = NULL;
     char hex[SUM_HEX_SIZE];
     Status s = j ? parts_json(folder, p, &parts) : STATUS_FAILED;
@@ -302,6 +306,13 @@ static double number_in(const json_t *j, const char *key)
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
+/* Checkpoints of before had none: 0. */
+static double seconds_in(const json_t *j, const char *key)
+{
+    const double seconds = number_in(j, key);
+    return seconds > 0 ? seconds : 0;
+}
+
 /* Up to the patience; checkpoints of before had none, and count from 0. */
 static int count_in(const json_t *j, const char *key)
 {
@@ -356,6 +367,8 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
                                    .validation_before = number_in(j, "validation_before"),
                                    .validation = number_in(j, "validation"),
                                    .elapsed = number_in(j, "elapsed"),
+                                   .validation_seconds = seconds_in(j, "validation_seconds"),
+                                   .preview_seconds = seconds_in(j, "preview_seconds"),
                                    .made_with = mem_strdup(made_with ? made_with : "")};
         read_learning(j, state);
         read_origins(j, &state->origins);

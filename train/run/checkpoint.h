@@ -21,18 +21,19 @@ typedef struct CheckpointState {
     int64_t step;      /* the last step that is in the weights */
     int64_t log_bytes; /* log.jsonl is cut back to this */
     bool duties_done;  /* the step's log line, validation and preview are written, or have to be made again */
-    double loss, lr, grad_norm, seconds;  /* of that step, for its log line */
-    double loss_subject, loss_prior;      /* as PassNumbers has them */
-    double bands[PASS_BANDS];             /* as PassNumbers has them */
-    double change_norm;                   /* of the weights since step 1 (train/step/learning.h) */
-    Moved moved;                          /* by that step */
-    int64_t skipped;                      /* updates so far that moved no weight */
-    Standstill still;                     /* and how many in a row up to this step */
-    LossScale scale;                      /* for the next step */
-    double validation_before, validation; /* NaN: not measured */
-    double elapsed;                       /* seconds of work so far */
-    Origins origins;                      /* the model and the pictures that the run began with */
-    char *made_with;                      /* "0.1.0, cpu (avx2), 2 threads": what the bytes depend on */
+    double loss, lr, grad_norm, seconds;        /* of that step, for its log line */
+    double loss_subject, loss_prior;            /* as PassNumbers has them */
+    double bands[PASS_BANDS];                   /* as PassNumbers has them */
+    double change_norm;                         /* of the weights since step 1 (train/step/learning.h) */
+    Moved moved;                                /* by that step */
+    int64_t skipped;                            /* updates so far that moved no weight */
+    Standstill still;                           /* and how many in a row up to this step */
+    LossScale scale;                            /* for the next step */
+    double validation_before, validation;       /* NaN: not measured */
+    double elapsed;                             /* seconds of work so far */
+    double validation_seconds, preview_seconds; /* that the last of each took; 0: none yet */
+    Origins origins;                            /* the model and the pictures that the run began with */
+    char *made_with;                            /* "0.1.0, cpu (avx2), 2 threads": what the bytes depend on */
 } CheckpointState;
 
 /* Writes the state of after `step` into RUN/checkpoints. keep: how many stay; older ones, and any that do not

@@ -4,6 +4,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
+#include "train/export/export.h"
 #include "train/pictures/owned.h"
 #include "changes.h"
 #include "run_folder.h"
@@ -48,12 +49,23 @@ static Status take_over(Config *config, const Config *old)
         config->train.checkpointing = old->train.checkpointing;
     if (config->train.pack_weights == SWITCH_AUTO)
         config->train.pack_weights = old->train.pack_weights;
+    if (config->train.offload == 0)
+        config->train.offload = old->train.offload;
     if (config->train.threads == 0)
         config->train.threads = old->train.threads;
     if (config->train.resolution == 0)
         config->train.resolution = old->train.resolution;
     return strcmp(config->train.device, DEVICE_AUTO) == 0 ? config_set_device(config, old->train.device)
                                                           : STATUS_OK;
+}
+
+static Status check_length(const char *folder, int64_t done, int64_t asked)
+{
+    return done <= asked
+               ? STATUS_OK
+               : status_refuse("%s: has done %lld steps already, of the %lld that are asked for; set "
+                               "train.steps to at least that",
+                               folder, (long long)done, (long long)asked);
 }
 
 static Status compare(Config *config, const char *folder, bool allow_changes)
@@ -170,25 +182,90 @@ static Status find_checkpoint(const char *folder, int64_t step, char **found)
     return s;
 }
 
+/* Asked for longer than it ran. Epochs are steps only once the pictures are counted: there more of them than
+ * before is taken for longer. */
+static Status is_longer(const Config *config, const char *folder, int64_t done, bool *longer)
+{
+    Config *old = NULL;
+    *longer = config->train.steps > done;
+    if (config->train.epochs == 0)
+        return STATUS_OK;
+    char *path = path_in(folder, "config.yaml");
+    Status s = path ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && file_exists(path))
+        s = status_in(config_read(path, NULL, 0, &old), "the run's own configuration");
+    *longer = old && config->train.epochs > old->train.epochs;
+    config_free(old);
+    mem_free(path);
+    return s;
+}
+
+/* The first result that the configuration asks for and that is not there; NULL: all are. Caller: mem_free. */
+static char *missing_result(const Config *config, const char *folder)
+{
+    ExportFile files[ADAPTER_SPELLINGS] = {{.name = "model"}};
+    const int count = config->method.kind == METHOD_FULL ? 1 : export_files(config, files);
+    for (int i = 0; i < count; i++) {
+        char *path = path_in(folder, "%s", files[i].name);
+        if (!path || !file_exists(path))
+            return path;
+        mem_free(path);
+    }
+    return NULL;
+}
+
+/* A run that is through: one that is to be longer is gone on with, and a result that is gone is made again.
+ */
+static Status look_at_finished(const Config *config, int64_t done, bool *finished)
+{
+    const char *folder = config->output.dir;
+    char *last = NULL;
+    bool longer;
+    TRY(is_longer(config, folder, done, &longer));
+    *finished = !longer;
+    if (longer)
+        return STATUS_OK;
+    char *missing = missing_result(config, folder);
+    if (!missing) {
+        log_info("%s: this run is finished; its results are there. For a longer one raise train.steps",
+                 folder);
+        return STATUS_OK;
+    }
+    Status s = checkpoint_last(folder, CHECKPOINT_ANY, &last);
+    if (s == STATUS_OK && !last)
+        s = status_refuse(
+            "%s: this run is finished, but %s is gone, and so are its checkpoints: nothing is left "
+            "to make it from; begin again with another output.dir",
+            folder, missing);
+    else if (s == STATUS_OK)
+        log_warn("%s: is gone; it is made again from the run's last checkpoint", missing);
+    *finished = false;
+    mem_free(missing);
+    mem_free(last);
+    return s;
+}
+
 Status resume_check(Config *config, const char *resume, int64_t step, bool allow_changes, bool *finished,
                     bool *begun)
 {
     const char *folder = config->output.dir;
     char *last = NULL;
+    int64_t done;
     *finished = *begun = false;
     if (!resume)
         return run_exists(folder) ? refuse_existing(config) : STATUS_OK;
-    if (step == CHECKPOINT_ANY && run_finished(folder)) {
-        log_info("%s: this run is finished; its results are there. For a longer one set another output.dir",
-                 folder);
-        *finished = true;
+    if (step == CHECKPOINT_ANY && run_finished(folder, &done))
+        TRY(look_at_finished(config, done, finished));
+    if (*finished)
         return STATUS_OK;
-    }
     TRY(checkpoint_clean(folder));
     TRY(checkpoint_check_names(folder, owned_any(folder)));
     TRY(find_checkpoint(folder, step, &last));
     *begun = last != NULL;
+    done = last ? checkpoint_step(path_base(last)) : 0;
     mem_free(last);
+    if (config->train.epochs == 0) /* else it is known when the pictures are counted */
+        TRY(check_length(folder, done, config->train.steps));
     return *begun ? compare(config, folder, allow_changes) : STATUS_OK;
 }
 
@@ -222,11 +299,7 @@ static Status check_restored(const char *last, const char *folder, const Setup *
     origins_compare(&now->origins, &then->origins, s, what, sizeof what);
     if (what[0])
         TRY(changed(folder, what, allow_changes));
-    if (then->step > s->steps)
-        return status_refuse(
-            "%s: has done %lld steps already, of the %lld that are asked for; set train.steps to "
-            "at least that",
-            folder, (long long)then->step, (long long)s->steps);
+    TRY(check_length(folder, then->step, s->steps));
     if (strcmp(then->made_with, now->made_with) != 0)
         log_warn("%s was made with %s, this is %s: the result's last bits may differ from an uninterrupted "
                  "run's",

@@ -12,7 +12,8 @@ Status resume_folder(Config *config, const char *resume, int64_t *step);
 /* Without resume, a folder that holds a run is refused. With it, takes over what `auto` settings the run
  * chose, and refuses a configuration that would change the result of what has been done already, unless
  * allow_changes. step: the checkpoint that is asked for, or CHECKPOINT_ANY: the last. *finished: the run is
- * complete, which has been said. *begun: it has a checkpoint. */
+ * complete, as long as it is to be, and its results are there, which has been said. *begun: it has a
+ * checkpoint. */
 Status resume_check(Config *config, const char *resume, int64_t step, bool allow_changes, bool *finished,
                     bool *begun);
 /* Restores the checkpoint, if there is one, and says so. state has made_with and origins of now; other

@@ -2,6 +2,7 @@
 
 #include "kernels/base/aside.h"
 #include "kernels/base/file.h"
+#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "train/pictures/owned.h"
 #include "checkpoint.h"
@@ -25,7 +26,7 @@ bool run_exists(const char *path)
     return found;
 }
 
-bool run_finished(const char *path)
+bool run_finished(const char *path, int64_t *steps)
 {
     char *file = path_in(path, "log.jsonl");
     FILE *f = file ? fopen(file, "rb") : NULL;
@@ -45,6 +46,7 @@ bool run_finished(const char *path)
     const char *last = start ? start + 1 : text;
     json_t *line = json_parse(last, 0, NULL);
     const bool done = json_is_true(json_object_get(line, "done"));
+    *steps = json_integer_value(json_object_get(line, "step"));
     json_decref(line);
     return done;
 }
@@ -56,6 +58,37 @@ void run_clean(const char *path)
     if (samples && file_is_dir(samples))
         aside_clean_folder(samples);
     mem_free(samples);
+}
+
+/* Where the last whole line of the log ends. */
+static Status find_end(int fd, const char *file, int64_t size, int64_t *end)
+{
+    char text[LAST_LINE];
+    const int64_t from = size > LAST_LINE ? size - LAST_LINE : 0;
+    ssize_t n = size > 0 ? pread(fd, text, (size_t)(size - from), (off_t)from) : 0;
+    if (n < 0)
+        return status_fail("%s: cannot be read: %s", file, strerror(errno));
+    while (n > 0 && text[n - 1] != '\n')
+        n--;
+    *end = n > 0 ? from + n : 0;
+    return STATUS_OK;
+}
+
+/* Cuts the log back to where it was at the checkpoint. One that has lost lines, or is gone, costs no
+ * training: it goes on with what is there. */
+static Status cut_log(RunFolder *r, const char *file, int64_t log_bytes)
+{
+    const int64_t size = file_size(file);
+    r->log_bytes = log_bytes;
+    if (size < log_bytes) {
+        TRY(find_end(r->log, file, size, &r->log_bytes));
+        log_warn("%s: %s; it goes on with the lines of the steps from here on", file,
+                 r->log_bytes ? "is shorter than the checkpoint says, so lines are missing"
+                              : "the lines of the steps up to the checkpoint are gone");
+    }
+    return ftruncate(r->log, r->log_bytes) == 0 ? STATUS_OK
+                                                : status_fail("%s: cannot be cut back to %lld bytes: %s",
+                                                              file, (long long)r->log_bytes, strerror(errno));
 }
 
 Status run_open(const char *path, int64_t log_bytes, RunFolder **out)
@@ -70,19 +103,12 @@ Status run_open(const char *path, int64_t log_bytes, RunFolder **out)
         return STATUS_FAILED;
     }
     r->path = mem_strdup(path);
-    r->log = open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    r->log = open(file, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     Status s = r->path ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && r->log < 0)
         s = status_fail("%s: cannot be opened for writing: %s", file, strerror(errno));
-    if (s == STATUS_OK && file_size(file) < log_bytes)
-        s = status_fail(
-            "%s: is shorter than the checkpoint says (%lld bytes); it was changed since. Put it back, or "
-            "start again with another output.dir",
-            file, (long long)log_bytes);
-    if (s == STATUS_OK && ftruncate(r->log, log_bytes) != 0)
-        s = status_fail("%s: cannot be cut back to %lld bytes: %s", file, (long long)log_bytes,
-                        strerror(errno));
-    r->log_bytes = log_bytes;
+    if (s == STATUS_OK)
+        s = cut_log(r, file, log_bytes);
     mem_free(file);
     if (s != STATUS_OK) {
         run_close(r);

@@ -19,8 +19,8 @@ typedef struct RunFolder {
 
 /* True if the folder holds a run: its log, or a checkpoint; or if that cannot be found out. */
 bool run_exists(const char *path);
-/* True if the log's last line says "done": true. */
-bool run_finished(const char *path);
+/* True if the log's last line says "done": true; *steps: how many it did. */
+bool run_finished(const char *path, int64_t *steps);
 
 /* Removes what killed runs left half written, checkpoints apart (checkpoint_clean). */
 void run_clean(const char *path);

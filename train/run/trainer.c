@@ -185,6 +185,7 @@ static Status swap_averages(Trainer *t)
 static Status validate(Trainer *t, double *loss)
 {
     Setup *s = t->setup;
+    const double began = seconds_now();
     TRY(swap_averages(t));
     layerset_hold_still(unet_layers(s->model->unet), true);
     const Status status = validation_run(t->validation, s->c, s->validation_plan, t->batch, loss);
@@ -192,6 +193,7 @@ static Status validate(Trainer *t, double *loss)
     const Status back = swap_averages(t); /* an interruption saves the weights */
     TRY(status_in(status, "validation"));
     TRY(back);
+    t->state.validation_seconds = seconds_now() - began;
     progress_clear(&t->progress);
     log_info("step %lld: validation loss %.5f%s", (long long)t->state.step, *loss,
              s->parameters->averages ? " (EMA weights)" : "");
@@ -202,6 +204,7 @@ static Status preview(Trainer *t)
 {
     Setup *s = t->setup;
     const bool averaged = s->parameters->averages != NULL;
+    const double began = seconds_now();
     progress_clear(&t->progress);
     TRY(swap_averages(t));
     layerset_hold_still(unet_layers(s->model->unet), true);
@@ -210,6 +213,7 @@ static Status preview(Trainer *t)
     const Status back = swap_averages(t);
     TRY(status);
     TRY(back);
+    t->state.preview_seconds = seconds_now() - began;
     log_info("step %lld: %s/samples/step-%06lld.png%s", (long long)t->state.step, t->run->path,
              (long long)t->state.step, averaged ? " (EMA weights)" : "");
     return STATUS_OK;
@@ -279,17 +283,13 @@ static bool save_is_due(const Trainer *t)
     return due(t, t->config->output.save_every) || t->state.step == t->setup->steps;
 }
 
-/* Before the first step: the numbers and pictures to compare with, and how long they took. */
+/* Before the first step: the numbers and pictures to compare with. */
 static Status before_first(Trainer *t)
 {
-    const double began = seconds_now();
     if (t->validation)
         TRY(validate(t, &t->state.validation_before));
-    t->pace.validation = seconds_now() - began;
     t->state.validation = t->state.validation_before;
-    TRY(previews_on(t) ? preview(t) : STATUS_OK);
-    t->pace.preview = seconds_now() - began - t->pace.validation;
-    return STATUS_OK;
+    return previews_on(t) ? preview(t) : STATUS_OK;
 }
 
 /* "loss 0.0640 [0.021 0.049 0.090 0.203]  moved 1.23  0.55 GB": the loss, the same by part of the timesteps
@@ -332,6 +332,8 @@ static Status run_steps(Trainer *t)
     }
     for (int i = 0; i < PASS_BANDS; i++)
         t->smoothed_bands[i] = NAN;
+    t->pace.validation = t->state.validation_seconds; /* as long as the last ones took */
+    t->pace.preview = t->state.preview_seconds;
     const Estimate left = estimate_run(t->setup, &t->pace, t->state.step, false);
     estimate_print(&left, "time left ");
     progress_begin(&t->progress, "train", "step", t->state.step, steps);
