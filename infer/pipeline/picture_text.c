@@ -71,6 +71,9 @@ static char *lora_tags(const PictureOrigin *o)
     for (int i = 0; tags && i < o->lora_count; i++) {
         char name[256];
         short_name(o->loras[i].path, name, sizeof name);
+        for (char *c = name; *c; c++) /* a line is a field */
+            if ((unsigned char)*c < ' ')
+                *c = ' ';
         char *longer = mem_printf("%s <lora:%s:%g>", tags, name, (double)o->loras[i].scale);
         mem_free(tags);
         tags = longer;

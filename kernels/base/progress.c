@@ -53,6 +53,17 @@ void progress_begin(Progress *p, const char *label, const char *unit, int64_t fi
     p->shown = -1;
 }
 
+void progress_quiet(Progress *p, double seconds)
+{
+    p->quiet = seconds;
+}
+
+void progress_beside(Progress *p, double seconds_left)
+{
+    p->beside = seconds_left;
+    p->recent_time = p->clock();
+}
+
 /* How long between two plain lines after `elapsed` seconds of work. */
 static double plain_interval(double elapsed)
 {
@@ -108,21 +119,33 @@ static void compose(const Progress *p, double now, bool last, char line[LINE_MAX
     if (last)
         append(line, "  took %s", progress_time(now - p->began, buf, sizeof buf));
     else if (p->total > p->done && p->seconds_per_unit > 0)
-        append(line, "  %s left",
-               progress_time((double)(p->total - p->done) * p->seconds_per_unit, buf, sizeof buf));
+        append(
+            line, "  %s left",
+            progress_time((double)(p->total - p->done) * p->seconds_per_unit + p->beside, buf, sizeof buf));
     if (p->note[0])
         append(line, "  %s", p->note);
 }
 
-/* Cuts to `columns` characters, never inside a UTF-8 sequence. */
+/* How many characters of UTF-8. */
+static int columns_of(const char *text)
+{
+    int count = 0;
+    for (; *text; text++)
+        count += ((unsigned char)*text & 0xC0) != 0x80;
+    return count;
+}
+
+/* Takes whole parts off the end until at most `columns` characters are left; the label stays. */
 static void cut(char *line, int columns)
 {
-    int seen = 0;
-    for (char *s = line; *s; s++)
-        if (((unsigned char)*s & 0xC0) != 0x80 && seen++ == columns) {
-            *s = 0;
+    while (columns_of(line) > columns) {
+        char *last = NULL;
+        for (char *at = strstr(line, "  "); at; at = strstr(at + 2, "  "))
+            last = at;
+        if (!last)
             return;
-        }
+        *last = 0;
+    }
 }
 
 static void draw(Progress *p, double now, bool last)
@@ -147,6 +170,12 @@ static void draw(Progress *p, double now, bool last)
     p->shown_done = p->done;
 }
 
+/* Nothing has been shown so far, and nothing need be. */
+static bool is_quiet(const Progress *p, double now)
+{
+    return p->shown < 0 && now - p->began < p->quiet;
+}
+
 static void clear(Progress *p)
 {
     if (!p->line_open)
@@ -162,7 +191,7 @@ static void show(Progress *p, double now)
 {
     const double wait = p->terminal ? REDRAW_EVERY : plain_interval(now - p->began);
     const bool last = !p->terminal && p->total > 0 && p->done >= p->total;
-    if (!last && (p->shown < 0 || now - p->shown >= wait))
+    if (!last && !is_quiet(p, now) && (p->shown < 0 || now - p->shown >= wait))
         draw(p, now, false);
 }
 
@@ -171,9 +200,9 @@ void progress_terminal(void *unused, Progress *p, ProgressEvent event)
     (void)unused;
     if (event == PROGRESS_CLEAR)
         clear(p);
-    else if (event == PROGRESS_END)
+    else if (event == PROGRESS_END && !is_quiet(p, p->clock()))
         draw(p, p->clock(), true);
-    else
+    else if (event == PROGRESS_UPDATE)
         show(p, p->clock());
 }
 

@@ -109,6 +109,75 @@ static void a_resumed_run_counts_its_own_steps_only(void **state)
     free(text);
 }
 
+/* A preview between two steps is no step's time, and those still to come are time that is left. */
+static void what_stands_beside_counts_for_the_time_left_alone(void **state)
+{
+    (void)state;
+    Progress p;
+    begin(&p, 0, 100, false);
+    for (int i = 1; i <= 50; i++) {
+        time_now += 1;
+        progress_update(&p, i, NULL);
+        time_now += 9;
+        progress_beside(&p, 9.0 * (100 - i));
+    }
+    time_now += 61;
+    progress_beside(&p, 500);
+    time_now += 1;
+    progress_update(&p, 51, NULL);
+    end(&p);
+    assert_non_null(strstr(text, "train  51/100  51%  1.00 s/step  9:09 left\n"));
+    free(text);
+}
+
+static void what_is_over_at_once_is_not_shown(void **state)
+{
+    (void)state;
+    for (int terminal = 0; terminal < 2; terminal++) {
+        Progress p;
+        begin(&p, 0, 4, terminal);
+        progress_quiet(&p, 1);
+        for (int i = 1; i <= 4; i++) {
+            time_now += 0.2;
+            progress_update(&p, i, NULL);
+        }
+        progress_clear(&p);
+        progress_end(&p);
+        fflush(p.out);
+        assert_int_equal(size, 0);
+        time_now += 1;
+        progress_update(&p, 2, NULL);
+        end(&p);
+        assert_non_null(strstr(text, "train  2/4"));
+        free(text);
+    }
+}
+
+/* At 80 columns no number is cut: what has no room is left out whole, from the end. */
+static void a_narrow_line_leaves_out_whole_parts(void **state)
+{
+    (void)state;
+    static const struct {
+        int width;
+        const char *shown;
+    } cases[] = {
+        {200, "\rtrain  250/1000  25%  1.00 s/step  12:30 left  loss 0.0640  moved 1.23  0.55 GB  "
+              "[0.1 0.2]\033[K"},
+        {80, "\rtrain  250/1000  25%  1.00 s/step  12:30 left  loss 0.0640  moved 1.23  0.55 GB\033[K"},
+        {60, "\rtrain  250/1000  25%  1.00 s/step  12:30 left  loss 0.0640\033[K"},
+        {20, "\rtrain  250/1000\033[K"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Progress p;
+        begin(&p, 249, 1000, true);
+        p.width = cases[i].width;
+        time_now += 1;
+        progress_update(&p, 250, "loss %.4f  moved %.3g  %.2f GB  [0.1 0.2]", 0.064, 1.23, 0.55);
+        end(&p);
+        assert_string_equal(text, cases[i].shown);
+        free(text);
+    }
+}
+
 static void the_rate_follows_a_change_within_a_minute(void **state)
 {
     (void)state;
@@ -200,6 +269,9 @@ int main(void)
         cmocka_unit_test(the_last_unit_is_one_line_of_a_log),
         cmocka_unit_test(long_work_writes_a_line_a_minute),
         cmocka_unit_test(a_resumed_run_counts_its_own_steps_only),
+        cmocka_unit_test(what_stands_beside_counts_for_the_time_left_alone),
+        cmocka_unit_test(what_is_over_at_once_is_not_shown),
+        cmocka_unit_test(a_narrow_line_leaves_out_whole_parts),
         cmocka_unit_test(the_rate_follows_a_change_within_a_minute),
         cmocka_unit_test(a_pause_counts_as_one_unit_among_many),
         cmocka_unit_test(a_terminals_line_stays_inside_and_is_redrawn_ten_times_a_second),

@@ -23,7 +23,7 @@ listing() { (cd "$work/run" && find . -type f -exec sha256sum {} + | LC_ALL=C so
 
 # Somebody's file under each name that the run would give to its own.
 for name in lora.safetensors lora.peft.safetensors config.yaml pictures.h5 pictures-latents.cache.h5 pictures-text.cache.h5 \
-            samples/step-000002.png samples/before-after.png checkpoints/step-000003 checkpoints/step-000003/notes.txt; do
+            samples/step-000002.png samples/step-000002.txt samples/before-after.png checkpoints/step-000003 checkpoints/step-000003/notes.txt; do
     for resume in "" "--resume auto"; do
         rm -rf "$work/run"
         mkdir -p "$(dirname "$work/run/$name")"
@@ -165,3 +165,17 @@ expect 0 "$atelier" train "$work/full.yaml" --set train.steps=1
 rm -r "$work/run/log.jsonl" "$work/run/checkpoints"
 expect 2 "$atelier" train "$work/full.yaml" --set train.steps=1 --set model.base=run/model
 grep -q "run/model: is what this run reads, and where its result would go" "$work/err" || fail "the model is not named"
+
+# A preview says enough to draw it again, and which of its pictures is which.
+train 0 --set output.dir=shown --set train.steps=2 --set "preview.prompts=[a bell, \"a, b\"]" --set preview.seed=5 --set method.clip_skip=1
+[ "$(cat "$work/shown/samples/step-000002.txt")" = "step 2, from left to right:
+1. a bell (seed 5)
+2. a, b (seed 6)" ] || fail "the legend: $(cat "$work/shown/samples/step-000002.txt")"
+for text in '"step":2,"averaged":false,"pictures":[{"version":' '"model":"sd1","weights":"' '"prompt":"a, b"' '"width":32,"height":32,"clip_skip":1,"dtype":"f32"' \
+    "Seed: 6, Size: 32x32, Model: sd1, Clip skip: 2"; do
+    grep -qaF "$text" "$work/shown/samples/step-000002.png" || fail "the preview does not hold $text"
+done
+sample 0 --out "$work/same.png" --seed 5 --prompt "a bell" --clip-skip 1 --lora "$work/shown/checkpoints/step-000002/weights.safetensors" --json
+[ "$(grep -ao '"weights":"[0-9a-f]*"' "$work/same.png")" = "$(grep -ao '"weights":"[0-9a-f]*"' "$work/shown/samples/step-000002.png" | head -1)" ] ||
+    fail "the same model is told as another"
+sample 2 --out "$work/shown/samples/step-000002.png"

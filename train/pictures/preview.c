@@ -2,6 +2,7 @@
 
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/progress.h"
 #include "owned.h"
 
 #include <string.h>
@@ -29,70 +30,101 @@ Status preview_plan(Pipeline *p, const Config *config, size_t *bytes)
     return pipeline_plan(p, &r, bytes);
 }
 
-/* All prompts on one line each. Caller: mem_free. */
-static char *prompt_list(const Config *config)
-{
-    char *all = mem_strdup("");
-    for (int i = 0; i < config->preview.prompt_count && all; i++) {
-        char *more = mem_printf("%s%s%s", all, i ? "\n" : "", config->preview.prompts[i]);
-        mem_free(all);
-        all = more;
-    }
-    return all;
-}
-
-static Status write_grid(const Config *config, const Picture *pictures, const char *path, int64_t step,
-                         bool averaged)
+static Status write_grid(const PreviewDrawn *d, const Picture *pictures, const char *path)
 {
     Picture grid = {0};
-    char *prompts = prompt_list(config);
-    char *settings = mem_printf(
-        "Step: %lld, Weights: %s, Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu and on", (long long)step,
-        averaged ? "EMA" : "as trained", config->preview.steps, config->preview.sampler,
-        (double)config->preview.guidance, (unsigned long long)config->preview.seed);
-    Status s = prompts && settings ? STATUS_OK : STATUS_FAILED;
+    const int count = d->config->preview.prompt_count;
+    char *parameters = preview_parameters(d), *settings = preview_settings(d);
+    Status s = parameters && settings ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK)
-        s = picture_grid(pictures, config->preview.prompt_count, config->preview.prompt_count, &grid);
+        s = picture_grid(pictures, count, count, &grid);
     if (s == STATUS_OK)
-        s = picture_write_png(
-            path, &grid,
-            (PictureText[]){{"prompts", prompts},
-                            {"negative prompt", config->preview.negative ? config->preview.negative : ""},
-                            {"settings", settings}},
-            3);
+        s = picture_write_png(path, &grid,
+                              (PictureText[]){{"parameters", parameters}, {PREVIEW_SETTINGS, settings}}, 2);
     picture_free(&grid);
-    mem_free(prompts);
+    mem_free(parameters);
     mem_free(settings);
     return s;
 }
 
-Status preview_draw(Pipeline *p, const Config *config, const char *run, int64_t step, bool averaged)
+/* RUN/NAME.ENDING. */
+static Status take_file(const char *run, const char *name, const char *ending, char **path)
 {
-    const int count = config->preview.prompt_count;
-    Picture *pictures = mem_calloc((size_t)count, sizeof *pictures);
-    char *name = mem_printf("samples/step-%06lld.png", (long long)step);
-    char *path = name ? path_join(run, name) : NULL;
-    char *folder = path_in(run, "samples");
-    Status s = pictures && path && folder ? dir_make(folder) : STATUS_FAILED;
+    char *file = mem_printf("%s%s", name, ending);
+    *path = file ? path_join(run, file) : NULL;
+    const Status s = *path ? owned_take(run, file) : STATUS_FAILED;
+    mem_free(file);
+    return s;
+}
+
+static Status write_both(const PreviewDrawn *d, const char *run, const char *name, const Picture *pictures)
+{
+    char *grid = NULL, *text = NULL, *legend = preview_legend(d);
+    Status s = legend ? take_file(run, name, ".txt", &text) : STATUS_FAILED;
     if (s == STATUS_OK)
-        s = owned_take(run, name);
-    for (int i = 0; i < count && s == STATUS_OK; i++) {
-        const SampleRequest r = preview_request(config, i);
+        s = file_write_atomic(text, legend, strlen(legend));
+    if (s == STATUS_OK)
+        s = take_file(run, name, ".png", &grid);
+    if (s == STATUS_OK)
+        s = write_grid(d, pictures, grid);
+    mem_free(legend);
+    mem_free(grid);
+    mem_free(text);
+    return s;
+}
+
+typedef struct Drawing {
+    Progress progress;
+    int picture, count; /* which of them is drawn */
+    int steps;          /* of one */
+} Drawing;
+
+static bool step_done(int step, int steps, const float *latents, void *arg)
+{
+    Drawing *d = arg;
+    (void)steps;
+    (void)latents;
+    progress_update(&d->progress, (int64_t)d->picture * d->steps + step, "picture %d of %d", d->picture + 1,
+                    d->count);
+    return true; /* the context looks whether to stop */
+}
+
+static Status draw_all(Pipeline *p, const Config *config, Picture *pictures)
+{
+    Drawing d = {.count = config->preview.prompt_count};
+    const SampleRequest first = preview_request(config, 0);
+    Status s = pipeline_steps(pipeline_model(p), &first, &d.steps);
+    progress_begin(&d.progress, "preview", "step", 0, (int64_t)d.steps * d.count);
+    progress_quiet(&d.progress, 1);
+    for (; d.picture < d.count && s == STATUS_OK; d.picture++) {
+        const SampleRequest r = preview_request(config, d.picture);
         SampleResult result = {0};
-        s = status_in(pipeline_sample(p, &r, NULL, NULL, &result), "preview \"%s\"", r.prompt);
+        s = status_in(pipeline_sample(p, &r, step_done, &d, &result), "preview \"%s\"", r.prompt);
         if (s == STATUS_OK) {
-            pictures[i] = result.picture; /* taken over */
+            pictures[d.picture] = result.picture; /* taken over */
             result.picture = (Picture){0};
         }
         sample_result_free(&result);
     }
+    progress_clear(&d.progress);
+    return s;
+}
+
+Status preview_draw(Pipeline *p, const PreviewDrawn *drawn, const char *run)
+{
+    const int count = drawn->config->preview.prompt_count;
+    Picture *pictures = mem_calloc((size_t)count, sizeof *pictures);
+    char *name = mem_printf("samples/step-%06lld", (long long)drawn->step);
+    char *folder = path_in(run, "samples");
+    Status s = pictures && name && folder ? dir_make(folder) : STATUS_FAILED;
     if (s == STATUS_OK)
-        s = write_grid(config, pictures, path, step, averaged);
+        s = draw_all(p, drawn->config, pictures);
+    if (s == STATUS_OK)
+        s = write_both(drawn, run, name, pictures);
     for (int i = 0; pictures && i < count; i++)
         picture_free(&pictures[i]);
     mem_free(pictures);
     mem_free(name);
-    mem_free(path);
     mem_free(folder);
     return s;
 }
@@ -120,8 +152,10 @@ Status preview_compare(const char *run, int64_t before, int64_t after)
         s = read_png(run, after, &both[1]);
     if (s == STATUS_OK)
         s = picture_grid(both, 2, 1, &grid);
+    char *legend = mem_printf("above step %lld, below step %lld", (long long)before, (long long)after);
     if (s == STATUS_OK)
-        s = picture_write_png(path, &grid, NULL, 0);
+        s = legend ? picture_write_png(path, &grid, &(PictureText){"Description", legend}, 1) : STATUS_FAILED;
+    mem_free(legend);
     picture_free(&both[0]);
     picture_free(&both[1]);
     picture_free(&grid);

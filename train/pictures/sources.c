@@ -1,5 +1,6 @@
 #include "sources.h"
 
+#include "data/dataset/compare.h"
 #include "kernels/base/clock.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -100,14 +101,73 @@ static Status take_built(const char *folder, const Config *config, int i)
     return s;
 }
 
-static Status open_dataset(Source *s, const Config *config, int i, const char *folder, bool keep,
+/* What stands for a missing caption. */
+static const char *caption_for_missing(const Source *s)
+{
+    return s->caption ? s->caption : s->config->caption.missing;
+}
+
+/* The run's own copy of a folder's pictures, against the folder. *changed: it is not to be used. */
+static Status compare_built(const Source *s, const char *built, SourcesKept keep,
+                            const volatile sig_atomic_t *stop, bool *changed)
+{
+    Dataset *d = NULL;
+    DatasetChanges c;
+    char text[256];
+    const char *path = s->config->path;
+    const DatasetBuild b = {.folder = path,
+                            .caption = caption_for_missing(s),
+                            .skip_bad = s->config->skip_bad,
+                            .folder_names = s->config->folder_names,
+                            .stop = stop};
+    TRY(dataset_open(built, &d));
+    Status status = dataset_compare(d, &b, &c);
+    dataset_close(d);
+    TRY(status);
+    *changed = dataset_changed(&c);
+    dataset_changes_text(&c, text, sizeof text);
+    if (!*changed)
+        log_info("%s: the run's own copy of its %d picture%s is used again, nothing has changed since it was "
+                 "made: %s",
+                 path, c.same, c.same == 1 ? "" : "s", built);
+    else if (keep == SOURCES_KEPT_OR_ANEW)
+        log_warn("%s: since the run began %s, %d are as they were; its copy of them is built anew", path,
+                 text, c.same);
+    else
+        return status_refuse(
+            "%s: since the run began %s, %d are as they were. Going on would end in something "
+            "that was never begun: put back what it was, begin a new run in another output.dir, "
+            "or go on all the same with --allow-changes",
+            path, text, c.same);
+    return STATUS_OK;
+}
+
+/* *kept: the dataset that an earlier start of the run has built is there and is used. */
+static Status look_at_built(const Source *s, const char *built, SourcesKept keep,
+                            const volatile sig_atomic_t *stop, bool *kept)
+{
+    const char *path = s->config->path;
+    bool changed = false;
+    *kept = keep != SOURCES_ANEW && built && file_exists(built) && (!file_exists(path) || file_is_dir(path));
+    if (!*kept || s->caption) /* class pictures are those that the run began with, whatever came later */
+        return STATUS_OK;
+    if (file_exists(path))
+        TRY(compare_built(s, built, keep, stop, &changed));
+    else
+        log_info("%s: is not there any more; the run's own copy of its pictures is used: %s", path, built);
+    *kept = !changed;
+    return STATUS_OK;
+}
+
+static Status open_dataset(Source *s, const Config *config, int i, const char *folder, SourcesKept keep,
                            const volatile sig_atomic_t *stop)
 {
     const char *path = path_of(config, i);
     char *built = built_path(config, i, folder);
+    bool kept = false;
     Status status = built || !folder ? STATUS_OK : STATUS_FAILED;
-    const bool file = file_exists(path) && !file_is_dir(path);
-    const bool kept = keep && !file && built && file_exists(built);
+    if (status == STATUS_OK)
+        status = look_at_built(s, built, keep, stop, &kept);
     if (status == STATUS_OK && !kept && !file_exists(path))
         status = config_path_missing(config, path, "folder of pictures or .h5 file");
     if (status == STATUS_OK && !kept && !file_is_dir(path))
@@ -115,7 +175,7 @@ static Status open_dataset(Source *s, const Config *config, int i, const char *f
     if (status == STATUS_OK && !s->dataset)
         status = take_built(folder, config, i);
     if (status == STATUS_OK && !kept && !s->dataset)
-        status = build(s->config, built, s->caption ? s->caption : s->config->caption.missing, stop);
+        status = build(s->config, built, caption_for_missing(s), stop);
     if (status == STATUS_OK && !s->dataset)
         status = dataset_open(built, &s->dataset);
     mem_free(built);
@@ -243,7 +303,7 @@ static Status check_keys(const ConfigDataset *d)
         d->skip_bad ? "skip_bad" : "folder_names", d->path, d->skip_bad ? "skip-bad" : "folder-names");
 }
 
-static Status open_all(Sources *s, const Config *config, const char *folder, bool keep,
+static Status open_all(Sources *s, const Config *config, const char *folder, SourcesKept keep,
                        const volatile sig_atomic_t *stop)
 {
     s->items = mem_calloc((size_t)config->dataset_count + 1, sizeof *s->items);
@@ -266,8 +326,8 @@ static Status open_all(Sources *s, const Config *config, const char *folder, boo
     return STATUS_OK;
 }
 
-Status sources_open(const Config *config, const char *folder, bool keep, const volatile sig_atomic_t *stop,
-                    Sources **out)
+Status sources_open(const Config *config, const char *folder, SourcesKept keep,
+                    const volatile sig_atomic_t *stop, Sources **out)
 {
     Sources *s = mem_calloc(1, sizeof *s);
     if (!s)
@@ -342,7 +402,7 @@ Status sources_open_prior(Sources *s, const Config *config, const char *folder, 
         (ConfigDataset){.path = config->prior.path, .repeats = 1, .folder_names = FOLDER_NAMES_PLAIN};
     *prior = (Source){.config = &s->prior_config, .caption = config->prior.prompt, .repeats = 1};
     s->prior = prior;
-    TRY(open_dataset(prior, config, s->count, folder, keep, stop));
+    TRY(open_dataset(prior, config, s->count, folder, keep ? SOURCES_KEPT : SOURCES_ANEW, stop));
     const int count = dataset_count(prior->dataset), wanted = config->prior.pictures;
     if (count < wanted)
         return status_refuse("%s: has %d class pictures, and prior.pictures is %d",

@@ -236,10 +236,11 @@ double setup_epochs(const Setup *s, int64_t steps)
     return (double)steps * (double)per_step / (double)s->sources->epoch_samples;
 }
 
-static Status build(Setup *s, const char *folder, bool keep)
+static Status build(Setup *s, const char *folder, SourcesKept keep)
 {
     s->base_bytes = machine_current_bytes();
-    s->prior_built = folder && keep && config_has_prior(s->config) && sources_prior_built(s->config, folder);
+    s->prior_built = folder && keep != SOURCES_ANEW && config_has_prior(s->config) &&
+                     sources_prior_built(s->config, folder);
     TRY(plan_described(s));
     snprintf(s->device, sizeof s->device, "%s (%s)", s->dev->name, s->dev->chip);
     s->disk = disk_need(s);
@@ -262,7 +263,7 @@ Status setup_device(Config *config, const Device **dev)
                                                           : STATUS_OK;
 }
 
-Status setup_new(Config *config, const Device *dev, const char *folder, bool keep, bool report,
+Status setup_new(Config *config, const Device *dev, const char *folder, SourcesKept keep, bool report,
                  const volatile sig_atomic_t *stop, Setup **out)
 {
     if (!dev)
@@ -285,6 +286,7 @@ Status setup_load(Setup *s)
     const Config *config = s->config;
     drop_parts(s);
     TRY(make_parts(s, false));
+    TRY(model_hash(s->model, s->weights));
     mem_give_back(); /* weights that have moved into blocks, and what loading took */
     s->shape.model = s->model;
     if (config->method.text_encoder)

@@ -24,8 +24,9 @@ typedef struct Setup {
     Config asked;   /* as it was before that: a copy of the struct, its texts are config's */
     const Device *dev;
     Ctx *c;
-    char device[320]; /* "cpu (avx2)" */
-    Model *model;     /* described, until setup_load */
+    char device[320];              /* "cpu (avx2)" */
+    Model *model;                  /* described, until setup_load */
+    char weights[MODEL_HASH_SIZE]; /* which model it is; "": nothing is loaded yet */
     Parameters *parameters;
     Pipeline *pipeline;
     Sources *sources;
@@ -51,7 +52,7 @@ Status setup_device(Config *config, const Device **dev);
  * nothing is written (--plan). keep: as for sources_open. report: the step reads out prediction and
  * conditioning
  * (--trace). */
-Status setup_new(Config *config, const Device *dev, const char *folder, bool keep, bool report,
+Status setup_new(Config *config, const Device *dev, const char *folder, SourcesKept keep, bool report,
                  const volatile sig_atomic_t *stop, Setup **out);
 /* Loads the model and makes what is trained. */
 Status setup_load(Setup *s);

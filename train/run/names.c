@@ -33,12 +33,13 @@ static Status check_pictures(const Config *config, const char *folder)
     return STATUS_OK;
 }
 
-/* "step-000250.png". */
+/* "step-000250.png", "step-000250.txt". */
 static bool is_preview(const char *name)
 {
     long long step;
     int used = 0;
-    return sscanf(name, "step-%lld.png%n", &step, &used) == 1 && used > 0 && !name[used];
+    return sscanf(name, "step-%lld%n", &step, &used) == 1 && used > 0 &&
+           (strcmp(name + used, ".png") == 0 || strcmp(name + used, ".txt") == 0);
 }
 
 static Status check_previews(const Config *config, const char *folder)

@@ -16,6 +16,7 @@
 #include "estimate.h"
 #include "finish.h"
 #include "names.h"
+#include "numbers.h"
 #include "pass.h"
 #include "preflight.h"
 #include "resume.h"
@@ -27,9 +28,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-/* The progress line's loss: mean of about this many steps. */
-#define SMOOTHING 50
 
 typedef struct Trainer {
     Config *config;
@@ -51,8 +49,7 @@ typedef struct Trainer {
     int64_t saved_step;    /* of the last checkpoint; −1: none */
     Pace pace;             /* as far as it has been measured */
     Progress progress;
-    double smoothed, smoothed_prior, smoothed_weight;
-    double smoothed_bands[PASS_BANDS]; /* NaN: none yet */
+    Smoothed smoothed; /* for the progress line */
     double began, elapsed_before;
 } Trainer;
 
@@ -186,6 +183,7 @@ static Status validate(Trainer *t, double *loss)
 {
     Setup *s = t->setup;
     const double began = seconds_now();
+    progress_clear(&t->progress);
     TRY(swap_averages(t));
     layerset_hold_still(unet_layers(s->model->unet), true);
     const Status status = validation_run(t->validation, s->c, s->validation_plan, t->batch, loss);
@@ -194,7 +192,6 @@ static Status validate(Trainer *t, double *loss)
     TRY(status_in(status, "validation"));
     TRY(back);
     t->state.validation_seconds = seconds_now() - began;
-    progress_clear(&t->progress);
     log_info("step %lld: validation loss %.5f%s", (long long)t->state.step, *loss,
              s->parameters->averages ? " (EMA weights)" : "");
     return STATUS_OK;
@@ -208,7 +205,13 @@ static Status preview(Trainer *t)
     progress_clear(&t->progress);
     TRY(swap_averages(t));
     layerset_hold_still(unet_layers(s->model->unet), true);
-    const Status status = preview_draw(s->pipeline, t->config, t->run->path, t->state.step, averaged);
+    const Status status = preview_draw(s->pipeline,
+                                       &(PreviewDrawn){.config = t->config,
+                                                       .model = s->model,
+                                                       .weights = s->weights,
+                                                       .step = t->state.step,
+                                                       .averaged = averaged},
+                                       t->run->path);
     layerset_hold_still(unet_layers(s->model->unet), false);
     const Status back = swap_averages(t);
     TRY(status);
@@ -224,44 +227,6 @@ static bool previews_on(const Trainer *t)
     return t->config->preview.every > 0 && t->config->preview.prompt_count > 0;
 }
 
-static json_t *number_or_null(double x)
-{
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
-static json_t *bands_json(const double bands[PASS_BANDS])
-{
-    json_t *list = json_array();
-    for (int i = 0; i < PASS_BANDS; i++)
-        json_array_append_new(list, number_or_null(bands[i]));
-    return list;
-}
-
-static Status log_step(Trainer *t, bool validated)
-{
-    const CheckpointState *s = &t->state;
-    json_t *line =
-        json_pack("{s:I,s:f,s:f,s:o,s:f,s:f,s:f,s:f,s:I,s:I,s:o,s:I,s:I}", "step", (json_int_t)s->step,
-                  "loss", s->loss, "lr", s->lr, "grad_norm", number_or_null(s->grad_norm), "seconds",
-                  s->seconds, "epoch", setup_epochs(t->setup, s->step), "update_norm", s->moved.unet,
-                  "change_norm", s->change_norm, "updates", (json_int_t)(s->step - s->skipped), "skipped",
-                  (json_int_t)s->skipped, "loss_bands", bands_json(s->bands), "memory_bytes",
-                  (json_int_t)machine_current_bytes(), "allocated_bytes", (json_int_t)mem_in_use());
-    if (line && t->config->method.text_encoder)
-        json_object_set_new(line, "update_norm_text_encoder", json_real(s->moved.text));
-    if (line && s->scale.on)
-        json_object_set_new(line, "loss_scale", json_real(s->scale.factor));
-    if (line && config_has_prior(t->config)) {
-        json_object_set_new(line, "loss_subject", json_real(s->loss_subject));
-        json_object_set_new(line, "loss_prior", json_real(s->loss_prior));
-    }
-    if (line && validated)
-        json_object_set_new(line, "validation_loss", json_real(s->validation));
-    if (line && s->step == 1 && isfinite(s->validation_before))
-        json_object_set_new(line, "validation_loss_before", json_real(s->validation_before));
-    return run_log(t->run, line);
-}
-
 /* What falls due after a whole step. Until it is through, the state says so, and keeps the log's length from
  * before. */
 static Status duties(Trainer *t)
@@ -270,7 +235,7 @@ static Status duties(Trainer *t)
     const bool validated = t->validation && due(t, t->config->validation.every);
     if (validated)
         TRY(validate(t, &t->state.validation));
-    TRY(log_step(t, validated));
+    TRY(run_log(t->run, numbers_json(t->setup, &t->state, validated)));
     if (previews_on(t) && due(t, t->config->preview.every))
         TRY(preview(t));
     t->state.log_bytes = t->run->log_bytes;
@@ -292,33 +257,11 @@ static Status before_first(Trainer *t)
     return previews_on(t) ? preview(t) : STATUS_OK;
 }
 
-/* "loss 0.0640 [0.021 0.049 0.090 0.203]  moved 1.23  0.55 GB": the loss, the same by part of the timesteps
- * from little noise to much, and how far the weights have come. With prior preservation also the class
- * pictures' loss, "prior 0.0512". */
-static void show(Trainer *t)
+/* What stands beside the steps still to come. */
+static void show_beside(Trainer *t)
 {
-    const double rate = 1.0 / SMOOTHING;
-    char bands[80] = "", skipped[40] = "", prior[40] = "";
-    size_t at = 0;
-    t->smoothed = t->smoothed * (1 - rate) + t->state.loss * rate;
-    t->smoothed_weight = t->smoothed_weight * (1 - rate) + rate;
-    if (config_has_prior(t->config)) {
-        t->smoothed_prior = t->smoothed_prior * (1 - rate) + t->state.loss_prior * rate;
-        snprintf(prior, sizeof prior, "  prior %.4f", t->smoothed_prior / t->smoothed_weight);
-    }
-    for (int i = 0; i < PASS_BANDS; i++) {
-        double *band = &t->smoothed_bands[i];
-        if (isfinite(t->state.bands[i]))
-            *band = isfinite(*band) ? *band * (1 - rate) + t->state.bands[i] * rate : t->state.bands[i];
-        if (at < sizeof bands)
-            at += (size_t)snprintf(bands + at, sizeof bands - at, isfinite(*band) ? "%s%.3f" : "%s–",
-                                   i ? " " : "", *band);
-    }
-    if (t->state.skipped)
-        snprintf(skipped, sizeof skipped, "  %lld skipped", (long long)t->state.skipped);
-    progress_update(&t->progress, t->state.step, "loss %.4f [%s]%s  moved %.3g%s  %.2f GB",
-                    t->smoothed / t->smoothed_weight, bands, prior, t->state.change_norm, skipped,
-                    (double)machine_current_bytes() / 1e9);
+    const Estimate left = estimate_run(t->setup, &t->pace, t->state.step, false);
+    progress_beside(&t->progress, left.total - left.steps);
 }
 
 static Status run_steps(Trainer *t)
@@ -330,20 +273,21 @@ static Status run_steps(Trainer *t)
         TRY(saved_before(t, duties(t)));
         TRY(save_is_due(t) ? save(t) : STATUS_OK);
     }
-    for (int i = 0; i < PASS_BANDS; i++)
-        t->smoothed_bands[i] = NAN;
+    t->smoothed = numbers_unseen();
     t->pace.validation = t->state.validation_seconds; /* as long as the last ones took */
     t->pace.preview = t->state.preview_seconds;
     const Estimate left = estimate_run(t->setup, &t->pace, t->state.step, false);
     estimate_print(&left, "time left ");
     progress_begin(&t->progress, "train", "step", t->state.step, steps);
+    show_beside(t);
     while (t->state.step < steps) {
         if (stopped(t))
             return status_interrupted();
         TRY(one_step(t, t->state.step + 1));
-        show(t);
+        numbers_show(t->config, &t->state, &t->smoothed, &t->progress);
         TRY(saved_before(t, duties(t)));
         TRY(save_is_due(t) ? save(t) : STATUS_OK);
+        show_beside(t);
     }
     progress_end(&t->progress);
     return STATUS_OK;
@@ -529,6 +473,11 @@ static Status take_folder(Trainer *t, bool *finished)
     return names_check(t->config, t->config->output.dir);
 }
 
+static SourcesKept kept(const Trainer *t)
+{
+    return !t->begun ? SOURCES_ANEW : t->options->allow_changes ? SOURCES_KEPT_OR_ANEW : SOURCES_KEPT;
+}
+
 static void say_what_stays(const Trainer *t)
 {
     if (t->run && t->saved_step > 0)
@@ -549,7 +498,7 @@ Status trainer_run(Config *config, const TrainOptions *o)
     char why[STATUS_MESSAGE_SIZE];
     Status s = o->plan ? STATUS_OK : take_folder(&t, &finished);
     if (s == STATUS_OK && !finished)
-        s = setup_new(config, o->device, o->plan ? NULL : config->output.dir, t.begun, o->trace != NULL,
+        s = setup_new(config, o->device, o->plan ? NULL : config->output.dir, kept(&t), o->trace != NULL,
                       o->stop, &t.setup);
     if (s == STATUS_OK && o->plan)
         s = say_plan(&t);

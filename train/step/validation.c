@@ -1,6 +1,7 @@
 #include "validation.h"
 
 #include "kernels/base/mem.h"
+#include "kernels/base/progress.h"
 #include "kernels/base/random.h"
 
 #include <string.h>
@@ -156,6 +157,9 @@ Status validation_run(Validation *v, Ctx *c, const Plan *plan, Batch *b, double 
     double sum = 0;
     int place = 0;
     float *noise = b->noise;
+    Progress progress;
+    progress_begin(&progress, "validation", "picture", 0, v->count);
+    progress_quiet(&progress, 1);
     memset(b->timesteps, 0, (size_t)B * sizeof(float));
     for (int j = 0; j < v->count; j++) {
         TorchRandom g;
@@ -167,8 +171,10 @@ Status validation_run(Validation *v, Ctx *c, const Plan *plan, Batch *b, double 
                 continue;
             TRY(run_batch(v, c, plan, b, place, &sum));
             place = 0;
+            progress_update(&progress, j, NULL);
         }
     }
+    progress_clear(&progress);
     *loss = sum / ((double)v->count * VALIDATION_QUESTIONS);
     return STATUS_OK;
 }

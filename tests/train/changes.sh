@@ -1,0 +1,67 @@
+#!/bin/bash
+# What happens to the pictures between two sessions of a run is seen, by their bytes, and told with counts: nothing, and the
+# run's own copy is used; something, and it is refused, or with --allow-changes taken as it is now. Breaks if a run goes on
+# with other pictures than those in the folder without a word.
+. "$(dirname "$0")/common" "$1"
+
+mkdir "$work/pictures"
+for name in banana bell bicycle butterfly; do
+    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
+done
+cat > "$work/run.yaml" <<YAML
+model: {base: $here/tests/golden/models/sd1, dtype: f32}
+dataset: {path: pictures}
+method: {kind: lora, rank: 2}
+train: {steps: 4, resolution: 32, threads: 1}
+optimizer: {lr: 1.0e-3, schedule: constant}
+output: {dir: run, save_every: 2}
+YAML
+train() { expect "$1" "$atelier" train "$work/run.yaml" "${@:2}"; }
+says() { grep -qF -- "$1" "$work/err" || fail "\"$1\" is not said"; }
+train 0 --set train.steps=2
+cp -r "$work/pictures" "$work/then"; cp -r "$work/run" "$work/begun"
+# again: the run and its pictures of before
+again() { rm -rf "$work/run" "$work/pictures"; cp -rp "$work/then" "$work/pictures"; cp -r "$work/begun" "$work/run"; }
+
+again
+train 0 --resume auto
+says "$work/pictures: the run's own copy of its 4 pictures is used again, nothing has changed since it was made: $work/run/pictures.h5"
+mv "$work/run" "$work/whole"
+
+# changed WHAT...: the refusal, and with --allow-changes what is made of it
+changed() {
+    train 2 --resume auto
+    says "$work/pictures: since the run began $1"
+    says "--allow-changes"
+    cmp "$work/begun/pictures.h5" "$work/run/pictures.h5" || fail "a refused run has another copy"
+    train 0 --resume auto --allow-changes
+    says "its copy of them is built anew"
+    ! cmp -s "$work/begun/pictures.h5" "$work/run/pictures.h5" || fail "the old copy is used"
+}
+again # another picture of the same size and time
+size=$(($(wc -c < "$here/data/examples/bell.jpg") - 1))
+cp "$here/data/examples/bell.jpg" "$work/pictures/bell.jpg"
+printf '\x01' | dd of="$work/pictures/bell.jpg" bs=1 seek=$((size - 400)) conv=notrunc status=none
+touch -r "$work/then/bell.jpg" "$work/pictures/bell.jpg"
+changed "1 picture was edited, 3 are as they were"
+again
+echo "another text" > "$work/pictures/bell.txt"
+changed "1 caption was changed, 3 are as they were"
+again
+cp "$here/data/examples/carrot.jpg" "$here/data/examples/carrot.txt" "$work/pictures"
+rm "$work/pictures/bell.jpg" "$work/pictures/bell.txt"
+changed "1 picture was added, 1 picture is gone, 3 are as they were"
+says "of 4 pictures"
+
+# The folder is gone: the run has its copy. A picture that was left out is no new one.
+again
+rm -r "$work/pictures"
+train 0 --resume auto
+says "$work/pictures: is not there any more; the run's own copy of its pictures is used"
+cmp "$work/whole/lora.safetensors" "$work/run/lora.safetensors" || fail "without the folder another result"
+again
+rm -r "$work/run"
+echo "no picture" > "$work/pictures/bad.jpg"; echo "bad" > "$work/pictures/bad.txt"
+train 0 --set dataset.skip_bad=true --set train.steps=2
+train 0 --set dataset.skip_bad=true --resume auto
+says "its 4 pictures is used again"
