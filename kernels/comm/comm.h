@@ -42,7 +42,8 @@ int comm_announced(void);
 /* Chooses how blocks travel between devices like this one. The device has to stay until comm_close. */
 Status comm_attach(Comm *c, const Device *dev);
 /* Tells the others how this process has ended, with status_message() where it failed. Whoever is not process
- * 0 waits until that one has closed too: a starter like mpirun kills all once one has failed. NULL allowed. */
+ * 0 waits until that one has closed too: a starter like mpirun kills all once one has failed. NULL allowed.
+ */
 void comm_close(Comm *c, Status how);
 
 /* What work between two meetings looks at: goes up with options.stop, and when another process has failed or

@@ -39,7 +39,10 @@ bool mpi_started_us(void); /* the environment says so */
 /* Loads and initialises it; a second call does nothing. Refused with what to install where it is missing. */
 Status mpi_begin(int *rank, int *size);
 Status mpi_share(void *data, size_t bytes); /* process 0's bytes to all, before there is a control */
-/* "Open MPI v4.1.4, …" where the library can be loaded, without initialising it; else NULL and why in *why. */
+/* Of a process that has begun it, at its end, whatever the transport was: waits for all others to do the
+ * same; broken: not, since they may be gone. mpirun ends those that are left when one has not done it. */
+void mpi_end(bool broken);
+/* "Open MPI v4.1.4" where the library can be loaded, without initialising it; else NULL and why in *why. */
 const char *mpi_version(const char **why);
 
 #endif
