@@ -3,7 +3,7 @@
  *
  *     TRY(comm_open(&options, &c));               // alone: size 1, and everything below does nothing
  *     TRY(comm_attach(c, dev));                   // how blocks travel: NCCL, MPI, sockets
- *     TRY(comm_agree(c, my_own_work()));          // all go on, or none
+ *     TRY(comm_agree(c, status));                 // all go on, or none
  *     TRY(comm_all_gather(c, block, slices));
  *     comm_close(c, status);
  *
@@ -37,8 +37,16 @@ typedef struct Comm {
 /* Who this process is says the environment: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT (torchrun and
  * those who do as it does, `--processes`), Open MPI's mpirun, or Slurm's srun. Waits until all have come. */
 Status comm_open(const CommOptions *o, Comm **out);
-/* How many processes the environment speaks of, without opening anything; 1: none. */
+/* A process alone; nothing has to be closed. planned: of so many on this machine, for what a plan asks: it
+ * reaches nobody. */
+Comm *comm_alone(void);
+Comm comm_planned(int size);
+/* How many processes the environment speaks of, and which of them this is, without opening anything; 1 and 0:
+ * none. */
 int comm_announced(void);
+int comm_announced_rank(void);
+/* Once the configuration is known. */
+void comm_set_timeout(Comm *c, double seconds);
 /* Chooses how blocks travel between devices like this one. The device has to stay until comm_close. */
 Status comm_attach(Comm *c, const Device *dev);
 /* Tells the others how this process has ended, with status_message() where it failed. Whoever is not process
@@ -48,10 +56,12 @@ void comm_close(Comm *c, Status how);
 
 /* What work between two meetings looks at: goes up with options.stop, and when another process has failed or
  * ended. Then comm_check() says so. */
-const volatile sig_atomic_t *comm_stop(const Comm *c);
+const volatile sig_atomic_t *comm_stop(const Comm *c); /* not where size is 1 */
 /* The failure of another process, or STATUS_OK. */
 Status comm_check(const Comm *c);
-/* "process 1 of 4 (on b)". */
+/* Process 0 has ended without a word, or is not heard of. */
+bool comm_lost_first(const Comm *c);
+/* "process 1 of 4 (4711 on b)": with its process id. */
 const char *comm_name(const Comm *c, int rank, char *out, size_t size);
 /* "mpi (Open MPI v4.1.4)", "sockets", "nccl 2.28.3"; "" where nothing travels. */
 const char *comm_transport_name(const Comm *c);
@@ -74,6 +84,19 @@ Status comm_bring(Comm *c, int from, void *data, size_t bytes);
 /* Refuses, naming who and what differs, unless all give the same. text: lines "name: value"; what differs is
  * told by name and both values. about: "the configuration", for the message. */
 Status comm_compare(Comm *c, const char *about, const char *text);
+
+/* Things of the same size that do not depend on each other: thing k is made by process k % size, and process
+ * 0 takes all of them in order, so that one process gives what many do. Ends at the first failure of this
+ * process, or of another. */
+typedef struct CommWork {
+    int64_t count;
+    size_t bytes; /* of a thing */
+    void *thing;  /* room for one */
+    Status (*make)(int64_t k, void *thing, void *arg);
+    Status (*take)(int64_t k, const void *thing, void *arg); /* process 0 */
+    void *arg;
+} CommWork;
+Status comm_work(Comm *c, const CommWork *w);
 
 /* A number of things, shared out in turn, as evenly as can be: this process has [*first, *first + *count) of
  * total. rank's share of them: the same for any process. */
