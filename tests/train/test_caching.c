@@ -99,13 +99,15 @@ static void entries_are_made_once(void **state)
     float mean[N], std[N];
     assert_ok(caching_latents_kind(model, DTYPE_F32, size_square(R), &kind));
     assert_ok(cache_open_for(dataset, cache_path, &kind, &cache));
-    assert_int_equal(caching_latents(pipeline, comm_alone(), dataset, size_square(R), false, cache, stop_at_one, dataset),
-                     STATUS_INTERRUPTED);
+    assert_int_equal(
+        caching_latents(pipeline, comm_alone(), dataset, size_square(R), false, cache, stop_at_one, dataset),
+        STATUS_INTERRUPTED);
     assert_int_equal(calls, 2); /* 0 and 1 done */
     assert_ok(caching_read_latents(cache, dataset, 0, false, mean, std));
     assert_int_not_equal(caching_read_latents(cache, dataset, 1, false, mean, std), STATUS_OK);
     assert_message("the cached latents of b.png are missing");
-    assert_ok(caching_latents(pipeline, comm_alone(), dataset, size_square(R), false, cache, stop_at_one, NULL));
+    assert_ok(
+        caching_latents(pipeline, comm_alone(), dataset, size_square(R), false, cache, stop_at_one, NULL));
     assert_ok(caching_read_latents(cache, dataset, 1, false, mean, std));
     assert_int_not_equal(caching_read_latents(cache, dataset, 1, true, mean, std), STATUS_OK);
     assert_ok(cache_close(cache));

@@ -289,7 +289,8 @@ static void the_second_look_sees_the_same_numbers(void **state)
         char *folder = mem_printf("%s/look", work);
         Setup *s;
         Batch *b;
-        if (setup_new(config, NULL, comm_alone(), folder, true, false, NULL, &s) != STATUS_OK || setup_load(s) != STATUS_OK)
+        if (setup_new(config, NULL, comm_alone(), folder, true, false, NULL, &s) != STATUS_OK ||
+            setup_load(s) != STATUS_OK)
             fail_msg("%s", status_message());
         assert_int_equal(ctx_reserve(s->c, s->arena_bytes), STATUS_OK);
         assert_int_equal(batch_new(config, &s->shape, s->sources, s->pipeline, s->texts, &b), STATUS_OK);
