@@ -127,6 +127,8 @@ struct Device {
     void (*pinned_free)(void *p, size_t bytes);
     Status (*fetch)(void *to, const void *pinned, size_t bytes, int slot);
     Status (*fetched)(int slot);
+    const struct CommTransport *transport; /* how its memory travels between processes
+                                              (kernels/comm/transport.h); NULL: through the host's */
     /* Makes now what the device's libraries would make at the first use (code, buffers) of what has been
      * rehearsed, so that the process's memory tells how much that is. NULL: nothing. */
     Status (*warm_up)(void);

@@ -7,6 +7,7 @@
 #define ATL_CACHE_H
 
 #include "data/dataset/dataset.h"
+#include "kernels/comm/comm.h"
 
 #define CACHE_KEY_SIZE 65 /* 64 hex digits and the end */
 #define CACHE_MAX_RANK 3
@@ -55,6 +56,7 @@ Status cache_write(DatasetCache *c, int array, int i, const uint8_t hash[32], co
 typedef bool (*CacheProgress)(const char *what, int done, int total, void *arg);
 
 typedef struct CacheFill {
+    Comm *comm; /* the processes that share the work; process 0 alone writes. NULL: this one alone */
     int groups; /* how many of the kind's */
     /* Makes picture or caption i into values[k], the entries of the group's arrays. */
     Status (*encode)(int i, int group, float *const values[], void *arg);

@@ -37,70 +37,125 @@ Status cache_get(DatasetCache *c, const Dataset *d, int i, int group, float *con
     return find_group(cache_read, c, d, i, group, values, found);
 }
 
-/* *whole stays true where the entry was there. */
-static Status fill_group(DatasetCache *c, const Dataset *d, const CacheFill *f, int i, int group,
-                         float *const values[], bool *whole)
+/* Filling ------------------------------------------------------------------------------------------------ */
+
+/* An entry group that the cache lacks. */
+typedef struct Gap {
+    int32_t i, group;
+    int32_t last; /* with it picture or caption i has all */
+} Gap;
+
+typedef struct Filling {
+    DatasetCache *cache;
+    const Dataset *dataset;
+    const CacheFill *f;
+    float *values[CACHE_MAX_ARRAYS]; /* of a group's arrays, one after the other */
+    Gap *gaps;
+    int64_t count;
+    int done; /* pictures or captions that have all */
+} Filling;
+
+static Status show(const Filling *w)
 {
-    const CacheKind *kind = cache_kind(c);
+    const CacheFill *f = w->f;
+    return f->progress && !f->progress(cache_kind(w->cache)->what, w->done, dataset_count(w->dataset),
+                                       f->progress_arg)
+               ? status_interrupted()
+               : STATUS_OK;
+}
+
+static Status make_entry(int64_t k, void *thing, void *arg)
+{
+    (void)thing; /* is values */
+    const Filling *w = arg;
+    const int i = w->gaps[k].i;
+    const Status s = w->f->encode(i, w->gaps[k].group, w->values, w->f->arg);
+    if (s == STATUS_OK || s == STATUS_INTERRUPTED)
+        return s;
+    return status_in(s, "%s: %s%s", dataset_path(w->dataset),
+                     cache_kind(w->cache)->of == CACHE_OF_CAPTIONS ? "caption of " : "",
+                     dataset_name(w->dataset, i));
+}
+
+static Status take_entry(int64_t k, const void *thing, void *arg)
+{
+    (void)thing;
+    Filling *w = arg;
+    const Gap *gap = &w->gaps[k];
+    const int together = cache_kind(w->cache)->together;
     uint8_t hash[SHA256_SIZE];
-    bool found;
-    TRY(find_group(cache_has, c, d, i, group, values, &found));
-    if (found)
-        return STATUS_OK;
-    *whole = false;
-    const Status s = f->encode(i, group, values, f->arg);
-    if (s != STATUS_OK)
-        return s == STATUS_INTERRUPTED
-                   ? s
-                   : status_in(s, "%s: %s%s", dataset_path(d),
-                               kind->of == CACHE_OF_CAPTIONS ? "caption of " : "", dataset_name(d, i));
-    hash_of(c, d, i, hash);
-    for (int k = 0; k < kind->together; k++)
-        TRY(cache_write(c, group * kind->together + k, i, hash, values[k]));
+    hash_of(w->cache, w->dataset, gap->i, hash);
+    for (int n = 0; n < together; n++)
+        TRY(cache_write(w->cache, gap->group * together + n, gap->i, hash, w->values[n]));
+    w->done += gap->last;
+    return gap->last ? show(w) : STATUS_OK;
+}
+
+static Status find_gaps(Filling *w)
+{
+    TRY(show(w));
+    for (int i = 0; i < dataset_count(w->dataset); i++) {
+        const int64_t before = w->count;
+        for (int group = 0; group < w->f->groups; group++) {
+            bool found;
+            TRY(find_group(cache_has, w->cache, w->dataset, i, group, w->values, &found));
+            if (!found)
+                w->gaps[w->count++] = (Gap){i, group, 0};
+        }
+        if (w->count > before) {
+            w->gaps[w->count - 1].last = 1;
+            continue;
+        }
+        w->done++;
+        TRY(show(w));
+    }
     return STATUS_OK;
 }
 
 /* Latents and texts that somebody else's run made are as good as one's own, and are named all the same. */
-static void tell_reused(const DatasetCache *c, const Dataset *d, int reused)
+static void tell_reused(const Filling *w)
 {
-    const CacheKind *kind = cache_kind(c);
-    const int count = dataset_count(d);
-    if (reused)
-        log_info("%s: %s of %d of %d %s used again, as they were encoded before", dataset_path(d), kind->what,
-                 reused, count, kind->of == CACHE_OF_CAPTIONS ? "captions" : "pictures");
+    const CacheKind *kind = cache_kind(w->cache);
+    if (w->done)
+        log_info("%s: %s of %d of %d %s used again, as they were encoded before", dataset_path(w->dataset),
+                 kind->what, w->done, dataset_count(w->dataset),
+                 kind->of == CACHE_OF_CAPTIONS ? "captions" : "pictures");
 }
 
-static Status fill_all(DatasetCache *c, const Dataset *d, const CacheFill *f, float *const values[])
+/* Process 0 looks, all encode. */
+static Status fill_all(Filling *w, Comm *comm, size_t floats)
 {
-    const int count = dataset_count(d);
-    const char *what = cache_kind(c)->what;
-    int reused = 0;
-    if (f->progress && !f->progress(what, 0, count, f->progress_arg))
-        return status_interrupted();
-    for (int i = 0; i < count; i++) {
-        bool whole = true;
-        for (int group = 0; group < f->groups; group++)
-            TRY(fill_group(c, d, f, i, group, values, &whole));
-        reused += whole;
-        if (f->progress && !f->progress(what, i + 1, count, f->progress_arg))
-            return status_interrupted();
-    }
-    tell_reused(c, d, reused);
-    return STATUS_OK;
+    w->gaps = mem_calloc((size_t)dataset_count(w->dataset) * (size_t)w->f->groups + 1, sizeof *w->gaps);
+    Status s = w->gaps ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && comm->rank == 0)
+        s = find_gaps(w);
+    TRY(comm_agree(comm, s));
+    tell_reused(w);
+    TRY(comm_tell(comm, &w->count, sizeof w->count));
+    TRY(comm_tell(comm, w->gaps, (size_t)w->count * sizeof *w->gaps));
+    return comm_work(comm, &(CommWork){.count = w->count,
+                                       .bytes = floats * sizeof(float),
+                                       .thing = w->values[0],
+                                       .make = make_entry,
+                                       .take = take_entry,
+                                       .arg = w});
 }
 
 /* Arrays at the same place of each group have the same shape. */
 Status cache_fill(DatasetCache *c, const Dataset *d, const CacheFill *f)
 {
     const CacheKind *kind = cache_kind(c);
-    float *values[CACHE_MAX_ARRAYS] = {0};
-    Status s = STATUS_OK;
+    Filling w = {.cache = c, .dataset = d, .f = f};
+    size_t floats = 0;
     for (int k = 0; k < kind->together; k++)
-        if (!(values[k] = mem_alloc(cache_floats(&kind->arrays[k]) * sizeof(float))))
-            s = STATUS_FAILED;
-    if (s == STATUS_OK)
-        s = fill_all(c, d, f, values);
-    for (int k = 0; k < kind->together; k++)
-        mem_free(values[k]);
+        floats += cache_floats(&kind->arrays[k]);
+    float *memory = mem_alloc(floats * sizeof *memory), *at = memory;
+    for (int k = 0; memory && k < kind->together; k++) {
+        w.values[k] = at;
+        at += cache_floats(&kind->arrays[k]);
+    }
+    const Status s = memory ? fill_all(&w, f->comm ? f->comm : comm_alone(), floats) : STATUS_FAILED;
+    mem_free(memory);
+    mem_free(w.gaps);
     return s;
 }

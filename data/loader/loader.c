@@ -93,6 +93,18 @@ static void choose_sample(Loader *l, int64_t step, int place, LoaderSample *s)
     sample_choose(from, l->o.size, l->o.seed, step, place, s);
 }
 
+/* Places of a step whose pixels are wanted come one after the other in its memory. −1: not wanted. */
+static int own_place(const Loader *l, int place)
+{
+    const int B = l->o.batch, at = place % B - l->o.share_first;
+    return at < 0 || at >= l->o.share ? -1 : at + (place < B ? 0 : l->o.share);
+}
+
+static size_t own_places(const Loader *l)
+{
+    return (size_t)l->o.share * (l->o.beside ? 2 : 1);
+}
+
 /* Threads ---------------------------------------------------------------------------------------------- */
 
 static Slot *slot_of(const Loader *l, int64_t step)
@@ -119,7 +131,10 @@ static void make_sample(Loader *l, Slot *slot, int place)
 {
     LoaderSample *s = &slot->samples[place];
     const LoaderSource *from = &l->sources[s->source];
-    s->pixels = slot->pixels + 3 * (size_t)size_area(l->o.size) * (size_t)place;
+    const int own = own_place(l, place);
+    if (own < 0)
+        return;
+    s->pixels = slot->pixels + 3 * (size_t)size_area(l->o.size) * (size_t)own;
     if (sample_pixels(from, l->o.size, l->o.seed, slot->step, place, l->cache, s) == STATUS_OK)
         return;
     slot->failures[place] = mem_printf("%s: %s: %s", dataset_path(from->dataset),
@@ -177,6 +192,8 @@ static Status check_options(const LoaderOptions *o)
         return status_fail("loader: batch, size, first step and the number of sources must be at least 1");
     for (int i = 0; i < o->source_count; i++)
         TRY(check_source(&o->sources[i]));
+    if (o->share_first < 0 || o->share < 0 || o->share_first + o->share > o->batch)
+        return status_fail("loader: a share has to lie in the batch");
     return o->beside ? check_source(o->beside) : STATUS_OK;
 }
 
@@ -192,7 +209,7 @@ static Status allocate_slots(Loader *l)
         slot->samples = mem_calloc(batch, sizeof *slot->samples);
         slot->failures = mem_calloc(batch, sizeof *slot->failures);
         if (l->o.pixels)
-            slot->pixels = mem_alloc(batch * pixels * sizeof *slot->pixels);
+            slot->pixels = mem_alloc(own_places(l) * pixels * sizeof *slot->pixels);
         if (!slot->samples || !slot->failures || (l->o.pixels && !slot->pixels))
             return STATUS_FAILED;
     }
@@ -252,6 +269,8 @@ Status loader_new(const LoaderOptions *o, Loader **out)
         return STATUS_FAILED;
     l->o = *o;
     l->o.threads = o->threads > 0 ? o->threads : DEFAULT_THREADS;
+    if (l->o.share == 0)
+        l->o.share = o->batch;
     l->slot_count = o->pixels ? (o->ahead > 0 ? o->ahead : DEFAULT_AHEAD) + 1 : 1;
     l->next_step = l->take_step = o->first_step;
     pthread_mutex_init(&l->lock, NULL);
@@ -316,7 +335,7 @@ static Status next_with_pixels(Loader *l, const LoaderSample **samples)
     pthread_mutex_unlock(&l->lock);
     l->next_step++;
     for (int i = 0; i < l->step_samples; i++)
-        if (!slot->samples[i].pixels)
+        if (!slot->samples[i].pixels && own_place(l, i) >= 0)
             return status_fail("%s", slot->failures[i] ? slot->failures[i] : "out of memory in the loader");
     *samples = slot->samples;
     return STATUS_OK;

@@ -21,7 +21,10 @@ typedef struct LoaderOptions {
     uint64_t seed;
     int threads, ahead; /* 0: 2 threads, 2 steps ahead */
     int64_t first_step; /* counts from 1 */
-    bool pixels;        /* false: only tell which pictures (latents come from a cache) */
+    /* Which places of the batch (and as many beside) this process computes, of several that share a step: the
+     * others get no pixels. share 0: all. */
+    int share_first, share;
+    bool pixels; /* false: only tell which pictures (latents come from a cache) */
     /* One more source, or NULL, in an order of its own: after a step's samples come as many of it, with
      * source = source_count. The samples before them are those that come without it. */
     const LoaderSource *beside;

@@ -29,7 +29,7 @@ words() {
                 print table, word
             }
             inside = /\\$/
-        }' {} + | grep -v '^ATL_OPS '
+        }' {} + | grep -vE '^(ATL_OPS|OPENMPI_[A-Z]+) '
 }
 words >"$work/words"
 [ -s "$work/words" ] || fail "no table was found"

@@ -52,7 +52,7 @@ static void latents_of_the_loaders_pictures(void **state)
     DatasetCache *cache;
     assert_ok(caching_latents_kind(model, DTYPE_F32, size_square(R), &kind));
     assert_ok(cache_open_for(dataset, cache_path, &kind, &cache));
-    assert_ok(caching_latents(pipeline, dataset, size_square(R), true, cache, NULL, NULL));
+    assert_ok(caching_latents(pipeline, comm_alone(), dataset, size_square(R), true, cache, NULL, NULL));
     static const int all[] = {0, 1};
     const LoaderSource source = {.dataset = dataset, .pictures = all, .count = 2, .repeats = 1, .flip = true};
     Loader *loader;
@@ -99,19 +99,21 @@ static void entries_are_made_once(void **state)
     float mean[N], std[N];
     assert_ok(caching_latents_kind(model, DTYPE_F32, size_square(R), &kind));
     assert_ok(cache_open_for(dataset, cache_path, &kind, &cache));
-    assert_int_equal(caching_latents(pipeline, dataset, size_square(R), false, cache, stop_at_one, dataset),
-                     STATUS_INTERRUPTED);
+    assert_int_equal(
+        caching_latents(pipeline, comm_alone(), dataset, size_square(R), false, cache, stop_at_one, dataset),
+        STATUS_INTERRUPTED);
     assert_int_equal(calls, 2); /* 0 and 1 done */
     assert_ok(caching_read_latents(cache, dataset, 0, false, mean, std));
     assert_int_not_equal(caching_read_latents(cache, dataset, 1, false, mean, std), STATUS_OK);
     assert_message("the cached latents of b.png are missing");
-    assert_ok(caching_latents(pipeline, dataset, size_square(R), false, cache, stop_at_one, NULL));
+    assert_ok(
+        caching_latents(pipeline, comm_alone(), dataset, size_square(R), false, cache, stop_at_one, NULL));
     assert_ok(caching_read_latents(cache, dataset, 1, false, mean, std));
     assert_int_not_equal(caching_read_latents(cache, dataset, 1, true, mean, std), STATUS_OK);
     assert_ok(cache_close(cache));
     assert_ok(file_read(cache_path, 1 << 24, &before, &n));
     assert_ok(cache_open_for(dataset, cache_path, &kind, &cache));
-    assert_ok(caching_latents(pipeline, dataset, size_square(R), false, cache, NULL, NULL));
+    assert_ok(caching_latents(pipeline, comm_alone(), dataset, size_square(R), false, cache, NULL, NULL));
     assert_ok(cache_close(cache));
     assert_ok(file_read(cache_path, 1 << 24, &after, &m));
     assert_int_equal(n, m);

@@ -289,19 +289,21 @@ static void the_second_look_sees_the_same_numbers(void **state)
         char *folder = mem_printf("%s/look", work);
         Setup *s;
         Batch *b;
-        if (setup_new(config, NULL, folder, true, false, NULL, &s) != STATUS_OK || setup_load(s) != STATUS_OK)
+        if (setup_new(config, NULL, comm_alone(), folder, true, false, NULL, &s) != STATUS_OK ||
+            setup_load(s) != STATUS_OK)
             fail_msg("%s", status_message());
         assert_int_equal(ctx_reserve(s->c, s->arena_bytes), STATUS_OK);
         assert_int_equal(batch_new(config, &s->shape, s->sources, s->pipeline, s->texts, &b), STATUS_OK);
         float *pixels = mem_calloc(3 * 32 * 32, sizeof *pixels);
         const LoaderSample samples[] = {{.picture = 1, .pixels = pixels}, {.picture = 4, .pixels = pixels}};
-        const Pass pass = {.setup = s, .batch = b, .scale = 1};
+        Pass pass;
+        assert_int_equal(pass_new(s, b, NULL, &pass), STATUS_OK);
         PassNumbers numbers[2];
         float *gradients[2];
         for (int checked = 0; checked < 2; checked++) {
             fill_arena_with_nan(s);
             ctx_set_checks(s->c, checked);
-            if (pass_run(&pass, 3, samples, &numbers[checked]) != STATUS_OK)
+            if (pass_run(&pass, STATUS_OK, 3, samples, &numbers[checked]) != STATUS_OK)
                 fail_msg("%s: %s", sets[i][0], status_message());
             ctx_set_checks(s->c, false);
             gradients[checked] = all_gradients(s->parameters);
@@ -313,6 +315,7 @@ static void the_second_look_sees_the_same_numbers(void **state)
         mem_free(gradients[1]);
         mem_free(pixels);
         mem_free(folder);
+        pass_free(&pass);
         batch_free(b);
         setup_free(s);
         config_free(config);

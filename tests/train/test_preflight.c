@@ -59,7 +59,7 @@ static Setup *setup_for(const char *method, Config **config)
     fclose(f);
     Setup *s = NULL;
     if (config_read(path, NULL, 0, config) != STATUS_OK ||
-        setup_new(*config, NULL, folder, false, false, NULL, &s) != STATUS_OK)
+        setup_new(*config, NULL, comm_alone(), folder, false, false, NULL, &s) != STATUS_OK)
         fail_msg("%s", status_message());
     assert_true(s->memory.weights > 0 && !s->parameters->items[0].weight->data &&
                 !s->parameters->states[0]->data); /* planned, and nothing loaded */

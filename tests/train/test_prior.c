@@ -194,7 +194,7 @@ static void missing_pictures_are_drawn_and_found_again(void **state)
     Config c = dog(3, path);
     assert_int_equal(prior_look(&c, model, &need), STATUS_OK);
     assert_true(need.there == 0 && need.missing == 3);
-    assert_int_equal(prior_draw(&c, pipeline, NULL), STATUS_OK);
+    assert_int_equal(prior_draw(&c, pipeline, comm_alone(), NULL), STATUS_OK);
     assert_int_equal(prior_look(&c, model, &need), STATUS_OK);
     assert_true(need.there == 3 && need.missing == 0);
     char *caption = read_file(path, "class-00002.txt", &size[0]);
@@ -214,7 +214,7 @@ static void missing_pictures_are_drawn_and_found_again(void **state)
     picture_free(&written);
     snprintf(name, sizeof name, "%s/class-00001.png", path);
     remove(name);
-    assert_int_equal(prior_draw(&c, pipeline, NULL), STATUS_OK);
+    assert_int_equal(prior_draw(&c, pipeline, comm_alone(), NULL), STATUS_OK);
     char *after = read_file(path, "class-00001.png", &size[1]);
     assert_int_equal(size[0], size[1]);
     assert_memory_equal(before, after, size[0]);
@@ -237,7 +237,7 @@ static void stopping_keeps_what_is_done(void **state)
     PriorNeed need;
     volatile sig_atomic_t stop = 1;
     Config c = dog(5, path);
-    assert_int_equal(prior_draw(&c, pipeline, &stop), STATUS_INTERRUPTED);
+    assert_int_equal(prior_draw(&c, pipeline, comm_alone(), &stop), STATUS_INTERRUPTED);
     assert_int_equal(prior_look(&c, model, &need), STATUS_OK);
     assert_true(need.there == 3 && need.missing == 2);
 }

@@ -123,7 +123,7 @@ static void caches_and_plans_of_a_tall_step_change_no_byte(void **state)
     char *path = mem_printf("%s/tall/latents.cache.h5", work);
     ok(cache_open_for(s->dataset, path, &kind, &s->latents));
     mem_free(path);
-    ok(caching_latents(f.p, s->dataset, TALL, true, s->latents, NULL, NULL));
+    ok(caching_latents(f.p, comm_alone(), s->dataset, TALL, true, s->latents, NULL, NULL));
     memset(f.batch->noisy, 0, (size_t)n * sizeof(float));
     step = first_step(&f, TALL);
     assert_memory_equal(f.batch->noisy, noisy, (size_t)n * sizeof(float));
@@ -247,7 +247,7 @@ static void validation_takes_the_steps_size(void **state)
         Plan *plan = NULL;
         if (i)
             ok(ctx_rehearse(f.c, train_step, &step, &plan));
-        ok(validation_run(v, f.c, plan, f.batch, &loss[i]));
+        ok(validation_run(v, comm_alone(), f.c, plan, f.batch, &loss[i]));
         plan_free(plan);
         validation_free(v);
     }

@@ -194,7 +194,8 @@ static Status encode_latents(Encoding *e)
     const Size size = size_square(resolution);
     TRY(caching_latents_kind(e->model, e->dtype, size, &kind));
     TRY(cache_open(e->cache, &kind, dataset_count(e->dataset), &cache));
-    const Status s = caching_latents(e->pipeline, e->dataset, size, e->a->flip, cache, show_encoded, e);
+    const Status s =
+        caching_latents(e->pipeline, comm_alone(), e->dataset, size, e->a->flip, cache, show_encoded, e);
     const Status closed = cache_close(cache);
     return s == STATUS_OK ? closed : s;
 }
@@ -205,7 +206,8 @@ static Status encode_texts(Encoding *e)
     DatasetCache *cache;
     TRY(caching_text_kind(e->model, e->dtype, e->a->clip_skip, &kind));
     TRY(cache_open(e->cache, &kind, dataset_count(e->dataset), &cache));
-    const Status s = caching_text(e->pipeline, e->dataset, e->a->clip_skip, cache, show_encoded, e);
+    const Status s =
+        caching_text(e->pipeline, comm_alone(), e->dataset, e->a->clip_skip, cache, show_encoded, e);
     const Status closed = cache_close(cache);
     return s == STATUS_OK ? closed : s;
 }

@@ -9,6 +9,7 @@
 #include "train/run/resume.h"
 #include "train/run/trainer.h"
 #include "commands.h"
+#include "together.h"
 
 #include <string.h>
 
@@ -136,6 +137,19 @@ static char *command_again(int argc, char **argv)
     return all;
 }
 
+static Status read_config(const Arguments *a, Config **out)
+{
+    TRY(config_read(a->config.items[0], a->sets.items, a->sets.count, out));
+    return a->device ? config_set_device(*out, a->device) : STATUS_OK;
+}
+
+/* One process that cannot read it ends all. */
+static Status read_together(const Arguments *a, Comm *comm, Config **out)
+{
+    const Status s = read_config(a, out);
+    return a->plan ? s : comm_agree(comm, s);
+}
+
 static Status train(int argc, char **argv)
 {
     Arguments a = {0};
@@ -145,6 +159,7 @@ static Status train(int argc, char **argv)
         return STATUS_OK;
     char *folder = NULL, *again = command_again(argc, argv);
     Config *config = NULL;
+    Comm *comm = NULL;
     TrainOptions o = {.resume = a.resume,
                       .allow_changes = a.allow_changes,
                       .plan = a.plan,
@@ -154,15 +169,18 @@ static Status train(int argc, char **argv)
                       .stop = stop_flag()};
     Status s = split_trace(a.trace, &folder, &o.trace_steps);
     o.trace = folder;
+    stop_catch();
+    stop_outlive_terminal();
     if (s == STATUS_OK)
-        s = config_read(a.config.items[0], a.sets.items, a.sets.count, &config);
-    if (s == STATUS_OK && a.device)
-        s = config_set_device(config, a.device);
-    if (s == STATUS_OK) {
-        stop_catch();
-        stop_outlive_terminal();
+        s = together_begin(a.plan, &comm);
+    if (s == STATUS_OK)
+        s = read_together(&a, comm, &config);
+    if (s == STATUS_OK && !together_idle(comm, a.plan)) {
+        comm_set_timeout(comm, config->train.timeout);
+        o.comm = comm;
         s = trainer_run(config, &o);
     }
+    together_end(comm, s);
     config_free(config);
     mem_free(folder);
     mem_free(again);

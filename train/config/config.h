@@ -33,6 +33,7 @@ typedef enum Targets { TARGETS_ATTENTION, TARGETS_ATTENTION_MLP } Targets;
 typedef enum LoraInit { LORA_INIT_KAIMING, LORA_INIT_GAUSSIAN } LoraInit; /* sd-scripts' and diffusers' */
 typedef enum Switch { SWITCH_AUTO, SWITCH_ON, SWITCH_OFF } Switch; /* yes, no, or as Atelier finds best */
 typedef enum TrainMode { MODE_AUTO, MODE_MINIMAL, MODE_BALANCED, MODE_SPEED, MODE_COUNT } TrainMode;
+typedef enum Reproducible { SUMS_EXACT, SUMS_FAST } Reproducible;
 typedef enum ScheduleKind {
     SCHEDULE_CONSTANT,
     SCHEDULE_LINEAR,
@@ -80,6 +81,8 @@ typedef struct Config {
         Switch pack_weights;
         int offload; /* 0: auto, or 1 + Offload (infer/models/model.h) */
         uint64_t seed;
+        Reproducible reproducible;      /* how gradients are summed */
+        int timeout;                    /* seconds that a process may keep the others waiting */
         char *device;                   /* kernels/devices/devices.h */
         int threads, loader_threads;    /* 0: chosen */
         bool cache_latents, cache_text; /* encoded once, into the run's cache file */
@@ -154,6 +157,9 @@ Status config_set_device(Config *c, const char *word);
 /* The whole configuration as YAML, every key written out (what `config show` prints and a run keeps). Caller:
  * mem_free. */
 Status config_write(const Config *c, char **yaml);
+/* All values that a result depends on or a run is steered by, as lines "train.seed: 42"; nothing about where
+ * things lie. Caller: mem_free. */
+Status config_list(const Config *c, char **lines);
 /* JSON Schema for editors; one key explained (NULL: all); the reference page in Markdown. Caller: mem_free.
  */
 Status config_json_schema(char **text);

@@ -75,3 +75,25 @@ Status config_write(const Config *c, char **yaml)
         write_key(&keys[i], c, 0, &before, false, &out);
     return buffer_take(&out, yaml);
 }
+
+static void list_key(const SchemaKey *k, const Config *c, int dataset, Buffer *out)
+{
+    if (schema_of_dataset(k))
+        buffer_add(out, "dataset %d, ", dataset + 1);
+    buffer_add(out, "%s: ", k->path);
+    if (!value_write(k, c, dataset, out))
+        buffer_add(out, "none");
+    buffer_add(out, "\n");
+}
+
+Status config_list(const Config *c, char **lines)
+{
+    Buffer b = {0};
+    int count;
+    const SchemaKey *keys = schema_keys(&count);
+    for (int i = 0; i < count; i++)
+        for (int d = 0; d < (schema_of_dataset(&keys[i]) ? c->dataset_count : 1); d++)
+            if (keys[i].freedom != KEY_PLACE)
+                list_key(&keys[i], c, d, &b);
+    return buffer_take(&b, lines);
+}

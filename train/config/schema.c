@@ -162,6 +162,14 @@ static const SchemaKey KEYS[] = {
  .help = "Where all random numbers of the training come from.", .more = "The same seed gives the same file again."},
 {.path = "train.device", .freedom = KEY_PLACE, .type = KEY_TEXT, .offset = AT(train.device), .preset = DEVICE_AUTO,
  .help = DEVICE_HELP, .more = "A run is gone on with on the kind of device that auto took when it began."},
+{.path = "train.reproducible", .type = KEY_CHOICE, .offset = AT(train.reproducible), .choices = "exact|fast",
+ .preset = "exact", .unless = {"method.kind", METHOD_FULL, "fast"}, .help = "How the gradients of a step's micro-batches are summed.",
+ .more = "exact: in an order that does not depend on the number of processes, which then changes no byte of the result; "
+         "takes log2(train.accumulate) further blocks of gradients. fast: as they come; with several processes each keeps "
+         "its share of the optimizer's state. With train.accumulate: 1 both give the same bytes."},
+{.path = "train.timeout", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(train.timeout), .min = 1, .max = 86400, .preset = "600",
+ .help = "Seconds that one of several processes may keep the others waiting.",
+ .more = "Then it is taken to hang, and the run ends with its name; the last checkpoint stays."},
 {.path = "train.threads", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(train.threads), .min = 0, .max = 1024, .preset = "0",
  .preset_note = "physical cores", .help = "Threads that compute."},
 {.path = "train.loader_threads", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(train.loader_threads), .min = 0, .max = 64,

@@ -55,14 +55,15 @@ static Status encode_latents(int i, int group, float *const moments[], void *arg
     return pipeline_encode_picture(j->pipeline, j->pixels, j->size, moments[0], moments[1]);
 }
 
-Status caching_latents(Pipeline *p, Dataset *d, Size size, bool flip, DatasetCache *cache,
+Status caching_latents(Pipeline *p, Comm *comm, Dataset *d, Size size, bool flip, DatasetCache *cache,
                        CacheProgress progress, void *arg)
 {
     LatentJob j = {.pipeline = p, .dataset = d, .size = size};
     j.pixels = mem_alloc(3 * (size_t)size_area(size) * sizeof *j.pixels);
     if (!j.pixels)
         return STATUS_FAILED;
-    const CacheFill f = {.groups = flip ? 2 : 1,
+    const CacheFill f = {.comm = comm,
+                         .groups = flip ? 2 : 1,
                          .encode = encode_latents,
                          .arg = &j,
                          .progress = progress,
@@ -130,16 +131,20 @@ static Status encode_text(int i, int group, float *const values[], void *arg)
     return STATUS_OK;
 }
 
-Status caching_text(Pipeline *p, const Dataset *d, int clip_skip, DatasetCache *cache, CacheProgress progress,
-                    void *arg)
+Status caching_text(Pipeline *p, Comm *comm, const Dataset *d, int clip_skip, DatasetCache *cache,
+                    CacheProgress progress, void *arg)
 {
     const ConditioningShape shape = conditioning_shape(pipeline_model(p));
     TextJob j = {.pipeline = p, .dataset = d, .kind = cache_kind(cache), .clip_skip = clip_skip};
     j.text = mem_alloc((size_t)conditioning_text_size(&shape) * sizeof *j.text);
     if (!j.text)
         return STATUS_FAILED;
-    const CacheFill f = {
-        .groups = 1, .encode = encode_text, .arg = &j, .progress = progress, .progress_arg = arg};
+    const CacheFill f = {.comm = comm,
+                         .groups = 1,
+                         .encode = encode_text,
+                         .arg = &j,
+                         .progress = progress,
+                         .progress_arg = arg};
     const Status s = cache_fill(cache, d, &f);
     mem_free(j.text);
     return s;

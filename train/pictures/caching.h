@@ -5,7 +5,7 @@
  *     CacheKind kind;
  *     TRY(caching_latents_kind(model, dtype, size, &kind));
  *     TRY(cache_open_for(dataset, "runs/cat/cat.cache.h5", &kind, &cache));
- *     TRY(caching_latents(pipeline, dataset, size, flip, cache, NULL, NULL));
+ *     TRY(caching_latents(pipeline, comm, dataset, size, flip, cache, NULL, NULL));
  *     TRY(caching_read_latents(cache, dataset, i, flipped, mean, std));
  *
  * Pictures are encoded one at a time, as the loader gives them without augmentation: scaled to cover, cropped
@@ -22,11 +22,12 @@
 Status caching_latents_kind(const Model *m, DType activations, Size size, CacheKind *out);
 Status caching_text_kind(const Model *m, DType activations, int clip_skip, CacheKind *out);
 
-/* Encodes what the cache, opened with such a kind, does not have yet. progress NULL: none. */
-Status caching_latents(Pipeline *p, Dataset *d, Size size, bool flip, DatasetCache *cache,
+/* Encodes what the cache, opened with such a kind, does not have yet; the processes of comm share the work.
+ * progress NULL: none. */
+Status caching_latents(Pipeline *p, Comm *comm, Dataset *d, Size size, bool flip, DatasetCache *cache,
                        CacheProgress progress, void *arg);
-Status caching_text(Pipeline *p, const Dataset *d, int clip_skip, DatasetCache *cache, CacheProgress progress,
-                    void *arg);
+Status caching_text(Pipeline *p, Comm *comm, const Dataset *d, int clip_skip, DatasetCache *cache,
+                    CacheProgress progress, void *arg);
 
 /* One entry; a missing one is an error (caching_* was not run or did not finish). */
 Status caching_read_latents(DatasetCache *cache, const Dataset *d, int i, bool flipped, float *mean,

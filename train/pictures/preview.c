@@ -74,9 +74,13 @@ static Status write_both(const PreviewDrawn *d, const char *run, const char *nam
 }
 
 typedef struct Drawing {
+    Pipeline *p;
+    Comm *comm;
+    const Config *config;
     Progress progress;
     int picture, count; /* which of them is drawn */
     int steps;          /* of one */
+    Picture *pictures;  /* process 0: of all prompts */
 } Drawing;
 
 static bool step_done(int step, int steps, const float *latents, void *arg)
@@ -84,48 +88,84 @@ static bool step_done(int step, int steps, const float *latents, void *arg)
     Drawing *d = arg;
     (void)steps;
     (void)latents;
+    comm_alive(d->comm);
     progress_update(&d->progress, (int64_t)d->picture * d->steps + step, "picture %d of %d", d->picture + 1,
                     d->count);
     return true; /* the context looks whether to stop */
 }
 
-static Status draw_all(Pipeline *p, const Config *config, Picture *pictures)
+static Status draw_one(int64_t k, void *rgb, void *arg)
 {
-    Drawing d = {.count = config->preview.prompt_count};
-    const SampleRequest first = preview_request(config, 0);
-    Status s = pipeline_steps(pipeline_model(p), &first, &d.steps);
-    progress_begin(&d.progress, "preview", "step", 0, (int64_t)d.steps * d.count);
-    progress_quiet(&d.progress, 1);
-    for (; d.picture < d.count && s == STATUS_OK; d.picture++) {
-        const SampleRequest r = preview_request(config, d.picture);
-        SampleResult result = {0};
-        s = status_in(pipeline_sample(p, &r, step_done, &d, &result), "preview \"%s\"", r.prompt);
-        if (s == STATUS_OK) {
-            pictures[d.picture] = result.picture; /* taken over */
-            result.picture = (Picture){0};
-        }
-        sample_result_free(&result);
-    }
-    progress_clear(&d.progress);
+    Drawing *d = arg;
+    const SampleRequest r = preview_request(d->config, (int)k);
+    SampleResult result = {0};
+    d->picture = (int)k;
+    const Status s = status_in(pipeline_sample(d->p, &r, step_done, d, &result), "preview \"%s\"", r.prompt);
+    if (s == STATUS_OK)
+        memcpy(rgb, result.picture.rgb, 3 * (size_t)size_area(result.picture.size));
+    sample_result_free(&result);
     return s;
 }
 
-Status preview_draw(Pipeline *p, const PreviewDrawn *drawn, const char *run)
+static Status take_one(int64_t k, const void *rgb, void *arg)
+{
+    const Drawing *d = arg;
+    memcpy(d->pictures[k].rgb, rgb, 3 * (size_t)size_area(d->pictures[k].size));
+    return STATUS_OK;
+}
+
+/* All pictures, in process 0. */
+static Status draw_all(Pipeline *p, Comm *comm, const Config *config, Picture *pictures)
+{
+    Drawing d = {
+        .p = p, .comm = comm, .config = config, .count = config->preview.prompt_count, .pictures = pictures};
+    const SampleRequest first = preview_request(config, 0);
+    Size size = first.size;
+    TRY(pipeline_check_size(pipeline_model(p), &size));
+    TRY(pipeline_steps(pipeline_model(p), &first, &d.steps));
+    for (int i = 0; i < d.count && comm->rank == 0; i++)
+        TRY(picture_new(size, &pictures[i]));
+    const size_t bytes = 3 * (size_t)size_area(size);
+    void *one = mem_alloc(bytes);
+    if (!one)
+        return STATUS_FAILED;
+    progress_begin(&d.progress, "preview", "step", 0, (int64_t)d.steps * d.count);
+    progress_quiet(&d.progress, 1);
+    const Status s = comm_work(
+        comm,
+        &(CommWork){
+            .count = d.count, .bytes = bytes, .thing = one, .make = draw_one, .take = take_one, .arg = &d});
+    progress_clear(&d.progress);
+    mem_free(one);
+    return s;
+}
+
+/* Before anything is drawn. */
+static Status make_folder(const char *run)
+{
+    char *folder = path_in(run, "samples");
+    const Status s = folder ? dir_make(folder) : STATUS_FAILED;
+    mem_free(folder);
+    return s;
+}
+
+Status preview_draw(Pipeline *p, Comm *comm, const PreviewDrawn *drawn, const char *run)
 {
     const int count = drawn->config->preview.prompt_count;
     Picture *pictures = mem_calloc((size_t)count, sizeof *pictures);
     char *name = mem_printf("samples/step-%06lld", (long long)drawn->step);
-    char *folder = path_in(run, "samples");
-    Status s = pictures && name && folder ? dir_make(folder) : STATUS_FAILED;
+    Status s = pictures && name ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && comm->rank == 0)
+        s = make_folder(run);
+    s = comm_agree(comm, s);
     if (s == STATUS_OK)
-        s = draw_all(p, drawn->config, pictures);
-    if (s == STATUS_OK)
+        s = draw_all(p, comm, drawn->config, pictures);
+    if (s == STATUS_OK && comm->rank == 0)
         s = write_both(drawn, run, name, pictures);
     for (int i = 0; pictures && i < count; i++)
         picture_free(&pictures[i]);
     mem_free(pictures);
     mem_free(name);
-    mem_free(folder);
     return s;
 }
 

@@ -246,12 +246,14 @@ Status prior_look(const Config *config, const Model *m, PriorNeed *out)
 typedef struct Drawing {
     const Config *config;
     Pipeline *p;
+    Comm *comm;
     char weights[MODEL_HASH_SIZE];
     const volatile sig_atomic_t *stop;
     Progress progress;
-    int done, total; /* pictures */
-    int steps;       /* of a picture */
-    bool tried;
+    int32_t *numbers; /* of the pictures to draw */
+    int64_t count;
+    int done;
+    int steps; /* of a picture */
 } Drawing;
 
 static bool step_done(int step, int steps, const float *latents, void *arg)
@@ -259,8 +261,9 @@ static bool step_done(int step, int steps, const float *latents, void *arg)
     (void)steps;
     (void)latents;
     Drawing *d = arg;
-    progress_update(&d->progress, (int64_t)d->done * d->steps + step, "picture %d of %d", d->done + 1,
-                    d->total);
+    comm_alive(d->comm);
+    progress_update(&d->progress, (int64_t)d->done * d->steps + step, "picture %d of %lld", d->done + 1,
+                    (long long)d->count);
     return !(d->stop && *d->stop);
 }
 
@@ -283,58 +286,110 @@ static Status write_both(const Drawing *d, int i, const char *path, const Sample
     return s;
 }
 
-static Status draw_one(int i, const char *path, void *arg)
+static Status draw_one(int64_t k, void *rgb, void *arg)
 {
     Drawing *d = arg;
     SampleRequest r;
-    SampleResult result;
-    if (d->done == d->total)
-        return STATUS_OK;
-    TRY(sized_request(d->config, pipeline_model(d->p), i, &r));
-    Status s = status_in(pipeline_sample(d->p, &r, step_done, d, &result), "class picture %s", path);
+    SampleResult result = {0};
+    TRY(sized_request(d->config, pipeline_model(d->p), d->numbers[k], &r));
+    const Status s = status_in(pipeline_sample(d->p, &r, step_done, d, &result),
+                               "class picture %s/" NAME_FORMAT ".png", d->config->prior.path, d->numbers[k]);
     if (s == STATUS_OK)
-        s = write_both(d, i, path, &r, &result.picture);
+        memcpy(rgb, result.picture.rgb, 3 * (size_t)size_area(r.size));
     sample_result_free(&result);
+    return s;
+}
+
+static Status take_one(int64_t k, const void *rgb, void *arg)
+{
+    Drawing *d = arg;
+    SampleRequest r;
+    TRY(sized_request(d->config, pipeline_model(d->p), d->numbers[k], &r));
+    char *path = picture_path(d->config, d->numbers[k], ".png");
+    const Picture picture = {r.size, (uint8_t *)(uintptr_t)rgb};
+    const Status s = path ? write_both(d, d->numbers[k], path, &r, &picture) : STATUS_FAILED;
+    mem_free(path);
     d->done += s == STATUS_OK;
     return s;
 }
 
-/* A folder that cannot be written to costs no drawing. */
-static Status try_first(int i, const char *path, void *arg)
+static Status list_one(int i, const char *path, void *arg)
 {
+    (void)path;
     Drawing *d = arg;
-    if (d->tried)
-        return STATUS_OK;
-    char *caption = picture_path(d->config, i, ".txt");
-    Status s = caption ? file_try(caption) : STATUS_FAILED;
-    mem_free(caption);
-    d->tried = true;
-    return status_in(s == STATUS_OK ? file_try(path) : s, "prior.path");
+    d->numbers[d->count++] = i;
+    return STATUS_OK;
 }
 
-Status prior_draw(const Config *config, Pipeline *p, const volatile sig_atomic_t *stop)
+/* A folder that cannot be written to costs no drawing. */
+static Status try_first(const Drawing *d)
+{
+    char *caption = picture_path(d->config, d->numbers[0], ".txt"),
+         *path = picture_path(d->config, d->numbers[0], ".png");
+    Status s = caption && path ? file_try(caption) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = file_try(path);
+    mem_free(caption);
+    mem_free(path);
+    return status_in(s, "prior.path");
+}
+
+/* What is missing, in process 0. */
+static Status list_missing(Drawing *d)
 {
     PriorNeed need;
-    Drawing d = {.config = config, .p = p, .stop = stop};
-    TRY(prior_look(config, pipeline_model(p), &need));
+    TRY(prior_look(d->config, pipeline_model(d->p), &need));
     if (!need.missing)
         return STATUS_OK;
-    TRY(status_in(dir_make(config->prior.path), "prior.path"));
-    TRY(for_each_number(config, false, try_first, &d));
-    const SampleRequest r = prior_request(config, 0);
-    TRY(model_hash(pipeline_model(p), d.weights));
-    TRY(pipeline_steps(pipeline_model(p), &r, &d.steps));
-    d.total = need.missing;
-    progress_begin(&d.progress, "class pictures", "step", 0, (int64_t)d.steps * d.total);
-    layerset_hold_still(unet_layers(pipeline_model(p)->unet), true);
-    const Status s = for_each_number(config, false, draw_one, &d);
-    layerset_hold_still(unet_layers(pipeline_model(p)->unet), false);
+    TRY(status_in(dir_make(d->config->prior.path), "prior.path"));
+    TRY(for_each_number(d->config, false, list_one, d));
+    if (d->count > need.missing) /* others of the folder stand in for some */
+        d->count = need.missing;
+    TRY(model_hash(pipeline_model(d->p), d->weights));
+    return d->count ? try_first(d) : STATUS_OK;
+}
+
+static Status draw_all(Drawing *d)
+{
+    SampleRequest r;
+    TRY(sized_request(d->config, pipeline_model(d->p), 0, &r));
+    TRY(pipeline_steps(pipeline_model(d->p), &r, &d->steps));
+    const size_t bytes = 3 * (size_t)size_area(r.size);
+    void *one = mem_alloc(bytes);
+    if (!one)
+        return STATUS_FAILED;
+    progress_begin(&d->progress, "class pictures", "step", 0, (int64_t)d->steps * d->count);
+    layerset_hold_still(unet_layers(pipeline_model(d->p)->unet), true);
+    const Status s = comm_work(
+        d->comm,
+        &(CommWork){
+            .count = d->count, .bytes = bytes, .thing = one, .make = draw_one, .take = take_one, .arg = d});
+    layerset_hold_still(unet_layers(pipeline_model(d->p)->unet), false);
+    mem_free(one);
     if (s == STATUS_OK)
-        progress_end(&d.progress);
+        progress_end(&d->progress);
     else
-        progress_clear(&d.progress);
-    if (s == STATUS_OK || d.done > 0)
-        log_info("%s: %d of %d class pictures drawn; they stay for later runs", config->prior.path, d.done,
-                 d.total);
+        progress_clear(&d->progress);
+    if (s == STATUS_OK || d->done > 0)
+        log_info("%s: %d of %lld class pictures drawn; they stay for later runs", d->config->prior.path,
+                 d->done, (long long)d->count);
+    return s;
+}
+
+Status prior_draw(const Config *config, Pipeline *p, Comm *comm, const volatile sig_atomic_t *stop)
+{
+    Drawing d = {.config = config, .p = p, .comm = comm, .stop = stop};
+    d.numbers = mem_calloc((size_t)config->prior.pictures + 1, sizeof *d.numbers);
+    Status s = d.numbers ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && comm->rank == 0)
+        s = list_missing(&d);
+    s = comm_agree(comm, s);
+    if (s == STATUS_OK)
+        s = comm_tell(comm, &d.count, sizeof d.count);
+    if (s == STATUS_OK)
+        s = comm_tell(comm, d.numbers, (size_t)config->prior.pictures * sizeof *d.numbers);
+    if (s == STATUS_OK && d.count > 0)
+        s = draw_all(&d);
+    mem_free(d.numbers);
     return s;
 }

@@ -10,6 +10,7 @@
 #define ATL_PRIOR_H
 
 #include "infer/pipeline/pipeline.h"
+#include "kernels/comm/comm.h"
 #include "train/config/config.h"
 
 #include <signal.h>
@@ -28,6 +29,6 @@ SampleRequest prior_request(const Config *config, int i);
 Status prior_plan(Pipeline *p, const Config *config, size_t *bytes, double *flop);
 /* Draws the pictures that are missing, with progress shown, with the weights as they stand. Interrupted:
  * those that are done stay. */
-Status prior_draw(const Config *config, Pipeline *p, const volatile sig_atomic_t *stop);
+Status prior_draw(const Config *config, Pipeline *p, Comm *comm, const volatile sig_atomic_t *stop);
 
 #endif

@@ -444,12 +444,12 @@ static bool show_cached(const char *what, int done, int total, void *arg)
 }
 
 static Status open_cache(Source *source, const char *folder, const char *name, const CacheKind *kind,
-                         DatasetCache **out)
+                         bool write, DatasetCache **out)
 {
     char *file = folder ? mem_printf("%s-%s.cache.h5", name, kind->what) : NULL;
     char *path = file ? path_join(folder, file) : NULL;
     Status s = path || !folder ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && folder)
+    if (s == STATUS_OK && folder && write)
         s = owned_take(folder, file);
     if (s == STATUS_OK)
         s = cache_open_for(source->dataset, path, kind, out);
@@ -483,26 +483,59 @@ static void tell_built_in(const Source *source, const CacheKind *kind)
                  source->config->path, kind->what);
 }
 
-static Status cache_source(Source *source, const Config *config, const char *folder, const char *name,
-                           Pipeline *pipeline, const Model *m, DType activations, Showing *showing)
+/* What all caches of a run have in common. */
+typedef struct Caching {
+    const Config *config;
+    const char *folder;
+    Pipeline *pipeline;
+    Comm *comm;
+    const Model *m;
+    DType activations;
+    Showing showing;
+} Caching;
+
+typedef Status (*FillFn)(Caching *c, Source *source, DatasetCache *cache);
+
+static Status fill_latents(Caching *c, Source *source, DatasetCache *cache)
+{
+    return caching_latents(c->pipeline, c->comm, source->dataset, config_size(c->config),
+                           source->config->augment.flip, cache, show_cached, &c->showing);
+}
+
+static Status fill_text(Caching *c, Source *source, DatasetCache *cache)
+{
+    return caching_text(c->pipeline, c->comm, source->dataset, c->config->method.clip_skip, cache,
+                        show_cached, &c->showing);
+}
+
+/* The other processes help with nothing but the dataset open, and read the file once it is whole. */
+static Status cache_one(Caching *c, Source *source, const char *name, const CacheKind *kind, FillFn fill,
+                        DatasetCache **cache)
+{
+    const bool first = c->comm->rank == 0;
+    TRY(open_cache(source, first ? c->folder : NULL, name, kind, first, cache));
+    if (first)
+        tell_built_in(source, kind);
+    TRY(fill(c, source, *cache));
+    TRY(comm_agree(c->comm, first ? cache_settle(*cache) : STATUS_OK));
+    if (first)
+        return STATUS_OK;
+    cache_close(*cache);
+    *cache = NULL;
+    return open_cache(source, c->folder, name, kind, false, cache);
+}
+
+static Status cache_source(Caching *c, Source *source, const char *name)
 {
     CacheKind kind;
-    const Size size = config_size(config);
+    const Config *config = c->config;
     if (config->train.cache_latents) {
-        TRY(caching_latents_kind(m, activations, size, &kind));
-        TRY(open_cache(source, folder, name, &kind, &source->latents));
-        tell_built_in(source, &kind);
-        TRY(caching_latents(pipeline, source->dataset, size, source->config->augment.flip, source->latents,
-                            show_cached, showing));
-        TRY(cache_settle(source->latents));
+        TRY(caching_latents_kind(c->m, c->activations, config_size(config), &kind));
+        TRY(cache_one(c, source, name, &kind, fill_latents, &source->latents));
     }
     if (config->train.cache_text && !config->method.text_encoder && !source->caption) {
-        TRY(caching_text_kind(m, activations, config->method.clip_skip, &kind));
-        TRY(open_cache(source, folder, name, &kind, &source->texts));
-        tell_built_in(source, &kind);
-        TRY(caching_text(pipeline, source->dataset, config->method.clip_skip, source->texts, show_cached,
-                         showing));
-        TRY(cache_settle(source->texts));
+        TRY(caching_text_kind(c->m, c->activations, config->method.clip_skip, &kind));
+        TRY(cache_one(c, source, name, &kind, fill_text, &source->texts));
     }
     return STATUS_OK;
 }
@@ -530,21 +563,21 @@ static Status tell_cut(const Source *s, const Model *m)
     return STATUS_OK;
 }
 
-Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, const Model *m,
-                     DType activations, const volatile sig_atomic_t *stop)
+Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, Comm *comm,
+                     const Model *m, DType activations, const volatile sig_atomic_t *stop)
 {
-    Showing showing = {.stop = stop};
+    Caching c = {config, folder, pipeline, comm, m, activations, {.stop = stop}};
     for (int i = 0; i < s->count; i++)
         TRY(tell_cut(&s->items[i], m));
     for (int i = 0; i < s->count + (s->prior != NULL); i++) {
         char *name = source_label(config, i);
         Status status = name ? STATUS_OK : STATUS_FAILED;
         if (status == STATUS_OK)
-            status = cache_source(&s->items[i], config, folder, name, pipeline, m, activations, &showing);
+            status = cache_source(&c, &s->items[i], name);
         mem_free(name);
-        if (showing.progress.total)
-            progress_clear(&showing.progress);
-        showing.progress = (Progress){0};
+        if (c.showing.progress.total)
+            progress_clear(&c.showing.progress);
+        c.showing.progress = (Progress){0};
         TRY(status);
     }
     return STATUS_OK;

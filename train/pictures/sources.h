@@ -53,9 +53,10 @@ bool sources_prior_built(const Config *config, const char *folder);
  * mem_free. NULL: out of memory. */
 char *source_label(const Config *config, int i);
 
-/* Opens caches as config.train asks for (cache_latents; cache_text unless the text encoder is trained), and
- * encodes what they lack, with progress shown; names the captions that are too long. */
-Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, const Model *m,
-                     DType activations, const volatile sig_atomic_t *stop);
+/* The processes of comm share the encoding; what they write process 0 writes. Opens caches as config.train
+ * asks for (cache_latents; cache_text unless the text encoder is trained), and encodes what they lack, with
+ * progress shown; names the captions that are too long. */
+Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, Comm *comm,
+                     const Model *m, DType activations, const volatile sig_atomic_t *stop);
 
 #endif

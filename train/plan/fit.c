@@ -10,17 +10,17 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-/* What may still be taken, and what has been already. SIZE_MAX: not known. */
-static size_t host_limit(void)
+/* This process's share of what may still be taken, and what it has already. SIZE_MAX: not known. */
+static size_t host_limit(int processes)
 {
     const size_t available = machine_available_bytes();
-    return available ? available + machine_current_bytes() : SIZE_MAX;
+    return available ? available / (size_t)processes + machine_current_bytes() : SIZE_MAX;
 }
 
-size_t fit_limit(const Device *dev)
+size_t fit_limit(const Device *dev, int processes)
 {
     if (dev->host_memory)
-        return host_limit();
+        return host_limit(processes);
     return dev->memory_left ? dev->memory_left() : SIZE_MAX;
 }
 
@@ -134,7 +134,7 @@ static Status find_ways(const Setup *s, size_t limit, Advice *a)
 /* The host's own part of a run on a device with memory of its own. */
 static Status fit_host(const Setup *s)
 {
-    const size_t limit = host_limit();
+    const size_t limit = host_limit(s->comm->local_size);
     char wanted[32], there[32];
     if (s->memory.host <= limit)
         return STATUS_OK;
@@ -147,7 +147,7 @@ static Status fit_host(const Setup *s)
 
 Status fit_memory(const Setup *s)
 {
-    const size_t need = memory_total(&s->memory), limit = fit_limit(s->dev);
+    const size_t need = memory_total(&s->memory), limit = fit_limit(s->dev, s->comm->local_size);
     const char *whose = s->dev->host_memory ? "memory" : "GPU memory";
     char wanted[32], there[32], least[32];
     Advice a = {.least = 0};

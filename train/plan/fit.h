@@ -5,8 +5,9 @@
 
 #include "setup.h"
 
-/* Bytes of the device's memory that a run may take; SIZE_MAX: not known. */
-size_t fit_limit(const Device *dev);
+/* Bytes of the device's memory that one of so many processes of this machine may take; SIZE_MAX: not known.
+ */
+size_t fit_limit(const Device *dev, int processes);
 /* By s->memory. */
 Status fit_memory(const Setup *s);
 /* By s->disk, on the file system that folder is (or will be) on. */

@@ -262,6 +262,8 @@ static Phase placed_phase(const Setup *s)
 MemoryNeed memory_need(const Setup *s)
 {
     const size_t trained = parameters_block_bytes(s->parameters);
+    const size_t summed = sums_bytes(s->comm, s->parameters->flat.size, s->config->train.accumulate,
+                                     s->config->train.reproducible == SUMS_EXACT);
     const bool apart = !s->dev->host_memory;
     const Phase phase = apart ? placed_phase(s) : fullest_phase(s);
     const size_t host =
@@ -272,7 +274,7 @@ MemoryNeed memory_need(const Setup *s)
         m.weights += trained;
     if (apart && s->parameters->steps_on) { /* gradients, the optimizer's state: all beside the weights */
         m.other = s->dev->own_bytes;
-        m.host = host + trained + m.optimizer + learning_bytes(s->parameters);
+        m.host = host + trained + summed + m.optimizer + learning_bytes(s->parameters);
         m.optimizer = 0;
     } else if (apart) {
         m.other = s->dev->own_bytes + learning_bytes(s->parameters);
@@ -280,7 +282,7 @@ MemoryNeed memory_need(const Setup *s)
     } else {
         m.other = host;
     }
-    m.gradients = (s->parameters->steps_on ? 0 : trained) + plan_kind_bytes(s->plan, PLACE_GRADIENT);
+    m.gradients = (s->parameters->steps_on ? 0 : trained + summed) + plan_kind_bytes(s->plan, PLACE_GRADIENT);
     m.workspace = plan_kind_bytes(s->plan, PLACE_WORKSPACE);
     m.weights += plan_kind_bytes(s->plan, PLACE_WEIGHT);
     m.activations = phase.arena - plan_kind_bytes(s->plan, PLACE_GRADIENT) -

@@ -123,6 +123,14 @@ static Status plan_all(Setup *s)
     return STATUS_OK;
 }
 
+/* Processes of one machine share its cores. */
+static int threads_for(const Setup *s)
+{
+    const int asked = s->config->train.threads;
+    const int share = ctx_threads(0) / s->comm->local_size;
+    return asked > 0 || s->comm->local_size == 1 ? asked : share > 1 ? share : 1;
+}
+
 /* Model, parameters and context; described: shapes only. The context is made once. */
 static Status make_parts(Setup *s, bool described)
 {
@@ -131,8 +139,7 @@ static Status make_parts(Setup *s, bool described)
     TRY(check_sizes(config, s->model));
     if (!s->c)
         s->c = ctx_new(
-            s->dev,
-            &(CtxOptions){.dtype = config->model.dtype, .threads = config->train.threads, .stop = s->stop});
+            s->dev, &(CtxOptions){.dtype = config->model.dtype, .threads = threads_for(s), .stop = s->stop});
     if (!s->c)
         return STATUS_FAILED;
     ctx_set_capture(s->c, true);
@@ -180,7 +187,7 @@ static Status plan_mode(Setup *s, TrainMode mode)
 /* mode auto: the fastest one that leaves something free. */
 static Status plan_described(Setup *s)
 {
-    const size_t available = fit_limit(s->dev);
+    const size_t available = fit_limit(s->dev, s->comm->local_size);
     const Config asked = *s->config;
     if (asked.train.mode != MODE_AUTO)
         return plan_mode(s, asked.train.mode);
@@ -197,6 +204,7 @@ Status setup_try(const Setup *like, Config *config, MemoryNeed *need)
 {
     Setup s = {.config = config,
                .dev = like->dev,
+               .comm = like->comm,
                .sources = like->sources,
                .prior = like->prior,
                .base_bytes = like->base_bytes,
@@ -236,6 +244,19 @@ double setup_epochs(const Setup *s, int64_t steps)
     return (double)steps * (double)per_step / (double)s->sources->epoch_samples;
 }
 
+/* Process 0 builds what is to be built in the run's folder; the others find it there. */
+static Status open_sources(Setup *s, const char *folder, SourcesKept keep)
+{
+    Status status = STATUS_OK;
+    if (s->comm->rank == 0)
+        status = sources_open(s->config, folder, keep, s->stop, &s->sources);
+    if (folder)
+        status = comm_agree(s->comm, status);
+    return status == STATUS_OK && s->comm->rank > 0
+               ? sources_open(s->config, folder, SOURCES_KEPT, s->stop, &s->sources)
+               : status;
+}
+
 static Status build(Setup *s, const char *folder, SourcesKept keep)
 {
     s->base_bytes = machine_current_bytes();
@@ -246,7 +267,7 @@ static Status build(Setup *s, const char *folder, SourcesKept keep)
     s->disk = disk_need(s);
     TRY(fit_memory(s));
     TRY(folder ? fit_disk(s, folder) : STATUS_OK);
-    TRY(sources_open(s->config, folder, keep, s->stop, &s->sources));
+    TRY(open_sources(s, folder, keep));
     TRY(count_steps(s));
     TRY(s->c->dev->warm_up ? s->c->dev->warm_up() : STATUS_OK);
     s->base_bytes = machine_current_bytes();
@@ -263,15 +284,16 @@ Status setup_device(Config *config, const Device **dev)
                                                           : STATUS_OK;
 }
 
-Status setup_new(Config *config, const Device *dev, const char *folder, SourcesKept keep, bool report,
-                 const volatile sig_atomic_t *stop, Setup **out)
+Status setup_new(Config *config, const Device *dev, Comm *comm, const char *folder, SourcesKept keep,
+                 bool report, const volatile sig_atomic_t *stop, Setup **out)
 {
     if (!dev)
         TRY(setup_device(config, &dev));
     Setup *s = mem_calloc(1, sizeof *s);
     if (!s)
         return STATUS_FAILED;
-    *s = (Setup){.config = config, .asked = *config, .dev = dev, .stop = stop, .report = report};
+    *s =
+        (Setup){.config = config, .asked = *config, .dev = dev, .comm = comm, .stop = stop, .report = report};
     const Status status = build(s, folder, keep);
     if (status != STATUS_OK) {
         setup_free(s);

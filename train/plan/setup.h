@@ -11,6 +11,7 @@
 #include "train/pictures/prior.h"
 #include "train/step/batch.h"
 #include "train/step/parameters.h"
+#include "train/step/sums.h"
 #include "train/step/validation.h"
 #include "memory.h"
 
@@ -23,6 +24,7 @@ typedef struct Setup {
     Config *config; /* borrowed; sizes and switches that were left open are filled in */
     Config asked;   /* as it was before that: a copy of the struct, its texts are config's */
     const Device *dev;
+    Comm *comm;
     Ctx *c;
     char device[320];              /* "cpu (avx2)" */
     Model *model;                  /* described, until setup_load */
@@ -48,12 +50,12 @@ typedef struct Setup {
 /* The device that train.device asks for; what auto takes is written down there. model.dtype becomes what the
  * device can store. */
 Status setup_device(Config *config, const Device **dev);
-/* Plans the run on a device (NULL: as the configuration says). folder: the run's, made if missing; NULL:
- * nothing is written (--plan). keep: as for sources_open. report: the step reads out prediction and
- * conditioning
+/* Plans the run on a device (NULL: as the configuration says) for one of the processes that share it. folder:
+ * the run's, made if missing; NULL: nothing is written (--plan). keep: as for sources_open. report: the step
+ * reads out prediction and conditioning
  * (--trace). */
-Status setup_new(Config *config, const Device *dev, const char *folder, SourcesKept keep, bool report,
-                 const volatile sig_atomic_t *stop, Setup **out);
+Status setup_new(Config *config, const Device *dev, Comm *comm, const char *folder, SourcesKept keep,
+                 bool report, const volatile sig_atomic_t *stop, Setup **out);
 /* Loads the model and makes what is trained. */
 Status setup_load(Setup *s);
 void setup_free(Setup *s); /* NULL allowed */

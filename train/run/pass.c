@@ -1,38 +1,35 @@
 #include "pass.h"
 
+#include "kernels/base/mem.h"
+
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Running ---------------------------------------------------------------------------------------------- */
 
-/* Sums of unweighted losses by part of the timesteps. */
-typedef struct Bands {
-    double sum[PASS_BANDS];
-    int count[PASS_BANDS];
-} Bands;
-
-static void add_bands(Bands *bands, const Batch *b, int steps)
+static void add_bands(MicroNumbers *m, const Batch *b, int steps)
 {
     for (int i = 0; i < b->shape->batch; i++) {
         const int band = (int)b->timesteps[i] * PASS_BANDS / steps;
-        bands->sum[band] += (double)b->per_sample[i];
-        bands->count[band]++;
+        m->bands[band] += (double)b->per_sample[i];
+        m->counts[band]++;
     }
 }
 
 /* The means of a micro-batch's subject and class pictures. Each loss stands in the whole with its weight, of
  * which OBJECTIVE_PRIOR_SHARE makes two means of one, and with prior.weight (train/objectives/objective.h).
  */
-static void add_shares(const Config *config, const Batch *b, PassNumbers *out)
+static void add_shares(MicroNumbers *m, const Config *config, const Batch *b)
 {
     const int B = config->train.batch;
     const double part = 1.0 / ((double)b->shape->batch * config->train.accumulate);
     for (int i = 0; i < b->shape->batch; i++) {
         const double share = part * (double)b->per_sample[i] * (double)b->weights[i];
         if (i < B)
-            out->loss_subject += share;
+            m->loss_subject += share;
         else
-            out->loss_prior += share / (double)config->prior.weight;
+            m->loss_prior += share / (double)config->prior.weight;
     }
 }
 
@@ -46,29 +43,108 @@ static Status fill_micro(const Pass *p, int64_t step, int i, const LoaderSample 
     return batch_fill(p->batch, step, i * B, samples + i * B, &micro->data);
 }
 
-Status pass_run(const Pass *p, int64_t step, const LoaderSample *samples, PassNumbers *out)
+static Status run_micro(const Pass *p, int64_t step, int i, const LoaderSample *samples)
 {
     Setup *s = p->setup;
-    const int accumulate = s->config->train.accumulate;
-    Bands bands = {0};
-    out->loss = out->loss_subject = 0;
-    out->loss_prior = config_has_prior(s->config) ? 0 : NAN;
-    TRY(parameters_zero_gradients(s->parameters));
-    for (int i = 0; i < accumulate && isfinite(out->loss); i++) {
-        Step micro;
-        TRY(fill_micro(p, step, i, samples, &micro));
-        if (p->trace)
-            trace_aim(p->trace, i, &micro.data);
-        TRY(ctx_run(s->c, s->plan, train_step, &micro));
-        if (p->trace)
-            trace_batch(p->trace, i, p->batch);
-        add_bands(&bands, p->batch, s->model->schedule.train_steps);
-        add_shares(s->config, p->batch, out);
-        out->loss += (double)micro.data.loss / accumulate;
-    }
-    for (int i = 0; i < PASS_BANDS; i++)
-        out->bands[i] = bands.count[i] ? bands.sum[i] / bands.count[i] : NAN;
+    Step micro;
+    TRY(fill_micro(p, step, i, samples, &micro));
+    if (p->trace)
+        trace_aim(p->trace, i, &micro.data);
+    TRY(sums_before(p->sums, i));
+    TRY(ctx_run(s->c, s->plan, train_step, &micro));
+    TRY(sums_after(p->sums, i));
+    if (p->trace)
+        trace_batch(p->trace, i, p->batch);
+    MicroNumbers *m = &p->micros[i];
+    add_bands(m, p->batch, s->model->schedule.train_steps);
+    add_shares(m, s->config, p->batch);
+    m->loss = (double)micro.data.loss / s->config->train.accumulate;
     return STATUS_OK;
+}
+
+/* This process's part of the step, up to a loss that is not finite. */
+static Status run_share(const Pass *p, int64_t step, const LoaderSample *samples)
+{
+    int first, count;
+    sums_share(p->sums, &first, &count);
+    memset(p->micros, 0, (size_t)p->setup->config->train.accumulate * sizeof *p->micros);
+    for (int i = first; i < first + count; i++) {
+        TRY(run_micro(p, step, i, samples));
+        if (!isfinite(p->micros[i].loss))
+            break;
+    }
+    return STATUS_OK;
+}
+
+/* Most micro-batches that one process has. */
+static int largest_share(const Setup *s)
+{
+    int64_t first, count;
+    comm_share(s->config->train.accumulate, s->comm->size, 0, &first, &count);
+    return (int)count;
+}
+
+/* Everybody's numbers to everybody, and how it went: the same for all. */
+static Status meet(const Pass *p, Status mine)
+{
+    const Comm *comm = p->setup->comm;
+    const int accumulate = p->setup->config->train.accumulate, most = largest_share(p->setup);
+    int64_t first, count;
+    comm_share(accumulate, comm->size, comm->rank, &first, &count);
+    TRY(comm_meet(p->setup->comm, mine, p->micros + first, (size_t)most * sizeof *p->micros, p->gathered));
+    for (int r = 0; r < comm->size; r++) {
+        comm_share(accumulate, comm->size, r, &first, &count);
+        memcpy(p->micros + first, p->gathered + r * most, (size_t)count * sizeof *p->micros);
+    }
+    return STATUS_OK;
+}
+
+static void add_up(const Pass *p, PassNumbers *out)
+{
+    MicroNumbers sum = {.loss = 0};
+    for (int i = 0; i < p->setup->config->train.accumulate && isfinite(sum.loss); i++) {
+        const MicroNumbers *m = &p->micros[i];
+        sum.loss += m->loss;
+        sum.loss_subject += m->loss_subject;
+        sum.loss_prior += m->loss_prior;
+        for (int k = 0; k < PASS_BANDS; k++) {
+            sum.bands[k] += m->bands[k];
+            sum.counts[k] += m->counts[k];
+        }
+    }
+    *out = (PassNumbers){.loss = sum.loss,
+                         .loss_subject = sum.loss_subject,
+                         .loss_prior = config_has_prior(p->setup->config) ? sum.loss_prior : NAN};
+    for (int k = 0; k < PASS_BANDS; k++)
+        out->bands[k] = sum.counts[k] > 0 ? sum.bands[k] / sum.counts[k] : NAN;
+}
+
+Status pass_run(const Pass *p, Status before, int64_t step, const LoaderSample *samples, PassNumbers *out)
+{
+    TRY(meet(p, before == STATUS_OK ? run_share(p, step, samples) : before));
+    add_up(p, out);
+    return isfinite(out->loss) ? sums_finish(p->sums) : STATUS_OK;
+}
+
+Status pass_new(Setup *s, Batch *batch, Trace *trace, Pass *out)
+{
+    const Config *config = s->config;
+    const size_t room =
+        (size_t)config->train.accumulate + (size_t)largest_share(s) * (size_t)(s->comm->size + 1);
+    *out = (Pass){.setup = s, .batch = batch, .trace = trace, .scale = 1};
+    out->micros = mem_calloc(room, sizeof *out->micros);
+    if (!out->micros)
+        return STATUS_FAILED;
+    out->gathered = out->micros + config->train.accumulate + largest_share(s);
+    return sums_new(s->comm, s->parameters, config->train.accumulate,
+                    config->train.reproducible == SUMS_EXACT, &out->sums);
+}
+
+void pass_free(Pass *p)
+{
+    sums_free(p->sums);
+    mem_free(p->micros);
+    *p = (Pass){0};
 }
 
 /* Explaining ------------------------------------------------------------------------------------------- */
@@ -80,6 +156,7 @@ typedef struct Trouble {
     char where[512], hint[256];
     int first, count; /* the samples that it concerns */
     int beside;       /* and as many of the class pictures beside them */
+    bool found;
 } Trouble;
 
 /* "a.jpg, b.jpg and 38 more". */
@@ -130,6 +207,7 @@ static bool input_trouble(const Pass *p, const LoaderSample *samples, Trouble *t
         const bool bad_text = b->text && !text_finite(b, i);
         if (!bad_latent && !bad_text)
             continue;
+        t->found = true;
         const bool cached = bad_latent ? source->latents != NULL : source->texts != NULL;
         t->first += batch_sample(b, i);
         t->count = 1;
@@ -172,14 +250,16 @@ static void place_of(const CtxFinding *f, Trouble *t)
                  f->op, f->layer ? ", next to " : "", f->layer ? f->layer : "", f->what, f->value);
 }
 
-/* Runs the micro-batches under checks until one shows it. */
+/* Runs this process's micro-batches under checks until one shows it. */
 static Status look_again(const Pass *p, int64_t step, const LoaderSample *samples, Trouble *t)
 {
     Setup *s = p->setup;
     const int B = s->config->train.batch;
     const CtxFinding *f = ctx_finding(s->c);
+    int first, count;
+    sums_share(p->sums, &first, &count);
     TRY(parameters_zero_gradients(s->parameters));
-    for (int i = 0; i < s->config->train.accumulate; i++) {
+    for (int i = first; i < first + count; i++) {
         Step micro;
         TRY(fill_micro(p, step, i, samples, &micro));
         t->first = i * B;
@@ -193,6 +273,7 @@ static Status look_again(const Pass *p, int64_t step, const LoaderSample *sample
         const Status status = ctx_run(s->c, s->plan, train_step, &micro);
         ctx_set_checks(s->c, false);
         if (f->op) {
+            t->found = true;
             place_of(f, t);
             hint_for(s->config, f, t);
             return STATUS_OK;
@@ -208,17 +289,40 @@ static Status look_again(const Pass *p, int64_t step, const LoaderSample *sample
     return STATUS_OK;
 }
 
-Status pass_explain(const Pass *p, int64_t step, const LoaderSample *samples, const char *what, double value,
-                    int64_t saved_step)
+/* Which process tells: the first that has found something, else process 0. */
+static Status choose_teller(const Pass *p, Status looked, const Trouble *t, int *teller)
+{
+    Comm *comm = p->setup->comm;
+    char *found = mem_calloc((size_t)comm->size, 1);
+    const char mine = t->found;
+    Status s = found ? comm_meet(comm, looked, &mine, 1, found) : STATUS_FAILED;
+    const char *first = s == STATUS_OK ? memchr(found, 1, (size_t)comm->size) : NULL;
+    *teller = first ? (int)(first - found) : 0;
+    mem_free(found);
+    return s;
+}
+
+static Status tell(const Pass *p, int64_t step, const LoaderSample *samples, const Trouble *t,
+                   const char *what, double value, int64_t saved_step)
 {
     char pictures[512], last[96] = "no checkpoint is there yet: start again";
-    Trouble t = {0};
-    TRY(look_again(p, step, samples, &t));
-    name_pictures(p, samples, &t, pictures, sizeof pictures);
+    name_pictures(p, samples, t, pictures, sizeof pictures);
     if (saved_step >= 0)
         snprintf(last, sizeof last, "the checkpoint of step %lld stays: go on from it (--resume auto)",
                  (long long)saved_step);
     return status_fail("step %lld: the %s is %g. %s. %s: %s. Nothing was trained on it, and %s, with %s",
-                       (long long)step, what, isnan(value) ? NAN : value, t.where,
-                       t.count + t.beside == 1 ? "The picture" : "The pictures", pictures, last, t.hint);
+                       (long long)step, what, isnan(value) ? NAN : value, t->where,
+                       t->count + t->beside == 1 ? "The picture" : "The pictures", pictures, last, t->hint);
+}
+
+Status pass_explain(const Pass *p, int64_t step, const LoaderSample *samples, const char *what, double value,
+                    int64_t saved_step)
+{
+    Comm *comm = p->setup->comm;
+    Trouble t = {.found = false};
+    int teller;
+    const Status looked = look_again(p, step, samples, &t);
+    TRY(choose_teller(p, looked, &t, &teller));
+    return comm_agree(comm,
+                      comm->rank == teller ? tell(p, step, samples, &t, what, value, saved_step) : STATUS_OK);
 }

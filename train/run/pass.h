@@ -20,16 +20,30 @@ typedef struct PassNumbers {
     double bands[PASS_BANDS]; /* mean unweighted loss of the samples in that part; NaN: there is none */
 } PassNumbers;
 
+/* What a micro-batch adds to them. */
+typedef struct MicroNumbers {
+    double loss, loss_subject, loss_prior;
+    double bands[PASS_BANDS], counts[PASS_BANDS]; /* sums of unweighted losses, and of how many */
+} MicroNumbers;
+
 typedef struct Pass {
     Setup *setup;
     Batch *batch;
+    Sums *sums;
+    MicroNumbers *micros; /* (accumulate), and room to gather them: pass_new */
+    MicroNumbers *gathered;
     Trace *trace; /* or NULL */
     double scale; /* of the loss on its way back: the gradients are as much larger */
 } Pass;
 
-/* Clears the gradients and adds those of step `step` up. samples: batch × accumulate of them. Ends early
- * where a micro-batch's loss is not finite: then out->loss isn't either. */
-Status pass_run(const Pass *p, int64_t step, const LoaderSample *samples, PassNumbers *out);
+Status pass_new(Setup *setup, Batch *batch, Trace *trace, Pass *out);
+void pass_free(Pass *p); /* all zeros allowed */
+
+/* The gradients become those of step `step`, summed over its micro-batches, of which each process computes
+ * its share. samples: batch × accumulate of them. before: how what came before has ended for this process;
+ * the result is the same for all. Where a micro-batch's loss is not finite out->loss isn't either, and the
+ * gradients are undefined. */
+Status pass_run(const Pass *p, Status before, int64_t step, const LoaderSample *samples, PassNumbers *out);
 
 /* Runs step `step` again, whose `what` ("loss", "gradients' norm") came out as `value`, and fails with a
  * message that names the step, the layer, the pictures, the checkpoint that stays (saved_step; −1: none) and

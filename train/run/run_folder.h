@@ -33,4 +33,12 @@ Status run_log(RunFolder *r, json_t *line);
 /* What has been logged is on the disk when this returns: before a checkpoint says how long the log is. */
 Status run_log_sync(RunFolder *r);
 
+/* One process a run's folder: two would spoil both. The lock is the kernel's, on the folder itself, and ends
+ * with the process however it ends. */
+
+/* Makes the folder and takes it for this process; refused, naming the other process, where it is taken. File
+ * systems without locks go without. *lock: for run_unlock. */
+Status run_lock(const char *path, int *lock);
+void run_unlock(int lock); /* −1 allowed */
+
 #endif

@@ -10,6 +10,7 @@
 #ifndef ATL_TRAINER_H
 #define ATL_TRAINER_H
 
+#include "kernels/comm/comm.h"
 #include "train/config/config.h"
 
 #include <signal.h>
@@ -24,6 +25,7 @@ typedef struct TrainOptions {
     int trace_steps;    /* how many steps; 0: all */
     const char *again;  /* the command that goes on after an interruption, for the message */
     const volatile sig_atomic_t *stop;
+    Comm *comm;           /* the processes that share the run; NULL: this one alone */
     const Device *device; /* NULL: as the configuration says */
 } TrainOptions;
 

@@ -132,11 +132,44 @@ static Status put_question(const Validation *v, Batch *b, int place, int j, int 
                          picture);
 }
 
-/* Runs the first `used` places of the batch and adds their losses to *sum. The places after them hold what an
- * earlier batch left: numbers like others, not counted. */
-static Status run_batch(const Validation *v, Ctx *c, const Plan *plan, Batch *b, int used, double *sum)
+typedef struct Asking {
+    const Validation *v;
+    Ctx *c;
+    const Plan *plan;
+    Batch *b;
+    int questions; /* of all */
+    double sum;
+    Progress progress;
+} Asking;
+
+/* Question number n of all goes to `place` of the batch. */
+static Status ask(const Asking *a, int place, int n)
 {
-    Step step = {.shape = v->shape,
+    const int64_t size = step_latent_size(&a->v->shape);
+    const int picture = n / VALIDATION_QUESTIONS, q = n % VALIDATION_QUESTIONS;
+    TorchRandom g;
+    torch_seed(&g, a->v->config->train.seed + (uint64_t)picture);
+    for (int i = 0; i <= q; i++) /* a picture's questions have its noise one after the other */
+        torch_randn(&g, a->b->noise, (size_t)size);
+    return put_question(a->v, a->b, place, picture, q, a->b->noise);
+}
+
+static int used_places(const Asking *a, int64_t k)
+{
+    const int B = a->v->shape.batch, left = a->questions - (int)k * B;
+    return left < B ? left : B;
+}
+
+/* Losses of batch number k. Places after the last question hold what an earlier batch left: numbers like
+ * others, not counted. */
+static Status run_batch(int64_t k, void *losses, void *arg)
+{
+    const Asking *a = arg;
+    Batch *b = a->b;
+    const int B = a->v->shape.batch, used = used_places(a, k);
+    for (int i = 0; i < used; i++)
+        TRY(ask(a, i, (int)k * B + i));
+    Step step = {.shape = a->v->shape,
                  .data = {.noisy = b->noisy,
                           .target = b->target,
                           .timesteps = b->timesteps,
@@ -144,37 +177,40 @@ static Status run_batch(const Validation *v, Ctx *c, const Plan *plan, Batch *b,
                           .text = b->text,
                           .ids = b->ids,
                           .per_sample = b->per_sample}};
-    TRY(ctx_run(c, plan, train_step, &step));
-    for (int i = 0; i < used; i++)
-        *sum += (double)b->per_sample[i];
+    TRY(ctx_run(a->c, a->plan, train_step, &step));
+    memcpy(losses, b->per_sample, (size_t)B * sizeof(float));
     return STATUS_OK;
 }
 
-Status validation_run(Validation *v, Ctx *c, const Plan *plan, Batch *b, double *loss)
+static Status add_losses(int64_t k, const void *losses, void *arg)
 {
-    const int64_t n = step_latent_size(&v->shape);
+    Asking *a = arg;
+    for (int i = 0; i < used_places(a, k); i++)
+        a->sum += (double)((const float *)losses)[i];
+    progress_update(&a->progress, ((int)k + 1) * a->v->shape.batch / VALIDATION_QUESTIONS, NULL);
+    return STATUS_OK;
+}
+
+Status validation_run(Validation *v, Comm *comm, Ctx *c, const Plan *plan, Batch *b, double *loss)
+{
     const int B = v->shape.batch;
-    double sum = 0;
-    int place = 0;
-    float *noise = b->noise;
-    Progress progress;
-    progress_begin(&progress, "validation", "picture", 0, v->count);
-    progress_quiet(&progress, 1);
+    Asking a = {.v = v, .c = c, .plan = plan, .b = b, .questions = v->count * VALIDATION_QUESTIONS};
+    float *losses = mem_alloc((size_t)B * sizeof *losses);
     memset(b->timesteps, 0, (size_t)B * sizeof(float));
-    for (int j = 0; j < v->count; j++) {
-        TorchRandom g;
-        torch_seed(&g, v->config->train.seed + (uint64_t)j);
-        for (int q = 0; q < VALIDATION_QUESTIONS; q++) {
-            torch_randn(&g, noise, (size_t)n);
-            TRY(put_question(v, b, place++, j, q, noise));
-            if (place < B && !(j == v->count - 1 && q == VALIDATION_QUESTIONS - 1))
-                continue;
-            TRY(run_batch(v, c, plan, b, place, &sum));
-            place = 0;
-            progress_update(&progress, j, NULL);
-        }
-    }
-    progress_clear(&progress);
-    *loss = sum / ((double)v->count * VALIDATION_QUESTIONS);
+    Status s = losses ? STATUS_OK : STATUS_FAILED;
+    progress_begin(&a.progress, "validation", "picture", 0, v->count);
+    progress_quiet(&a.progress, 1);
+    if (s == STATUS_OK)
+        s = comm_work(comm, &(CommWork){.count = (a.questions + B - 1) / B,
+                                        .bytes = (size_t)B * sizeof *losses,
+                                        .thing = losses,
+                                        .make = run_batch,
+                                        .take = add_losses,
+                                        .arg = &a});
+    progress_clear(&a.progress);
+    mem_free(losses);
+    TRY(s);
+    TRY(comm_tell(comm, &a.sum, sizeof a.sum));
+    *loss = a.sum / a.questions;
     return STATUS_OK;
 }

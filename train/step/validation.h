@@ -7,6 +7,7 @@
 #ifndef ATL_VALIDATION_H
 #define ATL_VALIDATION_H
 
+#include "kernels/comm/comm.h"
 #include "batch.h"
 
 #define VALIDATION_QUESTIONS 4 /* timesteps a picture */
@@ -20,7 +21,8 @@ Status validation_new(const Config *config, const StepShape *shape, Sources *sou
 void validation_free(Validation *v); /* NULL allowed */
 /* The step that validation runs, for a plan. */
 Step validation_step(const StepShape *shape);
-/* Computes the loss with the weights as they stand. b: a batch of the same shape, overwritten. */
-Status validation_run(Validation *v, Ctx *c, const Plan *plan, Batch *b, double *loss);
+/* Computes the loss with the weights as they stand; the processes of comm share the work, and all get the
+ * loss. b: a batch of the same shape, overwritten. */
+Status validation_run(Validation *v, Comm *comm, Ctx *c, const Plan *plan, Batch *b, double *loss);
 
 #endif
