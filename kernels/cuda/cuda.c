@@ -3,6 +3,7 @@
 #include "kernels/cuda/base/families.h"
 #include "kernels/cuda/base/lt.h"
 #include "kernels/cuda/base/queue.h"
+#include "nccl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,6 +137,7 @@ static void fill_in_table(void)
     cuda_loss_table(&device);
     cuda_optimizer_table(&device);
     device.name = "cuda";
+    device.transport = &transport_nccl;
 }
 
 /* The number of the GPU that `name` means, -1: there is none (message set). */

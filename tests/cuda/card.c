@@ -1,4 +1,5 @@
-/* The card it claims to be: ATELIER_STAND_IN_ARCH, a small one of that generation with four processors. */
+/* The card it claims to be: ATELIER_STAND_IN_ARCH, a small one of that generation with four processors.
+ * ATELIER_STAND_IN_CARDS=N: there are N of them, for processes that take one each. */
 #include "card.h"
 
 #include "runtime.h"
@@ -49,17 +50,33 @@ size_t card_memory(void)
     return word ? (size_t)strtoull(word, NULL, 0) : (size_t)8 << 30;
 }
 
+static int taken; /* the one that the process works on */
+
+static int count_cards(void)
+{
+    const char *word = getenv("ATELIER_STAND_IN_CARDS");
+    return word ? atoi(word) : 1;
+}
+
+static bool is_card(int device)
+{
+    return device >= 0 && device < count_cards();
+}
+
 cudaError_t cudaGetDeviceCount(int *count)
 {
     ENTER();
-    *count = 1;
+    *count = count_cards();
     return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device)
 {
     ENTER();
-    return runtime_error(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+    if (!is_card(device))
+        return runtime_error(cudaErrorInvalidDevice);
+    taken = device;
+    return cudaSuccess;
 }
 
 cudaError_t cudaSetDeviceFlags(unsigned int flags)
@@ -73,20 +90,20 @@ cudaError_t cudaInitDevice(int device, unsigned int device_flags, unsigned int f
 {
     ENTER();
     (void)device_flags, (void)flags;
-    return runtime_error(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+    return runtime_error(is_card(device) ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
 cudaError_t cudaGetDevice(int *device)
 {
     ENTER();
-    *device = 0;
+    *device = taken;
     return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device)
 {
     ENTER();
-    if (device != 0)
+    if (!is_card(device))
         return runtime_error(cudaErrorInvalidDevice);
     const Card *c = card();
     *prop = (cudaDeviceProp){.totalGlobalMem = card_memory(),
@@ -102,7 +119,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device)
                              .multiProcessorCount = PROCESSORS,
                              .canMapHostMemory = 1,
                              .concurrentKernels = 1,
-                             .pciBusID = 1,
+                             .pciBusID = 1 + device,
                              .asyncEngineCount = 2,
                              .unifiedAddressing = 1,
                              .memoryBusWidth = 128,
@@ -116,15 +133,16 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int device)
                              .maxBlocksPerMultiProcessor = c->blocks};
     snprintf(prop->name, sizeof prop->name, "Stand-in sm_%d", c->arch);
     memcpy(prop->uuid.bytes, "atelier stand-in", 16);
+    prop->uuid.bytes[15] = (char)(prop->uuid.bytes[15] + device);
     return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
 {
     ENTER();
-    if (device != 0)
+    if (!is_card(device))
         return runtime_error(cudaErrorInvalidDevice);
-    snprintf(id, (size_t)length, "0000:01:00.0");
+    snprintf(id, (size_t)length, "0000:%02x:00.0", 1 + device);
     return cudaSuccess;
 }
 

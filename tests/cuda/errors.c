@@ -1,9 +1,10 @@
 /* Errors of the CUDA runtime: their names, the last one, those that stay, and those that a test asks for.
  *
  * ATELIER_STAND_IN_FAIL="NAME:N[:CODE],…" makes the N-th call of the function NAME fail, with the error of
- * that number; without one, it is out of memory where memory is asked for, and else the launch failure that a
- * kernel of before has left. Counting begins anew when the variable changes. After an error that takes the
- * device's context with it, what was queued is gone and every call fails, until cudaDeviceReset(). */
+ * that number; without one, it is out of memory where memory is asked for, a failure of the system for NCCL,
+ * and else the launch failure that a kernel of before has left. Counting begins anew when the variable
+ * changes. After an error that takes the device's context with it, what was queued is gone and every call
+ * fails, until cudaDeviceReset(). */
 #include "runtime.h"
 
 #include <stdio.h>
@@ -25,6 +26,8 @@ static int wanted_count;
 
 static int usual_code(const char *name)
 {
+    if (strncmp(name, "nccl", 4) == 0)
+        return 2; /* ncclSystemError */
     return strstr(name, "Malloc") || strstr(name, "Alloc") ? cudaErrorMemoryAllocation
                                                            : cudaErrorLaunchFailure;
 }

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A point in a stream, for those that wait for it. */
 struct Mark {
@@ -88,11 +89,11 @@ void op_run(Op *o)
 
 /* Running ----------------------------------------------------------------------------------------------- */
 
-/* The next of s, unless it waits for what has not happened. */
-static bool step(cudaStream_t s)
+/* The next of s, unless it waits for what has not happened. held: the host waits for it. */
+static bool step(cudaStream_t s, bool held)
 {
     Op *o = s->first;
-    if (!o || (o->kind == OP_WAIT && !o->mark->done))
+    if (!o || (o->kind == OP_WAIT && !o->mark->done) || (o->ready && !o->ready(o, held)))
         return false;
     s->first = o->next;
     if (!s->first)
@@ -110,7 +111,7 @@ static void others(void)
     if (queue_streams && queue_streams->next && block_random() % 2)
         for (cudaStream_t s = queue_streams; s; s = s->next)
             if (block_random() % 2)
-                step(s);
+                step(s, false);
 }
 
 /* Everything of s, or until m is reached. */
@@ -121,10 +122,12 @@ static void drain(cudaStream_t s, const Mark *m)
     memory_open(); /* once for all that is queued */
     while (s->first && !(m && m->done)) {
         others();
-        if (s->first && !(m && m->done) && !step(s)) {
-            Mark *earlier = s->first->mark;
-            drain(earlier->stream, earlier);
-        }
+        if (!s->first || (m && m->done) || step(s, true))
+            continue;
+        if (s->first->kind == OP_WAIT)
+            drain(s->first->mark->stream, s->first->mark);
+        else
+            usleep(100); /* for another process */
     }
     memory_close();
 }
@@ -294,7 +297,7 @@ cudaError_t cudaStreamQuery(cudaStream_t asked)
     const cudaError_t e = capture_forbids(s);
     if (e != cudaSuccess)
         return e;
-    step(s); /* somebody may ask until it is done */
+    step(s, false); /* somebody may ask until it is done */
     return s->first ? cudaErrorNotReady : cudaSuccess;
 }
 
@@ -411,7 +414,7 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
     if (forbidden != cudaSuccess)
         return forbidden;
     if (e->mark && !e->mark->done)
-        step(e->mark->stream); /* somebody may ask until it is done */
+        step(e->mark->stream, false); /* somebody may ask until it is done */
     return e->mark && !e->mark->done ? cudaErrorNotReady : cudaSuccess;
 }
 

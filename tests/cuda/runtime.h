@@ -74,6 +74,9 @@ struct Op {
     Mark *mark;        /* OP_RECORD, OP_WAIT */
     GraphNodes *nodes; /* OP_GRAPH */
     void (*run)(Op *); /* OP_OTHER: data */
+    /* OP_OTHER that waits for another process, or NULL. It is asked again and again; held: the host does
+     * nothing else meanwhile. */
+    bool (*ready)(Op *, bool held);
     size_t data_bytes;
 };
 

@@ -45,6 +45,15 @@ Status cuda_call(CudaCall call, const void *what, size_t bytes)
     return call(what, stream);
 }
 
+Status cuda_stream(cudaStream_t *out)
+{
+    if (recording)
+        return status_fail("a library's own work cannot be recorded as part of a step");
+    TRY(open_stream());
+    *out = stream;
+    return STATUS_OK;
+}
+
 void cuda_aside(bool on)
 {
     if (on)

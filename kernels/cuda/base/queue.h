@@ -25,6 +25,10 @@ Status cuda_call(CudaCall call, const void *what, size_t bytes);
  * is no part of it. */
 void cuda_aside(bool on);
 
+/* The stream, for a library that puts its work there by itself. Refused while a step is recorded: that work
+ * would be no part of it. */
+Status cuda_stream(cudaStream_t *stream);
+
 /* kernel<<<grid, block, shared>>>(arguments), each a pointer to `sizes` bytes. */
 typedef struct Launch {
     const void *function;
