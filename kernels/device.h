@@ -229,10 +229,6 @@ struct Device {
     Status (*update)(const Update *u, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, Tensor *average,
                      StepNumbers *numbers, void *scratch);
     Status (*exchange)(Tensor *a, Tensor *b); /* the contents */
-
-    /* How blocks travel from this device to other processes' (kernels/comm/transport.h). NULL: through the
-     * host's memory. */
-    const struct CommTransport *transport;
 };
 
 /* The processor, by what it has; ATELIER_ISA=baseline|avx2|avx512 caps it, so that every path can be tested.

@@ -1,4 +1,5 @@
 /* Blocks between processes: by the transport of the attached device, else through the host's memory. */
+#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/device.h"
 #include "state.h"
@@ -20,6 +21,13 @@ static Status ask_all(Comm *c, const CommTransport *t, bool *all_agree)
     return s;
 }
 
+static void say_detour(const Comm *c, const CommTransport *own)
+{
+    const char *why = own->hindrance(c);
+    log_warn("blocks go through the host's memory, not by %s: %s", own->name,
+             why ? why : "another process cannot");
+}
+
 Status comm_attach(Comm *c, const Device *dev)
 {
     if (c->size == 1)
@@ -33,10 +41,14 @@ Status comm_attach(Comm *c, const Device *dev)
         if (good)
             s->transport = ways[i];
     }
+    if (dev->transport && s->transport != dev->transport)
+        say_detour(c, dev->transport);
     snprintf(s->version, sizeof s->version, "%s", s->transport->name);
     const Status opened = s->transport->open(c, dev, &s->own, s->version, sizeof s->version);
-    if (opened != STATUS_OK)
+    if (opened != STATUS_OK) { /* the others may still be at it */
         s->transport = NULL;
+        return life_give_up(c, opened);
+    }
     return comm_agree(c, opened);
 }
 

@@ -253,6 +253,22 @@ Status comm_check(const Comm *c)
     return how == STATUS_INTERRUPTED ? status_interrupted() : how;
 }
 
+#define WAITS_WITHIN (5 * SAID_EVERY) /* seconds since it last said so: it still waits */
+
+bool comm_all_wait(const Comm *c)
+{
+    const double now = seconds_now();
+    for (int i = 0; i < c->state->ray_count; i++)
+        if (now - c->state->rays[i].waits > WAITS_WITHIN)
+            return false;
+    return c->rank == 0;
+}
+
+double comm_timeout(const Comm *c)
+{
+    return c->state->timeout;
+}
+
 /* Process 0: whom the wait is for, or, where that isn't known, who has not said that it waits too. */
 static const Ray *late_ray(const CommState *s, double since, double now)
 {
@@ -261,7 +277,7 @@ static const Ray *late_ray(const CommState *s, double since, double now)
         if (s->waiting_for >= 0 && ray->rank != s->waiting_for)
             continue;
         const double heard = ray->heard > since ? ray->heard : since;
-        if (now - heard > s->timeout && (s->waiting_for >= 0 || now - ray->waits > 5 * SAID_EVERY))
+        if (now - heard > s->timeout && (s->waiting_for >= 0 || now - ray->waits > WAITS_WITHIN))
             return ray;
     }
     return NULL;

@@ -33,6 +33,10 @@ extern const CommTransport transport_sockets, transport_mpi;
 /* Of a wait that began at `since` (seconds_now): OK, go on waiting; else somebody is gone, or not heard of
  * for the timeout, and the wait has to end with this status. To be asked some 20 to 1,000 times a second. */
 Status comm_waiting(Comm *c, double since);
+/* All have said within the last seconds that they wait too: nobody is late, and what does not come is the
+ * transport's fault. Process 0 can tell; on the others it is false. */
+bool comm_all_wait(const Comm *c);
+double comm_timeout(const Comm *c); /* seconds; not where size is 1 */
 
 /* Open MPI, for finding each other (kernels/comm/world.c) before there is a transport. */
 bool mpi_started_us(void); /* the environment says so */
