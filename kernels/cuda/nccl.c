@@ -97,6 +97,7 @@ static Status failed(Connection *n, ncclResult_t r, const char *doing)
 #define ASKED_EVERY 0.005 /* seconds between two questions to the control */
 #define AWAKE 0.0002      /* seconds before naps begin: small blocks take less */
 #define NAP 20            /* microseconds */
+#define MERELY_LATE 6.0   /* seconds within which a process that has stopped still counts as waiting */
 
 /* A wait that all processes are in: from when on, and when the control was last asked. */
 typedef struct Wait {
@@ -106,9 +107,9 @@ typedef struct Wait {
 /* That all wait and nothing comes is NCCL's fault, and nobody is late. Process 0 can tell. */
 static Status hangs(const Connection *n, Wait *w, double now, const char *doing)
 {
-    if (n->c->size == 1 || !comm_all_wait(n->c))
+    if (n->c->size > 1 && !comm_all_wait(n->c))
         w->all_since = now;
-    if (now - w->all_since <= comm_timeout(n->c))
+    if (n->c->size == 1 || now - w->all_since <= comm_timeout(n->c) + MERELY_LATE)
         return STATUS_OK;
     return status_fail(
         "%s: all processes have been waiting for NCCL %s for %.0f seconds (train.timeout). Between "
@@ -257,7 +258,7 @@ static Status reduce_scatter(Comm *c, void *own, float *block, const int64_t *at
 /* What each process says of itself; process 0 the id that they find each other by. */
 typedef struct Introduction {
     char gpu[48]; /* UUID */
-    int version;
+    char version[NCCL_VERSION_TEXT];
     ncclUniqueId id;
 } Introduction;
 
@@ -270,7 +271,7 @@ static Status introduce(const Connection *n, Introduction *mine)
         return status_fail("%s: what GPU %d is cannot be found out", JOINING, number);
     memset(mine, 0, sizeof *mine);
     memcpy(mine->gpu, card.uuid, sizeof mine->gpu);
-    mine->version = n->nccl->version;
+    memcpy(mine->version, n->nccl->text, sizeof mine->version);
     return n->c->rank == 0 ? nccl_status(n, n->nccl->ncclGetUniqueId(&mine->id), JOINING) : STATUS_OK;
 }
 
@@ -279,11 +280,10 @@ static Status check(const Comm *c, const Introduction *all)
 {
     char one[96], other[96];
     for (int r = 1; r < c->size; r++)
-        if (all[r].version != all[0].version)
-            return status_refuse(
-                "%s has another release of NCCL (%d) than %s (%d): install the same on all machines",
-                comm_name(c, r, other, sizeof other), all[r].version, comm_name(c, 0, one, sizeof one),
-                all[0].version);
+        if (strcmp(all[r].version, all[0].version) != 0)
+            return status_refuse("%s has NCCL %s, %s has %s: install the same on all machines",
+                                 comm_name(c, r, other, sizeof other), all[r].version,
+                                 comm_name(c, 0, one, sizeof one), all[0].version);
     for (int r = 1; r < c->size; r++)
         for (int before = 0; before < r; before++)
             if (strcmp(all[r].gpu, all[before].gpu) == 0)

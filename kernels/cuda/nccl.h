@@ -70,12 +70,13 @@ typedef struct ncclConfig_t {
 
 /* Atelier's --------------------------------------------------------------------------------------------- */
 
+#define NCCL_VERSION_TEXT 32 /* bytes */
 typedef struct Nccl {
 #define NCCL_POINTER(type, name, parameters) type(*name) parameters;
     NCCL_FUNCTIONS(NCCL_POINTER)
-    int version;      /* 22803 is 2.28.3 */
-    char text[32];    /* the same, as it is written */
-    const char *from; /* the file that it is in */
+    int version;                  /* 22803 is 2.28.3 */
+    char text[NCCL_VERSION_TEXT]; /* the same, as it is written */
+    const char *from;             /* the file that it is in */
 } Nccl;
 
 /* The library, loaded by the first call; NULL: it is not here or too old, and *why says so (without a point).

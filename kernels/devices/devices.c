@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -68,13 +69,36 @@ static Status usual(const char **word)
     return STATUS_OK;
 }
 
+static int turn;
+
+void device_set_turn(int n)
+{
+    turn = n;
+}
+
+/* cuda without a number means the GPU whose turn it is. */
+static const Device *find_gpu(const char *word)
+{
+    char numbered[32];
+    CudaCardInfo info;
+    int usable = 0;
+    for (int i = 0; device_cuda_info(i, &info); i++)
+        usable += info.usable;
+    if (turn == 0 || usable == 0 || (is_cuda(word) && word[strlen(CUDA)]))
+        return device_cuda(is_cuda(word) ? word : CUDA);
+    for (int i = 0, left = turn % usable; device_cuda_info(i, &info); i++)
+        if (info.usable && left-- == 0)
+            snprintf(numbered, sizeof numbered, CUDA ":%d", i);
+    return device_cuda(numbered);
+}
+
 static Status find(const char *word, const Device **dev)
 {
     if (!device_word_is_good(word))
         return status_refuse("`%s` is no device; it is one of " DEVICE_FORMS, word);
     if (strcmp(word, DEVICE_AUTO) == 0)
         TRY(usual(&word));
-    const Device *gpu = strcmp(word, "cpu") != 0 ? device_cuda(is_cuda(word) ? word : CUDA) : NULL;
+    const Device *gpu = strcmp(word, "cpu") != 0 ? find_gpu(word) : NULL;
     if (!gpu && is_cuda(word))
         return status_refuse("%s: %s", word, status_message());
     if (!gpu && strcmp(word, DEVICE_AUTO) == 0)

@@ -20,5 +20,8 @@ bool device_word_is_good(const char *word);
  * stored: the type that weights and activations are to have. GPUs before Ampere have no bf16: it becomes f16,
  * and that is said. */
 Status device_choose(const char *word, DType *stored, const Device **dev);
+/* For one of several processes of a machine: from now on cuda and auto mean the turn-th (from 0) of the GPUs
+ * that can be used, and behind the last the first again. */
+void device_set_turn(int turn);
 
 #endif

@@ -3,6 +3,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
+#include "kernels/devices/devices.h"
 
 #define TO_START 600.0 /* seconds; what the configuration says holds once it has been read */
 
@@ -22,6 +23,7 @@ Status together_begin(bool plan, Comm **out)
         *out = &planned;
     } else {
         TRY(comm_open(&(CommOptions){.timeout = TO_START, .stop = stop_flag()}, out));
+        device_set_turn((*out)->local_rank);
     }
     if ((*out)->rank > 0)
         fall_silent();
