@@ -454,7 +454,7 @@ static void late(void **state)
     RUN(2, 1, "go_on", "ATELIER_STAND_IN_NCCL=stops:4:1", "TEST_TIMEOUT=1");
     ended(0, 1, "process 1 of 2|has not been heard of for 1 seconds");
     /* slow is not gone */
-    RUN(2, -1, "go_on", "ATELIER_STAND_IN_NCCL=delay:100:1", "TEST_TIMEOUT=2");
+    RUN(2, -1, "go_on", "ATELIER_STAND_IN_NCCL=delay:30:1", "TEST_TIMEOUT=2");
     ended(0, 0, "done");
     RUN(2, -1, "go_on", "ATELIER_STAND_IN_NCCL=mute:4", "TEST_TIMEOUT=1");
     ended(0, 1,

@@ -2,8 +2,6 @@
  */
 #include "stand_in.h"
 
-#include "block.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -12,8 +12,8 @@
 
 #include "kernels/cuda/nccl.h"
 
-#include "machine.h"
-#include "runtime.h"
+#include "tests/cuda/machine.h"
+#include "tests/cuda/runtime.h"
 
 typedef enum CallKind {
     CALL_BROADCAST,
