@@ -29,7 +29,7 @@ words() {
                 print table, word
             }
             inside = /\\$/
-        }' {} + | grep -vE '^(ATL_OPS|OPENMPI_[A-Z]+) '
+        }' {} + | grep -vE '^(ATL_OPS|OPENMPI_[A-Z]+|NCCL_FUNCTIONS) '
 }
 words >"$work/words"
 [ -s "$work/words" ] || fail "no table was found"
