@@ -8,6 +8,7 @@
 #include "kernels/base/mem.h"
 #include "layout.h"
 #include "scan.h"
+#include "view.h"
 
 #include <stdio.h>
 
@@ -40,15 +41,19 @@ static Status check_scan(const DatasetBuild *b, const Scan *scan)
     return STATUS_OK;
 }
 
-static Status add_picture(const DatasetBuild *b, const Scan *scan, const ScanPicture *p, DatasetWriter *w,
-                          bool *bad)
+/* Where pictures go: into a file, or into rows. */
+typedef struct Sink {
+    DatasetWriter *file; /* NULL: rows */
+    View rows;
+} Sink;
+
+static Status add_picture(const DatasetBuild *b, const Scan *scan, const ScanPicture *p, Sink *to, bool *bad)
 {
     char *path = path_join(scan->folder, p->name), *bytes = NULL;
     size_t size = 0;
     PictureFacts facts = {0};
     DatasetEntry e = {.name = p->shown, .caption = p->caption, .repeats = p->repeats};
     Status s = path ? file_read(path, MAX_ENCODED, &bytes, &size) : STATUS_FAILED;
-    mem_free(path);
     if (s == STATUS_OK)
         s = status_in(picture_check((uint8_t *)bytes, size, &facts), "%s/%s", b->folder, p->shown);
     *bad = s != STATUS_OK && !status_is_memory();
@@ -58,12 +63,13 @@ static Status add_picture(const DatasetBuild *b, const Scan *scan, const ScanPic
     e.bytes = (const uint8_t *)bytes;
     e.size = size;
     if (s == STATUS_OK)
-        s = dataset_writer_add(w, &e);
+        s = to->file ? dataset_writer_add(to->file, &e) : view_add(&to->rows, &e, path);
     mem_free(bytes);
+    mem_free(path);
     return s;
 }
 
-static Status add_pictures(const DatasetBuild *b, const Scan *scan, DatasetWriter *w, DatasetSummary *summary)
+static Status add_pictures(const DatasetBuild *b, const Scan *scan, Sink *to, DatasetSummary *summary)
 {
     if (b->progress)
         b->progress(0, scan->count, b->arg);
@@ -71,7 +77,7 @@ static Status add_pictures(const DatasetBuild *b, const Scan *scan, DatasetWrite
         bool bad;
         if (b->stop && *b->stop)
             return status_interrupted();
-        const Status s = add_picture(b, scan, &scan->pictures[i], w, &bad);
+        const Status s = add_picture(b, scan, &scan->pictures[i], to, &bad);
         if (s != STATUS_OK && !bad)
             return s;
         if (s != STATUS_OK && !b->skip_bad)
@@ -82,7 +88,7 @@ static Status add_pictures(const DatasetBuild *b, const Scan *scan, DatasetWrite
         if (s != STATUS_OK) {
             log_warn("left out: %s", status_message());
             summary->skipped++;
-            TRY(dataset_writer_leave_out(w, scan->pictures[i].shown));
+            TRY(to->file ? dataset_writer_leave_out(to->file, scan->pictures[i].shown) : STATUS_OK);
         } else {
             summary->pictures++;
         }
@@ -128,7 +134,8 @@ static void tell_choices(const DatasetBuild *b, const Scan *scan)
                  scan_list_names(&scan->numbered, names, sizeof names));
 }
 
-static Status build(const DatasetBuild *b, const Scan *scan, DatasetSummary *summary)
+/* Before pictures are looked at. */
+static Status begin(const DatasetBuild *b, const Scan *scan, DatasetSummary *summary)
 {
     char names[NAMES];
     summary->without_caption = scan->without_caption;
@@ -136,16 +143,35 @@ static Status build(const DatasetBuild *b, const Scan *scan, DatasetSummary *sum
     TRY(check_scan(b, scan));
     if (scan->unused.count)
         log_warn("%s: not used: %s", b->folder, scan_list_names(&scan->unused, names, sizeof names));
-    DatasetWriter *w;
-    TRY(dataset_writer_open(b->out, encoded_bytes(scan), &w));
-    const Status s = add_pictures(b, scan, w, summary);
+    return STATUS_OK;
+}
+
+static Status build(const DatasetBuild *b, const Scan *scan, DatasetSummary *summary)
+{
+    Sink to = {0};
+    TRY(begin(b, scan, summary));
+    TRY(dataset_writer_open(b->out, encoded_bytes(scan), &to.file));
+    const Status s = add_pictures(b, scan, &to, summary);
     if (s != STATUS_OK) {
-        dataset_writer_abort(w);
+        dataset_writer_abort(to.file);
         return s;
     }
-    TRY(dataset_writer_commit(w, path_base(scan->folder)));
+    TRY(dataset_writer_commit(to.file, path_base(scan->folder)));
     tell_choices(b, scan);
     return STATUS_OK;
+}
+
+static Status look(const DatasetBuild *b, const Scan *scan, DatasetSummary *summary, Dataset **view)
+{
+    Sink to = {0};
+    TRY(begin(b, scan, summary));
+    Status s = add_pictures(b, scan, &to, summary);
+    if (s == STATUS_OK)
+        s = dataset_of_view(&to.rows, b->folder, summary->skipped, view);
+    view_free(&to.rows);
+    if (s == STATUS_OK)
+        tell_choices(b, scan);
+    return s;
 }
 
 Status dataset_build(const DatasetBuild *b, DatasetSummary *summary)
@@ -157,6 +183,17 @@ Status dataset_build(const DatasetBuild *b, DatasetSummary *summary)
     Scan scan;
     TRY(scan_folder(b->folder, b->caption, b->folder_names, b->out, &scan));
     const Status s = build(b, &scan, summary);
+    scan_free(&scan);
+    return s;
+}
+
+Status dataset_view(const DatasetBuild *b, DatasetSummary *summary, Dataset **view)
+{
+    Scan scan;
+    *view = NULL;
+    *summary = (DatasetSummary){0};
+    TRY(scan_folder(b->folder, b->caption, b->folder_names, NULL, &scan));
+    const Status s = look(b, &scan, summary, view);
     scan_free(&scan);
     return s;
 }

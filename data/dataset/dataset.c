@@ -3,11 +3,13 @@
  * are read when asked for. */
 #include "dataset.h"
 
+#include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/sha256.h"
 #include "kernels/base/text.h"
 #include "h5.h"
 #include "layout.h"
+#include "view.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -24,7 +26,7 @@ struct Dataset {
     uint8_t *orientation, *odd;            /* odd may be NULL */
     uint64_t *offset, *length;
     uint8_t *sha256;          /* (count,32) */
-    char **names;             /* one block */
+    char **names, **paths;    /* one block each; paths: where a view's pictures lie, or NULL */
     uint64_t *caption_offset; /* (count+1), as stored */
     char *missing;            /* what stands for an empty caption, or NULL */
     char *captions;           /* each followed by a 0: caption i begins at caption_offset[i] + i */
@@ -210,10 +212,101 @@ void dataset_close(Dataset *d)
     mem_free(d->length);
     mem_free(d->sha256);
     mem_free(d->names);
+    mem_free(d->paths);
     mem_free(d->caption_offset);
     mem_free(d->captions);
     mem_free(d->missing);
     mem_free(d);
+}
+
+/* A folder's view -------------------------------------------------------------------------------------- */
+
+static const char *name_in(const ViewRow *row)
+{
+    return row->name;
+}
+
+static const char *path_of(const ViewRow *row)
+{
+    return row->path;
+}
+
+/* A text of each row in one block: the pointers, then what they point to. */
+static char **texts_of(const View *v, const char *(*text)(const ViewRow *))
+{
+    size_t bytes = (size_t)v->count * sizeof(char *);
+    for (int i = 0; i < v->count; i++)
+        bytes += strlen(text(&v->rows[i])) + 1;
+    char **all = mem_alloc(bytes), *at = (char *)(all + v->count);
+    for (int i = 0; i < v->count && all; i++) {
+        const size_t size = strlen(text(&v->rows[i])) + 1;
+        all[i] = memcpy(at, text(&v->rows[i]), size);
+        at += size;
+    }
+    return all;
+}
+
+static Status allocate_rows(Dataset *d, const View *v)
+{
+    const size_t n = (size_t)v->count;
+    uint64_t captions = 0;
+    for (size_t i = 0; i < n; i++)
+        captions += strlen(v->rows[i].caption) + 1;
+    d->count = v->count;
+    d->width = mem_alloc(n * sizeof *d->width);
+    d->height = mem_alloc(n * sizeof *d->height);
+    d->repeats_of = mem_alloc(n * sizeof *d->repeats_of);
+    d->orientation = mem_alloc(n);
+    d->odd = mem_alloc(n);
+    d->length = mem_alloc(n * sizeof *d->length);
+    d->sha256 = mem_alloc(n * SHA256_SIZE);
+    d->names = texts_of(v, name_in);
+    d->paths = texts_of(v, path_of);
+    d->caption_offset = mem_alloc((n + 1) * sizeof *d->caption_offset);
+    d->captions = mem_alloc(captions);
+    return d->width && d->height && d->repeats_of && d->orientation && d->odd && d->length && d->sha256 &&
+                   d->names && d->paths && d->caption_offset && d->captions
+               ? STATUS_OK
+               : STATUS_FAILED;
+}
+
+static void fill_rows(Dataset *d, const View *v)
+{
+    uint64_t at = 0;
+    for (int i = 0; i < v->count; i++) {
+        const ViewRow *row = &v->rows[i];
+        d->width[i] = (uint32_t)row->size.width;
+        d->height[i] = (uint32_t)row->size.height;
+        d->repeats_of[i] = (uint32_t)row->repeats;
+        d->orientation[i] = (uint8_t)row->orientation;
+        d->odd[i] = (uint8_t)row->odd;
+        d->length[i] = row->length;
+        memcpy(d->sha256 + (size_t)SHA256_SIZE * (size_t)i, row->sha256, SHA256_SIZE);
+        d->caption_offset[i] = at; /* captions are followed by a 0, which offsets do not count */
+        strcpy(d->captions + at + i, row->caption);
+        at += strlen(row->caption);
+    }
+    d->caption_offset[v->count] = at;
+}
+
+Status dataset_of_view(const View *v, const char *folder, int left_out, Dataset **out)
+{
+    *out = NULL;
+    Dataset *d = mem_calloc(1, sizeof *d);
+    if (!d)
+        return STATUS_FAILED;
+    d->file = d->data = -1;
+    d->repeats = 1;
+    d->left_out = left_out;
+    d->path = mem_strdup(folder);
+    const Status s = d->path ? allocate_rows(d, v) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        fill_rows(d, v);
+    if (s != STATUS_OK)
+        dataset_close(d);
+    else
+        *out = d;
+    return s;
 }
 
 /* Answers ---------------------------------------------------------------------------------------------- */
@@ -330,7 +423,7 @@ static Status check_sum(const Dataset *d, int i, const uint8_t *bytes, size_t si
                : status_fail("is damaged: its SHA-256 is not the one written down; build the dataset again");
 }
 
-Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size)
+static Status read_from_file(const Dataset *d, int i, uint8_t **bytes, size_t *size)
 {
     *size = d->length[i];
     if (!(*bytes = mem_alloc(*size)))
@@ -340,10 +433,17 @@ Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size)
     const hid_t from = H5Dget_space(d->data), to = H5Screate_simple(1, &count, NULL);
     H5Sselect_hyperslab(from, H5S_SELECT_SET, &start, NULL, &count, NULL);
     const bool ok = H5Dread(d->data, H5T_NATIVE_UINT8, to, from, H5P_DEFAULT, *bytes) >= 0;
-    Status s = ok ? STATUS_OK : h5_fail(d->path, "cannot be read");
+    const Status s = ok ? STATUS_OK : h5_fail(d->path, "cannot be read");
     H5Sclose(from);
     H5Sclose(to);
-    h5_end(s);
+    return h5_end(s);
+}
+
+Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size)
+{
+    *bytes = NULL;
+    Status s = d->paths ? file_read(d->paths[i], SIZE_MAX / 2, (char **)bytes, size)
+                        : read_from_file(d, i, bytes, size);
     if (s == STATUS_OK)
         s = check_sum(d, i, *bytes, *size);
     if (s != STATUS_OK) {

@@ -27,6 +27,11 @@ typedef struct DatasetSummary {
 } DatasetSummary;
 Status dataset_build(const DatasetBuild *b, DatasetSummary *summary);
 
+/* The same without a file: out is not looked at, and pictures are read from the folder when they are asked
+ * for.
+ */
+Status dataset_view(const DatasetBuild *b, DatasetSummary *summary, Dataset **view);
+
 Status dataset_open(const char *path, Dataset **out);
 void dataset_close(Dataset *d);
 int dataset_count(const Dataset *d);

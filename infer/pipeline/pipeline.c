@@ -504,3 +504,8 @@ Status pipeline_encode_picture_plan(Pipeline *p, Size size, size_t *bytes)
 {
     return stage_encode_plan(p->stages, size, bytes);
 }
+
+double pipeline_encode_picture_flop(Pipeline *p, Size size)
+{
+    return stage_encode_flop(p->stages, size);
+}

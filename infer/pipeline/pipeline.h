@@ -56,6 +56,7 @@ double pipeline_flop(Pipeline *p, const SampleRequest *r);
 /* The same for the encoding of one caption, and of one picture. */
 Status pipeline_encode_text_plan(Pipeline *p, int clip_skip, size_t *bytes);
 Status pipeline_encode_picture_plan(Pipeline *p, Size size, size_t *bytes);
+double pipeline_encode_picture_flop(Pipeline *p, Size size); /* after its plan */
 Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
                        SampleResult *out);
 /* How many sampling steps come of r.steps (a few counts are rounded to one more); refuses a sampler or a

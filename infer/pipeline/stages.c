@@ -262,6 +262,11 @@ double stage_decode_flop(Stages *s, Size size)
     return flop_of(s, (Work){.kind = STAGE_DECODE, .size = size});
 }
 
+double stage_encode_flop(Stages *s, Size size)
+{
+    return flop_of(s, (Work){.kind = STAGE_ENCODE, .size = size});
+}
+
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out)
 {
     const ConditioningShape shape = s->m->clip ? conditioning_shape(s->m) : (ConditioningShape){0};

@@ -24,6 +24,7 @@ Status stage_encode_plan(Stages *s, Size size, size_t *bytes);
 /* Arithmetic of one run of each, after it was planned. */
 double stage_unet_flop(Stages *s, int batch, Size size, const ConditioningShape *text);
 double stage_decode_flop(Stages *s, Size size);
+double stage_encode_flop(Stages *s, Size size);
 
 /* ids, as conditioning_ids gives them -> out: conditioning_text_size floats. */
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out);

@@ -61,6 +61,12 @@ train 0 --set output.dir=full
 compare "a whole model" "$told" "$(number peak_bytes "$work/full/log.jsonl")"
 mv "$work/run.yaml.lora" "$work/run.yaml"
 
+# Nothing of the pictures is written anywhere, with the time and without.
+export TMPDIR=$work/nowhere
+train 0 --plan --no-time
+train 0 --plan
+unset TMPDIR
+[ "$(ls -A "$work")" = "$(printf '%s\n' $(ls -A "$work"))" ] && [ ! -e "$work/nowhere" ] || fail "--plan wrote something"
 train 0 --plan --no-time
 for mode in minimal balanced speed; do
     grep -q "^modes .*$mode [0-9]* MB" "$work/err" || fail "--plan does not tell mode $mode"

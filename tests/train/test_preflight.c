@@ -10,9 +10,11 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
+#include "train/pictures/preview.h"
 #include "train/run/preflight.h"
 #include "train/run/trial.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +32,8 @@ static int open_work(void **state)
     strcpy(work, "/tmp/atelier-preflight-XXXXXX");
     if (!mkdtemp(work))
         return -1;
-    snprintf(command, sizeof command,
-             "mkdir %s/pictures && cp data/examples/bell.jpg data/examples/bell.txt %s/pictures", work, work);
+    snprintf(command, sizeof command, "mkdir %s/pictures && cp data/examples/b[ae]*.* %s/pictures", work,
+             work);
     return system(command);
 }
 
@@ -75,6 +77,30 @@ static void close_run(Setup *s, Config *config)
     config_free(config);
     snprintf(folder, sizeof folder, "%s/run", work);
     assert_int_equal(dir_remove(folder), STATUS_OK);
+}
+
+/* Where there is no time to measure more than a step, the rest is in proportion to its arithmetic; where
+ * there is, it is measured, which never comes to exactly that. */
+static void what_there_is_no_time_for_is_worked_out(void **state)
+{
+    (void)state;
+    for (int tried = 0; tried < 2; tried++) {
+        Config *config;
+        Pace pace;
+        Setup *s = setup_for("{kind: lora}\n"
+                             "validation: {share: 0.5, every: 1}\n"
+                             "preview: {every: 1, prompts: [a, b], steps: 7}",
+                             &config);
+        assert_int_equal(pace_measure(s, 0, tried ? 1000 : 0, &pace), STATUS_OK);
+        const SampleRequest r = preview_request(config, 0);
+        const double preview = 2 * pipeline_flop(s->pipeline, &r),
+                     validation = 2 * plan_flop(s->validation_plan),
+                     picture = pipeline_encode_picture_flop(s->pipeline, config_size(config));
+        assert_true(preview > 0 && validation > 0 && picture > 0 && pace.step > 0 && pace.validation > 0);
+        assert_true((fabs(pace.preview / pace.validation / (preview / validation) - 1) < 1e-9) == !tried);
+        assert_true((fabs(pace.picture / pace.validation / (picture / validation) - 1) < 1e-9) == !tried);
+        close_run(s, config);
+    }
 }
 
 /* A sum over everything that the next step depends on. */
@@ -158,6 +184,7 @@ static void room_that_is_not_there_is_missed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_there_is_no_time_for_is_worked_out),
         cmocka_unit_test(lora_is_proven_and_nothing_changes),
         cmocka_unit_test(a_whole_model_is_proven_and_nothing_changes),
         cmocka_unit_test(large_files_are_proven_by_their_room_and_first_tensors),

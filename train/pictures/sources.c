@@ -27,9 +27,9 @@ static void show_built(int done, int total, void *arg)
     progress_update(p, done, NULL);
 }
 
-/* caption: for pictures without one; NULL: they are refused. */
+/* out NULL: into no file, *view is the dataset. caption: for pictures without one; NULL: they are refused. */
 static Status build(const ConfigDataset *config, const char *out, const char *caption,
-                    const volatile sig_atomic_t *stop)
+                    const volatile sig_atomic_t *stop, Dataset **view)
 {
     Progress progress = {0};
     DatasetSummary summary = {0};
@@ -41,11 +41,12 @@ static Status build(const ConfigDataset *config, const char *out, const char *ca
                             .progress = show_built,
                             .arg = &progress,
                             .stop = stop};
-    const Status s = dataset_build(&b, &summary);
+    const Status s = out ? dataset_build(&b, &summary) : dataset_view(&b, &summary, view);
     if (progress.total)
         progress_end(&progress);
     if (s == STATUS_OK)
-        log_info("%s: %d pictures built into %s%s%s", config->path, summary.pictures, out,
+        log_info("%s: %d picture%s %s%s%s%s", config->path, summary.pictures,
+                 summary.pictures == 1 ? "" : "s", out ? "built into " : "looked at", out ? out : "",
                  summary.skipped ? "; those left out are named above" : "",
                  summary.unused_files ? "; files that are not used are named above" : "");
     return s;
@@ -172,10 +173,10 @@ static Status open_dataset(Source *s, const Config *config, int i, const char *f
         status = config_path_missing(config, path, "folder of pictures or .h5 file");
     if (status == STATUS_OK && !kept && !file_is_dir(path))
         status = dataset_open(path, &s->dataset);
-    if (status == STATUS_OK && !s->dataset)
+    if (status == STATUS_OK && !s->dataset && folder)
         status = take_built(folder, config, i);
     if (status == STATUS_OK && !kept && !s->dataset)
-        status = build(s->config, built, caption_for_missing(s), stop);
+        status = build(s->config, built, caption_for_missing(s), stop, &s->dataset);
     if (status == STATUS_OK && !s->dataset)
         status = dataset_open(built, &s->dataset);
     mem_free(built);
@@ -278,19 +279,6 @@ static Status repeat(Source *s)
     return STATUS_OK;
 }
 
-static Status make_scratch(Sources *s)
-{
-    const char *base = getenv("TMPDIR");
-    s->scratch = mem_printf("%s/atelier-plan-XXXXXX", base && *base ? base : "/tmp");
-    if (!s->scratch)
-        return STATUS_FAILED;
-    if (mkdtemp(s->scratch))
-        return STATUS_OK;
-    mem_free(s->scratch);
-    s->scratch = NULL;
-    return status_fail("no folder for temporary files can be made; set TMPDIR");
-}
-
 /* A key that does nothing is a mistake. */
 static Status check_keys(const ConfigDataset *d)
 {
@@ -314,9 +302,7 @@ static Status open_all(Sources *s, const Config *config, const char *folder, Sou
         Source *source = &s->items[s->count++];
         source->config = d;
         TRY(check_keys(d));
-        if (!folder && !s->scratch && file_is_dir(d->path))
-            TRY(make_scratch(s));
-        TRY(open_dataset(source, config, i, folder ? folder : s->scratch, keep, stop));
+        TRY(open_dataset(source, config, i, folder, keep, stop));
         TRY(check_captions(source));
         TRY(split(source, config, i));
         TRY(repeat(source));
@@ -353,9 +339,6 @@ void sources_close(Sources *s)
         mem_free(source->trained);
         mem_free(source->held);
     }
-    if (s->scratch)
-        dir_remove(s->scratch);
-    mem_free(s->scratch);
     mem_free(s->items);
     mem_free(s);
 }

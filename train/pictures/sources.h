@@ -29,15 +29,14 @@ typedef struct Sources {
     ConfigDataset prior_config;
     int held_count;        /* all sources' */
     int64_t epoch_samples; /* pictures × repeats, without those held out */
-    char *scratch;         /* a folder of datasets that is removed at the end (--plan), or NULL */
 } Sources;
 
 /* What becomes of a dataset that an earlier start of the run has built from a folder: it is built anew; it is
  * used, and where the folder has changed since, that is refused, or built anew after all. */
 typedef enum SourcesKept { SOURCES_ANEW, SOURCES_KEPT, SOURCES_KEPT_OR_ANEW } SourcesKept;
 
-/* Opens the datasets of the configuration. folder: the run's; NULL: datasets built from folders are
- * temporary. */
+/* Opens the datasets of the configuration. folder: the run's; NULL (--plan): folders of pictures are
+ * looked at, and nothing is written. */
 Status sources_open(const Config *config, const char *folder, SourcesKept keep,
                     const volatile sig_atomic_t *stop, Sources **out);
 void sources_close(Sources *s); /* NULL allowed */

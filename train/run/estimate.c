@@ -17,8 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MEASURE_SECONDS 20.0 /* at most, unless one step takes longer */
-#define STEADY_STEPS 5       /* fewer tell nothing about how much they differ */
+#define STEADY_STEPS 5 /* fewer tell nothing about how much they differ */
 #define STEADY_SECONDS 3.0
 #define STEADY_ERROR 0.02 /* standard error of the mean, as a share of it */
 #define TRIED_BYTES ((size_t)64 << 20)
@@ -46,17 +45,42 @@ static bool mean_steady(const Mean *m)
     return sqrt(fmax(variance, 0) / m->count) < STEADY_ERROR * mean;
 }
 
-static Status measure_micro(Setup *s, Trial *t, double *seconds)
+/* What there is time for. A piece of work that would take longer than is left is not tried: it is taken to
+ * need a step's time for as much arithmetic. */
+typedef struct Budget {
+    double until;    /* on the clock */
+    double per_flop; /* seconds, of a step */
+    Progress progress;
+    int done;
+} Budget;
+
+/* True: there is time to try it; else *seconds is what its arithmetic says. */
+static bool is_tried(const Budget *b, double flop, double *seconds)
+{
+    *seconds = flop * b->per_flop;
+    return seconds_now() + *seconds < b->until;
+}
+
+static void next(Budget *b, const char *what)
+{
+    progress_update(&b->progress, b->done++, "%s", what);
+}
+
+/* Half of the time, where there is more to measure than steps: the first one makes oneDNN's code and packs
+ * weights, once in a run, and counts only where there is no time for another. */
+static Status measure_micro(Setup *s, Trial *t, Budget *b, double *seconds)
 {
     Mean m = {0};
-    double one;
-    TRY(trial_step(s, t, &one)); /* makes oneDNN's code and packs weights, once in a run */
-    const double until = seconds_now() + MEASURE_SECONDS - one;
-    do {
+    double one, first;
+    const double until = seconds_now() + (b->until - seconds_now()) / 2;
+    TRY(trial_step(s, t, &first));
+    one = first;
+    while (seconds_now() + one < until && !mean_steady(&m)) {
         TRY(trial_step(s, t, &one));
         mean_add(&m, one);
-    } while (seconds_now() + one < until && !mean_steady(&m));
-    *seconds = m.sum / m.count;
+    }
+    *seconds = m.count ? m.sum / m.count : first;
+    b->per_flop = *seconds / plan_flop(s->plan);
     return STATUS_OK;
 }
 
@@ -94,14 +118,20 @@ static bool look_at_clock(int step, int steps, const float *latents, void *arg)
 }
 
 /* A grid, from one picture in few steps: the first one also bears what is done once. */
-static Status measure_preview(Setup *s, double *seconds)
+static Status measure_preview(Setup *s, const Budget *b, double *seconds)
 {
     const Config *config = s->config;
     SampleRequest r = preview_request(config, 0);
     SampleResult result;
     Clock clock = {0};
+    size_t bytes;
+    double piece;
     const int tried = r.steps < 3 ? r.steps : 3, wanted = r.steps;
+    TRY(pipeline_plan(s->pipeline, &r, &bytes));
+    *seconds = config->preview.prompt_count * pipeline_flop(s->pipeline, &r) * b->per_flop;
     r.steps = tried;
+    if (!is_tried(b, pipeline_flop(s->pipeline, &r), &piece))
+        return STATUS_OK;
     const double began = seconds_now();
     TRY(pipeline_sample(s->pipeline, &r, look_at_clock, &clock, &result));
     const double all = seconds_now() - began;
@@ -135,8 +165,13 @@ static Status encode_once(Setup *s, float *memory, Pace *p)
     return STATUS_OK;
 }
 
-static Status measure_encoding(Setup *s, Pace *p)
+static Status measure_encoding(Setup *s, const Budget *b, Pace *p)
 {
+    size_t bytes;
+    const Size size = config_size(s->config);
+    TRY(pipeline_encode_picture_plan(s->pipeline, size, &bytes));
+    if (!is_tried(b, pipeline_encode_picture_flop(s->pipeline, size), &p->picture))
+        return STATUS_OK; /* a caption is next to nothing beside a picture */
     const size_t pixels = 3 * (size_t)size_area(config_size(s->config));
     float *memory =
         mem_alloc((pixels + 2 * (size_t)step_latent_size(&s->shape) + (size_t)step_text_size(&s->shape)) *
@@ -185,34 +220,51 @@ static int validation_batches(const Setup *s)
     return (s->sources->held_count * VALIDATION_QUESTIONS + s->shape.batch - 1) / s->shape.batch;
 }
 
-static Status measure_all(Setup *s, Trial *t, Pace *p)
+static Status measure_validation(Setup *s, Trial *t, const Budget *b, double *seconds)
+{
+    double one;
+    if (is_tried(b, plan_flop(s->validation_plan), &one))
+        TRY(trial_validation(s, t, &one));
+    *seconds = one * validation_batches(s);
+    return STATUS_OK;
+}
+
+static Status measure_all(Setup *s, Trial *t, Budget *b, Pace *p)
 {
     const Config *config = s->config;
-    double micro = 0, update = 0, validation = 0;
-    TRY(measure_micro(s, t, &micro));
+    double micro = 0, update = 0;
+    next(b, "steps");
+    TRY(measure_micro(s, t, b, &micro));
     TRY(measure_update(s, &update));
-    if (s->sources->held_count > 0)
-        TRY(trial_validation(s, t, &validation));
-    TRY(measure_encoding(s, p));
-    if (has_previews(config))
-        TRY(measure_preview(s, &p->preview));
+    next(b, "what is written");
     TRY(measure_files(s, p));
+    next(b, "encoding");
+    TRY(measure_encoding(s, b, p));
+    next(b, "validation");
+    if (s->sources->held_count > 0)
+        TRY(measure_validation(s, t, b, &p->validation));
+    next(b, "previews");
+    if (has_previews(config))
+        TRY(measure_preview(s, b, &p->preview));
     const double per_picture = config->train.cache_latents ? 0 : p->picture;
     p->step = config->train.accumulate * (micro + s->shape.batch * per_picture) + update;
-    p->class_picture = micro * s->prior.flop / plan_flop(s->plan);
-    p->validation = validation * validation_batches(s);
+    p->class_picture = s->prior.flop * b->per_flop;
     p->start += micro + p->checkpoint + p->result;
     return STATUS_OK;
 }
 
-Status pace_measure(Setup *s, double start_seconds, Pace *out)
+Status pace_measure(Setup *s, double start_seconds, double most, Pace *out)
 {
     Trial t;
+    Budget b = {.until = seconds_now() + most};
     *out = (Pace){.start = start_seconds};
+    progress_begin(&b.progress, "measuring", "part", 0, 5);
+    progress_quiet(&b.progress, 1);
     TRY(ctx_reserve(s->c, s->arena_bytes));
     TRY(trial_new(&s->shape, &t));
-    const Status status = measure_all(s, &t, out);
+    const Status status = measure_all(s, &t, &b, out);
     trial_free(&t);
+    progress_clear(&b.progress);
     return status_in(status, "measuring how long the run takes");
 }
 

@@ -20,9 +20,12 @@ typedef struct Estimate {
     double step; /* one */
 } Estimate;
 
-/* Measures the pace on the loaded model: one step or 20 seconds of them, whichever is longer, and one of the
- * rest. The weights are no longer the model's afterwards. Files are tried beside output.dir, and removed. */
-Status pace_measure(Setup *s, double start_seconds, Pace *out);
+#define PACE_SECONDS 20.0 /* that measuring may take, unless one step takes longer */
+
+/* Measures the pace on the loaded model: a step, and as much of the rest as there is time for within `most`
+ * seconds; what there is none for is worked out from a step's time by its arithmetic. The weights are no
+ * longer the model's afterwards. Files are tried beside output.dir, and removed. */
+Status pace_measure(Setup *s, double start_seconds, double most, Pace *out);
 
 /* The run from after step `done` on; done 0: with everything before the first step, where `before` is true.
  */

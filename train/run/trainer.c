@@ -303,10 +303,9 @@ static Status run(Trainer *t)
 static Status measure(Trainer *t, Estimate *whole)
 {
     if (!t->options->json)
-        log_info(
-            "measuring how long it takes: a step, or up to 20 seconds of them (--no-time leaves it out)");
+        log_info("measuring how long it takes, for up to 20 seconds or one step (--no-time leaves it out)");
     TRY(setup_load(t->setup));
-    TRY(pace_measure(t->setup, seconds_now() - t->began, &t->pace));
+    TRY(pace_measure(t->setup, seconds_now() - t->began, PACE_SECONDS, &t->pace));
     *whole = estimate_run(t->setup, &t->pace, 0, true);
     return STATUS_OK;
 }
