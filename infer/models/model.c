@@ -216,6 +216,8 @@ static Status load_part(Model *m, Source *src, PartId id)
     TRY(find_weights(src, id, &w));
     if (src->r->described)
         weights_describe(w);
+    else
+        weights_show(w, PARTS[id].folder);
     Status s = create_part(m, &src->shapes, id, w);
     if (s == STATUS_OK && !src->r->described)
         weights_warn_unused(w, PARTS[id].unneeded);

@@ -12,6 +12,7 @@
 
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/progress.h"
 #include "weights_random.h"
 
 #include <math.h>
@@ -46,6 +47,9 @@ struct Weights {
     uint32_t drawn; /* parameters drawn so far: the next one's number */
     float normal;   /* weights_random_normal */
     bool described;
+    const char *shown; /* weights_show; NULL: nothing */
+    Progress progress;
+    int taken; /* tensors so far */
     Status status;
     char *message;
 };
@@ -77,6 +81,8 @@ void weights_close(Weights *w)
 {
     if (!w)
         return;
+    if (w->shown)
+        progress_clear(&w->progress);
     for (int i = 0; i < w->count; i++)
         mem_free(w->entries[i].key);
     tensorfiles_close(&w->files);
@@ -105,6 +111,13 @@ Status weights_add(Weights *w, const char *key, const TensorEntry *e, int part, 
     w->entries[w->count++] = (Entry){.key = copy, .e = e, .part = part, .parts = parts};
     w->sorted = false;
     return STATUS_OK;
+}
+
+void weights_show(Weights *w, const char *what)
+{
+    w->shown = what;
+    progress_begin(&w->progress, "loading", "tensor", 0, w->count);
+    progress_quiet(&w->progress, 1);
 }
 
 void weights_alias(Weights *w, const char *text, const char *other)
@@ -287,6 +300,8 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
         return status_fail("%s: tensor %s holds numbers of type %s, a weight needs floats", w->origin,
                            f->e->name, f->e->type_name);
     f->used = true;
+    if (w->shown)
+        progress_update(&w->progress, ++w->taken, "%s", w->shown);
     const int64_t count = tensor_entry_count(f->e) / f->parts, first = f->part * count;
     const size_t bytes = (size_t)count * dtype_size(dtype);
     const uint8_t *mapped = tensor_entry_mapped(f->e, dtype);

@@ -40,6 +40,8 @@ void weights_random_normal(Weights *w, float std);
 /* From here on layers get shapes and no memory: a tensor that can be used where it lies in a mapped file
  * points there, untouched; every other has data NULL. For plans, which are made before anything is loaded. */
 void weights_describe(Weights *w);
+/* Shows how many of the tensors have been made into layers from here on; what: "unet", say. Borrowed. */
+void weights_show(Weights *w, const char *what);
 /* Warns, naming one, of tensors that no layer asked for, but for keys that contain one of the words in
  * `expected` (NULL-terminated). */
 void weights_warn_unused(const Weights *w, const char *const *expected);

@@ -170,10 +170,10 @@ static void draw(Progress *p, double now, bool last)
     p->shown_done = p->done;
 }
 
-/* Nothing has been shown so far, and nothing need be. */
+/* Nothing has been shown so far, and nothing need be. A terminal's line goes again. */
 static bool is_quiet(const Progress *p, double now)
 {
-    return p->shown < 0 && now - p->began < p->quiet;
+    return !p->terminal && p->shown < 0 && now - p->began < p->quiet;
 }
 
 static void clear(Progress *p)
@@ -239,7 +239,8 @@ void progress_update(Progress *p, int64_t done, const char *note_format, ...)
 
 void progress_clear(Progress *p)
 {
-    tell(p, PROGRESS_CLEAR);
+    if (p->label) /* it has begun */
+        tell(p, PROGRESS_CLEAR);
 }
 
 void progress_end(Progress *p)

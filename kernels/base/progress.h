@@ -56,7 +56,7 @@ void progress_update(Progress *p, int64_t done, const char *note_format, ...)
 /* After each unit's own time something else may follow that is no part of it (a preview): it does not count
  * for the rate, and so many seconds of it that are still to come count for the time left. */
 void progress_beside(Progress *p, double seconds_left);
-/* Nothing is shown of work that is over within so many seconds. After progress_begin. */
+/* In a log nothing is shown of work that is over within so many seconds. After progress_begin. */
 void progress_quiet(Progress *p, double seconds);
 /* Takes the line off the terminal so that something else can be printed; the next update draws it again. */
 void progress_clear(Progress *p);

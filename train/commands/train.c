@@ -37,7 +37,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .shown = "train.device of the configuration"},
         {"plan", OPTION_FLAG, &a->plan,
          .help = "Says what the run comes to (steps, memory, disk, time), and keeps nothing. The time is "
-                 "measured: one step, or up to 20 seconds of them."},
+                 "measured, for up to 20 seconds or one step."},
         {"no-time", OPTION_FLAG, &a->no_time,
          .help = "Goes with --plan: leaves the time out, and loads and measures nothing."},
         {"json", OPTION_FLAG, &a->json, .help = "Prints the plan as JSON."},

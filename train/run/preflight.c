@@ -6,6 +6,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/progress.h"
 #include "train/export/export.h"
 #include "trial.h"
 
@@ -275,9 +276,16 @@ Status preflight(Setup *s, const char *folder, const CheckpointState *state, Pac
 {
     const double began = seconds_now();
     double micro;
-    TRY(status_in(try_step(s, &micro), "trial step"));
+    Progress progress;
+    progress_begin(&progress, "trying", "part", 0, 2);
+    progress_update(&progress, 0, "a step"); /* nothing tells how far that is */
+    Status status = status_in(try_step(s, &micro), "trial step");
+    progress_update(&progress, 1, "what will be written");
+    if (status == STATUS_OK)
+        status = preflight_files(s, folder, state, PREFLIGHT_WHOLE, &pace->checkpoint, &pace->result);
+    progress_clear(&progress);
+    TRY(status);
     pace->step = micro * s->config->train.accumulate;
-    TRY(preflight_files(s, folder, state, PREFLIGHT_WHOLE, &pace->checkpoint, &pace->result));
     log_info("tried      a step, a checkpoint and the result, written and read back, in %.2g s",
              seconds_now() - began);
     return STATUS_OK;
