@@ -45,7 +45,7 @@ static void every_part_of_a_run_says_how_far_it_is(void **state)
           NULL);
     progress_to(NULL, NULL);
     assert_told("trying", 2, 1, 2);
-    assert_told("validation", 3 * 2, 2, 3);
+    assert_told("validation", 3 * 2, 3, 3);
     assert_told("preview", 3 * 2 * 3, 2 * 3, 2 * 3);
     assert_told("train", 4, 4, 4);
     int i = 0;
