@@ -1,7 +1,7 @@
 #!/bin/bash
 # The order of the house. Breaks if a folder includes what stands above it, or two folders each other; if an include is
 # named otherwise than the rest; if a file or a folder has grown too large to be taken in, or docs/reading-the-code.md
-# does not say what a folder is about; if two headers have one guard; or if a comment names a function that is not there.
+# does not say what a folder is about; if two headers have one guard; if a script may wait for ever; or if a comment names a function that is not there.
 #
 #     house.sh ATELIER [ROOT]
 set -u
@@ -161,9 +161,21 @@ comments() {
         }'
 }
 
+# Scripts ----------------------------------------------------------------------------------------------------------
+
+# A loop that waits for what a process makes looks whether that process is alive.
+waits() {
+    find tests \( -name '*.sh' -o -name common \) -print0 | sort -z | xargs -0 awk '
+        FNR == 1 { looked = -9 }
+        /kill -0/ { looked = FNR }
+        /sleep 0\.01/ && FNR - looked > 4 {
+            print FILENAME ":" FNR ": waits for ever where what it waits for has ended; look (kill -0) whether it is alive"
+        }'
+}
+
 found=$(
     [ "${#house[@]}" -gt 100 ] || echo "only ${#house[@]} sources were found"
-    for rule in names_of_includes ways_of_includes lengths folders explained guards comments; do $rule; done
+    for rule in names_of_includes ways_of_includes lengths folders explained guards comments waits; do $rule; done
 )
 if [ -n "$found" ]; then
     sed 's/^/FAILED: /' <<<"$found" >&2

@@ -38,7 +38,7 @@ for fault in kill half; do everywhere $fault $((1 + stride / 4)) "$stride" build
 # What a living process uses is not taken for something left behind: one stands still while another builds the same.
 rm -rf "$work/run"
 disturbed stop 30 "${command[@]}" & builder=$!
-while [ ! -e "$work/fault" ]; do sleep 0.01; done
+comes $builder test -e "$work/fault" || fail "two at once: the first one ended"
 "${command[@]}" > /dev/null 2>&1 || fail "two at once: status $?"
 cmp -s "$work/run/set.h5" "$work/whole-build/set.h5" || fail "two at once: the dataset differs"
 find "$work/run" | grep -q "atelier-build" || fail "two at once: the first one's files are gone"

@@ -180,3 +180,19 @@ shown="--set preview.every=1 --set preview.prompts=[a] --set preview.steps=9 --s
 train 0 $level $shown --set train.steps=2
 train 0 $level $shown --set train.steps=4 --resume auto
 grep -q "time left  about .*, validation .*, previews " "$work/err" || fail "the time left leaves something out"
+
+# The best step's checkpoint is kept, whatever output.keep and save_every say, and named at the end; a run that was stopped
+# and gone on with keeps the same one.
+rm -rf "$work/run"
+held="--set validation.share=0.5 --set validation.every=1 --set output.keep=1 --set output.save_every=4 --set optimizer.lr=0.3"
+train 0 $held --set train.steps=12 --set optimizer.schedule=constant
+read -r least best <<< "$(sed -n 's/^{"step":\([0-9]*\),.*"validation_loss":\([0-9.e-]*\).*/\2 \1/p' "$work/run/log.jsonl" | sed '$d' | sort -g | head -1)"
+[ "$best" -lt 12 ] || fail "the best step is the last, so that this shows nothing"
+says "$(printf 'at step %d: %s/checkpoints/step-%06d (a LoRA as it stands: ema.safetensors)' "$best" "$work/run" "$best")"
+grep -q "\"done\":true.*\"best_step\":$best,\"best_validation_loss\":$least" "$work/run/log.jsonl" || fail "the log does not name the best step, $best"
+[ "$(cd "$work/run/checkpoints" && echo step-*)" = "$(printf 'step-%06d step-000012' "$best")" ] || fail "other checkpoints: $(ls "$work/run/checkpoints")"
+expect 0 "$atelier" lora info "$work/run/checkpoints/$(printf 'step-%06d' "$best")/ema.safetensors"
+mv "$work/run" "$work/in-one"
+train 0 $held --set train.steps=8 --set optimizer.schedule=constant
+train 0 $held --set train.steps=12 --set optimizer.schedule=constant --resume auto
+diff <(cd "$work/in-one" && find . | sort) <(cd "$work/run" && find . | sort) || fail "gone on with, it keeps other checkpoints"

@@ -109,7 +109,7 @@ same_end whole killed
 
 # Two at a time in one folder are refused, as is a folder with a run without --resume; a finished one is left alone.
 "$atelier" train "$work/lora.yaml" --set output.dir="$work/busy" --set train.steps=1000 > /dev/null 2>&1 & pid=$!
-while [ ! -e "$work/busy/log.jsonl" ]; do sleep 0.01; done
+while [ ! -e "$work/busy/log.jsonl" ] && kill -0 $pid; do sleep 0.01; done
 status=0; run busy --resume auto || status=$?
 grep -q "number $pid, is training here" "$work/busy.log" || fail "the process is not named"
 [ $status = 2 ] || { echo "two runs at once in one folder: status $status, not 2"; failed=1; }

@@ -86,6 +86,25 @@ train 0 --set dataset.path=large-png --set output.dir=png
 used=$(number peak_bytes "$work/png/log.jsonl")
 compare "a large PNG" "$told" "$used"
 
+# The largest part is named, with what makes it less, which it does.
+# largest WORDS SETTING OPTION…: named so, and with the setting that it names the run needs less
+largest() {
+    local words=$1 setting=$2 before
+    train 0 --plan --no-time --json "${@:3}"
+    before=$(number peak_bytes "$work/out")
+    grep -A4 '"largest"' "$work/out" | grep -q "\"part\": \"$words" || fail "the largest part is not told to be \"$words\""
+    train 0 --plan --no-time "${@:3}"
+    grep -q "^ *the largest part: $words.*${setting%%=*}" "$work/err" || fail "${setting%%=*} is not named"
+    # shellcheck disable=SC2086
+    train 0 --plan --no-time --json "${@:3}" ${setting#*= }
+    [ "$(number peak_bytes "$work/out")" -lt "$before" ] || fail "$setting makes nothing less"
+}
+drawn="--set preview.every=1 --set preview.prompts=[a] --set preview.width=512 --set preview.height=512"
+# shellcheck disable=SC2086
+largest "drawing previews of 512×512 pixels" "preview.width and preview.height= --set preview.width=128 --set preview.height=128" $drawn
+largest "the activations of a training step" "train.mode: balanced= --set train.mode=balanced" --set train.batch=16 --set train.mode=speed
+largest "the activations of a training step" "train.batch= --set train.batch=4" --set train.batch=32 --set train.mode=balanced
+
 # What cannot fit any machine is refused before anything is loaded or written, with settings that would fit.
 train 2 --set train.batch=4096 --set train.resolution=1024 --set output.dir=large
 grep -q "this run needs about .* GB of memory" "$work/err" || fail "the refusal tells no figure"

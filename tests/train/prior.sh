@@ -121,7 +121,7 @@ says "The pictures: [a-z]*.jpg, class-0000[0-2].png\."
 # Stopped while class pictures are drawn: those that are done stay, and the next start draws the others.
 "$atelier" train "$work/run.yaml" --set output.dir=stopped --set prior.path=many --set prior.pictures=60 \
     > "$work/out" 2> "$work/err" & pid=$!
-while [ ! -e "$work/many/class-00001.png" ]; do sleep 0.01; done
+comes $pid test -e "$work/many/class-00001.png" || fail "no class pictures are drawn"
 kill -INT $pid
 status=0; wait $pid || status=$?
 [ $status = 130 ] || fail "SIGINT while class pictures are drawn: status $status"

@@ -31,7 +31,7 @@ static bool exists(const char *name, const char *file)
 static void the_log_tells_how_far_the_weights_have_come(void **state)
 {
     (void)state;
-    train(config_for("log", SD1, "method.text_encoder=true", "loss.snr_gamma=0", (char *)NULL), NULL);
+    train(config_for("log", SD1, "method.text_encoder=true", "loss.snr_gamma=1", (char *)NULL), NULL);
     for (int i = 0; i < 6; i++) {
         json_t *line = log_line("log", i);
         const json_t *bands = json_object_get(line, "loss_bands");
@@ -44,7 +44,7 @@ static void the_log_tells_how_far_the_weights_have_come(void **state)
                 count++;
             }
         assert_in_range(count, 1, 2); /* of a batch of 2 */
-        if (count == 2) /* a sample each: the loss is their mean, as there are no weights on it */
+        if (count == 2)               /* a sample each, weighted as in the loss, which is their mean */
             assert_float_equal(sum / 2, json_number_value(json_object_get(line, "loss")), 1e-5);
         json_decref(line);
         assert_true(number("log", i, "updates") == i + 1);
@@ -144,10 +144,28 @@ static void slow_learning_is_no_standstill(void **state)
     assert_true(number("slow-full", 21, "change_norm") > 0);
 }
 
+/* A rate of 0 for the UNet trains the text encoder alone; one of 0 for both is refused before anything is
+ * done. */
+static void the_text_encoder_alone_is_trained(void **state)
+{
+    (void)state;
+    Config *config;
+    train(config_for("alone", SD1, "method.text_encoder=true", "optimizer.lr=0",
+                     "optimizer.text_encoder_lr=1e-3", "train.steps=24", "train.batch=1", (char *)NULL),
+          NULL);
+    assert_true(number("alone", 23, "update_norm") == 0);
+    assert_true(number("alone", 23, "update_norm_text_encoder") > 0);
+    char *path = mem_printf("%s/run.yaml", work);
+    const char *sets[] = {"method.text_encoder=true", "optimizer.lr=0"};
+    assert_int_equal(config_read(path, sets, 2, &config), STATUS_REFUSED);
+    assert_says("optimizer.lr is 0, and so is optimizer.text_encoder_lr");
+    mem_free(path);
+}
+
 static void the_reason_is_told(void **state)
 {
     (void)state;
-    const Config config = {.method.text_encoder = true};
+    const Config config = {.method.text_encoder = true, .optimizer.lr = 1e-3};
     const UpdateNumbers none = {0}, unet = {.norm = 1, .moved.unet = 1e-12},
                         huge = {.norm = 1, .moved.unet = INFINITY, .broken = "a.weight"};
     Standstill still = {0};
@@ -216,6 +234,7 @@ int main(void)
         cmocka_unit_test(weights_that_stand_still_end_the_run),
         cmocka_unit_test(a_standstill_is_counted_across_a_stop),
         cmocka_unit_test(slow_learning_is_no_standstill),
+        cmocka_unit_test(the_text_encoder_alone_is_trained),
         cmocka_unit_test(the_reason_is_told),
         cmocka_unit_test(weights_that_overflow_are_not_saved),
         cmocka_unit_test(memory_does_not_grow),

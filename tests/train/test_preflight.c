@@ -11,6 +11,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "train/pictures/preview.h"
+#include "train/plan/fit.h"
 #include "train/run/preflight.h"
 #include "train/run/trial.h"
 
@@ -103,6 +104,40 @@ static void what_there_is_no_time_for_is_worked_out(void **state)
     }
 }
 
+/* A device with so much memory, and no more. */
+static size_t memory_there;
+static size_t tell_memory(void)
+{
+    return memory_there;
+}
+
+/* What would fit is said of the settings that the memory hangs on, and of no others. */
+static void advice_names_what_helps(void **state)
+{
+    (void)state;
+    for (int previews = 0; previews < 2; previews++) {
+        Config *config;
+        Setup *s =
+            setup_for(previews ? "{kind: lora}\npreview: {every: 1, prompts: [a], width: 256, height: 256}"
+                               : "{kind: lora}\npreview: {every: 1, prompts: [a], width: 16, height: 16}",
+                      &config);
+        Device small = *s->dev;
+        small.host_memory = false;
+        small.memory_left = tell_memory;
+        s->dev = &small;
+        Config same = s->asked; /* as it is planned, before anything is loaded */
+        assert_int_equal(setup_try(s, &same, &s->memory), STATUS_OK);
+        memory_there = memory_total(&s->memory) - 1;
+        assert_int_equal(fit_memory(s), STATUS_REFUSED);
+        const char *shown = strstr(status_message(), "--set preview.width=128 --set preview.height=128: ");
+        if (!strstr(status_message(), "What would fit:") || (shown != NULL) != previews ||
+            (strstr(status_message(), "preview") != NULL) != previews)
+            fail_msg("%s", status_message());
+        s->dev = s->c->dev;
+        close_run(s, config);
+    }
+}
+
 /* A sum over everything that the next step depends on. */
 static uint64_t hash_parameters(const Parameters *p)
 {
@@ -184,6 +219,7 @@ static void room_that_is_not_there_is_missed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(advice_names_what_helps),
         cmocka_unit_test(what_there_is_no_time_for_is_worked_out),
         cmocka_unit_test(lora_is_proven_and_nothing_changes),
         cmocka_unit_test(a_whole_model_is_proven_and_nothing_changes),

@@ -42,7 +42,7 @@ grep -q "Example\|atelier train" "$work/out" || fail "no example in the help"
 # SIGHUP does not end a run, SIGTERM saves, with status 130 and how to go on; the end is that of an uninterrupted run.
 train 0 --set output.dir=whole --set train.steps=120 --set optimizer.schedule=constant
 "$atelier" train "$work/run.yaml" --set train.steps=120 --set optimizer.schedule=constant > "$work/out" 2> "$work/err" & pid=$!
-while [ "$(cat "$work/run/log.jsonl" 2> /dev/null | wc -l)" -lt 2 ]; do sleep 0.01; done
+comes $pid lines_in "$work/run/log.jsonl" 2 || fail "the run ended too early"
 kill -HUP $pid
 kill -TERM $pid
 status=0; wait $pid || status=$?

@@ -275,6 +275,11 @@ static Status resolve(Reader *r)
     if (c->method.text_encoder && c->optimizer.text_encoder_lr == 0 &&
         !given(r, "optimizer.text_encoder_lr", 0))
         c->optimizer.text_encoder_lr = c->optimizer.lr;
+    if (c->method.text_encoder && c->optimizer.lr == 0 && c->optimizer.text_encoder_lr == 0)
+        return yaml_refuse(
+            given(r, "optimizer.lr", 0),
+            "optimizer.lr is 0, and so is optimizer.text_encoder_lr: nothing would be trained; give "
+            "the UNet or the text encoder a rate");
     if (!given(r, "prior.weight", 0) && (given(r, "prior.path", 0) || given(r, "prior.prompt", 0)))
         c->prior.weight = 1;
     if (!given(r, "preview.every", 0) && c->preview.prompt_count == 0)

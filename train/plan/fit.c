@@ -4,6 +4,7 @@
 #include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "train/pictures/owned.h"
+#include "largest.h"
 #include "modes.h"
 
 #include <stdio.h>
@@ -34,6 +35,12 @@ typedef struct Way {
     bool applies;
 } Way;
 
+/* Of sides that the model allows: its own default is one, and half of it. */
+static void take_small_previews(Config *c)
+{
+    c->preview.width /= 2;
+    c->preview.height /= 2;
+}
 static void take_checkpointing(Config *c)
 {
     c->train.checkpointing = SWITCH_ON;
@@ -59,7 +66,7 @@ static void take_half_size(Config *c)
     c->train.resolution /= 2;
 }
 
-enum { WAYS = 5 };
+enum { WAYS = 6 };
 
 static void list_ways(const Setup *s, Way ways[WAYS])
 {
@@ -67,7 +74,13 @@ static void list_ways(const Setup *s, Way ways[WAYS])
     const int pictures = c->train.batch * c->train.accumulate, half = c->train.resolution / 2;
     const bool forced =
         s->asked.train.checkpointing == SWITCH_OFF || s->asked.train.pack_weights == SWITCH_ON;
+    const Size preview = largest_preview(s), small = {preview.width / 2, preview.height / 2};
+    const int multiple = s->model->size_multiple;
+    const bool drawn = c->preview.every > 0 && c->preview.prompt_count > 0;
     const Way all[WAYS] = {
+        {"preview.width", take_small_previews,
+         drawn && small.width >= multiple && small.height >= multiple && small.width % multiple == 0 &&
+             small.height % multiple == 0},
         {"train.checkpointing=on", take_checkpointing, c->train.checkpointing != SWITCH_ON},
         {"train.mode=minimal", take_minimal, c->train.mode != MODE_MINIMAL && !forced},
         {"train.batch=1", take_single_pictures, c->train.batch > 1},
@@ -75,8 +88,10 @@ static void list_ways(const Setup *s, Way ways[WAYS])
         {"train.resolution", take_half_size, half > 0 && half % s->model->size_multiple == 0},
     };
     memcpy(ways, all, sizeof all);
-    snprintf(ways[2].set, sizeof ways[2].set, "train.batch=1 --set train.accumulate=%d", pictures);
-    snprintf(ways[4].set, sizeof ways[4].set, "train.resolution=%d", half);
+    snprintf(ways[0].set, sizeof ways[0].set, "preview.width=%d --set preview.height=%d", small.width,
+             small.height);
+    snprintf(ways[3].set, sizeof ways[3].set, "train.batch=1 --set train.accumulate=%d", pictures);
+    snprintf(ways[5].set, sizeof ways[5].set, "train.resolution=%d", half);
 }
 
 /* Adds " --set WHAT" to text. */
@@ -90,7 +105,7 @@ static void add_set(char *text, size_t size, const char *what)
 
 typedef struct Advice {
     char text[1024]; /* one line a way that fits */
-    size_t least;    /* the least that any way takes */
+    size_t least;    /* the least that all of them together take */
     int found;
 } Advice;
 
@@ -103,31 +118,53 @@ static void advise(Advice *a, const char *sets, size_t need)
              bytes_text(need, bytes, sizeof bytes));
 }
 
-/* Tries the ways, each together with those before it, until two fit. */
+/* What has been tried so far: settings that each made it less. */
+typedef struct Together {
+    Config config;
+    char sets[320], others[64]; /* others: without those of train.mode */
+    size_t bytes;
+} Together;
+
+/* Adds the way to what has been tried, if it makes the need less. */
+static Status try_way(const Setup *s, const Way *way, Together *t)
+{
+    Together more = *t;
+    /* minimal is checkpointing and more: the shorter request takes the other's place */
+    if (way->change == take_minimal) {
+        more.config.train = s->asked.train;
+        memcpy(more.sets, t->others, sizeof t->others);
+    }
+    way->change(&more.config);
+    add_set(more.sets, sizeof more.sets, way->set);
+    if (way->change == take_small_previews)
+        add_set(more.others, sizeof more.others, way->set);
+    Config settled = more.config;
+    MemoryNeed need;
+    TRY(setup_try(s, &settled, &need));
+    more.bytes = memory_total(&need);
+    if (more.bytes < t->bytes - t->bytes / 100) /* less would be no help to anybody */
+        *t = more;
+    return STATUS_OK;
+}
+
+/* Tries the ways, each together with those before it that helped, until two fit. */
 static Status find_ways(const Setup *s, size_t limit, Advice *a)
 {
     Way ways[WAYS];
-    Config together = s->asked;
-    char sets[320] = "";
+    Together t = {.config = s->asked, .bytes = memory_total(&s->memory)};
+    const Size preview = largest_preview(s);
+    t.config.preview.width = preview.width;
+    t.config.preview.height = preview.height;
     list_ways(s, ways);
     for (int i = 0; i < WAYS && a->found < 2; i++) {
+        const size_t before = t.bytes;
         if (!ways[i].applies || (a->found && ways[i].change == take_half_size))
             continue;
-        /* minimal is checkpointing and more: the shorter request takes the other's place */
-        if (ways[i].change == take_minimal) {
-            together = s->asked;
-            sets[0] = 0;
-        }
-        ways[i].change(&together);
-        add_set(sets, sizeof sets, ways[i].set);
-        Config settled = together;
-        MemoryNeed need;
-        TRY(setup_try(s, &settled, &need));
-        const size_t total = memory_total(&need);
-        a->least = a->least && a->least < total ? a->least : total;
-        if (total <= limit)
-            advise(a, sets, total);
+        TRY(try_way(s, &ways[i], &t));
+        if (t.bytes < before && t.bytes <= limit)
+            advise(a, t.sets, t.bytes);
     }
+    a->least = t.bytes;
     return STATUS_OK;
 }
 

@@ -325,6 +325,7 @@ DiskNeed disk_need(const Setup *s)
     int64_t saves = every > 0 ? steps / every + (steps % every != 0) : 1;
     if (saves > config->output.keep)
         saves = (int64_t)config->output.keep + 1; /* the oldest goes when the newest is there */
+    saves += config->validation.share > 0;        /* the best one */
     DiskNeed d = {.checkpoint = trained * sizeof(float) + parameters_optimizer_bytes(s->parameters)};
     if (config->method.kind == METHOD_FULL)
         d.result = model_elements(s->model) * dtype_size(config->output.dtype);

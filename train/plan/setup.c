@@ -87,10 +87,12 @@ static StepShape shape_of(const Config *config, const Model *m, bool report)
 
 /* Plans ------------------------------------------------------------------------------------------------ */
 
-static void take_larger(size_t *bytes, size_t other)
+static void take_larger(Setup *s, size_t bytes, ArenaWork work)
 {
-    if (other > *bytes)
-        *bytes = other;
+    if (bytes <= s->arena_bytes)
+        return;
+    s->arena_bytes = bytes;
+    s->arena_work = work;
 }
 
 /* The arena is as large as the largest plan of the run: the step, validation, encoding, a preview. */
@@ -100,25 +102,26 @@ static Status plan_all(Setup *s)
     Step step = {.shape = s->shape, .data = {.grad_scale = 1}};
     size_t bytes = 0;
     TRY(ctx_rehearse(s->c, train_step, &step, &s->plan));
-    s->arena_bytes = plan_peak_bytes(s->plan);
+    s->arena_bytes = 0;
+    take_larger(s, plan_peak_bytes(s->plan), ARENA_STEP);
     if (config->validation.share > 0) {
         Step validation = validation_step(&s->shape);
         TRY(ctx_rehearse(s->c, train_step, &validation, &s->validation_plan));
-        take_larger(&s->arena_bytes, plan_peak_bytes(s->validation_plan));
+        take_larger(s, plan_peak_bytes(s->validation_plan), ARENA_VALIDATION);
     }
     TRY(pipeline_encode_picture_plan(s->pipeline, config_size(config), &bytes));
-    take_larger(&s->arena_bytes, bytes);
+    take_larger(s, bytes, ARENA_PICTURE);
     if (!config->method.text_encoder) {
         TRY(pipeline_encode_text_plan(s->pipeline, config->method.clip_skip, &bytes));
-        take_larger(&s->arena_bytes, bytes);
+        take_larger(s, bytes, ARENA_CAPTION);
     }
     if (config->preview.every > 0 && config->preview.prompt_count > 0) {
         TRY(preview_plan(s->pipeline, config, &bytes));
-        take_larger(&s->arena_bytes, bytes);
+        take_larger(s, bytes, ARENA_PREVIEW);
     }
     if (s->prior.missing > 0) {
         TRY(prior_plan(s->pipeline, config, &bytes, &s->prior.flop));
-        take_larger(&s->arena_bytes, bytes);
+        take_larger(s, bytes, ARENA_CLASS);
     }
     return STATUS_OK;
 }

@@ -20,6 +20,16 @@
 /* Text kept in memory, where the text encoder isn't trained. */
 #define SETUP_TEXTS_BYTES ((size_t)256 << 20)
 
+/* What is computed in the arena, one after the other. */
+typedef enum ArenaWork {
+    ARENA_STEP,
+    ARENA_VALIDATION,
+    ARENA_PICTURE, /* encoded */
+    ARENA_CAPTION,
+    ARENA_PREVIEW,
+    ARENA_CLASS /* a class picture drawn */
+} ArenaWork;
+
 typedef struct Setup {
     Config *config; /* borrowed; sizes and switches that were left open are filled in */
     Config asked;   /* as it was before that: a copy of the struct, its texts are config's */
@@ -37,6 +47,7 @@ typedef struct Setup {
     Plan *plan;            /* of a micro-batch */
     Plan *validation_plan; /* or NULL */
     size_t arena_bytes;    /* the largest of all plans of the run */
+    ArenaWork arena_work;  /* whose that is */
     size_t base_bytes;     /* what the process has without a run in it */
     MemoryNeed memory;
     DiskNeed disk;

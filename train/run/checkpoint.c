@@ -197,6 +197,8 @@ static Status write_state(const char *folder, const Parameters *p, const Checkpo
                   "elapsed", number_or_null(state->elapsed), "model", state->origins.model, "datasets",
                   datasets_json(&state->origins), "made_with", state->made_with ? state->made_with : "");
     if (j) {
+        json_object_set_new(j, "best_step", json_integer(state->best_step));
+        json_object_set_new(j, "best_loss", number_or_null(state->best_loss));
         json_object_set_new(j, "validation_seconds", json_real(state->validation_seconds));
         json_object_set_new(j, "preview_seconds", json_real(state->preview_seconds));
     }
@@ -246,7 +248,7 @@ Status checkpoint_write(const char *run, const Parameters *p, const CheckpointSt
     if (s == STATUS_OK)
         s = checkpoint_place(all, part, final);
     if (s == STATUS_OK)
-        checkpoint_prune(run, state->step, keep, every);
+        checkpoint_prune(run, state->step, keep, every, state->best_step);
     else if (part && file_is_dir(part))
         dir_remove(part);
     mem_free(all);
@@ -367,6 +369,8 @@ static Status read_state(const char *folder, Parameters *p, CheckpointState *sta
                                    .validation_before = number_in(j, "validation_before"),
                                    .validation = number_in(j, "validation"),
                                    .elapsed = number_in(j, "elapsed"),
+                                   .best_step = json_integer_value(json_object_get(j, "best_step")),
+                                   .best_loss = number_in(j, "best_loss"),
                                    .validation_seconds = seconds_in(j, "validation_seconds"),
                                    .preview_seconds = seconds_in(j, "preview_seconds"),
                                    .made_with = mem_strdup(made_with ? made_with : "")};

@@ -30,6 +30,8 @@ typedef struct CheckpointState {
     Standstill still;                           /* and how many in a row up to this step */
     LossScale scale;                            /* for the next step */
     double validation_before, validation;       /* NaN: not measured */
+    int64_t best_step;                          /* with the least validation loss; 0: none was measured yet */
+    double best_loss;                           /* and what it was */
     double elapsed;                             /* seconds of work so far */
     double validation_seconds, preview_seconds; /* that the last of each took; 0: none yet */
     Origins origins;                            /* the model and the pictures that the run began with */
@@ -37,7 +39,7 @@ typedef struct CheckpointState {
 } CheckpointState;
 
 /* Writes the state of after `step` into RUN/checkpoints. keep: how many stay; older ones, and any that do not
- * lie on a multiple of `every`, are removed. */
+ * lie on a multiple of `every`, are removed, but for the best step's. */
 Status checkpoint_write(const char *run, const Parameters *p, const CheckpointState *state, int keep,
                         int64_t every);
 /* Restores p; refused if names or shapes are others. state->made_with: caller's, mem_free. *damaged: it

@@ -260,33 +260,36 @@ Status checkpoint_check_names(const char *run, bool resumed)
     return s;
 }
 
-void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every)
+/* The whole checkpoint of the largest step below limit; its number in names, −1: there is none. */
+static int newest_below(const char *all, char **names, int count, int64_t limit)
+{
+    int found = -1;
+    for (int i = 0; i < count; i++) {
+        const int64_t step = checkpoint_step(names[i]);
+        if (step >= 0 && step < limit && (found < 0 || step > checkpoint_step(names[found])) &&
+            is_whole_in(all, names[i]))
+            found = i;
+    }
+    return found;
+}
+
+void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every, int64_t best)
 {
     char *all = path_join(run, "checkpoints"), **names = NULL;
-    int count = 0, kept = 0;
+    int count = 0, kept = 0, i;
     if (!all || dir_list(all, &names, &count) != STATUS_OK) {
         mem_free(all);
         return;
     }
     int64_t limit = INT64_MAX; /* steps come in the order of names up to 999,999: don't count on it */
-    for (;;) {
-        int best = -1;
-        int64_t best_step = -1;
-        for (int i = 0; i < count; i++) {
-            const int64_t step = checkpoint_step(names[i]);
-            if (step < limit && step > best_step && is_whole_in(all, names[i])) {
-                best = i;
-                best_step = step;
-            }
-        }
-        if (best < 0)
-            break;
-        limit = best_step;
-        const bool stray = best_step < newest && every > 0 && best_step % every != 0;
-        if (best_step > newest || stray || kept >= (keep > 0 ? keep : 1))
-            discard(all, names[best]);
+    while ((i = newest_below(all, names, count, limit)) >= 0) {
+        const int64_t step = limit = checkpoint_step(names[i]);
+        const bool stray = step < newest && every > 0 && step % every != 0;
+        const bool spare = stray || kept >= (keep > 0 ? keep : 1);
+        if (step > newest || (spare && step != best))
+            discard(all, names[i]);
         else
-            kept++;
+            kept += !stray;
     }
     dir_list_free(names, count);
     mem_free(all);

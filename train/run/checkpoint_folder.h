@@ -15,8 +15,8 @@ int64_t checkpoint_step(const char *name);
 Status checkpoint_place(const char *all, const char *part, const char *final);
 /* Keeps the newest `keep` up to step `newest`. One that an interruption left between two multiples of `every`
  * goes as soon as a later one is there, so that an interrupted run ends with the same folders as one that was
- * not. What cannot be removed is said and left. */
-void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every);
+ * not. That of step `best` stays besides (0: none). What cannot be removed is said and left. */
+void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every, int64_t best);
 #define CHECKPOINT_ANY INT64_MAX
 /* Folder of the last whole checkpoint up to step `until`, *folder NULL: there is none. Caller: mem_free. */
 Status checkpoint_last(const char *run, int64_t until, char **folder);

@@ -126,7 +126,8 @@ bool duty_has_previews(const Trainer *t)
 
 static bool save_is_due(const Trainer *t)
 {
-    return due(t, t->config->output.save_every) || t->state.step == t->setup->steps;
+    return due(t, t->config->output.save_every) || t->state.step == t->setup->steps ||
+           t->state.step == t->state.best_step;
 }
 
 /* What falls due after a whole step. Until it is through, the state says so, and keeps the log's length from
@@ -137,6 +138,10 @@ static Status duties(Trainer *t)
     const bool validated = t->validation && due(t, t->config->validation.every);
     if (validated)
         TRY(duty_validate(t, &t->state.validation));
+    if (validated && !(t->state.validation >= t->state.best_loss)) {
+        t->state.best_step = t->state.step;
+        t->state.best_loss = t->state.validation;
+    }
     TRY(t->run ? run_log(t->run, numbers_json(t->setup, &t->state, validated)) : STATUS_OK);
     if (duty_has_previews(t) && due(t, t->config->preview.every))
         TRY(duty_preview(t));

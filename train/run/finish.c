@@ -10,6 +10,7 @@
 #include "train/pictures/preview.h"
 
 #include <math.h>
+#include <stdio.h>
 
 /* The adapter in one format, or (file NULL) the whole model. */
 static Status export_one(const Export *e, const char *run, const ExportFile *file)
@@ -54,6 +55,10 @@ static Status log_done(RunFolder *run, const CheckpointState *state)
     if (line && isfinite(state->validation)) {
         json_object_set_new(line, "validation_loss_before", json_real(state->validation_before));
         json_object_set_new(line, "validation_loss", json_real(state->validation));
+        if (state->best_step > 0) {
+            json_object_set_new(line, "best_step", json_integer(state->best_step));
+            json_object_set_new(line, "best_validation_loss", json_real(state->best_loss));
+        }
     }
     TRY(run_log(run, line));
     return run_log_sync(run);
@@ -85,6 +90,21 @@ static void say_result(const Config *config, const char *result, const char *ema
     }
 }
 
+/* The checkpoint is kept whatever output.keep says. */
+static void say_best(const Setup *s, const char *run, const CheckpointState *state)
+{
+    const char *file = s->parameters->averages ? "ema" : "weights";
+    char step[32];
+    snprintf(step, sizeof step, "step-%06lld", (long long)state->best_step);
+    if (state->best_step == 0 || state->best_step == state->step)
+        return;
+    log_info("  the best was %.5f, at step %lld: %s/checkpoints/%s%s%s%s", state->best_loss,
+             (long long)state->best_step, run, step,
+             s->config->method.kind == METHOD_LORA ? " (a LoRA as it stands: " : "",
+             s->config->method.kind == METHOD_LORA ? file : "",
+             s->config->method.kind == METHOD_LORA ? ".safetensors)" : "");
+}
+
 static void say(const Setup *s, const char *run, const CheckpointState *state, bool compared)
 {
     const Config *config = s->config;
@@ -92,6 +112,8 @@ static void say(const Setup *s, const char *run, const CheckpointState *state, b
     if (isfinite(state->validation))
         log_info("validation loss: %.5f before, %.5f after%s", state->validation_before, state->validation,
                  ema);
+    if (isfinite(state->validation))
+        say_best(s, run, state);
     if (compared)
         log_info("before and after: %s/samples/before-after.png", run);
     char *result = path_in(run, "%s", config->method.kind == METHOD_FULL ? "model" : "lora.safetensors");

@@ -12,7 +12,7 @@ static void add_bands(MicroNumbers *m, const Batch *b, int steps)
 {
     for (int i = 0; i < b->shape->batch; i++) {
         const int band = (int)b->timesteps[i] * PASS_BANDS / steps;
-        m->bands[band] += (double)b->per_sample[i];
+        m->bands[band] += (double)b->per_sample[i] * (double)b->weights[i];
         m->counts[band]++;
     }
 }

@@ -17,13 +17,13 @@ typedef struct PassNumbers {
     /* With prior preservation what it is made of, loss_subject + prior.weight · loss_prior: means over the
      * subject's pictures and over the class pictures. Without it loss_prior is NaN. */
     double loss_subject, loss_prior;
-    double bands[PASS_BANDS]; /* mean unweighted loss of the samples in that part; NaN: there is none */
+    double bands[PASS_BANDS]; /* mean loss, weighted alike, of the samples in that part; NaN: there is none */
 } PassNumbers;
 
 /* What a micro-batch adds to them. */
 typedef struct MicroNumbers {
     double loss, loss_subject, loss_prior;
-    double bands[PASS_BANDS], counts[PASS_BANDS]; /* sums of unweighted losses, and of how many */
+    double bands[PASS_BANDS], counts[PASS_BANDS]; /* sums of weighted losses, and of how many */
 } MicroNumbers;
 
 typedef struct Pass {

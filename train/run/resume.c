@@ -329,7 +329,8 @@ Status resume_state(const char *folder, const Setup *setup, int64_t step, bool a
         then.origins = state->origins;
         *state = then;
         *saved_step = state->step;
-        checkpoint_prune(folder, state->step, setup->config->output.keep, setup->config->output.save_every);
+        checkpoint_prune(folder, state->step, setup->config->output.keep, setup->config->output.save_every,
+                         state->best_step);
         log_info("going on after step %lld from %s", (long long)state->step, last);
     }
     mem_free(last);

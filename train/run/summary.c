@@ -3,6 +3,7 @@
 
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"
+#include "train/plan/largest.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,6 +150,11 @@ static void print_memory(const Setup *s)
         bytes_text(m->gradients, part[2], sizeof part[2]), bytes_text(m->optimizer, part[3], sizeof part[3]),
         bytes_text(m->workspace, part[4], sizeof part[4]), bytes_text(m->other, part[5], sizeof part[5]),
         mode_name(s->config->train.mode));
+    Largest largest;
+    largest_part(s, &largest);
+    log_info("           the largest part: %s, %s%s%s%s", largest.part,
+             bytes_text(largest.bytes, total, sizeof total), *largest.lower ? " (less with " : "",
+             largest.lower, *largest.lower ? ")" : "");
     if (m->host)
         log_info("           and about %s of the machine's own memory",
                  bytes_text(m->host, total, sizeof total));
@@ -217,6 +223,12 @@ Status setup_print_json(const Setup *s, const ModeTable *modes, const Estimate *
         json_object_set_new(j, "class_pictures",
                             json_pack("{s:i,s:i,s:f}", "there", s->prior.there, "missing", s->prior.missing,
                                       "flop_each", s->prior.flop));
+    Largest largest;
+    largest_part(s, &largest);
+    if (j)
+        json_object_set_new(j, "largest",
+                            json_pack("{s:s,s:I,s:s}", "part", largest.part, "bytes",
+                                      (json_int_t)largest.bytes, "lower", largest.lower));
     if (j && time)
         json_object_set_new(j, "seconds", time_json(time));
     char *text = json_text(j, JSON_INDENT(2));

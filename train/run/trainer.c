@@ -426,7 +426,7 @@ Status trainer_run(Config *config, const TrainOptions *o)
                  .folder_there = strlen(config->output.dir),
                  .saved_step = -1,
                  .began = seconds_now()};
-    t.state.validation = t.state.validation_before = NAN;
+    t.state.validation = t.state.validation_before = t.state.best_loss = NAN;
     char why[STATUS_MESSAGE_SIZE];
     Status s = whole_run(&t);
     if (s == STATUS_INTERRUPTED && comm_check(t.comm) != STATUS_OK)

@@ -97,7 +97,8 @@ Status learning_check(const Config *config, int64_t step, const UpdateNumbers *u
             (long long)step, name ? ", first in " : "", name ? name : "", lr,
             config->optimizer.settings.weight_decay);
     }
-    TRY(count_still(&still->unet, moved->unet, "the UNet's trained weights", step, update->norm, lr));
+    if (config->optimizer.lr > 0 || !config->method.text_encoder) /* else the text encoder alone is trained */
+        TRY(count_still(&still->unet, moved->unet, "the UNet's trained weights", step, update->norm, lr));
     if (!config->method.text_encoder)
         return STATUS_OK;
     return count_still(&still->text, moved->text, "the text encoder's trained weights", step, update->norm,
