@@ -6,6 +6,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/text.h"
 #include "layout.h"
 #include "scan.h"
 #include "view.h"
@@ -31,9 +32,10 @@ static Status check_scan(const DatasetBuild *b, const Scan *scan)
             scan->unused.count ? "; not used: " : "", scan_list_names(&scan->unused, names, sizeof names));
     if (scan->without_caption)
         return status_fail(
-            "%s: %d of %d pictures have no caption: %s; put the text into NAME.txt beside each, or give "
+            "%s: %d of %d picture%s %s no caption: %s; put the text into NAME.txt beside each, or give "
             "one for all with --caption (in a run's configuration: dataset.caption.missing)%s%s%s",
-            b->folder, scan->without_caption, scan->count,
+            b->folder, scan->without_caption, scan->count, text_plural(scan->count),
+            scan->without_caption == 1 ? "has" : "have",
             scan_names_without_caption(scan, names, sizeof names),
             scan->named_itself ? "; the folder's own name is none: name the folder around it to have it taken"
                                : "",
@@ -96,7 +98,8 @@ static Status add_pictures(const DatasetBuild *b, const Scan *scan, Sink *to, Da
             b->progress(i + 1, scan->count, b->arg);
     }
     if (summary->pictures == 0)
-        return status_fail("%s: none of the %d pictures can be used", b->folder, scan->count);
+        return status_fail("%s: none of the %d picture%s can be used", b->folder, scan->count,
+                           text_plural(scan->count));
     return STATUS_OK;
 }
 
@@ -122,8 +125,10 @@ static void tell_choices(const DatasetBuild *b, const Scan *scan)
             "folder around it to have it taken",
             b->folder);
     if (scan->for_all.count)
-        log_info("%s: %d of %d pictures have no caption of their own and get \"%s\": %s", b->folder,
-                 scan->for_all.count, scan->count, b->caption,
+        log_info("%s: %d of %d picture%s %s no caption of %s own and get%s \"%s\": %s", b->folder,
+                 scan->for_all.count, scan->count, text_plural(scan->count),
+                 scan->for_all.count == 1 ? "has" : "have", scan->for_all.count == 1 ? "its" : "their",
+                 scan->for_all.count == 1 ? "s" : "", b->caption,
                  scan_list_names(&scan->for_all, names, sizeof names));
     if (scan->blank.count)
         log_info("%s: %d caption file%s empty, and the picture%s got that caption or the folder's: %s",

@@ -181,6 +181,11 @@ int64_t text_invalid_utf8(const char *text, size_t size)
     return -1;
 }
 
+const char *text_plural(int64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 int text_columns(const char *text, size_t n)
 {
     int columns = 0;

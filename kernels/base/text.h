@@ -29,6 +29,9 @@ int64_t text_invalid_utf8(const char *text, size_t size);
  * mem_free. NULL: out of memory. */
 char *text_for_shell(const char *text);
 
+/* What makes a word of one of several: "" for 1, else "s". */
+const char *text_plural(int64_t n);
+
 /* Columns that n bytes of UTF-8 take on a terminal: continuation bytes take none. */
 int text_columns(const char *text, size_t n);
 

@@ -164,7 +164,7 @@ static void the_folder_that_was_named_says_nothing(void **state)
     assert_string_equal(dataset_caption(d, 1), "for all");
     dataset_close(d);
     assert_int_equal(dataset_build(&(DatasetBuild){.folder = folder, .out = out}, NULL), STATUS_FAILED);
-    assert_message("1 of 2 pictures have no caption: a.png");
+    assert_message("1 of 2 pictures has no caption: a.png");
     assert_message("name the folder around it to have it taken");
     lint(folder, FOLDER_NAMES_AUTO);
     assert_noted("10_sks cat: its own name is not taken as repeats and caption");

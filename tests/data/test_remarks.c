@@ -379,7 +379,7 @@ static void a_caption_that_finds_no_picture_is_explained(void **state)
                    inside, elsewhere);
     write_text(folder, "metadata.jsonl", lines);
     assert_int_not_equal(dataset_build(&(DatasetBuild){.folder = folder, .out = out}, NULL), STATUS_OK);
-    assert_message("1 of 2 pictures have no caption: a.png;");
+    assert_message("1 of 2 pictures has no caption: a.png;");
     assert_message(
         "A.txt (a caption of a.png? it is looked for as a.txt), a.png.txt (a caption of a.png? it is looked "
         "for as a.txt), captions.csv (captions are read from .txt files and from metadata.jsonl), "

@@ -55,7 +55,7 @@ build 2 'texts: no pictures' 'not used: notes.txt' -- texts
 folder plain; cp "$picture" plain/a.jpg; cp "$picture" plain/b.jpg
 build 1 'plain: 2 of 2 pictures have no caption: a.jpg, b.jpg' 'put the text into NAME.txt' -- plain
 folder misnamed; cp "$picture" misnamed/a.jpg; cp "$picture" misnamed/b.jpg; echo b >misnamed/b.TXT; echo a >misnamed/a.jpg.txt
-build 1 'misnamed: 1 of 2 pictures have no caption: a.jpg;' 'not used: a.jpg.txt' -- misnamed
+build 1 'misnamed: 1 of 2 pictures has no caption: a.jpg;' 'not used: a.jpg.txt' -- misnamed
 bad 1 'plain: 2 of 2 pictures have no caption' -- data build plain --out set.h5 --skip-bad
 bad 2 '--out' -- data build plain --caption x
 
@@ -140,7 +140,7 @@ rm wide.h5
 folder archive/2024_dog; cp "$picture" archive/2024_dog/a.jpg # a date is no number of repeats
 build 1 'archive/2024_dog: 2024 repeats of each of 1 picture, and the caption of 1' 'rename it' '--folder-names plain' '--folder-names kohya' 'dataset.folder_names' -- archive
 good data build archive --out set.h5 --caption x --folder-names plain
-grep -q 'archive: 1 of 1 pictures have no caption of their own and get "x": 2024_dog/a.jpg' o-err || fail "the caption for all: $(cat o-err)"
+grep -q 'archive: 1 of 1 picture has no caption of its own and gets "x": 2024_dog/a.jpg' o-err || fail "the caption for all: $(cat o-err)"
 rm set.h5
 folder mixed; cp "$picture" mixed/a.jpg; cp cut/a.jpg mixed/b.jpg; cp text/a.jpg mixed/c.jpg
 good data build mixed --out set.h5 --caption x --skip-bad

@@ -179,3 +179,8 @@ sample 0 --out "$work/same.png" --seed 5 --prompt "a bell" --clip-skip 1 --lora 
 [ "$(grep -ao '"weights":"[0-9a-f]*"' "$work/same.png")" = "$(grep -ao '"weights":"[0-9a-f]*"' "$work/shown/samples/step-000002.png" | head -1)" ] ||
     fail "the same model is told as another"
 sample 2 --out "$work/shown/samples/step-000002.png"
+
+# A line in a picture's text is a field, whatever a LoRA is called.
+cp "$work/shown/lora.safetensors" "$work"/$'two\nlines.safetensors'
+sample 0 --out "$work/lines.png" --lora "$work"/$'two\nlines.safetensors'
+grep -qa '<lora:two lines:1>' "$work/lines.png" || fail "a LoRA's name breaks the line"

@@ -152,7 +152,7 @@ expect 0 "$atelier" data build "$work/bare" --caption "" --out "$work/bare.h5"
 plan_of 2 bare.h5
 grep -q "banana.jpg.*dataset.caption.missing" "$work/err" || fail "the picture without a caption is not named"
 plan_of 0 bare.h5 --set "dataset.caption.missing=a thing"
-grep -q '1 of 1 pictures have no caption and get "a thing".*banana.jpg' "$work/err" || fail "what stands for no caption is not told"
+grep -q '1 of 1 picture has no caption and gets "a thing".*banana.jpg' "$work/err" || fail "what stands for no caption is not told"
 # What was taken from names of folders is told; a date is asked about.
 mkdir -p "$work/sorted/10_a toy" "$work/sorted/2024_toys"
 cp "$here/data/examples/banana.jpg" "$work/sorted/10_a toy"

@@ -88,7 +88,7 @@ train 0 --set output.dir=alone --set prior=
 
 # A picture more is drawn; a folder of another class is refused; a dataset file is taken as it is.
 train 0 --set output.dir=more --set prior.pictures=3 --set train.steps=1
-says "1 of 1 class pictures drawn"
+says "1 of 1 class picture drawn"
 cmp "$work/class/class-00001.png" "$work/kept/class-00001.png" || fail "a picture that was there was drawn again"
 train 2 --set output.dir=cat --set "prior.prompt=a cat"
 says "was drawn with prompt"
@@ -125,7 +125,7 @@ comes $pid test -e "$work/many/class-00001.png" || fail "no class pictures are d
 kill -INT $pid
 status=0; wait $pid || status=$?
 [ $status = 130 ] || fail "SIGINT while class pictures are drawn: status $status"
-says "class pictures drawn; they stay for later runs"
+says "class pictures drawn, and kept for later runs"
 done=$(ls "$work/many" | grep -c png)
 [ "$done" -ge 2 ] && [ "$done" -lt 60 ] || fail "$done class pictures after the interruption"
 train 0 --plan --no-time --set output.dir=stopped --set prior.path=many --set prior.pictures=60

@@ -5,6 +5,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
+#include "kernels/base/text.h"
 #include "commands.h"
 #include "dispatch.h"
 
@@ -85,11 +86,11 @@ static void summarize(const Config *c)
         printf("a whole model");
     printf(", on %s", path_base(c->model.base));
     if (c->train.epochs > 0)
-        printf(", %lld epochs", (long long)c->train.epochs);
+        printf(", %lld epoch%s", (long long)c->train.epochs, text_plural(c->train.epochs));
     else
-        printf(", %lld steps", (long long)c->train.steps);
+        printf(", %lld step%s", (long long)c->train.steps, text_plural(c->train.steps));
     printf(" with %d picture%s each\n", c->train.batch * c->train.accumulate,
-           c->train.batch * c->train.accumulate == 1 ? "" : "s");
+           text_plural(c->train.batch * c->train.accumulate));
 }
 
 /* Prints each failure itself, as there may be several; *status is the exit status. */

@@ -8,6 +8,7 @@
 #include "kernels/base/options.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
+#include "kernels/base/text.h"
 #include "commands.h"
 #include "facts.h"
 
@@ -275,7 +276,8 @@ static Status lint(int argc, char **argv, int *errors)
     if (f.progress.total)
         progress_end(&f.progress);
     TRY(s);
-    printf("%s: %d pictures, %d errors, %d notes\n", paths.items[0], pictures, f.errors, f.notes);
+    printf("%s: %d picture%s, %d error%s, %d note%s\n", paths.items[0], pictures, text_plural(pictures),
+           f.errors, text_plural(f.errors), f.notes, text_plural(f.notes));
     *errors = f.errors;
     return STATUS_OK;
 }

@@ -8,6 +8,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
+#include "kernels/base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -197,9 +198,9 @@ static Status count_file(const Config *config, int *there)
     dataset_close(d);
     if (*there < config->prior.pictures)
         return status_refuse(
-            "%s: has %d pictures, and prior.pictures is %d; a dataset file is used as it is: set "
+            "%s: has %d picture%s, and prior.pictures is %d; a dataset file is used as it is: set "
             "prior.pictures to %d, or give prior.path a folder, where missing ones are drawn",
-            config->prior.path, *there, config->prior.pictures, *there);
+            config->prior.path, *there, text_plural(*there), config->prior.pictures, *there);
     return STATUS_OK;
 }
 
@@ -371,8 +372,8 @@ static Status draw_all(Drawing *d)
     else
         progress_clear(&d->progress);
     if (s == STATUS_OK || d->done > 0)
-        log_info("%s: %d of %lld class pictures drawn; they stay for later runs", d->config->prior.path,
-                 d->done, (long long)d->count);
+        log_info("%s: %d of %lld class picture%s drawn, and kept for later runs", d->config->prior.path,
+                 d->done, (long long)d->count, text_plural(d->count));
     return s;
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/random.h"
+#include "kernels/base/text.h"
 #include "train/config/config_paths.h"
 #include "owned.h"
 
@@ -45,8 +46,8 @@ static Status build(const ConfigDataset *config, const char *out, const char *ca
     if (progress.total)
         progress_end(&progress);
     if (s == STATUS_OK)
-        log_info("%s: %d picture%s %s%s%s%s", config->path, summary.pictures,
-                 summary.pictures == 1 ? "" : "s", out ? "built into " : "looked at", out ? out : "",
+        log_info("%s: %d picture%s %s%s%s%s", config->path, summary.pictures, text_plural(summary.pictures),
+                 out ? "built into " : "looked at", out ? out : "",
                  summary.skipped ? "; those left out are named above" : "",
                  summary.unused_files ? "; files that are not used are named above" : "");
     return s;
@@ -130,7 +131,7 @@ static Status compare_built(const Source *s, const char *built, SourcesKept keep
     if (!*changed)
         log_info("%s: the run's own copy of its %d picture%s is used again, nothing has changed since it was "
                  "made: %s",
-                 path, c.same, c.same == 1 ? "" : "s", built);
+                 path, c.same, text_plural(c.same), built);
     else if (keep == SOURCES_KEPT_OR_ANEW)
         log_warn("%s: since the run began %s, %d are as they were; its copy of them is built anew", path,
                  text, c.same);
@@ -190,8 +191,9 @@ static Status check_captions(const Source *s)
     enum { SHOWN = 8 };
     char names[512] = "";
     const char *missing = s->config->caption.missing, *more;
+    const int all = dataset_count(s->dataset);
     int without = 0;
-    for (int i = 0; i < dataset_count(s->dataset); i++) {
+    for (int i = 0; i < all; i++) {
         const char *caption = dataset_caption(s->dataset, i);
         const size_t used = strlen(names);
         if (!caption[strspn(caption, " \t\n")] && without++ < SHOWN)
@@ -202,12 +204,14 @@ static Status check_captions(const Source *s)
         return STATUS_OK;
     more = without > SHOWN ? ", …" : "";
     if (!missing)
-        return status_refuse("%s: %d of %d pictures have no caption: %s%s; give them one, or say with "
+        return status_refuse("%s: %d of %d picture%s %s no caption: %s%s; give them one, or say with "
                              "dataset.caption.missing what stands for it (\"\": nothing)",
-                             dataset_path(s->dataset), without, dataset_count(s->dataset), names, more);
+                             dataset_path(s->dataset), without, all, text_plural(all),
+                             without == 1 ? "has" : "have", names, more);
     if (!file_is_dir(s->config->path)) /* of a folder, building has said it */
-        log_info("%s: %d of %d pictures have no caption and get \"%s\" (dataset.caption.missing): %s%s",
-                 s->config->path, without, dataset_count(s->dataset), missing, names, more);
+        log_info("%s: %d of %d picture%s %s no caption and get%s \"%s\" (dataset.caption.missing): %s%s",
+                 s->config->path, without, all, text_plural(all), without == 1 ? "has" : "have",
+                 without == 1 ? "s" : "", missing, names, more);
     return dataset_set_missing_caption(s->dataset, missing);
 }
 
@@ -221,8 +225,8 @@ static Status split(Source *s, const Config *config, int number)
     if (share > 0 && held == 0 && n > 1)
         held = 1;
     if (n - held < 1)
-        return status_refuse("%s: has %d pictures, and validation.share %g leaves none to train on",
-                             dataset_path(s->dataset), n, (double)share);
+        return status_refuse("%s: has %d picture%s, and validation.share %g leaves none to train on",
+                             dataset_path(s->dataset), n, text_plural(n), (double)share);
     uint32_t *order = mem_alloc((size_t)n * sizeof *order);
     bool *is_held = mem_calloc((size_t)n, sizeof *is_held);
     s->trained = mem_alloc((size_t)n * sizeof *s->trained);
@@ -388,8 +392,8 @@ Status sources_open_prior(Sources *s, const Config *config, const char *folder, 
     TRY(open_dataset(prior, config, s->count, folder, keep ? SOURCES_KEPT : SOURCES_ANEW, stop));
     const int count = dataset_count(prior->dataset), wanted = config->prior.pictures;
     if (count < wanted)
-        return status_refuse("%s: has %d class pictures, and prior.pictures is %d",
-                             dataset_path(prior->dataset), count, wanted);
+        return status_refuse("%s: has %d class picture%s, and prior.pictures is %d",
+                             dataset_path(prior->dataset), count, text_plural(count), wanted);
     prior->trained = mem_alloc((size_t)wanted * sizeof *prior->trained);
     if (!prior->trained)
         return STATUS_FAILED;
@@ -542,7 +546,8 @@ static Status tell_cut(const Source *s, const Model *m)
                      s->config->path, dataset_name(s->dataset, i), tokens, seen);
     }
     if (cut > CUT_SHOWN)
-        log_warn("%s: %d more captions are too long", s->config->path, cut - CUT_SHOWN);
+        log_warn("%s: %d more caption%s too long", s->config->path, cut - CUT_SHOWN,
+                 cut - CUT_SHOWN == 1 ? " is" : "s are");
     return STATUS_OK;
 }
 

@@ -63,9 +63,9 @@ static Status check_length(const char *folder, int64_t done, int64_t asked)
 {
     return done <= asked
                ? STATUS_OK
-               : status_refuse("%s: has done %lld steps already, of the %lld that are asked for; set "
+               : status_refuse("%s: has done %lld step%s already, of the %lld that are asked for; set "
                                "train.steps to at least that",
-                               folder, (long long)done, (long long)asked);
+                               folder, (long long)done, text_plural(done), (long long)asked);
 }
 
 static Status compare(Config *config, const char *folder, bool allow_changes)

@@ -3,6 +3,7 @@
 
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"
+#include "kernels/base/text.h"
 #include "train/plan/largest.h"
 
 #include <stdio.h>
@@ -39,11 +40,12 @@ static void print_prior(const Setup *s)
     const Config *config = s->config;
     char missing[128] = "", flop[32];
     if (s->prior.missing)
-        snprintf(missing, sizeof missing, "; %d are missing and drawn first: %d steps each, %s together",
-                 s->prior.missing, config->prior.steps,
+        snprintf(missing, sizeof missing, "; %d %s missing and drawn first: %d step%s each, %s together",
+                 s->prior.missing, s->prior.missing == 1 ? "is" : "are", config->prior.steps,
+                 text_plural(config->prior.steps),
                  flop_text(s->prior.flop * s->prior.missing, flop, sizeof flop));
-    log_info("class      %s: %d of %d pictures of \"%s\"%s", config->prior.path, s->prior.there,
-             config->prior.pictures, config->prior.prompt, missing);
+    log_info("class      %s: %d of %d picture%s of \"%s\"%s", config->prior.path, s->prior.there,
+             config->prior.pictures, text_plural(config->prior.pictures), config->prior.prompt, missing);
 }
 
 #define FOLDERS_SHOWN 8
@@ -91,7 +93,7 @@ static void print_pictures(const Setup *s)
             snprintf(held, sizeof held, ", %d held out for validation", source->held_count);
         char repeats[64] = "what their folders say";
         if (source->distinct == source->trained_count)
-            snprintf(repeats, sizeof repeats, "%d repeats", source->repeats);
+            snprintf(repeats, sizeof repeats, "%d repeat%s", source->repeats, text_plural(source->repeats));
         log_info("pictures   %s: %s%s, × %s", source->config->path, count_text(source->distinct, a, sizeof a),
                  held, repeats);
         print_folders(source);
@@ -100,14 +102,17 @@ static void print_pictures(const Setup *s)
     if (config_has_prior(s->config))
         print_prior(s);
     const int64_t per_step = (int64_t)s->config->train.batch * s->config->train.accumulate;
-    log_info("steps      %s pictures an epoch ÷ %lld a step (batch %d × accumulate %d) = %.4g steps an "
-             "epoch; %s steps = %.4g epochs",
-             count_text(s->sources->epoch_samples, a, sizeof a), (long long)per_step, s->config->train.batch,
-             s->config->train.accumulate, 1 / setup_epochs(s, 1), count_text(s->steps, b, sizeof b),
-             setup_epochs(s, s->steps));
+    const double an_epoch = 1 / setup_epochs(s, 1), epochs = setup_epochs(s, s->steps);
+    log_info("steps      %s picture%s an epoch ÷ %lld a step (batch %d × accumulate %d) = %.4g step%s an "
+             "epoch; %s step%s = %.4g epoch%s",
+             count_text(s->sources->epoch_samples, a, sizeof a), text_plural(s->sources->epoch_samples),
+             (long long)per_step, s->config->train.batch, s->config->train.accumulate, an_epoch,
+             an_epoch == 1 ? "" : "s", count_text(s->steps, b, sizeof b), text_plural(s->steps), epochs,
+             epochs == 1 ? "" : "s");
     if (config_has_prior(s->config))
-        log_info("           and beside them %lld class pictures a step, whose loss counts %g times",
-                 (long long)per_step, (double)s->config->prior.weight);
+        log_info("           and beside them %lld class picture%s a step, whose loss counts %g time%s",
+                 (long long)per_step, text_plural(per_step), (double)s->config->prior.weight,
+                 s->config->prior.weight == 1 ? "" : "s");
 }
 
 static int64_t part_elements(const LayerSet *set)
@@ -128,9 +133,10 @@ static void print_trained(const Setup *s)
     const int64_t trained = parameters_elements(s->parameters);
     const char *where = config->method.text_encoder ? "UNet and text encoder" : "UNet";
     if (config->method.kind == METHOD_LORA)
-        log_info("trained    LoRA of rank %d, alpha %g on %d modules of %s: %s parameters; %s frozen",
-                 config->method.rank, (double)config->method.alpha, s->parameters->module_count, where,
-                 count_text(trained, a, sizeof a), count_text(base, b, sizeof b));
+        log_info("trained    LoRA of rank %d, alpha %g on %d module%s of %s: %s parameters; %s frozen",
+                 config->method.rank, (double)config->method.alpha, s->parameters->module_count,
+                 text_plural(s->parameters->module_count), where, count_text(trained, a, sizeof a),
+                 count_text(base, b, sizeof b));
     else
         log_info("trained    %s whole, %s: %s parameters in %d layers; %s frozen", where,
                  config->model.init == MODEL_INIT_RANDOM ? "from random weights" : "from the model's weights",
@@ -163,9 +169,10 @@ static void print_memory(const Setup *s)
 static void print_disk(const Setup *s)
 {
     char total[32], one[32], result[32];
-    log_info("disk       about %s: %s a checkpoint, of which %d stay; %s the result",
+    log_info("disk       about %s: %s a checkpoint, of which %d stay%s; %s the result",
              bytes_text(s->disk.total, total, sizeof total), bytes_text(s->disk.checkpoint, one, sizeof one),
-             s->config->output.keep, bytes_text(s->disk.result, result, sizeof result));
+             s->config->output.keep, s->config->output.keep == 1 ? "s" : "",
+             bytes_text(s->disk.result, result, sizeof result));
 }
 
 void setup_print(const Setup *s)
