@@ -65,3 +65,14 @@ echo "no picture" > "$work/pictures/bad.jpg"; echo "bad" > "$work/pictures/bad.t
 train 0 --set dataset.skip_bad=true --set train.steps=2
 train 0 --set dataset.skip_bad=true --resume auto
 says "its 4 pictures is used again"
+
+# A class picture that was edited changes nothing of the run, which has its own copy, and is told.
+prior="--set prior.path=class --set prior.prompt=fruit --set prior.pictures=2 --set prior.steps=1"
+rm -rf "$work/run"; cp -r "$work/then/." "$work/pictures"; rm -f "$work/pictures/bad".*
+train 0 $prior
+mv "$work/run" "$work/whole"-class
+train 0 $prior --set train.steps=2
+echo >> "$work/class/class-00001.png"
+train 0 $prior --resume auto
+says "$work/class: since the run began 1 of the class pictures was edited or removed; the run's own copy of them is used"
+cmp "$work/whole-class/lora.safetensors" "$work/run/lora.safetensors" || fail "an edited class picture changes the run"

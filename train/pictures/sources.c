@@ -1,6 +1,5 @@
 #include "sources.h"
 
-#include "data/dataset/compare.h"
 #include "kernels/base/clock.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -9,6 +8,7 @@
 #include "kernels/base/random.h"
 #include "kernels/base/text.h"
 #include "train/config/config_paths.h"
+#include "built.h"
 #include "owned.h"
 
 #include <math.h>
@@ -19,39 +19,6 @@
 /* The split's key: no epoch has this number. */
 #define SPLIT_STEP 0xffffffffu
 #define CUT_SHOWN 10 /* captions that are too long are named up to this many */
-
-static void show_built(int done, int total, void *arg)
-{
-    Progress *p = arg;
-    if (p->total != total)
-        progress_begin(p, "dataset", "picture", 0, total);
-    progress_update(p, done, NULL);
-}
-
-/* out NULL: into no file, *view is the dataset. caption: for pictures without one; NULL: they are refused. */
-static Status build(const ConfigDataset *config, const char *out, const char *caption,
-                    const volatile sig_atomic_t *stop, Dataset **view)
-{
-    Progress progress = {0};
-    DatasetSummary summary = {0};
-    const DatasetBuild b = {.folder = config->path,
-                            .out = out,
-                            .caption = caption,
-                            .skip_bad = config->skip_bad,
-                            .folder_names = config->folder_names,
-                            .progress = show_built,
-                            .arg = &progress,
-                            .stop = stop};
-    const Status s = out ? dataset_build(&b, &summary) : dataset_view(&b, &summary, view);
-    if (progress.total)
-        progress_end(&progress);
-    if (s == STATUS_OK)
-        log_info("%s: %d picture%s %s%s%s%s", config->path, summary.pictures, text_plural(summary.pictures),
-                 out ? "built into " : "looked at", out ? out : "",
-                 summary.skipped ? "; those left out are named above" : "",
-                 summary.unused_files ? "; files that are not used are named above" : "");
-    return s;
-}
 
 /* "cat" of "data/cat.h5" and of "data/cat". Caller: mem_free. NULL: out of memory. */
 static char *stem_of(const char *path)
@@ -103,64 +70,6 @@ static Status take_built(const char *folder, const Config *config, int i)
     return s;
 }
 
-/* What stands for a missing caption. */
-static const char *caption_for_missing(const Source *s)
-{
-    return s->caption ? s->caption : s->config->caption.missing;
-}
-
-/* The run's own copy of a folder's pictures, against the folder. *changed: it is not to be used. */
-static Status compare_built(const Source *s, const char *built, SourcesKept keep,
-                            const volatile sig_atomic_t *stop, bool *changed)
-{
-    Dataset *d = NULL;
-    DatasetChanges c;
-    char text[256];
-    const char *path = s->config->path;
-    const DatasetBuild b = {.folder = path,
-                            .caption = caption_for_missing(s),
-                            .skip_bad = s->config->skip_bad,
-                            .folder_names = s->config->folder_names,
-                            .stop = stop};
-    TRY(dataset_open(built, &d));
-    Status status = dataset_compare(d, &b, &c);
-    dataset_close(d);
-    TRY(status);
-    *changed = dataset_changed(&c);
-    dataset_changes_text(&c, text, sizeof text);
-    if (!*changed)
-        log_info("%s: the run's own copy of its %d picture%s is used again, nothing has changed since it was "
-                 "made: %s",
-                 path, c.same, text_plural(c.same), built);
-    else if (keep == SOURCES_KEPT_OR_ANEW)
-        log_warn("%s: since the run began %s, %d are as they were; its copy of them is built anew", path,
-                 text, c.same);
-    else
-        return status_refuse(
-            "%s: since the run began %s, %d are as they were. Going on would end in something "
-            "that was never begun: put back what it was, begin a new run in another output.dir, "
-            "or go on all the same with --allow-changes",
-            path, text, c.same);
-    return STATUS_OK;
-}
-
-/* *kept: the dataset that an earlier start of the run has built is there and is used. */
-static Status look_at_built(const Source *s, const char *built, SourcesKept keep,
-                            const volatile sig_atomic_t *stop, bool *kept)
-{
-    const char *path = s->config->path;
-    bool changed = false;
-    *kept = keep != SOURCES_ANEW && built && file_exists(built) && (!file_exists(path) || file_is_dir(path));
-    if (!*kept || s->caption) /* class pictures are those that the run began with, whatever came later */
-        return STATUS_OK;
-    if (file_exists(path))
-        TRY(compare_built(s, built, keep, stop, &changed));
-    else
-        log_info("%s: is not there any more; the run's own copy of its pictures is used: %s", path, built);
-    *kept = !changed;
-    return STATUS_OK;
-}
-
 static Status open_dataset(Source *s, const Config *config, int i, const char *folder, SourcesKept keep,
                            const volatile sig_atomic_t *stop)
 {
@@ -169,7 +78,7 @@ static Status open_dataset(Source *s, const Config *config, int i, const char *f
     bool kept = false;
     Status status = built || !folder ? STATUS_OK : STATUS_FAILED;
     if (status == STATUS_OK)
-        status = look_at_built(s, built, keep, stop, &kept);
+        status = built_look(s, built, keep, stop, &kept);
     if (status == STATUS_OK && !kept && !file_exists(path))
         status = config_path_missing(config, path, "folder of pictures or .h5 file");
     if (status == STATUS_OK && !kept && !file_is_dir(path))
@@ -177,7 +86,7 @@ static Status open_dataset(Source *s, const Config *config, int i, const char *f
     if (status == STATUS_OK && !s->dataset && folder)
         status = take_built(folder, config, i);
     if (status == STATUS_OK && !kept && !s->dataset)
-        status = build(s->config, built, caption_for_missing(s), stop, &s->dataset);
+        status = built_make(s, built, stop, &s->dataset);
     if (status == STATUS_OK && !s->dataset)
         status = dataset_open(built, &s->dataset);
     mem_free(built);
@@ -381,7 +290,7 @@ static void tell_captions(const Sources *s)
     }
 }
 
-Status sources_open_prior(Sources *s, const Config *config, const char *folder, bool keep,
+Status sources_open_prior(Sources *s, const Config *config, const char *folder, SourcesKept keep,
                           const volatile sig_atomic_t *stop)
 {
     Source *prior = &s->items[s->count];
@@ -389,7 +298,7 @@ Status sources_open_prior(Sources *s, const Config *config, const char *folder, 
         (ConfigDataset){.path = config->prior.path, .repeats = 1, .folder_names = FOLDER_NAMES_PLAIN};
     *prior = (Source){.config = &s->prior_config, .caption = config->prior.prompt, .repeats = 1};
     s->prior = prior;
-    TRY(open_dataset(prior, config, s->count, folder, keep ? SOURCES_KEPT : SOURCES_ANEW, stop));
+    TRY(open_dataset(prior, config, s->count, folder, keep, stop));
     const int count = dataset_count(prior->dataset), wanted = config->prior.pictures;
     if (count < wanted)
         return status_refuse("%s: has %d class picture%s, and prior.pictures is %d",

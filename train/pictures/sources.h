@@ -32,8 +32,9 @@ typedef struct Sources {
 } Sources;
 
 /* What becomes of a dataset that an earlier start of the run has built from a folder: it is built anew; it is
- * used, and where the folder has changed since, that is refused, or built anew after all. */
-typedef enum SourcesKept { SOURCES_ANEW, SOURCES_KEPT, SOURCES_KEPT_OR_ANEW } SourcesKept;
+ * used, and where the folder has changed since, that is refused, or built anew after all; or another process
+ * of the run has looked already. */
+typedef enum SourcesKept { SOURCES_ANEW, SOURCES_KEPT, SOURCES_KEPT_OR_ANEW, SOURCES_SEEN } SourcesKept;
 
 /* Opens the datasets of the configuration. folder: the run's; NULL (--plan): folders of pictures are
  * looked at, and nothing is written. */
@@ -41,7 +42,7 @@ Status sources_open(const Config *config, const char *folder, SourcesKept keep,
                     const volatile sig_atomic_t *stop, Sources **out);
 void sources_close(Sources *s); /* NULL allowed */
 /* Opens the class pictures, once they are there (train/pictures/prior.h): s->prior. */
-Status sources_open_prior(Sources *s, const Config *config, const char *folder, bool keep,
+Status sources_open_prior(Sources *s, const Config *config, const char *folder, SourcesKept keep,
                           const volatile sig_atomic_t *stop);
 /* True: an earlier start of the run has built its dataset of class pictures; the folder they came from is not
  * looked at any more. */

@@ -256,7 +256,7 @@ static Status open_sources(Setup *s, const char *folder, SourcesKept keep)
     if (folder)
         status = comm_agree(s->comm, status);
     return status == STATUS_OK && s->comm->rank > 0
-               ? sources_open(s->config, folder, SOURCES_KEPT, s->stop, &s->sources)
+               ? sources_open(s->config, folder, SOURCES_SEEN, s->stop, &s->sources)
                : status;
 }
 

@@ -168,8 +168,8 @@ static Status open_loader(Trainer *t)
 
 static Status open_prior(Trainer *t)
 {
-    return sources_open_prior(t->setup->sources, t->config, t->config->output.dir, t->setup->prior_built,
-                              stop_of(t));
+    return sources_open_prior(t->setup->sources, t->config, t->config->output.dir,
+                              t->setup->prior_built ? SOURCES_KEPT : SOURCES_ANEW, stop_of(t));
 }
 
 /* The class pictures are drawn with the weights that the run starts from: before a checkpoint is read. */
@@ -183,8 +183,9 @@ static Status prepare_prior(Trainer *t)
         layerset_rest(vae_layers(s->model->vae));
     }
     TRY(by_first(t, open_prior));
-    return writes(t) ? STATUS_OK
-                     : sources_open_prior(s->sources, t->config, t->config->output.dir, true, stop_of(t));
+    return writes(t)
+               ? STATUS_OK
+               : sources_open_prior(s->sources, t->config, t->config->output.dir, SOURCES_SEEN, stop_of(t));
 }
 
 static Status try_run(Trainer *t)
