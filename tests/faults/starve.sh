@@ -16,7 +16,7 @@ if grep -q __asan_init "$(dirname "$atelier")/libatelier.so"; then
 fi
 
 # A plan begins with the memory that the process uses already, which is not always the same page for page.
-printed() { plain "$1" | sed 's/"\(other\|host_bytes\|minimal\|balanced\|speed\)": [0-9]*//'; }
+printed() { plain "$1" | sed 's/"\(other\|host_bytes\|bytes\|minimal\|balanced\|speed\)": [0-9]*//'; }
 fed() {
     mkdir -p "$work/run"
     case $3 in
