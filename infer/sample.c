@@ -142,7 +142,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         {"quantise", OPTION_TEXT, &a->quantise, .value = "HOW", .choices = "none|int8",
          .help = "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16.",
          .shown = "none"},
-        {"device", OPTION_TEXT, &a->device, .value = "D", .help = DEVICE_HELP, .shown = DEVICE_AUTO},
+        {"device", OPTION_TEXT, &a->device, .value = DEVICE_VALUES, .help = DEVICE_HELP,
+         .shown = DEVICE_AUTO},
         {"offload", OPTION_TEXT, &a->offload, .value = "WHAT", .choices = "auto|" OFFLOAD_CHOICES,
          .help = "What waits in the machine's memory while the GPU does not need it: text encoder and VAE "
                  "(idle), "

@@ -114,7 +114,9 @@ static Status read_line(MetadataFile *m, int line, const char *text, size_t size
     json_error_t error;
     json_t *object = json_read(text, size, JSON_REJECT_DUPLICATES, &error);
     if (!object)
-        return status_fail("%s", error.text);
+        return status_fail(
+            "not valid JSON: %s; a line is {\"file_name\": \"a.jpg\", \"text\": \"its caption\"}",
+            error.text);
     const json_t *file_name = json_object_get(object, "file_name"),
                  *caption = json_object_get(object, "text");
     Status s;

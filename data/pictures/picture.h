@@ -82,6 +82,9 @@ typedef struct PictureText {
     const char *key, *value;
 } PictureText;
 Status picture_write_png(const char *path, const Picture *p, const PictureText *text, int count);
+/* The same bytes in memory. *bytes: mem_free. */
+Status picture_encode_png(const Picture *p, const PictureText *text, int count, uint8_t **bytes,
+                          size_t *size);
 /* The value (UTF-8) of the text with this key that stands before a PNG's pixels; *value NULL: there is none.
  * Caller: mem_free. */
 Status picture_png_text(const uint8_t *bytes, size_t size, const char *key, char **value);

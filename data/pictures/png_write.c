@@ -129,7 +129,7 @@ static Status encode(Job *j, const Picture *p, const png_text *chunks, int count
     return s;
 }
 
-Status picture_write_png(const char *path, const Picture *p, const PictureText *text, int count)
+Status picture_encode_png(const Picture *p, const PictureText *text, int count, uint8_t **bytes, size_t *size)
 {
     Job j = {0};
     png_text *chunks = mem_calloc((size_t)count, sizeof *chunks);
@@ -139,11 +139,25 @@ Status picture_write_png(const char *path, const Picture *p, const PictureText *
         s = text_chunk(&text[i], &chunks[i], &latin1[i]);
     if (s == STATUS_OK)
         s = encode(&j, p, chunks, count);
-    s = s == STATUS_OK ? file_write_atomic(path, j.bytes, j.size) : status_in(s, "%s", path);
     for (int i = 0; i < count && latin1; i++)
         mem_free(latin1[i]);
     mem_free(latin1);
     mem_free(chunks);
-    mem_free(j.bytes);
+    if (s != STATUS_OK) {
+        mem_free(j.bytes);
+        j = (Job){0};
+    }
+    *bytes = (uint8_t *)j.bytes;
+    *size = j.size;
+    return s;
+}
+
+Status picture_write_png(const char *path, const Picture *p, const PictureText *text, int count)
+{
+    uint8_t *bytes;
+    size_t size;
+    TRY(status_in(picture_encode_png(p, text, count, &bytes, &size), "%s", path));
+    const Status s = file_write_atomic(path, bytes, size);
+    mem_free(bytes);
     return s;
 }

@@ -91,33 +91,37 @@ static Module *find_module(const ModuleList *list, const char *name)
     return bsearch(&key, list->items, (size_t)list->count, sizeof key, by_name);
 }
 
-/* How keys of LoRAs for other kinds of models begin. */
+/* How keys of LoRAs for other kinds of models begin, and who writes them so. */
 static const struct {
-    const char *start, *model;
+    const char *start, *model, *writer;
 } OTHER_MODELS[] = {
-    {"lora_te1_", "SDXL"},
-    {"lora_te2_", "SDXL"},
-    {"text_encoder_2.", "SDXL"},
-    {"lora_unet_double_blocks_", "Flux"},
-    {"lora_unet_single_blocks_", "Flux"},
-    {"lora_unet_joint_blocks_", "Stable Diffusion 3"},
-    {"lora_transformer_", "Flux or Stable Diffusion 3"},
-    {"transformer.", "Flux or Stable Diffusion 3"},
+    {"lora_te1_", "SDXL", "sd-scripts (kohya_ss) and OneTrainer"},
+    {"lora_te2_", "SDXL", "sd-scripts (kohya_ss) and OneTrainer"},
+    {"text_encoder_2.", "SDXL", "diffusers"},
+    {"lora_unet_input_blocks_", "SDXL, in ldm's names", "sd-scripts (kohya_ss)"},
+    {"lora_unet_middle_block_", "SDXL, in ldm's names", "sd-scripts (kohya_ss)"},
+    {"lora_unet_output_blocks_", "SDXL, in ldm's names", "sd-scripts (kohya_ss)"},
+    {"lora_unet_double_blocks_", "Flux", "sd-scripts (kohya_ss)"},
+    {"lora_unet_single_blocks_", "Flux", "sd-scripts (kohya_ss)"},
+    {"lora_unet_joint_blocks_", "Stable Diffusion 3", "sd-scripts (kohya_ss)"},
+    {"lora_transformer_", "Flux or Stable Diffusion 3", "OneTrainer"},
+    {"transformer.", "Flux or Stable Diffusion 3", "diffusers"},
 };
 
 static Status refuse_key(const char *key, const AdapterKey *k, int others)
 {
     char more[64] = "";
     if (others)
-        snprintf(more, sizeof more, " (and %d other keys)", others);
+        snprintf(more, sizeof more, " (and %d other key%s)", others, others == 1 ? "" : "s");
     if (k->type == ADAPTER_KEY_OTHER)
-        return status_fail("`%s`%s: %s is not supported; LoRA, LoHa and LoKr are", key, more, k->other);
+        return status_refuse("`%s`%s: %s is not supported; LoRA, LoHa and LoKr are", key, more, k->other);
     for (size_t i = 0; i < sizeof OTHER_MODELS / sizeof *OTHER_MODELS; i++)
         if (strncmp(key, OTHER_MODELS[i].start, strlen(OTHER_MODELS[i].start)) == 0)
-            return status_fail("`%s`%s: this LoRA is for %s, the model is not", key, more,
-                               OTHER_MODELS[i].model);
-    return status_fail("`%s`%s: the model has no such layer; was this LoRA made for another model?", key,
-                       more);
+            return status_refuse("`%s`%s: this LoRA is for %s, as %s write%s it, and the model is not", key,
+                                 more, OTHER_MODELS[i].model, OTHER_MODELS[i].writer,
+                                 strstr(OTHER_MODELS[i].writer, " and ") ? "" : "s");
+    return status_refuse("`%s`%s: the model has no such layer; was this LoRA made for another model?", key,
+                         more);
 }
 
 static Status place_entry(Module *m, const TensorEntry *e, const AdapterKey *k)
@@ -166,7 +170,7 @@ static Status place_keys(ModuleList *list, const TensorFile *f, Findings *found)
         }
     }
     if (bad && !found->known)
-        return status_fail(
+        return status_refuse(
             "is not a LoRA: no key names a low-rank pair (`%s`, …); a model is given with --model",
             first_bad);
     return bad ? refuse_key(first_bad, &first_key, bad - 1) : STATUS_OK;
@@ -236,7 +240,7 @@ static Status make_adapters(LoraFile *file, const ModuleList *list, const Adapte
         a->scale = (float)scale * user_scale;
         *said_all &= said;
     }
-    return file->count ? STATUS_OK : status_fail("there is no LoRA in it");
+    return file->count ? STATUS_OK : status_refuse("there is no LoRA in it");
 }
 
 /* Where the layers' weights are already in a device's memory, so are their adapters. */

@@ -90,8 +90,9 @@ static Status add_index(Weights *w, const char *folder, const char *path)
     TRY(file_read(path, INDEX_MAX, &text, &size));
     json_error_t error;
     json_t *index = json_read(text, size, JSON_REJECT_DUPLICATES, &error);
-    const Status s = index ? add_shards(w, folder, index)
-                           : status_fail("%s at line %d, column %d", error.text, error.line, error.column);
+    const Status s =
+        index ? add_shards(w, folder, index)
+              : status_fail("not valid JSON: %s at line %d, column %d", error.text, error.line, error.column);
     json_decref(index);
     mem_free(text);
     return status_in(s, "%s", path);

@@ -24,6 +24,8 @@ Status file_failed(const char *path, const char *what)
     const int e = errno;
     if (e == ENOMEM)
         return status_memory("%s: %s: %s", path, what, strerror(e));
+    if (e == EMFILE || e == ENFILE)
+        return status_memory("%s: %s: too many files are open; ulimit -n raises the limit", path, what);
     if (e == ENOENT || e == EACCES || e == ENOTDIR || e == EISDIR || e == EROFS)
         return status_refuse("%s: %s: %s", path, what, strerror(e));
     return status_fail("%s: %s: %s", path, what, strerror(e));

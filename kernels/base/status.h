@@ -20,8 +20,9 @@ typedef enum Status {
 Status status_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 Status status_refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 Status status_interrupted(void);
-/* The same as status_fail where memory ran out, whatever the work was about: status_is_memory() is true until
- * the next failure, through status_in(). So that, say, a good picture is not taken for a bad one. */
+/* The same as status_fail where memory (or the number of files that may be open) ran out, whatever the work
+ * was about: status_is_memory() is true until the next failure, through status_in(). So that, say, a good
+ * picture is not taken for a bad one. */
 Status status_memory(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool status_is_memory(void);
 

@@ -6,6 +6,7 @@
 
 #define DEVICE_AUTO "auto"
 #define DEVICE_FORMS "auto, cpu, cuda, cuda:N, cuda:GPU-UUID"
+#define DEVICE_VALUES "auto|cpu|cuda|cuda:N|cuda:GPU-UUID"
 #define DEVICE_HELP                                                                                          \
     "Where to compute. auto: the first GPU that can be used, else the processor; cpu; cuda, or cuda:N or "   \
     "cuda:GPU-… for the one of that number or UUID, as nvidia-smi has them. `atelier doctor` lists them."

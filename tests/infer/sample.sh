@@ -109,7 +109,7 @@ draw 2 --model nowhere --prompt x
 says "nowhere"
 draw 2 "${heart[@]}" --init x.png
 says "unknown option --init"
-draw 1 "${heart[@]}" --lora "$model/unet/diffusion_pytorch_model.safetensors"
+draw 2 "${heart[@]}" --lora "$model/unet/diffusion_pytorch_model.safetensors"
 says "is not a LoRA: no key names a low-rank pair"
 [ ! -e picture.jpg ] || fail "a refused request wrote a file"
 

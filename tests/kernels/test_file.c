@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -233,9 +234,36 @@ static int tear_down(void **state)
     return dir_remove(root) == STATUS_OK ? 0 : -1;
 }
 
+/* So that a file is not taken for a damaged one. */
+static void test_too_many_open_files_are_not_the_files_fault(void **state)
+{
+    (void)state;
+    int taken[4096], count = 0;
+    struct rlimit before, few;
+    char *p = at("b.txt"), *data;
+    size_t size;
+    assert_int_equal(file_write_atomic(p, "hello", 5), STATUS_OK);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = 64;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    while (count < 4096 && (taken[count] = dup(0)) >= 0)
+        count++;
+    const Status s = file_read(p, 100, &data, &size);
+    for (int i = 0; i < count; i++)
+        close(taken[i]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(s, STATUS_FAILED);
+    assert_true(status_is_memory());
+    assert_non_null(strstr(status_message(), "too many files are open; ulimit -n"));
+    assert_content(p, "hello");
+    mem_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_too_many_open_files_are_not_the_files_fault),
         cmocka_unit_test(test_written_file_is_read_back_whole),
         cmocka_unit_test(test_large_file_is_read_over_buffer_growth),
         cmocka_unit_test(test_aborted_file_leaves_the_old_one),

@@ -166,7 +166,7 @@ grep -qF '"first": "a cat, on a mat"' o-out || fail "BOM and CRLF: $(cat o-out)"
 rm set.h5
 folder jsonl; cp "$picture" jsonl/a.jpg
 printf '{"file_name": "a.jpg", "text": "x"}\n{"file_name": "a.jpg" "text"}\n' >jsonl/metadata.jsonl
-build 1 'jsonl/metadata.jsonl: line 2: ' -- jsonl
+build 1 'jsonl/metadata.jsonl: line 2: not valid JSON: ' -- jsonl
 printf '{"file_name": "a.jpg", "caption": "x"}\n' >jsonl/metadata.jsonl
 build 1 'metadata.jsonl: line 1: needs "text"' -- jsonl
 
@@ -217,6 +217,9 @@ for number in 1e-4 1.0e-4 1.e-4 0.0001 .0001 0.1e-3 100e-6 1E-4 +1e-4 1e-04 '"1e
 done
 config "${top}train:\n\tsteps: 5" 'c.yaml:4:1: a tab in the indentation; YAML is indented with spaces'
 config "${top}train:\n  steps: 5\n\tbatch: 2" 'c.yaml:5:1: a tab in the indentation'
+for path in 'C:\\data\\sd15' 'C:\\Users\\me'; do # printf makes one of two
+    config "${top}preview: {negative: \"$path\"}" 'in double quotes a backslash begins a code' 'single quotes'
+done
 config "${top}train: {steps: 5" 'c.yaml:4:1: not valid YAML' 'is every bracket closed?'
 config "${top}preview: {prompts: [\"a]}" 'not valid YAML' 'every quote'
 config "${top}preview: {prompts: [a: b]}" 'text that contains ": " goes in quotes'
@@ -313,7 +316,7 @@ done
 draw 2 'kohya.safetensors: is a LoRA, not a model; give it with --lora' -- --model "$golden/lora/kohya.safetensors"
 draw 2 'm/unet: is one part of a diffusers model; give the folder that it lies in' -- --model m/unet
 draw 2 'm: the folder holds neither adapter_model.safetensors nor' -- --lora m
-draw 1 "$weights: is not a LoRA: no key names a low-rank pair" '--model' -- --lora m/$weights
+draw 2 "$weights: is not a LoRA: no key names a low-rank pair" '--model' -- --lora m/$weights
 draw 2 'an empty name is no .safetensors file' -- --lora ''
 draw 2 'an empty name is no file or folder' -- --model ''
 mkfifo lora.fifo # nothing waits for it
@@ -343,16 +346,17 @@ other model.diffusion_model.joint_blocks.0.x 'a Stable Diffusion 3 model'
 other model.diffusion_model.double_blocks.0.x 'a Flux model'
 other_lora() { # KEY TEXT...: a LoRA with this key does not fit, and the message says for what it is
     tensors other.safetensors "$1"
-    draw 1 other.safetensors "${@:2}" -- --lora other.safetensors
+    draw 2 other.safetensors "${@:2}" -- --lora other.safetensors
 }
-other_lora lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight 'this LoRA is for SDXL'
+other_lora lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight 'this LoRA is for SDXL, as sd-scripts (kohya_ss) and OneTrainer write it'
+other_lora lora_unet_input_blocks_4_1_proj_in.lora_down.weight "this LoRA is for SDXL, in ldm's names, as sd-scripts (kohya_ss) writes it"
 other_lora text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight 'this LoRA is for SDXL'
 other_lora transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight 'this LoRA is for Flux or Stable Diffusion 3'
 other_lora lora_unet_down_blocks_0_attentions_0_proj_in.dora_scale 'DoRA is not supported'
 other_lora emb_params 'is not a LoRA'
 tensors other.safetensors
-draw 1 'there is no LoRA in it' -- --lora other.safetensors
-for option in '--steps -1' '--steps 1.5' '--cfg nan' '--cfg inf' '--seed -1' '--width -8' '--batch 0' '--threads 0'; do
+draw 2 'there is no LoRA in it' -- --lora other.safetensors
+for option in '--steps -1' '--steps 1.5' '--cfg nan' '--cfg inf' '--seed -1' '--width -8' '--batch 0' '--threads -1'; do
     # shellcheck disable=SC2086
     draw 2 "${option% *}" -- $option
 done

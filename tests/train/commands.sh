@@ -83,6 +83,11 @@ run 2 sample --model builtin:tiny --prompt x --device cuda:4711
 says 'sample: --device: cuda:4711: '
 run 2 train "$work/none.yaml" --device cup
 says '--device wants one of auto, cpu, cuda'
+for command in train sample bench 'data build'; do
+    # shellcheck disable=SC2086
+    run 0 $command --help
+    prints 'auto|cpu|cuda|cuda:N|cuda:GPU-UUID'
+done
 run 2 doctor --jsn
 says 'did you mean --json?'
 
@@ -104,6 +109,12 @@ says 'dataset.path'
 run 2 config check "$work/good.yaml" "$work/bad.yaml"
 prints "$work/good.yaml: all right"
 says "atelier: error: $work/bad.yaml:4:3: unknown key train.stpes; did you mean train.steps?"
+run 2 config check "$work/good.yaml" "$work/bad.yaml" --json
+prints '"right": true'
+prints '"key": "dataset.path"'
+prints '"right": false'
+prints "bad.yaml:4:3: unknown key train.stpes"
+[ -s "$work/err" ] && fail "config check --json writes to standard error too"
 run 2 train "$work/bad.yaml"
 says "$work/bad.yaml:4:3: unknown key"
 run 2 config check "$work/good.yaml" --set train.steps=1e3

@@ -32,7 +32,7 @@ logged() {
 # 4 pictures × 5 repeats, 12 a step: three epochs are five steps, as the plan, the log and the LoRA say.
 told 5 3.0
 train 0 --plan --no-time
-grep -q "20 pictures an epoch ÷ 12 a step (batch 4 × accumulate 3) = 1.667 steps an epoch; 5 steps = 3 epochs" "$work/err" ||
+grep -q "20 pictures an epoch ÷ 12 a step (batch 4 × accumulate 3) = 1.667 steps an epoch; 5 steps = 3 epochs" "$work/out" ||
     fail "the plan says something else"
 train 0
 logged run 0.6 1.2 1.8 2.4 3.0

@@ -69,7 +69,7 @@ unset TMPDIR
 [ "$(ls -A "$work")" = "$(printf '%s\n' $(ls -A "$work"))" ] && [ ! -e "$work/nowhere" ] || fail "--plan wrote something"
 train 0 --plan --no-time
 for mode in minimal balanced speed; do
-    grep -q "^modes .*$mode [0-9]* MB" "$work/err" || fail "--plan does not tell mode $mode"
+    grep -q "^modes .*$mode [0-9]* MB" "$work/out" || fail "--plan does not tell mode $mode"
 done
 
 # A large PNG, white, 4,000 pixels a side: it is never whole in memory, and is not told to be.
@@ -157,7 +157,7 @@ grep -q '1 of 1 picture has no caption and gets "a thing".*banana.jpg' "$work/er
 mkdir -p "$work/sorted/10_a toy" "$work/sorted/2024_toys"
 cp "$here/data/examples/banana.jpg" "$work/sorted/10_a toy"
 plan_of 0 sorted
-grep -q "  10_a toy: 10 repeats of each of 1 picture, and the caption of 1" "$work/err" || fail "repeats are not told"
+grep -q "  10_a toy: 10 repeats of each of 1 picture, and the caption of 1" "$work/out" || fail "repeats are not told"
 cp "$here/data/examples/bell.jpg" "$work/sorted/2024_toys"
 plan_of 1 sorted
 grep -q "2024_toys: 2024 repeats.*dataset.folder_names" "$work/err" || fail "a date is not asked about"

@@ -63,8 +63,8 @@ static const struct {
      "preview.sampler wants one of ddim, euler, euler_a, dpmpp_2m, not \"dim\"; did you mean"},
     {BASE "train:\n\tsteps: 1\n", "4:1: a tab in the indentation"},
     {BASE "train: {steps: 0}\n", "3:16: train.steps and train.epochs are both 0"},
-    {BASE "train: {steps: 20}\noptimizer: {warmup: 20}\n",
-     "4:21: optimizer.warmup is 20, and the run has only 20"},
+    {BASE "preview: {prompts: [a, b], seed: 18446744073709551615}\n",
+     "preview.seed: 2 pictures from 18446744073709551615 on would go past the largest seed"},
     /* keys that do nothing */
     {BASE "method: {kind: full, rank: 4}\n", "3:28: method.rank does nothing with method.kind: full"},
     {BASE "method: {kind: full, targets: attention}\n", "3:31: method.targets does nothing"},

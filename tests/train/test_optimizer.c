@@ -47,6 +47,20 @@ static void schedules_are_those_of_diffusers_after_the_warm_up(void **state)
     assert_true(isfinite(schedule_factor(SCHEDULE_LINEAR, 20, 20, 20)));
 }
 
+/* A run that is no longer than its warm-up still reaches its rate. */
+static void a_short_run_warms_up_over_a_part_of_it(void **state)
+{
+    (void)state;
+    Config c = {.optimizer = {.warmup = 100}};
+    assert_int_equal(optimizer_warmup(&c, 101), 100);
+    assert_int_equal(optimizer_warmup(&c, 100), 10);
+    assert_int_equal(optimizer_warmup(&c, 5), 0);
+    c.optimizer.lr = 1;
+    assert_float_equal(optimizer_rate(&c, GROUP_UNET, 5, 100), 0.5, 1e-12);
+    assert_float_equal(optimizer_rate(&c, GROUP_UNET, 100, 100), 1, 1e-12);
+    assert_float_equal(optimizer_rate(&c, GROUP_UNET, 1, 5), 1, 1e-12);
+}
+
 static void ema_decay_rises_to_its_value(void **state)
 {
     (void)state;
@@ -129,6 +143,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(schedules_are_those_of_diffusers_after_the_warm_up),
+        cmocka_unit_test(a_short_run_warms_up_over_a_part_of_it),
         cmocka_unit_test(ema_decay_rises_to_its_value),
         cmocka_unit_test(three_steps_are_those_of_pytorch),
     };

@@ -48,6 +48,16 @@ static void pictures_of_odd_sizes_are_named(void **state)
     mem_free(pictures);
 }
 
+static void a_model_of_another_size_and_a_long_warm_up_are_named(void **state)
+{
+    (void)state;
+    run("size", "train.resolution=64");
+    says("the model was made for pictures of 32×32; at 64×64 it has to learn the size too", true);
+    run("short", "optimizer.warmup=60");
+    says("made for pictures", false);
+    says("the warm-up of 60 steps is left out of a run so short", true);
+}
+
 static void what_is_encoded_already_is_named(void **state)
 {
     (void)state;
@@ -68,6 +78,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pictures_of_odd_sizes_are_named),
+        cmocka_unit_test(a_model_of_another_size_and_a_long_warm_up_are_named),
         cmocka_unit_test(what_is_encoded_already_is_named),
     };
     return cmocka_run_group_tests(tests, open_work, remove_work);

@@ -24,7 +24,7 @@ for part in '"peak_bytes"' '"weights"' '"activations"' '"gradients"' '"optimizer
 done
 [ ! -e "$work/run" ] || fail "--plan made the run's folder"
 train 0 --plan
-grep -q "3 × 4 repeats\|3, × 4 repeats" "$work/err" || fail "--plan does not say pictures × repeats"
+grep -q "3 × 4 repeats\|3, × 4 repeats" "$work/out" || fail "--plan does not say pictures × repeats"
 
 # Requests that are wrong.
 train 2 --json

@@ -8,6 +8,7 @@
 #include "kernels/base/text.h"
 #include "commands.h"
 #include "dispatch.h"
+#include "facts.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -65,16 +66,26 @@ static int command_show(int argc, char **argv)
 
 /* check ------------------------------------------------------------------------------------------------ */
 
-/* Files that are not there yet: worth a word, but a dataset may be built later. */
-static void warn_missing(const Config *c)
+static void look_for(const Config *c, const char *key, const char *path, json_t *missing)
+{
+    if (file_exists(path))
+        return;
+    if (missing)
+        json_array_append_new(missing, json_pack("{s:s, s:s}", "key", key, "path", path));
+    else
+        log_warn("%s: %s: %s is not there (yet)", c->origin, key, path);
+}
+
+/* Files that are not there yet: worth a word, but a dataset may be built later. missing: a list for them;
+ * NULL: they are warned of. */
+static void look_for_files(const Config *c, json_t *missing)
 {
     for (int i = 0; i < c->dataset_count; i++)
-        if (!file_exists(c->datasets[i].path))
-            log_warn("%s: dataset.path: %s is not there (yet)", c->origin, c->datasets[i].path);
-    if (!model_is_builtin(c->model.base) && !file_exists(c->model.base))
-        log_warn("%s: model.base: %s is not there (yet)", c->origin, c->model.base);
-    if (c->model.vae && !file_exists(c->model.vae))
-        log_warn("%s: model.vae: %s is not there (yet)", c->origin, c->model.vae);
+        look_for(c, "dataset.path", c->datasets[i].path, missing);
+    if (!model_is_builtin(c->model.base))
+        look_for(c, "model.base", c->model.base, missing);
+    if (c->model.vae)
+        look_for(c, "model.vae", c->model.vae, missing);
 }
 
 static void summarize(const Config *c)
@@ -93,39 +104,67 @@ static void summarize(const Config *c)
            text_plural(c->train.batch * c->train.accumulate));
 }
 
-/* Prints each failure itself, as there may be several; *status is the exit status. */
+static json_t *right_facts(const Config *c)
+{
+    json_t *missing = json_array();
+    look_for_files(c, missing);
+    return json_pack("{s:s, s:b, s:s, s:s, s:I, s:I, s:i, s:i, s:o}", "file", c->origin, "right", 1, "method",
+                     c->method.kind == METHOD_LORA ? "lora" : "full", "model", c->model.base, "steps",
+                     (json_int_t)c->train.steps, "epochs", (json_int_t)c->train.epochs, "batch",
+                     c->train.batch, "accumulate", c->train.accumulate, "missing", missing);
+}
+
+/* One file. list: for its facts; NULL: it is told. */
+static Status check_file(const char *file, const OptionList *sets, json_t *list)
+{
+    Config *c;
+    const Status s = config_read(file, sets->items, sets->count, &c);
+    if (s != STATUS_OK) {
+        if (list)
+            json_array_append_new(
+                list, json_pack("{s:s, s:b, s:s}", "file", file, "right", 0, "error", status_message()));
+        return list ? s : (Status)command_end(s);
+    }
+    if (list) {
+        json_array_append_new(list, right_facts(c));
+    } else {
+        summarize(c);
+        look_for_files(c, NULL);
+    }
+    config_free(c);
+    return STATUS_OK;
+}
+
+/* Each failure is printed, as there may be several; *status is the exit status. */
 static Status check(int argc, char **argv, int *status)
 {
     OptionList files = {0}, sets = {0};
-    const Option options[] = {SET_OPTION(&sets)};
+    bool done, json = false;
+    const Option options[] = {SET_OPTION(&sets),
+                              {"json", OPTION_FLAG, &json, .help = "Prints what each file is, as JSON."}};
     const Command command = {
         .name = "config check",
-        .usage = "FILE.yaml... [--set KEY=VALUE]...",
+        .usage = "FILE.yaml... [--set KEY=VALUE]... [--json]",
         .summary =
             "Says what is wrong with configurations, with line and column. Nothing is loaded or written. The "
             "exit status is 0 if all are right, 2 if not.",
         .example = "atelier config check configs/*.yaml",
         .options = options,
-        .option_count = 1,
+        .option_count = 2,
         .positional = &files,
         .min_positional = 1,
         .max_positional = OPTION_LIST_MAX,
         .positional_name = "FILE.yaml",
     };
-    bool done;
     TRY(options_parse(&command, argc, argv, &done));
-    for (int i = 0; !done && i < files.count; i++) {
-        Config *c;
-        const Status s = config_read(files.items[i], sets.items, sets.count, &c);
-        if (s == STATUS_OK) {
-            summarize(c);
-            warn_missing(c);
-            config_free(c);
-        } else {
-            *status = command_end(s);
-        }
+    if (done)
+        return STATUS_OK;
+    json_t *list = json ? json_array() : NULL;
+    for (int i = 0; i < files.count; i++) {
+        const Status s = check_file(files.items[i], &sets, list);
+        *status = s == STATUS_OK ? *status : (int)s;
     }
-    return STATUS_OK;
+    return json ? facts_print(json_pack("{s:o}", "files", list), true) : STATUS_OK;
 }
 
 static int command_check(int argc, char **argv)

@@ -72,7 +72,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "As method.clip_skip of the configuration.", .min = 0, .max = 11, .shown = "0"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "D", .help = "As model.dtype of the configuration.",
          .choices = DTYPE_CHOICES, .shown = "bf16"},
-        {"device", OPTION_TEXT, &a->device, .value = "D", .help = DEVICE_HELP, .shown = DEVICE_AUTO},
+        {"device", OPTION_TEXT, &a->device, .value = DEVICE_VALUES, .help = DEVICE_HELP,
+         .shown = DEVICE_AUTO},
         {.kind = OPTION_HEADING, .help = "Output"},
         {"json", OPTION_FLAG, &a->json, .help = "Prints the summary as JSON."},
     };

@@ -33,7 +33,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help =
              "With --resume: goes on though the configuration, the model or the pictures have changed in a "
              "way that changes the result."},
-        {"device", OPTION_TEXT, &a->device, .value = "D", .help = DEVICE_HELP,
+        {"device", OPTION_TEXT, &a->device, .value = DEVICE_VALUES, .help = DEVICE_HELP,
          .shown = "train.device of the configuration"},
         {"plan", OPTION_FLAG, &a->plan,
          .help = "Says what the run comes to (steps, memory, disk, time), and keeps nothing. The time is "

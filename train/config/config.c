@@ -362,6 +362,16 @@ static Status check_output(Reader *r)
     return STATUS_OK;
 }
 
+/* A picture after the other takes a seed more, and none is taken twice. */
+static Status check_seed(Reader *r, const char *key, uint64_t seed, int pictures)
+{
+    const YamlNode *at = given(r, key, 0);
+    if (pictures < 2 || seed <= UINT64_MAX - (uint64_t)(pictures - 1))
+        return STATUS_OK;
+    return yaml_refuse(at ? at : r->root, "%s: %d pictures from %llu on would go past the largest seed, %llu",
+                       key, pictures, (unsigned long long)seed, (unsigned long long)UINT64_MAX);
+}
+
 /* What no single key's range can say. */
 static Status check_together(Reader *r)
 {
@@ -375,11 +385,8 @@ static Status check_together(Reader *r)
     at = given(r, "train.device", 0);
     if (at && !device_word_is_good(c->train.device))
         return yaml_refuse(at, "train.device wants one of %s, not \"%s\"", DEVICE_FORMS, c->train.device);
-    at = given(r, "optimizer.warmup", 0);
-    if (at && c->train.steps > 0 && c->optimizer.warmup >= c->train.steps)
-        return yaml_refuse(at, "optimizer.warmup is %lld, and the run has only %lld steps (train.steps)",
-                           (long long)c->optimizer.warmup, (long long)c->train.steps);
-    return STATUS_OK;
+    TRY(check_seed(r, "preview.seed", c->preview.seed, c->preview.prompt_count));
+    return config_has_prior(c) ? check_seed(r, "prior.seed", c->prior.seed, c->prior.pictures) : STATUS_OK;
 }
 
 /* Paths ------------------------------------------------------------------------------------------------ */

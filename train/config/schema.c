@@ -208,7 +208,7 @@ static const SchemaKey KEYS[] = {
  .choices = "constant|linear|cosine", .preset = "cosine",
  .help = "How the learning rate goes on after the warm-up: level, straight to zero, or in a half cosine."},
 {.path = "optimizer.warmup", .type = KEY_INT64, .offset = AT(optimizer.warmup), .min = 0, .max = 1e9, .preset = "0",
- .help = "Steps in which the learning rate rises from zero to its full value."},
+ .help = "Steps in which the learning rate rises from zero to its full value. A run no longer than that warms up over a tenth of it."},
 
 /* loss */
 {.path = "loss.snr_gamma", .type = KEY_FLOAT, .offset = AT(loss.snr_gamma), .min = 0, .max = 1000, .preset = "0",

@@ -169,6 +169,10 @@ static bool line_begins_with_tab(const Reader *r, size_t line, size_t *column)
     return false;
 }
 
+#define BACKSLASH                                                                                            \
+    "in double quotes a backslash begins a code; a path with backslashes goes in single quotes, or is "      \
+    "written with /"
+
 /* What libyaml calls it, and what a person can do about it. */
 static const struct {
     const char *problem, *advice;
@@ -180,6 +184,9 @@ static const struct {
     {"found unexpected end of stream", "is every quote and bracket closed?"},
     {"did not find expected '-' indicator", "items of a list begin with \"- \" in the same column"},
     {"block sequence entries are not allowed", "a list begins on a line of its own"},
+    {"found unknown escape character", BACKSLASH},
+    {"did not find expected hexdecimal number", BACKSLASH},
+    {"found invalid Unicode character escape code", BACKSLASH},
     {"found character that cannot start any token", "text that begins with it goes in quotes"},
     {"did not find expected alphabetic or numeric character", "text that begins with & or * goes in quotes"},
 };
@@ -202,7 +209,8 @@ static Status parser_failed(const Reader *r)
     for (size_t i = 0; i < sizeof ADVICE / sizeof *ADVICE; i++)
         if (strstr(problem, ADVICE[i].problem))
             return refuse_mark(r, m, "not valid YAML: %s; %s", problem, ADVICE[i].advice);
-    return refuse_mark(r, m, "not valid YAML: %s", problem);
+    return refuse_mark(r, m, "not valid YAML: %s; is the indentation right, and is every quote closed?",
+                       problem);
 }
 
 static Status next_event(Reader *r, yaml_event_t *e)

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* The split's key: no epoch has this number. */
 #define SPLIT_STEP 0xffffffffu
@@ -25,7 +26,7 @@ static char *stem_of(const char *path)
 {
     char *name = mem_strdup(path_base(path));
     char *dot = name ? strrchr(name, '.') : NULL;
-    if (dot && strcmp(dot, ".h5") == 0)
+    if (dot && strcasecmp(dot, ".h5") == 0)
         *dot = 0;
     return name;
 }

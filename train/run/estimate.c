@@ -325,7 +325,7 @@ static void add_part(char *text, size_t size, const char *name, double seconds, 
         snprintf(text + used, size - used, ", %s %s", name, progress_time(seconds, time, sizeof time));
 }
 
-void estimate_print(const Estimate *e, const char *what)
+void estimate_print(const Estimate *e, const char *what, FILE *out)
 {
     char total[32], parts[256] = "";
     add_part(parts, sizeof parts, "steps", e->steps, e->total);
@@ -335,6 +335,9 @@ void estimate_print(const Estimate *e, const char *what)
     add_part(parts, sizeof parts, "validation", e->validation, e->total);
     add_part(parts, sizeof parts, "previews", e->previews, e->total);
     add_part(parts, sizeof parts, "saving", e->saving, e->total);
-    log_info("%s about %s: %.3g s a step%s", what, progress_time(e->total, total, sizeof total), e->step,
-             parts);
+    progress_time(e->total, total, sizeof total);
+    if (out)
+        fprintf(out, "%s about %s: %.3g s a step%s\n", what, total, e->step, parts);
+    else
+        log_info("%s about %s: %.3g s a step%s", what, total, e->step, parts);
 }

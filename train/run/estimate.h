@@ -4,6 +4,8 @@
 
 #include "train/plan/setup.h"
 
+#include <stdio.h>
+
 /* Seconds of one of each. */
 typedef struct Pace {
     double step;               /* an optimizer step, all its micro-batches */
@@ -30,6 +32,7 @@ Status pace_measure(Setup *s, double start_seconds, double most, Pace *out);
 /* The run from after step `done` on; done 0: with everything before the first step, where `before` is true.
  */
 Estimate estimate_run(const Setup *s, const Pace *p, int64_t done, bool before);
-void estimate_print(const Estimate *e, const char *what);
+/* To out, or where that is NULL as a message. */
+void estimate_print(const Estimate *e, const char *what, FILE *out);
 
 #endif

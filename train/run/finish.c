@@ -10,7 +10,9 @@
 #include "train/pictures/preview.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* The adapter in one format, or (file NULL) the whole model. */
 static Status export_one(const Export *e, const char *run, const ExportFile *file)
@@ -64,30 +66,91 @@ static Status log_done(RunFolder *run, const CheckpointState *state)
     return run_log_sync(run);
 }
 
-/* A command that draws with what was made; lora: its file in the run's folder, or NULL. It is a hint: where
- * there is no memory for it, it is left out. */
-static void say_how_to_draw(const char *model, const char *lora)
+/* One more option and its value, quoted for a shell, at the end of line, which it frees. NULL: out of memory.
+ */
+static char *add_option(char *line, const char *option, const char *value)
 {
-    char *first = text_for_shell(model), *second = lora ? text_for_shell(lora) : NULL;
-    if (first && (second || !lora))
-        log_info("  draw with it: atelier sample --model %s%s%s --prompt \"…\"", first,
-                 second ? " --lora " : "", second ? second : "");
-    mem_free(first);
-    mem_free(second);
+    char *quoted = line ? text_for_shell(value) : NULL;
+    char *longer = quoted ? mem_printf("%s --%s %s", line, option, quoted) : NULL;
+    mem_free(quoted);
+    mem_free(line);
+    return longer;
 }
 
-/* result: the path of what was made. */
-static void say_result(const Config *config, const char *result, const char *ema)
+static char *add_number(char *line, const char *option, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static char *add_number(char *line, const char *option, const char *format, ...)
 {
-    if (config->method.kind == METHOD_FULL) {
-        log_info("model: %s%s", result, ema);
-        say_how_to_draw(result, NULL);
-    } else if (config->output.kohya) {
-        log_info("LoRA: %s%s", result, ema);
+    char text[32];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return add_option(line, option, text);
+}
+
+/* A command that draws with what was made, as the previews are drawn: the first picture is the first preview.
+ * lora: its file in the run's folder, or NULL. It is a hint: where there is no memory for it, it is left out.
+ */
+static void say_how_to_draw(const Setup *s, const char *model, const char *lora)
+{
+    const Config *config = s->config;
+    const bool drawn = config->preview.prompt_count > 0;
+    const SampleRequest r = drawn ? preview_request(config, 0) : sample_request_default();
+    char *line = add_option(mem_strdup("atelier sample"), "model", model);
+    if (lora)
+        line = add_option(line, "lora", lora);
+    line = add_option(line, "prompt", drawn ? r.prompt : "…");
+    if (drawn && r.negative && *r.negative)
+        line = add_option(line, "negative", r.negative);
+    line = add_option(line, "dtype", dtype_name(config->model.dtype));
+    if (r.size.width)
+        line = add_number(add_number(line, "width", "%d", r.size.width), "height", "%d", r.size.height);
+    if (drawn) {
+        line = add_number(line, "steps", "%d", r.steps);
+        line = add_option(line, "sampler", r.sampler);
+        line = add_number(line, "cfg", "%g", (double)r.guidance);
+        line = add_number(line, "seed", "%llu", (unsigned long long)r.seed);
+    }
+    if (config->method.clip_skip)
+        line = add_number(line, "clip-skip", "%d", config->method.clip_skip);
+    if (line)
+        log_info("  draw with it: %s", line);
+    mem_free(line);
+}
+
+/* What was made, one file a line on standard output; what each is stands before them in a message. */
+typedef struct Made {
+    const char *what, *name; /* name: in the run's folder */
+} Made;
+
+static void print_made(const char *run, const Made *made, int count, const char *ema)
+{
+    char what[256] = "";
+    for (int i = 0; i < count; i++) {
+        const size_t n = strlen(what);
+        snprintf(what + n, sizeof what - n, "%s%s", i ? ", " : "", made[i].what);
+    }
+    log_info("made: %s%s", what, ema);
+    for (int i = 0; i < count; i++)
+        printf("%s/%s\n", run, made[i].name);
+    fflush(stdout);
+}
+
+/* What can be done with the result. */
+static void say_what_next(const Setup *s, const char *run)
+{
+    const Config *config = s->config;
+    const bool whole = config->method.kind == METHOD_FULL;
+    char *result = path_in(run, "%s", whole ? "model" : "lora.safetensors");
+    if (result && whole) {
+        say_how_to_draw(s, result, NULL);
+    } else if (result && config->output.kohya) {
         log_info(
             "  copy it, under a name of your own, to models/Lora (AUTOMATIC1111) or models/loras (ComfyUI)");
-        say_how_to_draw(config->model.base, result);
+        say_how_to_draw(s, config->model.base, result);
     }
+    mem_free(result);
 }
 
 /* The checkpoint is kept whatever output.keep says. */
@@ -109,20 +172,24 @@ static void say(const Setup *s, const char *run, const CheckpointState *state, b
 {
     const Config *config = s->config;
     const char *ema = s->parameters->averages ? " (EMA weights)" : "";
+    Made made[5];
+    int count = 0;
     if (isfinite(state->validation))
         log_info("validation loss: %.5f before, %.5f after%s", state->validation_before, state->validation,
                  ema);
     if (isfinite(state->validation))
         say_best(s, run, state);
-    if (compared)
-        log_info("before and after: %s/samples/before-after.png", run);
-    char *result = path_in(run, "%s", config->method.kind == METHOD_FULL ? "model" : "lora.safetensors");
-    if (result)
-        say_result(config, result, ema);
-    mem_free(result);
+    if (config->method.kind == METHOD_FULL)
+        made[count++] = (Made){"model", "model"};
+    if (config->method.kind == METHOD_LORA && config->output.kohya)
+        made[count++] = (Made){"LoRA", "lora.safetensors"};
     if (config->method.kind == METHOD_LORA && config->output.peft)
-        log_info("LoRA for diffusers: %s/lora.peft.safetensors%s (load_lora_weights)", run, ema);
-    log_info("log: %s/log.jsonl", run);
+        made[count++] = (Made){"LoRA for diffusers (load_lora_weights)", "lora.peft.safetensors"};
+    if (compared)
+        made[count++] = (Made){"previews before and after", PREVIEW_COMPARED};
+    made[count++] = (Made){"log", "log.jsonl"};
+    print_made(run, made, count, ema);
+    say_what_next(s, run);
 }
 
 Status finish_run(Setup *s, RunFolder *run, const CheckpointState *state)

@@ -5,10 +5,27 @@
 #include "kernels/base/log.h"
 #include "kernels/base/text.h"
 #include "train/plan/largest.h"
+#include "train/step/optimizer.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A line: to out, or where that is NULL as a message. */
+static void say(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(FILE *out, const char *format, ...)
+{
+    char text[LOG_LONGEST];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (out)
+        fprintf(out, "%s\n", text);
+    else
+        log_info("%s", text);
+}
 
 /* "10,941,316". */
 static const char *count_text(int64_t n, char *buf, size_t size)
@@ -35,7 +52,7 @@ static const char *flop_text(double flop, char *buf, size_t size)
     return buf;
 }
 
-static void print_prior(const Setup *s)
+static void print_prior(const Setup *s, FILE *out)
 {
     const Config *config = s->config;
     char missing[128] = "", flop[32];
@@ -44,14 +61,14 @@ static void print_prior(const Setup *s)
                  s->prior.missing, s->prior.missing == 1 ? "is" : "are", config->prior.steps,
                  text_plural(config->prior.steps),
                  flop_text(s->prior.flop * s->prior.missing, flop, sizeof flop));
-    log_info("class      %s: %d of %d picture%s of \"%s\"%s", config->prior.path, s->prior.there,
-             config->prior.pictures, text_plural(config->prior.pictures), config->prior.prompt, missing);
+    say(out, "class      %s: %d of %d picture%s of \"%s\"%s", config->prior.path, s->prior.there,
+        config->prior.pictures, text_plural(config->prior.pictures), config->prior.prompt, missing);
 }
 
 #define FOLDERS_SHOWN 8
 
 /* What was taken from names of folders. */
-static void print_folders(const Source *source)
+static void print_folders(const Source *source, FILE *out)
 {
     FoldersTaken taken;
     char text[1024];
@@ -60,16 +77,16 @@ static void print_folders(const Source *source)
         return;
     }
     for (int i = 0; i < taken.count && i < FOLDERS_SHOWN; i++)
-        log_info("           %s", folder_describe(&taken.items[i], text, sizeof text));
+        say(out, "           %s", folder_describe(&taken.items[i], text, sizeof text));
     if (taken.count > FOLDERS_SHOWN)
-        log_info("           and %d more folders", taken.count - FOLDERS_SHOWN);
+        say(out, "           and %d more folders", taken.count - FOLDERS_SHOWN);
     if (taken.count && source->config->repeats)
-        log_info("           but dataset.repeats gives each picture %d", source->config->repeats);
+        say(out, "           but dataset.repeats gives each picture %d", source->config->repeats);
     folders_taken_free(&taken);
 }
 
 /* What was decided of pictures that could have been decided otherwise. */
-static void print_remarks(const Source *source, Size size)
+static void print_remarks(const Source *source, Size size, FILE *out)
 {
     Remarks remarks;
     char text[2048];
@@ -79,11 +96,11 @@ static void print_remarks(const Source *source, Size size)
     }
     for (int k = 0; k < REMARK_KINDS; k++)
         if (remark_text(&remarks, (RemarkKind)k, text, sizeof text))
-            log_info("           %s", text);
+            say(out, "           %s", text);
     remarks_free(&remarks);
 }
 
-static void print_pictures(const Setup *s)
+static void print_pictures(const Setup *s, FILE *out)
 {
     char a[32], b[32];
     for (int i = 0; i < s->sources->count; i++) {
@@ -94,25 +111,26 @@ static void print_pictures(const Setup *s)
         char repeats[64] = "what their folders say";
         if (source->distinct == source->trained_count)
             snprintf(repeats, sizeof repeats, "%d repeat%s", source->repeats, text_plural(source->repeats));
-        log_info("pictures   %s: %s%s, × %s", source->config->path, count_text(source->distinct, a, sizeof a),
-                 held, repeats);
-        print_folders(source);
-        print_remarks(source, config_size(s->config));
+        say(out, "pictures   %s: %s%s, × %s", source->config->path, count_text(source->distinct, a, sizeof a),
+            held, repeats);
+        print_folders(source, out);
+        print_remarks(source, config_size(s->config), out);
     }
     if (config_has_prior(s->config))
-        print_prior(s);
+        print_prior(s, out);
     const int64_t per_step = (int64_t)s->config->train.batch * s->config->train.accumulate;
     const double an_epoch = 1 / setup_epochs(s, 1), epochs = setup_epochs(s, s->steps);
-    log_info("steps      %s picture%s an epoch ÷ %lld a step (batch %d × accumulate %d) = %.4g step%s an "
-             "epoch; %s step%s = %.4g epoch%s",
-             count_text(s->sources->epoch_samples, a, sizeof a), text_plural(s->sources->epoch_samples),
-             (long long)per_step, s->config->train.batch, s->config->train.accumulate, an_epoch,
-             an_epoch == 1 ? "" : "s", count_text(s->steps, b, sizeof b), text_plural(s->steps), epochs,
-             epochs == 1 ? "" : "s");
+    say(out,
+        "steps      %s picture%s an epoch ÷ %lld a step (batch %d × accumulate %d) = %.4g step%s an "
+        "epoch; %s step%s = %.4g epoch%s",
+        count_text(s->sources->epoch_samples, a, sizeof a), text_plural(s->sources->epoch_samples),
+        (long long)per_step, s->config->train.batch, s->config->train.accumulate, an_epoch,
+        an_epoch == 1 ? "" : "s", count_text(s->steps, b, sizeof b), text_plural(s->steps), epochs,
+        epochs == 1 ? "" : "s");
     if (config_has_prior(s->config))
-        log_info("           and beside them %lld class picture%s a step, whose loss counts %g time%s",
-                 (long long)per_step, text_plural(per_step), (double)s->config->prior.weight,
-                 s->config->prior.weight == 1 ? "" : "s");
+        say(out, "           and beside them %lld class picture%s a step, whose loss counts %g time%s",
+            (long long)per_step, text_plural(per_step), (double)s->config->prior.weight,
+            s->config->prior.weight == 1 ? "" : "s");
 }
 
 static int64_t part_elements(const LayerSet *set)
@@ -125,7 +143,7 @@ static int64_t part_elements(const LayerSet *set)
     return n;
 }
 
-static void print_trained(const Setup *s)
+static void print_trained(const Setup *s, FILE *out)
 {
     const Config *config = s->config;
     char a[32], b[32];
@@ -133,22 +151,22 @@ static void print_trained(const Setup *s)
     const int64_t trained = parameters_elements(s->parameters);
     const char *where = config->method.text_encoder ? "UNet and text encoder" : "UNet";
     if (config->method.kind == METHOD_LORA)
-        log_info("trained    LoRA of rank %d, alpha %g on %d module%s of %s: %s parameters; %s frozen",
-                 config->method.rank, (double)config->method.alpha, s->parameters->module_count,
-                 text_plural(s->parameters->module_count), where, count_text(trained, a, sizeof a),
-                 count_text(base, b, sizeof b));
+        say(out, "trained    LoRA of rank %d, alpha %g on %d module%s of %s: %s parameters; %s frozen",
+            config->method.rank, (double)config->method.alpha, s->parameters->module_count,
+            text_plural(s->parameters->module_count), where, count_text(trained, a, sizeof a),
+            count_text(base, b, sizeof b));
     else
-        log_info("trained    %s whole, %s: %s parameters in %d layers; %s frozen", where,
-                 config->model.init == MODEL_INIT_RANDOM ? "from random weights" : "from the model's weights",
-                 count_text(trained, a, sizeof a), s->parameters->layer_count,
-                 count_text(base - trained, b, sizeof b));
+        say(out, "trained    %s whole, %s: %s parameters in %d layers; %s frozen", where,
+            config->model.init == MODEL_INIT_RANDOM ? "from random weights" : "from the model's weights",
+            count_text(trained, a, sizeof a), s->parameters->layer_count,
+            count_text(base - trained, b, sizeof b));
 }
 
-static void print_memory(const Setup *s)
+static void print_memory(const Setup *s, FILE *out)
 {
     const MemoryNeed *m = &s->memory;
     char total[32], part[6][32];
-    log_info(
+    say(out,
         "memory     about %s: weights %s, activations %s, gradients %s, optimizer %s, workspace %s, other "
         "%s; mode %s",
         bytes_text(memory_total(m), total, sizeof total), bytes_text(m->weights, part[0], sizeof part[0]),
@@ -158,44 +176,73 @@ static void print_memory(const Setup *s)
         mode_name(s->config->train.mode));
     Largest largest;
     largest_part(s, &largest);
-    log_info("           the largest part: %s, %s%s%s%s", largest.part,
-             bytes_text(largest.bytes, total, sizeof total), *largest.lower ? " (less with " : "",
-             largest.lower, *largest.lower ? ")" : "");
+    say(out, "           the largest part: %s, %s%s%s%s", largest.part,
+        bytes_text(largest.bytes, total, sizeof total), *largest.lower ? " (less with " : "", largest.lower,
+        *largest.lower ? ")" : "");
     if (m->host)
-        log_info("           and about %s of the machine's own memory",
-                 bytes_text(m->host, total, sizeof total));
+        say(out, "           and about %s of the machine's own memory",
+            bytes_text(m->host, total, sizeof total));
 }
 
-static void print_disk(const Setup *s)
+static void print_disk(const Setup *s, FILE *out)
 {
     char total[32], one[32], result[32];
-    log_info("disk       about %s: %s a checkpoint, of which %d stay%s; %s the result",
-             bytes_text(s->disk.total, total, sizeof total), bytes_text(s->disk.checkpoint, one, sizeof one),
-             s->config->output.keep, s->config->output.keep == 1 ? "s" : "",
-             bytes_text(s->disk.result, result, sizeof result));
+    say(out, "disk       about %s: %s a checkpoint, of which %d stay%s; %s the result",
+        bytes_text(s->disk.total, total, sizeof total), bytes_text(s->disk.checkpoint, one, sizeof one),
+        s->config->output.keep, s->config->output.keep == 1 ? "s" : "",
+        bytes_text(s->disk.result, result, sizeof result));
 }
 
-void setup_print(const Setup *s)
+/* A model that was made for other pictures learns from them all the same, and slowly. */
+#define FAR_SIZE 2 /* times larger or smaller a side */
+
+static void print_size(const Setup *s, FILE *out)
+{
+    const Size size = config_size(s->config);
+    const int made = s->model->default_size;
+    if (size.width >= FAR_SIZE * made || FAR_SIZE * size.width <= made)
+        say(out,
+            "           the model was made for pictures of %d×%d; at %d×%d it has to learn the size too "
+            "(train.resolution)",
+            made, made, size.width, size.height);
+}
+
+static void print_warmup(const Setup *s, FILE *out)
+{
+    const int64_t asked = s->config->optimizer.warmup, taken = optimizer_warmup(s->config, s->steps);
+    if (taken == asked)
+        return;
+    if (taken)
+        say(out,
+            "           the warm-up of %lld steps is longer than the run, which warms up over its first %lld",
+            (long long)asked, (long long)taken);
+    else
+        say(out, "           the warm-up of %lld steps is left out of a run so short", (long long)asked);
+}
+
+void setup_print(const Setup *s, FILE *out)
 {
     const Config *config = s->config;
-    log_info("model      %s, %s, %d×%d pixels, latents %d×%d", s->model->name,
-             dtype_name(config->model.dtype), config_size(config).width, config_size(config).height,
-             s->shape.size.width, s->shape.size.height);
-    print_pictures(s);
-    print_trained(s);
-    print_memory(s);
-    print_disk(s);
-    log_info("computed   on %s with %d thread%s; %.3g GFLOP a step", s->device, s->c->threads,
-             s->c->threads == 1 ? "" : "s", plan_flop(s->plan) * config->train.accumulate / 1e9);
+    say(out, "model      %s, %s, %d×%d pixels, latents %d×%d", s->model->name,
+        dtype_name(config->model.dtype), config_size(config).width, config_size(config).height,
+        s->shape.size.width, s->shape.size.height);
+    print_size(s, out);
+    print_pictures(s, out);
+    print_warmup(s, out);
+    print_trained(s, out);
+    print_memory(s, out);
+    print_disk(s, out);
+    say(out, "computed   on %s with %d thread%s; %.3g GFLOP a step", s->device, s->c->threads,
+        s->c->threads == 1 ? "" : "s", plan_flop(s->plan) * config->train.accumulate / 1e9);
 }
 
-void modes_print(const ModeTable *table)
+void modes_print(const ModeTable *table, FILE *out)
 {
     char bytes[MODE_COUNT][32];
     for (TrainMode mode = MODE_MINIMAL; mode < MODE_COUNT; mode++)
         bytes_text(memory_total(&table->need[mode]), bytes[mode], sizeof bytes[mode]);
-    log_info("modes      minimal %s, balanced %s, speed %s (train.mode)", bytes[MODE_MINIMAL],
-             bytes[MODE_BALANCED], bytes[MODE_SPEED]);
+    say(out, "modes      minimal %s, balanced %s, speed %s (train.mode)", bytes[MODE_MINIMAL],
+        bytes[MODE_BALANCED], bytes[MODE_SPEED]);
 }
 
 static json_t *modes_json(const ModeTable *table)

@@ -114,7 +114,7 @@ static Status run_steps(Trainer *t)
     t->pace.validation = t->state.validation_seconds; /* as long as the last ones took */
     t->pace.preview = t->state.preview_seconds;
     const Estimate left = estimate_run(t->setup, &t->pace, t->state.step, false);
-    estimate_print(&left, "time left ");
+    estimate_print(&left, "time left ", NULL);
     progress_begin(&t->progress, "train", "step", t->state.step, steps);
     show_beside(t);
     while (t->state.step < steps) {
@@ -317,8 +317,9 @@ static Status say_plan(Trainer *t)
     ModeTable modes;
     TRY(mode_table(t->setup, &modes));
     if (!t->options->json) {
-        setup_print(t->setup);
-        modes_print(&modes);
+        setup_print(t->setup, stdout);
+        modes_print(&modes, stdout);
+        fflush(stdout);
     }
     Estimate whole;
     if (t->options->time)
@@ -326,7 +327,7 @@ static Status say_plan(Trainer *t)
     if (t->options->json)
         return setup_print_json(t->setup, &modes, t->options->time ? &whole : NULL);
     if (t->options->time)
-        estimate_print(&whole, "time      ");
+        estimate_print(&whole, "time      ", stdout);
     return STATUS_OK;
 }
 
@@ -412,7 +413,7 @@ static Status whole_run(Trainer *t)
                                       kept(t), o->trace != NULL, stop_of(t), &t->setup)));
     if (o->plan)
         return say_plan(t);
-    setup_print(t->setup);
+    setup_print(t->setup, NULL);
     TRY(team_meet(t->setup));
     TRY(comm_agree(t->comm, setup_load(t->setup)));
     return run(t);

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#define SHORT_WARMUP 10 /* a run shorter than its warm-up warms up over a tenth of it */
+
 double schedule_factor(ScheduleKind kind, int64_t s, int64_t total, int64_t warmup)
 {
     if (s <= warmup)
@@ -18,6 +20,12 @@ double schedule_factor(ScheduleKind kind, int64_t s, int64_t total, int64_t warm
     }
 }
 
+int64_t optimizer_warmup(const Config *config, int64_t total)
+{
+    const int64_t asked = config->optimizer.warmup;
+    return asked < total ? asked : total / SHORT_WARMUP;
+}
+
 double average_decay(double d, int64_t n)
 {
     return fmin(d, (1.0 + (double)n) / (10.0 + (double)n));
@@ -26,7 +34,7 @@ double average_decay(double d, int64_t n)
 double optimizer_rate(const Config *config, ParameterGroup group, int64_t step, int64_t total)
 {
     const double lr = config->optimizer.lr, text_lr = config->optimizer.text_encoder_lr;
-    return schedule_factor(config->optimizer.schedule, step, total, config->optimizer.warmup) *
+    return schedule_factor(config->optimizer.schedule, step, total, optimizer_warmup(config, total)) *
            (group == GROUP_TEXT && text_lr > 0 ? text_lr : lr);
 }
 

@@ -14,6 +14,8 @@
  * already learns), then constant, or down to 0 along a line or a half cosine, as diffusers' schedulers at s
  * − 1. */
 double schedule_factor(ScheduleKind kind, int64_t s, int64_t total, int64_t warmup);
+/* Steps of the warm-up: what the configuration says, or a tenth of a run that is no longer than that. */
+int64_t optimizer_warmup(const Config *config, int64_t total);
 
 /* How far an update moved the weights: L2 norms, NaN or infinity where a weight is not finite any more. */
 typedef struct Moved {
