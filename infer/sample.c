@@ -1,224 +1,68 @@
-/* The command `atelier sample`: reads the options, loads the model and the LoRAs, makes the pictures one
- * after the other, and prints the names of the files. A seed belongs to one picture: picture i of --batch
+/* The command `atelier sample`: loads the model and the LoRAs, makes the pictures one after the other, and
+ * prints the names of the files, or the picture itself. A seed belongs to one picture: picture i of --batch
  * uses seed + i, whatever the others are. */
 #include "sample.h"
 #include "infer/adapters/adapters.h"
 #include "infer/files/marks.h"
-#include "infer/pipeline/picture_text.h"
 #include "infer/pipeline/pipeline.h"
 #include "infer/pipeline/sample_trace.h"
 #include "infer/samplers/sampler.h"
+#include "infer/text/prompt_syntax.h"
 #include "kernels/base/json.h"
 
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
-#include "kernels/base/options.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
 #include "kernels/devices/devices.h"
+#include "sample_options.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
-
-#define MAX_LORAS 16
-#define MAX_PICTURES 4096
-
-/* Options ---------------------------------------------------------------------------------------------- */
-
-typedef struct Arguments {
-    const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
-        *trace;
-    OptionList lora_texts;
-    SampleRequest request;
-    double guidance;
-    int threads, batch;
-    bool json;
-    UsedLora loras[MAX_LORAS];
-    uint64_t *seeds;
-    int picture_count;
-} Arguments;
-
-/* "FILE" or "FILE:SCALE"; a file that is there under the whole name is that file. */
-static Status parse_lora(const char *text, UsedLora *out)
-{
-    const char *colon = strrchr(text, ':');
-    double scale = 1;
-    *out = (UsedLora){.scale = 1};
-    if (!file_exists(text) && colon && colon != text) {
-        if (!text_to_float(colon + 1, &scale))
-            return status_in(file_missing(text, "file"), "--lora (`%s` is no scale)", colon + 1);
-        char *path = mem_printf("%.*s", (int)(colon - text), text);
-        *out = (UsedLora){.path = path, .scale = (float)scale};
-        return path ? STATUS_OK : STATUS_FAILED;
-    }
-    out->path = mem_strdup(text);
-    return out->path ? STATUS_OK : STATUS_FAILED;
-}
-
-/* "1,5,9", each with the batch - 1 seeds after it. */
-static Status parse_seeds(Arguments *a)
-{
-    int listed = 1;
-    for (const char *p = a->seeds_text; *p; p++)
-        listed += *p == ',';
-    if ((int64_t)listed * a->batch > MAX_PICTURES)
-        return status_refuse("sample: more than %d pictures at once", MAX_PICTURES);
-    a->seeds = mem_calloc((size_t)listed * (size_t)a->batch, sizeof *a->seeds);
-    if (!a->seeds)
-        return STATUS_FAILED;
-    const char *p = a->seeds_text;
-    for (int i = 0; i < listed; i++) {
-        char word[32];
-        const size_t length = strcspn(p, ",");
-        uint64_t seed;
-        snprintf(word, sizeof word, "%.*s", (int)(length < 31 ? length : 31), p);
-        if (!text_to_uint(word, &seed))
-            return status_refuse("sample: --seed %s: `%s` is no whole number of 0 or more", a->seeds_text,
-                                 word);
-        for (int k = 0; k < a->batch; k++)
-            a->seeds[a->picture_count++] = seed + (uint64_t)k;
-        p += length + 1;
-    }
-    return STATUS_OK;
-}
-
-/* What each sampler is, for the help. */
-static void describe_samplers(char *out, size_t size)
-{
-    int count;
-    const SamplerKind *kinds = sampler_kinds(&count);
-    size_t used = (size_t)snprintf(out, size, "The way from noise to picture.");
-    for (int i = 0; i < count && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, " %s: %s.", kinds[i].name, kinds[i].description);
-}
-
-static Status parse(int argc, char **argv, Arguments *a, bool *done)
-{
-    char samplers[512];
-    describe_samplers(samplers, sizeof samplers);
-    SampleRequest *r = &a->request;
-    const Option table[] = {
-        {NULL, OPTION_HEADING, NULL, .help = "What to draw"},
-        {"model", OPTION_TEXT, &a->model, .value = "M", .required = true,
-         .help = "A diffusers folder, a single .safetensors file, or builtin:tiny."},
-        {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE]",
-         .help = "An adapter: a file with kohya's, PEFT's or diffusers' names (LoRA, LoHa, LoKr), or PEFT's "
-                 "folder; and how strongly it counts: :0.8, or :1 "
-                 "where nothing is said. May be given several times."},
-        {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .required = true,
-         .help = "What the picture shows."},
-        {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show."},
-        {"clip-skip", OPTION_INT, &r->clip_skip, .value = "N", .max = 64,
-         .help = "Leaves out the last N layers of the text encoder (as in diffusers; A1111 counts one more).",
-         .shown = "0"},
-        {"prediction", OPTION_TEXT, &a->prediction, .value = "KIND", .choices = "auto|epsilon|v_prediction",
-         .help = "What the model predicts. Single files of Stable Diffusion 2.x mostly do not say it and are "
-                 "taken to "
-                 "predict v, as the 768-pixel models do; the 512-pixel base needs epsilon.",
-         .shown = "auto: what the model says"},
-        {NULL, OPTION_HEADING, NULL, .help = "How"},
-        {"steps", OPTION_INT, &r->steps, .value = "N", .min = 1, .max = 100000, .help = "Sampling steps.",
-         .shown = "20"},
-        {"cfg", OPTION_FLOAT, &a->guidance, .value = "S", .min = 0, .max = 1000,
-         .help = "Guidance scale: how far to go from the negative prompt towards the prompt. 1 or less: no "
-                 "guidance.",
-         .shown = "7.5"},
-        {"sampler", OPTION_TEXT, &r->sampler, .value = "NAME", .help = samplers, .shown = SAMPLER_DEFAULT},
-        {"seed", OPTION_TEXT, &a->seeds_text, .value = "N[,N...]",
-         .help = "One picture for each. The noise is PyTorch's for that seed.", .shown = "0"},
-        {"batch", OPTION_INT, &a->batch, .value = "N", .min = 1, .max = MAX_PICTURES,
-         .help = "N pictures for each seed: with seed, seed + 1, and so on.", .shown = "1"},
-        {"width", OPTION_INT, &r->size.width, .value = "W", .min = 1, .max = PICTURE_MAX_SIDE,
-         .help = "Width in pixels.", .shown = "the size the model was made for"},
-        {"height", OPTION_INT, &r->size.height, .value = "H", .min = 1, .max = PICTURE_MAX_SIDE,
-         .help = "Height in pixels.", .shown = "the size the model was made for"},
-        {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = DTYPE_CHOICES,
-         .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32"},
-        {"quantise", OPTION_TEXT, &a->quantise, .value = "HOW", .choices = "none|int8",
-         .help = "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16.",
-         .shown = "none"},
-        {"device", OPTION_TEXT, &a->device, .value = DEVICE_VALUES, .help = DEVICE_HELP,
-         .shown = DEVICE_AUTO},
-        {"offload", OPTION_TEXT, &a->offload, .value = "WHAT", .choices = "auto|" OFFLOAD_CHOICES,
-         .help = "What waits in the machine's memory while the GPU does not need it: text encoder and VAE "
-                 "(idle), "
-                 "the UNet's weights too (all). Slower, in less of the GPU's memory.",
-         .shown = "auto: idle"},
-        {"threads", OPTION_INT, &a->threads, .value = "N", .min = 1, .max = 4096,
-         .help = "Threads that compute.", .shown = "physical cores"},
-        {NULL, OPTION_HEADING, NULL, .help = "What to write"},
-        {"out", OPTION_TEXT, &a->out, .value = "FILE|DIR",
-         .help = "A .png file (several pictures: FILE-SEED.png), or a folder. A picture of before is "
-                 "replaced, any "
-                 "other file is left alone.",
-         .shown = "atelier-SEED.png in the current folder, numbered where the name is taken"},
-        {"save-latents", OPTION_TEXT, &a->save_latents, .value = "FILE",
-         .help = "Writes the final latents of all pictures, as safetensors: `latents`, f32, (N,4,h,w)."},
-        {"trace", OPTION_TEXT, &a->trace, .value = "DIR",
-         .help = "Writes what went in and came out of each sampling step, as safetensors, one file a step."},
-        {"json", OPTION_FLAG, &a->json, .help = "Prints the files and settings as JSON."},
-    };
-    const Command command = {
-        .name = "sample",
-        .usage = "--model M --prompt TEXT [options]",
-        .summary = "Makes pictures from a prompt, and prints the names of their files. Each "
-                   "holds how it was made, in the PNG text that A1111 and others read "
-                   "(`parameters`).",
-        .example = "atelier sample --model builtin:tiny --prompt \"a red heart\" --seed 1,2,3\n"
-                   "atelier sample --model sd15/ --lora runs/cat/lora.safetensors:0.8 \\\n"
-                   "    --prompt \"a photo of sks cat\" --dtype bf16 --out cat.png",
-        .options = table,
-        .option_count = sizeof table / sizeof *table};
-    return options_parse(&command, argc, argv, done);
-}
-
-static Status read_arguments(int argc, char **argv, Arguments *a, bool *done)
-{
-    *a = (Arguments){.prediction = "auto",
-                     .dtype = "f32",
-                     .device = DEVICE_AUTO,
-                     .offload = "auto",
-                     .quantise = "none",
-                     .seeds_text = "0",
-                     .batch = 1};
-    a->request = sample_request_default();
-    a->guidance = (double)a->request.guidance;
-    TRY(parse(argc, argv, a, done));
-    if (*done)
-        return STATUS_OK;
-    a->request.guidance = (float)a->guidance;
-    if (a->lora_texts.count > MAX_LORAS)
-        return status_refuse("sample: more than %d LoRAs", MAX_LORAS);
-    for (int i = 0; i < a->lora_texts.count; i++)
-        TRY(parse_lora(a->lora_texts.items[i], &a->loras[i]));
-    return parse_seeds(a);
-}
-
-static void arguments_free(Arguments *a)
-{
-    for (int i = 0; i < a->lora_texts.count && i < MAX_LORAS; i++)
-        mem_free((char *)a->loras[i].path);
-    mem_free(a->seeds);
-}
 
 /* File names ------------------------------------------------------------------------------------------- */
 
+/* In any case: .PNG is as good. */
 static bool ends_with(const char *text, const char *end)
 {
     const size_t n = strlen(text), length = strlen(end);
-    return n >= length && strcmp(text + n - length, end) == 0;
+    return n >= length && strcasecmp(text + n - length, end) == 0;
 }
 
-static Status check_out(const Arguments *a)
+static bool to_stdout(const SampleArguments *a)
+{
+    return a->out && strcmp(a->out, "-") == 0;
+}
+
+static Status check_stdout(const SampleArguments *a)
+{
+    if (a->picture_count > 1)
+        return status_refuse(
+            "sample: --out -: one picture goes to standard output, and %d are asked for; name a "
+            "folder",
+            a->picture_count);
+    if (a->json)
+        return status_refuse("sample: --out -: the picture and --json would both go to standard output");
+    if (isatty(STDOUT_FILENO))
+        return status_refuse(
+            "sample: --out -: standard output is a terminal, which cannot show a picture; name a "
+            "file, or send it on: --out - > cat.png");
+    return STATUS_OK;
+}
+
+static Status check_out(const SampleArguments *a)
 {
     const char *base = a->out ? path_base(a->out) : "";
     if (a->out && !*a->out)
         return status_refuse("sample: --out is empty");
+    if (to_stdout(a))
+        return check_stdout(a);
     if (a->out && !file_is_dir(a->out) && strrchr(base, '.') && strrchr(base, '.') != base &&
         !ends_with(base, ".png"))
         return status_refuse("sample: --out %s: pictures are written as .png", a->out);
@@ -243,7 +87,7 @@ static char *free_name(const char *folder, uint64_t seed)
 }
 
 /* Caller: mem_free. NULL: out of memory. */
-static char *picture_path(const Arguments *a, int i)
+static char *picture_path(const SampleArguments *a, int i)
 {
     if (!a->out)
         return free_name("", a->seeds[i]);
@@ -255,13 +99,13 @@ static char *picture_path(const Arguments *a, int i)
 }
 
 /* Where picture i's trace goes. Caller: mem_free. NULL: out of memory. */
-static char *trace_folder(const Arguments *a, int i)
+static char *trace_folder(const SampleArguments *a, int i)
 {
     return a->picture_count > 1 ? mem_printf("%s/seed-%llu", a->trace, (unsigned long long)a->seeds[i])
                                 : mem_strdup(a->trace);
 }
 
-static Status check_traces(const Arguments *a)
+static Status check_traces(const SampleArguments *a)
 {
     Status s = path_check_words(a->trace, NULL);
     for (int i = 0; i < a->picture_count && s == STATUS_OK; i++) {
@@ -273,7 +117,7 @@ static Status check_traces(const Arguments *a)
 }
 
 /* Pictures in a folder get names of their own; a file that is named may have one of before. */
-static Status check_pictures(const Arguments *a)
+static Status check_pictures(const SampleArguments *a)
 {
     Status s = STATUS_OK;
     for (int i = 0; i < a->picture_count && s == STATUS_OK; i++) {
@@ -284,15 +128,20 @@ static Status check_pictures(const Arguments *a)
     return s;
 }
 
-/* Proves that the results can be written where they are to go, and that nothing of somebody's is replaced,
- * before the work. */
-static Status prepare_out(const Arguments *a)
+static Status try_out(const SampleArguments *a)
 {
     char *first = picture_path(a, 0);
-    Status s = first ? status_in(file_try(first), "sample: --out") : STATUS_FAILED;
+    const Status s = first ? file_try(first) : STATUS_FAILED;
     mem_free(first);
-    TRY(s);
-    TRY(status_in(check_pictures(a), "sample: --out"));
+    return s == STATUS_OK ? check_pictures(a) : s;
+}
+
+/* Proves that the results can be written where they are to go, and that nothing of somebody's is replaced,
+ * before the work. */
+static Status prepare_out(const SampleArguments *a)
+{
+    if (!to_stdout(a))
+        TRY(status_in(try_out(a), "sample: --out"));
     if (a->save_latents && ends_with(a->save_latents, ".png"))
         return status_refuse("sample: --save-latents %s: latents are no picture; name it .safetensors",
                              a->save_latents);
@@ -306,11 +155,11 @@ static Status prepare_out(const Arguments *a)
 /* Making the pictures ---------------------------------------------------------------------------------- */
 
 typedef struct Session {
-    Arguments a;
+    SampleArguments a;
     Model *model;
     Ctx *c;
     Pipeline *pipeline;
-    LoraFile *loras[MAX_LORAS];
+    LoraFile *loras[SAMPLE_MAX_LORAS];
     Progress progress;
     int picture;     /* which one is being made */
     int steps;       /* of one picture */
@@ -335,6 +184,8 @@ static Status tell_cut(const Model *m, const char *what, const char *text)
 static Status tell_surprises(const Session *s)
 {
     const SampleRequest *r = &s->a.request;
+    const char *const prompts[] = {r->prompt, r->negative};
+    prompt_syntax_tell(prompts, 2);
     const NoiseSchedule *schedule = &s->model->schedule;
     TRY(tell_cut(s->model, "prompt", r->prompt));
     if (r->negative)
@@ -357,7 +208,7 @@ static Offload offload_of(const char *word)
 
 static Status session_open(Session *s)
 {
-    Arguments *a = &s->a;
+    SampleArguments *a = &s->a;
     DType dtype;
     const Device *dev;
     TRY(dtype_parse(a->dtype, &dtype));
@@ -391,11 +242,11 @@ static void session_close(Session *s)
     tensor_free(s->latents);
     pipeline_free(s->pipeline);
     for (int i = s->a.lora_texts.count - 1; i >= 0; i--)
-        if (i < MAX_LORAS)
+        if (i < SAMPLE_MAX_LORAS)
             lora_detach(s->model, s->loras[i]);
     ctx_free(s->c);
     model_free(s->model);
-    arguments_free(&s->a);
+    sample_arguments_free(&s->a);
 }
 
 static bool step_done(int step, int steps, const float *latents, void *arg)
@@ -411,6 +262,17 @@ static bool step_done(int step, int steps, const float *latents, void *arg)
     return !*stop_flag();
 }
 
+static Status print_picture(const Picture *picture, const PictureText *text, int count)
+{
+    uint8_t *bytes;
+    size_t size;
+    TRY(picture_encode_png(picture, text, count, &bytes, &size));
+    const bool written = fwrite(bytes, 1, size, stdout) == size && fflush(stdout) == 0;
+    mem_free(bytes);
+    return written ? STATUS_OK : status_fail("sample: --out -: the picture cannot be written: %m");
+}
+
+/* path NULL: to standard output. */
 static Status write_picture(Session *s, const SampleRequest *r, const Picture *picture, const char *path)
 {
     const PictureOrigin origin = {.request = r,
@@ -421,7 +283,9 @@ static Status write_picture(Session *s, const SampleRequest *r, const Picture *p
                                   .dtype = s->a.dtype};
     char *parameters = picture_parameters(&origin), *settings = picture_settings(&origin);
     const PictureText text[] = {{"parameters", parameters}, {PICTURE_SETTINGS, settings}};
-    const Status status = parameters && settings ? picture_write_png(path, picture, text, 2) : STATUS_FAILED;
+    const Status status = !parameters || !settings ? STATUS_FAILED
+                          : path                   ? picture_write_png(path, picture, text, 2)
+                                                   : print_picture(picture, text, 2);
     mem_free(parameters);
     mem_free(settings);
     return status;
@@ -468,8 +332,9 @@ static Status make_picture(Session *s, int i)
     if (status == STATUS_OK)
         status = keep_latents(s, i, result.latents);
     if (status == STATUS_OK) {
-        s->paths[i] = picture_path(&s->a, i);
-        status = s->paths[i] ? write_picture(s, &r, &result.picture, s->paths[i]) : STATUS_FAILED;
+        s->paths[i] = to_stdout(&s->a) ? NULL : picture_path(&s->a, i);
+        status = s->paths[i] || to_stdout(&s->a) ? write_picture(s, &r, &result.picture, s->paths[i])
+                                                 : STATUS_FAILED;
     }
     pipeline_trace(s->pipeline, NULL, NULL);
     mem_free(folder);
@@ -503,6 +368,15 @@ static Status save_latents(const Session *s)
 
 /* What was made ---------------------------------------------------------------------------------------- */
 
+static json_t *lora_facts(const Session *s)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < s->a.lora_texts.count; i++)
+        json_array_append_new(
+            list, json_pack("{s:s, s:f}", "file", s->a.loras[i].path, "scale", (double)s->a.loras[i].scale));
+    return list;
+}
+
 static Status print_json(const Session *s)
 {
     const SampleRequest *r = &s->a.request;
@@ -512,12 +386,12 @@ static Status print_json(const Session *s)
         snprintf(seed, sizeof seed, "%llu", (unsigned long long)s->a.seeds[i]);
         json_array_append_new(pictures, json_pack("{s:s, s:s}", "file", s->paths[i], "seed", seed));
     }
-    json_t *facts =
-        json_pack("{s:o, s:s, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:s, s:s, s:i, s:I}", "pictures", pictures,
-                  "model", s->a.model, "prompt", r->prompt, "negative", r->negative ? r->negative : "",
-                  "steps", r->steps, "cfg", s->a.guidance, "sampler", r->sampler, "width", r->size.width,
-                  "height", r->size.height, "dtype", s->a.dtype, "device", s->c->dev->name, "threads",
-                  s->c->threads, "peak_bytes", (json_int_t)machine_peak_bytes());
+    json_t *facts = json_pack(
+        "{s:o, s:s, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:i, s:s, s:o, s:s, s:i, s:I}", "pictures", pictures,
+        "model", s->a.model, "prompt", r->prompt, "negative", r->negative ? r->negative : "", "steps",
+        r->steps, "cfg", s->a.guidance, "sampler", r->sampler, "width", r->size.width, "height",
+        r->size.height, "clip_skip", r->clip_skip, "dtype", s->a.dtype, "loras", lora_facts(s), "device",
+        s->c->dev->name, "threads", s->c->threads, "peak_bytes", (json_int_t)machine_peak_bytes());
     char *text = json_text(facts, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
     if (!text)
         return status_in(STATUS_FAILED, "sample --json");
@@ -552,7 +426,7 @@ int command_sample(int argc, char **argv)
 {
     Session s = {0};
     bool done = false;
-    Status status = read_arguments(argc, argv, &s.a, &done);
+    Status status = sample_arguments_read(argc, argv, &s.a, &done);
     if (status == STATUS_OK && !done) {
         stop_catch();
         status = run(&s);

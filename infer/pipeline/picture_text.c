@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define BUILTIN "builtin:"
 #define PNG_LIMIT ((size_t)256 << 20)
@@ -38,9 +39,9 @@ static void short_name(const char *path, char *out, size_t size)
     memmove(out, base, strlen(base) + 1);
     const char *const endings[] = {".safetensors", ".ckpt"};
     for (int i = 0; i < 2; i++) {
-        char *end = strstr(out, endings[i]);
-        if (end && end != out && strcmp(end, endings[i]) == 0)
-            *end = 0;
+        const size_t n = strlen(out), ending = strlen(endings[i]);
+        if (n > ending && strcasecmp(out + n - ending, endings[i]) == 0)
+            out[n - ending] = 0;
     }
 }
 

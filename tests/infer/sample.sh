@@ -85,6 +85,39 @@ grep -q '"threads": 1' out || fail "no threads in: $(cat out)"
 [ "$(ls trace)" = "$(printf 'step-%06d.safetensors\n' 1 2)" ] || fail "trace holds: $(ls trace)"
 holds trace/step-000002.safetensors conditioning
 
+# what a prompt means elsewhere is told once, and a prompt without is plain
+draw 0 "${heart[@]}" --negative "(bad:1.5), BREAK" --out plain.png
+says 'prompts are plain text: "(bad:1.5)" is read as the words that stand there'
+draw 0 --model "$model" --prompt "a (red:1.2) heart" --negative "<lora:cat:1> [a:b:0.5]" --steps 2 --out plain.png
+[ "$(grep -c "plain text" err)" = 1 ] || fail "one warning is wanted: $(cat err)"
+for text in "a heart <lora:cat:0.8> red" "one BREAK two" "[cat:dog:0.5]"; do
+    draw 0 --model "$model" --prompt "$text" --steps 2 --out plain.png
+    says "prompts are plain text"
+done
+draw 0 --model "$model" --prompt "a (red) heart: BREAKfast, 1:1.5, (a:b) <b>" --steps 2 --out plain.png
+grep -q "plain text" err && fail "an ordinary prompt is warned of: $(cat err)"
+
+# in scripts: to standard output, endings in capitals, all settings in JSON
+draw 0 "${heart[@]}" --seed 5 --out -
+cmp -s out atelier-5.png || fail "--out - writes another picture"
+draw 0 "${heart[@]}" --seed 5 --threads 0 --out CAPITALS.PNG
+same CAPITALS.PNG atelier-5.png
+draw 2 "${heart[@]}" --seed 5,6 --out -
+says "one picture goes to standard output"
+draw 2 "${heart[@]}" --json --out -
+draw 0 "${heart[@]}" --json --lora "$lora:0.5" --clip-skip 1 --out json.png
+for fact in '"clip_skip": 1' '"scale": 0.5' "\"file\": \"$lora\""; do
+    grep -qF -- "$fact" out || fail "$fact is not in: $(cat out)"
+done
+draw 2 "${heart[@]}" --seed 18446744073709551615 --batch 2
+says "would go past the largest"
+draw 0 "${heart[@]}" --seed 18446744073709551615 --out last.png
+
+# a name with colons stays whole
+ln -s "$model" my:model:2
+draw 0 --model my:model:2 --prompt x --steps 2 --out colon.png
+holds colon.png 'Model: "my:model:2"'
+
 # refusals name what to do
 draw 2 --prompt x
 says "--model is missing"

@@ -94,7 +94,7 @@ largest() {
     before=$(number peak_bytes "$work/out")
     grep -A4 '"largest"' "$work/out" | grep -q "\"part\": \"$words" || fail "the largest part is not told to be \"$words\""
     train 0 --plan --no-time "${@:3}"
-    grep -q "^ *the largest part: $words.*${setting%%=*}" "$work/err" || fail "${setting%%=*} is not named"
+    grep -q "^ *the largest part: $words.*${setting%%=*}" "$work/out" || fail "${setting%%=*} is not named"
     # shellcheck disable=SC2086
     train 0 --plan --no-time --json "${@:3}" ${setting#*= }
     [ "$(number peak_bytes "$work/out")" -lt "$before" ] || fail "$setting makes nothing less"

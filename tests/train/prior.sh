@@ -130,3 +130,17 @@ done=$(ls "$work/many" | grep -c png)
 [ "$done" -ge 2 ] && [ "$done" -lt 60 ] || fail "$done class pictures after the interruption"
 train 0 --plan --no-time --set output.dir=stopped --set prior.path=many --set prior.pictures=60
 says "$done of 60 pictures"
+
+# Two runs that fill one folder share the work: each picture is drawn by one of them, and both train.
+together() { # NAME
+    "$atelier" train "$work/run.yaml" --set output.dir="$1" --set prior.path=shared --set prior.pictures=30 --set train.steps=1 \
+        > "$work/$1.out" 2> "$work/$1.err"
+}
+together one-of-two & pid=$!
+together two-of-two || fail "the second run of two: $(cat "$work/two-of-two.err")"
+wait $pid || fail "the first run of two: $(cat "$work/one-of-two.err")"
+cat "$work/one-of-two.err" "$work/two-of-two.err" > "$work/err"
+drawn=$(sed -n 's/.* \([0-9]*\) of [0-9]* class pictures drawn.*/\1/p' "$work/err" | paste -sd+)
+[ "$((drawn))" = 30 ] || fail "30 pictures are drawn once each, not $drawn"
+[ "$(find "$work/shared" -name '*.png' | wc -l)" = 30 ] || fail "not all pictures are there"
+[ -z "$(find "$work/shared" -name '.atelier*')" ] || fail "something is left in the folder"

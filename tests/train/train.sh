@@ -77,6 +77,18 @@ draw kept --lora "$work/lora/checkpoints/step-000003/weights.safetensors"
 cmp "$work/exported" "$work/kept" || fail "a checkpoint's weights draw otherwise than the exported file of its step"
 ! cmp -s "$work/exported" "$work/none" || fail "the LoRA changes nothing"
 
+# The files that were made stand on standard output; the command that is told draws the last preview.
+train 0 --set method.kind=lora --set output.dir=shown --set "preview.prompts=[a \"red\" bell]" --set preview.every=3 \
+    --set preview.steps=3 --set preview.sampler=euler --set preview.cfg=3 --set preview.seed=11 --set preview.width=48 \
+    --set preview.height=32 --set "preview.negative=it's dull" --set method.clip_skip=1 --set output.formats=[kohya,peft] \
+    --set train.ema=0 --set method.text_encoder=false
+[ "$(cat "$work/out")" = "$(printf "$work/shown/%s\n" lora.safetensors lora.peft.safetensors samples/before-after.png log.jsonl)" ] ||
+    fail "not the files that were made: $(cat "$work/out")"
+command=$(sed -n 's/.*draw with it: atelier //p' "$work/err")
+eval "expect 0 '$atelier' $command --threads 1 --out '$work/drawn.png'"
+pixels() { tail -c "+$(grep -abo IDAT "$1" | head -n 1 | cut -d: -f1)" "$1"; }
+cmp <(pixels "$work/drawn.png") <(pixels "$work/shown/samples/step-000003.png") || fail "another picture: $command"
+
 # Latents and texts that lie in the dataset are used where they fit, and it is told where they do not.
 expect 0 "$atelier" data build "$work/pictures" --out "$work/cached.h5" --cache latents,text --resolution 32 --dtype f32 \
     --model "$here/tests/golden/models/sd1"

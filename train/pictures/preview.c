@@ -1,5 +1,6 @@
 #include "preview.h"
 
+#include "infer/text/prompt_syntax.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
@@ -22,6 +23,11 @@ SampleRequest preview_request(const Config *config, int i)
     r.size = (Size){config->preview.width, config->preview.height};
     r.clip_skip = config->method.clip_skip;
     return r;
+}
+
+void preview_tell(const Config *config)
+{
+    prompt_syntax_tell((const char *const *)config->preview.prompts, config->preview.prompt_count);
 }
 
 Status preview_plan(Pipeline *p, const Config *config, size_t *bytes)

@@ -8,6 +8,8 @@
 #include "train/config/config.h"
 #include "preview_text.h"
 
+/* Warns of prompts that mean more in other programs than here. */
+void preview_tell(const Config *config);
 /* The request for prompt number i. */
 SampleRequest preview_request(const Config *config, int i);
 /* Bytes of arena that a preview takes. */

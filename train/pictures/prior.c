@@ -9,12 +9,16 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/text.h"
+#include "sharing.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 #define CAPTION_LIMIT ((size_t)1 << 20)
 #define PNG_LIMIT (256u << 20)
+#define WAIT_MICROSECONDS 300000 /* between looks at what another run draws */
 #define NAME_FORMAT "class-%05d" /* SchemaKey prior.pictures has five digits */
 
 /* Requests --------------------------------------------------------------------------------------------- */
@@ -217,7 +221,7 @@ static Status count_folder(const Config *config, int *there)
 static bool names_file(const char *path)
 {
     const char *dot = strrchr(path_base(path), '.');
-    return dot && strcmp(dot, ".h5") == 0;
+    return dot && strcasecmp(dot, ".h5") == 0;
 }
 
 Status prior_look(const Config *config, const Model *m, PriorNeed *out)
@@ -251,9 +255,11 @@ typedef struct Drawing {
     char weights[MODEL_HASH_SIZE];
     const volatile sig_atomic_t *stop;
     Progress progress;
-    int32_t *numbers; /* of the pictures to draw */
-    int64_t count;
-    int done;
+    Sharing *sharing; /* with other runs; process 0 */
+    int32_t *missing; /* numbers of the pictures that are to come, from this run or another; process 0 */
+    int32_t *numbers; /* of those that are drawn next */
+    int64_t total, count;
+    int done;  /* by this run */
     int steps; /* of a picture */
 } Drawing;
 
@@ -264,7 +270,7 @@ static bool step_done(int step, int steps, const float *latents, void *arg)
     Drawing *d = arg;
     comm_alive(d->comm);
     progress_update(&d->progress, (int64_t)d->done * d->steps + step, "picture %d of %lld", d->done + 1,
-                    (long long)d->count);
+                    (long long)d->total);
     return !(d->stop && *d->stop);
 }
 
@@ -318,15 +324,15 @@ static Status list_one(int i, const char *path, void *arg)
 {
     (void)path;
     Drawing *d = arg;
-    d->numbers[d->count++] = i;
+    d->missing[d->total++] = i;
     return STATUS_OK;
 }
 
 /* A folder that cannot be written to costs no drawing. */
 static Status try_first(const Drawing *d)
 {
-    char *caption = picture_path(d->config, d->numbers[0], ".txt"),
-         *path = picture_path(d->config, d->numbers[0], ".png");
+    char *caption = picture_path(d->config, d->missing[0], ".txt"),
+         *path = picture_path(d->config, d->missing[0], ".png");
     Status s = caption && path ? file_try(caption) : STATUS_FAILED;
     if (s == STATUS_OK)
         s = file_try(path);
@@ -344,10 +350,84 @@ static Status list_missing(Drawing *d)
         return STATUS_OK;
     TRY(status_in(dir_make(d->config->prior.path), "prior.path"));
     TRY(for_each_number(d->config, false, list_one, d));
-    if (d->count > need.missing) /* others of the folder stand in for some */
-        d->count = need.missing;
+    if (d->total > need.missing) /* others of the folder stand in for some */
+        d->total = need.missing;
     TRY(model_hash(pipeline_model(d->p), d->weights));
-    return d->count ? try_first(d) : STATUS_OK;
+    TRY(d->total ? try_first(d) : STATUS_OK);
+    return sharing_open(d->config->prior.path, &d->sharing);
+}
+
+/* Takes picture i for this run, unless it is there or has come meanwhile. *other: another run is at it. */
+static Status take_picture(Drawing *d, int i, bool *taken, bool *other)
+{
+    char *path = picture_path(d->config, i, ".png");
+    if (!path)
+        return STATUS_FAILED;
+    *taken = *other = false;
+    if (!file_exists(path)) {
+        *taken = sharing_take(d->sharing, i);
+        *other = !*taken;
+        if (*taken && file_exists(path)) {
+            sharing_leave(d->sharing, i);
+            *taken = false;
+        }
+    }
+    mem_free(path);
+    return STATUS_OK;
+}
+
+/* Takes as many of the missing pictures as there are processes; what another run is at is left to it.
+ * *waiting: how many those are. In process 0. */
+static Status take_some(Drawing *d, int *waiting)
+{
+    *waiting = 0;
+    d->count = 0;
+    for (int64_t k = 0; k < d->total && d->count < d->comm->size; k++) {
+        bool taken, other;
+        TRY(take_picture(d, d->missing[k], &taken, &other));
+        *waiting += other;
+        if (taken)
+            d->numbers[d->count++] = d->missing[k];
+    }
+    return STATUS_OK;
+}
+
+/* Some of the pictures, shared out among the run's processes. */
+static Status draw_some(Drawing *d, size_t bytes, void *one)
+{
+    const Status s = comm_work(
+        d->comm,
+        &(CommWork){
+            .count = d->count, .bytes = bytes, .thing = one, .make = draw_one, .take = take_one, .arg = d});
+    for (int64_t k = 0; k < d->count && d->sharing; k++)
+        sharing_leave(d->sharing, d->numbers[k]);
+    return s;
+}
+
+/* Until all are there. What another run is at is waited for, as it may end without: then it is drawn here. */
+static Status draw_until_there(Drawing *d, size_t bytes, void *one)
+{
+    for (bool told = false;;) {
+        int waiting = 0;
+        Status s = d->comm->rank == 0 ? take_some(d, &waiting) : STATUS_OK;
+        if (s == STATUS_OK && d->stop && *d->stop)
+            s = status_interrupted();
+        TRY(comm_agree(d->comm, s));
+        TRY(comm_tell(d->comm, &d->count, sizeof d->count));
+        TRY(comm_tell(d->comm, &waiting, sizeof waiting));
+        TRY(comm_tell(d->comm, d->numbers, (size_t)d->comm->size * sizeof *d->numbers));
+        if (d->count > 0) {
+            TRY(draw_some(d, bytes, one));
+            continue;
+        }
+        if (!waiting)
+            return STATUS_OK;
+        if (!told)
+            log_info("%s: another run draws the last %d class pictures; they are waited for",
+                     d->config->prior.path, waiting);
+        told = true;
+        usleep(WAIT_MICROSECONDS);
+    }
 }
 
 static Status draw_all(Drawing *d)
@@ -359,12 +439,9 @@ static Status draw_all(Drawing *d)
     void *one = mem_alloc(bytes);
     if (!one)
         return STATUS_FAILED;
-    progress_begin(&d->progress, "class pictures", "step", 0, (int64_t)d->steps * d->count);
+    progress_begin(&d->progress, "class pictures", "step", 0, (int64_t)d->steps * d->total);
     layerset_hold_still(unet_layers(pipeline_model(d->p)->unet), true);
-    const Status s = comm_work(
-        d->comm,
-        &(CommWork){
-            .count = d->count, .bytes = bytes, .thing = one, .make = draw_one, .take = take_one, .arg = d});
+    const Status s = draw_until_there(d, bytes, one);
     layerset_hold_still(unet_layers(pipeline_model(d->p)->unet), false);
     mem_free(one);
     if (s == STATUS_OK)
@@ -372,25 +449,37 @@ static Status draw_all(Drawing *d)
     else
         progress_clear(&d->progress);
     if (s == STATUS_OK || d->done > 0)
-        log_info("%s: %d of %lld class picture%s drawn, and kept for later runs", d->config->prior.path,
-                 d->done, (long long)d->count, text_plural(d->count));
+        log_info("%s: %d of %lld class picture%s drawn%s, and kept for later runs", d->config->prior.path,
+                 d->done, (long long)d->total, text_plural(d->total),
+                 s == STATUS_OK && d->done < d->total ? " (the others by another run)" : "");
     return s;
+}
+
+/* What another run has drawn meanwhile is looked at like what was there. */
+static Status look_again(const Drawing *d)
+{
+    PriorNeed need;
+    return d->comm->rank == 0 && d->done < d->total ? prior_look(d->config, pipeline_model(d->p), &need)
+                                                    : STATUS_OK;
 }
 
 Status prior_draw(const Config *config, Pipeline *p, Comm *comm, const volatile sig_atomic_t *stop)
 {
     Drawing d = {.config = config, .p = p, .comm = comm, .stop = stop};
-    d.numbers = mem_calloc((size_t)config->prior.pictures + 1, sizeof *d.numbers);
-    Status s = d.numbers ? STATUS_OK : STATUS_FAILED;
+    d.missing = mem_calloc((size_t)config->prior.pictures + 1, sizeof *d.missing);
+    d.numbers = mem_calloc((size_t)comm->size, sizeof *d.numbers);
+    Status s = d.numbers && d.missing ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && comm->rank == 0)
         s = list_missing(&d);
     s = comm_agree(comm, s);
     if (s == STATUS_OK)
-        s = comm_tell(comm, &d.count, sizeof d.count);
-    if (s == STATUS_OK)
-        s = comm_tell(comm, d.numbers, (size_t)config->prior.pictures * sizeof *d.numbers);
-    if (s == STATUS_OK && d.count > 0)
+        s = comm_tell(comm, &d.total, sizeof d.total);
+    if (s == STATUS_OK && d.total > 0) {
         s = draw_all(&d);
+        s = comm_agree(comm, s == STATUS_OK ? look_again(&d) : s);
+    }
+    sharing_close(d.sharing);
     mem_free(d.numbers);
+    mem_free(d.missing);
     return s;
 }

@@ -4,6 +4,7 @@
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"
 #include "kernels/base/text.h"
+#include "train/pictures/preview.h"
 #include "train/plan/largest.h"
 #include "train/step/optimizer.h"
 
@@ -234,6 +235,7 @@ void setup_print(const Setup *s, FILE *out)
     print_disk(s, out);
     say(out, "computed   on %s with %d thread%s; %.3g GFLOP a step", s->device, s->c->threads,
         s->c->threads == 1 ? "" : "s", plan_flop(s->plan) * config->train.accumulate / 1e9);
+    preview_tell(config);
 }
 
 void modes_print(const ModeTable *table, FILE *out)

@@ -1,0 +1,179 @@
+/* What `atelier sample` is asked for: its options, read and checked as far as words can be. */
+#include "sample_options.h"
+
+#include "infer/samplers/sampler.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/options.h"
+#include "kernels/base/text.h"
+#include "kernels/devices/devices.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_PICTURES 4096
+
+/* "FILE" or "FILE:SCALE"; a file that is there under the whole name is that file. */
+static Status parse_lora(const char *text, UsedLora *out)
+{
+    const char *colon = strrchr(text, ':');
+    double scale = 1;
+    *out = (UsedLora){.scale = 1};
+    if (!file_exists(text) && colon && colon != text) {
+        if (!text_to_float(colon + 1, &scale))
+            return status_in(file_missing(text, "file"), "--lora (`%s` is no scale)", colon + 1);
+        char *path = mem_printf("%.*s", (int)(colon - text), text);
+        *out = (UsedLora){.path = path, .scale = (float)scale};
+        return path ? STATUS_OK : STATUS_FAILED;
+    }
+    out->path = mem_strdup(text);
+    return out->path ? STATUS_OK : STATUS_FAILED;
+}
+
+/* "1,5,9", each with the batch - 1 seeds after it. */
+static Status parse_seeds(SampleArguments *a)
+{
+    int listed = 1;
+    for (const char *p = a->seeds_text; *p; p++)
+        listed += *p == ',';
+    if ((int64_t)listed * a->batch > MAX_PICTURES)
+        return status_refuse("sample: more than %d pictures at once", MAX_PICTURES);
+    a->seeds = mem_calloc((size_t)listed * (size_t)a->batch, sizeof *a->seeds);
+    if (!a->seeds)
+        return STATUS_FAILED;
+    const char *p = a->seeds_text;
+    for (int i = 0; i < listed; i++) {
+        char word[32];
+        const size_t length = strcspn(p, ",");
+        uint64_t seed;
+        snprintf(word, sizeof word, "%.*s", (int)(length < 31 ? length : 31), p);
+        if (!text_to_uint(word, &seed))
+            return status_refuse("sample: --seed %s: `%s` is no whole number of 0 or more", a->seeds_text,
+                                 word);
+        if (seed > UINT64_MAX - (uint64_t)(a->batch - 1))
+            return status_refuse("sample: --seed %s: the seeds of --batch %d would go past the largest, %llu",
+                                 word, a->batch, (unsigned long long)UINT64_MAX);
+        for (int k = 0; k < a->batch; k++)
+            a->seeds[a->picture_count++] = seed + (uint64_t)k;
+        p += length + 1;
+    }
+    return STATUS_OK;
+}
+
+/* What each sampler is, for the help. */
+static void describe_samplers(char *out, size_t size)
+{
+    int count;
+    const SamplerKind *kinds = sampler_kinds(&count);
+    size_t used = (size_t)snprintf(out, size, "The way from noise to picture.");
+    for (int i = 0; i < count && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, " %s: %s.", kinds[i].name, kinds[i].description);
+}
+
+static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
+{
+    char samplers[512];
+    describe_samplers(samplers, sizeof samplers);
+    SampleRequest *r = &a->request;
+    const Option table[] = {
+        {NULL, OPTION_HEADING, NULL, .help = "What to draw"},
+        {"model", OPTION_TEXT, &a->model, .value = "M", .required = true,
+         .help = "A diffusers folder, a single .safetensors file, or builtin:tiny."},
+        {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE]",
+         .help = "An adapter: a file with kohya's, PEFT's or diffusers' names (LoRA, LoHa, LoKr), or PEFT's "
+                 "folder; and how strongly it counts: :0.8, or :1 "
+                 "where nothing is said. May be given several times."},
+        {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .required = true,
+         .help = "What the picture shows."},
+        {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show."},
+        {"clip-skip", OPTION_INT, &r->clip_skip, .value = "N", .max = 64,
+         .help = "Leaves out the last N layers of the text encoder (as in diffusers; A1111 counts one more).",
+         .shown = "0"},
+        {"prediction", OPTION_TEXT, &a->prediction, .value = "KIND", .choices = "auto|epsilon|v_prediction",
+         .help = "What the model predicts. Single files of Stable Diffusion 2.x mostly do not say it and are "
+                 "taken to "
+                 "predict v, as the 768-pixel models do; the 512-pixel base needs epsilon.",
+         .shown = "auto: what the model says"},
+        {NULL, OPTION_HEADING, NULL, .help = "How"},
+        {"steps", OPTION_INT, &r->steps, .value = "N", .min = 1, .max = 100000, .help = "Sampling steps.",
+         .shown = "20"},
+        {"cfg", OPTION_FLOAT, &a->guidance, .value = "S", .min = 0, .max = 1000,
+         .help = "Guidance scale: how far to go from the negative prompt towards the prompt. 1 or less: no "
+                 "guidance.",
+         .shown = "7.5"},
+        {"sampler", OPTION_TEXT, &r->sampler, .value = "NAME", .help = samplers, .shown = SAMPLER_DEFAULT},
+        {"seed", OPTION_TEXT, &a->seeds_text, .value = "N[,N...]",
+         .help = "One picture for each. The noise is PyTorch's for that seed.", .shown = "0"},
+        {"batch", OPTION_INT, &a->batch, .value = "N", .min = 1, .max = MAX_PICTURES,
+         .help = "N pictures for each seed: with seed, seed + 1, and so on.", .shown = "1"},
+        {"width", OPTION_INT, &r->size.width, .value = "W", .min = 1, .max = PICTURE_MAX_SIDE,
+         .help = "Width in pixels.", .shown = "the size the model was made for"},
+        {"height", OPTION_INT, &r->size.height, .value = "H", .min = 1, .max = PICTURE_MAX_SIDE,
+         .help = "Height in pixels.", .shown = "the size the model was made for"},
+        {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = DTYPE_CHOICES,
+         .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32"},
+        {"quantise", OPTION_TEXT, &a->quantise, .value = "HOW", .choices = "none|int8",
+         .help = "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16.",
+         .shown = "none"},
+        {"device", OPTION_TEXT, &a->device, .value = DEVICE_VALUES, .help = DEVICE_HELP,
+         .shown = DEVICE_AUTO},
+        {"offload", OPTION_TEXT, &a->offload, .value = "WHAT", .choices = "auto|" OFFLOAD_CHOICES,
+         .help = "What waits in the machine's memory while the GPU does not need it: text encoder and VAE "
+                 "(idle), "
+                 "the UNet's weights too (all). Slower, in less of the GPU's memory.",
+         .shown = "auto: idle"},
+        {"threads", OPTION_INT, &a->threads, .value = "N", .min = 0, .max = 4096,
+         .help = "Threads that compute. 0: as many as there are physical cores.", .shown = "0"},
+        {NULL, OPTION_HEADING, NULL, .help = "What to write"},
+        {"out", OPTION_TEXT, &a->out, .value = "FILE|DIR|-",
+         .help = "A .png file (several pictures: FILE-SEED.png), a folder, or - for one picture to standard "
+                 "output. A picture of before is replaced, any other file is left alone.",
+         .shown = "atelier-SEED.png in the current folder, numbered where the name is taken"},
+        {"save-latents", OPTION_TEXT, &a->save_latents, .value = "FILE",
+         .help = "Writes the final latents of all pictures, as safetensors: `latents`, f32, (N,4,h,w)."},
+        {"trace", OPTION_TEXT, &a->trace, .value = "DIR",
+         .help = "Writes what went in and came out of each sampling step, as safetensors, one file a step."},
+        {"json", OPTION_FLAG, &a->json, .help = "Prints the files and settings as JSON."},
+    };
+    const Command command = {
+        .name = "sample",
+        .usage = "--model M --prompt TEXT [options]",
+        .summary = "Makes pictures from a prompt, and prints the names of their files. Each "
+                   "holds how it was made, in the PNG text that A1111 and others read "
+                   "(`parameters`).",
+        .example = "atelier sample --model builtin:tiny --prompt \"a red heart\" --seed 1,2,3\n"
+                   "atelier sample --model sd15/ --lora runs/cat/lora.safetensors:0.8 \\\n"
+                   "    --prompt \"a photo of sks cat\" --dtype bf16 --out cat.png",
+        .options = table,
+        .option_count = sizeof table / sizeof *table};
+    return options_parse(&command, argc, argv, done);
+}
+
+Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *done)
+{
+    *a = (SampleArguments){.prediction = "auto",
+                           .dtype = "f32",
+                           .device = DEVICE_AUTO,
+                           .offload = "auto",
+                           .quantise = "none",
+                           .seeds_text = "0",
+                           .batch = 1};
+    a->request = sample_request_default();
+    a->guidance = (double)a->request.guidance;
+    TRY(parse(argc, argv, a, done));
+    if (*done)
+        return STATUS_OK;
+    a->request.guidance = (float)a->guidance;
+    if (a->lora_texts.count > SAMPLE_MAX_LORAS)
+        return status_refuse("sample: more than %d LoRAs", SAMPLE_MAX_LORAS);
+    for (int i = 0; i < a->lora_texts.count; i++)
+        TRY(parse_lora(a->lora_texts.items[i], &a->loras[i]));
+    return parse_seeds(a);
+}
+
+void sample_arguments_free(SampleArguments *a)
+{
+    for (int i = 0; i < a->lora_texts.count && i < SAMPLE_MAX_LORAS; i++)
+        mem_free((char *)a->loras[i].path);
+    mem_free(a->seeds);
+}

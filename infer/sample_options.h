@@ -1,0 +1,27 @@
+/* What `atelier sample` is asked for. */
+#ifndef ATL_SAMPLE_OPTIONS_H
+#define ATL_SAMPLE_OPTIONS_H
+
+#include "infer/pipeline/picture_text.h"
+#include "kernels/base/options.h"
+
+#define SAMPLE_MAX_LORAS 16
+
+typedef struct SampleArguments {
+    const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
+        *trace;
+    OptionList lora_texts;
+    SampleRequest request;
+    double guidance;
+    int threads, batch;
+    bool json;
+    UsedLora loras[SAMPLE_MAX_LORAS];
+    uint64_t *seeds; /* one a picture */
+    int picture_count;
+} SampleArguments;
+
+/* *done: help was asked for and has been printed. *a is sample_arguments_free's in any case. */
+Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *done);
+void sample_arguments_free(SampleArguments *a);
+
+#endif
