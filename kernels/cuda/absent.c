@@ -29,3 +29,8 @@ void device_cuda_versions(int *toolkit, int *driver)
 {
     *toolkit = *driver = 0;
 }
+
+const char *device_cuda_nccl(const char **why)
+{
+    return *why = NULL;
+}

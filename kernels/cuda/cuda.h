@@ -32,6 +32,9 @@ bool device_cuda_info(int i, CudaCardInfo *info);
 Status device_cuda_why(void);
 /* 13000 is 13.0. toolkit 0: built without; driver 0: none. */
 void device_cuda_versions(int *toolkit, int *driver);
+/* NCCL, which moves blocks between GPUs: its release and the file that it is in. NULL: it cannot be used, and
+ * *why says so (NULL: built without CUDA). */
+const char *device_cuda_nccl(const char **why);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,8 @@
  * scripts/cuda/find does for the toolkit. The first that is new enough is taken. */
 #include "nccl.h"
 
+#include "cuda.h"
+
 #include <dlfcn.h>
 #include <glob.h>
 #include <stdio.h>
@@ -115,4 +117,13 @@ const Nccl *nccl_load(const char **why)
         state = find() ? HERE : NOT_HERE;
     *why = state == HERE ? NULL : reason;
     return state == HERE ? &nccl : NULL;
+}
+
+const char *device_cuda_nccl(const char **why)
+{
+    static char text[1024];
+    const Nccl *n = nccl_load(why);
+    if (n)
+        snprintf(text, sizeof text, "%s, %s", n->text, n->from);
+    return n ? text : NULL;
 }

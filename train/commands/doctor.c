@@ -160,6 +160,7 @@ static json_t *gpu(void)
     bool used = false;
     CudaCardInfo info;
     json_t *o = json_object(), *devices = json_array();
+    const char *no_nccl, *nccl = device_cuda_nccl(&no_nccl);
     char *why = device_cuda_why() == STATUS_OK ? NULL : why_no_cuda();
     for (int i = 0; !why && device_cuda_info(i, &info); i++) {
         used |= info.usable;
@@ -170,6 +171,8 @@ static json_t *gpu(void)
     json_object_set_new(o, "why", why ? json_string(why) : json_null());
     json_object_set_new(o, "CUDA_built_with", cuda_version(toolkit));
     json_object_set_new(o, "CUDA_of_the_driver", cuda_version(driver));
+    json_object_set_new(o, "NCCL", nccl ? json_string(nccl) : json_null());
+    json_object_set_new(o, "without_NCCL", no_nccl ? json_string(no_nccl) : json_null());
     json_object_set_new(o, "devices", devices);
     mem_free(why);
     return o;
