@@ -76,3 +76,12 @@ echo >> "$work/class/class-00001.png"
 train 0 $prior --resume auto
 says "$work/class: since the run began 1 of the class pictures was edited or removed; the run's own copy of them is used"
 cmp "$work/whole-class/lora.safetensors" "$work/run/lora.safetensors" || fail "an edited class picture changes the run"
+
+# A dataset file with 40 other bytes in a picture is damaged, for `data lint` and for a run.
+expect 0 "$atelier" data build "$work/then" --out "$work/set.h5"
+at=$(LC_ALL=C grep -aobF "$(printf '\xFF\xD8\xFF')" "$work/set.h5" | head -1 | cut -d: -f1)
+head -c 40 /dev/zero | tr '\0' '\125' | dd of="$work/set.h5" bs=1 seek=$((at + 900)) conv=notrunc status=none
+expect 1 "$atelier" data lint "$work/set.h5"
+grep -q "banana.jpg: is damaged: its SHA-256 is not the one written down" "$work/out" "$work/err" || fail "lint does not name it"
+train 1 --set dataset.path=set.h5 --set output.dir=damaged
+says "banana.jpg: is damaged: its SHA-256 is not the one written down"
