@@ -28,22 +28,21 @@ typedef struct Connection {
 
 /* Failures ---------------------------------------------------------------------------------------------- */
 
+#define DEBUG "NCCL_DEBUG=INFO says more"
+
 static const char *advice(ncclResult_t r)
 {
     switch (r) {
     case ncclSystemError:
         return ". In a container /dev/shm may be too small (docker run --shm-size=1g); with several network "
-               "interfaces NCCL_SOCKET_IFNAME names the one that leads to the others. NCCL_DEBUG=INFO says "
-               "more";
+               "interfaces NCCL_SOCKET_IFNAME names the one that leads to the others. " DEBUG;
     case ncclRemoteError:
-        return ". The network between the machines, or a process there, has failed. NCCL_DEBUG=INFO says "
-               "more";
+        return ". The network between the machines, or a process there, has failed. " DEBUG;
     case ncclUnhandledCudaError:
-        return ". Where GPUs cannot reach each other's memory NCCL_P2P_DISABLE=1 goes another way; an NCCL "
-               "for a "
-               "later CUDA than the driver knows cannot start. NCCL_DEBUG=INFO says more";
+        return ". An NCCL for a later CUDA than the driver knows cannot start; where GPUs cannot reach each "
+               "other's memory NCCL_P2P_DISABLE=1 goes another way. " DEBUG;
     default:
-        return ". NCCL_DEBUG=INFO says more";
+        return ". " DEBUG;
     }
 }
 
@@ -111,10 +110,9 @@ static Status hangs(const Connection *n, Wait *w, double now, const char *doing)
         w->all_since = now;
     if (n->c->size == 1 || now - w->all_since <= comm_timeout(n->c) + MERELY_LATE)
         return STATUS_OK;
-    return status_fail(
-        "%s: all processes have been waiting for NCCL %s for %.0f seconds (train.timeout). Between "
-        "some GPUs it hangs unless NCCL_P2P_DISABLE=1 is set; NCCL_DEBUG=INFO says what it does",
-        doing, n->nccl->text, now - w->all_since);
+    return status_fail("%s: all processes have been waiting for NCCL %s for %.0f seconds (train.timeout). "
+                       "Between some GPUs it hangs unless NCCL_P2P_DISABLE=1 is set. " DEBUG,
+                       doing, n->nccl->text, now - w->all_since);
 }
 
 static Status go_on_waiting(const Connection *n, Wait *w, const char *doing)
@@ -342,9 +340,10 @@ static Status prove(Connection *n)
 
 static Status connect_all(Connection *n)
 {
-    Introduction mine, *all = mem_calloc((size_t)n->c->size, sizeof *all);
-    Status s = all ? introduce(n, &mine) : STATUS_FAILED;
-    s = comm_meet(n->c, s, &mine, sizeof mine, all);
+    Introduction mine = {0}, *all = mem_calloc((size_t)n->c->size, sizeof *all);
+    if (!all)
+        return STATUS_FAILED;
+    Status s = comm_meet(n->c, introduce(n, &mine), &mine, sizeof mine, all);
     if (s == STATUS_OK)
         s = check(n->c, all);
     if (s == STATUS_OK)

@@ -226,7 +226,9 @@ static int be_process(const char *name, double timeout)
     const Device *dev = NULL;
     DType stored = DTYPE_F32;
     log_to(log_terminal, NULL);
-    Status s = comm_open(&(CommOptions){.timeout = timeout}, &c);
+    Status s = comm_open(&(CommOptions){.timeout = 600}, &c);
+    if (s == STATUS_OK)
+        comm_set_timeout(c, timeout); /* not for starting, which takes what it takes */
     if (s == STATUS_OK && !getenv("TEST_ONE_GPU"))
         device_set_turn(c->local_rank);
     if (s == STATUS_OK)
