@@ -1,14 +1,18 @@
 /* Being asked to stop, by Ctrl-C (SIGINT) or a shutdown (SIGTERM): a flag goes up, which work looks at
- * between its pieces; the second signal ends the process at once, with a line that was prepared for it. */
+ * between its pieces; the second signal ends the process at once, with a line that was prepared for it.
+ * SIGUSR1 raises the flag too, and counts once however often it comes: for a starter of several processes,
+ * and for batch systems. */
 #ifndef ATL_STOP_H
 #define ATL_STOP_H
 
 #include <signal.h>
+#include <stdbool.h>
 
 /* The process is the program's own (train/atelier.c); without this, the two functions that change what
  * signals do change nothing: in a host program's process that is the host's. */
 void stop_own_process(void);
-/* Catches both signals from here on, for the whole process. */
+bool stop_process_is_own(void);
+/* Catches the signals from here on, for the whole process. */
 void stop_catch(void);
 /* What the second signal leaves on standard error: one line of what was kept and how to go on. "": nothing.
  * Too long for one line of a message (LOG_LONGEST): cut. */

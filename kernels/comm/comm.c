@@ -131,11 +131,11 @@ void comm_close(Comm *c, Status how)
         life_end(c, how, how == STATUS_OK || how == STATUS_INTERRUPTED ? NULL : why);
         if (s->transport)
             s->transport->close(s->own, how != STATUS_OK || s->broken);
-        if (c->rank > 0)
-            wait_for_first(c);
-        if (s->by_mpi)
-            mpi_end(how != STATUS_OK || s->broken);
     }
+    if (s && s->by_mpi) /* in which process 0 waits for all, so before the wait for process 0 */
+        mpi_end(how != STATUS_OK || s->broken);
+    if (c->rank > 0)
+        wait_for_first(c);
     free_all(c);
     if (how != STATUS_OK && how != STATUS_INTERRUPTED)
         status_fail("%s", why);

@@ -9,13 +9,18 @@
 #include "train/run/resume.h"
 #include "train/run/trainer.h"
 #include "commands.h"
+#include "launch.h"
 #include "together.h"
 
 #include <string.h>
 
+#define AFTER_TIMEOUT                                                                                        \
+    10.0 /* seconds: the processes notice by themselves who lets them wait for train.timeout */
+
 typedef struct Arguments {
     OptionList config, sets;
-    const char *resume, *device, *trace;
+    const char *resume, *device, *trace, *gpus;
+    int processes;
     bool allow_changes, plan, no_time, json;
 } Arguments;
 
@@ -35,6 +40,9 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
              "way that changes the result."},
         {"device", OPTION_TEXT, &a->device, .value = DEVICE_VALUES, .help = DEVICE_HELP,
          .shown = "train.device of the configuration"},
+        {"processes", OPTION_INT, &a->processes, .value = "N", .min = 1, .max = LAUNCH_MOST, .shown = "1",
+         .help = LAUNCH_PROCESSES_HELP},
+        {"gpus", OPTION_TEXT, &a->gpus, .value = "all|N", .help = LAUNCH_GPUS_HELP},
         {"plan", OPTION_FLAG, &a->plan,
          .help = "Says what the run comes to (steps, memory, disk, time), and keeps nothing. The time is "
                  "measured, for up to 20 seconds or one step."},
@@ -56,7 +64,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
                  "`atelier config check` says what is wrong with a file.",
         .example = "atelier train cat.yaml --plan\n"
                    "atelier train cat.yaml --set train.steps=500\n"
-                   "atelier train cat.yaml --resume auto",
+                   "atelier train cat.yaml --resume auto\n"
+                   "atelier train cat.yaml --processes 2",
         .options = table,
         .option_count = sizeof table / sizeof *table,
         .positional = &a->config,
@@ -66,6 +75,10 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
     TRY(options_parse(&command, argc, argv, done));
     if (!*done && a->device && !device_word_is_good(a->device))
         return status_refuse("--device wants one of " DEVICE_FORMS ", not \"%s\"", a->device);
+    if (!*done && a->gpus && a->device && strcmp(a->device, "cuda") != 0)
+        return status_refuse("--gpus goes with --device cuda, or none: each process takes a GPU of its own");
+    if (!*done && a->gpus)
+        a->device = "cuda";
     if (!*done && a->allow_changes && !a->resume)
         return status_refuse("--allow-changes goes with --resume");
     if (!*done && a->json && !a->plan)
@@ -150,32 +163,28 @@ static Status read_together(const Arguments *a, Comm *comm, Config **out)
     return a->plan ? s : comm_agree(comm, s);
 }
 
-static Status train(int argc, char **argv)
+/* As a whole, or as one of several. */
+static Status run(const Arguments *a, int argc, char **argv)
 {
-    Arguments a = {0};
-    bool done = false;
-    TRY(parse(argc, argv, &a, &done));
-    if (done)
-        return STATUS_OK;
     char *folder = NULL, *again = command_again(argc, argv);
     Config *config = NULL;
     Comm *comm = NULL;
-    TrainOptions o = {.resume = a.resume,
-                      .allow_changes = a.allow_changes,
-                      .plan = a.plan,
-                      .json = a.json,
-                      .time = a.plan && !a.no_time,
+    TrainOptions o = {.resume = a->resume,
+                      .allow_changes = a->allow_changes,
+                      .plan = a->plan,
+                      .json = a->json,
+                      .time = a->plan && !a->no_time,
                       .again = again,
                       .stop = stop_flag()};
-    Status s = split_trace(a.trace, &folder, &o.trace_steps);
+    Status s = split_trace(a->trace, &folder, &o.trace_steps);
     o.trace = folder;
     stop_catch();
     stop_outlive_terminal();
     if (s == STATUS_OK)
-        s = together_begin(a.plan, &comm);
+        s = together_begin(a->plan, &comm);
     if (s == STATUS_OK)
-        s = read_together(&a, comm, &config);
-    if (s == STATUS_OK && !together_idle(comm, a.plan)) {
+        s = read_together(a, comm, &config);
+    if (s == STATUS_OK && !together_idle(comm, a->plan)) {
         comm_set_timeout(comm, config->train.timeout);
         o.comm = comm;
         s = trainer_run(config, &o);
@@ -187,10 +196,34 @@ static Status train(int argc, char **argv)
     return s;
 }
 
+/* What is wrong with the configuration is said once, before there are many. */
+static Status run_several(const Arguments *a, int count, int argc, char **argv, int *ended)
+{
+    Config *config;
+    TRY(read_config(a, &config));
+    const double patience = config->train.timeout + AFTER_TIMEOUT;
+    config_free(config);
+    return launch(count, argc, argv, patience, ended);
+}
+
+/* *ended: the exit status of processes that this one has started; they have said how they ended. */
+static Status train(int argc, char **argv, int *ended)
+{
+    Arguments a = {0};
+    bool done = false;
+    int count;
+    TRY(parse(argc, argv, &a, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(launch_count(a.processes, a.gpus, &count));
+    return count > 1 && !launch_was_here() ? run_several(&a, count, argc, argv, ended) : run(&a, argc, argv);
+}
+
 int command_train(int argc, char **argv)
 {
-    const Status s = train(argc, argv);
+    int ended = STATUS_OK;
+    const Status s = train(argc, argv, &ended);
     if (s != STATUS_OK && s != STATUS_INTERRUPTED)
         log_error("%s", status_message());
-    return s;
+    return s != STATUS_OK ? (int)s : ended;
 }
