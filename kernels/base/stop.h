@@ -1,7 +1,7 @@
 /* Being asked to stop, by Ctrl-C (SIGINT) or a shutdown (SIGTERM): a flag goes up, which work looks at
- * between its pieces; the second signal ends the process at once, with a line that was prepared for it.
- * SIGUSR1 raises the flag too, and counts once however often it comes: for a starter of several processes,
- * and for batch systems. */
+ * between its pieces; the second signal ends the process at once, with a line that was prepared for it. For
+ * starters of several processes and batch systems the two are signals of their own as well: SIGUSR1 raises
+ * the flag and counts once however often it comes, SIGUSR2 ends the process at once. */
 #ifndef ATL_STOP_H
 #define ATL_STOP_H
 
@@ -17,6 +17,8 @@ void stop_catch(void);
 /* What the second signal leaves on standard error: one line of what was kept and how to go on. "": nothing.
  * Too long for one line of a message (LOG_LONGEST): cut. */
 void stop_last_words(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* It leaves no line: another process speaks for this one. */
+void stop_silently(void);
 /* Not 0 once one has come. */
 const volatile sig_atomic_t *stop_flag(void);
 /* SIGHUP does nothing from here on: work goes on after the terminal is gone. */

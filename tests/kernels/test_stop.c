@@ -10,6 +10,8 @@
 #include "kernels/base/stop.h"
 
 #include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* Where the process is a host program's. */
 static void signals_are_left_alone_until_the_process_is_ours(void **state)
@@ -47,11 +49,30 @@ static void a_signal_sets_the_flag_on_a_stack_of_its_own(void **state)
     assert_int_equal(*stop_flag(), 1);
 }
 
+/* As a starter of several processes and the terminal send them, in any order. What ends a process is tested
+ * in tests/faults/signals.sh and tests/train/processes.sh. */
+static void the_signal_of_starters_counts_once(void **state)
+{
+    (void)state;
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) { /* has had a SIGTERM, above: that was the one that counts */
+        raise(SIGUSR1);
+        raise(SIGUSR1);
+        _exit(*stop_flag() == 1 ? 0 : 1);
+    }
+    int how;
+    assert_int_equal(waitpid(pid, &how, 0), pid);
+    assert_true(WIFEXITED(how));
+    assert_int_equal(WEXITSTATUS(how), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(signals_are_left_alone_until_the_process_is_ours),
         cmocka_unit_test(a_signal_sets_the_flag_on_a_stack_of_its_own),
+        cmocka_unit_test(the_signal_of_starters_counts_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,8 @@
  * Signals. A terminal sends Ctrl-C to all processes of its foreground, so these have it without the starter.
  * What somebody sends to the starter alone is passed on as SIGUSR1, which asks to stop and counts once
  * however often it comes (kernels/base/stop.h): who sends a signal to the whole group, like timeout(1), would
- * else count twice, and the second time ends a run without saving. Asked again, the starter sends SIGTERM.
+ * else count twice, and the second time ends a run without saving. Asked again, the starter sends SIGUSR2,
+ * which ends them at once.
  *
  * If the starter is killed, the kernel sends SIGTERM to the others (PR_SET_PDEATHSIG). */
 #include "launch.h"
@@ -150,7 +151,8 @@ static Status set_environment(int count, int port)
 static void become(int rank, int listening, pid_t starter, const sigset_t *before, char **words)
 {
     sigset_t mask = *before;
-    sigaddset(&mask, SIGUSR1); /* until stop_catch() is ready for it */
+    sigaddset(&mask, SIGUSR1); /* until stop_catch() is ready for them */
+    sigaddset(&mask, SIGUSR2);
     sigprocmask(SIG_SETMASK, &mask, NULL);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != starter)
@@ -248,7 +250,7 @@ static void pass_on(Crew *c, const sigset_t *requests, bool by_somebody)
 {
     bool more;
     if (by_somebody)
-        send_all(c, c->asked ? SIGTERM : SIGUSR1);
+        send_all(c, c->asked ? SIGUSR2 : SIGUSR1);
     c->asked++;
     const double until = seconds_now() + ONE_REQUEST;
     for (double left; (left = until - seconds_now()) > 0;)
@@ -285,7 +287,7 @@ static void wait_for_all(Crew *c, const sigset_t *requests, double patience)
 /* What the starter has sent, or a terminal together with it, is nothing to tell. */
 static bool was_asked_for(const Crew *c, int number)
 {
-    return c->asked && (number == SIGINT || number == SIGTERM || number == SIGUSR1);
+    return c->asked && (number == SIGINT || number == SIGTERM || number == SIGUSR1 || number == SIGUSR2);
 }
 
 /* Says what process 0 cannot have said. */

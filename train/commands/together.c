@@ -13,6 +13,7 @@ static void fall_silent(void)
 {
     log_to(NULL, NULL);
     progress_to(NULL, NULL);
+    stop_silently();
 }
 
 Status together_begin(bool plan, Comm **out)

@@ -1,0 +1,150 @@
+#!/bin/bash
+# `atelier train --processes N` as a user meets it. Breaks if the number of processes changes the result, if one that is
+# killed or stopped leaves others running or waiting, or says no more than that it failed; if being asked to stop counts
+# otherwise than once, whoever is asked; or if what cannot work is not refused.
+#
+#     processes.sh ATELIER
+. "$(dirname "$0")/common" "$1"
+# gcc 12's leak checker falls over the thread-local memory of libraries opened late, as the launcher opens ours
+export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
+unset RANK WORLD_SIZE ATELIER_TOKEN
+
+cat >"$work/run.yaml" <<YAML
+model: {base: $here/tests/golden/models/sd1, dtype: f32}
+dataset: {path: $work/pictures, caption: {dropout: 0.1}, augment: {flip: true}}
+method: {kind: lora, rank: 4}
+train: {steps: 60, batch: 1, accumulate: 3, resolution: 32, threads: 1}
+optimizer: {lr: 1.0e-3}
+output: {save_every: 10, dir: $work/none}
+YAML
+mkdir "$work/pictures"
+for name in banana bell bicycle butterfly cactus carrot; do
+    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
+done
+
+train() { # DIR WORD…
+    "$atelier" train "$work/run.yaml" --set output.dir="$work/$1" "${@:2}"
+}
+same() { cmp "$work/whole/lora.safetensors" "$work/$1/lora.safetensors" || fail "$1: another result"; }
+says() { grep -q -- "$1" "$work/err" || fail "\"$1\" is not said"; }
+says_not() { ! grep -q -- "$1" "$work/err" || fail "\"$1\" is said"; }
+# "NAME=VALUE" of a process's environment
+is_rank() { tr '\0' '\n' <"/proc/$2/environ" 2>/dev/null | grep -qx "RANK=$1"; }
+none_left() {
+    local left
+    left=$(pgrep -f "$work/none\|$work/$1\b" || true)
+    [ -z "$left" ] || fail "$1: these are left: $left"
+}
+
+# begin DIR COUNT WORD…: in the background, in a group of its own, until its log has three lines: $starter is the
+# starter, ${ranks[R]} process R.
+begin() {
+    local child rank
+    rm -rf "${work:?}/$1"
+    setsid "$atelier" train "$work/run.yaml" --set output.dir="$work/$1" --processes "$2" "${@:3}" >"$work/out" 2>"$work/err" &
+    starter=$!
+    until [ "$(cat "$work/$1/log.jsonl" 2>/dev/null | wc -l)" -ge 3 ]; do
+        kill -0 $starter 2>/dev/null || fail "$1: ended before it began"
+        sleep 0.01
+    done
+    ranks=()
+    for child in $(pgrep -P $starter); do
+        for ((rank = 0; rank < $2; rank++)); do
+            if is_rank $rank "$child"; then ranks[rank]=$child; fi
+        done
+    done
+    [ "${#ranks[@]}" = "$2" ] || fail "$1: ${#ranks[@]} processes, not $2"
+}
+# ends STATUS DIR
+ends() {
+    local status=0
+    wait $starter || status=$?
+    [ $status = "$1" ] || fail "$2: status $status, not $1"
+    none_left "$2"
+}
+# The run goes on with another number of processes to the end that it would have had.
+go_on() { # DIR COUNT
+    expect 0 train "$1" --resume auto --processes "$2"
+    same "$1"
+}
+
+expect 0 train whole
+expect 0 train two --processes 2
+same two
+expect 0 train three --processes 3
+same three
+[ "$(grep -c '^train .*100%' "$work/err")" = 1 ] || fail "not one process speaks"
+
+# One is killed.
+begin killed 3
+kill -KILL "${ranks[2]}"
+ends 1 killed
+says 'process 2 of 3 ([0-9]*) has ended without a word'
+says 'process 2 of 3 was ended by signal 9 (Killed)'
+go_on killed 2
+begin first 2
+kill -SEGV "${ranks[0]}"
+ends 1 first
+says 'process 0 of 2 was ended by signal 11'
+go_on first 3
+
+# One is stopped: the others notice, and it is ended too.
+begin stopped 2 --set train.timeout=5
+kill -STOP "${ranks[1]}"
+ends 1 stopped
+says 'process 1 of 2 ([0-9]*) has not been heard of for 5 seconds'
+says 'process 1 of 2 was stopped (by SIGSTOP, or a debugger), and was ended by its starter'
+go_on stopped 1
+
+# Asked to stop: the starter alone, twice in a moment, all at once, as a batch system does; the answer is one.
+asked() { # DIR COMMAND…
+    begin "$1" 2
+    "${@:2}"
+    ends 130 "$1"
+    says '^interrupted.* Go on with: atelier train .*--processes 2 --resume auto'
+    says_not 'was ended by'
+    go_on "$1" 3
+}
+twice() { kill -TERM $starter; kill -TERM $starter; }
+whole_group() { kill -INT -- -$starter; }
+asked alone eval 'kill -TERM $starter'
+asked twice twice
+asked group whole_group
+asked batch eval 'kill -USR1 "${ranks[0]}" "${ranks[1]}"'
+
+# Asked again it ends at once.
+begin again 2 --set train.steps=100000
+kill -STOP "${ranks[0]}" # it cannot answer the first request meanwhile
+kill -INT $starter
+sleep 0.5
+kill -INT $starter
+sleep 0.5
+kill -CONT "${ranks[0]}"
+ends 130 again
+[ "$(grep -c 'ended at once by a second signal' "$work/err")" = 1 ] || fail "not one process has last words"
+
+# The starter is killed: the others save, and end by themselves.
+begin orphans 2
+kill -KILL $starter
+wait $starter 2>/dev/null || true
+while kill -0 "${ranks[0]}" 2>/dev/null || kill -0 "${ranks[1]}" 2>/dev/null; do sleep 0.02; done
+none_left orphans
+go_on orphans 2
+
+# Refused.
+expect 2 train none --processes 4
+says 'accumulate'
+expect 2 train none --processes 0
+expect 2 train none --processes 2 --gpus 2
+says 'one of the two'
+expect 2 train none --gpus some
+says '\-\-gpus some: it is all, or a number'
+expect 2 train none --gpus all --device cpu
+says '\-\-device cuda'
+expect 2 env RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=1 "$atelier" train "$work/run.yaml" --processes 2
+says 'was started as one of 2 already'
+expect 2 env OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 "$atelier" train "$work/run.yaml" --processes 2
+says 'was started as one of 2 already'
+sed 's/steps/stpes/' "$work/run.yaml" >"$work/wrong.yaml"
+expect 2 "$atelier" train "$work/wrong.yaml" --processes 2
+[ "$(grep -c 'did you mean train.steps' "$work/err")" = 1 ] || fail "a mistake in the configuration is not said once"
