@@ -5,6 +5,7 @@
  * end of another process ends the wait. Who waits gives the core away: after some turns it sleeps, which
  * costs little, since what is on its way lies in the kernel's buffers or in shared memory meanwhile. */
 #include "kernels/base/clock.h"
+#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "openmpi.h"
 #include "transport.h"
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Counts are ints; and a piece that has come frees what the library keeps for it. */
 #define PIECE ((size_t)64 << 20)
@@ -121,11 +123,27 @@ static Status check_size(int size)
     return STATUS_OK;
 }
 
+/* mpirun gives each process a core of its own, or a few, unless it is told otherwise: with two processes all
+ * other cores would stand still. Its own are those of the process above. */
+static void warn_of_binding(int rank)
+{
+    cpu_set_t own, all;
+    const char *here = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+    if (rank > 0 || !here || sched_getaffinity(0, sizeof own, &own) != 0 ||
+        sched_getaffinity(getppid(), sizeof all, &all) != 0)
+        return;
+    if (CPU_COUNT(&own) * atoi(here) < CPU_COUNT(&all))
+        log_warn("mpirun lets each process compute on %d of %d processors: --bind-to none gives all of them "
+                 "to all, --map-by slot:PE=N gives N cores to each",
+                 CPU_COUNT(&own), CPU_COUNT(&all));
+}
+
 Status mpi_begin(int *rank, int *size)
 {
     if (!load())
         return status_refuse("%s", mpi.why);
-    if (!mpi.begun)
+    const bool first = !mpi.begun;
+    if (first)
         TRY(initialise());
     mpi.begun = true;
     int error = mpi.f.Comm_rank(mpi.f.comm_world, rank);
@@ -133,6 +151,8 @@ Status mpi_begin(int *rank, int *size)
         error = mpi.f.Comm_size(mpi.f.comm_world, size);
     if (error != OPENMPI_SUCCESS)
         return failed("Comm_size", error);
+    if (first)
+        warn_of_binding(*rank);
     return check_size(*size);
 }
 

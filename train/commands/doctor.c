@@ -5,13 +5,18 @@
 #include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
+#include "kernels/base/stop.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/device.h"
+#include "kernels/devices/devices.h"
 #include "commands.h"
 #include "dispatch.h"
+#include "doctor_processes.h"
 #include "facts.h"
+#include "launch.h"
+#include "together.h"
 
 #include <hdf5.h>
 #include <jconfig.h>
@@ -202,30 +207,14 @@ static json_t *builtin_model(json_t *missing)
     return o;
 }
 
-static Status doctor(int argc, char **argv)
+static Status everything(bool as_json)
 {
-    bool as_json = false, done;
-    const Option options[] = {
-        {.name = "json", .kind = OPTION_FLAG, .out = &as_json, .help = "Prints JSON."},
-    };
-    const Command command = {
-        .name = "doctor",
-        .usage = "[--json]",
-        .summary = "Prints what this machine has, what of it will be used, and what is missing. The exit "
-                   "status is 0 if "
-                   "nothing is missing, else 1.",
-        .example = "atelier doctor",
-        .options = options,
-        .option_count = 1,
-    };
-    TRY(options_parse(&command, argc, argv, &done));
-    if (done)
-        return STATUS_OK;
     json_t *facts = json_object(), *missing = json_array();
     json_object_set_new(facts, "atelier", json_string(ATELIER_VERSION));
     json_object_set_new(facts, "processor", processor());
     json_object_set_new(facts, "memory", memory());
     json_object_set_new(facts, "gpu", gpu());
+    json_object_set_new(facts, "several_processes", doctor_libraries());
     json_object_set_new(facts, "libraries", libraries());
     json_object_set_new(facts, "builtin_model", builtin_model(missing));
     const size_t count = json_array_size(missing);
@@ -239,8 +228,80 @@ static Status doctor(int argc, char **argv)
     return s != STATUS_OK || count == 0 ? s : STATUS_FAILED;
 }
 
+typedef struct Arguments {
+    bool json, mpi;
+    int processes;
+    const char *gpus, *device;
+} Arguments;
+
+static Status parse(int argc, char **argv, Arguments *a, bool *done)
+{
+    const Option options[] = {
+        {.name = "json", .kind = OPTION_FLAG, .out = &a->json, .help = "Prints JSON."},
+        {.name = "mpi",
+         .kind = OPTION_FLAG,
+         .out = &a->mpi,
+         .help =
+             "From several processes (mpirun -np 4 atelier doctor --mpi; srun and torchrun too): who they "
+             "are, and how long the exchanges of a training step take between them."},
+        {"processes", OPTION_INT, &a->processes, .value = "N", .min = 2, .max = LAUNCH_MOST,
+         .help = "With --mpi: starts so many on this machine."},
+        {"gpus", OPTION_TEXT, &a->gpus, .value = "all|N",
+         .help = "With --mpi: the same with a GPU for each, all or the first N."},
+        {"device", OPTION_TEXT, &a->device, .value = "D",
+         .help = "With --mpi: where the blocks lie that travel; auto, cpu or cuda.", .shown = "auto"},
+    };
+    const Command command = {
+        .name = "doctor",
+        .usage = "[--json] [--mpi [--processes N]]",
+        .summary = "Prints what this machine has, what of it will be used, and what is missing. The exit "
+                   "status is 0 if nothing is missing, else 1.",
+        .example = "atelier doctor\n"
+                   "atelier doctor --mpi --processes 2",
+        .options = options,
+        .option_count = sizeof options / sizeof *options,
+    };
+    TRY(options_parse(&command, argc, argv, done));
+    if (!*done && !a->mpi && (a->processes || a->gpus || a->device))
+        return status_refuse("--processes, --gpus and --device go with --mpi");
+    if (!a->device)
+        a->device = a->gpus ? "cuda" : DEVICE_AUTO;
+    return STATUS_OK;
+}
+
+static Status one_of_several(const Arguments *a)
+{
+    Comm *comm = NULL;
+    stop_catch();
+    Status s = together_begin(false, &comm);
+    if (s == STATUS_OK)
+        s = doctor_together(comm, a->device, a->json);
+    if (s != STATUS_OK && s != STATUS_INTERRUPTED)
+        command_end(s);
+    together_end(comm, s);
+    return s;
+}
+
+#define PATIENCE 30.0 /* seconds: there is nothing to save */
+
+static Status doctor(int argc, char **argv, int *ended)
+{
+    Arguments a = {0};
+    bool done;
+    int count;
+    TRY(parse(argc, argv, &a, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(launch_count(a.processes, a.gpus, &count));
+    if (count > 1 && !launch_was_here())
+        return launch(count, argc, argv, PATIENCE, ended);
+    *ended = a.mpi ? one_of_several(&a) : everything(a.json);
+    return STATUS_OK;
+}
+
 int command_doctor(int argc, char **argv)
 {
-    const Status s = doctor(argc, argv);
-    return s == STATUS_REFUSED ? command_end(s) : (int)s; /* what is missing has been said */
+    int ended = STATUS_OK; /* and said */
+    const Status s = doctor(argc, argv, &ended);
+    return s != STATUS_OK ? command_end(s) : ended;
 }
