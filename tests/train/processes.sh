@@ -110,7 +110,7 @@ whole_group() { kill -INT -- -$starter; }
 asked alone eval 'kill -TERM $starter'
 asked twice twice
 asked group whole_group
-asked batch eval 'kill -USR1 "${ranks[0]}" "${ranks[1]}"'
+asked batch eval 'kill -USR1 $starter "${ranks[@]}"'
 
 # Asked again it ends at once.
 begin again 2 --set train.steps=100000

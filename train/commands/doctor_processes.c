@@ -10,44 +10,19 @@
 #include "kernels/devices/devices.h"
 #include "facts.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 /* What is there ----------------------------------------------------------------------------------------- */
 
-static void add_library(json_t *o, const char *name, const char *version, const char *why)
-{
-    char key[32];
-    json_object_set_new(o, name, version ? json_string(version) : json_null());
-    snprintf(key, sizeof key, "no_%s", name);
-    json_object_set_new(o, key, version ? json_null() : json_string(why));
-}
-
-static void add_nccl(json_t *o)
-{
-    char text[32] = "there";
-    int version = 0;
-    void *library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
-    int (*ask)(int *) = library ? (int (*)(int *))dlsym(library, "ncclGetVersion") : NULL;
-    if (ask && ask(&version) == 0) /* 2.8 and older counted otherwise */
-        snprintf(text, sizeof text, "%d.%d.%d", version / 10000, version / 100 % 100, version % 100);
-    add_library(
-        o, "NCCL", ask ? text : NULL,
-        "not there; between GPUs, blocks go through the host's memory (libnccl2 in NVIDIA's packages)");
-    if (library)
-        dlclose(library);
-}
-
 json_t *doctor_libraries(void)
 {
     const char *why;
     json_t *o = json_object();
     const char *version = mpi_version(&why);
-    add_library(o, "Open_MPI", version, why);
-    if (device_cuda_count() > 0)
-        add_nccl(o);
+    json_object_set_new(o, "Open_MPI", version ? json_string(version) : json_null());
+    json_object_set_new(o, "without_Open_MPI", why ? json_string(why) : json_null());
     return o;
 }
 

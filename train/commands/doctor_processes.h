@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-/* What of Open MPI and NCCL can be loaded here, and what to do where one cannot. */
+/* Which Open MPI can be loaded here, or what to do where none can. */
 json_t *doctor_libraries(void);
 /* All processes of comm together: process 0 prints who they are and what the exchanges of a step take. A
  * whole model's are measured with fewer numbers where memory is short. device: as --device has it, "auto"

@@ -257,6 +257,13 @@ static void pass_on(Crew *c, const sigset_t *requests, bool by_somebody)
         next_signal(requests, left, &more);
 }
 
+/* What counts once, or ends at once, however often it comes. */
+static void pass_on_as_it_is(Crew *c, int number)
+{
+    send_all(c, number);
+    c->asked += c->asked == 0;
+}
+
 static void hurry(Crew *c)
 {
     send_all(c, c->terminated ? SIGKILL : SIGTERM);
@@ -270,12 +277,16 @@ static void wait_for_all(Crew *c, const sigset_t *requests, double patience)
 {
     sigset_t set = *requests;
     sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     while (c->left > 0) {
         bool by_somebody;
         const double left = c->deadline > 0 ? c->deadline - seconds_now() : 1;
         const int number = left > 0 ? next_signal(&set, left < 1 ? left : 1, &by_somebody) : 0;
         if (number == SIGINT || number == SIGTERM)
             pass_on(c, requests, by_somebody);
+        else if (number == SIGUSR1 || number == SIGUSR2)
+            pass_on_as_it_is(c, number);
         reap(c, patience);
         if (c->deadline > 0 && seconds_now() >= c->deadline)
             hurry(c);
@@ -340,6 +351,8 @@ Status launch(int count, int argc, char **argv, double patience, int *status)
     sigaddset(&requests, SIGTERM);
     blocked = requests;
     sigaddset(&blocked, SIGCHLD);
+    sigaddset(&blocked, SIGUSR1);
+    sigaddset(&blocked, SIGUSR2);
     sigprocmask(SIG_BLOCK, &blocked, &c.before);
     stop_outlive_terminal();
     Status s = words && c.list ? start(&c, words) : STATUS_FAILED;

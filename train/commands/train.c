@@ -64,8 +64,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
                  "`atelier config check` says what is wrong with a file.",
         .example = "atelier train cat.yaml --plan\n"
                    "atelier train cat.yaml --set train.steps=500\n"
-                   "atelier train cat.yaml --resume auto\n"
-                   "atelier train cat.yaml --processes 2",
+                   "atelier train cat.yaml --resume auto",
         .options = table,
         .option_count = sizeof table / sizeof *table,
         .positional = &a->config,
