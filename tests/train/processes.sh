@@ -88,6 +88,20 @@ ends 1 first
 says 'process 0 of 2 was ended by signal 11'
 go_on first 3
 
+# One is killed as soon as it is there, before the others have found it: they do not wait for it.
+rm -rf "$work/early"
+"$atelier" train "$work/run.yaml" --set output.dir="$work/early" --processes 2 >"$work/out" 2>"$work/err" &
+starter=$!
+early=
+until [ -n "$early" ]; do
+    for child in $(pgrep -P $starter); do
+        if is_rank 1 "$child"; then early=$child; fi
+    done
+done
+kill -KILL "$early"
+ends 1 early
+says 'process 1 of 2 was ended by signal 9'
+
 # One is stopped: the others notice, and it is ended too.
 begin stopped 2 --set train.timeout=5
 kill -STOP "${ranks[1]}"
@@ -105,6 +119,7 @@ asked() { # DIR COMMAND…
     says_not 'was ended by'
     go_on "$1" 3
 }
+asked one eval 'kill -USR1 "${ranks[1]}"'
 twice() { kill -TERM $starter; kill -TERM $starter; }
 whole_group() { kill -INT -- -$starter; }
 asked alone eval 'kill -TERM $starter'

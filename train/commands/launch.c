@@ -38,6 +38,7 @@
 #include <unistd.h>
 
 #define AFTER_FIRST 10.0 /* seconds for the others once process 0 has ended: nothing is left to be done */
+#define AFTER_DEATH 5.0  /* until the others are asked to stop, where they have not noticed themselves */
 #define AFTER_TERM 5.0   /* from SIGTERM to SIGKILL */
 #define ONE_REQUEST 0.2  /* signals that come so close to each other are one request */
 #define TOKEN "ATELIER_TOKEN"
@@ -53,6 +54,7 @@ typedef struct Crew {
     Child *list;
     int count, left;
     int asked;       /* requests to stop so far */
+    double ask;      /* when they are asked to stop because one has failed; 0: not */
     double deadline; /* when the next signal is sent to those that are left; 0: none */
     bool terminated; /* they have had SIGTERM */
     sigset_t before; /* the starter's mask as it was */
@@ -217,8 +219,10 @@ static void ended(Crew *c, int rank, int how, double patience)
         return;
     if (rank == 0)
         sooner(c, AFTER_FIRST);
-    else if (!WIFEXITED(how) || WEXITSTATUS(how) != STATUS_OK)
+    else if (!WIFEXITED(how) || WEXITSTATUS(how) != STATUS_OK) {
         sooner(c, patience);
+        c->ask = c->ask > 0 ? c->ask : seconds_now() + AFTER_DEATH;
+    }
 }
 
 static void reap(Crew *c, double patience)
@@ -288,6 +292,10 @@ static void wait_for_all(Crew *c, const sigset_t *requests, double patience)
         else if (number == SIGUSR1 || number == SIGUSR2)
             pass_on_as_it_is(c, number);
         reap(c, patience);
+        if (c->ask > 0 && seconds_now() >= c->ask) { /* before they have met, they cannot know */
+            send_all(c, SIGUSR1);
+            c->ask = INFINITY;
+        }
         if (c->deadline > 0 && seconds_now() >= c->deadline)
             hurry(c);
     }
@@ -322,6 +330,8 @@ static int status_of(const Crew *c)
 {
     const int how = c->list[0].how;
     int worst = WIFEXITED(how) ? WEXITSTATUS(how) : c->asked ? STATUS_INTERRUPTED : STATUS_FAILED;
+    if (worst == STATUS_INTERRUPTED && !c->asked && c->ask == INFINITY) /* it was the starter who asked */
+        worst = STATUS_FAILED;
     for (int i = 1; i < c->count && worst == STATUS_OK; i++)
         if (!WIFEXITED(c->list[i].how) || WEXITSTATUS(c->list[i].how) != STATUS_OK)
             worst = STATUS_FAILED;
