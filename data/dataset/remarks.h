@@ -11,14 +11,17 @@ typedef enum RemarkKind {
     REMARK_TURNED,
     REMARK_BAD_CHUNK,
     REMARK_BARE_CMYK,
+    REMARK_PROFILE,
     REMARK_CUT,      /* less than half is used */
     REMARK_ENLARGED, /* more than twice */
-    REMARK_KINDS
+    REMARK_KINDS,
+    REMARK_TRIMMED = REMARK_KINDS, /* more than a third is cut away, but no half: of interest to lint alone */
+    REMARK_LISTS
 } RemarkKind;
 
 typedef struct Remarks {
-    ScanList names[REMARK_KINDS]; /* of the first; with a number where there is one: "a.png (0.4 %)" */
-    int counts[REMARK_KINDS];
+    ScanList names[REMARK_LISTS]; /* of the first; with a number where there is one: "a.png (0.4 %)" */
+    int counts[REMARK_LISTS];
 } Remarks;
 
 /* What is to be said of a picture: odd is of PictureOddity, wanted the size it is trained at, 0 x 0: a square

@@ -6,6 +6,7 @@
 #define ATL_DECODE_H
 
 #include "picture.h"
+#include "profile.h"
 
 typedef struct PictureHeader {
     Size size;       /* as stored */
@@ -25,9 +26,10 @@ Status decode_jpeg_header(const uint8_t *bytes, size_t size, PictureHeader *out)
 Status decode_jpeg(const uint8_t *bytes, size_t count, Size covered, Picture *out);
 Status decode_png_header(const uint8_t *bytes, size_t size, PictureHeader *out);
 Status decode_png(const uint8_t *bytes, size_t size, Picture *out);
-/* Gives the rows to r (NULL: nobody), which is made for the file's size, and keeps none. *taken false: the
- * file is interlaced, so that no row is whole before the last; nothing was done. */
-Status decode_png_rows(const uint8_t *bytes, size_t size, RowReducer *r, bool *taken);
+/* Gives the rows to r (NULL: nobody), which is made for the file's size, in the colours that turn (NULL:
+ * none) makes of them, and keeps none. *taken false: the file is interlaced, so that no row is whole before
+ * the last; nothing was done. */
+Status decode_png_rows(const uint8_t *bytes, size_t size, RowReducer *r, const ColourTurn *turn, bool *taken);
 Status decode_webp_header(const uint8_t *bytes, size_t size, PictureHeader *out);
 Status decode_webp(const uint8_t *bytes, size_t size, Picture *out);
 

@@ -114,10 +114,11 @@ Status picture_info(const uint8_t *bytes, size_t count, Size *size, int *orienta
     return STATUS_OK;
 }
 
-Status picture_decode_for(const uint8_t *bytes, size_t count, Size covered, Picture *out)
+static Status decode_turned(const uint8_t *bytes, size_t count, Size covered, const ColourTurn *turn,
+                            Picture *out)
 {
-    *out = (Picture){0};
     PictureHeader h;
+    *out = (Picture){0};
     TRY(read_header(bytes, count, &h));
     errno = 0;
     switch (picture_format(bytes, count)) {
@@ -131,9 +132,21 @@ Status picture_decode_for(const uint8_t *bytes, size_t count, Size covered, Pict
         TRY(or_memory(decode_webp(bytes, count, out)));
         break;
     }
+    for (int y = 0; y < out->size.height && turn; y++)
+        colour_turn_row(turn, out->rgb + 3 * (size_t)out->size.width * (size_t)y, out->size.width);
     const Status s = picture_orient(out, h.orientation);
     if (s != STATUS_OK)
         picture_free(out);
+    return s;
+}
+
+Status picture_decode_for(const uint8_t *bytes, size_t count, Size covered, Picture *out)
+{
+    ColourTurn *turn;
+    *out = (Picture){0};
+    TRY(colour_turn_open(bytes, count, &turn));
+    const Status s = decode_turned(bytes, count, covered, turn, out);
+    colour_turn_free(turn);
     return s;
 }
 
@@ -143,52 +156,82 @@ Status picture_decode(const uint8_t *bytes, size_t size, Picture *out)
 }
 
 static Status png_window(const uint8_t *bytes, size_t size, const PictureHeader *h, const PictureWindow *w,
-                         Picture *out, bool *done)
+                         const ColourTurn *turn, Picture *out, bool *done)
 {
     RowReducer *r;
     TRY(row_reducer_new(h->size, w, &r));
-    Status s = decode_png_rows(bytes, size, r, done);
+    Status s = decode_png_rows(bytes, size, r, turn, done);
     if (s == STATUS_OK && *done)
         s = row_reducer_finish(r, out);
     row_reducer_free(r);
     return s;
 }
 
-Status picture_decode_window(const uint8_t *bytes, size_t count, Size covered, const PictureWindow *w,
-                             Picture *out)
+static Status decode_window(const uint8_t *bytes, size_t count, Size covered, const PictureWindow *w,
+                            const ColourTurn *turn, Picture *out)
 {
     PictureHeader h;
     Picture whole;
     bool done = false;
-    *out = (Picture){0};
     TRY(read_header(bytes, count, &h));
     if (picture_format(bytes, count) == PICTURE_PNG && h.orientation <= 1)
-        TRY(png_window(bytes, count, &h, w, out, &done));
+        TRY(png_window(bytes, count, &h, w, turn, out, &done));
     if (done)
         return STATUS_OK;
-    TRY(picture_decode_for(bytes, count, covered, &whole));
+    TRY(decode_turned(bytes, count, covered, turn, &whole));
     const Status s = picture_resize_window(&whole, w, out);
     picture_free(&whole);
     return s;
 }
 
-Status picture_check(const uint8_t *bytes, size_t count, PictureFacts *out)
+Status picture_decode_window(const uint8_t *bytes, size_t count, Size covered, const PictureWindow *w,
+                             Picture *out)
 {
-    bool done = false;
+    ColourTurn *turn;
+    *out = (Picture){0};
+    TRY(colour_turn_open(bytes, count, &turn));
+    const Status s = decode_window(bytes, count, covered, w, turn, out);
+    colour_turn_free(turn);
+    return s;
+}
+
+/* What the header says, which has to be enough to train on. */
+static Status check_header(const uint8_t *bytes, size_t count, PictureFacts *out)
+{
     PictureHeader h;
     TRY(read_header(bytes, count, &h));
-    *out = (PictureFacts){upright(h.size, h.orientation), h.orientation, h.odd};
+    ColourTurn *turn;
+    TRY(colour_turn_open(bytes, count, &turn));
+    *out = (PictureFacts){upright(h.size, h.orientation), h.orientation,
+                          h.odd | (turn ? (unsigned)PICTURE_HAS_PROFILE : 0)};
+    colour_turn_free(turn);
     if (out->size.width < PICTURE_MIN_SIDE || out->size.height < PICTURE_MIN_SIDE)
         return status_fail("picture is %d x %d, too small to train on (%d x %d at least)", out->size.width,
                            out->size.height, PICTURE_MIN_SIDE, PICTURE_MIN_SIDE);
+    return STATUS_OK;
+}
+
+Status picture_check(const uint8_t *bytes, size_t count, PictureFacts *out)
+{
+    bool done = false;
+    TRY(check_header(bytes, count, out));
     if (picture_format(bytes, count) == PICTURE_PNG)
-        TRY(decode_png_rows(bytes, count, NULL, &done));
+        TRY(decode_png_rows(bytes, count, NULL, NULL, &done));
     if (done)
         return STATUS_OK;
     Picture p; /* of a JPEG all the data, few pixels */
     TRY(picture_decode_for(bytes, count, size_square(PICTURE_MIN_SIDE), &p));
     picture_free(&p);
     return STATUS_OK;
+}
+
+Status picture_check_small(const uint8_t *bytes, size_t count, PictureFacts *out, Size small,
+                           Picture *picture)
+{
+    *picture = (Picture){0};
+    TRY(check_header(bytes, count, out));
+    return picture_decode_window(bytes, count, small, &(PictureWindow){.whole = small, .size = small},
+                                 picture);
 }
 
 void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width)

@@ -34,8 +34,9 @@ typedef enum PictureOddity {
     PICTURE_IS_ANIMATED = 1, /* an animated PNG, of which the picture is taken that stands still */
     PICTURE_IS_TURNED = 2,   /* its orientation stands in a PNG's text or in XMP, not in EXIF */
     PICTURE_HAS_BAD_CHUNK =
-        4,                   /* a PNG's chunk without pixels whose check sum is wrong, which is passed over */
-    PICTURE_IS_BARE_CMYK = 8 /* a CMYK JPEG without Adobe's mark, taken to be as Adobe's are */
+        4, /* a PNG's chunk without pixels whose check sum is wrong, which is passed over */
+    PICTURE_IS_BARE_CMYK = 8, /* a CMYK JPEG without Adobe's mark, taken to be as Adobe's are */
+    PICTURE_HAS_PROFILE = 16  /* its colours are not sRGB's, and are turned into those */
 } PictureOddity;
 typedef struct PictureFacts {
     Size size; /* after orientation */
@@ -45,6 +46,9 @@ typedef struct PictureFacts {
 /* The same and what is odd, and refuses what cannot be trained on: smaller than PICTURE_MIN_SIDE, or not
  * decodable to its end. */
 Status picture_check(const uint8_t *bytes, size_t count, PictureFacts *out);
+/* The same in one go with a small picture of it, squeezed to the size. *picture: picture_free. */
+Status picture_check_small(const uint8_t *bytes, size_t count, PictureFacts *out, Size small,
+                           Picture *picture);
 /* Decodes: EXIF orientation applied, greyscale, CMYK, palettes, 16 bit; transparency over white. Truncated
  * data is an error that says so. */
 Status picture_decode(const uint8_t *bytes, size_t size, Picture *out);

@@ -1,6 +1,6 @@
 /* PNG through libpng: all depths, palettes, transparency, interlaced. What the file has becomes 8-bit RGB by
- * libpng's transformations, RGBA where there is transparency, which is then put over white here. Gamma and
- * colour profiles are not applied, as in every trainer. libpng fails by a callback that must not return: see
+ * libpng's transformations, RGBA where there is transparency, which is then put over white here. Gamma is
+ * not applied, as in every trainer. libpng fails by a callback that must not return: see
  * jpeg.c. */
 #include "decode.h"
 
@@ -89,6 +89,7 @@ static int begin(Job *j)
 typedef struct Sink {
     RowReducer *reducer;
     Picture *picture; /* NULL: the reducer */
+    const ColourTurn *turn;
 } Sink;
 
 /* One row after another, (width,channels); none is kept but in the sink. */
@@ -101,6 +102,7 @@ static void read_rows(Job *j, int channels, Size size, const Sink *to)
         png_read_row(j->png, row, NULL);
         if (channels == 4)
             picture_row_over_white(row, rgb, size.width);
+        colour_turn_row(to->turn, rgb, size.width);
         if (to->reducer)
             row_reducer_add(to->reducer, rgb);
     }
@@ -127,7 +129,7 @@ static Status read_interlaced(Job *j, int channels, Size size)
 }
 
 /* whole: into j->picture; else to reducer, and *taken tells whether that can be. */
-static Status run_decode(Job *j, bool whole, RowReducer *reducer, bool *taken)
+static Status run_decode(Job *j, bool whole, RowReducer *reducer, const ColourTurn *turn, bool *taken)
 {
     if (setjmp(j->out))
         return STATUS_FAILED;
@@ -149,7 +151,7 @@ static Status run_decode(Job *j, bool whole, RowReducer *reducer, bool *taken)
     if (interlaced)
         TRY(read_interlaced(j, channels, size));
     else
-        read_rows(j, channels, size, &(Sink){reducer, whole ? &j->picture : NULL});
+        read_rows(j, channels, size, &(Sink){reducer, whole ? &j->picture : NULL, turn});
     png_read_end(j->png, NULL);
     return STATUS_OK;
 }
@@ -161,11 +163,11 @@ static Status open_png(Job *j)
     return j->info ? STATUS_OK : status_fail("out of memory for decoding PNG");
 }
 
-static Status decode(Job *j, bool whole, RowReducer *reducer, bool *taken)
+static Status decode(Job *j, bool whole, RowReducer *reducer, const ColourTurn *turn, bool *taken)
 {
     Status s = open_png(j);
     if (s == STATUS_OK)
-        s = run_decode(j, whole, reducer, taken);
+        s = run_decode(j, whole, reducer, turn, taken);
     png_destroy_read_struct(&j->png, &j->info, NULL);
     mem_free(j->row);
     mem_free(j->rows);
@@ -178,15 +180,15 @@ Status decode_png(const uint8_t *bytes, size_t size, Picture *out)
 {
     bool taken;
     Job j = {.bytes = bytes, .size = size};
-    const Status s = decode(&j, true, NULL, &taken);
+    const Status s = decode(&j, true, NULL, NULL, &taken);
     *out = j.picture;
     return s;
 }
 
-Status decode_png_rows(const uint8_t *bytes, size_t size, RowReducer *r, bool *taken)
+Status decode_png_rows(const uint8_t *bytes, size_t size, RowReducer *r, const ColourTurn *turn, bool *taken)
 {
     *taken = false;
-    return decode(&(Job){.bytes = bytes, .size = size}, false, r, taken);
+    return decode(&(Job){.bytes = bytes, .size = size}, false, r, turn, taken);
 }
 
 /* Text ------------------------------------------------------------------------------------------------- */

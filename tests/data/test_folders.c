@@ -3,7 +3,7 @@
 #include "pictures.h"
 
 #include "data/dataset/dataset.h"
-#include "data/dataset/lint.h"
+#include "data/lint/lint.h"
 #include "kernels/base/log.h"
 
 static char top[64], *folder, *out; /* top/photos, top/out.h5 */
@@ -46,10 +46,10 @@ static Status build(FolderNames names)
 }
 
 static char notes[4096], errors[4096];
-static void take_finding(bool error, const char *message, void *arg)
+static void take_finding(LintKind kind, const char *message, void *arg)
 {
     (void)arg;
-    char *to = error ? errors : notes;
+    char *to = kind == LINT_ERROR ? errors : notes;
     snprintf(to + strlen(to), 4096 - strlen(to), "%s\n", message);
 }
 

@@ -3,7 +3,7 @@
 #include "pictures.h"
 
 #include "data/dataset/dataset.h"
-#include "data/dataset/lint.h"
+#include "data/lint/lint.h"
 #include "kernels/base/log.h"
 
 #include <zlib.h>
@@ -23,9 +23,9 @@ static void take_message(void *arg, LogLevel level, const char *text)
     add_line(text);
 }
 
-static void take_finding(bool error, const char *message, void *arg)
+static void take_finding(LintKind kind, const char *message, void *arg)
 {
-    (void)error;
+    (void)kind;
     (void)arg;
     add_line(message);
 }

@@ -91,6 +91,20 @@ done
 run 2 doctor --jsn
 says 'did you mean --json?'
 
+# What lint says for programs, and its sheet
+mkdir "$work/set"
+cp "$here"/data/examples/b*.jpg "$here"/data/examples/b*.txt "$work/set"
+run 0 data lint "$work/set" --json --sheet "$work/sheet.PNG"
+for word in path pictures errors losses notes; do prints "\"$word\""; done
+[ "$(head -c 4 "$work/sheet.PNG" | tail -c 3)" = PNG ] || fail "no sheet was drawn"
+run 2 data lint "$work/set" --sheet "$work/sheet.jpg"
+says 'name it .png'
+printf 'word %.0s' $(seq 100) >"$work/set/bell.txt"
+run 1 data lint "$work/set"
+prints 'loss: 1 caption is longer than the 75 tokens that a text encoder sees: bell.jpg (100)'
+run 1 data lint "$work/set" --json
+prints '1 caption is longer than the 75 tokens'
+
 # Configurations ---------------------------------------------------------------------------------------------------------
 cat >"$work/good.yaml" <<'YAML'
 model: {base: builtin:tiny}

@@ -2,13 +2,9 @@
 #include "data.h"
 
 #include "data/cache/cache.h"
-#include "data/dataset/lint.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/options.h"
-#include "kernels/base/progress.h"
-#include "kernels/base/stop.h"
-#include "kernels/base/text.h"
 #include "commands.h"
 #include "facts.h"
 
@@ -213,82 +209,6 @@ static int command_info(int argc, char **argv)
     return command_end(info(argc, argv));
 }
 
-/* lint ------------------------------------------------------------------------------------------------- */
-
-typedef struct Findings {
-    Progress progress;
-    int errors, notes;
-} Findings;
-
-static void print_finding(bool error, const char *message, void *arg)
-{
-    Findings *f = arg;
-    *(error ? &f->errors : &f->notes) += 1;
-    if (f->progress.total)
-        progress_clear(&f->progress);
-    printf("%s: %s\n", error ? "error" : "note", message);
-}
-
-static void show(int done, int total, void *arg)
-{
-    Findings *f = arg;
-    if (f->progress.total != total)
-        progress_begin(&f->progress, "lint", "picture", 0, total);
-    progress_update(&f->progress, done, NULL);
-}
-
-static Status lint(int argc, char **argv, int *errors)
-{
-    OptionList paths = {0};
-    const char *names = NULL;
-    bool done;
-    const Option table[] = {{"folder-names", OPTION_TEXT, &names, .value = "HOW", .help = FOLDER_NAMES_HELP,
-                             .choices = FOLDER_NAMES_CHOICES, .shown = "auto"}};
-    const Command command = {
-        .name = "data lint",
-        .usage = "FOLDER|FILE.h5 [--folder-names HOW]",
-        .summary = "Lists everything that is wrong with a folder of pictures or with a dataset file, and "
-                   "writes nothing. "
-                   "Errors are what `data build` fails on; notes are worth a look (unused files, equal "
-                   "pictures, what names of folders were taken for). The "
-                   "exit status is 1 if there are errors.",
-        .example = "atelier data lint photos/cat",
-        .options = table,
-        .option_count = 1,
-        .positional = &paths,
-        .min_positional = 1,
-        .max_positional = 1,
-        .positional_name = "FOLDER or FILE.h5",
-    };
-    TRY(options_parse(&command, argc, argv, &done));
-    if (done)
-        return STATUS_OK;
-    stop_catch();
-    Findings f = {0};
-    int pictures;
-    const Lint l = {.path = paths.items[0],
-                    .folder_names = folder_names_of(names),
-                    .report = print_finding,
-                    .progress = show,
-                    .arg = &f,
-                    .stop = stop_flag()};
-    const Status s = dataset_lint(&l, &pictures);
-    if (f.progress.total)
-        progress_end(&f.progress);
-    TRY(s);
-    printf("%s: %d picture%s, %d error%s, %d note%s\n", paths.items[0], pictures, text_plural(pictures),
-           f.errors, text_plural(f.errors), f.notes, text_plural(f.notes));
-    *errors = f.errors;
-    return STATUS_OK;
-}
-
-static int command_lint(int argc, char **argv)
-{
-    int errors = 0;
-    const Status s = lint(argc, argv, &errors);
-    return s == STATUS_OK && errors ? STATUS_FAILED : command_end(s);
-}
-
 /* The family ------------------------------------------------------------------------------------------- */
 
 int command_data(int argc, char **argv)
@@ -297,7 +217,7 @@ int command_data(int argc, char **argv)
         {"build", "FOLDER --out FILE.h5", "pack a folder of pictures into a dataset", command_data_build,
          false},
         {"info", "FILE.h5 [--json]", "what a dataset holds", command_info, false},
-        {"lint", "FOLDER|FILE.h5", "what is wrong with a folder or a dataset", command_lint, false},
+        {"lint", "FOLDER|FILE.h5", "what is wrong with a folder or a dataset", command_data_lint, false},
     };
     static const Family family = {
         .name = "data",

@@ -13,6 +13,7 @@
     "error that names the folder."
 
 int command_data_build(int argc, char **argv);
+int command_data_lint(int argc, char **argv);
 
 /* Prints what a dataset file holds; built: what building it came to, or NULL. */
 Status data_print_info(const char *path, bool json, const DatasetSummary *built);

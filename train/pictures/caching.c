@@ -28,7 +28,7 @@ Status caching_latents_kind(const Model *m, DType activations, Size size, CacheK
     char text[256];
     Sha256 s;
     sha256_init(&s);
-    snprintf(text, sizeof text, "latents 1, %dx%d, middle, %s, groups %d, quant %d", size.width, size.height,
+    snprintf(text, sizeof text, "latents 2, %dx%d, middle, %s, groups %d, quant %d", size.width, size.height,
              dtype_name(activations), v->norm_groups, v->use_quant_conv);
     hash_text(&s, text);
     TRY(hash_layers(&s, vae_layers(m->vae)));

@@ -2,20 +2,31 @@
 #ifndef ATL_LINT_H
 #define ATL_LINT_H
 
+#include "data/dataset/folders.h"
 #include "data/pictures/size.h"
 #include "kernels/base/status.h"
-#include "folders.h"
 
 #include <signal.h>
+
+typedef struct Sheet Sheet; /* data/lint/sheet.h */
+
+typedef enum LintKind {
+    LINT_ERROR, /* what `data build` would fail on */
+    LINT_LOSS,  /* a run would see less than there is */
+    LINT_NOTE   /* worth a look */
+} LintKind;
 
 typedef struct Lint {
     const char *path;         /* FOLDER or FILE.h5 */
     FolderNames folder_names; /* of a folder */
     Size size;                /* that pictures are trained at; 0 x 0: a square, of whatever size */
-    /* Called for each finding: an error is what `data build` would fail on, else it is worth a look. */
-    void (*report)(bool error, const char *message, void *arg);
+    void (*report)(LintKind kind, const char *message, void *arg); /* called for each finding */
+    /* How many tokens a caption has; NULL: nobody knows. */
+    Status (*tokens)(const char *caption, int *count, void *arg);
+    int tokens_seen;                                  /* by the text encoder */
     void (*progress)(int done, int total, void *arg); /* NULL: none */
     void *arg;
+    Sheet *sheet;                      /* gets every picture; NULL: there is none */
     const volatile sig_atomic_t *stop; /* NULL: never */
 } Lint;
 

@@ -1,0 +1,221 @@
+/* dataset_lint: one look at everything, where building stops at the first fault. */
+#include "lint.h"
+
+#include "data/dataset/dataset.h"
+#include "data/dataset/scan.h"
+#include "kernels/base/file.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/sha256.h"
+#include "lint_set.h"
+#include "sheet.h"
+
+/* asked: the doubtful ones are errors already. */
+static void tell_folders(const Lint *l, const FoldersTaken *taken, bool asked)
+{
+    char text[1024];
+    for (int i = 0; i < taken->count; i++)
+        if (!asked || !folder_doubt(&taken->items[i]))
+            lint_tell(l, LINT_NOTE, "taken from a folder's name: %s",
+                      folder_describe(&taken->items[i], text, sizeof text));
+}
+
+/* A folder --------------------------------------------------------------------------------------------- */
+
+/* An encoded picture on the sheet; bytes NULL, or what cannot be decoded: without it. */
+static Status put_on_sheet(const Lint *l, const char *name, const char *caption, const uint8_t *bytes,
+                           size_t size)
+{
+    Size whole;
+    int orientation;
+    Picture p = {0};
+    if (!l->sheet)
+        return STATUS_OK;
+    bool good = bytes && picture_info(bytes, size, &whole, &orientation) == STATUS_OK;
+    if (good) {
+        const Size fit = sheet_size(whole);
+        good = picture_decode_window(bytes, size, fit, &(PictureWindow){.whole = fit, .size = fit}, &p) ==
+               STATUS_OK;
+    }
+    const Status s = sheet_add(l->sheet, name, caption, good ? &p : NULL);
+    picture_free(&p);
+    return s;
+}
+
+/* Looks at an encoded picture; what is wrong with it is told under its name. Fails where memory ran out. */
+static Status look_at(const Lint *l, LintSet *set, int i, const char *name, const uint8_t *bytes, size_t size,
+                      PictureFacts *facts, bool *good)
+{
+    Picture small;
+    *good = false;
+    Status s = picture_check_small(bytes, size, facts, ALIKE_SIZE, &small);
+    if (s != STATUS_OK && status_is_memory())
+        return s;
+    if (s != STATUS_OK) {
+        lint_tell(l, LINT_ERROR, "%s: %s", name, status_message());
+        return STATUS_OK;
+    }
+    *good = true;
+    s = lint_set_look(set, i, facts, &small);
+    picture_free(&small);
+    return s;
+}
+
+/* Each picture in turn, and then all of them together. */
+static Status look_at_all(const Lint *l, const LintPictures *pictures,
+                          Status (*look)(const Lint *l, LintSet *set, const void *pictures, int i))
+{
+    LintSet *set;
+    Status s = lint_set_new(l, pictures, &set);
+    if (s == STATUS_OK && l->progress)
+        l->progress(0, pictures->count, l->arg);
+    for (int i = 0; i < pictures->count && s == STATUS_OK; i++) {
+        s = look(l, set, pictures->set, i);
+        if (l->progress)
+            l->progress(i + 1, pictures->count, l->arg);
+        if (l->stop && *l->stop)
+            s = status_interrupted();
+    }
+    if (s == STATUS_OK)
+        s = lint_set_tell(set);
+    lint_set_free(set);
+    return s;
+}
+
+static const char *file_name(const void *set, int i)
+{
+    return ((const Scan *)set)->pictures[i].shown;
+}
+
+static const char *file_caption(const void *set, int i)
+{
+    return ((const Scan *)set)->pictures[i].caption;
+}
+
+static Status look_at_file(const Lint *l, LintSet *set, const void *pictures, int i)
+{
+    const Scan *scan = pictures;
+    const ScanPicture *p = &scan->pictures[i];
+    char *path = path_join(scan->folder, p->name), *bytes = NULL;
+    size_t size;
+    uint8_t hash[SHA256_SIZE];
+    PictureFacts facts;
+    bool good;
+    Status s = path ? file_read(path, SIZE_MAX / 2, &bytes, &size) : STATUS_FAILED;
+    mem_free(path);
+    if (s == STATUS_OK) {
+        sha256(bytes, size, hash);
+        lint_set_hash(set, i, hash);
+        s = look_at(l, set, i, p->shown, (uint8_t *)bytes, size, &facts, &good);
+    } else if (!status_is_memory()) {
+        lint_tell(l, LINT_ERROR, "%s", status_message());
+        s = STATUS_OK;
+    }
+    if (s == STATUS_OK)
+        s = put_on_sheet(l, p->shown, p->caption, (uint8_t *)bytes, bytes ? size : 0);
+    mem_free(bytes);
+    if (!p->caption)
+        lint_tell(l, LINT_ERROR, "%s: has no caption%s%s%s", p->shown, p->blank ? "; " : "",
+                  p->blank ? p->blank : "", p->blank ? " is empty" : "");
+    else if (p->blank)
+        lint_tell(l, LINT_NOTE, "%s is empty; %s has the caption \"%s\" instead", p->blank, p->shown,
+                  p->caption);
+    return s;
+}
+
+static Status lint_scan(const Lint *l, const Scan *scan)
+{
+    for (int i = 0; i < scan->problems.count; i++)
+        lint_tell(l, LINT_ERROR, "%s", scan->problems.items[i]);
+    if (scan->count == 0)
+        lint_tell(l, LINT_ERROR, "%s: no pictures (JPEG, PNG, WebP)", l->path);
+    for (int i = 0; i < scan->unused.count; i++)
+        lint_tell(l, LINT_NOTE, "not used: %s", scan->unused.items[i]);
+    if (scan->named_itself)
+        lint_tell(l, LINT_NOTE,
+                  "%s: its own name is not taken as repeats and caption, only those of folders in it are",
+                  l->path);
+    for (int i = 0; i < scan->numbered.count; i++)
+        lint_tell(l, LINT_NOTE, "not taken as repeats: %s", scan->numbered.items[i]);
+    FoldersTaken taken;
+    TRY(scan_folders(scan, &taken));
+    tell_folders(l, &taken, l->folder_names == FOLDER_NAMES_AUTO);
+    folders_taken_free(&taken);
+    const LintPictures pictures = {scan, scan->count, file_name, file_caption};
+    return look_at_all(l, &pictures, look_at_file);
+}
+
+/* A dataset file --------------------------------------------------------------------------------------- */
+
+static const char *entry_name(const void *set, int i)
+{
+    return dataset_name(set, i);
+}
+
+static const char *entry_caption(const void *set, int i)
+{
+    const char *caption = dataset_caption(set, i);
+    return *caption ? caption : NULL;
+}
+
+static Status look_at_entry(const Lint *l, LintSet *set, const void *pictures, int i)
+{
+    const Dataset *d = pictures;
+    const char *name = dataset_name(d, i);
+    const Size stored = dataset_size(d, i);
+    uint8_t *bytes;
+    size_t size;
+    PictureFacts facts;
+    bool good;
+    if (!dataset_caption(d, i)[0])
+        lint_tell(l, LINT_NOTE, "%s: has no caption", name);
+    lint_set_hash(set, i, dataset_sha256(d, i));
+    if (dataset_bytes(d, i, &bytes, &size) != STATUS_OK) {
+        if (status_is_memory())
+            return STATUS_FAILED;
+        lint_tell(l, LINT_ERROR, "%s: %s", name, status_message());
+        return put_on_sheet(l, name, entry_caption(d, i), NULL, 0);
+    }
+    Status s = look_at(l, set, i, name, bytes, size, &facts, &good);
+    if (s == STATUS_OK)
+        s = put_on_sheet(l, name, entry_caption(d, i), bytes, size);
+    mem_free(bytes);
+    if (s == STATUS_OK && good && !size_equal(facts.size, stored))
+        lint_tell(l, LINT_ERROR, "%s: is %d x %d, but %d x %d is written down; build the dataset again", name,
+                  facts.size.width, facts.size.height, stored.width, stored.height);
+    return s;
+}
+
+static Status lint_dataset(const Lint *l, Dataset *d)
+{
+    FoldersTaken taken;
+    TRY(dataset_folders(d, &taken));
+    tell_folders(l, &taken, false);
+    folders_taken_free(&taken);
+    const LintPictures pictures = {d, dataset_count(d), entry_name, entry_caption};
+    return look_at_all(l, &pictures, look_at_entry);
+}
+
+Status dataset_lint(const Lint *l, int *pictures)
+{
+    *pictures = 0;
+    if (file_is_dir(l->path)) {
+        Scan scan;
+        TRY(scan_folder(l->path, NULL, l->folder_names, NULL, &scan));
+        *pictures = scan.count;
+        const Status s = lint_scan(l, &scan);
+        scan_free(&scan);
+        return s;
+    }
+    if (!file_exists(l->path))
+        return file_missing(l->path, "file or folder");
+    Dataset *d;
+    const Status opened = dataset_open(l->path, &d);
+    if (opened != STATUS_OK) {
+        lint_tell(l, LINT_ERROR, "%s", status_message());
+        return opened == STATUS_REFUSED ? opened : STATUS_OK;
+    }
+    *pictures = dataset_count(d);
+    const Status s = lint_dataset(l, d);
+    dataset_close(d);
+    return s;
+}
