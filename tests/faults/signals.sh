@@ -81,8 +81,12 @@ rm -rf "$work/run"
 status "a reader that leaves" "${PIPESTATUS[0]}"
 "$atelier" train "$work/lora.yaml" <&- >&- 2>&-
 status "closed streams" $?
-"$atelier" train "$work/lora.yaml" > /dev/full 2>&1
-status "output to a full disk" $?
+"$atelier" train "$work/lora.yaml" > /dev/null 2> /dev/full
+status "messages to a full disk" $?
+# The names of its files are what a script asks for: the run comes to its end, and then says that they got lost.
+"$atelier" train "$work/lora.yaml" > /dev/full 2> "$work/err" && fail "output to a full disk: status 0"
+grep -q "cannot write to standard output" "$work/err" || fail "output to a full disk: it is not told"
+status "output to a full disk" 0
 
 # A terminal that goes away: SIGHUP, and every write to it fails.
 if command -v script > /dev/null; then
