@@ -64,9 +64,6 @@ void life_finish(Comm *c);  /* ends it */
 /* The end of this process, to all that it has a ray to. */
 void life_end(Comm *c, Status how, const char *message);
 void life_say(Comm *c, LifeKind kind);
-/* This process has failed where the others wait for something else than agreement: they are told now, and
- * every later call fails. Returns how. */
-Status life_give_up(Comm *c, Status how);
 /* Process 0 (or this process, of 0) finds that `rank` is the reason to end. Tells the others; the first
  * reason stays. */
 void life_broken(Comm *c, int rank, Status how, const char *what);

@@ -316,6 +316,5 @@ Status sums_finish(Sums *s)
         return STATUS_OK;
     if (s->exact)
         return finish_exact(s);
-    TRY(comm_reduce_scatter(s->comm, s->p->flat.gradients, s->at));
-    return comm_all_gather(s->comm, s->p->flat.gradients, s->at);
+    return comm_reduce_scatter(s->comm, s->p->flat.gradients, s->p->share.at);
 }

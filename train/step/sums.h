@@ -6,7 +6,8 @@
  * micro-batches that follow each other and adds up what of the tree lies among them; then every process gets
  * a part of all blocks, adds along the rest of the tree, and the parts go to all.
  *
- * Fast: gradients are added up as they come, and processes' sums in the order that the transport likes. */
+ * Fast: gradients are added up as they come, and processes' sums in the order that the transport likes; each
+ * process gets those of its share of the weights (train/step/share.h). */
 #ifndef ATL_SUMS_H
 #define ATL_SUMS_H
 
@@ -26,7 +27,8 @@ void sums_share(const Sums *s, int *first, int *count);
 /* Around each of them, in order: before, the gradients are cleared where need be; after, they are taken. */
 Status sums_before(Sums *s, int micro_batch);
 Status sums_after(Sums *s, int micro_batch);
-/* All processes together: the gradients become the sum of all micro-batches'. */
+/* All processes together: the gradients become the sum of all micro-batches'; with fast sums this process's
+ * share of them, and the rest is undefined. */
 Status sums_finish(Sums *s);
 
 #endif
