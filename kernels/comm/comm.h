@@ -124,4 +124,12 @@ Status comm_all_gather(Comm *c, Tensor *block, const int64_t *at);
  * that the transport chooses. */
 Status comm_reduce_scatter(Comm *c, Tensor *block, const int64_t *at);
 
+/* The same by parts, while others of them are still computed. True: the transport can. */
+bool comm_overlaps(const Comm *c);
+/* Numbers [first, end) of the block are what this process adds to the sum; they are on their way. */
+Status comm_sum_begin(Comm *c, Tensor *block, const int64_t *at, int64_t first, int64_t end);
+Status comm_sum_progress(Comm *c); /* never waits */
+/* All that have been begun are sums. */
+Status comm_sum_finish(Comm *c);
+
 #endif

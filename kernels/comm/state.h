@@ -49,13 +49,17 @@ struct CommState {
     bool asked; /* this process's stop has been passed on */
 
     const CommTransport *transport;
-    void *own; /* the transport's */
+    struct UnderWay *under_way; /* overlap.c's */
+    void *own;                  /* the transport's */
     const Device *dev;
     char version[80];
 };
 
 /* join.c: finds the others; fills in c's numbers, cards and rays. */
 Status join_all(Comm *c, const World *w);
+
+/* overlap.c: frees what was under way when the transport was closed. */
+void overlap_let_go(CommState *s);
 
 /* life.c: signs of life, and ends. */
 typedef enum LifeKind { LIFE_STEP = 1, LIFE_WAIT, LIFE_STOP, LIFE_END } LifeKind;
