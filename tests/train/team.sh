@@ -38,7 +38,7 @@ YAML
 # one RANK SIZE CONFIG DIR WORD…: a process as torchrun starts it
 one() {
     RANK=$1 WORLD_SIZE=$2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$atelier" train "$3" --set output.dir="$work/$4" "${@:5}" \
-        2> "$work/err.$1"
+        > "$work/out.$1" 2> "$work/err.$1"
 }
 # A port that nobody has now; another is taken where somebody was faster.
 another_port() { port=$((20000 + RANDOM % 12000)); }
