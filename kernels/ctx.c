@@ -284,6 +284,12 @@ void ctx_set_recording(Ctx *c, bool on)
     c->recording = on;
 }
 
+void ctx_after_layers(Ctx *c, LayerFn fn, void *arg)
+{
+    c->state->after_layer = fn;
+    c->state->after_arg = arg;
+}
+
 void ctx_set_checkpointing(Ctx *c, bool on)
 {
     c->state->checkpointing = on;

@@ -87,6 +87,11 @@ void ctx_read(Ctx *c, const Tensor *t, float *out);
  * weight's grad has been added to. grad_scale is d(total)/d(loss), e.g. 1/accumulation. */
 void ctx_backward(Ctx *c, Tensor *loss, float grad_scale);
 
+/* Called in the backward pass, in rehearsals too, after an operation that may have added to the gradients of
+ * this layer's weights, bias or adapters. fn NULL: no more. */
+typedef void (*LayerFn)(Ctx *c, const Layer *layer, void *arg);
+void ctx_after_layers(Ctx *c, LayerFn fn, void *arg);
+
 /* One call around a block: runs fn without recording, keeps its inputs, and runs fn again in the backward
  * pass. Never changes a byte of the result. Where the context isn't recording, or c's checkpointing is off
  * (ctx_set_checkpointing), it only calls fn. arg must live until the step ends (ctx_copy). */

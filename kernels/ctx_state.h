@@ -38,6 +38,8 @@ typedef struct Ahead {
 typedef enum RunMode { RUN_FREE, RUN_REHEARSE, RUN_PLANNED } RunMode;
 
 typedef struct CtxState {
+    LayerFn after_layer; /* or NULL */
+    void *after_arg;
     CtxOptions options;
     RunMode mode;
     Status failed;

@@ -91,6 +91,9 @@ typedef struct Update {
     const float
         *from; /* of each segment every stride-th weight, as it was at the start, one after the other */
     int64_t stride;
+    bool measure_only; /* nothing moves: the norm alone is wanted */
+    double
+        other_squares; /* of gradients that are somewhere else and belong to the norm; as they are, scaled */
 } Update;
 
 /* What an update has to say. */

@@ -109,6 +109,8 @@ static void walk_back(Ctx *c, Node *n)
         if (n->out->grad) {
             grad_settle(c, n->out);
             n->backward(c, n);
+            if (n->layer && c->state->after_layer)
+                c->state->after_layer(c, n->layer, c->state->after_arg);
         }
 }
 

@@ -10,6 +10,9 @@ typedef struct SafeItem {
     DType dtype; /* written as; floats are converted */
     int ndim;    /* shape written, where it is not the tensor's own (e.g. 0-dimensional); -1: the tensor's */
     int64_t shape[TENSOR_MAX_DIMS];
+    /* What is somewhere else: called before the tensor is written, and fills it in. NULL: it is there. */
+    Status (*fetch)(const Tensor *t, void *arg);
+    void *arg;
 } SafeItem;
 /* Items in the given order; header padded with spaces to 8 bytes as the reference writer does. Atomic. */
 Status safetensors_write(const char *path, const SafeItem *items, int count, const TensorMeta *meta,

@@ -89,6 +89,8 @@ static Status write_header(AtomicFile *out, json_t *header)
 static Status write_item(AtomicFile *out, const SafeItem *item, void *chunk)
 {
     const Tensor *t = item->tensor;
+    if (item->fetch)
+        TRY(item->fetch(t, item->arg));
     if (item->dtype == t->dtype && !t->home)
         return atomic_write(out, t->data, tensor_bytes(t));
     const int64_t n = tensor_count(t);

@@ -47,7 +47,7 @@ Status comm_attach(Comm *c, const Device *dev)
     const Status opened = s->transport->open(c, dev, &s->own, s->version, sizeof s->version);
     if (opened != STATUS_OK) { /* the others may still be at it */
         s->transport = NULL;
-        return life_give_up(c, opened);
+        return comm_give_up(c, opened);
     }
     return comm_agree(c, opened);
 }

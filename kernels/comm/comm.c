@@ -40,6 +40,7 @@ static void free_all(Comm *c)
     CommState *s = c->state;
     if (s) {
         life_finish(c);
+        overlap_let_go(s);
         for (int i = 0; s->rays && i < s->ray_count; i++) {
             link_close(&s->rays[i].talk);
             link_close(&s->rays[i].life);

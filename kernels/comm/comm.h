@@ -86,8 +86,8 @@ Status comm_bring(Comm *c, int from, void *data, size_t bytes);
 Status comm_compare(Comm *c, const char *about, const char *text);
 
 /* Things of the same size that do not depend on each other: thing k is made by process k % size, and process
- * 0 takes all of them in order, so that one process gives what many do. Ends at the first failure of this
- * process, or of another. */
+ * 0 takes all of them in order, so that one process gives what many do. Ends in the
+ * same way for all. */
 typedef struct CommWork {
     int64_t count;
     size_t bytes; /* of a thing */
@@ -97,6 +97,10 @@ typedef struct CommWork {
     void *arg;
 } CommWork;
 Status comm_work(Comm *c, const CommWork *w);
+
+/* This process has failed (or is asked to stop) in the middle of something that the others take part in: they
+ * are told now, and every later call fails, with the same message. Returns how. */
+Status comm_give_up(Comm *c, Status how);
 
 /* A number of things, shared out in turn, as evenly as can be: this process has [*first, *first + *count) of
  * total. rank's share of them: the same for any process. */
@@ -119,5 +123,13 @@ Status comm_all_gather(Comm *c, Tensor *block, const int64_t *at);
 /* Process r's part becomes the sum of all processes'; the rest of its block is undefined then. In an order
  * that the transport chooses. */
 Status comm_reduce_scatter(Comm *c, Tensor *block, const int64_t *at);
+
+/* The same by parts, while others of them are still computed. True: the transport can. */
+bool comm_overlaps(const Comm *c);
+/* Numbers [first, end) of the block are what this process adds to the sum; they are on their way. */
+Status comm_sum_begin(Comm *c, Tensor *block, const int64_t *at, int64_t first, int64_t end);
+Status comm_sum_progress(Comm *c); /* never waits */
+/* All that have been begun are sums. */
+Status comm_sum_finish(Comm *c);
 
 #endif

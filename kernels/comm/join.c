@@ -137,6 +137,18 @@ static Status missing(const Comm *c)
                        c->state->cards[0].host);
 }
 
+/* One that had come, and is gone again. */
+static Status look_for_gone(const Comm *c)
+{
+    for (int i = 0; i < c->state->ray_count; i++) {
+        const Ray *ray = &c->state->rays[i];
+        if ((ray->talk >= 0 && link_has_ended(ray->talk)) || (ray->life >= 0 && link_has_ended(ray->life)))
+            return status_fail("process %d of %d (%d on %s) ended while all were starting", ray->rank,
+                               c->size, c->state->cards[ray->rank].pid, c->state->cards[ray->rank].host);
+    }
+    return STATUS_OK;
+}
+
 static Status wait_for_all(Comm *c, int listening)
 {
     Until u = until_timeout(c);
@@ -144,6 +156,7 @@ static Status wait_for_all(Comm *c, int listening)
     bool told = false;
     for (int come = 0; come < SOCKETS * c->state->ray_count;) {
         const int fd = link_accept(listening);
+        TRY(look_for_gone(c));
         if (fd >= 0)
             TRY(take_join(c, fd, &come));
         else if (until(&u) != STATUS_OK)

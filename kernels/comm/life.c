@@ -88,11 +88,11 @@ void life_broken(Comm *c, int rank, Status how, const char *what)
     broken(c, rank, how, message);
 }
 
-Status life_give_up(Comm *c, Status how)
+Status comm_give_up(Comm *c, Status how)
 {
     char why[STATUS_MESSAGE_SIZE];
     snprintf(why, sizeof why, "%s", how == STATUS_INTERRUPTED ? "" : status_message());
-    if (!c->state->broken) {
+    if (c->size > 1 && !c->state->broken) {
         life_end(c, how, why);
         broken(c, c->rank, how, why);
     }

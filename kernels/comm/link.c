@@ -161,6 +161,13 @@ int link_connect(const char *addresses, int port, const char **why)
     return fd;
 }
 
+bool link_has_ended(int fd)
+{
+    char byte;
+    const ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
 void link_close(int *fd)
 {
     if (*fd >= 0)

@@ -4,6 +4,7 @@
 
 #include "kernels/base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Asked some twenty times a second while a call waits: OK, go on; else the call ends with it. */
@@ -24,7 +25,8 @@ int link_accept(int listening);
 /* Tries each of the addresses (names or numbers) in turn once. −1: none answers; why says what the last one
  * did. */
 int link_connect(const char *addresses, int port, const char **why);
-void link_close(int *fd); /* −1 allowed; *fd becomes −1 */
+bool link_has_ended(int fd); /* the other side is gone, and nothing of it is left to read */
+void link_close(int *fd);    /* −1 allowed; *fd becomes −1 */
 
 /* Everything or a failure. An end on the other side is LINK_ENDED: no message is set. */
 #define LINK_ENDED ((Status)3)

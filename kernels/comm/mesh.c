@@ -16,7 +16,8 @@
 
 typedef struct Mesh {
     int size;
-    int *fds; /* by rank; −1: this process */
+    int *fds;              /* by rank; −1: this process */
+    struct Pending *first; /* exchanges under way, the oldest first */
 } Mesh;
 
 typedef struct Hello {
@@ -29,6 +30,30 @@ typedef struct Place {
     char addresses[LINK_ADDRESSES];
     int port;
 } Place;
+
+/* How far the way to or from one process has come along the list. */
+typedef struct Way {
+    const CommPart *parts;
+    int count, next; /* next: of this process's parts; count: behind the last */
+    size_t done;     /* bytes of that one */
+} Way;
+
+/* An exchange that is under way. Those of before go first on every socket. */
+typedef struct Pending {
+    Way *out, *in; /* (size) each */
+    struct Pending *next;
+} Pending;
+
+static void let_go(Mesh *m, Pending *p)
+{
+    Pending **at = &m->first;
+    while (*at && *at != p)
+        at = &(*at)->next;
+    if (*at)
+        *at = p->next;
+    mem_free(p->out);
+    mem_free(p);
+}
 
 /* Opening ------------------------------------------------------------------------------------------------ */
 
@@ -44,6 +69,8 @@ static void mesh_close(void *own, bool broken)
     Mesh *m = own;
     if (!m)
         return;
+    while (m->first)
+        let_go(m, m->first);
     for (int r = 0; m->fds && r < m->size; r++)
         link_close(&m->fds[r]);
     mem_free(m->fds);
@@ -169,13 +196,6 @@ static Status mesh_open(Comm *c, const Device *dev, void **own, char *version, s
 
 /* Exchanging --------------------------------------------------------------------------------------------- */
 
-/* How far the way to or from one process has come along the list. */
-typedef struct Way {
-    const CommPart *parts;
-    int count, next; /* next: of this process's parts; count: behind the last */
-    size_t done;     /* bytes of that one */
-} Way;
-
 static void skip(Way *w, int rank)
 {
     while (w->next < w->count && (w->parts[w->next].rank != rank || w->parts[w->next].bytes == w->done)) {
@@ -208,38 +228,102 @@ static Status move(Comm *c, int fd, int rank, Way *w, bool sending)
     return STATUS_OK;
 }
 
+static bool is_open(const Pending *p, int rank)
+{
+    return p->in[rank].next < p->in[rank].count || p->out[rank].next < p->out[rank].count;
+}
+
+static bool all_done(const Mesh *m, const Pending *p)
+{
+    for (int r = 0; r < m->size; r++)
+        if (m->fds[r] >= 0 && is_open(p, r))
+            return false;
+    return true;
+}
+
+/* As much as goes without waiting, of every exchange up to the first whose turn has not come yet. */
+static Status move_all(Comm *c, Mesh *m)
+{
+    for (int r = 0; r < m->size; r++) {
+        bool in = m->fds[r] >= 0, out = in;
+        for (Pending *p = m->first; p && (in || out); p = p->next) {
+            if (in)
+                TRY(move(c, m->fds[r], r, &p->in[r], false));
+            if (out)
+                TRY(move(c, m->fds[r], r, &p->out[r], true));
+            in = in && p->in[r].next == p->in[r].count;
+            out = out && p->out[r].next == p->out[r].count;
+        }
+    }
+    return STATUS_OK;
+}
+
+static Status mesh_begin(Comm *c, void *own, const CommPart *send, int sends, const CommPart *receive,
+                         int receives, void **pending)
+{
+    Mesh *m = own;
+    Pending *p = mem_calloc(1, sizeof *p), **last = &m->first;
+    if (!p)
+        return STATUS_FAILED;
+    p->out = mem_calloc(2 * (size_t)m->size, sizeof *p->out);
+    if (!p->out) {
+        mem_free(p);
+        return STATUS_FAILED;
+    }
+    p->in = p->out + m->size;
+    for (int r = 0; r < m->size; r++) {
+        p->out[r] = (Way){send, sends, 0, 0};
+        p->in[r] = (Way){receive, receives, 0, 0};
+    }
+    while (*last)
+        last = &(*last)->next;
+    *last = p;
+    *pending = p;
+    return move_all(c, m);
+}
+
+static Status mesh_progress(Comm *c, void *own, void *pending)
+{
+    (void)pending;
+    return move_all(c, own);
+}
+
+static void wait_a_little(const Mesh *m, const Pending *p, struct pollfd *polled, int *ready)
+{
+    for (int r = 0; r < m->size; r++) {
+        const bool reads = p->in[r].next < p->in[r].count, writes = p->out[r].next < p->out[r].count;
+        polled[r] = (struct pollfd){.fd = m->fds[r] >= 0 && (reads || writes) ? m->fds[r] : -1,
+                                    .events = (short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0))};
+    }
+    *ready = poll(polled, (nfds_t)m->size, POLL_MS);
+}
+
+static Status mesh_end(Comm *c, void *own, void *pending)
+{
+    Mesh *m = own;
+    Pending *p = pending;
+    const double since = seconds_now();
+    struct pollfd *polled = mem_calloc((size_t)m->size, sizeof *polled);
+    Status s = polled ? move_all(c, m) : STATUS_FAILED;
+    while (s == STATUS_OK && !all_done(m, p)) {
+        int ready;
+        wait_a_little(m, p, polled, &ready);
+        if (ready <= 0)
+            s = comm_waiting(c, since);
+        if (s == STATUS_OK)
+            s = move_all(c, m);
+    }
+    mem_free(polled);
+    let_go(m, p);
+    return s;
+}
+
 static Status mesh_exchange(Comm *c, void *own, const CommPart *send, int sends, const CommPart *receive,
                             int receives)
 {
-    Mesh *m = own;
-    const double since = seconds_now();
-    Way *out = mem_alloc(2 * (size_t)m->size * sizeof *out), *in = out + m->size;
-    struct pollfd *p = mem_calloc((size_t)m->size, sizeof *p);
-    Status s = out && p ? STATUS_OK : STATUS_FAILED;
-    for (int r = 0; r < m->size && s == STATUS_OK; r++) {
-        out[r] = (Way){send, sends, 0, 0};
-        in[r] = (Way){receive, receives, 0, 0};
-    }
-    for (bool open = true; open && s == STATUS_OK;) {
-        open = false;
-        for (int r = 0; r < m->size && s == STATUS_OK; r++) {
-            p[r].fd = -1;
-            if (m->fds[r] < 0)
-                continue;
-            s = move(c, m->fds[r], r, &in[r], false);
-            if (s == STATUS_OK)
-                s = move(c, m->fds[r], r, &out[r], true);
-            const bool reads = in[r].next < receives, writes = out[r].next < sends;
-            p[r] = (struct pollfd){.fd = reads || writes ? m->fds[r] : -1,
-                                   .events = (short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0))};
-            open = open || reads || writes;
-        }
-        if (open && s == STATUS_OK && poll(p, (nfds_t)m->size, POLL_MS) <= 0)
-            s = comm_waiting(c, since);
-    }
-    mem_free(out);
-    mem_free(p);
-    return s;
+    void *pending;
+    TRY(mesh_begin(c, own, send, sends, receive, receives, &pending));
+    return mesh_end(c, own, pending);
 }
 
 const CommTransport transport_sockets = {
@@ -249,4 +333,7 @@ const CommTransport transport_sockets = {
     .open = mesh_open,
     .close = mesh_close,
     .exchange = mesh_exchange,
+    .begin = mesh_begin,
+    .progress = mesh_progress,
+    .end = mesh_end,
 };

@@ -175,7 +175,7 @@ void mpi_end(bool broken)
 typedef struct Requests {
     void **list;
     OpenMpiStatus *statuses;
-    int count, capacity;
+    int count;
 } Requests;
 
 static const char *hindrance(const Comm *c)
@@ -188,18 +188,15 @@ static Status open_transport(Comm *c, const Device *dev, void **own, char *versi
 {
     (void)c;
     (void)dev;
+    (void)own; /* the library keeps all there is */
     snprintf(version, size, "mpi (%s)", mpi.version);
-    *own = mem_calloc(1, sizeof(Requests));
-    return *own ? STATUS_OK : STATUS_FAILED;
+    return STATUS_OK;
 }
 
 static void close_transport(void *own, bool broken)
 {
-    Requests *r = own;
+    (void)own;
     (void)broken; /* requests that are left belong to the library */
-    mem_free(r->list);
-    mem_free(r->statuses);
-    mem_free(r);
 }
 
 static int pieces_of(const CommPart *parts, int count)
@@ -210,16 +207,26 @@ static int pieces_of(const CommPart *parts, int count)
     return (int)pieces;
 }
 
-static Status make_room(Requests *r, int count)
+static void free_requests(Requests *r)
 {
-    if (count <= r->capacity)
-        return STATUS_OK;
+    if (!r)
+        return;
     mem_free(r->list);
     mem_free(r->statuses);
-    r->list = mem_calloc((size_t)count, sizeof *r->list);
-    r->statuses = mem_calloc((size_t)count, sizeof *r->statuses);
-    r->capacity = r->list && r->statuses ? count : 0;
-    return r->capacity ? STATUS_OK : STATUS_FAILED;
+    mem_free(r);
+}
+
+static Requests *new_requests(int count)
+{
+    Requests *r = mem_calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
+    r->list = mem_calloc((size_t)count + 1, sizeof *r->list);
+    r->statuses = mem_calloc((size_t)count + 1, sizeof *r->statuses);
+    if (r->list && r->statuses)
+        return r;
+    free_requests(r);
+    return NULL;
 }
 
 /* Pieces between two processes are told apart by their order alone: MPI keeps it. */
@@ -266,17 +273,47 @@ static Status wait_for_all(Comm *c, Requests *r)
     }
 }
 
+static Status begin_exchange(Comm *c, void *own, const CommPart *send, int sends, const CommPart *receive,
+                             int receives, void **pending)
+{
+    (void)c;
+    (void)own;
+    Requests *r = new_requests(pieces_of(send, sends) + pieces_of(receive, receives));
+    *pending = r;
+    Status s = r ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < receives && s == STATUS_OK; i++)
+        s = begin_part(r, &receive[i], false);
+    for (int i = 0; i < sends && s == STATUS_OK; i++)
+        s = begin_part(r, &send[i], true);
+    return s;
+}
+
+/* The library moves what it has under way whenever it is called. */
+static Status progress_exchange(Comm *c, void *own, void *pending)
+{
+    (void)c;
+    (void)own;
+    Requests *r = pending;
+    int done;
+    const int error = mpi.f.Testall(r->count, r->list, &done, r->statuses);
+    return error == OPENMPI_SUCCESS ? STATUS_OK : test_failed(r, error);
+}
+
+static Status end_exchange(Comm *c, void *own, void *pending)
+{
+    (void)own;
+    Requests *r = pending;
+    const Status s = r->count ? wait_for_all(c, r) : STATUS_OK;
+    free_requests(r);
+    return s;
+}
+
 static Status exchange(Comm *c, void *own, const CommPart *send, int sends, const CommPart *receive,
                        int receives)
 {
-    Requests *r = own;
-    r->count = 0;
-    TRY(make_room(r, pieces_of(send, sends) + pieces_of(receive, receives)));
-    for (int i = 0; i < receives; i++)
-        TRY(begin_part(r, &receive[i], false));
-    for (int i = 0; i < sends; i++)
-        TRY(begin_part(r, &send[i], true));
-    return r->count ? wait_for_all(c, r) : STATUS_OK;
+    void *pending;
+    TRY(begin_exchange(c, own, send, sends, receive, receives, &pending));
+    return end_exchange(c, own, pending);
 }
 
 /* all_gather and reduce_scatter are made of exchange: Open MPI's own that do not block (Iallgatherv) send the
@@ -288,4 +325,7 @@ const CommTransport transport_mpi = {
     .open = open_transport,
     .close = close_transport,
     .exchange = exchange,
+    .begin = begin_exchange,
+    .progress = progress_exchange,
+    .end = end_exchange,
 };

@@ -49,13 +49,17 @@ struct CommState {
     bool asked; /* this process's stop has been passed on */
 
     const CommTransport *transport;
-    void *own; /* the transport's */
+    struct UnderWay *under_way; /* overlap.c's */
+    void *own;                  /* the transport's */
     const Device *dev;
     char version[80];
 };
 
 /* join.c: finds the others; fills in c's numbers, cards and rays. */
 Status join_all(Comm *c, const World *w);
+
+/* overlap.c: frees what was under way when the transport was closed. */
+void overlap_let_go(CommState *s);
 
 /* life.c: signs of life, and ends. */
 typedef enum LifeKind { LIFE_STEP = 1, LIFE_WAIT, LIFE_STOP, LIFE_END } LifeKind;
@@ -64,9 +68,6 @@ void life_finish(Comm *c);  /* ends it */
 /* The end of this process, to all that it has a ray to. */
 void life_end(Comm *c, Status how, const char *message);
 void life_say(Comm *c, LifeKind kind);
-/* This process has failed where the others wait for something else than agreement: they are told now, and
- * every later call fails. Returns how. */
-Status life_give_up(Comm *c, Status how);
 /* Process 0 (or this process, of 0) finds that `rank` is the reason to end. Tells the others; the first
  * reason stays. */
 void life_broken(Comm *c, int rank, Status how, const char *what);

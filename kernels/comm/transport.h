@@ -23,6 +23,13 @@ typedef struct CommTransport {
     void (*close)(void *own, bool broken);
     Status (*exchange)(Comm *c, void *own, const CommPart *send, int sends, const CommPart *receive,
                        int receives);
+    /* The same without waiting: begin; progress, as often as there is time, which never waits; end, which
+     * waits and frees. The lists stay until then. Several may be under way; they end in the order in which
+     * they began. Where it fails nothing of it is touched any more. begin NULL: it cannot be done. */
+    Status (*begin)(Comm *c, void *own, const CommPart *send, int sends, const CommPart *receive,
+                    int receives, void **pending);
+    Status (*progress)(Comm *c, void *own, void *pending);
+    Status (*end)(Comm *c, void *own, void *pending);
     /* f32; at: size + 1 places. NULL: made of exchange. */
     Status (*all_gather)(Comm *c, void *own, float *block, const int64_t *at);
     Status (*reduce_scatter)(Comm *c, void *own, float *block, const int64_t *at);

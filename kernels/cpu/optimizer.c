@@ -53,7 +53,7 @@ static double squares_part(const Args *s, int64_t first, int64_t last)
 
 static void measure_gradients(const Update *u, const float *g, StepNumbers *numbers)
 {
-    double sum = 0;
+    double sum = u->other_squares;
     *numbers = (StepNumbers){.segment = -1};
     for (int i = 0; i < u->count; i++) {
         const double squares =
@@ -258,7 +258,7 @@ static Status cpu_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m,
     if (numbers->skipped)
         return STATUS_OK;
     measure_gradients(u, g->data, numbers);
-    if (numbers->skipped)
+    if (numbers->skipped || u->measure_only)
         return STATUS_OK;
     /* torch.nn.utils.clip_grad_norm_ has the same 1e-6 */
     const double clip = u->clip > 0 ? fmin(1.0, u->clip / (numbers->norm + 1e-6)) : 1.0;

@@ -141,7 +141,8 @@ __global__ static void __launch_bounds__(ONE_BLOCK) update_decide_kernel(Work s)
     s.verdict->go = 0;
     if (s.numbers->skipped)
         return;
-    const double norm = sqrt(sum) * s.settings->unscale; /* a power of two: exact */
+    const double norm =
+        sqrt(sum + s.settings->other_squares) * s.settings->unscale; /* a power of two: exact */
     double clip = 1;
     if (s.settings->clip > 0) /* torch.nn.utils.clip_grad_norm_ has the same 1e-6 */
         clip = fmin(1.0, s.settings->clip / (norm + 1e-6));
@@ -445,6 +446,7 @@ static Settings settings_of(const Update *u)
     const double correction2 = 1 - pow(u->beta2, (double)u->step);
     Settings s = {};
     s.unscale = u->unscale;
+    s.other_squares = u->other_squares;
     s.clip = u->clip;
     for (int k = 0; k < UPDATE_GROUPS; k++) {
         s.decay[k] = (float)(1 - u->rates[k] * u->weight_decay);
@@ -498,6 +500,8 @@ static Status cuda_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m
     TRY(LAUNCH(one, dim3(ONE_BLOCK), ONE_BLOCK * sizeof(int64_t), update_begin_kernel, s));
     TRY(LAUNCH(chunks, dim3(THREADS), of_chunk, update_squares_kernel, s));
     TRY(LAUNCH(one, dim3(ONE_BLOCK), sums, update_decide_kernel, s));
+    if (u->measure_only)
+        return STATUS_OK;
     if (u->kind == UPDATE_ADAMW8BIT)
         TRY(LAUNCH(chunks, dim3(THREADS), of_chunk + 2 * STATE8_CODES * sizeof(float), update_adamw8_kernel,
                    s));

@@ -13,6 +13,7 @@
 /* What differs from step to step. */
 typedef struct Settings {
     double unscale, clip;
+    double other_squares; /* of gradients elsewhere that belong to the norm */
     float decay[UPDATE_GROUPS], step_size[UPDATE_GROUPS];
     float new_m, keep_v, new_v, root, eps;
     float average_decay, average_new;

@@ -2,7 +2,8 @@
  *
  * Counted are calls that open for writing, write, sync, cut, rename, make or remove something below
  * $FAULT_BELOW; or, if that is "work", parallel regions, which most operations of a model are, so that
- * signals come while something is computed. The $FAULT_AT-th does what $FAULT_KIND says:
+ * signals come while something is computed; or, if it is "talk", what is sent over sockets. The $FAULT_AT-th
+ * does what $FAULT_KIND says:
  *
  *     enospc  fails with ENOSPC, as does every one after it that takes room: the disk is full
  *     eio     fails with EIO, once
@@ -34,6 +35,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -275,4 +277,13 @@ void GOMP_parallel(void (*region)(void *), void *data, unsigned threads, unsigne
     if (kind != NONE && strcmp(below, "work") == 0)
         counted("work", "parallel");
     REAL(GOMP_parallel)(region, data, threads, flags);
+}
+
+/* Talk ------------------------------------------------------------------------------------------------- */
+
+ssize_t send(int fd, const void *data, size_t bytes, int flags)
+{
+    if (kind != NONE && strcmp(below, "talk") == 0)
+        counted("talk", "send");
+    return REAL(send)(fd, data, bytes, flags);
 }

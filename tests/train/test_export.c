@@ -43,7 +43,8 @@ static void open_fixture(Fixture *f, Targets targets, bool text_encoder, DType d
     f->config.train.batch = f->config.train.accumulate = 1;
     f->config.output.dtype = dtype;
     assert_int_equal(model_load(TEST_GOLDEN "/models/sd1", MODEL_ALL, DTYPE_F32, &f->model), STATUS_OK);
-    assert_int_equal(parameters_new(&f->config, device_cpu(), f->model, &f->parameters), STATUS_OK);
+    assert_int_equal(parameters_new(&f->config, device_cpu(), comm_alone(), f->model, &f->parameters),
+                     STATUS_OK);
     for (int i = 0; i < f->parameters->count; i++) { /* up too is something else than 0 */
         Tensor *w = f->parameters->items[i].weight;
         for (int64_t k = 0; k < tensor_count(w); k++)
@@ -214,7 +215,7 @@ static void down_begins_as_asked_and_up_at_zero(void **state)
         Model *m;
         Parameters *p;
         assert_int_equal(model_load(TEST_GOLDEN "/models/sd1", MODEL_ALL, DTYPE_F32, &m), STATUS_OK);
-        assert_int_equal(parameters_new(&config, device_cpu(), m, &p), STATUS_OK);
+        assert_int_equal(parameters_new(&config, device_cpu(), comm_alone(), m, &p), STATUS_OK);
         double squares = 0, expected = 0;
         for (int i = 0; i < p->module_count; i++) {
             const Adapter *a = &p->modules[i].adapter;

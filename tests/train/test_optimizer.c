@@ -98,6 +98,7 @@ static void three_steps_are_those_of_pytorch(void **state)
     p.items = items;
     p.segments = (Segment[]){{0, 3, GROUP_UNET}, {FLAT_STEP, 2, GROUP_TEXT}};
     p.count = 2;
+    assert_int_equal(share_new(comm_alone(), p.segments, p.count, p.flat.size, &p.share), STATUS_OK);
     for (int i = 0; i < optimizer_states(p.optimizer); i++)
         p.states[i] = tensor_new(DTYPE_F32, 1, &p.flat.size);
     p.averages = tensor_new(DTYPE_F32, 1, &p.flat.size);
@@ -136,6 +137,7 @@ static void three_steps_are_those_of_pytorch(void **state)
     for (int i = 0; i < UPDATE_STATES; i++)
         tensor_free(p.states[i]);
     tensor_free(p.averages);
+    share_free(&p.share);
     flat_free(&p.flat);
 }
 

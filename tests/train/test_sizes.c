@@ -43,7 +43,7 @@ static void parts_open(Parts *f, const char *name, Size size)
     ok(model_load(SD1, MODEL_ALL, DTYPE_F32, &f->m));
     f->c = ctx_new(device_cpu(), &(CtxOptions){.dtype = DTYPE_F32, .threads = 1});
     ok(pipeline_new(f->c, f->m, &f->p));
-    ok(parameters_new(f->config, f->c->dev, f->m, &f->parameters));
+    ok(parameters_new(f->config, f->c->dev, comm_alone(), f->m, &f->parameters));
     char *folder = path_join(work, name);
     ok(dir_make(folder));
     ok(sources_open(f->config, folder, false, NULL, &f->sources));

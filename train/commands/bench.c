@@ -152,7 +152,7 @@ static Status make_training(Bench *b)
     b->config.optimizer.settings.beta1 = 0.9;
     b->config.optimizer.settings.beta2 = 0.999;
     b->config.optimizer.settings.eps = 1e-8;
-    TRY(parameters_new(&b->config, b->c->dev, b->model, &b->parameters));
+    TRY(parameters_new(&b->config, b->c->dev, comm_alone(), b->model, &b->parameters));
     b->step.shape = (StepShape){.model = b->model,
                                 .batch = (int)b->batch,
                                 .channels = 4,

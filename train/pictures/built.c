@@ -110,6 +110,10 @@ Status built_look(const Source *s, const char *built, SourcesKept keep, const vo
     const char *path = s->config->path;
     bool changed = false;
     *kept = keep != SOURCES_ANEW && built && file_exists(built) && (!file_exists(path) || file_is_dir(path));
+    if (keep == SOURCES_SEEN && !*kept && file_is_dir(path))
+        return status_refuse("%s: process 0 has built no dataset of this folder's name (there is no %s); the "
+                             "datasets have to be the same for all processes",
+                             path, built);
     if (!*kept || keep == SOURCES_SEEN)
         return STATUS_OK;
     if (s->caption)

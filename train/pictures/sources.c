@@ -84,7 +84,7 @@ static Status open_dataset(Source *s, const Config *config, int i, const char *f
         status = config_path_missing(config, path, "folder of pictures or .h5 file");
     if (status == STATUS_OK && !kept && !file_is_dir(path))
         status = dataset_open(path, &s->dataset);
-    if (status == STATUS_OK && !s->dataset && folder)
+    if (status == STATUS_OK && !s->dataset && folder && keep != SOURCES_SEEN)
         status = take_built(folder, config, i);
     if (status == STATUS_OK && !kept && !s->dataset)
         status = built_make(s, built, stop, &s->dataset);

@@ -326,7 +326,7 @@ DiskNeed disk_need(const Setup *s)
     if (saves > config->output.keep)
         saves = (int64_t)config->output.keep + 1; /* the oldest goes when the newest is there */
     saves += config->validation.share > 0;        /* the best one */
-    DiskNeed d = {.checkpoint = trained * sizeof(float) + parameters_optimizer_bytes(s->parameters)};
+    DiskNeed d = {.checkpoint = trained * sizeof(float) + parameters_all_optimizer_bytes(s->parameters)};
     if (config->method.kind == METHOD_FULL)
         d.result = model_elements(s->model) * dtype_size(config->output.dtype);
     else

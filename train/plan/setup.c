@@ -147,7 +147,7 @@ static Status make_parts(Setup *s, bool described)
         return STATUS_FAILED;
     ctx_set_capture(s->c, true);
     config->train.threads = s->c->threads;
-    TRY(parameters_new(config, s->c->dev, s->model, &s->parameters));
+    TRY(parameters_new(config, s->c->dev, s->comm, s->model, &s->parameters));
     return pipeline_new(s->c, s->model, &s->pipeline);
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
+#include "kernels/state8.h"
 
 #include <errno.h>
 #include <math.h>
@@ -39,6 +40,60 @@ static char *name_of(const Parameters *p, int i, const Content *what)
 
 /* Writing ---------------------------------------------------------------------------------------------- */
 
+/* A tensor that another process keeps. */
+typedef struct Elsewhere {
+    const Share *share;
+    int owner;
+} Elsewhere;
+
+static Status fetch_tensor(const Tensor *t, void *arg)
+{
+    const Elsewhere *e = arg;
+    comm_alive(e->share->comm);
+    if (!e->share->made_up)
+        return comm_bring(e->share->comm, e->owner, t->data, tensor_bytes(t));
+    memset(t->data, 0, tensor_bytes(t));
+    return STATUS_OK;
+}
+
+/* What process 0 needs for the tensors of others: a place for the largest, and whose each is. */
+typedef struct Fetching {
+    void *room;
+    Elsewhere *from; /* by place in the list */
+} Fetching;
+
+static Status begin_fetching(const Parameters *p, Fetching *f)
+{
+    size_t largest = 0;
+    *f = (Fetching){0};
+    if (share_is_whole(&p->share))
+        return STATUS_OK;
+    for (int i = 0; i < p->count; i++)
+        if (tensor_bytes(p->items[i].weight) > largest)
+            largest = tensor_bytes(p->items[i].weight);
+    f->room = mem_alloc(largest + 2 * STATE8_ALIGN); /* codes and magnitudes take no more */
+    f->from = mem_calloc((size_t)p->count, sizeof *f->from);
+    return f->room && f->from ? STATUS_OK : STATUS_FAILED;
+}
+
+static void end_fetching(Fetching *f)
+{
+    mem_free(f->room);
+    mem_free(f->from);
+}
+
+/* The list's last tensor, of parameter i, is another process's. */
+static void take_from(const Parameters *p, int i, Fetching *f, TensorList *l, Tensor *part)
+{
+    f->from[i] = (Elsewhere){&p->share, share_owner(&p->share, p->segments, i)};
+    part->data = f->room;
+    part->home = NULL;
+    if (!l->failed) {
+        l->items[l->count - 1].fetch = fetch_tensor;
+        l->items[l->count - 1].arg = &f->from[i];
+    }
+}
+
 /* One file with the given contents of every parameter. Files of weights (no suffix) say alpha as the exported
  * file does, so that they can be copied out and used as a LoRA. */
 static Status write_tensors(const char *folder, const char *file, const Parameters *p, const Content *what,
@@ -48,13 +103,16 @@ static Status write_tensors(const char *folder, const char *file, const Paramete
     Tensor *parts = mem_calloc((size_t)(p->count * kinds), sizeof *parts), *part = parts;
     Tensor *blocks[UPDATE_STATES] = {0};
     char *path = path_join(folder, file);
-    bool there = parts && path;
+    Fetching fetching;
+    bool there = begin_fetching(p, &fetching) == STATUS_OK && parts && path;
     for (int k = 0; k < kinds && there; k++)
         there = (blocks[k] = flat_on_host(what[k].block)) != NULL;
     for (int i = 0; there && i < p->count; i++)
         for (int k = 0; k < kinds; k++, part++) {
             *part = parameters_part(p, blocks[k], i);
             tensorlist_add(&l, name_of(p, i, &what[k]), part, part->dtype);
+            if (!part->data)
+                take_from(p, i, &fetching, &l, part);
         }
     for (int i = 0; !*what[0].suffix && i < p->module_count; i++)
         tensorlist_add(
@@ -64,9 +122,38 @@ static Status write_tensors(const char *folder, const char *file, const Paramete
     tensorlist_free(&l);
     for (int k = 0; k < kinds; k++)
         flat_leave(blocks[k], what[k].block);
+    end_fetching(&fetching);
     mem_free(path);
     mem_free(parts);
     return s;
+}
+
+static Status send_tensors(const Parameters *p, const Content *what, int kinds)
+{
+    const Share *share = &p->share;
+    Fetching f;
+    Status s = begin_fetching(p, &f);
+    for (int i = share->first; i < share->first + share->count; i++)
+        for (int k = 0; k < kinds && s == STATUS_OK; k++) {
+            const Tensor part = parameters_part(p, what[k].block, i);
+            s = tensor_get(&part, f.room, part.dtype);
+            if (s == STATUS_OK)
+                s = comm_bring(share->comm, share->comm->rank, f.room, tensor_bytes(&part));
+        }
+    end_fetching(&f);
+    return s;
+}
+
+Status checkpoint_contribute(const Parameters *p)
+{
+    Content states[UPDATE_STATES];
+    const int kinds = optimizer_content(p, states);
+    if (share_is_whole(&p->share))
+        return STATUS_OK;
+    Status s = kinds > 0 ? send_tensors(p, states, kinds) : STATUS_OK;
+    if (s == STATUS_OK && p->averages)
+        s = send_tensors(p, &(Content){p->averages, ""}, 1);
+    return s == STATUS_OK ? s : comm_give_up(p->share.comm, s);
 }
 
 static json_t *number_or_null(double x)
@@ -254,7 +341,10 @@ Status checkpoint_write(const char *run, const Parameters *p, const CheckpointSt
     mem_free(all);
     mem_free(part);
     mem_free(final);
-    return status_in(s, "saving the state after step %lld", (long long)state->step);
+    status_in(s, "saving the state after step %lld", (long long)state->step);
+    if (s != STATUS_OK && !share_is_whole(&p->share) && !p->share.made_up)
+        comm_give_up(p->share.comm, s); /* the others are on their way to give what they keep */
+    return s;
 }
 
 /* Reading ---------------------------------------------------------------------------------------------- */
@@ -285,6 +375,8 @@ static Status read_tensors(const char *folder, const char *file, const Parameter
     for (int i = 0; s == STATUS_OK && i < p->count * kinds; i++) {
         const Content *content = &what[i % kinds];
         Tensor t = parameters_part(p, content->block, i / kinds);
+        if (!t.data)
+            continue; /* another process keeps it */
         char *name = name_of(p, i / kinds, content);
         const TensorEntry *e = name ? tensorfile_find(f, name) : NULL;
         const void *numbers = e ? tensor_entry_mapped(e, t.dtype) : NULL;

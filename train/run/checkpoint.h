@@ -42,6 +42,9 @@ typedef struct CheckpointState {
  * lie on a multiple of `every`, are removed, but for the best step's. */
 Status checkpoint_write(const char *run, const Parameters *p, const CheckpointState *state, int keep,
                         int64_t every);
+/* Of the processes that keep a share of the optimizer's state each: what this one keeps, to process 0, which
+ * is in checkpoint_write. Nothing where each has all. */
+Status checkpoint_contribute(const Parameters *p);
 /* Restores p; refused if names or shapes are others. state->made_with: caller's, mem_free. *damaged: it
  * failed because a part is missing or cannot be read. */
 Status checkpoint_read(const char *folder, Parameters *p, CheckpointState *state, bool *damaged);

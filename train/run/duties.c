@@ -30,10 +30,16 @@ void duty_last_words(const Trainer *t)
     stop_last_words("ended at once by a second signal%s. Go on with: %s", kept, duty_how_to_go_on(t));
 }
 
+bool duty_can_save(const Trainer *t)
+{
+    return share_is_whole(&t->setup->parameters->share) || comm_check(t->comm) == STATUS_OK;
+}
+
 Status duty_save(Trainer *t)
 {
     char why[STATUS_MESSAGE_SIZE];
     if (!writes(t)) {
+        TRY(checkpoint_contribute(t->setup->parameters));
         t->saved_step = t->state.step;
         return STATUS_OK;
     }
@@ -53,7 +59,8 @@ Status duty_saved_before(Trainer *t, Status s)
     if (s == STATUS_OK || s == STATUS_INTERRUPTED)
         return s;
     memcpy(why, status_message(), sizeof why);
-    if (t->state.step > 0 && t->saved_step != t->state.step && !t->averaged && duty_save(t) != STATUS_OK) {
+    if (t->state.step > 0 && t->saved_step != t->state.step && !t->averaged && duty_can_save(t) &&
+        duty_save(t) != STATUS_OK) {
         progress_clear(&t->progress);
         log_warn("%s", status_message());
     }

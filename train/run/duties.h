@@ -61,6 +61,8 @@ const char *duty_how_to_go_on(const Trainer *t);
 /* Keeps the state after the last whole step. A log that cannot be brought to the disk is no reason to lose
  * the steps: it is told when they are safe. */
 Status duty_save(Trainer *t);
+/* False: a part of the state is kept by a process that is gone. */
+bool duty_can_save(const Trainer *t);
 /* Passes s on. Where something beside the training failed (a picture that cannot be read, the log, a
  * preview), the weights are still those of the last whole step, and are saved first. */
 Status duty_saved_before(Trainer *t, Status s);

@@ -26,7 +26,7 @@ static Status export_one(const Export *e, const char *run, const ExportFile *fil
     return s;
 }
 
-static Status export_all(const Setup *s, const char *run)
+Status finish_export(const Setup *s, const char *run)
 {
     ExportFile files[ADAPTER_SPELLINGS];
     const Export e = setup_export(s);
@@ -195,15 +195,8 @@ static void say(const Setup *s, const char *run, const CheckpointState *state, b
 Status finish_run(Setup *s, RunFolder *run, const CheckpointState *state)
 {
     bool compared = false;
-    TRY(parameters_swap_averages(s->parameters));
-    Status status = export_all(s, run->path);
-    if (status == STATUS_OK)
-        status = parameters_swap_averages(s->parameters);
-    if (status == STATUS_OK)
-        status = compare(s, run->path, &compared);
-    if (status == STATUS_OK)
-        status = log_done(run, state);
-    if (status == STATUS_OK)
-        say(s, run->path, state, compared);
-    return status;
+    TRY(compare(s, run->path, &compared));
+    TRY(log_done(run, state));
+    say(s, run->path, state, compared);
+    return STATUS_OK;
 }

@@ -6,6 +6,8 @@
 #include "checkpoint.h"
 #include "run_folder.h"
 
+/* The results, of the weights as they stand. */
+Status finish_export(const Setup *s, const char *run);
 Status finish_run(Setup *s, RunFolder *run, const CheckpointState *state);
 
 #endif

@@ -123,7 +123,7 @@ Status pass_run(const Pass *p, Status before, int64_t step, const LoaderSample *
 {
     TRY(meet(p, before == STATUS_OK ? run_share(p, step, samples) : before));
     add_up(p, out);
-    return isfinite(out->loss) ? sums_finish(p->sums) : STATUS_OK;
+    return isfinite(out->loss) ? sums_finish(p->sums) : sums_let_go(p->sums);
 }
 
 Status pass_new(Setup *s, Batch *batch, Trace *trace, Pass *out)
@@ -137,7 +137,7 @@ Status pass_new(Setup *s, Batch *batch, Trace *trace, Pass *out)
         return STATUS_FAILED;
     out->gathered = out->micros + config->train.accumulate + largest_share(s);
     return sums_new(s->comm, s->parameters, config->train.accumulate,
-                    config->train.reproducible == SUMS_EXACT, &out->sums);
+                    config->train.reproducible == SUMS_EXACT, s->c, &s->shape, &out->sums);
 }
 
 void pass_free(Pass *p)

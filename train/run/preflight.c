@@ -62,6 +62,10 @@ static Status compare_file(const char *folder, const char *name, const Parameter
     for (int i = 0; i < p->count && s == STATUS_OK; i++) {
         char *key = mem_printf("%s%s%s", p->items[i].name, *suffix ? "." : "", suffix);
         const Tensor part = parameters_part(p, block, i);
+        if (!part.data) { /* another process keeps it */
+            mem_free(key);
+            continue;
+        }
         s = key ? compare_tensor(f, key, &part) : STATUS_FAILED;
         mem_free(key);
     }
@@ -111,7 +115,7 @@ static Status try_first_tensors(Setup *s, const char *trial, const CheckpointSta
     Parameters first = *p;
     size_t bytes = 0;
     first.count = 0;
-    const size_t blocks = 1 + parameters_optimizer_bytes(p) / parameters_block_bytes(p);
+    const size_t blocks = 1 + parameters_all_optimizer_bytes(p) / parameters_block_bytes(p);
     while (first.count < p->count && (first.count == 0 || bytes < SAMPLE_BYTES))
         bytes += tensor_bytes(p->items[first.count++].weight) * blocks;
     TRY(try_checkpoint(&first, trial, state, seconds));
@@ -266,7 +270,9 @@ Status preflight_files(Setup *s, const char *folder, const CheckpointState *stat
     char *trial = path_join(folder, TRIAL_FOLDER);
     if (!trial)
         return STATUS_FAILED;
+    s->parameters->share.made_up = true;
     const Status status = try_files(s, trial, state, whole, checkpoint, result);
+    s->parameters->share.made_up = false;
     const Status removed = file_is_dir(trial) ? dir_remove(trial) : STATUS_OK;
     mem_free(trial);
     return status == STATUS_OK ? removed : status_in(status, "trying what the run will write");
@@ -285,7 +291,8 @@ Status preflight(Setup *s, const char *folder, const CheckpointState *state, Pac
         status = preflight_files(s, folder, state, PREFLIGHT_WHOLE, &pace->checkpoint, &pace->result);
     progress_clear(&progress);
     TRY(status);
-    pace->step = micro * s->config->train.accumulate;
+    const int processes = s->comm->size;
+    pace->step = micro * ((s->config->train.accumulate + processes - 1) / processes);
     log_info("tried      a step, a checkpoint and the result, written and read back, in %.2g s",
              seconds_now() - began);
     return STATUS_OK;

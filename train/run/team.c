@@ -87,9 +87,9 @@ Status team_same_origins(const Setup *s, const Origins *origins)
         return STATUS_OK;
     Buffer b = {0};
     char *text = NULL;
-    buffer_add(&b, "the model's tensors (%s): sum %.12s\n", s->config->model.base, origins->model);
+    buffer_add(&b, "the model: sum %.12s\n", origins->model);
     for (int i = 0; i < origins->count; i++)
-        buffer_add(&b, "%s: %d pictures of sum %.12s\n", dataset_path(s->sources->items[i].dataset),
+        buffer_add(&b, "dataset %d: %d pictures of sum %.12s\n", i + 1,
                    dataset_count(s->sources->items[i].dataset), origins->datasets[i]);
     Status status = comm_agree(s->comm, buffer_take(&b, &text));
     if (status == STATUS_OK)

@@ -277,6 +277,12 @@ static Status interrupted(Trainer *t)
                  duty_how_to_go_on(t));
         return status_interrupted();
     }
+    if (t->pass.sums && t->saved_step != t->state.step && !duty_can_save(t)) {
+        log_info("interrupted, and another process is gone that keeps a part of the state; the checkpoint of "
+                 "step %lld is the last. Go on with: %s",
+                 (long long)t->saved_step, duty_how_to_go_on(t));
+        return status_interrupted();
+    }
     if (t->pass.sums && t->saved_step != t->state.step)
         TRY(duty_save(t));
     log_info("interrupted; the state after step %lld of %lld is saved. Go on with: %s",
@@ -284,9 +290,23 @@ static Status interrupted(Trainer *t)
     return status_interrupted();
 }
 
+static Status export(Trainer *t)
+{
+    return finish_export(t->setup, t->run->path);
+}
+
 static Status finish(Trainer *t)
 {
     return finish_run(t->setup, t->run, &t->state);
+}
+
+/* Results are of the averages, where there are any. */
+static Status finish_together(Trainer *t)
+{
+    TRY(parameters_swap_averages(t->setup->parameters));
+    TRY(by_first(t, export));
+    TRY(parameters_swap_averages(t->setup->parameters));
+    return by_first(t, finish);
 }
 
 static Status run(Trainer *t)
@@ -297,7 +317,7 @@ static Status run(Trainer *t)
     TRY(learning_check_end(t->config, &t->state.still, t->state.change_norm, t->state.grad_norm,
                            t->state.lr));
     t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
-    return by_first(t, finish);
+    return finish_together(t);
 }
 
 /* The whole run's time, from steps that are run here; what is trained by them is thrown away. */

@@ -1,5 +1,7 @@
 #include "optimizer.h"
 
+#include "kernels/base/mem.h"
+
 #include <math.h>
 
 #define SHORT_WARMUP 10 /* a run shorter than its warm-up warms up over a tenth of it */
@@ -38,23 +40,106 @@ double optimizer_rate(const Config *config, ParameterGroup group, int64_t step, 
            (group == GROUP_TEXT && text_lr > 0 ? text_lr : lr);
 }
 
-/* The update and what it says, as one thing where the device records steps: rate, step number and the like it
- * brings itself, so that one recording serves them all. */
+/* The update, and what it says. */
+static Status queue(Parameters *p, const Update *u, Tensor *w, Tensor *g, StepNumbers *said)
+{
+    const Device *dev = p->dev;
+    TRY(dev->update(u, w, g, p->states[0], p->states[1], p->averages, p->numbers, p->scratch));
+    TRY(dev->get(said, p->numbers, sizeof *said));
+    return dev->clear(p->numbers, sizeof *said);
+}
+
+/* Both as one thing where the device records steps: rate, step number and the like it brings itself, so that
+ * one recording serves them all. */
 static Status update(Parameters *p, const Update *u, StepNumbers *said)
 {
     const Device *dev = p->dev;
     bool again;
     TRY(dev->record ? dev->record(&p->recording) : STATUS_OK);
-    Status s = dev->update(u, p->flat.weights, p->flat.gradients, p->states[0], p->states[1], p->averages,
-                           p->numbers, p->scratch);
-    if (s == STATUS_OK)
-        s = dev->get(said, p->numbers, sizeof *said);
-    if (s == STATUS_OK)
-        s = dev->clear(p->numbers, sizeof *said);
+    const Status s = queue(p, u, p->flat.weights, p->flat.gradients, said);
     const Status ran = dev->record ? dev->recorded(&p->recording, &again) : STATUS_OK;
     const Status settled = dev->settle();
     return s != STATUS_OK ? s : ran != STATUS_OK ? ran : settled;
 }
+
+/* One of several processes that move a share each ------------------------------------------------------- */
+
+static Status update_part(Parameters *p, const Update *u, StepNumbers *said)
+{
+    *said = (StepNumbers){.segment = -1};
+    if (p->share.count == 0)
+        return STATUS_OK;
+    Tensor *w = share_part(&p->share, p->flat.weights), *g = share_part(&p->share, p->flat.gradients);
+    Status s = w && g ? queue(p, u, w, g, said) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = p->dev->settle();
+    tensor_free(w);
+    tensor_free(g);
+    if (said->segment >= 0)
+        said->segment += p->share.first;
+    return s;
+}
+
+/* Everybody's numbers, by rank. *all: mem_free. */
+static Status meet(Parameters *p, Status mine, const StepNumbers *said, StepNumbers **all)
+{
+    Comm *comm = p->share.comm;
+    *all = mem_calloc((size_t)comm->size, sizeof **all);
+    const Status s = comm_meet(comm, *all ? mine : STATUS_FAILED, said, sizeof *said, *all);
+    if (s != STATUS_OK) {
+        mem_free(*all);
+        *all = NULL;
+    }
+    return s;
+}
+
+/* The squares of everybody's gradients, this process's apart, for the norm by which they are clipped. */
+static Status measure(Parameters *p, Update *u, double *norm)
+{
+    StepNumbers said, *all;
+    u->measure_only = true;
+    TRY(meet(p, update_part(p, u, &said), &said, &all));
+    double sum = 0;
+    for (int r = 0; r < p->share.comm->size; r++) {
+        const double own = all[r].norm / u->unscale;
+        sum += own * own;
+        u->other_squares += r == p->share.comm->rank ? 0 : own * own;
+    }
+    mem_free(all);
+    u->measure_only = false;
+    *norm = sqrt(sum) * u->unscale;
+    return STATUS_OK;
+}
+
+static Status update_share(Parameters *p, Update *u, StepNumbers *said)
+{
+    const Share *share = &p->share;
+    double norm;
+    StepNumbers *all;
+    TRY(measure(p, u, &norm));
+    TRY(meet(p, update_part(p, u, said), said, &all));
+    *said = (StepNumbers){.norm = norm, .segment = -1, .skipped = !isfinite(norm)};
+    for (int r = 0; r < share->comm->size; r++) {
+        for (int k = 0; k < UPDATE_GROUPS; k++)
+            said->moved[k] += all[r].moved[k];
+        said->change += all[r].change;
+        if (said->segment < 0)
+            said->segment = all[r].segment;
+    }
+    mem_free(all);
+    return said->skipped ? STATUS_OK : comm_all_gather(share->comm, p->flat.weights, share->at);
+}
+
+/* How many of the samples of a run's first weights stand before this process's. */
+static int64_t samples_before(const Parameters *p, int64_t stride)
+{
+    int64_t n = 0;
+    for (int i = 0; i < p->share.first; i++)
+        n += (p->segments[i].count + stride - 1) / stride;
+    return n;
+}
+
+/* The whole ---------------------------------------------------------------------------------------------- */
 
 /* What the device said; an update that was skipped leaves no trace in the state. */
 static void take_numbers(Parameters *p, const StepNumbers *n, UpdateNumbers *out)
@@ -70,8 +155,8 @@ Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t
                       const WeightsBefore *before, UpdateNumbers *out)
 {
     Update u = {.step = p->updates + 1,
-                .segments = p->segments,
-                .count = p->count,
+                .segments = p->share.segments,
+                .count = p->share.count,
                 .unscale = 1 / scale,
                 .clip = config->train.max_grad_norm,
                 .decay = (float)average_decay(config->train.ema, p->updates)};
@@ -79,11 +164,11 @@ Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t
     for (int i = 0; i < GROUP_COUNT; i++)
         u.rates[i] = (double)(float)optimizer_rate(config, (ParameterGroup)i, step, total);
     if (before) {
-        u.from = before->samples->data;
+        u.from = (const float *)before->samples->data + samples_before(p, before->stride);
         u.stride = before->stride;
     }
     StepNumbers n;
-    TRY(update(p, &u, &n));
+    TRY(share_is_whole(&p->share) ? update(p, &u, &n) : update_share(p, &u, &n));
     take_numbers(p, &n, out);
     return STATUS_OK;
 }

@@ -166,20 +166,40 @@ static Status full_add_all(Parameters *p, const Config *config, Model *m, bool d
 
 /* The blocks beside weights and gradients ---------------------------------------------------------------- */
 
-/* Where the part of parameter i begins in a state of codes; of the one past the last, all of its bytes. */
-static int64_t codes_at(const Parameters *p, int i)
+/* Bytes of tensors [first, end) of the list in a state of codes. */
+static int64_t codes_room(const Parameters *p, int first, int end)
 {
-    int64_t at = 0;
-    for (int k = 0; k < i; k++)
-        at += state8_room(p->segments[k].count);
-    return at;
+    int64_t bytes = 0;
+    for (int k = first; k < end; k++)
+        bytes += state8_room(p->segments[k].count);
+    return bytes;
 }
 
-static Tensor *codes_block(const Parameters *p)
+/* A cleared block of this process's share. */
+static Tensor *new_block(const Parameters *p, DType dtype, int64_t count)
 {
-    const int64_t bytes = codes_at(p, p->count);
-    return p->flat.described ? tensor_shape_only(DTYPE_U8, 1, &bytes)
-                             : tensor_new_on(p->dev, DTYPE_U8, 1, &bytes);
+    return p->flat.described ? tensor_shape_only(dtype, 1, &count) : tensor_new_on(p->dev, dtype, 1, &count);
+}
+
+static Tensor *state_block(const Parameters *p)
+{
+    const Share *s = &p->share;
+    return p->optimizer->codes ? new_block(p, DTYPE_U8, codes_room(p, s->first, s->first + s->count))
+                               : new_block(p, DTYPE_F32, share_numbers(s));
+}
+
+/* The averages begin as the weights. */
+static Status new_averages(Parameters *p)
+{
+    p->averages = new_block(p, DTYPE_F32, share_numbers(&p->share));
+    if (!p->averages)
+        return STATUS_FAILED;
+    if (!p->averages->data || share_numbers(&p->share) == 0)
+        return STATUS_OK;
+    Tensor *weights = share_part(&p->share, p->flat.weights);
+    const Status s = weights ? tensor_copy(p->averages, weights) : STATUS_FAILED;
+    tensor_free(weights);
+    return s;
 }
 
 static Status add_blocks(Parameters *p, const Config *config)
@@ -189,11 +209,11 @@ static Status add_blocks(Parameters *p, const Config *config)
         return STATUS_FAILED;
     TRY(p->dev->clear(p->numbers, sizeof *p->numbers));
     for (int i = 0; i < optimizer_states(p->optimizer); i++) {
-        p->states[i] = p->optimizer->codes ? codes_block(p) : flat_block(&p->flat);
+        p->states[i] = state_block(p);
         if (!p->states[i])
             return STATUS_FAILED;
     }
-    Update u = {.segments = p->segments, .count = p->count};
+    Update u = {.segments = p->share.segments, .count = p->share.count};
     p->optimizer->set(&config->optimizer.settings, &u);
     TRY(p->dev->update_scratch(&u, &p->scratch_bytes));
     if (!p->flat.described && p->scratch_bytes > 0) {
@@ -201,20 +221,16 @@ static Status add_blocks(Parameters *p, const Config *config)
         if (!p->scratch)
             return STATUS_FAILED;
     }
-    if (config->train.ema <= 0)
-        return STATUS_OK;
-    p->averages = flat_block(&p->flat);
-    if (!p->averages)
-        return STATUS_FAILED;
-    return p->averages->data ? tensor_copy(p->averages, p->flat.weights) : STATUS_OK;
+    return config->train.ema > 0 ? new_averages(p) : STATUS_OK;
 }
 
-Status parameters_new(const Config *config, const Device *dev, Model *m, Parameters **out)
+Status parameters_new(const Config *config, const Device *dev, Comm *comm, Model *m, Parameters **out)
 {
     Parameters *p = mem_calloc(1, sizeof *p);
     if (!p)
         return STATUS_FAILED;
     p->dev = dev;
+    p->share.comm = comm_alone();
     if (config->method.kind == METHOD_FULL && !dev->host_memory && m->offload == OFFLOAD_ALL) {
         p->dev = device_cpu();
         p->steps_on = dev;
@@ -223,6 +239,9 @@ Status parameters_new(const Config *config, const Device *dev, Model *m, Paramet
     const bool described = unet_layers(m->unet)->described;
     Status s = config->method.kind == METHOD_LORA ? lora_attach_all(p, config, m, described)
                                                   : full_add_all(p, config, m, described);
+    if (s == STATUS_OK)
+        s = share_new(config->train.reproducible == SUMS_FAST ? comm : comm_alone(), p->segments, p->count,
+                      p->flat.size, &p->share);
     if (s == STATUS_OK)
         s = add_blocks(p, config);
     if (s != STATUS_OK) {
@@ -256,6 +275,7 @@ void parameters_free(Parameters *p)
         p->dev->forget(p->recording);
     p->dev->memory_free(p->numbers, sizeof *p->numbers);
     p->dev->memory_free(p->scratch, p->scratch_bytes);
+    share_free(&p->share);
     mem_free(p->modules);
     mem_free(p->segments);
     mem_free(p->items);
@@ -264,17 +284,27 @@ void parameters_free(Parameters *p)
 
 /* The whole ---------------------------------------------------------------------------------------------- */
 
+/* The block has no more than this process's share. */
+static bool is_share(const Parameters *p, const Tensor *block)
+{
+    const bool codes = block->dtype == DTYPE_U8;
+    return tensor_count(block) != (codes ? codes_room(p, 0, p->count) : p->flat.size);
+}
+
 Tensor parameters_part(const Parameters *p, const Tensor *block, int i)
 {
     Tensor t = *p->items[i].weight;
-    const bool codes = block->dtype == DTYPE_U8;
-    const int64_t first = codes ? codes_at(p, i) : p->segments[i].first;
+    const bool codes = block->dtype == DTYPE_U8, part = is_share(p, block);
+    int64_t first = codes ? codes_room(p, part ? p->share.first : 0, i) : p->segments[i].first;
+    if (part && !codes)
+        first -= share_begin(&p->share);
     if (codes) {
         t.dtype = DTYPE_U8;
         t.ndim = 1;
         t.shape[0] = state8_room(p->segments[i].count);
     }
-    t.data = block->data ? (char *)block->data + (size_t)first * dtype_size(t.dtype) : NULL;
+    const bool there = block->data && (!part || share_has(&p->share, i));
+    t.data = there ? (char *)block->data + (size_t)first * dtype_size(t.dtype) : NULL;
     t.home = block->home;
     t.grad = NULL;
     t.requires_grad = false;
@@ -302,6 +332,13 @@ size_t parameters_optimizer_bytes(const Parameters *p)
     return bytes;
 }
 
+size_t parameters_all_optimizer_bytes(const Parameters *p)
+{
+    const size_t block = parameters_block_bytes(p),
+                 state = p->optimizer->codes ? (size_t)codes_room(p, 0, p->count) : block;
+    return (p->averages ? block : 0) + (size_t)optimizer_states(p->optimizer) * state;
+}
+
 Status parameters_zero_gradients(Parameters *p)
 {
     return p->dev->fill(p->flat.gradients, 0);
@@ -309,5 +346,14 @@ Status parameters_zero_gradients(Parameters *p)
 
 Status parameters_swap_averages(Parameters *p)
 {
-    return p->averages ? p->dev->exchange(p->flat.weights, p->averages) : STATUS_OK;
+    const Share *s = &p->share;
+    if (!p->averages)
+        return STATUS_OK;
+    if (share_numbers(s) > 0) {
+        Tensor *weights = share_part(s, p->flat.weights);
+        const Status exchanged = weights ? p->dev->exchange(weights, p->averages) : STATUS_FAILED;
+        tensor_free(weights);
+        TRY(exchanged);
+    }
+    return share_is_whole(s) ? STATUS_OK : comm_all_gather(s->comm, p->flat.weights, s->at);
 }

@@ -12,6 +12,7 @@
 #include "kernels/device.h"
 #include "kernels/flat.h"
 #include "train/config/config.h"
+#include "share.h"
 
 #include <assert.h>
 
@@ -38,9 +39,9 @@ typedef struct Parameters {
     Parameter *items;
     Segment *segments; /* where each item lies in the blocks, and its group */
     int count, capacity;
-    int64_t placed; /* numbers of the blocks that the items take */
-    Flat flat;      /* weights and gradients */
-    /* blocks like them */
+    int64_t placed;                /* numbers of the blocks that the items take */
+    Flat flat;                     /* weights and gradients */
+    Share share;                   /* of which this process keeps the following blocks, of several */
     Tensor *states[UPDATE_STATES]; /* what the optimizer keeps; NULL: no more */
     Tensor *averages;              /* EMA of the weights, or NULL */
     StepNumbers *numbers;          /* what the device says of an update */
@@ -58,22 +59,24 @@ typedef struct Parameters {
         *steps_on; /* another, which reaches them in the host's memory (train.offload: all); or NULL */
 } Parameters;
 
-/* Attaches what config.method asks for to m and lists it. */
-Status parameters_new(const Config *config, const Device *dev, Model *m, Parameters **out);
+/* Attaches what config.method asks for to m and lists it. comm: the processes that share the run. */
+Status parameters_new(const Config *config, const Device *dev, Comm *comm, Model *m, Parameters **out);
 /* Detaches adapters from their layers; NULL allowed. Before model_free, and nothing may run in between: whole
  * weights lie in these blocks. */
 void parameters_free(Parameters *p);
 
-/* Item i's part of a block, as a tensor of the item's shape; of a state in 8 bits (kernels/state8.h) its
- * bytes. */
+/* Item i's part of a block, or of a copy of it, as a tensor of the item's shape; of a state in 8 bits
+ * (kernels/state8.h) its bytes. No data: the block has this process's share alone, and i is not in it. */
 Tensor parameters_part(const Parameters *p, const Tensor *block, int i);
 
 int64_t parameters_elements(const Parameters *p);
-size_t parameters_block_bytes(const Parameters *p);     /* of one block */
-size_t parameters_optimizer_bytes(const Parameters *p); /* the optimizer's state and the averages */
+size_t parameters_block_bytes(const Parameters *p); /* of one block */
+/* The optimizer's state and the averages: of this process, and of all together. */
+size_t parameters_optimizer_bytes(const Parameters *p);
+size_t parameters_all_optimizer_bytes(const Parameters *p);
 Status parameters_zero_gradients(Parameters *p);
 /* Exchanges the contents of weights and averages, where there are averages: previews, validation and exports
- * run between two calls. */
+ * run between two calls. All processes together. */
 Status parameters_swap_averages(Parameters *p);
 
 #endif

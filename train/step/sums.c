@@ -28,6 +28,8 @@ struct Sums {
     int waits;
     int64_t *at;      /* parts of a block, by process */
     Tensor *received; /* the others' nodes, of this process's part */
+    bool begun;       /* the last micro-batch's */
+    EarlySums *early; /* fast sums, where the transport can; or NULL */
 };
 
 /* The tree ----------------------------------------------------------------------------------------------- */
@@ -124,8 +126,8 @@ static int64_t own_part(const Comm *comm, int64_t elements)
 
 size_t sums_bytes(const Comm *comm, int64_t elements, int micro_batches, bool exact)
 {
-    if (!exact)
-        return 0;
+    if (!exact) /* what the others add to this process's share */
+        return sizeof(float) * (size_t)((comm->size - 1) * own_part(comm, elements));
     const int64_t blocks = blocks_needed(comm, micro_batches);
     return sizeof(float) *
            (size_t)(blocks * elements + nodes_of_others(comm, micro_batches) * own_part(comm, elements));
@@ -152,7 +154,8 @@ static Status make_blocks(Sums *s)
     return STATUS_OK;
 }
 
-Status sums_new(Comm *comm, Parameters *p, int micro_batches, bool exact, Sums **out)
+Status sums_new(Comm *comm, Parameters *p, int micro_batches, bool exact, Ctx *c, const StepShape *shape,
+                Sums **out)
 {
     Sums *s = mem_calloc(1, sizeof *s);
     if (!s)
@@ -160,7 +163,9 @@ Status sums_new(Comm *comm, Parameters *p, int micro_batches, bool exact, Sums *
     *s = (Sums){.comm = comm, .p = p, .total = micro_batches, .exact = exact};
     share_of(comm, micro_batches, comm->rank, &s->first, &s->count);
     s->at = mem_calloc((size_t)comm->size + 1, sizeof *s->at);
-    const Status status = s->at ? make_blocks(s) : STATUS_FAILED;
+    Status status = s->at ? make_blocks(s) : STATUS_FAILED;
+    if (status == STATUS_OK && !exact && comm_overlaps(comm))
+        status = early_sums_new(c, p, shape, &s->early);
     if (status != STATUS_OK) {
         sums_free(s);
         return status;
@@ -176,6 +181,7 @@ void sums_free(Sums *s)
     for (int i = 0; i < s->kept_count; i++)
         tensor_free(s->kept[i]);
     tensor_free(s->received);
+    early_sums_free(s->early);
     mem_free(s->at);
     mem_free(s);
 }
@@ -192,7 +198,12 @@ Status sums_before(Sums *s, int micro_batch)
 {
     if (micro_batch == s->first)
         s->waits = 0;
-    return s->exact || micro_batch == s->first ? parameters_zero_gradients(s->p) : STATUS_OK;
+    if (s->exact || micro_batch == s->first)
+        TRY(parameters_zero_gradients(s->p));
+    s->begun = s->early && micro_batch == s->first + s->count - 1;
+    if (s->begun)
+        early_sums_begin(s->early);
+    return STATUS_OK;
 }
 
 /* The block of a node that waits is the one of its place in the row. */
@@ -316,6 +327,16 @@ Status sums_finish(Sums *s)
         return STATUS_OK;
     if (s->exact)
         return finish_exact(s);
-    TRY(comm_reduce_scatter(s->comm, s->p->flat.gradients, s->at));
-    return comm_all_gather(s->comm, s->p->flat.gradients, s->at);
+    if (s->early)
+        return early_sums_finish(s->early);
+    return comm_reduce_scatter(s->comm, s->p->flat.gradients, s->p->share.at);
+}
+
+Status sums_let_go(Sums *s)
+{
+    if (!s->early)
+        return STATUS_OK;
+    if (!s->begun)
+        early_sums_begin(s->early);
+    return early_sums_finish(s->early);
 }
