@@ -14,13 +14,13 @@
 
 Comm *comm_alone(void)
 {
-    static Comm alone = {.size = 1, .local_size = 1};
+    static Comm alone = {.size = 1, .local_size = 1, .sharing = 1};
     return &alone;
 }
 
 Comm comm_planned(int size)
 {
-    return (Comm){.size = size, .local_size = size};
+    return (Comm){.size = size, .local_size = size, .sharing = size};
 }
 
 int comm_announced(void)
@@ -60,7 +60,7 @@ Status comm_open(const CommOptions *o, Comm **out)
     Comm *c = mem_calloc(1, sizeof *c);
     if (!c)
         return STATUS_FAILED;
-    *c = (Comm){.size = 1, .local_size = 1};
+    *c = (Comm){.size = 1, .local_size = 1, .sharing = 1};
     Status s = STATUS_OK;
     if (w.size > 1 || w.mpi) {
         c->state = mem_calloc(1, sizeof *c->state);

@@ -31,6 +31,7 @@ typedef struct CommState CommState;
 typedef struct Comm {
     int rank, size;             /* this process counts from 0; size 1: it is alone */
     int local_rank, local_size; /* the same among those of this machine */
+    int sharing;                /* of those, how many compute on the same cores as this one */
     CommState *state;           /* NULL: alone */
 } Comm;
 

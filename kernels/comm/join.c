@@ -7,6 +7,7 @@
 #include "kernels/base/random.h"
 #include "state.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,9 +50,22 @@ static Until until_timeout(const Comm *c)
 
 /* Who this is -------------------------------------------------------------------------------------------- */
 
+/* FNV-1a of the affinity mask; 0: not known. */
+static uint32_t hash_cores(void)
+{
+    cpu_set_t set;
+    uint32_t h = 2166136261u;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 0;
+    for (int i = 0; i < CPU_SETSIZE; i++)
+        h = (h ^ (uint32_t)(CPU_ISSET(i, &set) != 0)) * 16777619u;
+    return h;
+}
+
 static Card own_card(const World *w)
 {
     Card card = {.pid = (int)getpid(), .local_rank = w->local_rank, .local_size = w->local_size};
+    card.cores = hash_cores();
     char *boot = NULL;
     size_t size = 0;
     if (gethostname(card.host, sizeof card.host - 1) != 0)
@@ -66,11 +80,12 @@ static Card own_card(const World *w)
 static void settle_local(Comm *c, const World *w)
 {
     Card *cards = c->state->cards, *own = &cards[c->rank];
-    c->local_rank = c->local_size = 0;
+    c->local_rank = c->local_size = c->sharing = 0;
     for (int r = 0; r < c->size; r++) {
         const bool here =
             strcmp(cards[r].host, own->host) == 0 && strcmp(cards[r].machine, own->machine) == 0;
         c->local_size += here;
+        c->sharing += here && cards[r].cores == own->cores;
         c->local_rank += here && r < c->rank;
     }
     if (w->local_rank >= 0)

@@ -12,6 +12,7 @@
 /* What a process says of itself when it joins, and process 0 of all once they have. */
 typedef struct Card {
     int pid, local_rank, local_size;
+    uint32_t cores;             /* a hash of those that it may compute on */
     char host[64], machine[40]; /* of the same name and boot: the same memory and processors */
 } Card;
 

@@ -86,5 +86,7 @@ Status world_find(World *w)
     /* a batch script has SLURM_PROCID too, the number of tasks of its step only what srun has started */
     if (!found && getenv("SLURM_STEP_NUM_TASKS") && getenv("SLURM_PROCID"))
         TRY(try_names(w, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "", &found));
+    if (!found) /* another MPI's mpirun: it says who, not where */
+        TRY(try_names(w, "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", &found));
     return w->size > 1 ? find_master(w) : STATUS_OK;
 }

@@ -126,12 +126,12 @@ static Status plan_all(Setup *s)
     return STATUS_OK;
 }
 
-/* Processes of one machine share its cores. */
+/* Processes of one machine share its cores, unless their starter has given each its own. */
 static int threads_for(const Setup *s)
 {
     const int asked = s->config->train.threads;
-    const int share = ctx_threads(0) / s->comm->local_size;
-    return asked > 0 || s->comm->local_size == 1 ? asked : share > 1 ? share : 1;
+    const int share = ctx_threads(0) / s->comm->sharing;
+    return asked > 0 || s->comm->sharing == 1 ? asked : share > 1 ? share : 1;
 }
 
 /* Model, parameters and context; described: shapes only. The context is made once. */
