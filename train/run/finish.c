@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The adapter in one format, or (file NULL) the whole model. */
 static Status export_one(const Export *e, const char *run, const ExportFile *file)
@@ -119,7 +120,8 @@ static void say_how_to_draw(const Setup *s, const char *model, const char *lora)
     mem_free(line);
 }
 
-/* What was made, one file a line on standard output; what each is stands before them in a message. */
+/* What was made, one file a line on standard output; what each is stands before them in a message. The run is
+ * done: an output that cannot be written to makes no failure of it. */
 typedef struct Made {
     const char *what, *name; /* name: in the run's folder */
 } Made;
@@ -133,8 +135,10 @@ static void print_made(const char *run, const Made *made, int count, const char 
     }
     log_info("made: %s%s", what, ema);
     for (int i = 0; i < count; i++)
-        printf("%s/%s\n", run, made[i].name);
-    fflush(stdout);
+        if (dprintf(STDOUT_FILENO, "%s/%s\n", run, made[i].name) < 0) {
+            log_warn("the names of the files cannot be written to standard output: %m");
+            return;
+        }
 }
 
 /* What can be done with the result. */
