@@ -100,6 +100,16 @@ Status comm_give_up(Comm *c, Status how)
     return how;
 }
 
+Status life_gone(Comm *c, int rank)
+{
+    for (int i = 0; i < 100; i++) {
+        TRY(comm_check(c));
+        usleep(10000);
+    }
+    life_broken(c, rank, STATUS_FAILED, "has ended while others still wanted something of it");
+    return comm_check(c);
+}
+
 /* Watching ----------------------------------------------------------------------------------------------- */
 
 static bool read_exactly(int fd, void *data, size_t bytes)
