@@ -4,6 +4,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/stop.h"
 #include "ctx_state.h"
 
 #include <assert.h>
@@ -472,7 +473,7 @@ void op_begin(Ctx *c, const char *name, const Layer *layer)
     s->op = name;
     s->layer = layer;
     s->tick++;
-    if (s->options.stop && *s->options.stop && c->live)
+    if (stop_asked(s->options.stop) && c->live)
         keep_failure(c, status_interrupted());
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/stop.h"
 #include "kernels/base/text.h"
 #include "layout.h"
 #include "scan.h"
@@ -77,7 +78,7 @@ static Status add_pictures(const DatasetBuild *b, const Scan *scan, Sink *to, Da
         b->progress(0, scan->count, b->arg);
     for (int i = 0; i < scan->count; i++) {
         bool bad;
-        if (b->stop && *b->stop)
+        if (stop_asked(b->stop))
             return status_interrupted();
         const Status s = add_picture(b, scan, &scan->pictures[i], to, &bad);
         if (s != STATUS_OK && !bad)

@@ -4,6 +4,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/sha256.h"
+#include "kernels/base/stop.h"
 #include "scan.h"
 
 #include <stdio.h>
@@ -78,7 +79,7 @@ static Status walk(const Dataset *d, const DatasetBuild *b, const Scan *scan, co
         const int order = i == dataset_count(d) ? 1
                           : k == scan->count    ? -1
                                                 : strcmp(then[i].name, now[k].name);
-        if (b->stop && *b->stop)
+        if (stop_asked(b->stop))
             return status_interrupted();
         if (order < 0) {
             c->gone++;

@@ -6,6 +6,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/sha256.h"
+#include "kernels/base/stop.h"
 #include "lint_set.h"
 #include "sheet.h"
 
@@ -72,7 +73,7 @@ static Status look_at_all(const Lint *l, const LintPictures *pictures,
         s = look(l, set, pictures->set, i);
         if (l->progress)
             l->progress(i + 1, pictures->count, l->arg);
-        if (l->stop && *l->stop)
+        if (stop_asked(l->stop))
             s = status_interrupted();
     }
     if (s == STATUS_OK)

@@ -24,4 +24,10 @@ const volatile sig_atomic_t *stop_flag(void);
 /* SIGHUP does nothing from here on: work goes on after the terminal is gone. */
 void stop_outlive_terminal(void);
 
+/* Whether a flag like that is up; it may be raised by a signal or by another thread. NULL: never. */
+static inline bool stop_asked(const volatile sig_atomic_t *flag)
+{
+    return flag && __atomic_load_n(flag, __ATOMIC_RELAXED);
+}
+
 #endif

@@ -155,17 +155,6 @@ static Status wait_on(void *arg)
     return comm_waiting(w->c, w->since);
 }
 
-/* The other side's socket has ended: the watcher knows why in a moment. */
-static Status lost(Comm *c, int rank)
-{
-    for (int i = 0; i < 100; i++) {
-        TRY(comm_check(c));
-        usleep(10000);
-    }
-    life_broken(c, rank, STATUS_FAILED, "has ended while others still wanted something of it");
-    return comm_check(c);
-}
-
 typedef Status (*LinkFn)(int fd, const LinkWait *w, void *data, size_t bytes);
 
 static Status do_read(int fd, const LinkWait *w, void *data, size_t bytes)
@@ -185,7 +174,7 @@ static Status over_ray(Comm *c, const Ray *ray, LinkFn fn, void *data, size_t by
     c->state->waiting_for = ray->rank;
     const Status s = fn(ray->talk, &w, data, bytes);
     c->state->waiting_for = -1;
-    return s == LINK_ENDED ? lost(c, ray->rank) : s;
+    return s == LINK_ENDED ? life_gone(c, ray->rank) : s;
 }
 
 /* What goes before a record, and before everybody's: who says so, how it went for him, his message. */

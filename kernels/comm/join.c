@@ -5,6 +5,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/random.h"
+#include "kernels/base/stop.h"
 #include "state.h"
 
 #include <sched.h>
@@ -38,7 +39,7 @@ typedef struct Until {
 static Status until(void *arg)
 {
     const Until *u = arg;
-    if (u->stop && *u->stop)
+    if (stop_asked(u->stop))
         return status_interrupted();
     return seconds_now() < u->end ? STATUS_OK : status_fail("no answer came in time");
 }
@@ -175,7 +176,7 @@ static Status wait_for_all(Comm *c, int listening)
         if (fd >= 0)
             TRY(take_join(c, fd, &come));
         else if (until(&u) != STATUS_OK)
-            return c->state->stop && *c->state->stop ? status_interrupted() : missing(c);
+            return stop_asked(c->state->stop) ? status_interrupted() : missing(c);
         if (!told && seconds_now() - began > 10) {
             log_info("waiting for %d of %d processes", (SOCKETS * c->state->ray_count - come + 1) / SOCKETS,
                      c->size);
@@ -213,7 +214,7 @@ static Status connect_to_first(const Comm *c, const World *w, int *fd)
     const char *why;
     while ((*fd = link_connect(w->addresses, w->port, &why)) < 0) {
         if (until(&u) != STATUS_OK)
-            return c->state->stop && *c->state->stop
+            return stop_asked(c->state->stop)
                        ? status_interrupted()
                        : status_fail("process 0 is not to be reached within %g seconds at %s, port %d: %s",
                                      c->state->timeout, w->addresses, w->port, why);

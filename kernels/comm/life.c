@@ -6,6 +6,7 @@
  * heard of whom; the others judge process 0 alone. */
 #include "kernels/base/clock.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/stop.h"
 #include "state.h"
 
 #include <errno.h>
@@ -73,7 +74,7 @@ static void broken(Comm *c, int rank, Status how, const char *message)
         snprintf(s->why, sizeof s->why, "%.*s", (int)sizeof s->why - 1, message);
         s->broken = true;
     }
-    s->halt = 1;
+    __atomic_store_n(&s->halt, 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&s->lock);
     for (int i = 0; first && c->rank == 0 && rank != 0 && i < s->ray_count; i++)
         if (s->rays[i].rank != rank || how != STATUS_OK)
@@ -97,6 +98,16 @@ Status comm_give_up(Comm *c, Status how)
         broken(c, c->rank, how, why);
     }
     return how;
+}
+
+Status life_gone(Comm *c, int rank)
+{
+    for (int i = 0; i < 100; i++) {
+        TRY(comm_check(c));
+        usleep(10000);
+    }
+    life_broken(c, rank, STATUS_FAILED, "has ended while others still wanted something of it");
+    return comm_check(c);
 }
 
 /* Watching ----------------------------------------------------------------------------------------------- */
@@ -142,7 +153,7 @@ static bool hear(Comm *c, Ray *ray)
         ray->waits = seconds_now();
         break;
     case LIFE_STOP:
-        c->state->halt = 1;
+        __atomic_store_n(&c->state->halt, 1, __ATOMIC_RELAXED);
         if (c->rank == 0)
             life_say(c, LIFE_STOP);
         break;
@@ -169,10 +180,10 @@ static void gone(Comm *c, Ray *ray)
 static void pass_stop_on(Comm *c)
 {
     CommState *s = c->state;
-    if (s->asked || !s->stop || !*s->stop)
+    if (s->asked || !stop_asked(s->stop))
         return;
     s->asked = true;
-    s->halt = 1;
+    __atomic_store_n(&s->halt, 1, __ATOMIC_RELAXED);
     life_say(c, LIFE_STOP);
 }
 

@@ -207,7 +207,6 @@ static void skip(Way *w, int rank)
 /* As much as goes without waiting. */
 static Status move(Comm *c, int fd, int rank, Way *w, bool sending)
 {
-    char name[96];
     for (skip(w, rank); w->next < w->count; skip(w, rank)) {
         const CommPart *p = &w->parts[w->next];
         const size_t left = p->bytes - w->done;
@@ -218,11 +217,7 @@ static Status move(Comm *c, int fd, int rank, Way *w, bool sending)
         } else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
             return STATUS_OK;
         } else {
-            for (int i = 0; i < 100; i++) { /* the control says in a moment who and why */
-                TRY(comm_check(c));
-                poll(NULL, 0, 10);
-            }
-            return status_fail("%s has cut the connection", comm_name(c, rank, name, sizeof name));
+            return life_gone(c, rank);
         }
     }
     return STATUS_OK;

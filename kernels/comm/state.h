@@ -73,4 +73,7 @@ void life_say(Comm *c, LifeKind kind);
  * reason stays. */
 void life_broken(Comm *c, int rank, Status how, const char *what);
 
+/* A socket to that process has ended: why and how the watcher knows in a moment. Returns its failure. */
+Status life_gone(Comm *c, int rank);
+
 #endif

@@ -83,9 +83,9 @@ says 'process 2 of 3 ([0-9]*) has ended without a word'
 says 'process 2 of 3 was ended by signal 9 (Killed)'
 go_on killed 2
 begin first 2
-kill -SEGV "${ranks[0]}"
+kill -ABRT "${ranks[0]}"
 ends 1 first
-says 'process 0 of 2 was ended by signal 11'
+says 'process 0 of 2 was ended by signal 6'
 go_on first 3
 
 # One is killed as soon as it is there, before the others have found it: they do not wait for it.

@@ -37,9 +37,10 @@ YAML
 
 # one RANK SIZE CONFIG DIR WORD…: a process as torchrun starts it
 one() {
-    RANK=$1 WORLD_SIZE=$2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$atelier" train "$3" --set output.dir="$work/$4" "${@:5}" \
+    env ${environment[$1]:-ATELIER_NOTHING=} RANK=$1 WORLD_SIZE=$2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$atelier" train "$3" --set output.dir="$work/$4" "${@:5}" \
         > "$work/out.$1" 2> "$work/err.$1"
 }
+environment=()
 # A port that nobody has now; another is taken where somebody was faster.
 another_port() { port=$((20000 + RANDOM % 12000)); }
 # all STATUS SIZE CONFIG DIR WORD…: so many of them, the same; $first and $second: words for process 0 or 1 alone; what all
@@ -153,9 +154,20 @@ file=$(find "$work/model2/unet" -name '*.safetensors')
 printf '\1\2\3' | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") - 64)) conv=notrunc 2> /dev/null
 sed "s|$work/model,|$work/model2,|" "$work/run.yaml" > "$work/other.yaml"
 two_files other 'another model or dataset: the model is sum'
+environment[1]=ATELIER_ISA=baseline
+[ "$(uname -m)" != x86_64 ] || refused 'process 1 of 2 .*another machine: what it computes on is cpu (baseline) here'
+environment=()
 all 2 6 "$work/run.yaml" none
 says '6 processes for a step of 5 micro-batches'
 says 'train.accumulate'
+
+# A number that is none, in what one of them computes ------------------------------------------------------------------
+cp -r "$work/model" "$work/large" # weights of 65504: too much for 16 bits
+file=$(find "$work/large/unet" -name '*.safetensors')
+printf '\377\173%.0s' {1..1024} | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") - 2048)) conv=notrunc 2> /dev/null
+sed -e "s|$work/model,|$work/large,|" -e 's/dtype: f32/dtype: f16/' "$work/run.yaml" > "$work/large.yaml"
+all 1 3 "$work/large.yaml" large
+says 'step 1: the loss is [-a-z]*. It began in the forward pass, at .*The picture: '
 
 # Gone in the middle of something -----------------------------------------------------------------------------------
 cp "$work/run.yaml" "$work/short.yaml"

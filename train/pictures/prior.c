@@ -8,6 +8,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
+#include "kernels/base/stop.h"
 #include "kernels/base/text.h"
 #include "sharing.h"
 
@@ -271,7 +272,7 @@ static bool step_done(int step, int steps, const float *latents, void *arg)
     comm_alive(d->comm);
     progress_update(&d->progress, (int64_t)d->done * d->steps + step, "picture %d of %lld", d->done + 1,
                     (long long)d->total);
-    return !(d->stop && *d->stop);
+    return !stop_asked(d->stop);
 }
 
 /* The prompt first: a picture that is there has its caption. */
@@ -410,7 +411,7 @@ static Status draw_until_there(Drawing *d, size_t bytes, void *one)
     for (bool told = false;;) {
         int waiting = 0;
         Status s = d->comm->rank == 0 ? take_some(d, &waiting) : STATUS_OK;
-        if (s == STATUS_OK && d->stop && *d->stop)
+        if (s == STATUS_OK && stop_asked(d->stop))
             s = status_interrupted();
         TRY(comm_agree(d->comm, s));
         TRY(comm_tell(d->comm, &d->count, sizeof d->count));

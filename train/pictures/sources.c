@@ -6,6 +6,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/random.h"
+#include "kernels/base/stop.h"
 #include "kernels/base/text.h"
 #include "train/config/config_paths.h"
 #include "built.h"
@@ -337,7 +338,7 @@ static bool show_cached(const char *what, int done, int total, void *arg)
         progress_end(&s->progress);
         s->progress = (Progress){0};
     }
-    return !(s->stop && *s->stop);
+    return !stop_asked(s->stop);
 }
 
 static Status open_cache(Source *source, const char *folder, const char *name, const CacheKind *kind,

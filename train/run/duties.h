@@ -3,6 +3,7 @@
 #define ATL_DUTIES_H
 
 #include "kernels/base/progress.h"
+#include "kernels/base/stop.h"
 #include "train/step/optimizer.h"
 #include "checkpoint.h"
 #include "estimate.h"
@@ -45,8 +46,7 @@ static inline const volatile sig_atomic_t *stop_of(const Trainer *t)
 
 static inline bool stopped(const Trainer *t)
 {
-    const volatile sig_atomic_t *stop = stop_of(t);
-    return stop && *stop;
+    return stop_asked(stop_of(t));
 }
 
 /* Files, the log and messages are process 0's. */
