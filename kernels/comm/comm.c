@@ -262,6 +262,14 @@ static Status follow(Comm *c, Word *word, const void *record, size_t bytes, char
                                               : STATUS_OK;
 }
 
+static Status meet_others(Comm *c, Status mine, const void *record, size_t bytes, void *all)
+{
+    TRY(comm_check(c));
+    Word word = own_word(c, mine);
+    TRY(c->rank == 0 ? lead(c, &word, record, bytes, all) : follow(c, &word, record, bytes, all));
+    return take_word(c, &word);
+}
+
 Status comm_meet(Comm *c, Status mine, const void *record, size_t bytes, void *all)
 {
     if (c->size == 1) {
@@ -269,10 +277,10 @@ Status comm_meet(Comm *c, Status mine, const void *record, size_t bytes, void *a
             memcpy(all, record, bytes);
         return mine;
     }
-    TRY(comm_check(c));
-    Word word = own_word(c, mine);
-    TRY(c->rank == 0 ? lead(c, &word, record, bytes, all) : follow(c, &word, record, bytes, all));
-    return take_word(c, &word);
+    const Status s = meet_others(c, mine, record, bytes, all);
+    if (s != STATUS_OK)
+        overlap_drop(c->state);
+    return s;
 }
 
 Status comm_agree(Comm *c, Status mine)

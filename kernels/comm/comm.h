@@ -76,7 +76,7 @@ void comm_alive(Comm *c);
  * of the first who had it. */
 Status comm_agree(Comm *c, Status mine);
 /* The same, and everybody learns everybody's record: all has size × bytes, by rank. Not filled in where the
- * result isn't OK. */
+ * result isn't OK; then sums that have been begun are given up. */
 Status comm_meet(Comm *c, Status mine, const void *record, size_t bytes, void *all);
 /* Process 0's bytes to all. */
 Status comm_tell(Comm *c, void *data, size_t bytes);
@@ -125,7 +125,8 @@ Status comm_all_gather(Comm *c, Tensor *block, const int64_t *at);
  * that the transport chooses. */
 Status comm_reduce_scatter(Comm *c, Tensor *block, const int64_t *at);
 
-/* The same by parts, while others of them are still computed. True: the transport can. */
+/* The same by parts, while others of them are still computed. True: the transport can, and it is no detour:
+ * where several machines have several processes each, the transport's own reduce_scatter sends less. */
 bool comm_overlaps(const Comm *c);
 /* Numbers [first, end) of the block are what this process adds to the sum; they are on their way. */
 Status comm_sum_begin(Comm *c, Tensor *block, const int64_t *at, int64_t first, int64_t end);

@@ -17,10 +17,30 @@ typedef struct UnderWay {
     struct UnderWay *next;
 } UnderWay;
 
+static bool of_one_machine(const Card *a, const Card *b)
+{
+    return strcmp(a->host, b->host) == 0 && strcmp(a->machine, b->machine) == 0;
+}
+
+/* Several machines, and one with several processes: by parts to each process more leaves a machine than in a
+ * ring through all of them. */
+static bool shares_networks(const Comm *c)
+{
+    const Card *cards = c->state->cards;
+    bool apart = false, together = false;
+    for (int r = 1; r < c->size; r++)
+        for (int before = 0; before < r; before++)
+            *(of_one_machine(&cards[r], &cards[before]) ? &together : &apart) = true;
+    return apart && together;
+}
+
 bool comm_overlaps(const Comm *c)
 {
-    return c->size > 1 && c->state->transport->begin &&
-           (!c->state->transport->host_memory || c->state->dev->host_memory);
+    if (c->size == 1)
+        return false;
+    const CommTransport *t = c->state->transport;
+    return t->begin && (!t->host_memory || c->state->dev->host_memory) &&
+           !(t->reduce_scatter && shares_networks(c));
 }
 
 static int64_t within(int64_t x, int64_t low, int64_t high)
@@ -51,33 +71,39 @@ static int list_parts(const Comm *c, const UnderWay *u, const int64_t *at, int64
     return n;
 }
 
-Status comm_sum_begin(Comm *c, Tensor *block, const int64_t *at, int64_t first, int64_t end)
+/* Adds one to those that are under way, if it is on its way. */
+static Status begin_one(Comm *c, UnderWay *u, Tensor *block, const int64_t *at, int64_t first, int64_t end)
 {
     CommState *s = c->state;
-    TRY(comm_check(c));
-    UnderWay *u = mem_calloc(1, sizeof *u);
-    if (!u)
-        return STATUS_FAILED;
     u->block = block;
     u->first = within(at[c->rank], first, end);
     u->count = within(at[c->rank + 1], first, end) - u->first;
     u->parts = mem_alloc(2 * (size_t)c->size * sizeof *u->parts);
     if (u->count)
         u->others = tensor_new_on(s->dev, DTYPE_F32, 1, (int64_t[]){u->count * (c->size - 1)});
-    Status status = u->parts && (u->others || !u->count) ? STATUS_OK : STATUS_FAILED;
-    if (status == STATUS_OK) {
-        const int n = list_parts(c, u, at, first, end);
-        status = s->transport->begin(c, s->own, u->parts, n, u->parts + n, n, &u->pending);
-    }
-    if (status != STATUS_OK) {
-        free_one(u);
-        return status;
-    }
+    if (!u->parts || (u->count && !u->others))
+        return STATUS_FAILED;
+    const int n = list_parts(c, u, at, first, end);
+    TRY(s->transport->begin(c, s->own, u->parts, n, u->parts + n, n, &u->pending));
     UnderWay **last = &s->under_way;
     while (*last)
         last = &(*last)->next;
     *last = u;
     return STATUS_OK;
+}
+
+Status comm_sum_begin(Comm *c, Tensor *block, const int64_t *at, int64_t first, int64_t end)
+{
+    UnderWay *u = mem_calloc(1, sizeof *u);
+    Status status = u ? comm_check(c) : STATUS_FAILED;
+    if (status == STATUS_OK)
+        status = begin_one(c, u, block, at, first, end);
+    if (status != STATUS_OK) {
+        overlap_drop(c->state);
+        if (u)
+            free_one(u);
+    }
+    return status;
 }
 
 static Status add_others(const Comm *c, UnderWay *u)
@@ -102,22 +128,22 @@ Status comm_sum_progress(Comm *c)
     return STATUS_OK;
 }
 
-/* What is left over when the others are gone is let go with the transport. */
+/* Nothing is freed before all of them have ended: freeing a GPU's memory waits for whatever it is at. */
 Status comm_sum_finish(Comm *c)
 {
     CommState *s = c->state;
     Status status = STATUS_OK;
-    while (s->under_way) {
-        UnderWay *u = s->under_way;
-        if (status == STATUS_OK)
-            status = s->transport->end(c, s->own, u->pending);
+    for (UnderWay *u = s->under_way; u && status == STATUS_OK; u = u->next) {
+        status = s->transport->end(c, s->own, u->pending);
         if (status == STATUS_OK)
             status = add_others(c, u);
-        s->under_way = u->next;
-        if (status == STATUS_OK && s->dev->settle)
-            status = s->dev->settle(); /* what was received may go */
-        free_one(u);
     }
+    if (status == STATUS_OK && s->dev->settle)
+        status = s->dev->settle(); /* what was received may go */
+    if (status == STATUS_OK)
+        overlap_let_go(s);
+    else
+        overlap_drop(s);
     return status;
 }
 
@@ -128,4 +154,13 @@ void overlap_let_go(CommState *s)
         s->under_way = u->next;
         free_one(u);
     }
+}
+
+/* Where the transport cannot drop it, what is under way stays until that is closed. */
+void overlap_drop(CommState *s)
+{
+    if (!s->under_way || !s->transport->drop)
+        return;
+    s->transport->drop(s->own);
+    overlap_let_go(s);
 }

@@ -59,7 +59,9 @@ struct CommState {
 /* join.c: finds the others; fills in c's numbers, cards and rays. */
 Status join_all(Comm *c, const World *w);
 
-/* overlap.c: frees what was under way when the transport was closed. */
+/* overlap.c: the end of sums that nobody will finish. */
+void overlap_drop(CommState *s);
+/* Frees what was under way when the transport was closed. */
 void overlap_let_go(CommState *s);
 
 /* life.c: signs of life, and ends. */

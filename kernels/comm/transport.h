@@ -30,6 +30,9 @@ typedef struct CommTransport {
                     int receives, void **pending);
     Status (*progress)(Comm *c, void *own, void *pending);
     Status (*end)(Comm *c, void *own, void *pending);
+    /* What is under way will not be ended: afterwards its memory may go, and blocks travel no more. NULL:
+     * close is early enough for that. */
+    void (*drop)(void *own);
     /* f32; at: size + 1 places. NULL: made of exchange. */
     Status (*all_gather)(Comm *c, void *own, float *block, const int64_t *at);
     Status (*reduce_scatter)(Comm *c, void *own, float *block, const int64_t *at);
