@@ -1,157 +1,18 @@
 /* Blocks between GPUs by NCCL, as a transport of kernels/comm.
  *
  * What is asked for goes into the device's own stream, between what was queued before and what comes after. A
- * GPU waits in it for the others' GPUs, so a call returns only when it is through: until then the stream and
- * NCCL are asked in turn how it stands, and the processes' control whether all are still there. Where they
- * are not, the communicator is given up, which ends what the GPU waits in. For the same reason communicators
- * are of the kind whose calls do not block. */
-#include "nccl.h"
+ * GPU waits in it for the others' GPUs, so a call returns only when it is through, or has been given up
+ * (nccl_wait.c); communicators are of the kind whose calls do not block. What goes on beside the computing
+ * has a second communicator and a stream of its own (nccl_beside.c). */
+#include "nccl_state.h"
 
-#include "kernels/base/clock.h"
 #include "kernels/base/mem.h"
 #include "kernels/comm/transport.h"
 #include "kernels/cuda/base/queue.h"
 #include "cuda.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-
-typedef struct Connection {
-    const Nccl *nccl;
-    ncclComm_t comm; /* NULL: given up */
-    Comm *c;
-    const Device *dev;
-    cudaStream_t stream;
-} Connection;
-
-/* Failures ---------------------------------------------------------------------------------------------- */
-
-#define DEBUG "NCCL_DEBUG=INFO says more"
-
-static const char *advice(ncclResult_t r)
-{
-    switch (r) {
-    case ncclSystemError:
-        return ". In a container /dev/shm may be too small (docker run --shm-size=1g); with several network "
-               "interfaces NCCL_SOCKET_IFNAME names the one that leads to the others. " DEBUG;
-    case ncclRemoteError:
-        return ". The network between the machines, or a process there, has failed. " DEBUG;
-    case ncclUnhandledCudaError:
-        return ". An NCCL for a later CUDA than the driver knows cannot start; where GPUs cannot reach each "
-               "other's memory NCCL_P2P_DISABLE=1 goes another way. " DEBUG;
-    default:
-        return ". " DEBUG;
-    }
-}
-
-static Status nccl_status(const Connection *n, ncclResult_t r, const char *doing)
-{
-    if (r == ncclSuccess || r == ncclInProgress)
-        return STATUS_OK;
-    const char *detail = n->nccl->ncclGetLastError(n->comm);
-    const bool more = detail && *detail;
-    return status_fail("%s, by NCCL %s: %s%s%.600s%s%s", doing, n->nccl->text, n->nccl->ncclGetErrorString(r),
-                       more ? " (" : "", more ? detail : "", more ? ")" : "", advice(r));
-}
-
-/* Ends what the GPU waits in. */
-static Status give_up(Connection *n, Status s)
-{
-    if (n->comm)
-        (void)n->nccl->ncclCommAbort(n->comm);
-    n->comm = NULL;
-    return s;
-}
-
-static void nap(long microseconds)
-{
-    const struct timespec t = {0, microseconds * 1000};
-    (void)nanosleep(&t, NULL);
-}
-
-static Status waiting(const Connection *n, double since)
-{
-    return n->c->size > 1 ? comm_waiting(n->c, since) : STATUS_OK;
-}
-
-#define CONTROL_SECONDS 1.0 /* within which the control knows that a process has ended */
-
-/* NCCL may see the end of a process first, but not whose it was. */
-static Status failed(Connection *n, ncclResult_t r, const char *doing)
-{
-    const double since = seconds_now();
-    while (n->c->size > 1 && seconds_now() - since < CONTROL_SECONDS) {
-        const Status s = waiting(n, since);
-        if (s != STATUS_OK)
-            return give_up(n, s);
-        nap(10000);
-    }
-    return give_up(n, nccl_status(n, r, doing));
-}
-
-/* Waiting ----------------------------------------------------------------------------------------------- */
-
-#define ASKED_EVERY 0.005 /* seconds between two questions to the control */
-#define AWAKE 0.0002      /* seconds before naps begin: small blocks take less */
-#define NAP 20            /* microseconds */
-#define MERELY_LATE 6.0   /* seconds within which a process that has stopped still counts as waiting */
-
-/* A wait that all processes are in: from when on, and when the control was last asked. */
-typedef struct Wait {
-    double since, asked, all_since;
-} Wait;
-
-/* That all wait and nothing comes is NCCL's fault, and nobody is late. Process 0 can tell. */
-static Status hangs(const Connection *n, Wait *w, double now, const char *doing)
-{
-    if (n->c->size > 1 && !comm_all_wait(n->c))
-        w->all_since = now;
-    if (n->c->size == 1 || now - w->all_since <= comm_timeout(n->c) + MERELY_LATE)
-        return STATUS_OK;
-    return status_fail("%s: all processes have been waiting for NCCL %s for %.0f seconds (train.timeout). "
-                       "Between some GPUs it hangs unless NCCL_P2P_DISABLE=1 is set. " DEBUG,
-                       doing, n->nccl->text, now - w->all_since);
-}
-
-static Status go_on_waiting(const Connection *n, Wait *w, const char *doing)
-{
-    const double now = seconds_now();
-    if (now - w->asked > ASKED_EVERY) {
-        w->asked = now;
-        TRY(waiting(n, w->since));
-        TRY(hangs(n, w, now, doing));
-    }
-    if (now - w->since > AWAKE)
-        nap(NAP);
-    else
-        sched_yield();
-    return STATUS_OK;
-}
-
-/* Until NCCL has taken up what it was asked, and, with the stream, has done it. */
-static Status wait_for(Connection *n, bool stream, const char *doing)
-{
-    const double now = seconds_now();
-    Wait w = {now, now, now};
-    for (;;) {
-        ncclResult_t state = ncclSuccess;
-        const ncclResult_t r = n->nccl->ncclCommGetAsyncError(n->comm, &state);
-        if (r != ncclSuccess || (state != ncclSuccess && state != ncclInProgress))
-            return failed(n, r != ncclSuccess ? r : state, doing);
-        if (state == ncclSuccess) {
-            const cudaError_t e = stream ? cudaStreamQuery(n->stream) : cudaSuccess;
-            if (e == cudaSuccess)
-                return STATUS_OK;
-            if (e != cudaErrorNotReady)
-                return give_up(n, cuda_status(e, doing));
-        }
-        const Status s = go_on_waiting(n, &w, doing);
-        if (s != STATUS_OK)
-            return give_up(n, s);
-    }
-}
 
 /* Blocks ------------------------------------------------------------------------------------------------ */
 
@@ -159,24 +20,33 @@ static Status wait_for(Connection *n, bool stream, const char *doing)
 #define GATHERING "gathering a block from all GPUs"
 #define ADDING "adding up a block of all GPUs"
 
-/* What was queued before is over, so that its failures are its own, and it is not taken for a late process.
- */
-static Status begin(Connection *n)
+Status nccl_given_up(void)
 {
-    if (!n->comm)
-        return status_fail("blocks cannot be exchanged any more: NCCL has been given up");
-    TRY(cuda_stream(&n->stream));
-    TRY(n->dev->settle());
-    return nccl_status(n, n->nccl->ncclGroupStart(), EXCHANGING);
+    return status_fail("blocks cannot be exchanged any more: NCCL has been given up");
 }
 
-/* r: what the calls of the group came to. */
-static Status finish(Connection *n, ncclResult_t r, const char *doing)
+/* What was queued before is over, so that its failures are its own, and it is not taken for a late process.
+ */
+static Status begin(NcclConnection *n)
 {
-    const ncclResult_t end = n->nccl->ncclGroupEnd();
-    if (r == ncclSuccess)
-        r = end;
-    return r == ncclSuccess || r == ncclInProgress ? wait_for(n, true, doing) : failed(n, r, doing);
+    if (!n->own.comm)
+        return nccl_given_up();
+    TRY(cuda_stream(&n->own.stream));
+    return n->dev->settle();
+}
+
+static Status look(NcclConnection *n, void *arg, const char *doing, bool *done)
+{
+    (void)arg;
+    TRY(nccl_taken_up(n, n->own.comm, doing, done));
+    return *done ? nccl_done(n, cudaStreamQuery(n->own.stream), doing, done) : STATUS_OK;
+}
+
+/* r: what the group came to. */
+static Status finish(NcclConnection *n, ncclResult_t r, const char *doing)
+{
+    return r == ncclSuccess || r == ncclInProgress ? nccl_wait(n, look, NULL, doing)
+                                                   : nccl_failed(n, n->own.comm, r, doing);
 }
 
 /* Of two calls in a row, the first failure. */
@@ -185,22 +55,45 @@ static ncclResult_t both(ncclResult_t before, ncclResult_t r)
     return before == ncclSuccess && r != ncclInProgress ? r : before;
 }
 
-static Status exchange(Comm *c, void *own, const CommPart *send, int sends, const CommPart *receive,
-                       int receives)
+/* r: what its calls came to. */
+static ncclResult_t end_group(const NcclConnection *n, ncclResult_t r)
 {
-    Connection *n = own;
-    ncclResult_t r = ncclSuccess;
-    (void)c;
-    TRY(begin(n));
+    const ncclResult_t end = n->nccl->ncclGroupEnd();
+    return r == ncclSuccess ? end : r;
+}
+
+ncclResult_t nccl_send_receive(const NcclConnection *n, const NcclLine *line, const CommPart *send, int sends,
+                               const CommPart *receive, int receives)
+{
+    const Nccl *f = n->nccl;
+    ncclResult_t r = f->ncclGroupStart();
+    if (r != ncclSuccess)
+        return r;
     for (int i = 0; i < sends; i++)
         if (send[i].bytes)
             r = both(
-                r, n->nccl->ncclSend(send[i].at, send[i].bytes, ncclInt8, send[i].rank, n->comm, n->stream));
+                r, f->ncclSend(send[i].at, send[i].bytes, ncclInt8, send[i].rank, line->comm, line->stream));
     for (int i = 0; i < receives; i++)
         if (receive[i].bytes)
-            r = both(r, n->nccl->ncclRecv(receive[i].at, receive[i].bytes, ncclInt8, receive[i].rank, n->comm,
-                                          n->stream));
-    return finish(n, r, EXCHANGING);
+            r = both(r, f->ncclRecv(receive[i].at, receive[i].bytes, ncclInt8, receive[i].rank, line->comm,
+                                    line->stream));
+    return end_group(n, r);
+}
+
+static Status exchange(Comm *c, void *own, const CommPart *send, int sends, const CommPart *receive,
+                       int receives)
+{
+    NcclConnection *n = own;
+    (void)c;
+    TRY(begin(n));
+    return finish(n, nccl_send_receive(n, &n->own, send, sends, receive, receives), EXCHANGING);
+}
+
+static Status begin_group(NcclConnection *n)
+{
+    TRY(begin(n));
+    const ncclResult_t r = n->nccl->ncclGroupStart();
+    return r == ncclSuccess ? STATUS_OK : nccl_failed(n, n->own.comm, r, EXCHANGING);
 }
 
 /* All parts are of one size, for which NCCL has faster ways. */
@@ -214,53 +107,56 @@ static bool even(const Comm *c, const int64_t *at)
 
 static Status all_gather(Comm *c, void *own, float *block, const int64_t *at)
 {
-    Connection *n = own;
+    NcclConnection *n = own;
+    const NcclLine *line = &n->own;
     ncclResult_t r = ncclSuccess;
-    TRY(begin(n));
+    TRY(begin_group(n));
     if (even(c, at))
         r = n->nccl->ncclAllGather(block + at[c->rank], block + at[0], (size_t)(at[1] - at[0]), ncclFloat32,
-                                   n->comm, n->stream);
+                                   line->comm, line->stream);
     else
         for (int root = 0; root < c->size; root++) {
             float *part = block + at[root];
             const size_t count = (size_t)(at[root + 1] - at[root]);
             if (count)
-                r = both(r, n->nccl->ncclBroadcast(part, part, count, ncclFloat32, root, n->comm, n->stream));
+                r = both(r, n->nccl->ncclBroadcast(part, part, count, ncclFloat32, root, line->comm,
+                                                   line->stream));
         }
-    return finish(n, r, GATHERING);
+    return finish(n, end_group(n, r), GATHERING);
 }
 
 static Status reduce_scatter(Comm *c, void *own, float *block, const int64_t *at)
 {
-    Connection *n = own;
+    NcclConnection *n = own;
+    const NcclLine *line = &n->own;
     ncclResult_t r = ncclSuccess;
-    TRY(begin(n));
+    TRY(begin_group(n));
     if (even(c, at))
         r = n->nccl->ncclReduceScatter(block + at[0], block + at[c->rank], (size_t)(at[1] - at[0]),
-                                       ncclFloat32, ncclSum, n->comm, n->stream);
+                                       ncclFloat32, ncclSum, line->comm, line->stream);
     else
         for (int root = 0; root < c->size; root++) {
             float *part = block + at[root];
             const size_t count = (size_t)(at[root + 1] - at[root]);
             if (count)
-                r = both(r, n->nccl->ncclReduce(part, part, count, ncclFloat32, ncclSum, root, n->comm,
-                                                n->stream));
+                r = both(r, n->nccl->ncclReduce(part, part, count, ncclFloat32, ncclSum, root, line->comm,
+                                                line->stream));
         }
-    return finish(n, r, ADDING);
+    return finish(n, end_group(n, r), ADDING);
 }
 
 /* Opening ----------------------------------------------------------------------------------------------- */
 
 #define JOINING "joining the processes' GPUs"
 
-/* What each process says of itself; process 0 the id that they find each other by. */
+/* What each process says of itself; process 0 the ids that they find each other by. */
 typedef struct Introduction {
     char gpu[48]; /* UUID */
     char version[NCCL_VERSION_TEXT];
-    ncclUniqueId id;
+    ncclUniqueId ids[2]; /* of each communicator */
 } Introduction;
 
-static Status introduce(const Connection *n, Introduction *mine)
+static Status introduce(const NcclConnection *n, Introduction *mine)
 {
     int number;
     CudaCardInfo card;
@@ -270,7 +166,9 @@ static Status introduce(const Connection *n, Introduction *mine)
     memset(mine, 0, sizeof *mine);
     memcpy(mine->gpu, card.uuid, sizeof mine->gpu);
     memcpy(mine->version, n->nccl->text, sizeof mine->version);
-    return n->c->rank == 0 ? nccl_status(n, n->nccl->ncclGetUniqueId(&mine->id), JOINING) : STATUS_OK;
+    for (int i = 0; i < 2 && n->c->rank == 0; i++)
+        TRY(nccl_status(n, NULL, n->nccl->ncclGetUniqueId(&mine->ids[i]), JOINING));
+    return STATUS_OK;
 }
 
 /* What NCCL would refuse in words of its own, or be stuck with. Every process sees the same. */
@@ -292,20 +190,46 @@ static Status check(const Comm *c, const Introduction *all)
     return STATUS_OK;
 }
 
-/* The one communicator. Nothing else of NCCL has been called before it is ready. */
-static Status join(Connection *n, const ncclUniqueId *id)
+static Status is_ready(NcclConnection *n, void *arg, const char *doing, bool *done)
+{
+    const NcclLine *line = arg;
+    return nccl_taken_up(n, line->comm, doing, done);
+}
+
+/* Nothing else is asked of NCCL before it is ready. */
+static Status join(NcclConnection *n, NcclLine *line, const ncclUniqueId *id)
 {
     ncclConfig_t config = {sizeof config, NCCL_CONFIG_MAGIC, NCCL_CONFIG_VERSION, 0};
-    const ncclResult_t r = n->nccl->ncclCommInitRankConfig(&n->comm, n->c->size, *id, n->c->rank, &config);
-    if ((r != ncclSuccess && r != ncclInProgress) || !n->comm)
-        return failed(n, r != ncclSuccess ? r : ncclInternalError, JOINING);
-    return wait_for(n, false, JOINING);
+    const ncclResult_t r = n->nccl->ncclCommInitRankConfig(&line->comm, n->c->size, *id, n->c->rank, &config);
+    if ((r != ncclSuccess && r != ncclInProgress) || !line->comm)
+        return nccl_failed(n, line->comm, r != ncclSuccess ? r : ncclInternalError, JOINING);
+    return nccl_wait(n, is_ready, line, JOINING);
 }
 
 #define PROOF 4096 /* numbers of each process */
 
+static Status gather_beside(Comm *c, void *own, float *block, const int64_t *at)
+{
+    CommPart *parts = mem_alloc(2 * (size_t)c->size * sizeof *parts);
+    const size_t bytes = (size_t)(at[1] - at[0]) * sizeof *block;
+    void *pending;
+    int count = 0;
+    if (!parts)
+        return STATUS_FAILED;
+    for (int r = 0; r < c->size; r++)
+        if (r != c->rank) {
+            parts[count] = (CommPart){r, block + at[c->rank], bytes};
+            parts[c->size + count++] = (CommPart){r, block + at[r], bytes};
+        }
+    Status s = nccl_beside_begin(c, own, parts, count, parts + c->size, count, &pending);
+    if (s == STATUS_OK)
+        s = nccl_beside_end(c, own, pending);
+    mem_free(parts);
+    return s;
+}
+
 /* That blocks come through, now instead of an hour into the run. */
-static Status prove(Connection *n)
+static Status prove(NcclConnection *n, Status (*gather)(Comm *c, void *own, float *block, const int64_t *at))
 {
     const int size = n->c->size, rank = n->c->rank;
     const int64_t count = (int64_t)PROOF * size;
@@ -321,7 +245,7 @@ static Status prove(Connection *n)
     if (s == STATUS_OK)
         s = n->dev->put(block + at[rank], host, PROOF * sizeof *host);
     if (s == STATUS_OK)
-        s = all_gather(n->c, n, block, at);
+        s = gather(n->c, n, block, at);
     if (s == STATUS_OK)
         s = n->dev->get(host, block, (size_t)count * sizeof *host);
     if (s == STATUS_OK)
@@ -338,7 +262,16 @@ static Status prove(Connection *n)
     return s;
 }
 
-static Status connect_all(Connection *n)
+static Status join_both(NcclConnection *n, const ncclUniqueId *ids)
+{
+    TRY(nccl_beside_open(n));
+    TRY(join(n, &n->own, &ids[0]));
+    TRY(prove(n, all_gather));
+    TRY(join(n, &n->beside, &ids[1]));
+    return prove(n, gather_beside);
+}
+
+static Status connect_all(NcclConnection *n)
 {
     Introduction mine = {0}, *all = mem_calloc((size_t)n->c->size, sizeof *all);
     if (!all)
@@ -347,21 +280,22 @@ static Status connect_all(Connection *n)
     if (s == STATUS_OK)
         s = check(n->c, all);
     if (s == STATUS_OK)
-        s = join(n, &all[0].id);
+        s = join_both(n, all[0].ids);
     mem_free(all);
-    return s == STATUS_OK ? prove(n) : s;
+    return s;
 }
 
 static Status open_nccl(Comm *c, const Device *dev, void **own, char *version, size_t size)
 {
     const char *why;
-    Connection *n = mem_calloc(1, sizeof *n);
+    NcclConnection *n = mem_calloc(1, sizeof *n);
     if (!n)
         return STATUS_FAILED;
-    *n = (Connection){.nccl = nccl_load(&why), .c = c, .dev = dev};
+    *n = (NcclConnection){.nccl = nccl_load(&why), .c = c, .dev = dev};
     const Status s = connect_all(n);
     if (s != STATUS_OK) {
-        (void)give_up(n, s);
+        nccl_drop(n);
+        nccl_beside_close(n);
         mem_free(n);
         return s;
     }
@@ -378,16 +312,31 @@ static const char *hindrance(const Comm *c)
     return why;
 }
 
+static void leave(NcclConnection *n, NcclLine *line)
+{
+    const ncclResult_t r = line->comm ? n->nccl->ncclCommFinalize(line->comm) : ncclInternalError;
+    if ((r == ncclSuccess || r == ncclInProgress) &&
+        nccl_wait(n, is_ready, line, "leaving NCCL") == STATUS_OK) {
+        (void)n->nccl->ncclCommDestroy(line->comm);
+        line->comm = NULL;
+    }
+}
+
 static void close_nccl(void *own, bool broken)
 {
-    Connection *n = own;
-    const ncclResult_t r = n->comm && !broken ? n->nccl->ncclCommFinalize(n->comm) : ncclInternalError;
-    if ((r == ncclSuccess || r == ncclInProgress) && wait_for(n, false, "leaving NCCL") == STATUS_OK) {
-        (void)n->nccl->ncclCommDestroy(n->comm);
-        n->comm = NULL;
+    NcclConnection *n = own;
+    if (!broken && !n->first) {
+        leave(n, &n->beside);
+        leave(n, &n->own);
     }
-    (void)give_up(n, STATUS_OK);
+    nccl_drop(n);
+    nccl_beside_close(n);
     mem_free(n);
+}
+
+static void drop(void *own)
+{
+    nccl_drop(own);
 }
 
 const CommTransport transport_nccl = {
@@ -397,6 +346,10 @@ const CommTransport transport_nccl = {
     .open = open_nccl,
     .close = close_nccl,
     .exchange = exchange,
+    .begin = nccl_beside_begin,
+    .progress = nccl_beside_progress,
+    .end = nccl_beside_end,
+    .drop = drop,
     .all_gather = all_gather,
     .reduce_scatter = reduce_scatter,
 };

@@ -4,70 +4,9 @@
  *
  * The program starts itself once for each process, with the name of what they are to do. */
 #include "kernels/comm/transport.h"
-#include "kernels/cuda/cuda.h"
-#include "kernels/device.h"
-#include "kernels/devices/devices.h"
-
-#include "kernels/base/log.h"
-#include "kernels/base/text.h"
-#include "processes.h"
+#include "gpu_processes.h"
 
 #include <dlfcn.h>
-#include <math.h>
-
-static bool stand_in(void)
-{
-    return getenv("ATELIER_STAND_IN_CARDS");
-}
-
-/* What a process does ------------------------------------------------------------------------------------ */
-
-#define CHECK(x)                                                                                             \
-    do {                                                                                                     \
-        if (!(x))                                                                                            \
-            return status_fail("%s:%d: not so: %s", __FILE__, __LINE__, #x);                                 \
-    } while (0)
-
-/* Number i of process `rank`; no two are alike, and sums are rounded. */
-static float value(int rank, int64_t i)
-{
-    return (float)sin((double)i * 1.7 + rank * 0.31) * (float)(1 + rank * 100);
-}
-
-enum { PARTS = 3, LARGEST = 262144 };
-static float host[(LARGEST + PARTS) * MOST * PARTS]; /* what is put and got */
-
-static Status set(Tensor *block, int rank)
-{
-    const int64_t n = tensor_count(block);
-    for (int64_t i = 0; i < n; i++)
-        host[i] = value(rank, i);
-    return tensor_put(block, host, DTYPE_F32);
-}
-
-/* Ways to share a block of n out: evenly; as near as can be; one has nothing; one has all; in odd pieces. */
-enum { WAYS = 5 };
-
-static void share_out(int way, int size, int64_t n, int64_t *at)
-{
-    for (int r = 0; r <= size; r++)
-        switch (way) {
-        case 0:
-            at[r] = n / size * r;
-            break;
-        case 1:
-            at[r] = n * r / size;
-            break;
-        case 2:
-            at[r] = r == 0 ? 0 : n * (r - 1) / (size > 1 ? size - 1 : 1);
-            break;
-        case 3:
-            at[r] = r == size ? n : 0;
-            break;
-        default:
-            at[r] = r == size ? n : (int64_t)r * r + 1 < n ? (r ? (int64_t)r * r + 1 : 0) : n;
-        }
-}
 
 static Status gather(Comm *c, Tensor *block, const int64_t *at)
 {
@@ -213,42 +152,9 @@ static Status nothing(Comm *c, const Device *dev)
     return STATUS_OK;
 }
 
-static const struct {
-    const char *name;
-    Status (*run)(Comm *c, const Device *dev);
-} WORKS[] = {{"blocks", blocks},      {"go_on", go_on},       {"dies", dies},
-             {"fails", fails_itself}, {"recorded", recorded}, {"nothing", nothing}};
-
-/* One of several: RANK and the others say which. */
-static int be_process(const char *name, double timeout)
-{
-    Comm *c = NULL;
-    const Device *dev = NULL;
-    DType stored = DTYPE_F32;
-    log_to(log_terminal, NULL);
-    Status s = comm_open(&(CommOptions){.timeout = 600}, &c);
-    if (s == STATUS_OK)
-        comm_set_timeout(c, timeout); /* not for starting, which takes what it takes */
-    if (s == STATUS_OK && !getenv("TEST_ONE_GPU"))
-        device_set_turn(c->local_rank);
-    if (s == STATUS_OK)
-        s = device_choose("cuda", &stored, &dev);
-    if (s == STATUS_OK)
-        s = comm_attach(c, dev);
-    if (s == STATUS_OK)
-        fprintf(stderr, "over %s\n", comm_transport_name(c));
-    for (size_t i = 0; s == STATUS_OK && i < sizeof WORKS / sizeof *WORKS; i++)
-        if (strcmp(WORKS[i].name, name) == 0)
-            s = WORKS[i].run(c, dev);
-    comm_close(c, s);
-    fprintf(stderr, "%s\n", s == STATUS_OK ? "done" : status_message());
-    return (int)s;
-}
-
-static char *own_path;
-#define RUN(size, stopped, work, ...)                                                                        \
-    run_processes(size, stopped, (char *const[]){own_path, work, NULL},                                      \
-                  (const char *const[]){__VA_ARGS__, NULL})
+static const Work WORKS[] = {
+    {"blocks", blocks},     {"go_on", go_on},     {"dies", dies}, {"fails", fails_itself},
+    {"recorded", recorded}, {"nothing", nothing}, {NULL, NULL}};
 
 /* Tests -------------------------------------------------------------------------------------------------- */
 
@@ -292,6 +198,17 @@ static void alone(void **state)
     assert_int_equal(tensor_get(copy, host, DTYPE_F32), STATUS_OK);
     for (int i = 0; i < 1001; i++)
         assert_true(host[i] == value(0, i));
+    void *first, *second; /* one behind the other, and on computed numbers */
+    const CommPart next = {0, (float *)block->data + 1, 4000}, there = {0, copy->data, 4000};
+    assert_int_equal(t->begin(&c, own, &from, 1, &to, 1, &first), STATUS_OK);
+    assert_int_equal(dev->add(block, block, block), STATUS_OK);
+    assert_int_equal(t->begin(&c, own, &next, 1, &there, 1, &second), STATUS_OK);
+    assert_int_equal(t->progress(&c, own, first), STATUS_OK);
+    assert_int_equal(t->end(&c, own, first), STATUS_OK);
+    assert_int_equal(t->end(&c, own, second), STATUS_OK);
+    assert_int_equal(tensor_get(copy, host, DTYPE_F32), STATUS_OK);
+    for (int i = 0; i < 1000; i++)
+        assert_true(host[i] == 2 * value(0, i + 1));
     t->close(own, false);
     tensor_free(block), tensor_free(copy);
 }
@@ -446,12 +363,9 @@ static void found(void **state)
 
 int main(int count, char **words)
 {
-    double timeout = 60;
-    if (getenv("TEST_TIMEOUT"))
-        text_to_float(getenv("TEST_TIMEOUT"), &timeout);
-    if (count > 1 && getenv("RANK"))
-        return be_process(words[1], timeout);
     own_path = words[0];
+    if (count > 1 && getenv("RANK"))
+        return be_process(words[1], WORKS);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers), cmocka_unit_test(alone), cmocka_unit_test(not_in_a_step),
         cmocka_unit_test(killed),  cmocka_unit_test(late),  cmocka_unit_test(failures),
