@@ -83,10 +83,10 @@ status "a reader that leaves" "${PIPESTATUS[0]}"
 status "closed streams" $?
 "$atelier" train "$work/lora.yaml" > /dev/null 2> /dev/full
 status "messages to a full disk" $?
-# The names of its files are what a script asks for: the run comes to its end, and then says that they got lost.
-"$atelier" train "$work/lora.yaml" > /dev/full 2> "$work/err" && fail "output to a full disk: status 0"
-grep -q "cannot write to standard output" "$work/err" || fail "output to a full disk: it is not told"
-status "output to a full disk" 0
+# The names of its files cannot be told: the run is done all the same, and says what got lost.
+"$atelier" train "$work/lora.yaml" > /dev/full 2> "$work/err"
+status "output to a full disk" $?
+grep -q "cannot be written to standard output" "$work/err" || fail "output to a full disk: it is not told"
 
 # A terminal that goes away: SIGHUP, and every write to it fails.
 if command -v script > /dev/null; then
