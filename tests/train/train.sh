@@ -78,7 +78,7 @@ cmp "$work/exported" "$work/kept" || fail "a checkpoint's weights draw otherwise
 ! cmp -s "$work/exported" "$work/none" || fail "the LoRA changes nothing"
 
 # The files that were made stand on standard output; the command that is told draws the last preview.
-train 0 --set method.kind=lora --set output.dir=shown --set "preview.prompts=[a \"red\" bell]" --set preview.every=3 \
+train 0 --set method.kind=lora --set output.dir=shown --set output.dtype=f32 --set "preview.prompts=[a \"red\" bell]" --set preview.every=3 \
     --set preview.steps=3 --set preview.sampler=euler --set preview.cfg=3 --set preview.seed=11 --set preview.width=48 \
     --set preview.height=32 --set "preview.negative=it's dull" --set method.clip_skip=1 --set output.formats=[kohya,peft] \
     --set train.ema=0 --set method.text_encoder=false

@@ -130,8 +130,10 @@ static Status plan_all(Setup *s)
 static int threads_for(const Setup *s)
 {
     const int asked = s->config->train.threads;
+    if (asked > 0 || s->comm->sharing == 1) /* asking how many there are would start them */
+        return asked;
     const int share = ctx_threads(0) / s->comm->sharing;
-    return asked > 0 || s->comm->sharing == 1 ? asked : share > 1 ? share : 1;
+    return share > 1 ? share : 1;
 }
 
 /* Model, parameters and context; described: shapes only. The context is made once. */

@@ -317,7 +317,7 @@ static void run(Op *o)
         deliver(g);
     for (int i = 0; i < g->count; i++) {
         const size_t bytes = call_writes(g->comm, &g->calls[i]);
-        if (g->comm->phase == COMM_ABORTED)
+        if (g->comm->phase == COMM_ABORTED && bytes)
             memset(g->calls[i].to, STAND_IN_POISON, bytes);
         else if (bytes > 2 && wish("wrong", g->comm->rank) == g->number)
             g->calls[i].to[2] ^= 0x40;
