@@ -180,15 +180,10 @@ static Status scatter_by_exchange(Comm *c, Tensor *block, const int64_t *at)
         }
     if (s == STATUS_OK)
         s = comm_exchange(c, parts, n, parts + c->size, n);
-    Tensor *mine = s == STATUS_OK && own ? tensor_view(block, at[c->rank], 1, &own) : NULL;
-    for (int i = 0; i < n && mine && s == STATUS_OK; i++) {
-        Tensor *other = tensor_view(others, i * own, 1, &own);
-        s = other ? dev->add(mine, other, mine) : STATUS_FAILED;
-        tensor_free(other);
-    }
+    if (s == STATUS_OK)
+        s = add_by_rank(c, block, at[c->rank], own, others);
     if (s == STATUS_OK)
         s = dev->settle();
-    tensor_free(mine);
     tensor_free(others);
     mem_free(parts);
     return s;

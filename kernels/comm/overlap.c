@@ -106,13 +106,13 @@ Status comm_sum_begin(Comm *c, Tensor *block, const int64_t *at, int64_t first, 
     return status;
 }
 
-static Status add_others(const Comm *c, UnderWay *u)
+Status add_by_rank(const Comm *c, Tensor *block, int64_t first, int64_t count, const Tensor *others)
 {
     const Device *dev = c->state->dev;
-    Tensor *own = u->count ? tensor_view(u->block, u->first, 1, &u->count) : NULL;
-    Status s = own || !u->count ? STATUS_OK : STATUS_FAILED;
+    Tensor *own = count ? tensor_view(block, first, 1, &count) : NULL;
+    Status s = own || !count ? STATUS_OK : STATUS_FAILED;
     for (int i = 0; i < c->size - 1 && own && s == STATUS_OK; i++) {
-        Tensor *other = tensor_view(u->others, i * u->count, 1, &u->count);
+        Tensor *other = tensor_view(others, i * count, 1, &count);
         s = other ? dev->add(own, other, own) : STATUS_FAILED;
         tensor_free(other);
     }
@@ -136,7 +136,7 @@ Status comm_sum_finish(Comm *c)
     for (UnderWay *u = s->under_way; u && status == STATUS_OK; u = u->next) {
         status = s->transport->end(c, s->own, u->pending);
         if (status == STATUS_OK)
-            status = add_others(c, u);
+            status = add_by_rank(c, u->block, u->first, u->count, u->others);
     }
     if (status == STATUS_OK && s->dev->settle)
         status = s->dev->settle(); /* what was received may go */

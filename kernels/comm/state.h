@@ -59,6 +59,9 @@ struct CommState {
 /* join.c: finds the others; fills in c's numbers, cards and rays. */
 Status join_all(Comm *c, const World *w);
 
+/* overlap.c: adds the others' numbers, ((size - 1), count) by rank, to this process's [first, first + count)
+ * of the block. */
+Status add_by_rank(const Comm *c, Tensor *block, int64_t first, int64_t count, const Tensor *others);
 /* overlap.c: the end of sums that nobody will finish. */
 void overlap_drop(CommState *s);
 /* Frees what was under way when the transport was closed. */
