@@ -1,0 +1,18 @@
+#include "compat.h"
+
+#include <stddef.h>
+#include <string.h>
+
+static const Compat PROGRAMS[] = {
+    {.name = "diffusers", .label = "diffusers", .clip_skip_none = 0},
+    {.name = "a1111", .label = "AUTOMATIC1111", .clip_skip_none = 1},
+    {.name = "comfy", .label = "ComfyUI", .clip_skip_none = 1},
+};
+
+const Compat *compat_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof PROGRAMS / sizeof *PROGRAMS; i++)
+        if (!strcmp(PROGRAMS[i].name, name ? name : COMPAT_DEFAULT))
+            return &PROGRAMS[i];
+    return NULL;
+}
