@@ -2,7 +2,7 @@
 #include "atelier.h"
 
 #include "data/dataset/h5.h"
-#include "infer/sample.h"
+#include "infer/sample/sample.h"
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"

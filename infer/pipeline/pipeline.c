@@ -1,44 +1,12 @@
-/* From a prompt to a picture, as diffusers' StableDiffusionPipeline does it:
- *
- *   states = CLIP(negative), CLIP(prompt)
- *   x = randn(seed) * the sampler's first scale      the same generator gives what a sampler adds later
- *   for each timestep t:
- *       u, p = UNet(x scaled, t, states)              one call with a batch of 2
- *       x = sampler(u + guidance (p - u), x)
- *   picture = VAE decoder(x / scaling factor)
- *
- * Latents stay f32 NCHW on the host between the steps, whatever the context computes in; sampling is a few
- * thousand numbers a step. */
+/* A pipeline is a model on a context with what it keeps between pictures: the stages' plans and the states of
+ * prompts. How a picture is made stands in walk.c. */
 #include "pipeline.h"
 
 #include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
-#include "stages.h"
+#include "inside.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-#define KEPT_TEXTS 4 /* prompts whose states are kept: a batch has one prompt and one negative */
-#define LATENT_CHANNELS 4
-
-typedef struct KeptText {
-    char *prompt;
-    int clip_skip;
-    uint64_t adapters;
-    float *states; /* what the text became */
-    uint64_t used; /* when; the oldest goes first */
-} KeptText;
-
-struct Pipeline {
-    Model *m;
-    Ctx *c;
-    Stages *stages;
-    KeptText texts[KEPT_TEXTS];
-    uint64_t clock;
-    SampleTrace trace;
-    void *trace_arg;
-};
 
 SampleRequest sample_request_default(void)
 {
@@ -59,7 +27,9 @@ Status pipeline_new(Ctx *c, Model *m, Pipeline **out)
         return STATUS_FAILED;
     (*out)->m = m;
     (*out)->c = c;
-    const Status s = stages_new(c, m, &(*out)->stages);
+    Status s = stages_new(c, m, &(*out)->stages);
+    if (s == STATUS_OK)
+        s = prompts_new(m, (*out)->stages, &(*out)->prompts);
     if (s != STATUS_OK) {
         pipeline_free(*out);
         *out = NULL;
@@ -72,19 +42,11 @@ const Model *pipeline_model(const Pipeline *p)
     return p->m;
 }
 
-static void forget_text(KeptText *k)
-{
-    mem_free(k->prompt);
-    mem_free(k->states);
-    *k = (KeptText){0};
-}
-
 void pipeline_free(Pipeline *p)
 {
     if (!p)
         return;
-    for (int i = 0; i < KEPT_TEXTS; i++)
-        forget_text(&p->texts[i]);
+    prompts_free(p->prompts);
     stages_free(p->stages);
     mem_free(p);
 }
@@ -93,104 +55,6 @@ void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg)
 {
     p->trace = trace;
     p->trace_arg = arg;
-}
-
-/* Text ------------------------------------------------------------------------------------------------- */
-
-/* A number that differs when other adapters are on the text encoder, or the same ones count otherwise; *fixed
- * is false if its weights may change between two calls. Where an adapter lies says nothing: another may come
- * to lie there. */
-static uint64_t text_encoder_state(const Model *m, bool *fixed)
-{
-    const LayerSet *set = clip_layers(m->clip);
-    uint64_t h = 0xcbf29ce484222325u;
-    *fixed = true;
-    for (int i = 0; i < set->count; i++) {
-        const Layer *l = set->items[i];
-        *fixed = *fixed && !layer_trained(l);
-        h = (h ^ l->changes) * 0x100000001b3u;
-        for (const Adapter *a = l->adapters; a; a = a->next) {
-            uint32_t scale;
-            memcpy(&scale, &a->scale, sizeof scale);
-            h = (h ^ scale) * 0x100000001b3u;
-        }
-    }
-    return h;
-}
-
-static Status encode_fresh(Pipeline *p, const char *prompt, int clip_skip, float *out)
-{
-    const ConditioningShape shape = conditioning_shape(p->m);
-    int32_t *ids = mem_alloc((size_t)shape.ids * sizeof *ids);
-    if (!ids)
-        return STATUS_FAILED;
-    Status s = conditioning_ids(p->m, prompt, ids);
-    if (s == STATUS_OK)
-        s = stage_text(p->stages, clip_skip, ids, out);
-    mem_free(ids);
-    return s;
-}
-
-static KeptText *find_text(Pipeline *p, const char *prompt, int clip_skip, uint64_t adapters)
-{
-    for (int i = 0; i < KEPT_TEXTS; i++) {
-        KeptText *k = &p->texts[i];
-        if (k->prompt && k->clip_skip == clip_skip && k->adapters == adapters &&
-            strcmp(k->prompt, prompt) == 0)
-            return k;
-    }
-    return NULL;
-}
-
-/* Keeps states in place of those not used for longest; without memory they are simply not kept. */
-static void keep_text(Pipeline *p, const char *prompt, int clip_skip, uint64_t adapters, const float *states,
-                      size_t bytes)
-{
-    KeptText *oldest = &p->texts[0];
-    for (int i = 1; i < KEPT_TEXTS; i++)
-        if (p->texts[i].used < oldest->used)
-            oldest = &p->texts[i];
-    forget_text(oldest);
-    oldest->prompt = mem_strdup(prompt);
-    oldest->states = mem_alloc(bytes);
-    if (!oldest->prompt || !oldest->states) {
-        forget_text(oldest);
-        return;
-    }
-    memcpy(oldest->states, states, bytes);
-    oldest->clip_skip = clip_skip;
-    oldest->adapters = adapters;
-    oldest->used = ++p->clock;
-}
-
-static Status check_clip_skip(const ClipConfig *k, int clip_skip)
-{
-    if (clip_skip >= 0 && clip_skip < k->layers)
-        return STATUS_OK;
-    return status_refuse("clip_skip %d: the text encoder has %d layers, 0 to %d can be left out", clip_skip,
-                         k->layers, k->layers - 1);
-}
-
-Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, float *out)
-{
-    if (!p->m->clip)
-        return status_fail("%s was loaded without its text encoder", p->m->name);
-    const ClipConfig *k = clip_config(p->m->clip);
-    const ConditioningShape shape = conditioning_shape(p->m);
-    const size_t bytes = (size_t)conditioning_text_size(&shape) * sizeof(float);
-    TRY(check_clip_skip(k, clip_skip));
-    bool fixed;
-    const uint64_t adapters = text_encoder_state(p->m, &fixed);
-    KeptText *kept = fixed ? find_text(p, prompt, clip_skip, adapters) : NULL;
-    if (kept) {
-        kept->used = ++p->clock;
-        memcpy(out, kept->states, bytes);
-        return STATUS_OK;
-    }
-    TRY(encode_fresh(p, prompt, clip_skip, out));
-    if (fixed)
-        keep_text(p, prompt, clip_skip, adapters, out, bytes);
-    return STATUS_OK;
 }
 
 /* Sizes ------------------------------------------------------------------------------------------------ */
@@ -217,258 +81,12 @@ Status pipeline_check_size(const Model *m, Size *size)
     return check_side("height", size->height, m->size_multiple);
 }
 
-/* Sampling --------------------------------------------------------------------------------------------- */
-
-/* Everything that one picture needs while it is made; latents of n numbers. */
-typedef struct Walk {
-    Pipeline *p;
-    const SampleRequest *r;
-    Sampler *sampler;
-    TorchRandom random;
-    NoiseSource noise;
-    Size size; /* of the latents */
-    int batch; /* 2 with guidance */
-    size_t n;
-    ConditioningShape shape; /* of text */
-    float *memory;
-    float *x, *before, *input, *prediction, *guided, *text, *one;
-} Walk;
-
-static Status check_model(const Model *m)
-{
-    const UNetConfig *u = m->unet ? unet_config(m->unet) : NULL;
-    if (!u || !m->clip || !m->vae || !m->tokenizer)
-        return status_fail("%s was loaded without parts that sampling needs", m->name);
-    if (u->in_channels != LATENT_CHANNELS || u->out_channels != LATENT_CHANNELS)
-        return status_refuse("%s: its UNet takes %d channels (%s); pictures from a prompt need %d", m->name,
-                             u->in_channels, u->in_channels == 9 ? "an inpainting model" : "a special model",
-                             LATENT_CHANNELS);
-    if (vae_config(m->vae)->latent_channels != LATENT_CHANNELS)
-        return status_refuse("%s: its VAE has %d latent channels, not %d", m->name,
-                             vae_config(m->vae)->latent_channels, LATENT_CHANNELS);
-    if (clip_config(m->clip)->hidden != u->cross_attention_dim)
-        return status_refuse("%s: its text encoder gives %d numbers a token, its UNet takes %d", m->name,
-                             clip_config(m->clip)->hidden, u->cross_attention_dim);
-    return STATUS_OK;
-}
-
-static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
-{
-    *w = (Walk){.p = p, .r = r};
-    TRY(check_model(p->m));
-    Size size = r->size;
-    TRY(pipeline_check_size(p->m, &size));
-    TRY(check_clip_skip(clip_config(p->m->clip), r->clip_skip));
-    w->size = size_divided(size, vae_factor(p->m->vae));
-    w->batch = r->guidance > 1 ? 2 : 1;
-    w->n = (size_t)LATENT_CHANNELS * (size_t)size_area(w->size);
-    w->shape = conditioning_shape(p->m);
-    return sampler_new(r->sampler, &p->m->schedule, r->steps, w->n, &w->sampler);
-}
-
-static Status walk_allocate(Walk *w)
-{
-    const size_t B = (size_t)w->batch;
-    const size_t one = (size_t)conditioning_text_size(&w->shape),
-                 all = (size_t)conditioning_size(&w->shape, w->batch);
-    w->memory = mem_alloc(((3 + 2 * B) * w->n + all + one) * sizeof(float));
-    if (!w->memory)
-        return STATUS_FAILED;
-    w->x = w->memory;
-    w->before = w->x + w->n;
-    w->guided = w->before + w->n;
-    w->input = w->guided + w->n;
-    w->prediction = w->input + B * w->n;
-    w->text = w->prediction + B * w->n;
-    w->one = w->text + all;
-    return STATUS_OK;
-}
-
-static void walk_end(Walk *w)
-{
-    sampler_free(w->sampler);
-    mem_free(w->memory);
-}
-
-/* The largest of the three stages, planned. */
-static Status walk_plan(Walk *w, size_t *bytes)
-{
-    size_t text, unet, decode;
-    TRY(stage_text_plan(w->p->stages, w->r->clip_skip, &text));
-    TRY(stage_unet_plan(w->p->stages, w->batch, w->size, &w->shape, &unet));
-    TRY(stage_decode_plan(w->p->stages, w->size, &decode));
-    *bytes = text > unet ? text : unet;
-    *bytes = *bytes > decode ? *bytes : decode;
-    return STATUS_OK;
-}
-
-Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes)
-{
-    Walk w;
-    Status s = walk_begin(&w, p, r);
-    if (s == STATUS_OK)
-        s = walk_plan(&w, bytes);
-    walk_end(&w);
-    return s;
-}
-
-double pipeline_flop(Pipeline *p, const SampleRequest *r)
-{
-    Walk w;
-    double flop = 0;
-    if (walk_begin(&w, p, r) == STATUS_OK)
-        flop = sampler_steps(w.sampler) * stage_unet_flop(p->stages, w.batch, w.size, &w.shape) +
-               stage_decode_flop(p->stages, w.size);
-    walk_end(&w);
-    return flop;
-}
-
-/* Sample `place` of the batch is told this text. */
-static Status walk_tell(Walk *w, int place, const char *text)
-{
-    TRY(pipeline_encode_text(w->p, text, w->r->clip_skip, w->one));
-    conditioning_place(&w->shape, w->batch, place, w->one, w->text);
-    return STATUS_OK;
-}
-
-static Status walk_prepare(Walk *w)
-{
-    size_t bytes;
-    const SampleRequest *r = w->r;
-    TRY(walk_allocate(w));
-    TRY(walk_plan(w, &bytes));
-    TRY(ctx_reserve(w->p->c, bytes));
-    if (w->batch == 2)
-        TRY(walk_tell(w, 0, r->negative ? r->negative : ""));
-    TRY(walk_tell(w, w->batch - 1, r->prompt));
-    torch_seed(&w->random, r->seed);
-    w->noise = noise_from_torch(&w->random);
-    w->noise.draw(w->noise.arg, w->x, w->n);
-    for (size_t k = 0; k < w->n; k++)
-        w->x[k] *= sampler_initial_scale(w->sampler);
-    return STATUS_OK;
-}
-
-static Status check_finite(const Walk *w, int step)
-{
-    for (size_t k = 0; k < w->n; k++)
-        if (!isfinite(w->x[k]))
-            return status_fail(
-                "the latents are not finite after step %d; %s", step,
-                w->p->c->dtype == DTYPE_F16
-                    ? "with f16 that is an overflow: use bf16 or f32, or a lower guidance scale"
-                    : "try a lower guidance scale, or without LoRAs, to see what makes them so");
-    return STATUS_OK;
-}
-
-/* Ho & Salimans 2022: away from the prediction without the prompt. */
-static void guide(Walk *w)
-{
-    const float *without = w->prediction, *with = w->prediction + (size_t)(w->batch - 1) * w->n;
-    for (size_t k = 0; k < w->n; k++)
-        w->guided[k] = w->batch == 2 ? without[k] + w->r->guidance * (with[k] - without[k]) : with[k];
-}
-
-static Status walk_trace(const Walk *w, int i)
-{
-    const SampleStep step = {.step = i + 1,
-                             .steps = sampler_steps(w->sampler),
-                             .batch = w->batch,
-                             .channels = LATENT_CHANNELS,
-                             .size = w->size,
-                             .text = w->shape,
-                             .timestep = sampler_timestep(w->sampler, i),
-                             .latents = w->before,
-                             .input = w->input,
-                             .conditioning = w->text,
-                             .prediction = w->prediction,
-                             .guided = w->guided,
-                             .result = w->x};
-    return w->p->trace ? w->p->trace(&step, w->p->trace_arg) : STATUS_OK;
-}
-
-static Status walk_step(Walk *w, int i)
-{
-    memcpy(w->before, w->x, w->n * sizeof *w->x);
-    sampler_input(w->sampler, i, w->x, w->input);
-    if (w->batch == 2)
-        memcpy(w->input + w->n, w->input, w->n * sizeof *w->x);
-    TRY(stage_unet(w->p->stages, w->batch, w->size, w->input, sampler_timestep(w->sampler, i), &w->shape,
-                   w->text, w->prediction));
-    guide(w);
-    sampler_step(w->sampler, i, w->guided, &w->noise, w->x);
-    TRY(check_finite(w, i + 1));
-    return walk_trace(w, i);
-}
-
-/* (H,W,3) about [-1,1] -> bytes, rounded as diffusers does: half to even, of x/2 + 1/2 clamped to [0,1]. */
-static Status make_picture(const float *pixels, Size size, Picture *out)
-{
-    TRY(picture_new(size, out));
-    const size_t n = 3 * (size_t)size_area(size);
-    for (size_t i = 0; i < n; i++) {
-        const float v = pixels[i] * 0.5f + 0.5f;
-        out->rgb[i] = (uint8_t)rintf((v > 1 ? 1 : v > 0 ? v : 0) * 255);
-    }
-    return STATUS_OK;
-}
-
-static Status walk_decode(Walk *w, Picture *out)
-{
-    const Size size = size_multiplied(w->size, vae_factor(w->p->m->vae));
-    const float scaling = vae_config(w->p->m->vae)->scaling_factor;
-    float *pixels = mem_alloc(3 * (size_t)size_area(size) * sizeof *pixels);
-    if (!pixels)
-        return STATUS_FAILED;
-    for (size_t k = 0; k < w->n; k++)
-        w->input[k] = w->x[k] / scaling;
-    Status s = stage_decode(w->p->stages, w->size, w->input, pixels);
-    if (s == STATUS_OK)
-        s = make_picture(pixels, size, out);
-    mem_free(pixels);
-    return s;
-}
-
-static Status walk_all(Walk *w, SampleProgress progress, void *arg, SampleResult *out)
-{
-    const int steps = sampler_steps(w->sampler);
-    TRY(walk_prepare(w));
-    for (int i = 0; i < steps; i++) {
-        TRY(walk_step(w, i));
-        if (progress && !progress(i + 1, steps, w->x, arg))
-            return status_interrupted();
-    }
-    out->latents = tensor_new(DTYPE_F32, 4, (int64_t[]){1, LATENT_CHANNELS, w->size.height, w->size.width});
-    if (!out->latents)
-        return STATUS_FAILED;
-    memcpy(out->latents->data, w->x, w->n * sizeof *w->x);
-    return walk_decode(w, &out->picture);
-}
-
-Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
-                       SampleResult *out)
-{
-    Walk w;
-    *out = (SampleResult){0};
-    Status s = walk_begin(&w, p, r);
-    if (s == STATUS_OK)
-        s = walk_all(&w, progress, arg, out);
-    walk_end(&w);
-    if (s != STATUS_OK)
-        sample_result_free(out);
-    return s;
-}
-
-Status pipeline_steps(const Model *m, const SampleRequest *r, int *steps)
-{
-    Sampler *s;
-    TRY(sampler_new(r->sampler, &m->schedule, r->steps, 0, &s));
-    *steps = sampler_steps(s);
-    sampler_free(s);
-    return STATUS_OK;
-}
-
 /* Encoding --------------------------------------------------------------------------------------------- */
+
+Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, float *out)
+{
+    return prompts_encode(p->prompts, prompt, clip_skip, out);
+}
 
 Status pipeline_encode_picture(Pipeline *p, const float *pixels, Size size, float *mean, float *std)
 {

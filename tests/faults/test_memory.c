@@ -7,7 +7,7 @@
  * argument the program runs the tests of that name. */
 #include "tests/train/runs.h"
 
-#include "infer/sample.h"
+#include "infer/sample/sample.h"
 #include "train/commands/data.h"
 
 #include <unistd.h>

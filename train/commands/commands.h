@@ -1,4 +1,4 @@
-/* The commands of the program, one file each; `sample` is infer/sample.h's. argv[0] is the command's own
+/* The commands of the program, one file each; `sample` is infer/sample/sample.h's. argv[0] is the command's own
  * name. Each returns the exit status and has printed its failure. */
 #ifndef ATL_COMMANDS_H
 #define ATL_COMMANDS_H

@@ -3,7 +3,7 @@
 #ifndef ATL_PREVIEW_TEXT_H
 #define ATL_PREVIEW_TEXT_H
 
-#include "infer/pipeline/picture_text.h"
+#include "infer/sample/picture_text.h"
 #include "train/config/config.h"
 
 /* A grid, and whose weights drew it. */

@@ -2,7 +2,7 @@
 
 #include "data/dataset/dataset.h"
 #include "data/dataset/scan.h"
-#include "infer/pipeline/picture_text.h"
+#include "infer/sample/picture_text.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"

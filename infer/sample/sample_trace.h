@@ -3,7 +3,7 @@
 #ifndef ATL_SAMPLE_TRACE_H
 #define ATL_SAMPLE_TRACE_H
 
-#include "pipeline.h"
+#include "infer/pipeline/pipeline.h"
 
 /* A SampleTrace; arg is the folder (char *). Writes step-000001.safetensors and on: latents, input,
  * timesteps, conditioning, prediction, guided, result, all f32, feature maps NCHW. */

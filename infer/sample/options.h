@@ -2,8 +2,8 @@
 #ifndef ATL_SAMPLE_OPTIONS_H
 #define ATL_SAMPLE_OPTIONS_H
 
-#include "infer/pipeline/picture_text.h"
 #include "kernels/base/options.h"
+#include "picture_text.h"
 
 #define SAMPLE_MAX_LORAS 16
 

@@ -3,7 +3,7 @@
 #ifndef ATL_PICTURE_TEXT_H
 #define ATL_PICTURE_TEXT_H
 
-#include "pipeline.h"
+#include "infer/pipeline/pipeline.h"
 
 typedef struct UsedLora {
     const char *path; /* as given; only its last part is written */

@@ -1,5 +1,5 @@
 /* What `atelier sample` is asked for: its options, read and checked as far as words can be. */
-#include "sample_options.h"
+#include "options.h"
 
 #include "infer/samplers/sampler.h"
 #include "kernels/base/file.h"

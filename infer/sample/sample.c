@@ -2,15 +2,14 @@
  * prints the names of the files, or the picture itself. A seed belongs to one picture: picture i of --batch
  * uses seed + i, whatever the others are. */
 #include "sample.h"
+
 #include "infer/adapters/adapters.h"
 #include "infer/files/marks.h"
 #include "infer/pipeline/pipeline.h"
-#include "infer/pipeline/sample_trace.h"
 #include "infer/samplers/sampler.h"
 #include "infer/text/prompt_syntax.h"
-#include "kernels/base/json.h"
-
 #include "kernels/base/file.h"
+#include "kernels/base/json.h"
 #include "kernels/base/log.h"
 #include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
@@ -18,139 +17,14 @@
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
 #include "kernels/devices/devices.h"
-#include "sample_options.h"
+#include "options.h"
+#include "outputs.h"
+#include "picture_text.h"
+#include "sample_trace.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <unistd.h>
-
-/* File names ------------------------------------------------------------------------------------------- */
-
-/* In any case: .PNG is as good. */
-static bool ends_with(const char *text, const char *end)
-{
-    const size_t n = strlen(text), length = strlen(end);
-    return n >= length && strcasecmp(text + n - length, end) == 0;
-}
-
-static bool to_stdout(const SampleArguments *a)
-{
-    return a->out && strcmp(a->out, "-") == 0;
-}
-
-static Status check_stdout(const SampleArguments *a)
-{
-    if (a->picture_count > 1)
-        return status_refuse(
-            "sample: --out -: one picture goes to standard output, and %d are asked for; name a "
-            "folder",
-            a->picture_count);
-    if (a->json)
-        return status_refuse("sample: --out -: the picture and --json would both go to standard output");
-    if (isatty(STDOUT_FILENO))
-        return status_refuse(
-            "sample: --out -: standard output is a terminal, which cannot show a picture; name a "
-            "file, or send it on: --out - > cat.png");
-    return STATUS_OK;
-}
-
-static Status check_out(const SampleArguments *a)
-{
-    const char *base = a->out ? path_base(a->out) : "";
-    if (a->out && !*a->out)
-        return status_refuse("sample: --out is empty");
-    if (to_stdout(a))
-        return check_stdout(a);
-    if (a->out && !file_is_dir(a->out) && strrchr(base, '.') && strrchr(base, '.') != base &&
-        !ends_with(base, ".png"))
-        return status_refuse("sample: --out %s: pictures are written as .png", a->out);
-    return STATUS_OK;
-}
-
-/* DIR/atelier-SEED.png, or with -2, -3, … where that is taken. */
-static char *free_name(const char *folder, uint64_t seed)
-{
-    char *path = NULL;
-    for (int n = 1; n < 1000000; n++) {
-        char number[16] = "";
-        if (n > 1)
-            snprintf(number, sizeof number, "-%d", n);
-        mem_free(path);
-        path = mem_printf("%s%satelier-%llu%s.png", folder, *folder && !ends_with(folder, "/") ? "/" : "",
-                          (unsigned long long)seed, number);
-        if (!path || !file_exists(path))
-            break;
-    }
-    return path;
-}
-
-/* Caller: mem_free. NULL: out of memory. */
-static char *picture_path(const SampleArguments *a, int i)
-{
-    if (!a->out)
-        return free_name("", a->seeds[i]);
-    if (!ends_with(a->out, ".png") || file_is_dir(a->out))
-        return free_name(a->out, a->seeds[i]);
-    if (a->picture_count == 1)
-        return mem_strdup(a->out);
-    return mem_printf("%.*s-%llu.png", (int)strlen(a->out) - 4, a->out, (unsigned long long)a->seeds[i]);
-}
-
-/* Where picture i's trace goes. Caller: mem_free. NULL: out of memory. */
-static char *trace_folder(const SampleArguments *a, int i)
-{
-    return a->picture_count > 1 ? mem_printf("%s/seed-%llu", a->trace, (unsigned long long)a->seeds[i])
-                                : mem_strdup(a->trace);
-}
-
-static Status check_traces(const SampleArguments *a)
-{
-    Status s = path_check_words(a->trace, NULL);
-    for (int i = 0; i < a->picture_count && s == STATUS_OK; i++) {
-        char *folder = trace_folder(a, i);
-        s = folder ? mark_check_folder(folder, "step-", MARK_TRACE) : STATUS_FAILED;
-        mem_free(folder);
-    }
-    return s;
-}
-
-/* Pictures in a folder get names of their own; a file that is named may have one of before. */
-static Status check_pictures(const SampleArguments *a)
-{
-    Status s = STATUS_OK;
-    for (int i = 0; i < a->picture_count && s == STATUS_OK; i++) {
-        char *path = picture_path(a, i);
-        s = path ? picture_check_own(path) : STATUS_FAILED;
-        mem_free(path);
-    }
-    return s;
-}
-
-static Status try_out(const SampleArguments *a)
-{
-    char *first = picture_path(a, 0);
-    const Status s = first ? file_try(first) : STATUS_FAILED;
-    mem_free(first);
-    return s == STATUS_OK ? check_pictures(a) : s;
-}
-
-/* Proves that the results can be written where they are to go, and that nothing of somebody's is replaced,
- * before the work. */
-static Status prepare_out(const SampleArguments *a)
-{
-    if (!to_stdout(a))
-        TRY(status_in(try_out(a), "sample: --out"));
-    if (a->save_latents && ends_with(a->save_latents, ".png"))
-        return status_refuse("sample: --save-latents %s: latents are no picture; name it .safetensors",
-                             a->save_latents);
-    if (a->save_latents)
-        TRY(status_in(file_try(a->save_latents), "sample: --save-latents"));
-    if (a->save_latents)
-        TRY(status_in(mark_check(a->save_latents, MARK_LATENTS), "sample: --save-latents"));
-    return a->trace ? status_in(check_traces(a), "sample: --trace") : STATUS_OK;
-}
 
 /* Making the pictures ---------------------------------------------------------------------------------- */
 
@@ -312,7 +186,7 @@ static Status start_trace(Session *s, int i, char **folder)
     *folder = NULL;
     if (!s->a.trace)
         return STATUS_OK;
-    *folder = trace_folder(&s->a, i);
+    *folder = outputs_trace(&s->a, i);
     if (!*folder)
         return STATUS_FAILED;
     pipeline_trace(s->pipeline, sample_trace_write, *folder);
@@ -332,9 +206,9 @@ static Status make_picture(Session *s, int i)
     if (status == STATUS_OK)
         status = keep_latents(s, i, result.latents);
     if (status == STATUS_OK) {
-        s->paths[i] = to_stdout(&s->a) ? NULL : picture_path(&s->a, i);
-        status = s->paths[i] || to_stdout(&s->a) ? write_picture(s, &r, &result.picture, s->paths[i])
-                                                 : STATUS_FAILED;
+        s->paths[i] = outputs_to_stdout(&s->a) ? NULL : outputs_picture(&s->a, i);
+        status = s->paths[i] || outputs_to_stdout(&s->a) ? write_picture(s, &r, &result.picture, s->paths[i])
+                                                         : STATUS_FAILED;
     }
     pipeline_trace(s->pipeline, NULL, NULL);
     mem_free(folder);
@@ -410,9 +284,9 @@ static Status print_files(const Session *s)
 
 static Status run(Session *s)
 {
-    TRY(check_out(&s->a));
+    TRY(outputs_check(&s->a));
     TRY(session_open(s));
-    TRY(prepare_out(&s->a));
+    TRY(outputs_prepare(&s->a));
     const Status made = make_pictures(s);
     if (made != STATUS_OK) {
         print_files(s); /* those that were finished */

@@ -1,0 +1,20 @@
+/* What the files of the pipeline know of it, and nobody else. */
+#ifndef ATL_PIPELINE_INSIDE_H
+#define ATL_PIPELINE_INSIDE_H
+
+#include "pipeline.h"
+#include "prompts.h"
+#include "stages.h"
+
+#define LATENT_CHANNELS 4
+
+struct Pipeline {
+    Model *m;
+    Ctx *c;
+    Stages *stages;
+    Prompts *prompts;
+    SampleTrace trace;
+    void *trace_arg;
+};
+
+#endif
