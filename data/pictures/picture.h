@@ -67,6 +67,8 @@ typedef struct PictureWindow {
     Size size;
 } PictureWindow;
 Status picture_resize_window(const Picture *in, const PictureWindow *w, Picture *out);
+/* The same by Pillow's BICUBIC, which CLIP's preprocessing takes. */
+Status picture_resize_cubic(const Picture *in, const PictureWindow *w, Picture *out);
 /* The same of an encoded picture that was decoded by picture_decode_for(…, covered), but a PNG's rows are
  * reduced as they come, so that memory holds no whole picture (interlaced and turned ones apart). */
 Status picture_decode_window(const uint8_t *bytes, size_t count, Size covered, const PictureWindow *w,

@@ -9,10 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct ClipLayer {
-    Layer layer_norm1, q_proj, k_proj, v_proj, out_proj, layer_norm2, fc1, fc2;
-} ClipLayer;
-
 struct Clip {
     ClipConfig config;
     LayerSet layers;
@@ -55,36 +51,43 @@ Status clip_config_parse(const char *json, const char *origin, ClipConfig *out)
     return STATUS_OK;
 }
 
-static void projection(Clip *m, Weights *w, Layer *l, int64_t out, int64_t in, int i, const char *name)
+/* Where a layer's weights are asked for. */
+typedef struct Place {
+    Weights *w;
+    LayerSet *set;
+    const char *prefix;
+    int i;
+} Place;
+
+static void projection(const Place *p, Layer *l, int64_t out, int64_t in, const char *name)
 {
-    weights_layer(w, &m->layers, l, LAYER_LINEAR, true, 2, (int64_t[]){out, in},
-                  "text_model.encoder.layers.%d.%s", i, name);
+    weights_layer(p->w, p->set, l, LAYER_LINEAR, true, 2, (int64_t[]){out, in}, "%s.%d.%s", p->prefix, p->i,
+                  name);
 }
 
-static void norm(Clip *m, Weights *w, Layer *l, int i, const char *name)
+static void norm(const Place *p, Layer *l, int64_t D, const char *name)
 {
-    const int64_t D = m->config.hidden;
-    weights_layer(w, &m->layers, l, LAYER_NORM, true, 1, &D, "text_model.encoder.layers.%d.%s", i, name);
+    weights_layer(p->w, p->set, l, LAYER_NORM, true, 1, &D, "%s.%d.%s", p->prefix, p->i, name);
 }
 
 /* Random weights as transformers draws them for CLIP (initializer_factor 1). */
-static void block_init(Clip *m, Weights *w, int i)
+void clip_layer_make(const ClipConfig *k, Weights *w, LayerSet *set, ClipLayer *b, const char *prefix, int i)
 {
-    ClipLayer *b = &m->blocks[i];
-    const int64_t D = m->config.hidden, F = m->config.intermediate;
-    const float out_std = 1.0f / sqrtf((float)D), in_std = out_std / sqrtf(2.0f * (float)m->config.layers);
+    const Place p = {w, set, prefix, i};
+    const int64_t D = k->hidden, F = k->intermediate;
+    const float out_std = 1.0f / sqrtf((float)D), in_std = out_std / sqrtf(2.0f * (float)k->layers);
     weights_random_normal(w, in_std);
-    projection(m, w, &b->k_proj, D, D, i, "self_attn.k_proj");
-    projection(m, w, &b->v_proj, D, D, i, "self_attn.v_proj");
-    projection(m, w, &b->q_proj, D, D, i, "self_attn.q_proj");
+    projection(&p, &b->k_proj, D, D, "self_attn.k_proj");
+    projection(&p, &b->v_proj, D, D, "self_attn.v_proj");
+    projection(&p, &b->q_proj, D, D, "self_attn.q_proj");
     weights_random_normal(w, out_std);
-    projection(m, w, &b->out_proj, D, D, i, "self_attn.out_proj");
-    norm(m, w, &b->layer_norm1, i, "layer_norm1");
+    projection(&p, &b->out_proj, D, D, "self_attn.out_proj");
+    norm(&p, &b->layer_norm1, D, "layer_norm1");
     weights_random_normal(w, 1.0f / sqrtf(2.0f * (float)D));
-    projection(m, w, &b->fc1, F, D, i, "mlp.fc1");
+    projection(&p, &b->fc1, F, D, "mlp.fc1");
     weights_random_normal(w, in_std);
-    projection(m, w, &b->fc2, D, F, i, "mlp.fc2");
-    norm(m, w, &b->layer_norm2, i, "layer_norm2");
+    projection(&p, &b->fc2, D, F, "mlp.fc2");
+    norm(&p, &b->layer_norm2, D, "layer_norm2");
 }
 
 Status clip_new(const ClipConfig *config, Weights *w, Clip **out)
@@ -104,7 +107,7 @@ Status clip_new(const ClipConfig *config, Weights *w, Clip **out)
     weights_layer(w, &m->layers, &m->position_embedding, LAYER_EMBEDDING, false, 2,
                   (int64_t[]){config->positions, D}, "text_model.embeddings.position_embedding");
     for (int i = 0; i < config->layers; i++)
-        block_init(m, w, i);
+        clip_layer_make(config, w, &m->layers, &m->blocks[i], "text_model.encoder.layers", i);
     weights_layer(w, &m->layers, &m->final_layer_norm, LAYER_NORM, true, 1, &D,
                   "text_model.final_layer_norm");
     weights_random_normal(w, 0);
@@ -138,12 +141,11 @@ LayerSet *clip_layers(Clip *m)
 
 /* Forward ---------------------------------------------------------------------------------------------- */
 
-/* x (B,T,D) -> (B,T,D) */
-static Tensor *clip_block(Ctx *c, const ClipConfig *k, const ClipLayer *b, Tensor *x)
+Tensor *clip_layer(Ctx *c, const ClipConfig *k, const ClipLayer *b, bool causal, Tensor *x)
 {
     Tensor *h = layer_norm(c, &b->layer_norm1, k->eps, x);
     Tensor *q = linear(c, &b->q_proj, h), *key = linear(c, &b->k_proj, h), *v = linear(c, &b->v_proj, h);
-    x = linear_add(c, &b->out_proj, attention(c, k->heads, true, q, key, v), x);
+    x = linear_add(c, &b->out_proj, attention(c, k->heads, causal, q, key, v), x);
     h = linear(c, &b->fc1, layer_norm(c, &b->layer_norm2, k->eps, x));
     h = k->quick_gelu ? quick_gelu(c, h) : gelu(c, h);
     return linear_add(c, &b->fc2, h, x);
@@ -156,6 +158,6 @@ Tensor *clip_forward(Ctx *c, const Clip *m, int clip_skip, Tensor *ids)
         op_fail(c, "clip_skip is %d, but the text encoder has %d layers", clip_skip, k->layers);
     Tensor *h = add_rows(c, &m->position_embedding, embedding(c, &m->token_embedding, ids));
     for (int i = 0; i < k->layers - clip_skip; i++)
-        h = clip_block(c, k, &m->blocks[i], h);
+        h = clip_layer(c, k, &m->blocks[i], true, h);
     return layer_norm(c, &m->final_layer_norm, k->eps, h);
 }

@@ -23,4 +23,12 @@ LayerSet *clip_layers(Clip *m); /* names always with "text_model." */
  * layers before the last, then the final norm (diffusers' clip_skip). */
 Tensor *clip_forward(Ctx *c, const Clip *m, int clip_skip, Tensor *ids);
 
+/* One layer of self-attention and MLP, as the text encoder and the one for pictures (infer/safety) have
+ * them: "PREFIX.I.self_attn.q_proj", … . Of the configuration only the encoder's own numbers are read. */
+typedef struct ClipLayer {
+    Layer layer_norm1, q_proj, k_proj, v_proj, out_proj, layer_norm2, fc1, fc2;
+} ClipLayer;
+void clip_layer_make(const ClipConfig *k, Weights *w, LayerSet *set, ClipLayer *b, const char *prefix, int i);
+Tensor *clip_layer(Ctx *c, const ClipConfig *k, const ClipLayer *b, bool causal, Tensor *x); /* (B,T,D) */
+
 #endif

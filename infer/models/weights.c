@@ -383,3 +383,17 @@ void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has
         s = make_layer(w, set, l, kind, has_bias, ndim, shape);
     keep_failure(w, s);
 }
+
+void weights_numbers(Weights *w, const char *key, int ndim, const int64_t *shape, float *out)
+{
+    if (w->status != STATUS_OK)
+        return;
+    LayerSet files = {0};
+    Tensor *t = NULL;
+    Status s = load_tensor(w, &files, key, DTYPE_F32, ndim, shape, &t);
+    if (s == STATUS_OK && !w->described)
+        s = tensor_get(t, out, DTYPE_F32);
+    tensor_free(t);
+    layerset_free(&files);
+    keep_failure(w, s);
+}

@@ -65,5 +65,8 @@ typedef enum LayerKind { LAYER_LINEAR, LAYER_CONV, LAYER_NORM, LAYER_EMBEDDING }
 void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has_bias, int ndim,
                    const int64_t *shape, const char *path_format, ...) __attribute__((format(printf, 8, 9)));
 Status weights_status(const Weights *w);
+/* A tensor that is no layer's, as f32 into `out`, whose shape has to be this; missing or of another: as
+ * weights_layer. With weights_describe nothing is read. */
+void weights_numbers(Weights *w, const char *key, int ndim, const int64_t *shape, float *out);
 
 #endif
