@@ -15,6 +15,7 @@ struct Pipeline {
     Prompts *prompts;
     SampleTrace trace;
     void *trace_arg;
+    Guard *guard; /* or NULL */
 };
 
 #endif

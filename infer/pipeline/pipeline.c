@@ -57,6 +57,11 @@ void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg)
     p->trace_arg = arg;
 }
 
+void pipeline_guard(Pipeline *p, Guard *g)
+{
+    p->guard = g;
+}
+
 /* Sizes ------------------------------------------------------------------------------------------------ */
 
 static Status check_side(const char *what, int side, int multiple)

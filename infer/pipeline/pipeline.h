@@ -4,6 +4,7 @@
 
 #include "data/pictures/picture.h"
 #include "infer/models/model.h"
+#include "infer/safety/guard.h"
 
 typedef struct SampleRequest {
     const char *prompt, *negative; /* negative NULL: "" */
@@ -40,6 +41,7 @@ typedef bool (*SampleProgress)(int step, int steps, const float *latents, void *
 typedef struct SampleResult {
     Picture picture; /* RGB */
     Tensor *latents; /* f32 (1,4,h,w) NCHW, final, scaled */
+    bool flagged;    /* by the safety checker: the picture is black */
 } SampleResult;
 void sample_result_free(SampleResult *r);
 
@@ -64,6 +66,8 @@ Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progr
 Status pipeline_steps(const Model *m, const SampleRequest *r, int *steps);
 /* Calls trace after every sampling step from now on; NULL: no more. */
 void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg);
+/* Every picture goes through g from now on, which is borrowed; NULL: no more. */
+void pipeline_guard(Pipeline *p, Guard *g);
 /* Refuses sides that are no multiples of the model's, naming the nearest good ones; a side of 0 becomes the
  * default. */
 Status pipeline_check_size(const Model *m, Size *size);

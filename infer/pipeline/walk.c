@@ -252,6 +252,8 @@ Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progr
     if (s == STATUS_OK)
         s = walk_all(&w, progress, arg, out);
     walk_end(&w);
+    if (s == STATUS_OK && p->guard)
+        s = guard_picture(p->guard, r->seed, &out->picture, &out->flagged);
     if (s != STATUS_OK)
         sample_result_free(out);
     return s;

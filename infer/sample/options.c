@@ -124,6 +124,10 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .shown = "auto: idle"},
         {"threads", OPTION_INT, &a->threads, .value = "N", .min = 0, .max = 4096,
          .help = "Threads that compute. 0: as many as there are physical cores.", .shown = "0"},
+        {"safety", OPTION_TEXT, &a->guard.safety, .value = "WHETHER", .choices = SAFETY_CHOICES,
+         .help = "Looks at each picture with the model's own safety checker (its folder safety_checker), and "
+                 "makes black what that flags.",
+         .shown = "auto: where the model has one"},
         {NULL, OPTION_HEADING, NULL, .help = "What to write"},
         {"out", OPTION_TEXT, &a->out, .value = "FILE|DIR|-",
          .help = "A .png file (several pictures: FILE-SEED.png), a folder, or - for one picture to standard "

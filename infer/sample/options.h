@@ -12,6 +12,7 @@ typedef struct SampleArguments {
         *trace;
     OptionList lora_texts;
     SampleRequest request;
+    GuardRequest guard;
     double guidance;
     int threads, batch;
     bool json;

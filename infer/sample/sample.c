@@ -33,6 +33,7 @@ typedef struct Session {
     Model *model;
     Ctx *c;
     Pipeline *pipeline;
+    Guard *guard;
     LoraFile *loras[SAMPLE_MAX_LORAS];
     Progress progress;
     int picture;     /* which one is being made */
@@ -105,7 +106,10 @@ static Status session_open(Session *s)
     s->paths = mem_calloc((size_t)a->picture_count, sizeof *s->paths);
     if (!s->c || !s->paths)
         return STATUS_FAILED;
-    return pipeline_new(s->c, s->model, &s->pipeline);
+    TRY(pipeline_new(s->c, s->model, &s->pipeline));
+    TRY(status_in(guard_open(&a->guard, s->model, s->c, &s->guard), "sample: --safety"));
+    pipeline_guard(s->pipeline, s->guard);
+    return STATUS_OK;
 }
 
 static void session_close(Session *s)
@@ -115,6 +119,7 @@ static void session_close(Session *s)
     mem_free(s->paths);
     tensor_free(s->latents);
     pipeline_free(s->pipeline);
+    guard_free(s->guard);
     for (int i = s->a.lora_texts.count - 1; i >= 0; i--)
         if (i < SAMPLE_MAX_LORAS)
             lora_detach(s->model, s->loras[i]);
