@@ -17,19 +17,19 @@ static bool ends_with(const char *text, const char *end)
     return n >= length && strcasecmp(text + n - length, end) == 0;
 }
 
-bool outputs_to_stdout(const SampleArguments *a)
+bool outputs_to_stdout(const Shots *s)
 {
-    return a->out && strcmp(a->out, "-") == 0;
+    return s->sets->out && strcmp(s->sets->out, "-") == 0;
 }
 
-static Status check_stdout(const SampleArguments *a)
+static Status check_stdout(const Shots *s)
 {
-    if (a->picture_count > 1)
+    if (s->count > 1)
         return status_refuse(
             "sample: --out -: one picture goes to standard output, and %d are asked for; name a "
             "folder",
-            a->picture_count);
-    if (a->json)
+            s->count);
+    if (s->sets->json)
         return status_refuse("sample: --out -: the picture and --json would both go to standard output");
     if (isatty(STDOUT_FILENO))
         return status_refuse(
@@ -38,16 +38,16 @@ static Status check_stdout(const SampleArguments *a)
     return STATUS_OK;
 }
 
-Status outputs_check(const SampleArguments *a)
+Status outputs_check(const Shots *s)
 {
-    const char *base = a->out ? path_base(a->out) : "";
-    if (a->out && !*a->out)
+    const char *base = s->sets->out ? path_base(s->sets->out) : "";
+    if (s->sets->out && !*s->sets->out)
         return status_refuse("sample: --out is empty");
-    if (outputs_to_stdout(a))
-        return check_stdout(a);
-    if (a->out && !file_is_dir(a->out) && strrchr(base, '.') && strrchr(base, '.') != base &&
+    if (outputs_to_stdout(s))
+        return check_stdout(s);
+    if (s->sets->out && !file_is_dir(s->sets->out) && strrchr(base, '.') && strrchr(base, '.') != base &&
         !ends_with(base, ".png"))
-        return status_refuse("sample: --out %s: pictures are written as .png", a->out);
+        return status_refuse("sample: --out %s: pictures are written as .png", s->sets->out);
     return STATUS_OK;
 }
 
@@ -69,67 +69,68 @@ static char *free_name(const char *folder, uint64_t seed)
 }
 
 /* Caller: mem_free. NULL: out of memory. */
-char *outputs_picture(const SampleArguments *a, int i)
+char *outputs_picture(const Shots *s, int i)
 {
-    if (!a->out)
-        return free_name("", a->seeds[i]);
-    if (!ends_with(a->out, ".png") || file_is_dir(a->out))
-        return free_name(a->out, a->seeds[i]);
-    if (a->picture_count == 1)
-        return mem_strdup(a->out);
-    return mem_printf("%.*s-%llu.png", (int)strlen(a->out) - 4, a->out, (unsigned long long)a->seeds[i]);
+    if (!s->sets->out)
+        return free_name("", s->items[i].seed);
+    if (!ends_with(s->sets->out, ".png") || file_is_dir(s->sets->out))
+        return free_name(s->sets->out, s->items[i].seed);
+    if (s->count == 1)
+        return mem_strdup(s->sets->out);
+    return mem_printf("%.*s-%llu.png", (int)strlen(s->sets->out) - 4, s->sets->out,
+                      (unsigned long long)s->items[i].seed);
 }
 
 /* Where picture i's trace goes. Caller: mem_free. NULL: out of memory. */
-char *outputs_trace(const SampleArguments *a, int i)
+char *outputs_trace(const Shots *s, int i)
 {
-    return a->picture_count > 1 ? mem_printf("%s/seed-%llu", a->trace, (unsigned long long)a->seeds[i])
-                                : mem_strdup(a->trace);
+    return s->count > 1 ? mem_printf("%s/seed-%llu", s->sets->trace, (unsigned long long)s->items[i].seed)
+                        : mem_strdup(s->sets->trace);
 }
 
-static Status check_traces(const SampleArguments *a)
+static Status check_traces(const Shots *s)
 {
-    Status s = path_check_words(a->trace, NULL);
-    for (int i = 0; i < a->picture_count && s == STATUS_OK; i++) {
-        char *folder = outputs_trace(a, i);
-        s = folder ? mark_check_folder(folder, "step-", MARK_TRACE) : STATUS_FAILED;
+    Status status = path_check_words(s->sets->trace, NULL);
+    for (int i = 0; i < s->count && status == STATUS_OK; i++) {
+        char *folder = outputs_trace(s, i);
+        status = folder ? mark_check_folder(folder, "step-", MARK_TRACE) : STATUS_FAILED;
         mem_free(folder);
     }
-    return s;
+    return status;
 }
 
 /* Pictures in a folder get names of their own; a file that is named may have one of before. */
-static Status check_pictures(const SampleArguments *a)
+static Status check_pictures(const Shots *s)
 {
-    Status s = STATUS_OK;
-    for (int i = 0; i < a->picture_count && s == STATUS_OK; i++) {
-        char *path = outputs_picture(a, i);
-        s = path ? picture_check_own(path) : STATUS_FAILED;
+    Status status = STATUS_OK;
+    for (int i = 0; i < s->count && status == STATUS_OK; i++) {
+        char *path = outputs_picture(s, i);
+        status = path ? picture_check_own(path) : STATUS_FAILED;
         mem_free(path);
     }
-    return s;
+    return status;
 }
 
-static Status try_out(const SampleArguments *a)
+static Status try_out(const Shots *s)
 {
-    char *first = outputs_picture(a, 0);
-    const Status s = first ? file_try(first) : STATUS_FAILED;
+    char *first = outputs_picture(s, 0);
+    const Status status = first ? file_try(first) : STATUS_FAILED;
     mem_free(first);
-    return s == STATUS_OK ? check_pictures(a) : s;
+    return status == STATUS_OK ? check_pictures(s) : status;
 }
 
 /* Proves that the results can be written where they are to go, and that nothing of somebody's is replaced,
  * before the work. */
-Status outputs_prepare(const SampleArguments *a)
+Status outputs_prepare(const Shots *s)
 {
-    if (!outputs_to_stdout(a))
-        TRY(status_in(try_out(a), "sample: --out"));
-    if (a->save_latents && ends_with(a->save_latents, ".png"))
+    if (!outputs_to_stdout(s))
+        TRY(status_in(try_out(s), "sample: --out"));
+    if (s->sets->save_latents && ends_with(s->sets->save_latents, ".png"))
         return status_refuse("sample: --save-latents %s: latents are no picture; name it .safetensors",
-                             a->save_latents);
-    if (a->save_latents)
-        TRY(status_in(file_try(a->save_latents), "sample: --save-latents"));
-    if (a->save_latents)
-        TRY(status_in(mark_check(a->save_latents, MARK_LATENTS), "sample: --save-latents"));
-    return a->trace ? status_in(check_traces(a), "sample: --trace") : STATUS_OK;
+                             s->sets->save_latents);
+    if (s->sets->save_latents)
+        TRY(status_in(file_try(s->sets->save_latents), "sample: --save-latents"));
+    if (s->sets->save_latents)
+        TRY(status_in(mark_check(s->sets->save_latents, MARK_LATENTS), "sample: --save-latents"));
+    return s->sets->trace ? status_in(check_traces(s), "sample: --trace") : STATUS_OK;
 }

@@ -2,16 +2,16 @@
 #ifndef ATL_SAMPLE_OUTPUTS_H
 #define ATL_SAMPLE_OUTPUTS_H
 
-#include "options.h"
+#include "shots.h"
 
-bool outputs_to_stdout(const SampleArguments *a);
+bool outputs_to_stdout(const Shots *s);
 /* Refuses names that cannot be meant. */
-Status outputs_check(const SampleArguments *a);
+Status outputs_check(const Shots *s);
 /* Proves that the results can be written where they are to go, and that nothing of somebody's is replaced,
  * before the work. */
-Status outputs_prepare(const SampleArguments *a);
+Status outputs_prepare(const Shots *s);
 /* Where picture i goes, and its trace. Caller: mem_free. NULL: out of memory. */
-char *outputs_picture(const SampleArguments *a, int i);
-char *outputs_trace(const SampleArguments *a, int i);
+char *outputs_picture(const Shots *s, int i);
+char *outputs_trace(const Shots *s, int i);
 
 #endif

@@ -3,11 +3,8 @@
  * uses seed + i, whatever the others are. */
 #include "sample.h"
 
-#include "infer/adapters/adapters.h"
 #include "infer/files/marks.h"
 #include "infer/pipeline/pipeline.h"
-#include "infer/samplers/sampler.h"
-#include "infer/text/prompt_syntax.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"
@@ -16,11 +13,11 @@
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
-#include "kernels/devices/devices.h"
-#include "options.h"
+#include "kernels/device.h"
 #include "outputs.h"
 #include "picture_text.h"
 #include "sample_trace.h"
+#include "session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,116 +25,26 @@
 
 /* Making the pictures ---------------------------------------------------------------------------------- */
 
-typedef struct Session {
-    SampleArguments a;
-    Model *model;
-    Ctx *c;
-    Pipeline *pipeline;
-    Guard *guard;
-    LoraFile *loras[SAMPLE_MAX_LORAS];
+typedef struct Work {
+    Shots shots;
+    Session session;
     Progress progress;
-    int picture;     /* which one is being made */
-    int steps;       /* of one picture */
-    Tensor *latents; /* (N,4,h,w), with --save-latents */
-    char weights[MODEL_HASH_SIZE];
-    char **paths;
-} Session;
-
-/* Says how much of a prompt the text encoder will not see. */
-static Status tell_cut(const Model *m, const char *what, const char *text)
-{
-    int32_t *ids;
-    int count;
-    const int seen = clip_config(m->clip)->positions - 2;
-    TRY(status_in(tokenizer_encode(m->tokenizer, text, &ids, &count), "sample: --%s", what));
-    mem_free(ids);
-    if (count > seen)
-        log_warn("the %s has %d tokens; the text encoder sees the first %d", what, count, seen);
-    return STATUS_OK;
-}
-
-static Status tell_surprises(const Session *s)
-{
-    const SampleRequest *r = &s->a.request;
-    const char *const prompts[] = {r->prompt, r->negative};
-    prompt_syntax_tell(prompts, 2);
-    const NoiseSchedule *schedule = &s->model->schedule;
-    TRY(tell_cut(s->model, "prompt", r->prompt));
-    if (r->negative)
-        TRY(tell_cut(s->model, "negative", r->negative));
-    const SamplerKind *kind = sampler_kind(r->sampler);
-    if (schedule->clip_sample && kind && kind->clips)
-        log_warn("the model's scheduler_config.json does not turn \"clip_sample\" off, so %s clips its "
-                 "predictions to "
-                 "%g, as diffusers does; if pictures look flat, set it to false there",
-                 kind->label, schedule->clip_sample_range);
-    return STATUS_OK;
-}
-
-/* auto: a text encoder that is used once for each prompt, and a VAE once for each picture, need not lie in
- * the GPU's memory. */
-static Offload offload_of(const char *word)
-{
-    return !strcmp(word, "all") ? OFFLOAD_ALL : !strcmp(word, "off") ? OFFLOAD_OFF : OFFLOAD_IDLE;
-}
-
-static Status session_open(Session *s)
-{
-    SampleArguments *a = &s->a;
-    DType dtype;
-    const Device *dev;
-    TRY(dtype_parse(a->dtype, &dtype));
-    TRY(status_in(device_choose(a->device, &dtype, &dev), "sample: --device"));
-    a->dtype = dtype_name(dtype);
-    TRY(model_open(&(ModelRequest){.name = a->model,
-                                   .parts = MODEL_ALL,
-                                   .dtype = dtype,
-                                   .quantised = strcmp(a->quantise, "int8") ? 0 : MODEL_UNET | MODEL_TEXT},
-                   &s->model));
-    TRY(model_hash(s->model, s->weights));
-    s->model->offload = offload_of(a->offload);
-    if (!strcmp(a->prediction, "epsilon") || !strcmp(a->prediction, "v_prediction"))
-        TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
-    TRY(status_in(pipeline_check_size(s->model, &a->request.size), "sample"));
-    TRY(tell_surprises(s));
-    for (int i = 0; i < a->lora_texts.count; i++)
-        TRY(lora_attach(s->model, a->loras[i].path, a->loras[i].scale, &s->loras[i]));
-    s->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
-    s->paths = mem_calloc((size_t)a->picture_count, sizeof *s->paths);
-    if (!s->c || !s->paths)
-        return STATUS_FAILED;
-    TRY(pipeline_new(s->c, s->model, &s->pipeline));
-    TRY(status_in(guard_open(&a->guard, s->model, s->c, &s->guard), "sample: --safety"));
-    pipeline_guard(s->pipeline, s->guard);
-    return STATUS_OK;
-}
-
-static void session_close(Session *s)
-{
-    for (int i = 0; s->paths && i < s->a.picture_count; i++)
-        mem_free(s->paths[i]);
-    mem_free(s->paths);
-    tensor_free(s->latents);
-    pipeline_free(s->pipeline);
-    guard_free(s->guard);
-    for (int i = s->a.lora_texts.count - 1; i >= 0; i--)
-        if (i < SAMPLE_MAX_LORAS)
-            lora_detach(s->model, s->loras[i]);
-    ctx_free(s->c);
-    model_free(s->model);
-    sample_arguments_free(&s->a);
-}
+    int picture;        /* which one is being made */
+    int64_t steps_done; /* of those before it */
+    Tensor *latents;    /* (N,4,h,w), with --save-latents */
+    char **paths;       /* NULL: not made yet, or to standard output */
+} Work;
 
 static bool step_done(int step, int steps, const float *latents, void *arg)
 {
     (void)latents;
     (void)steps;
-    Session *s = arg;
-    if (s->a.picture_count > 1)
-        progress_update(&s->progress, (int64_t)s->picture * s->steps + step, "picture %d of %d",
-                        s->picture + 1, s->a.picture_count);
+    Work *w = arg;
+    if (w->shots.count > 1)
+        progress_update(&w->progress, w->steps_done + step, "picture %d of %d", w->picture + 1,
+                        w->shots.count);
     else
-        progress_update(&s->progress, step, NULL);
+        progress_update(&w->progress, step, NULL);
     return !*stop_flag();
 }
 
@@ -152,14 +59,15 @@ static Status print_picture(const Picture *picture, const PictureText *text, int
 }
 
 /* path NULL: to standard output. */
-static Status write_picture(Session *s, const SampleRequest *r, const Picture *picture, const char *path)
+static Status write_picture(const Work *w, const SampleRequest *r, const Picture *picture, const char *path)
 {
+    const SampleArguments *a = w->session.a;
     const PictureOrigin origin = {.request = r,
-                                  .model = s->a.model,
-                                  .weights = s->weights,
-                                  .loras = s->a.loras,
-                                  .lora_count = s->a.lora_texts.count,
-                                  .dtype = s->a.dtype};
+                                  .model = a->model,
+                                  .weights = w->session.weights,
+                                  .loras = a->loras,
+                                  .lora_count = a->lora_texts.count,
+                                  .dtype = dtype_name(w->session.c->dtype)};
     char *parameters = picture_parameters(&origin), *settings = picture_settings(&origin);
     const PictureText text[] = {{"parameters", parameters}, {PICTURE_SETTINGS, settings}};
     const Status status = !parameters || !settings ? STATUS_FAILED
@@ -171,106 +79,138 @@ static Status write_picture(Session *s, const SampleRequest *r, const Picture *p
 }
 
 /* Puts picture i's latents into the tensor of all. */
-static Status keep_latents(Session *s, int i, const Tensor *latents)
+static Status keep_latents(Work *w, int i, const Tensor *latents)
 {
-    if (!s->a.save_latents)
+    const int N = w->shots.count;
+    if (!w->shots.sets->save_latents)
         return STATUS_OK;
-    if (!s->latents) {
-        const int64_t shape[] = {s->a.picture_count, latents->shape[1], latents->shape[2], latents->shape[3]};
-        s->latents = tensor_new(DTYPE_F32, 4, shape);
-        if (!s->latents)
+    if (!w->latents) {
+        const int64_t shape[] = {N, latents->shape[1], latents->shape[2], latents->shape[3]};
+        w->latents = tensor_new(DTYPE_F32, 4, shape);
+        if (!w->latents)
             return STATUS_FAILED;
     }
-    memcpy((char *)s->latents->data + (size_t)i * tensor_bytes(latents), latents->data,
+    if (tensor_bytes(latents) * (size_t)N != tensor_bytes(w->latents))
+        return status_refuse("sample: --save-latents: pictures of several sizes do not go into one tensor");
+    memcpy((char *)w->latents->data + (size_t)i * tensor_bytes(latents), latents->data,
            tensor_bytes(latents));
     return STATUS_OK;
 }
 
-static Status start_trace(Session *s, int i, char **folder)
+static Status start_trace(Work *w, int i, char **folder)
 {
     *folder = NULL;
-    if (!s->a.trace)
+    if (!w->shots.sets->trace)
         return STATUS_OK;
-    *folder = outputs_trace(&s->a, i);
+    *folder = outputs_trace(&w->shots, i);
     if (!*folder)
         return STATUS_FAILED;
-    pipeline_trace(s->pipeline, sample_trace_write, *folder);
+    pipeline_trace(w->session.pipeline, sample_trace_write, *folder);
     return dir_make(*folder);
 }
 
-static Status make_picture(Session *s, int i)
+static Status finish_picture(Work *w, int i, const SampleRequest *r, const SampleResult *result)
 {
-    SampleRequest r = s->a.request;
+    TRY(keep_latents(w, i, result->latents));
+    if (outputs_to_stdout(&w->shots))
+        return write_picture(w, r, &result->picture, NULL);
+    char *path = outputs_picture(&w->shots, i);
+    const Status s = path ? write_picture(w, r, &result->picture, path) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        w->paths[i] = path;
+    else
+        mem_free(path);
+    return s;
+}
+
+static Status make_picture(Work *w, int i)
+{
+    const Shot *shot = &w->shots.items[i];
     SampleResult result = {0};
     char *folder;
-    r.seed = s->a.seeds[i];
-    s->picture = i;
-    Status status = start_trace(s, i, &folder);
+    w->picture = i;
+    TRY(session_use(&w->session, shot->a));
+    SampleRequest r = shot->a->request;
+    r.seed = shot->seed;
+    Status status = start_trace(w, i, &folder);
     if (status == STATUS_OK)
-        status = pipeline_sample(s->pipeline, &r, step_done, s, &result);
+        status = pipeline_sample(w->session.pipeline, &r, step_done, w, &result);
     if (status == STATUS_OK)
-        status = keep_latents(s, i, result.latents);
-    if (status == STATUS_OK) {
-        s->paths[i] = outputs_to_stdout(&s->a) ? NULL : outputs_picture(&s->a, i);
-        status = s->paths[i] || outputs_to_stdout(&s->a) ? write_picture(s, &r, &result.picture, s->paths[i])
-                                                         : STATUS_FAILED;
-    }
-    pipeline_trace(s->pipeline, NULL, NULL);
+        status = finish_picture(w, i, &r, &result);
+    pipeline_trace(w->session.pipeline, NULL, NULL);
     mem_free(folder);
     sample_result_free(&result);
     return status;
 }
 
-static Status make_pictures(Session *s)
+/* Sampling steps of picture i; those of another model are guessed to be as many as were asked for. */
+static int steps_of(const Work *w, int i)
 {
-    TRY(status_in(pipeline_steps(s->model, &s->a.request, &s->steps), "sample"));
+    const SampleArguments *a = w->shots.items[i].a;
+    int steps = a->request.steps;
+    if (session_same_model(a, w->session.a) &&
+        pipeline_steps(w->session.model, &a->request, &steps) != STATUS_OK)
+        return a->request.steps;
+    return steps;
+}
+
+static Status make_pictures(Work *w)
+{
+    int64_t all = 0;
+    for (int i = 0; i < w->shots.count; i++)
+        all += steps_of(w, i);
     Status status = STATUS_OK;
-    progress_begin(&s->progress, "sample", "step", 0, (int64_t)s->steps * s->a.picture_count);
-    for (int i = 0; status == STATUS_OK && i < s->a.picture_count; i++)
-        status = make_picture(s, i);
+    progress_begin(&w->progress, "sample", "step", 0, all);
+    for (int i = 0; status == STATUS_OK && i < w->shots.count; i++) {
+        status = make_picture(w, i);
+        w->steps_done += steps_of(w, i);
+    }
     if (status == STATUS_OK)
-        progress_end(&s->progress);
+        progress_end(&w->progress);
     else
-        progress_clear(&s->progress);
+        progress_clear(&w->progress);
     return status;
 }
 
-static Status save_latents(const Session *s)
+static Status save_latents(const Work *w)
 {
-    if (!s->a.save_latents)
+    const char *path = w->shots.sets->save_latents;
+    if (!path)
         return STATUS_OK;
-    const SafeItem item = {.name = "latents", .tensor = s->latents, .dtype = DTYPE_F32, .ndim = -1};
+    const SafeItem item = {.name = "latents", .tensor = w->latents, .dtype = DTYPE_F32, .ndim = -1};
     const TensorMeta mark = mark_of(MARK_LATENTS);
-    TRY(mark_check(s->a.save_latents, MARK_LATENTS)); /* once more: a picture may have that name by now */
-    return safetensors_write(s->a.save_latents, &item, 1, &mark, 1);
+    TRY(mark_check(path, MARK_LATENTS)); /* once more: a picture may have that name by now */
+    return safetensors_write(path, &item, 1, &mark, 1);
 }
 
 /* What was made ---------------------------------------------------------------------------------------- */
 
-static json_t *lora_facts(const Session *s)
+static json_t *lora_facts(const SampleArguments *a)
 {
     json_t *list = json_array();
-    for (int i = 0; i < s->a.lora_texts.count; i++)
+    for (int i = 0; i < a->lora_texts.count; i++)
         json_array_append_new(
-            list, json_pack("{s:s, s:f}", "file", s->a.loras[i].path, "scale", (double)s->a.loras[i].scale));
+            list, json_pack("{s:s, s:f}", "file", a->loras[i].path, "scale", (double)a->loras[i].scale));
     return list;
 }
 
-static Status print_json(const Session *s)
+static Status print_json(const Work *w)
 {
-    const SampleRequest *r = &s->a.request;
+    const SampleArguments *a = w->shots.sets;
+    const SampleRequest *r = &a->request;
     json_t *pictures = json_array();
-    for (int i = 0; i < s->a.picture_count; i++) {
+    for (int i = 0; i < w->shots.count; i++) {
         char seed[32];
-        snprintf(seed, sizeof seed, "%llu", (unsigned long long)s->a.seeds[i]);
-        json_array_append_new(pictures, json_pack("{s:s, s:s}", "file", s->paths[i], "seed", seed));
+        snprintf(seed, sizeof seed, "%llu", (unsigned long long)w->shots.items[i].seed);
+        json_array_append_new(pictures, json_pack("{s:s, s:s}", "file", w->paths[i], "seed", seed));
     }
-    json_t *facts = json_pack(
-        "{s:o, s:s, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:i, s:s, s:o, s:s, s:i, s:I}", "pictures", pictures,
-        "model", s->a.model, "prompt", r->prompt, "negative", r->negative ? r->negative : "", "steps",
-        r->steps, "cfg", s->a.guidance, "sampler", r->sampler, "width", r->size.width, "height",
-        r->size.height, "clip_skip", r->clip_skip, "dtype", s->a.dtype, "loras", lora_facts(s), "device",
-        s->c->dev->name, "threads", s->c->threads, "peak_bytes", (json_int_t)machine_peak_bytes());
+    json_t *facts = json_pack("{s:o, s:s, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:i, s:s, s:o, s:s, s:i, s:I}",
+                              "pictures", pictures, "model", a->model, "prompt", r->prompt, "negative",
+                              r->negative ? r->negative : "", "steps", r->steps, "cfg", a->guidance,
+                              "sampler", r->sampler, "width", r->size.width, "height", r->size.height,
+                              "clip_skip", r->clip_skip, "dtype", dtype_name(w->session.c->dtype), "loras",
+                              lora_facts(a), "device", w->session.c->dev->name, "threads",
+                              w->session.c->threads, "peak_bytes", (json_int_t)machine_peak_bytes());
     char *text = json_text(facts, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
     if (!text)
         return status_in(STATUS_FAILED, "sample --json");
@@ -279,38 +219,61 @@ static Status print_json(const Session *s)
     return STATUS_OK;
 }
 
-static Status print_files(const Session *s)
+static Status print_files(const Work *w)
 {
-    for (int i = 0; i < s->a.picture_count; i++)
-        if (s->paths[i])
-            puts(s->paths[i]);
+    for (int i = 0; i < w->shots.count; i++)
+        if (w->paths[i])
+            puts(w->paths[i]);
     return STATUS_OK;
 }
 
-static Status run(Session *s)
+/* Every picture's settings against the model that is loaded, so that nothing is refused after hours. */
+static Status check_all(Work *w)
 {
-    TRY(outputs_check(&s->a));
-    TRY(session_open(s));
-    TRY(outputs_prepare(&s->a));
-    const Status made = make_pictures(s);
+    for (int i = 0; i < w->shots.set_count; i++)
+        if (session_same_model(&w->shots.sets[i], w->session.a))
+            TRY(session_check(&w->session, &w->shots.sets[i]));
+    return STATUS_OK;
+}
+
+static Status run(Work *w)
+{
+    TRY(outputs_check(&w->shots));
+    w->paths = mem_calloc((size_t)w->shots.count, sizeof *w->paths);
+    if (!w->paths)
+        return STATUS_FAILED;
+    TRY(session_use(&w->session, w->shots.items[0].a));
+    TRY(check_all(w));
+    TRY(outputs_prepare(&w->shots));
+    const Status made = make_pictures(w);
     if (made != STATUS_OK) {
-        print_files(s); /* those that were finished */
+        print_files(w); /* those that were finished */
         return made;
     }
-    TRY(save_latents(s));
-    return s->a.json ? print_json(s) : print_files(s);
+    TRY(save_latents(w));
+    return w->shots.sets->json ? print_json(w) : print_files(w);
+}
+
+static void work_free(Work *w)
+{
+    for (int i = 0; w->paths && i < w->shots.count; i++)
+        mem_free(w->paths[i]);
+    mem_free(w->paths);
+    tensor_free(w->latents);
+    session_close(&w->session);
+    shots_free(&w->shots);
 }
 
 int command_sample(int argc, char **argv)
 {
-    Session s = {0};
+    Work w = {0};
     bool done = false;
-    Status status = sample_arguments_read(argc, argv, &s.a, &done);
+    Status status = shots_read(argc, argv, &w.shots, &done);
     if (status == STATUS_OK && !done) {
         stop_catch();
-        status = run(&s);
+        status = run(&w);
     }
-    session_close(&s);
+    work_free(&w);
     if (status != STATUS_OK)
         log_error("%s", status_message());
     return (int)status;

@@ -1,0 +1,162 @@
+#include "session.h"
+
+#include "infer/samplers/sampler.h"
+#include "infer/text/prompt_syntax.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/stop.h"
+#include "kernels/devices/devices.h"
+
+#include <string.h>
+
+/* What is said of a request ------------------------------------------------------------------------------ */
+
+/* Says how much of a prompt the text encoder will not see. */
+static Status tell_cut(const Model *m, const char *what, const char *text)
+{
+    int32_t *ids;
+    int count;
+    const int seen = clip_config(m->clip)->positions - 2;
+    TRY(status_in(tokenizer_encode(m->tokenizer, text, &ids, &count), "sample: --%s", what));
+    mem_free(ids);
+    if (count > seen)
+        log_warn("the %s has %d tokens; the text encoder sees the first %d", what, count, seen);
+    return STATUS_OK;
+}
+
+static Status tell_surprises(const Session *s, const SampleArguments *a)
+{
+    const SampleRequest *r = &a->request;
+    const char *const prompts[] = {r->prompt, r->negative};
+    prompt_syntax_tell(prompts, 2);
+    const NoiseSchedule *schedule = &s->model->schedule;
+    TRY(tell_cut(s->model, "prompt", r->prompt));
+    if (r->negative)
+        TRY(tell_cut(s->model, "negative", r->negative));
+    const SamplerKind *kind = sampler_kind(r->sampler);
+    if (schedule->clip_sample && kind && kind->clips)
+        log_warn("the model's scheduler_config.json does not turn \"clip_sample\" off, so %s clips its "
+                 "predictions to "
+                 "%g, as diffusers does; if pictures look flat, set it to false there",
+                 kind->label, schedule->clip_sample_range);
+    return STATUS_OK;
+}
+
+/* The model ---------------------------------------------------------------------------------------------- */
+
+/* auto: a text encoder that is used once for each prompt, and a VAE once for each picture, need not lie in
+ * the GPU's memory. */
+static Offload offload_of(const char *word)
+{
+    return !strcmp(word, "all") ? OFFLOAD_ALL : !strcmp(word, "off") ? OFFLOAD_OFF : OFFLOAD_IDLE;
+}
+
+static bool is(const char *a, const char *b)
+{
+    return a == b || (a && b && !strcmp(a, b));
+}
+
+bool session_same_model(const SampleArguments *a, const SampleArguments *b)
+{
+    return is(a->model, b->model) && is(a->prediction, b->prediction) && is(a->dtype, b->dtype) &&
+           is(a->device, b->device) && is(a->offload, b->offload) && is(a->quantise, b->quantise) &&
+           is(a->guard.safety, b->guard.safety) && a->threads == b->threads;
+}
+
+static void unload(Session *s)
+{
+    guard_free(s->guard);
+    s->guard = NULL;
+    ctx_free(s->c);
+    model_free(s->model);
+    s->c = NULL;
+    s->model = NULL;
+}
+
+static Status load(Session *s, const SampleArguments *a)
+{
+    DType dtype;
+    const Device *dev;
+    TRY(dtype_parse(a->dtype, &dtype));
+    TRY(status_in(device_choose(a->device, &dtype, &dev), "sample: --device"));
+    TRY(model_open(&(ModelRequest){.name = a->model,
+                                   .parts = MODEL_ALL,
+                                   .dtype = dtype,
+                                   .quantised = strcmp(a->quantise, "int8") ? 0 : MODEL_UNET | MODEL_TEXT},
+                   &s->model));
+    TRY(model_hash(s->model, s->weights));
+    s->model->offload = offload_of(a->offload);
+    if (!strcmp(a->prediction, "epsilon") || !strcmp(a->prediction, "v_prediction"))
+        TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
+    s->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
+    return s->c ? status_in(guard_open(&a->guard, s->model, s->c, &s->guard), "sample: --safety")
+                : STATUS_FAILED;
+}
+
+/* Its adapters ------------------------------------------------------------------------------------------- */
+
+static bool same_adapters(const SampleArguments *a, const SampleArguments *b)
+{
+    bool same = a->lora_texts.count == b->lora_texts.count;
+    for (int i = 0; same && i < a->lora_texts.count; i++)
+        same = is(a->loras[i].path, b->loras[i].path) && a->loras[i].scale == b->loras[i].scale;
+    return same;
+}
+
+/* The pipeline goes too: it has plans for the layers as they were. */
+static void detach(Session *s)
+{
+    pipeline_free(s->pipeline);
+    s->pipeline = NULL;
+    while (s->lora_count > 0)
+        lora_detach(s->model, s->loras[--s->lora_count]);
+}
+
+static Status attach(Session *s, const SampleArguments *a)
+{
+    for (; s->lora_count < a->lora_texts.count; s->lora_count++) {
+        const UsedLora *l = &a->loras[s->lora_count];
+        TRY(lora_attach(s->model, l->path, l->scale, &s->loras[s->lora_count]));
+    }
+    TRY(pipeline_new(s->c, s->model, &s->pipeline));
+    pipeline_guard(s->pipeline, s->guard);
+    return STATUS_OK;
+}
+
+/* Ready for a request ------------------------------------------------------------------------------------ */
+
+Status session_check(const Session *s, SampleArguments *a)
+{
+    int steps;
+    TRY(status_in(pipeline_check_size(s->model, &a->request.size), "sample"));
+    return status_in(pipeline_steps(s->model, &a->request, &steps), "sample");
+}
+
+Status session_use(Session *s, SampleArguments *a)
+{
+    const SampleArguments *before = s->a;
+    const bool loaded = before && session_same_model(before, a);
+    if (loaded && same_adapters(before, a)) {
+        s->a = a;
+        return session_check(s, a);
+    }
+    s->a = NULL; /* neither, until all has come */
+    detach(s);
+    if (!loaded) {
+        unload(s);
+        TRY(load(s, a));
+    }
+    TRY(session_check(s, a));
+    if (!s->told)
+        TRY(tell_surprises(s, a));
+    s->told = true;
+    TRY(attach(s, a));
+    s->a = a;
+    return STATUS_OK;
+}
+
+void session_close(Session *s)
+{
+    detach(s);
+    unload(s);
+}
