@@ -2,9 +2,9 @@
  * frame what is trained on, and the rest of it darker; below stand its name and two lines of its caption. */
 #include "sheet.h"
 
+#include "data/pictures/letters.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
-#include "letters.h"
 
 #include <string.h>
 
@@ -150,10 +150,10 @@ Status sheet_add(Sheet *s, const char *name, const char *caption, const Picture 
     if (picture)
         put_picture(s, left, top, picture);
     else
-        letters_draw(&s->page, left, top + SIDE / 2, "cannot be read", LETTERS_A_LINE);
-    letters_draw(&s->page, left, below, name, LETTERS_A_LINE);
-    letters_draw(&s->page, left, below + LINE, caption, LETTERS_A_LINE);
-    letters_draw(&s->page, left, below + 2 * LINE, caption + letters_bytes(caption, LETTERS_A_LINE),
+        letters_draw(&s->page, left, top + SIDE / 2, 1, "cannot be read", LETTERS_A_LINE);
+    letters_draw(&s->page, left, below, 1, name, LETTERS_A_LINE);
+    letters_draw(&s->page, left, below + LINE, 1, caption, LETTERS_A_LINE);
+    letters_draw(&s->page, left, below + 2 * LINE, 1, caption + letters_bytes(caption, LETTERS_A_LINE),
                  LETTERS_A_LINE);
     return ++s->count == COLUMNS * ROWS ? write_page(s) : STATUS_OK;
 }

@@ -58,22 +58,27 @@ int letters_bytes(const char *text, int n)
     return bytes;
 }
 
-static void draw_one(Picture *p, int x, int y, const uint8_t rows[LETTER_HEIGHT])
+static void draw_dot(Picture *p, int left, int top, int scale)
 {
-    for (int row = 0; row < LETTER_HEIGHT; row++)
-        for (int column = 0; column < LETTER_WIDTH - 1; column++) {
-            const int at_x = x + column, at_y = y + row;
-            const bool inside = at_x >= 0 && at_y >= 0 && at_x < p->size.width && at_y < p->size.height;
-            if (inside && rows[row] >> (LETTER_WIDTH - 2 - column) & 1)
-                memset(p->rgb + 3 * ((size_t)at_y * (size_t)p->size.width + (size_t)at_x), 0, 3);
-        }
+    for (int y = top; y < top + scale; y++)
+        for (int x = left; x < left + scale; x++)
+            if (x >= 0 && y >= 0 && x < p->size.width && y < p->size.height)
+                memset(p->rgb + 3 * ((size_t)y * (size_t)p->size.width + (size_t)x), 0, 3);
 }
 
-void letters_draw(Picture *p, int x, int y, const char *text, int n)
+static void draw_one(Picture *p, int x, int y, int scale, const uint8_t rows[LETTER_HEIGHT])
 {
-    for (int i = 0; i < n && *text; i++, x += LETTER_WIDTH) {
+    for (int row = 0; row < LETTER_HEIGHT; row++)
+        for (int column = 0; column < LETTER_WIDTH - 1; column++)
+            if (rows[row] >> (LETTER_WIDTH - 2 - column) & 1)
+                draw_dot(p, x + scale * column, y + scale * row, scale);
+}
+
+void letters_draw(Picture *p, int x, int y, int scale, const char *text, int n)
+{
+    for (int i = 0; i < n && *text; i++, x += scale * LETTER_WIDTH) {
         const unsigned char c = (unsigned char)*text;
-        draw_one(p, x, y, c >= FIRST && c < FIRST + LETTERS ? ROWS[c - FIRST] : BOX);
+        draw_one(p, x, y, scale, c >= FIRST && c < FIRST + LETTERS ? ROWS[c - FIRST] : BOX);
         text += length_of(text);
     }
 }
