@@ -7,8 +7,8 @@
 #include <string.h>
 
 #define PICKLED                                                                                              \
-    "is a pickled checkpoint (.ckpt, .bin, .pt), which can run any code when it is read; convert it to "     \
-    "safetensors"
+    "is a pickle that torch.save did not write; of pickled files only torch.save's are read (.ckpt, .pt, "   \
+    ".bin)"
 #define WEB_PAGE "is a web page, not what was to be downloaded (a login or licence page?)"
 
 static const struct {
@@ -16,7 +16,6 @@ static const struct {
     size_t count;
     const char *what;
 } MAGIC[] = {
-    {"PK\003\004", 4, PICKLED},
     {"\x80\x02", 2, PICKLED},
     {"\x80\x03", 2, PICKLED},
     {"\x80\x04", 2, PICKLED},

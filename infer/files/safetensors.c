@@ -12,7 +12,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define HEADER_MAX 100000000u /* the reference reader's limit */
@@ -176,22 +175,10 @@ static Status parse_entry(TensorFile *f, size_t data, const char *name, const js
     return s;
 }
 
-static int by_place(const void *a, const void *b)
-{
-    const TensorEntry *x = a, *y = b;
-    const uintptr_t p = (uintptr_t)x->data, q = (uintptr_t)y->data;
-    if (p != q)
-        return p < q ? -1 : 1;
-    if (x->bytes != y->bytes) /* an empty tensor stands before the one that begins where it does */
-        return x->bytes < y->bytes ? -1 : 1;
-    return strcmp(x->name, y->name);
-}
-
 /* Entries in the order of the data, each beginning where the one before ended. */
 static Status check_cover(TensorFile *f, size_t data)
 {
-    if (f->count)
-        qsort(f->entries, (size_t)f->count, sizeof *f->entries, by_place);
+    tensorfile_sort(f);
     const uint8_t *place = f->map + data;
     for (int i = 0; i < f->count; i++) {
         const TensorEntry *e = &f->entries[i];

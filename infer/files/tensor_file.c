@@ -84,8 +84,13 @@ static Status index_names(TensorFile *f)
     qsort(pairs, (size_t)f->count, sizeof *pairs, by_name);
     for (int i = 0; i < f->count; i++)
         f->by_name[i] = pairs[i].place;
+    Status s = STATUS_OK;
+    for (int i = 1; i < f->count && s == STATUS_OK; i++)
+        if (!strcmp(pairs[i - 1].name, pairs[i].name))
+            s = status_fail("%s: two tensors have the name %s; fetch or write the file again", f->path,
+                            pairs[i].name);
     mem_free(pairs);
-    return STATUS_OK;
+    return s;
 }
 
 Status tensorfile_open(const char *path, TensorFile **out)
@@ -151,6 +156,23 @@ Status tensorfile_add_metadata(TensorFile *f, const char *key, const char *value
         return STATUS_FAILED;
     *at = (TensorMeta){key, value};
     return STATUS_OK;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const TensorEntry *x = a, *y = b;
+    const uintptr_t p = (uintptr_t)x->data, q = (uintptr_t)y->data;
+    if (p != q)
+        return p < q ? -1 : 1;
+    if (x->bytes != y->bytes) /* an empty tensor stands before the one that begins where it does */
+        return x->bytes < y->bytes ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+void tensorfile_sort(TensorFile *f)
+{
+    if (f->count)
+        qsort(f->entries, (size_t)f->count, sizeof *f->entries, by_place);
 }
 
 TensorFile *tensorfile_share(TensorFile *f)

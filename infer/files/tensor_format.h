@@ -7,7 +7,7 @@
 
 #include "tensor_file.h"
 
-#define TENSOR_FORMATS(X) X(safetensors)
+#define TENSOR_FORMATS(X) X(safetensors) X(ckpt)
 
 typedef struct TensorFormat {
     const char *name;
@@ -36,6 +36,7 @@ struct TensorFile {
 
 /* One more tensor: e's shape and strides are copied, its names live as long as f. */
 Status tensorfile_add(TensorFile *f, const TensorEntry *e);
+void tensorfile_sort(TensorFile *f); /* by where the data lie */
 Status tensorfile_add_metadata(TensorFile *f, const char *key,
                                const char *value); /* both live as long as f */
 

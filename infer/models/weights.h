@@ -18,7 +18,7 @@ typedef struct Weights Weights;
  * them). */
 Status weights_open_file(const char *path, DType dtype, Weights **out);
 Status weights_open_folder(const char *folder, const char *stem, DType dtype,
-                           Weights **out);                    /* single, sharded, fp16 */
+                           Weights **out);                    /* single, sharded, a variant, .bin */
 bool weights_in_folder(const char *folder, const char *stem); /* are there any? */
 /* Random weights as PyTorch initialises such layers by default (linear and convolution: kaiming_uniform(a=√5)
  * and U(±1/√fan_in) biases, norms 1 and 0, embeddings as the part says), from the keyed generator with this

@@ -1,13 +1,15 @@
-/* Where a part's weights lie in a diffusers folder: one file, shards with an index, or a 16-bit variant.
+/* Where a part's weights lie in a diffusers folder: one file, shards with an index, or a variant of them.
  *
- * The names tried, in order, for STEM "diffusion_pytorch_model" or "model": STEM.safetensors,
- * STEM.safetensors.index.json, STEM.fp16.safetensors and the two spellings of the fp16 index that versions of
- * diffusers have written. Pickled .bin files run code when they are read; they are named and refused. */
+ * For STEM "diffusion_pytorch_model" or "model" a file is called STEM.safetensors, or
+ * STEM.VARIANT.safetensors where several sets of weights lie side by side; shards are named by an index whose
+ * own name differs between versions of diffusers. Of old models the same exists as PyTorch's .bin, which
+ * transformers calls pytorch_model.bin. What has no variant goes first, as in diffusers. */
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
 #include "weights.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define INDEX_MAX (64u << 20) /* bytes of an index.json */
@@ -98,37 +100,28 @@ static Status add_index(Weights *w, const char *folder, const char *path)
     return status_in(s, "%s", path);
 }
 
-/* No file of ours: says what there is instead. */
-static Status nothing_found(const char *folder, const char *stem)
+/* Names ------------------------------------------------------------------------------------------------ */
+
+#define FORMS 4
+
+/* The names that a file or an index of this variant ("": none) may have. */
+static void names_of(const char *stem, const char *ending, const char *variant, char names[FORMS][128])
 {
-    char **names = NULL;
-    int count = 0;
-    TRY(dir_list(folder, &names, &count));
-    Status s = STATUS_OK;
-    for (int i = 0; i < count && s == STATUS_OK; i++) {
-        const size_t n = strlen(names[i]);
-        if (n > 4 && !strcmp(names[i] + n - 4, ".bin"))
-            s = status_refuse(
-                "%s: only %s found: pickled weights can run any code when they are read, so they are "
-                "refused; take the model's .safetensors files",
-                folder, names[i]);
-    }
-    dir_list_free(names, count);
-    return s != STATUS_OK ? s : status_refuse("%s: has no %s.safetensors", folder, stem);
+    const char *dot = *variant ? "." : "";
+    snprintf(names[0], sizeof names[0], "%s%s%s.%s", stem, dot, variant, ending);
+    snprintf(names[1], sizeof names[1], "%s.%s.index%s%s.json", stem, ending, dot, variant);
+    snprintf(names[2], sizeof names[2], "%s.%s%s%s.index.json", stem, ending, dot, variant);
+    snprintf(names[3], sizeof names[3], "%s%s%s.%s.index.json", stem, dot, variant, ending);
 }
 
-/* The first of the names above that is there, in *path (mem_free); NULL: none. */
-static Status find_file(const char *folder, const char *stem, char **path)
+/* The first that is there, in *path (mem_free); NULL: none. */
+static Status find_form(const char *folder, const char *stem, const char *ending, const char *variant,
+                        char **path)
 {
-    static const char *const endings[] = {".safetensors",
-                                          ".safetensors.index.json",
-                                          ".fp16.safetensors",
-                                          ".safetensors.index.fp16.json",
-                                          ".safetensors.fp16.index.json",
-                                          ".fp16.safetensors.index.json"};
-    *path = NULL;
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        *path = mem_printf("%s/%s%s", folder, stem, endings[i]);
+    char names[FORMS][128];
+    names_of(stem, ending, variant, names);
+    for (int i = 0; i < FORMS; i++) {
+        *path = path_join(folder, names[i]);
         if (!*path)
             return STATUS_FAILED;
         if (file_exists(*path))
@@ -137,6 +130,41 @@ static Status find_file(const char *folder, const char *stem, char **path)
         *path = NULL;
     }
     return STATUS_OK;
+}
+
+static Status find_file(const char *folder, const char *stem, char **path)
+{
+    static const char *const variants[] = {"", "fp16", "bf16", "fp32", "non_ema"};
+    const char *old = !strcmp(stem, "model") ? "pytorch_model" : stem;
+    *path = NULL;
+    for (size_t i = 0; i < sizeof variants / sizeof *variants && !*path; i++) {
+        TRY(find_form(folder, stem, "safetensors", variants[i], path));
+        if (!*path)
+            TRY(find_form(folder, old, "bin", variants[i], path));
+    }
+    return STATUS_OK;
+}
+
+/* Names what there is instead. */
+static Status nothing_found(const char *folder, const char *stem)
+{
+    static const char *const others[] = {".msgpack", ".h5", ".onnx", ".gguf", ".safetensors", ".bin"};
+    char **names = NULL;
+    int count = 0;
+    const char *other = NULL;
+    TRY(dir_list(folder, &names, &count));
+    for (int i = 0; i < count && !other; i++)
+        for (size_t k = 0; k < sizeof others / sizeof *others && !other; k++) {
+            const size_t n = strlen(names[i]), end = strlen(others[k]);
+            if (n > end && !strcmp(names[i] + n - end, others[k]))
+                other = names[i];
+        }
+    const Status s = other ? status_refuse("%s: has no %s.safetensors and no .bin, only %s; take the model's "
+                                           ".safetensors files",
+                                           folder, stem, other)
+                           : status_refuse("%s: has no %s.safetensors", folder, stem);
+    dir_list_free(names, count);
+    return s;
 }
 
 bool weights_in_folder(const char *folder, const char *stem)

@@ -98,6 +98,8 @@ def tensors():
     put("safetensors", "deep", safetensors(b'{"a":' + b"[" * 200 + b"]" * 200 + b"}", b""))
     put("safetensors", "long-header", struct.pack("<Q", 2**63) + b"{}")
     put("safetensors", "pickle", b"PK\x03\x04" + bytes(40))
+    for name in "flat.bin checkpoint.ckpt old.ckpt embedding.pt runs.ckpt module.pt protocol4.bin".split():
+        put("ckpt", name, (GOLDEN / "torch" / name).read_bytes())
     # A whole model's names, every tensor one or two bytes a side.
     with open(GOLDEN / "models/sd1.safetensors", "rb") as f:
         header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))

@@ -509,9 +509,9 @@ static void other_formats_are_named(void **state)
         size_t n;
         const char *what;
     } FILES[] = {
-        {BYTES("PK\003\004\0\0\0\0archive/data.pkl"), "pickled checkpoint"},
-        {BYTES("\x80\x02}q\0."), "pickled checkpoint"},
-        {BYTES("\x80\x04\x95\x10\0\0\0\0\0\0\0."), "pickled checkpoint"},
+        {BYTES("PK\003\004\0\0\0\0archive/data.pkl"), "a zip archive without its directory"},
+        {BYTES("\x80\x02}q\0."), "a pickle that torch.save did not write"},
+        {BYTES("\x80\x04\x95\x10\0\0\0\0\0\0\0."), "a pickle that torch.save did not write"},
         {BYTES("GGUF\003\0\0\0\0\0\0\0\0\0\0\0"), "GGUF"},
         {BYTES("\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), "is a picture"},
         {BYTES("\xff\xd8\xff\xe0\0\x10JFIF"), "is a picture"},

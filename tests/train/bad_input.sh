@@ -298,7 +298,7 @@ model; echo '{"prediction_type": "x"}' >m/scheduler/scheduler_config.json
 sample 2 'm/scheduler/scheduler_config.json: prediction_type: "x" is not supported'
 model
 printf 'PK\003\004pickled' >model.ckpt
-bad 2 'model.ckpt: is a pickled checkpoint' 'convert it to safetensors' -- sample --model model.ckpt --prompt x
+bad 1 'model.ckpt: is a zip archive without its directory' 'fetch or write it again' -- sample --model model.ckpt --prompt x
 draw() { # STATUS TEXT... -- OPTION...
     local head=()
     while [ "$1" != -- ]; do
@@ -309,9 +309,13 @@ draw() { # STATUS TEXT... -- OPTION...
 }
 printf 'PK\003\004' >lora.pt; head -c 3000 /dev/zero >>lora.pt
 printf '\200\004\225pickled' >lora.bin
-for file in lora.pt lora.bin; do
-    draw 2 "$file: is a pickled checkpoint" 'convert it' -- --lora $file
-    draw 2 "$file: is a pickled checkpoint" 'convert it' -- --model $file
+for option in --lora --model; do
+    draw 1 "lora.pt: is a zip archive without its directory" -- $option lora.pt
+    draw 2 "lora.bin: is a pickle that torch.save did not write" -- $option lora.bin
+done
+runs=$golden/torch/runs.ckpt
+for option in --lora --model; do
+    draw 2 "runs.ckpt: byte " 'asks for posix.system, which is not allowed' -- $option "$runs"
 done
 draw 2 'kohya.safetensors: is a LoRA, not a model; give it with --lora' -- --model "$golden/lora/kohya.safetensors"
 draw 2 'm/unet: is one part of a diffusers model; give the folder that it lies in' -- --model m/unet
