@@ -53,8 +53,8 @@ static Status read_text(const char *folder, const char *name, bool needed, char 
         s = file_read(path, CONFIG_MAX, text, &size);
     else if (needed)
         s = status_refuse(
-            "%s: has no %s (a model is a diffusers folder, a .safetensors file or builtin:NAME)", folder,
-            name);
+            "%s: has no %s (a model is a diffusers folder, a .safetensors or .ckpt file or builtin:NAME)",
+            folder, name);
     mem_free(path);
     return s;
 }

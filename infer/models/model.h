@@ -81,7 +81,8 @@ void model_free(Model *m);
 /* What the UNet predicts, where the model's file does not say it or says it wrongly; model_save writes it. */
 Status model_set_prediction(Model *m, PredictionType prediction);
 /* What may be given for a model, for messages. */
-#define MODEL_KINDS "file or folder (a model is a diffusers folder, a .safetensors file or builtin:NAME)"
+#define MODEL_KINDS                                                                                          \
+    "file or folder (a model is a diffusers folder, a .safetensors or .ckpt file or builtin:NAME)"
 bool model_is_builtin(const char *name);
 /* Where `builtin:NAME` lies: $ATELIER_MODELS, ../share/atelier beside the program, the source tree. Caller:
  * mem_free. */

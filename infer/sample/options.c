@@ -78,7 +78,7 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
     const Option table[] = {
         {NULL, OPTION_HEADING, NULL, .help = "What to draw"},
         {"model", OPTION_TEXT, &a->model, .value = "M", .required = true,
-         .help = "A diffusers folder, a single .safetensors file, or builtin:tiny."},
+         .help = "A diffusers folder, a single .safetensors or .ckpt file, or builtin:tiny."},
         {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE]",
          .help = "An adapter: a file with kohya's, PEFT's or diffusers' names (LoRA, LoHa, LoKr), or PEFT's "
                  "folder; and how strongly it counts: :0.8, or :1 "

@@ -62,7 +62,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
              "resolution and clip skip are the same. Training encodes by itself what it does not find.",
          .choices = "latents|text|latents,text|text,latents"},
         {"model", OPTION_TEXT, &a->model, .value = "M",
-         .help = "The model that will be trained: a diffusers folder, a .safetensors file, or builtin:tiny."},
+         .help = "The model that will be trained: a diffusers folder, a .safetensors or .ckpt file, or "
+                 "builtin:tiny."},
         {"resolution", OPTION_INT, &a->resolution, .value = "N",
          .help = "Side of the training pictures in pixels.", .min = 16, .max = 4096,
          .shown = "the size the model was made for"},

@@ -39,7 +39,7 @@ static const SchemaSection SECTIONS[] = {
 static const SchemaKey KEYS[] = {
 /* model */
 {.path = "model.base", .freedom = KEY_PLACE, .type = KEY_PATH, .offset = AT(model.base), .required = true,
- .help = "The model to start from: a diffusers folder, a .safetensors file, or builtin:tiny.",
+ .help = "The model to start from: a diffusers folder, a .safetensors or .ckpt file, or builtin:tiny.",
  .more = "Stable Diffusion 1.x and 2.x are understood. builtin:tiny comes with Atelier and draws 64×64 pictures."},
 {.path = "model.dtype", .type = KEY_CHOICE, .offset = AT(model.dtype), .choices = DTYPE_CHOICES, .preset = "bf16",
  .help = "What frozen weights and saved activations are stored in.",
