@@ -150,6 +150,7 @@ static void begin_step(Ctx *c, RunMode mode)
     s->backward = s->probing = false;
     checks_reset(s);
     c->live = mode != RUN_REHEARSE;
+    profile_begin(c);
 }
 
 /* Runs the step function. It is left at once where there is no memory for the step's own small structures
@@ -248,6 +249,7 @@ Status ctx_start(Ctx *c, const Plan *plan, StepFn fn, void *arg)
     if (captured)
         op_check(c, c->dev->record(plan->recording));
     run_step(c, fn, arg);
+    profile_done(c);
     if (s->checks)
         checks_done(c);
     if (plan && s->failed == STATUS_OK)
@@ -400,6 +402,7 @@ Tensor *ctx_place(Ctx *c, DType dtype, int ndim, const int64_t *shape, PlaceKind
     t->home = c->dev->host_memory ? NULL : c->dev;
     if (c->state->checks)
         checks_made(c, t);
+    profile_tensor(c, t);
     return t;
 }
 
@@ -475,11 +478,13 @@ void op_begin(Ctx *c, const char *name, const Layer *layer)
     s->tick++;
     if (stop_asked(s->options.stop) && c->live)
         keep_failure(c, status_interrupted());
+    profile_next(c, name, layer);
 }
 
 void op_use(Ctx *c, const Tensor *t)
 {
     used_until(c, t, c->state->tick);
+    profile_tensor(c, t);
 }
 
 void op_next(Ctx *c)
@@ -497,4 +502,5 @@ void op_flop(Ctx *c, double flop)
 {
     if (c->state->mode == RUN_REHEARSE)
         c->state->drawing->flop += flop;
+    profile_flop(c, flop);
 }

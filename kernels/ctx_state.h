@@ -5,6 +5,7 @@
 
 #include "op.h"
 #include "plan.h"
+#include "profile.h"
 
 #include <setjmp.h>
 
@@ -78,6 +79,8 @@ typedef struct CtxState {
     Made *made, **made_end; /* in the order they were made */
     const Layer *near;      /* of the last operation that had one */
     CtxFinding found;
+
+    Profile *profile; /* profile.c; or NULL */
 } CtxState;
 
 /* Cleared memory for the step's own structures. Where there is none the context has failed, and the step
@@ -89,5 +92,13 @@ Tensor *ctx_place(Ctx *c, DType dtype, int ndim, const int64_t *shape, PlaceKind
 void checks_made(Ctx *c, const Tensor *t);
 void checks_done(Ctx *c);
 void checks_reset(CtxState *s);
+
+/* Where a profile is taken: a step begins, an operation ends, the next one begins, and what it computes and
+ * touches. */
+void profile_begin(Ctx *c);
+void profile_done(Ctx *c);
+void profile_next(Ctx *c, const char *op, const Layer *layer);
+void profile_flop(Ctx *c, double flop);
+void profile_tensor(Ctx *c, const Tensor *t);
 
 #endif

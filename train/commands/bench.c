@@ -16,6 +16,7 @@
 #include "train/step/parameters.h"
 #include "train/step/step.h"
 #include "bench_models.h"
+#include "bench_profile.h"
 #include "commands.h"
 #include "dispatch.h"
 #include "facts.h"
@@ -32,7 +33,10 @@
 typedef struct Bench {
     const BenchModel *which;
     int resolution, repeat;
-    bool checkpointing;
+    bool checkpointing, profiling;
+    Profile profile;
+    const char *against; /* a file, or NULL */
+    json_t *before;      /* what it holds */
     Ctx *c;
     Model *model;
     int64_t batch;
@@ -172,6 +176,8 @@ static Status make_training(Bench *b)
 
 static void free_all(Bench *b)
 {
+    json_decref(b->before);
+    profile_free(&b->profile);
     parameters_free(b->parameters);
     model_free(b->model);
     ctx_free(b->c);
@@ -234,6 +240,8 @@ static Status measure_piece(Bench *b, const struct Piece *piece, double *median,
     Progress p;
     TRY(ctx_rehearse(b->c, piece->fn, b, &plan));
     *flop = plan_flop(plan);
+    if (b->profiling)
+        ctx_set_profile(b->c, &b->profile);
     progress_begin(&p, piece->name, "run", 0, b->repeat + 1);
     Status s = STATUS_OK;
     for (int i = 0; i <= b->repeat && s == STATUS_OK; i++) {
@@ -267,24 +275,51 @@ static Status run_bench(Bench *b, const struct Piece *piece, const char *device,
     b->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = threads});
     if (!b->c)
         return STATUS_FAILED;
+    json_object_set_new(facts, "work", json_string(piece->name));
+    if (b->checkpointing)
+        json_object_set_new(facts, "checkpointing", json_true());
+    json_object_set_new(facts, "size", json_string(b->which->name));
+    json_object_set_new(facts, "resolution", json_integer(b->resolution));
+    json_object_set_new(facts, "dtype", json_string(dtype_name(dtype)));
+    json_object_set_new(facts, "device", json_sprintf("%s (%s)", dev->name, dev->chip));
+    json_object_set_new(facts, "threads", json_integer(b->c->threads));
+    if (b->against)
+        TRY(bench_before(b->against, facts, &b->before));
     TRY(measure_peak(b, &peak));
     TRY(make_inputs(b));
     TRY(model_make(b->which->name, &b->which->shapes, piece->parts, dtype, MODEL_SEED, &b->model));
     if (strcmp(piece->name, "train") == 0)
         TRY(make_training(b));
     TRY(measure_piece(b, piece, &median, &flop));
-    json_object_set_new(facts, "work", json_string(piece->name));
-    json_object_set_new(facts, "size", json_string(b->which->name));
-    json_object_set_new(facts, "resolution", json_integer(b->resolution));
-    json_object_set_new(facts, "dtype", json_string(dtype_name(dtype)));
-    json_object_set_new(facts, "device", json_sprintf("%s (%s)", dev->name, dev->chip));
-    json_object_set_new(facts, "threads", json_integer(b->c->threads));
     json_object_set_new(facts, "median_s", json_real(median));
     json_object_set_new(facts, "flop", json_real(flop));
     json_object_set_new(facts, "peak_flops", json_real(peak));
     json_object_set_new(facts, "share_of_peak", json_real(flop / median / peak));
     json_object_set_new(facts, "peak_bytes", json_integer((json_int_t)machine_peak_bytes()));
+    if (b->profiling)
+        json_object_set_new(facts, "operations", bench_operations(&b->profile));
     return STATUS_OK;
+}
+
+/* What was measured, beside what was before, if anything. */
+static Status print_bench(Bench *b, json_t *facts, bool as_json)
+{
+    json_t *operations = as_json ? NULL : json_incref(json_object_get(facts, "operations"));
+    const double was = json_number_value(json_object_get(b->before, "median_s"));
+    if (b->before) {
+        json_object_set_new(facts, "median_s_before", json_real(was));
+        json_object_set_new(facts, "ratio",
+                            json_real(json_number_value(json_object_get(facts, "median_s")) / was));
+    }
+    if (operations)
+        json_object_del(facts, "operations"); /* the table below has them */
+    const Status s = facts_print(json_incref(facts), as_json);
+    if (s == STATUS_OK && operations) {
+        json_object_set(facts, "operations", operations);
+        bench_print_operations(facts, b->before);
+    }
+    json_decref(operations);
+    return s;
 }
 
 /* The command ------------------------------------------------------------------------------------------ */
@@ -309,7 +344,8 @@ static Status bench(int argc, char **argv)
 {
     const char *size = "sd15", *dtype_word = "bf16", *device = DEVICE_AUTO;
     int resolution = 0, repeat = 0, threads = 0;
-    bool as_json = false, checkpointing = false, done;
+    const char *against = NULL;
+    bool as_json = false, checkpointing = false, profiling = false, done;
     OptionList works = {0};
     const Option options[] = {
         {.name = "size",
@@ -360,6 +396,19 @@ static Status bench(int argc, char **argv)
          .kind = OPTION_FLAG,
          .out = &checkpointing,
          .help = "For train: computes activations again instead of keeping them."},
+        {.name = "profile",
+         .kind = OPTION_FLAG,
+         .out = &profiling,
+         .help =
+             "Prints where the time goes: operations by kind and size of weight, with calls, time (of each "
+             "the fastest of the runs), share, arithmetic, its rate and the rate's share of the machine's "
+             "peak, bytes read and written, and their rate."},
+        {.name = "against",
+         .kind = OPTION_TEXT,
+         .out = &against,
+         .value = "FILE",
+         .help = "Compares with FILE, which --json of the same work wrote: of another build, or before a "
+                 "change."},
         {.name = "json", .kind = OPTION_FLAG, .out = &as_json, .help = "Prints JSON."},
     };
     const Command command = {
@@ -369,7 +418,9 @@ static Status bench(int argc, char **argv)
                    "measured where nothing is said: one guided sampling step (a batch of two). vae: decoding "
                    "one picture. clip: encoding one prompt. train: one LoRA step of rank 4 with batch 1.",
         .example = "atelier bench unet --size tiny\n"
-                   "atelier bench train --size sd15 --res 512 --dtype bf16",
+                   "atelier bench train --size sd15 --res 512 --dtype bf16\n"
+                   "atelier bench unet --size tiny --profile --json > before.json\n"
+                   "atelier bench unet --size tiny --profile --against before.json",
         .options = options,
         .option_count = sizeof options / sizeof *options,
         .positional = &works,
@@ -383,7 +434,10 @@ static Status bench(int argc, char **argv)
     const struct Piece *piece = find_piece(works.count ? works.items[0] : "unet");
     if (!piece)
         return status_refuse("bench: %s: it is one of unet, vae, clip, train", works.items[0]);
-    Bench b = {.which = bench_model(size), .checkpointing = checkpointing};
+    Bench b = {.which = bench_model(size),
+               .checkpointing = checkpointing,
+               .profiling = profiling,
+               .against = against};
     b.resolution = resolution ? resolution : b.which->resolution;
     b.repeat = repeat ? repeat : strcmp(size, "tiny") == 0 ? 20 : 3;
     TRY(check_resolution(b.which, b.resolution));
@@ -391,7 +445,7 @@ static Status bench(int argc, char **argv)
     json_t *facts = json_object();
     Status s = run_bench(&b, piece, device, dtype, threads, facts);
     if (s == STATUS_OK)
-        s = facts_print(json_incref(facts), as_json);
+        s = print_bench(&b, facts, as_json);
     json_decref(facts);
     free_all(&b);
     return s;
