@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_PICTURES 4096
-
 /* "FILE" or "FILE:SCALE"; a file that is there under the whole name is that file. */
 static Status parse_lora(const char *text, UsedLora *out)
 {
@@ -36,8 +34,8 @@ static Status parse_seeds(SampleArguments *a)
     int listed = 1;
     for (const char *p = a->seeds_text; *p; p++)
         listed += *p == ',';
-    if ((int64_t)listed * a->batch > MAX_PICTURES)
-        return status_refuse("sample: more than %d pictures at once", MAX_PICTURES);
+    if ((int64_t)listed * a->batch > SAMPLE_MAX_PICTURES)
+        return status_refuse("sample: more than %d pictures at once", SAMPLE_MAX_PICTURES);
     a->seeds = mem_calloc((size_t)listed * (size_t)a->batch, sizeof *a->seeds);
     if (!a->seeds)
         return STATUS_FAILED;
@@ -77,14 +75,13 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
     SampleRequest *r = &a->request;
     const Option table[] = {
         {NULL, OPTION_HEADING, NULL, .help = "What to draw"},
-        {"model", OPTION_TEXT, &a->model, .value = "M", .required = true,
+        {"model", OPTION_TEXT, &a->model, .value = "M",
          .help = "A diffusers folder, a single .safetensors or .ckpt file, or builtin:tiny."},
         {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE]",
          .help = "An adapter: a file with kohya's, PEFT's or diffusers' names (LoRA, LoHa, LoKr), or PEFT's "
                  "folder; and how strongly it counts: :0.8, or :1 "
                  "where nothing is said. May be given several times."},
-        {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .required = true,
-         .help = "What the picture shows."},
+        {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .help = "What the picture shows."},
         {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show."},
         {"clip-skip", OPTION_INT, &r->clip_skip, .value = "N", .max = 64,
          .help = "Leaves out the last N layers of the text encoder (as in diffusers; A1111 counts one more).",
@@ -94,6 +91,23 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
                  "taken to "
                  "predict v, as the 768-pixel models do; the 512-pixel base needs epsilon.",
          .shown = "auto: what the model says"},
+        {NULL, OPTION_HEADING, NULL, .help = "Several pictures"},
+        {"prompts", OPTION_TEXT, &a->prompts, .value = "FILE",
+         .help =
+             "Prompts, one a line (-: from standard input), each with options of its own after it: \"a red "
+             "heart --steps 30\". sd-scripts' --n --w --h --d --l --s and lines of A1111's kind are read "
+             "too."},
+        {"matrix", OPTION_FLAG, &a->matrix,
+         .help = "The prompt is base|part|part: a sheet of the base with every choice of the parts."},
+        {"sheet", OPTION_LIST, &a->sheet_texts, .value = "KEY=A,B,C",
+         .help =
+             "One sheet of pictures over any option: --sheet steps=10,20,30 --sheet sampler=ddim,euler gives "
+             "columns and rows, a third one blocks. Whole numbers as 1..9 or 1..9+2, values that hold commas "
+             "as "
+             "A|B. Besides options: lora=0.4,0.7,1.0 is the strength of all LoRAs, checkpoint=RUN the "
+             "checkpoints of a run, replace=cat,dog puts dog in the place of cat in the prompt."},
+        {"sheet-pictures", OPTION_TEXT, &a->sheet_pictures, .value = "DIR",
+         .help = "Writes each picture of a sheet for itself too."},
         {NULL, OPTION_HEADING, NULL, .help = "How"},
         {"steps", OPTION_INT, &r->steps, .value = "N", .min = 1, .max = 100000, .help = "Sampling steps.",
          .shown = "20"},
@@ -104,7 +118,7 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
         {"sampler", OPTION_TEXT, &r->sampler, .value = "NAME", .help = samplers, .shown = SAMPLER_DEFAULT},
         {"seed", OPTION_TEXT, &a->seeds_text, .value = "N[,N...]",
          .help = "One picture for each. The noise is PyTorch's for that seed.", .shown = "0"},
-        {"batch", OPTION_INT, &a->batch, .value = "N", .min = 1, .max = MAX_PICTURES,
+        {"batch", OPTION_INT, &a->batch, .value = "N", .min = 1, .max = SAMPLE_MAX_PICTURES,
          .help = "N pictures for each seed: with seed, seed + 1, and so on.", .shown = "1"},
         {"width", OPTION_INT, &r->size.width, .value = "W", .min = 1, .max = PICTURE_MAX_SIDE,
          .help = "Width in pixels.", .shown = "the size the model was made for"},
@@ -153,6 +167,13 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
     return options_parse(&command, argc, argv, done);
 }
 
+static Status check_complete(const SampleArguments *a)
+{
+    const char *const missing = !a->model ? "model" : !a->request.prompt && !a->prompts ? "prompt" : NULL;
+    return missing ? status_refuse("sample: --%s is missing; see `atelier sample --help`", missing)
+                   : STATUS_OK;
+}
+
 Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *done)
 {
     *a = (SampleArguments){.prediction = "auto",
@@ -163,11 +184,13 @@ Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *do
                            .seeds_text = "0",
                            .batch = 1};
     a->request = sample_request_default();
+    a->request.prompt = NULL;
     a->guidance = (double)a->request.guidance;
     TRY(parse(argc, argv, a, done));
     if (*done)
         return STATUS_OK;
     a->request.guidance = (float)a->guidance;
+    TRY(check_complete(a));
     if (a->lora_texts.count > SAMPLE_MAX_LORAS)
         return status_refuse("sample: more than %d LoRAs", SAMPLE_MAX_LORAS);
     for (int i = 0; i < a->lora_texts.count; i++)
@@ -180,4 +203,6 @@ void sample_arguments_free(SampleArguments *a)
     for (int i = 0; i < a->lora_texts.count && i < SAMPLE_MAX_LORAS; i++)
         mem_free((char *)a->loras[i].path);
     mem_free(a->seeds);
+    mem_free(a->own_prompt);
+    mem_free(a->own_negative);
 }

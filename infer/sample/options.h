@@ -6,16 +6,18 @@
 #include "picture_text.h"
 
 #define SAMPLE_MAX_LORAS 16
+#define SAMPLE_MAX_PICTURES 4096
 
 typedef struct SampleArguments {
     const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
-        *trace;
-    OptionList lora_texts;
+        *trace, *prompts, *sheet_pictures;
+    OptionList lora_texts, sheet_texts;
     SampleRequest request;
     GuardRequest guard;
     double guidance;
     int threads, batch;
-    bool json;
+    bool json, matrix;
+    char *own_prompt, *own_negative; /* where request's are none of the command line's words */
     UsedLora loras[SAMPLE_MAX_LORAS];
     uint64_t *seeds; /* one a picture */
     int picture_count;

@@ -19,17 +19,17 @@ static bool ends_with(const char *text, const char *end)
 
 bool outputs_to_stdout(const Shots *s)
 {
-    return s->sets->out && strcmp(s->sets->out, "-") == 0;
+    return s->first.out && strcmp(s->first.out, "-") == 0;
 }
 
 static Status check_stdout(const Shots *s)
 {
-    if (s->count > 1)
+    if (s->count > 1 && !s->sheet)
         return status_refuse(
             "sample: --out -: one picture goes to standard output, and %d are asked for; name a "
             "folder",
             s->count);
-    if (s->sets->json)
+    if (s->first.json)
         return status_refuse("sample: --out -: the picture and --json would both go to standard output");
     if (isatty(STDOUT_FILENO))
         return status_refuse(
@@ -40,19 +40,19 @@ static Status check_stdout(const Shots *s)
 
 Status outputs_check(const Shots *s)
 {
-    const char *base = s->sets->out ? path_base(s->sets->out) : "";
-    if (s->sets->out && !*s->sets->out)
+    const char *base = s->first.out ? path_base(s->first.out) : "";
+    if (s->first.out && !*s->first.out)
         return status_refuse("sample: --out is empty");
     if (outputs_to_stdout(s))
         return check_stdout(s);
-    if (s->sets->out && !file_is_dir(s->sets->out) && strrchr(base, '.') && strrchr(base, '.') != base &&
+    if (s->first.out && !file_is_dir(s->first.out) && strrchr(base, '.') && strrchr(base, '.') != base &&
         !ends_with(base, ".png"))
-        return status_refuse("sample: --out %s: pictures are written as .png", s->sets->out);
+        return status_refuse("sample: --out %s: pictures are written as .png", s->first.out);
     return STATUS_OK;
 }
 
-/* DIR/atelier-SEED.png, or with -2, -3, … where that is taken. */
-static char *free_name(const char *folder, uint64_t seed)
+/* DIR/atelier-WHAT.png, or with -2, -3, … where that is taken. */
+static char *free_name(const char *folder, const char *what)
 {
     char *path = NULL;
     for (int n = 1; n < 1000000; n++) {
@@ -60,37 +60,61 @@ static char *free_name(const char *folder, uint64_t seed)
         if (n > 1)
             snprintf(number, sizeof number, "-%d", n);
         mem_free(path);
-        path = mem_printf("%s%satelier-%llu%s.png", folder, *folder && !ends_with(folder, "/") ? "/" : "",
-                          (unsigned long long)seed, number);
+        path = mem_printf("%s%satelier-%s%s.png", folder, *folder && !ends_with(folder, "/") ? "/" : "", what,
+                          number);
         if (!path || !file_exists(path))
             break;
     }
     return path;
 }
 
-/* Caller: mem_free. NULL: out of memory. */
+/* The file that --out names, or a free name in the folder. */
+static char *named(const Shots *s, const char *what)
+{
+    const char *out = s->first.out;
+    return !out                                          ? free_name("", what)
+           : !ends_with(out, ".png") || file_is_dir(out) ? free_name(out, what)
+                                                         : mem_strdup(out);
+}
+
+static int digits(int n)
+{
+    return n > 999 ? 4 : n > 99 ? 3 : n > 9 ? 2 : 1; /* SAMPLE_MAX_PICTURES has four */
+}
+
 char *outputs_picture(const Shots *s, int i)
 {
-    if (!s->sets->out)
-        return free_name("", s->items[i].seed);
-    if (!ends_with(s->sets->out, ".png") || file_is_dir(s->sets->out))
-        return free_name(s->sets->out, s->items[i].seed);
-    if (s->count == 1)
-        return mem_strdup(s->sets->out);
-    return mem_printf("%.*s-%llu.png", (int)strlen(s->sets->out) - 4, s->sets->out,
-                      (unsigned long long)s->items[i].seed);
+    const Shot *shot = &s->items[i];
+    const char *out = s->first.out;
+    char seed[24], number[32] = "";
+    if (s->sheet)
+        return mem_printf("%s/%0*d.png", s->first.sheet_pictures, digits(s->count), shot->place + 1);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)shot->seed);
+    if (s->count == 1 || !out || !ends_with(out, ".png") || file_is_dir(out))
+        return named(s, seed);
+    if (shots_share_seed(s, i))
+        snprintf(number, sizeof number, "-%0*d", digits(s->count), shot->place + 1);
+    return mem_printf("%.*s%s-%s.png", (int)strlen(out) - 4, out, number, seed);
+}
+
+char *outputs_sheet(const Shots *s)
+{
+    return named(s, "sheet");
 }
 
 /* Where picture i's trace goes. Caller: mem_free. NULL: out of memory. */
 char *outputs_trace(const Shots *s, int i)
 {
-    return s->count > 1 ? mem_printf("%s/seed-%llu", s->sets->trace, (unsigned long long)s->items[i].seed)
-                        : mem_strdup(s->sets->trace);
+    if (s->count == 1)
+        return mem_strdup(s->first.trace);
+    if (shots_share_seed(s, i))
+        return mem_printf("%s/%0*d", s->first.trace, digits(s->count), s->items[i].place + 1);
+    return mem_printf("%s/seed-%llu", s->first.trace, (unsigned long long)s->items[i].seed);
 }
 
 static Status check_traces(const Shots *s)
 {
-    Status status = path_check_words(s->sets->trace, NULL);
+    Status status = path_check_words(s->first.trace, NULL);
     for (int i = 0; i < s->count && status == STATUS_OK; i++) {
         char *folder = outputs_trace(s, i);
         status = folder ? mark_check_folder(folder, "step-", MARK_TRACE) : STATUS_FAILED;
@@ -99,24 +123,43 @@ static Status check_traces(const Shots *s)
     return status;
 }
 
-/* Pictures in a folder get names of their own; a file that is named may have one of before. */
+/* A file that is named may have a picture of before. */
+static Status check_own(char *path)
+{
+    const Status status = path ? picture_check_own(path) : STATUS_FAILED;
+    mem_free(path);
+    return status;
+}
+
 static Status check_pictures(const Shots *s)
 {
-    Status status = STATUS_OK;
-    for (int i = 0; i < s->count && status == STATUS_OK; i++) {
-        char *path = outputs_picture(s, i);
-        status = path ? picture_check_own(path) : STATUS_FAILED;
-        mem_free(path);
-    }
+    for (int i = 0; i < s->count; i++)
+        TRY(check_own(outputs_picture(s, i)));
+    return STATUS_OK;
+}
+
+static Status try_path(char *path)
+{
+    const Status status = path ? file_try(path) : STATUS_FAILED;
+    mem_free(path);
     return status;
 }
 
 static Status try_out(const Shots *s)
 {
-    char *first = outputs_picture(s, 0);
-    const Status status = first ? file_try(first) : STATUS_FAILED;
-    mem_free(first);
-    return status == STATUS_OK ? check_pictures(s) : status;
+    TRY(try_path(s->sheet ? outputs_sheet(s) : outputs_picture(s, 0)));
+    return s->sheet ? check_own(outputs_sheet(s)) : check_pictures(s);
+}
+
+static Status try_sheet_pictures(const Shots *s)
+{
+    if (!s->first.sheet_pictures)
+        return STATUS_OK;
+    if (!s->sheet)
+        return status_refuse("is for sheets (--sheet, --matrix)");
+    TRY(path_check_words(s->first.sheet_pictures, NULL));
+    TRY(try_path(outputs_picture(s, 0)));
+    return check_pictures(s);
 }
 
 /* Proves that the results can be written where they are to go, and that nothing of somebody's is replaced,
@@ -125,12 +168,13 @@ Status outputs_prepare(const Shots *s)
 {
     if (!outputs_to_stdout(s))
         TRY(status_in(try_out(s), "sample: --out"));
-    if (s->sets->save_latents && ends_with(s->sets->save_latents, ".png"))
+    TRY(status_in(try_sheet_pictures(s), "sample: --sheet-pictures"));
+    if (s->first.save_latents && ends_with(s->first.save_latents, ".png"))
         return status_refuse("sample: --save-latents %s: latents are no picture; name it .safetensors",
-                             s->sets->save_latents);
-    if (s->sets->save_latents)
-        TRY(status_in(file_try(s->sets->save_latents), "sample: --save-latents"));
-    if (s->sets->save_latents)
-        TRY(status_in(mark_check(s->sets->save_latents, MARK_LATENTS), "sample: --save-latents"));
-    return s->sets->trace ? status_in(check_traces(s), "sample: --trace") : STATUS_OK;
+                             s->first.save_latents);
+    if (s->first.save_latents)
+        TRY(status_in(file_try(s->first.save_latents), "sample: --save-latents"));
+    if (s->first.save_latents)
+        TRY(status_in(mark_check(s->first.save_latents, MARK_LATENTS), "sample: --save-latents"));
+    return s->first.trace ? status_in(check_traces(s), "sample: --trace") : STATUS_OK;
 }

@@ -10,8 +10,10 @@ Status outputs_check(const Shots *s);
 /* Proves that the results can be written where they are to go, and that nothing of somebody's is replaced,
  * before the work. */
 Status outputs_prepare(const Shots *s);
-/* Where picture i goes, and its trace. Caller: mem_free. NULL: out of memory. */
+/* Where picture i goes (of a sheet into --sheet-pictures), its trace, and the sheet. Caller: mem_free. NULL:
+ * out of memory. */
 char *outputs_picture(const Shots *s, int i);
 char *outputs_trace(const Shots *s, int i);
+char *outputs_sheet(const Shots *s);
 
 #endif

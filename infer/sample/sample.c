@@ -18,6 +18,7 @@
 #include "picture_text.h"
 #include "sample_trace.h"
 #include "session.h"
+#include "sheet.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,10 @@ typedef struct Work {
     int picture;        /* which one is being made */
     int64_t steps_done; /* of those before it */
     Tensor *latents;    /* (N,4,h,w), with --save-latents */
-    char **paths;       /* NULL: not made yet, or to standard output */
+    char **paths;       /* by place; NULL: not made yet, or not written for itself */
+    Picture *pictures;  /* by place, of a sheet */
+    char **settings;    /* of those, as picture_settings has them */
+    char *sheet;        /* where that was written */
 } Work;
 
 static bool step_done(int step, int steps, const float *latents, void *arg)
@@ -58,17 +62,9 @@ static Status print_picture(const Picture *picture, const PictureText *text, int
     return written ? STATUS_OK : status_fail("sample: --out -: the picture cannot be written: %m");
 }
 
-/* path NULL: to standard output. */
-static Status write_picture(const Work *w, const SampleRequest *r, const Picture *picture, const char *path)
+/* path NULL: to standard output. parameters and settings are freed. */
+static Status write_with(const Picture *picture, char *parameters, char *settings, const char *path)
 {
-    const SampleArguments *a = w->session.a;
-    const PictureOrigin origin = {.request = r,
-                                  .model = a->model,
-                                  .weights = w->session.weights,
-                                  .loras = a->loras,
-                                  .lora_count = a->lora_texts.count,
-                                  .dtype = dtype_name(w->session.c->dtype)};
-    char *parameters = picture_parameters(&origin), *settings = picture_settings(&origin);
     const PictureText text[] = {{"parameters", parameters}, {PICTURE_SETTINGS, settings}};
     const Status status = !parameters || !settings ? STATUS_FAILED
                           : path                   ? picture_write_png(path, picture, text, 2)
@@ -78,11 +74,27 @@ static Status write_picture(const Work *w, const SampleRequest *r, const Picture
     return status;
 }
 
+static PictureOrigin origin_of(const Work *w, const SampleArguments *a, const SampleRequest *r)
+{
+    return (PictureOrigin){.request = r,
+                           .model = a->model,
+                           .weights = w->session.weights,
+                           .loras = a->loras,
+                           .lora_count = a->lora_texts.count,
+                           .dtype = dtype_name(w->session.c->dtype)};
+}
+
+static Status write_picture(const Work *w, const SampleRequest *r, const Picture *picture, const char *path)
+{
+    const PictureOrigin origin = origin_of(w, w->session.a, r);
+    return write_with(picture, picture_parameters(&origin), picture_settings(&origin), path);
+}
+
 /* Puts picture i's latents into the tensor of all. */
 static Status keep_latents(Work *w, int i, const Tensor *latents)
 {
     const int N = w->shots.count;
-    if (!w->shots.sets->save_latents)
+    if (!w->shots.first.save_latents)
         return STATUS_OK;
     if (!w->latents) {
         const int64_t shape[] = {N, latents->shape[1], latents->shape[2], latents->shape[3]};
@@ -100,7 +112,7 @@ static Status keep_latents(Work *w, int i, const Tensor *latents)
 static Status start_trace(Work *w, int i, char **folder)
 {
     *folder = NULL;
-    if (!w->shots.sets->trace)
+    if (!w->shots.first.trace)
         return STATUS_OK;
     *folder = outputs_trace(&w->shots, i);
     if (!*folder)
@@ -109,18 +121,32 @@ static Status start_trace(Work *w, int i, char **folder)
     return dir_make(*folder);
 }
 
-static Status finish_picture(Work *w, int i, const SampleRequest *r, const SampleResult *result)
+static Status write_to(Work *w, int i, const SampleRequest *r, const Picture *picture)
 {
-    TRY(keep_latents(w, i, result->latents));
-    if (outputs_to_stdout(&w->shots))
-        return write_picture(w, r, &result->picture, NULL);
     char *path = outputs_picture(&w->shots, i);
-    const Status s = path ? write_picture(w, r, &result->picture, path) : STATUS_FAILED;
+    const Status s = path ? write_picture(w, r, picture, path) : STATUS_FAILED;
     if (s == STATUS_OK)
-        w->paths[i] = path;
+        w->paths[w->shots.items[i].place] = path;
     else
         mem_free(path);
     return s;
+}
+
+static Status finish_picture(Work *w, int i, const SampleRequest *r, SampleResult *result)
+{
+    const int place = w->shots.items[i].place;
+    TRY(keep_latents(w, place, result->latents));
+    if (w->shots.sheet) {
+        if (w->shots.first.sheet_pictures)
+            TRY(write_to(w, i, r, &result->picture));
+        const PictureOrigin origin = origin_of(w, w->session.a, r);
+        w->settings[place] = picture_settings(&origin);
+        w->pictures[place] = result->picture;
+        result->picture = (Picture){0};
+        return w->settings[place] ? STATUS_OK : STATUS_FAILED;
+    }
+    return outputs_to_stdout(&w->shots) ? write_picture(w, r, &result->picture, NULL)
+                                        : write_to(w, i, r, &result->picture);
 }
 
 static Status make_picture(Work *w, int i)
@@ -172,9 +198,46 @@ static Status make_pictures(Work *w)
     return status;
 }
 
+/* The settings of all pictures that are on the sheet. Caller: mem_free. */
+static char *sheet_settings(const Work *w)
+{
+    char *all = mem_strdup("{\"pictures\":[");
+    for (int i = 0, count = 0; all && i < w->shots.count; i++) {
+        if (!w->settings[i])
+            continue;
+        char *longer = mem_printf("%s%s%s", all, count++ ? "," : "", w->settings[i]);
+        mem_free(all);
+        all = longer;
+    }
+    char *text = all ? mem_printf("%s]}", all) : NULL;
+    mem_free(all);
+    return text;
+}
+
+/* Also of pictures that were made before something failed. */
+static Status write_sheet(Work *w)
+{
+    Picture sheet = {0};
+    const Shot *shot = &w->shots.items[0];
+    SampleRequest r = shot->a->request;
+    r.seed = shot->seed;
+    const PictureOrigin origin = origin_of(w, shot->a, &r);
+    char *path = outputs_to_stdout(&w->shots) ? NULL : outputs_sheet(&w->shots);
+    Status s =
+        path || outputs_to_stdout(&w->shots) ? sheet_compose(&w->shots, w->pictures, &sheet) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = write_with(&sheet, picture_parameters(&origin), sheet_settings(w), path);
+    picture_free(&sheet);
+    if (s == STATUS_OK)
+        w->sheet = path;
+    else
+        mem_free(path);
+    return s;
+}
+
 static Status save_latents(const Work *w)
 {
-    const char *path = w->shots.sets->save_latents;
+    const char *path = w->shots.first.save_latents;
     if (!path)
         return STATUS_OK;
     const SafeItem item = {.name = "latents", .tensor = w->latents, .dtype = DTYPE_F32, .ndim = -1};
@@ -194,23 +257,33 @@ static json_t *lora_facts(const SampleArguments *a)
     return list;
 }
 
+static json_t *picture_facts(const Work *w)
+{
+    const Shots *shots = &w->shots;
+    json_t *pictures = json_array();
+    for (int place = 0; place < shots->count; place++) {
+        int i = 0;
+        while (shots->items[i].place != place)
+            i++;
+        char seed[32];
+        snprintf(seed, sizeof seed, "%llu", (unsigned long long)shots->items[i].seed);
+        json_array_append_new(pictures, json_pack("{s:s*, s:s, s:s}", "file", w->paths[place], "seed", seed,
+                                                  "prompt", shots->items[i].a->request.prompt));
+    }
+    return pictures;
+}
+
 static Status print_json(const Work *w)
 {
-    const SampleArguments *a = w->shots.sets;
+    const SampleArguments *a = w->shots.items[0].a;
     const SampleRequest *r = &a->request;
-    json_t *pictures = json_array();
-    for (int i = 0; i < w->shots.count; i++) {
-        char seed[32];
-        snprintf(seed, sizeof seed, "%llu", (unsigned long long)w->shots.items[i].seed);
-        json_array_append_new(pictures, json_pack("{s:s, s:s}", "file", w->paths[i], "seed", seed));
-    }
-    json_t *facts = json_pack("{s:o, s:s, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:i, s:s, s:o, s:s, s:i, s:I}",
-                              "pictures", pictures, "model", a->model, "prompt", r->prompt, "negative",
-                              r->negative ? r->negative : "", "steps", r->steps, "cfg", a->guidance,
-                              "sampler", r->sampler, "width", r->size.width, "height", r->size.height,
-                              "clip_skip", r->clip_skip, "dtype", dtype_name(w->session.c->dtype), "loras",
-                              lora_facts(a), "device", w->session.c->dev->name, "threads",
-                              w->session.c->threads, "peak_bytes", (json_int_t)machine_peak_bytes());
+    json_t *facts = json_pack(
+        "{s:s*, s:o, s:s, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:i, s:s, s:o, s:s, s:i, s:I}", "sheet",
+        w->sheet, "pictures", picture_facts(w), "model", a->model, "prompt", r->prompt, "negative",
+        r->negative ? r->negative : "", "steps", r->steps, "cfg", a->guidance, "sampler", r->sampler, "width",
+        r->size.width, "height", r->size.height, "clip_skip", r->clip_skip, "dtype",
+        dtype_name(w->session.c->dtype), "loras", lora_facts(a), "device", w->session.c->dev->name, "threads",
+        w->session.c->threads, "peak_bytes", (json_int_t)machine_peak_bytes());
     char *text = json_text(facts, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
     if (!text)
         return status_in(STATUS_FAILED, "sample --json");
@@ -224,6 +297,8 @@ static Status print_files(const Work *w)
     for (int i = 0; i < w->shots.count; i++)
         if (w->paths[i])
             puts(w->paths[i]);
+    if (w->sheet)
+        puts(w->sheet);
     return STATUS_OK;
 }
 
@@ -236,6 +311,42 @@ static Status check_all(Work *w)
     return STATUS_OK;
 }
 
+/* A sheet's pictures, and that they fit onto one. */
+static Status prepare_sheet(Work *w)
+{
+    Size cell = {0};
+    if (!w->shots.sheet)
+        return STATUS_OK;
+    for (int i = 0; i < w->shots.set_count; i++) {
+        const Size size = w->shots.sets[i].request.size;
+        cell.width = size.width > cell.width ? size.width : cell.width;
+        cell.height = size.height > cell.height ? size.height : cell.height;
+    }
+    w->pictures = mem_calloc((size_t)w->shots.count, sizeof *w->pictures);
+    w->settings = mem_calloc((size_t)w->shots.count, sizeof *w->settings);
+    return w->pictures && w->settings ? sheet_check(&w->shots, cell) : STATUS_FAILED;
+}
+
+static bool has_pictures(const Work *w)
+{
+    for (int i = 0; w->pictures && i < w->shots.count; i++)
+        if (w->pictures[i].rgb)
+            return true;
+    return false;
+}
+
+/* Writes the sheet of what there is; what went wrong before counts more than what goes wrong now. */
+static Status finish_sheet(Work *w, Status made)
+{
+    char message[STATUS_MESSAGE_SIZE];
+    snprintf(message, sizeof message, "%s", status_message());
+    const Status written = write_sheet(w);
+    return made == STATUS_OK            ? written
+           : made == STATUS_INTERRUPTED ? status_interrupted()
+           : made == STATUS_REFUSED     ? status_refuse("%s", message)
+                                        : status_fail("%s", message);
+}
+
 static Status run(Work *w)
 {
     TRY(outputs_check(&w->shots));
@@ -244,21 +355,31 @@ static Status run(Work *w)
         return STATUS_FAILED;
     TRY(session_use(&w->session, w->shots.items[0].a));
     TRY(check_all(w));
+    TRY(prepare_sheet(w));
     TRY(outputs_prepare(&w->shots));
-    const Status made = make_pictures(w);
+    Status made = make_pictures(w);
+    if (has_pictures(w))
+        made = finish_sheet(w, made);
     if (made != STATUS_OK) {
         print_files(w); /* those that were finished */
         return made;
     }
     TRY(save_latents(w));
-    return w->shots.sets->json ? print_json(w) : print_files(w);
+    return w->shots.first.json ? print_json(w) : print_files(w);
 }
 
 static void work_free(Work *w)
 {
     for (int i = 0; w->paths && i < w->shots.count; i++)
         mem_free(w->paths[i]);
+    for (int i = 0; w->pictures && i < w->shots.count; i++)
+        picture_free(&w->pictures[i]);
+    for (int i = 0; w->settings && i < w->shots.count; i++)
+        mem_free(w->settings[i]);
+    mem_free(w->settings);
     mem_free(w->paths);
+    mem_free(w->pictures);
+    mem_free(w->sheet);
     tensor_free(w->latents);
     session_close(&w->session);
     shots_free(&w->shots);

@@ -95,9 +95,9 @@ static Status load(Session *s, const SampleArguments *a)
 
 /* Its adapters ------------------------------------------------------------------------------------------- */
 
-static bool same_adapters(const SampleArguments *a, const SampleArguments *b)
+bool session_same_adapters(const SampleArguments *a, const SampleArguments *b)
 {
-    bool same = a->lora_texts.count == b->lora_texts.count;
+    bool same = session_same_model(a, b) && a->lora_texts.count == b->lora_texts.count;
     for (int i = 0; same && i < a->lora_texts.count; i++)
         same = is(a->loras[i].path, b->loras[i].path) && a->loras[i].scale == b->loras[i].scale;
     return same;
@@ -136,7 +136,7 @@ Status session_use(Session *s, SampleArguments *a)
 {
     const SampleArguments *before = s->a;
     const bool loaded = before && session_same_model(before, a);
-    if (loaded && same_adapters(before, a)) {
+    if (before && session_same_adapters(before, a)) {
         s->a = a;
         return session_check(s, a);
     }

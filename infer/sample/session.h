@@ -26,6 +26,8 @@ Status session_use(Session *s, SampleArguments *a);
 Status session_check(const Session *s, SampleArguments *a);
 /* Both are drawn with the same model, loaded in the same way. */
 bool session_same_model(const SampleArguments *a, const SampleArguments *b);
+/* And with the same adapters on it. */
+bool session_same_adapters(const SampleArguments *a, const SampleArguments *b);
 void session_close(Session *s);
 
 #endif

@@ -1,35 +1,264 @@
+/* Every combination of the axes' places is a command line of its own: the one that was given and the places'
+ * words after it, of which the last counts. */
 #include "shots.h"
 
 #include "kernels/base/mem.h"
+#include "kernels/base/text.h"
+#include "prompt_file.h"
+#include "session.h"
+
+#include <stdlib.h>
+
+#include <string.h>
+
+/* Axes --------------------------------------------------------------------------------------------------- */
+
+static Status next_axis(Shots *s, Axis **out)
+{
+    *out = &s->axes[s->axis_count];
+    if (s->axis_count++ < SHOTS_AXES)
+        return STATUS_OK;
+    s->axis_count = SHOTS_AXES;
+    return status_refuse("sample: a sheet has columns, rows and blocks: more than %d things vary (--sheet, "
+                         "--matrix, --prompts, several seeds)",
+                         SHOTS_AXES);
+}
+
+static Status read_matrix(Shots *s)
+{
+    Axis *across, *down;
+    TRY(next_axis(s, &across));
+    TRY(next_axis(s, &down));
+    TRY(axes_of_parts(s->first.request.prompt, &s->first.own_prompt, across, down));
+    if (across->count == 1) { /* with one part alone, everything is in the other */
+        Axis empty = *across;
+        *across = *down;
+        *down = (Axis){0};
+        axis_free(&empty);
+        s->axis_count--;
+    }
+    return STATUS_OK;
+}
+
+static Status read_axes(Shots *s)
+{
+    Axis *axis;
+    const SampleArguments *a = &s->first;
+    s->sheet = a->sheet_texts.count > 0 || a->matrix;
+    if (a->matrix)
+        TRY(read_matrix(s));
+    for (int i = 0; i < a->sheet_texts.count; i++) {
+        TRY(next_axis(s, &axis));
+        TRY(axis_read(a->sheet_texts.items[i], axis));
+    }
+    if (a->prompts) {
+        TRY(next_axis(s, &axis));
+        TRY(status_in(prompt_file_read(a->prompts, axis), "sample: --prompts"));
+    }
+    if (!s->sheet || a->picture_count < 2)
+        return STATUS_OK;
+    TRY(next_axis(s, &axis));
+    return axis_of_seeds(a->seeds, a->picture_count, axis);
+}
+
+/* Sets of settings --------------------------------------------------------------------------------------- */
+
+/* text with every `word` in it replaced. Caller: mem_free. */
+static char *replaced(const char *text, const char *word, const char *by)
+{
+    char *out = mem_strdup("");
+    const size_t length = strlen(word);
+    while (out) {
+        const char *at = strstr(text, word);
+        char *longer =
+            at ? mem_printf("%s%.*s%s", out, (int)(at - text), text, by) : mem_printf("%s%s", out, text);
+        mem_free(out);
+        out = longer;
+        if (!at)
+            break;
+        text = at + length;
+    }
+    return out;
+}
+
+static Status own_prompt(SampleArguments *a, char *text)
+{
+    mem_free(a->own_prompt);
+    a->request.prompt = a->own_prompt = text;
+    return text ? STATUS_OK : STATUS_FAILED;
+}
+
+static Status replace_words(SampleArguments *a, const Axis *axis, const char *by)
+{
+    const SampleRequest *r = &a->request;
+    if (!strstr(r->prompt, axis->replaced) && !(r->negative && strstr(r->negative, axis->replaced)))
+        return status_refuse("sample: --sheet replace=%s,…: the prompt does not hold \"%s\"", axis->replaced,
+                             axis->replaced);
+    TRY(own_prompt(a, replaced(r->prompt, axis->replaced, by)));
+    if (!r->negative)
+        return STATUS_OK;
+    char *negative = replaced(r->negative, axis->replaced, by);
+    mem_free(a->own_negative);
+    a->request.negative = a->own_negative = negative;
+    return negative ? STATUS_OK : STATUS_FAILED;
+}
+
+/* What no option says. */
+static Status apply(SampleArguments *a, const Axis *axis, const AxisPlace *place)
+{
+    double scale;
+    switch (axis->kind) {
+    case AXIS_OPTION:
+        return STATUS_OK;
+    case AXIS_STRENGTH:
+        if (!text_to_float(place->value, &scale))
+            return status_refuse("sample: --sheet lora=…: `%s` is no strength", place->value);
+        if (!a->lora_texts.count)
+            return status_refuse(
+                "sample: --sheet lora=…: there is no LoRA; name it with --lora, or runs with --sheet "
+                "checkpoint=…");
+        for (int i = 0; i < a->lora_texts.count; i++)
+            a->loras[i].scale = (float)scale;
+        return STATUS_OK;
+    case AXIS_REPLACE:
+        return replace_words(a, axis, place->value);
+    case AXIS_PARTS:
+        return *place->value ? own_prompt(a, mem_printf("%s, %s", a->request.prompt, place->value))
+                             : STATUS_OK;
+    }
+    return STATUS_OK;
+}
+
+/* Which place of each axis combination k has. */
+static void places_of(const Shots *s, int k, const AxisPlace *out[SHOTS_AXES])
+{
+    for (int i = 0; i < s->axis_count; k /= s->axes[i].count, i++)
+        out[i] = &s->axes[i].places[k % s->axes[i].count];
+}
+
+static Status read_set(Shots *s, int argc, char **argv, int k)
+{
+    const AxisPlace *places[SHOTS_AXES];
+    SampleArguments *a = &s->sets[k];
+    int count = argc;
+    bool done;
+    places_of(s, k, places);
+    for (int i = 0; i < s->axis_count; i++)
+        count += places[i]->word_count;
+    char **words = mem_alloc((size_t)(count + 1) * sizeof *words);
+    if (!words)
+        return STATUS_FAILED;
+    memcpy(words, argv, (size_t)argc * sizeof *words);
+    count = argc;
+    for (int i = 0; i < s->axis_count; i++)
+        for (int w = 0; w < places[i]->word_count; w++)
+            words[count++] = places[i]->words[w];
+    Status status = sample_arguments_read(count, words, a, &done);
+    mem_free(words);
+    if (status == STATUS_OK && s->first.own_prompt)
+        a->request.prompt = s->first.own_prompt; /* the base of a matrix */
+    for (int i = 0; i < s->axis_count && status == STATUS_OK; i++)
+        status = apply(a, &s->axes[i], places[i]);
+    return status;
+}
+
+static Status read_sets(Shots *s, int argc, char **argv)
+{
+    int64_t count = 1;
+    for (int i = 0; i < s->axis_count; i++)
+        count *= s->axes[i].count;
+    if (count > SAMPLE_MAX_PICTURES)
+        return status_refuse("sample: %lld pictures are asked for; %d at most", (long long)count,
+                             SAMPLE_MAX_PICTURES);
+    s->sets = mem_calloc((size_t)count, sizeof *s->sets);
+    if (!s->sets)
+        return STATUS_FAILED;
+    for (int k = 0; k < count; k++) {
+        s->set_count = k + 1;
+        TRY(read_set(s, argc, argv, k));
+    }
+    return STATUS_OK;
+}
+
+/* Pictures ----------------------------------------------------------------------------------------------- */
+
+/* Number of the first set that is drawn with the same model and the same adapters: what is loaded once is
+ * used for all of it. */
+static int first_alike(const Shots *s, int k, bool (*alike)(const SampleArguments *, const SampleArguments *))
+{
+    int i = 0;
+    while (!alike(&s->sets[i], &s->sets[k]))
+        i++;
+    return i;
+}
+
+typedef struct Order {
+    int model, adapters, set;
+} Order;
+
+static int compare_orders(const void *a, const void *b)
+{
+    const Order *x = a, *y = b;
+    return x->model != y->model         ? x->model - y->model
+           : x->adapters != y->adapters ? x->adapters - y->adapters
+                                        : x->set - y->set;
+}
 
 static Status list_pictures(Shots *s)
 {
-    int count = 0;
-    for (int i = 0; i < s->set_count; i++)
-        count += s->sets[i].picture_count;
+    int64_t count = 0;
+    for (int k = 0; k < s->set_count; k++)
+        count += s->sets[k].picture_count;
+    if (count > SAMPLE_MAX_PICTURES)
+        return status_refuse("sample: %lld pictures are asked for; %d at most", (long long)count,
+                             SAMPLE_MAX_PICTURES);
     s->items = mem_calloc((size_t)count, sizeof *s->items);
-    if (!s->items)
-        return STATUS_FAILED;
-    for (int i = 0; i < s->set_count; i++)
-        for (int k = 0; k < s->sets[i].picture_count; k++)
-            s->items[s->count++] = (Shot){&s->sets[i], s->sets[i].seeds[k]};
-    return STATUS_OK;
+    Order *orders = mem_alloc((size_t)s->set_count * sizeof *orders);
+    int *first_place = mem_alloc((size_t)s->set_count * sizeof *first_place);
+    const bool memory = s->items && orders && first_place;
+    for (int k = 0, place = 0; memory && k < s->set_count; place += s->sets[k++].picture_count) {
+        first_place[k] = place;
+        orders[k] =
+            (Order){first_alike(s, k, session_same_model), first_alike(s, k, session_same_adapters), k};
+    }
+    if (memory)
+        qsort(orders, (size_t)s->set_count, sizeof *orders, compare_orders);
+    for (int i = 0; memory && i < s->set_count; i++) {
+        SampleArguments *a = &s->sets[orders[i].set];
+        for (int k = 0; k < a->picture_count; k++)
+            s->items[s->count++] = (Shot){a, a->seeds[k], first_place[orders[i].set] + k};
+    }
+    mem_free(orders);
+    mem_free(first_place);
+    return memory ? STATUS_OK : STATUS_FAILED;
+}
+
+bool shots_share_seed(const Shots *s, int i)
+{
+    int sharing = 0;
+    for (int k = 0; k < s->count; k++)
+        sharing += s->items[k].seed == s->items[i].seed;
+    return sharing > 1;
 }
 
 Status shots_read(int argc, char **argv, Shots *out, bool *done)
 {
-    *out = (Shots){.sets = mem_calloc(1, sizeof *out->sets)};
-    if (!out->sets)
-        return STATUS_FAILED;
-    out->set_count = 1;
-    TRY(sample_arguments_read(argc, argv, &out->sets[0], done));
-    return *done ? STATUS_OK : list_pictures(out);
+    *out = (Shots){0};
+    TRY(sample_arguments_read(argc, argv, &out->first, done));
+    if (*done)
+        return STATUS_OK;
+    TRY(read_axes(out));
+    TRY(read_sets(out, argc, argv));
+    return list_pictures(out);
 }
 
 void shots_free(Shots *s)
 {
     for (int i = 0; i < s->set_count; i++)
         sample_arguments_free(&s->sets[i]);
+    for (int i = 0; i < s->axis_count; i++)
+        axis_free(&s->axes[i]);
+    sample_arguments_free(&s->first);
     mem_free(s->sets);
     mem_free(s->items);
     *s = (Shots){0};
