@@ -43,7 +43,7 @@ static Status check_path(const char *path)
     if (!file_exists(path) || file_size(path) == 0)
         return STATUS_OK;
     TRY(file_read(path, PNG_LIMIT, &bytes, &size));
-    const Status s = picture_png_text((const uint8_t *)bytes, size, MARK, &text);
+    const Status s = picture_text((const uint8_t *)bytes, size, MARK, &text);
     mem_free(bytes);
     if (s == STATUS_OK && text) {
         mem_free(text);

@@ -82,18 +82,28 @@ void picture_flip(Picture *p);
 void picture_to_floats(const Picture *p, float *out);
 Status picture_from_floats(const float *nhwc, Size size, Picture *out);
 
-/* tEXt (Latin-1) or iTXt (else) chunks: key (1 to 79 letters), value (UTF-8). Atomic; the same bytes every
- * time. */
+/* What is written into a picture's file beside the picture: key (1 to 79 letters), value (UTF-8). In a PNG
+ * these are tEXt (Latin-1) or iTXt (else) chunks, in JPEG and WebP they lie in EXIF, the first of them as the
+ * user's comment. */
 typedef struct PictureText {
     const char *key, *value;
 } PictureText;
+#define PICTURE_COMMENT "parameters" /* as this a user's comment that other programs wrote is read */
+#define PICTURE_QUALITY 95           /* of JPEG and WebP */
+PictureFormat picture_format_named(const char *path); /* by its ending */
+/* quality 1 to 100 of JPEG and WebP, 0: PICTURE_QUALITY; a WebP of 100 is lossless. The same bytes every
+ * time. *bytes: mem_free. */
+Status picture_encode(const Picture *p, PictureFormat format, int quality, const PictureText *text, int count,
+                      uint8_t **bytes, size_t *size);
+/* The same into a file, whole or not at all. */
+Status picture_write(const char *path, const Picture *p, PictureFormat format, int quality,
+                     const PictureText *text, int count);
 Status picture_write_png(const char *path, const Picture *p, const PictureText *text, int count);
-/* The same bytes in memory. *bytes: mem_free. */
 Status picture_encode_png(const Picture *p, const PictureText *text, int count, uint8_t **bytes,
                           size_t *size);
-/* The value (UTF-8) of the text with this key that stands before a PNG's pixels; *value NULL: there is none.
+/* The value (UTF-8) of the text with this key, in a PNG before its pixels; *value NULL: there is none.
  * Caller: mem_free. */
-Status picture_png_text(const uint8_t *bytes, size_t size, const char *key, char **value);
+Status picture_text(const uint8_t *bytes, size_t size, const char *key, char **value);
 /* rows × columns of equal pictures with a gap of 2 white pixels; pictures[i] may have rgb NULL (white). */
 Status picture_grid(const Picture *pictures, int count, int columns, Picture *out);
 

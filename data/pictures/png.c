@@ -3,6 +3,7 @@
  * not applied, as in every trainer. libpng fails by a callback that must not return: see
  * jpeg.c. */
 #include "decode.h"
+#include "encode.h"
 
 #include "kernels/base/mem.h"
 
@@ -228,7 +229,7 @@ static Status find_text(Job *j, const char *key, char **value)
     return STATUS_OK;
 }
 
-Status picture_png_text(const uint8_t *bytes, size_t size, const char *key, char **value)
+Status png_find_text(const uint8_t *bytes, size_t size, const char *key, char **value)
 {
     Job j = {.bytes = bytes, .size = size};
     *value = NULL;

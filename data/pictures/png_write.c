@@ -2,7 +2,6 @@
  * host goes in, so equal pictures give equal files. */
 #include "picture.h"
 
-#include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 
 #include <setjmp.h>
@@ -149,15 +148,5 @@ Status picture_encode_png(const Picture *p, const PictureText *text, int count, 
     }
     *bytes = (uint8_t *)j.bytes;
     *size = j.size;
-    return s;
-}
-
-Status picture_write_png(const char *path, const Picture *p, const PictureText *text, int count)
-{
-    uint8_t *bytes;
-    size_t size;
-    TRY(status_in(picture_encode_png(p, text, count, &bytes, &size), "%s", path));
-    const Status s = file_write_atomic(path, bytes, size);
-    mem_free(bytes);
     return s;
 }

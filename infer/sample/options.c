@@ -144,9 +144,14 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .shown = "auto: where the model has one"},
         {NULL, OPTION_HEADING, NULL, .help = "What to write"},
         {"out", OPTION_TEXT, &a->out, .value = "FILE|DIR|-",
-         .help = "A .png file (several pictures: FILE-SEED.png), a folder, or - for one picture to standard "
-                 "output. A picture of before is replaced, any other file is left alone.",
+         .help = "A .png, .jpg or .webp file (several pictures: FILE-SEED.png), a folder, or - for one "
+                 "picture to "
+                 "standard output. A picture of before is replaced, any other file is left alone.",
          .shown = "atelier-SEED.png in the current folder, numbered where the name is taken"},
+        {"format", OPTION_TEXT, &a->format, .value = "KIND", .choices = "png|jpeg|webp",
+         .help = "Of pictures whose file is not named by --out.", .shown = "png"},
+        {"quality", OPTION_INT, &a->quality, .value = "Q", .min = 1, .max = 100,
+         .help = "Of JPEG and WebP; 100: a WebP without loss.", .shown = "95"},
         {"save-latents", OPTION_TEXT, &a->save_latents, .value = "FILE",
          .help = "Writes the final latents of all pictures, as safetensors: `latents`, f32, (N,4,h,w)."},
         {"trace", OPTION_TEXT, &a->trace, .value = "DIR",

@@ -10,12 +10,12 @@
 
 typedef struct SampleArguments {
     const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
-        *trace, *prompts, *sheet_pictures;
+        *trace, *prompts, *sheet_pictures, *format;
     OptionList lora_texts, sheet_texts;
     SampleRequest request;
     GuardRequest guard;
     double guidance;
-    int threads, batch;
+    int threads, batch, quality;
     bool json, matrix;
     char *own_prompt, *own_negative; /* where request's are none of the command line's words */
     UsedLora loras[SAMPLE_MAX_LORAS];

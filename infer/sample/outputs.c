@@ -38,6 +38,30 @@ static Status check_stdout(const Shots *s)
     return STATUS_OK;
 }
 
+static PictureFormat format_of(const char *word)
+{
+    return !word || !strcmp(word, "png") ? PICTURE_PNG : !strcmp(word, "jpeg") ? PICTURE_JPEG : PICTURE_WEBP;
+}
+
+/* --out names a file, not a folder. */
+static bool names_file(const Shots *s)
+{
+    return s->first.out && !file_is_dir(s->first.out) &&
+           picture_format_named(s->first.out) != PICTURE_UNKNOWN;
+}
+
+PictureFormat outputs_format(const Shots *s)
+{
+    return names_file(s) ? picture_format_named(s->first.out) : format_of(s->first.format);
+}
+
+static const char *ending_of(const Shots *s)
+{
+    static const char *const ENDINGS[] = {
+        [PICTURE_JPEG] = ".jpg", [PICTURE_PNG] = ".png", [PICTURE_WEBP] = ".webp"};
+    return ENDINGS[outputs_format(s)];
+}
+
 Status outputs_check(const Shots *s)
 {
     const char *base = s->first.out ? path_base(s->first.out) : "";
@@ -45,36 +69,32 @@ Status outputs_check(const Shots *s)
         return status_refuse("sample: --out is empty");
     if (outputs_to_stdout(s))
         return check_stdout(s);
+    const PictureFormat named = picture_format_named(base);
     if (s->first.out && !file_is_dir(s->first.out) && strrchr(base, '.') && strrchr(base, '.') != base &&
-        !ends_with(base, ".png"))
-        return status_refuse("sample: --out %s: pictures are written as .png", s->first.out);
+        !named)
+        return status_refuse("sample: --out %s: pictures are written as .png, .jpg or .webp", s->first.out);
+    if (named && s->first.format && named != format_of(s->first.format))
+        return status_refuse("sample: --out %s and --format %s are two kinds of files", s->first.out,
+                             s->first.format);
     return STATUS_OK;
 }
 
 /* DIR/atelier-WHAT.png, or with -2, -3, … where that is taken. */
-static char *free_name(const char *folder, const char *what)
+static char *free_name(const Shots *s, const char *what)
 {
+    const char *folder = s->first.out ? s->first.out : "";
     char *path = NULL;
     for (int n = 1; n < 1000000; n++) {
         char number[16] = "";
         if (n > 1)
             snprintf(number, sizeof number, "-%d", n);
         mem_free(path);
-        path = mem_printf("%s%satelier-%s%s.png", folder, *folder && !ends_with(folder, "/") ? "/" : "", what,
-                          number);
+        path = mem_printf("%s%satelier-%s%s%s", folder, *folder && !ends_with(folder, "/") ? "/" : "", what,
+                          number, ending_of(s));
         if (!path || !file_exists(path))
             break;
     }
     return path;
-}
-
-/* The file that --out names, or a free name in the folder. */
-static char *named(const Shots *s, const char *what)
-{
-    const char *out = s->first.out;
-    return !out                                          ? free_name("", what)
-           : !ends_with(out, ".png") || file_is_dir(out) ? free_name(out, what)
-                                                         : mem_strdup(out);
 }
 
 static int digits(int n)
@@ -88,18 +108,22 @@ char *outputs_picture(const Shots *s, int i)
     const char *out = s->first.out;
     char seed[24], number[32] = "";
     if (s->sheet)
-        return mem_printf("%s/%0*d.png", s->first.sheet_pictures, digits(s->count), shot->place + 1);
+        return mem_printf("%s/%0*d%s", s->first.sheet_pictures, digits(s->count), shot->place + 1,
+                          ending_of(s));
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)shot->seed);
-    if (s->count == 1 || !out || !ends_with(out, ".png") || file_is_dir(out))
-        return named(s, seed);
+    if (!names_file(s))
+        return free_name(s, seed);
+    if (s->count == 1)
+        return mem_strdup(out);
     if (shots_share_seed(s, i))
         snprintf(number, sizeof number, "-%0*d", digits(s->count), shot->place + 1);
-    return mem_printf("%.*s%s-%s.png", (int)strlen(out) - 4, out, number, seed);
+    const char *ending = strrchr(out, '.');
+    return mem_printf("%.*s%s-%s%s", (int)(ending - out), out, number, seed, ending);
 }
 
 char *outputs_sheet(const Shots *s)
 {
-    return named(s, "sheet");
+    return names_file(s) ? mem_strdup(s->first.out) : free_name(s, "sheet");
 }
 
 /* Where picture i's trace goes. Caller: mem_free. NULL: out of memory. */
@@ -169,7 +193,7 @@ Status outputs_prepare(const Shots *s)
     if (!outputs_to_stdout(s))
         TRY(status_in(try_out(s), "sample: --out"));
     TRY(status_in(try_sheet_pictures(s), "sample: --sheet-pictures"));
-    if (s->first.save_latents && ends_with(s->first.save_latents, ".png"))
+    if (s->first.save_latents && picture_format_named(s->first.save_latents))
         return status_refuse("sample: --save-latents %s: latents are no picture; name it .safetensors",
                              s->first.save_latents);
     if (s->first.save_latents)

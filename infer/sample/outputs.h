@@ -2,8 +2,10 @@
 #ifndef ATL_SAMPLE_OUTPUTS_H
 #define ATL_SAMPLE_OUTPUTS_H
 
+#include "data/pictures/picture.h"
 #include "shots.h"
 
+PictureFormat outputs_format(const Shots *s);
 bool outputs_to_stdout(const Shots *s);
 /* Refuses names that cannot be meant. */
 Status outputs_check(const Shots *s);

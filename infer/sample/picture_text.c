@@ -140,7 +140,7 @@ Status picture_check_own(const char *path)
         return STATUS_OK;
     Status s = file_read(path, PNG_LIMIT, &bytes, &size);
     if (s == STATUS_OK)
-        s = picture_png_text((const uint8_t *)bytes, size, PICTURE_SETTINGS, &text);
+        s = picture_text((const uint8_t *)bytes, size, PICTURE_SETTINGS, &text);
     mem_free(bytes);
     if (s != STATUS_OK && status_is_memory())
         return s;

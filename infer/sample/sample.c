@@ -52,23 +52,26 @@ static bool step_done(int step, int steps, const float *latents, void *arg)
     return !*stop_flag();
 }
 
-static Status print_picture(const Picture *picture, const PictureText *text, int count)
+static Status print_picture(const Work *w, const Picture *picture, const PictureText *text, int count)
 {
     uint8_t *bytes;
     size_t size;
-    TRY(picture_encode_png(picture, text, count, &bytes, &size));
+    TRY(picture_encode(picture, outputs_format(&w->shots), w->shots.first.quality, text, count, &bytes,
+                       &size));
     const bool written = fwrite(bytes, 1, size, stdout) == size && fflush(stdout) == 0;
     mem_free(bytes);
     return written ? STATUS_OK : status_fail("sample: --out -: the picture cannot be written: %m");
 }
 
 /* path NULL: to standard output. parameters and settings are freed. */
-static Status write_with(const Picture *picture, char *parameters, char *settings, const char *path)
+static Status write_with(const Work *w, const Picture *picture, char *parameters, char *settings,
+                         const char *path)
 {
-    const PictureText text[] = {{"parameters", parameters}, {PICTURE_SETTINGS, settings}};
-    const Status status = !parameters || !settings ? STATUS_FAILED
-                          : path                   ? picture_write_png(path, picture, text, 2)
-                                                   : print_picture(picture, text, 2);
+    const PictureText text[] = {{PICTURE_COMMENT, parameters}, {PICTURE_SETTINGS, settings}};
+    const Status status =
+        !parameters || !settings ? STATUS_FAILED
+        : path ? picture_write(path, picture, outputs_format(&w->shots), w->shots.first.quality, text, 2)
+               : print_picture(w, picture, text, 2);
     mem_free(parameters);
     mem_free(settings);
     return status;
@@ -87,7 +90,7 @@ static PictureOrigin origin_of(const Work *w, const SampleArguments *a, const Sa
 static Status write_picture(const Work *w, const SampleRequest *r, const Picture *picture, const char *path)
 {
     const PictureOrigin origin = origin_of(w, w->session.a, r);
-    return write_with(picture, picture_parameters(&origin), picture_settings(&origin), path);
+    return write_with(w, picture, picture_parameters(&origin), picture_settings(&origin), path);
 }
 
 /* Puts picture i's latents into the tensor of all. */
@@ -226,7 +229,7 @@ static Status write_sheet(Work *w)
     Status s =
         path || outputs_to_stdout(&w->shots) ? sheet_compose(&w->shots, w->pictures, &sheet) : STATUS_FAILED;
     if (s == STATUS_OK)
-        s = write_with(&sheet, picture_parameters(&origin), sheet_settings(w), path);
+        s = write_with(w, &sheet, picture_parameters(&origin), sheet_settings(w), path);
     picture_free(&sheet);
     if (s == STATUS_OK)
         w->sheet = path;

@@ -377,12 +377,12 @@ static void written_png_reads_back(void **state)
     const char *const values[] = {text[0].value, text[1].value, NULL};
     for (int i = 0; i < 3; i++) {
         char *value;
-        assert_ok(picture_png_text((uint8_t *)data[0], size[0], keys[i], &value));
+        assert_ok(picture_text((uint8_t *)data[0], size[0], keys[i], &value));
         assert_true(value ? values[i] && strcmp(value, values[i]) == 0 : !values[i]);
         mem_free(value);
     }
     char *none;
-    assert_int_not_equal(picture_png_text((uint8_t *)data[0], 20, "Title", &none), STATUS_OK);
+    assert_int_not_equal(picture_text((uint8_t *)data[0], 20, "Title", &none), STATUS_OK);
     assert_null(none);
     assert_ok(picture_decode((uint8_t *)data[0], size[0], &q));
     assert_int_equal(largest_difference(&p, &q), 0);

@@ -5,6 +5,7 @@
 #include "fuzz.h"
 
 #include "data/pictures/picture.h"
+#include "kernels/base/mem.h"
 
 #include <string.h>
 
@@ -31,6 +32,9 @@ static inline int fuzz_picture(const uint8_t *data, size_t size, PictureFormat f
     fuzz_check(
         picture_decode_window(data, size, size_square(8), &(PictureWindow){{12, 9}, 1, -1, {8, 8}}, &cut));
     fuzz_check(picture_check(data, size, &facts));
+    char *text;
+    fuzz_check(picture_text(data, size, PICTURE_COMMENT, &text));
+    mem_free(text);
     picture_free(&whole);
     picture_free(&small);
     picture_free(&cut);

@@ -113,6 +113,21 @@ draw 2 "${heart[@]}" --seed 18446744073709551615 --batch 2
 says "would go past the largest"
 draw 0 "${heart[@]}" --seed 18446744073709551615 --out last.png
 
+# other formats, by the name or by --format; what is written about a picture is in each
+draw 0 "${heart[@]}" --seed 5 --out some.jpg
+draw 0 "${heart[@]}" --seed 5,6 --out some.webp --quality 100
+prints some-6.webp
+draw 0 "${heart[@]}" --seed 5 --format jpeg
+prints atelier-5.jpg
+same atelier-5.jpg some.jpg
+draw 0 "${heart[@]}" --seed 5 --format webp --quality 50 --out - && cp out half.webp
+[ "$(head -c 4 half.webp)" = RIFF ] || fail "--format webp writes something else"
+[ "$(stat -c %s half.webp)" -lt "$(stat -c %s some-5.webp)" ] || fail "quality 50 is no smaller"
+for file in some.jpg some-5.webp half.webp; do holds $file '"seed":"5"'; done
+echo mine >mine.jpg
+draw 2 "${heart[@]}" --out mine.jpg
+says "is left alone"
+
 # a name with colons stays whole
 ln -s "$model" my:model:2
 draw 0 --model my:model:2 --prompt x --steps 2 --out colon.png
@@ -125,8 +140,10 @@ draw 2 "${heart[@]}" --width 33
 says "the nearest are 32 and 36"
 draw 2 "${heart[@]}" --sampler eular
 says "did you mean euler?"
-draw 2 "${heart[@]}" --out picture.jpg
-says "pictures are written as .png"
+draw 2 "${heart[@]}" --out picture.gif
+says "pictures are written as .png, .jpg or .webp"
+draw 2 "${heart[@]}" --out picture.jpg --format png
+says "are two kinds of files"
 draw 2 "${heart[@]}" --out one.png/folder
 says "one.png"
 grep -q "step" err && fail "worked before it looked where to write"
@@ -144,6 +161,6 @@ draw 2 "${heart[@]}" --init x.png
 says "unknown option --init"
 draw 2 "${heart[@]}" --lora "$model/unet/diffusion_pytorch_model.safetensors"
 says "is not a LoRA: no key names a low-rank pair"
-[ ! -e picture.jpg ] || fail "a refused request wrote a file"
+[ ! -e picture.jpg ] && [ ! -e picture.gif ] || fail "a refused request wrote a file"
 
 finish "sample: everything as it should be"

@@ -108,7 +108,7 @@ static Status check_picture(const Config *config, const Model *m, const char *we
     size_t size;
     TRY(sized_request(config, m, i, &r));
     TRY(file_read(path, PNG_LIMIT, &bytes, &size));
-    Status s = status_in(picture_png_text((const uint8_t *)bytes, size, PICTURE_SETTINGS, &text),
+    Status s = status_in(picture_text((const uint8_t *)bytes, size, PICTURE_SETTINGS, &text),
                          "class picture %s", path);
     mem_free(bytes);
     if (s == STATUS_OK && text) {
