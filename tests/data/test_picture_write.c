@@ -4,7 +4,6 @@
 
 #include "data/pictures/encode.h"
 
-
 #define PROMPT "caf\xC3\xA9 \xE7\x8C\xAB \xF0\x9F\x98\x80, 20 steps"
 
 static const PictureText TEXT[] = {{PICTURE_COMMENT, PROMPT}, {"atelier", "{\"seed\":\"1\"}"}};
