@@ -27,6 +27,7 @@ static const Subcommand COMMANDS[] = {
     {"config", "show|check|explain|schema", "check and explain configurations", command_config, false},
     {"lora", "info", "look at LoRA files", command_lora, false},
     {"model", "info", "look at models", command_model, false},
+    {"picture", "watermark", "look at pictures that were made", command_picture, false},
     {"bench", "unet|vae|clip|train", "measure the speed of this machine", command_bench, false},
     {"doctor", "", "what this machine has, and what will be used", command_doctor, false},
 };

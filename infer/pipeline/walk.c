@@ -57,6 +57,7 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
     Size size = r->size;
     TRY(pipeline_check_size(p->m, &size));
     TRY(prompts_check_clip_skip(p->m, r->clip_skip));
+    TRY(p->guard ? guard_admit(p->guard, r->prompt, size) : STATUS_OK);
     w->size = size_divided(size, vae_factor(p->m->vae));
     w->batch = r->guidance > 1 ? 2 : 1;
     w->n = (size_t)LATENT_CHANNELS * (size_t)size_area(w->size);

@@ -3,23 +3,34 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "checker.h"
+#include "prompt_filter.h"
+#include "watermark.h"
 
 #include <string.h>
 
 struct Guard {
+    GuardRequest request;
     SafetyChecker *checker; /* NULL: off */
+    PromptFilter *filter;   /* NULL: none */
+    const char *watermark;  /* NULL: none */
 };
 
-Status guard_open(const GuardRequest *r, const Model *m, Ctx *c, Guard **out)
+const char *guard_watermark(const GuardRequest *r)
+{
+    if (!r->watermark || !strcmp(r->watermark, "off"))
+        return NULL;
+    return strcmp(r->watermark, "on") ? r->watermark : WATERMARK_TEXT;
+}
+
+Status guard_new(const GuardRequest *r, Guard **out)
 {
     Guard *g = mem_calloc(1, sizeof *g);
     *out = NULL;
     if (!g)
         return STATUS_FAILED;
-    const char *safety = r->safety ? r->safety : "auto";
-    Status s = STATUS_OK;
-    if (!strcmp(safety, "on") || (!strcmp(safety, "auto") && safety_checker_is_there(m)))
-        s = safety_checker_open(m, c, &g->checker);
+    g->request = *r;
+    g->watermark = guard_watermark(r);
+    const Status s = r->prompt_filter ? prompt_filter_open(r->prompt_filter, &g->filter) : STATUS_OK;
     if (s == STATUS_OK)
         *out = g;
     else
@@ -27,24 +38,35 @@ Status guard_open(const GuardRequest *r, const Model *m, Ctx *c, Guard **out)
     return s;
 }
 
+Status guard_load(Guard *g, const Model *m, Ctx *c)
+{
+    const char *safety = g->request.safety ? g->request.safety : "auto";
+    const bool wanted = !strcmp(safety, "on") || (!strcmp(safety, "auto") && safety_checker_is_there(m));
+    return wanted && !g->checker ? safety_checker_open(m, c, &g->checker) : STATUS_OK;
+}
+
 void guard_free(Guard *g)
 {
     if (!g)
         return;
     safety_checker_free(g->checker);
+    prompt_filter_free(g->filter);
     mem_free(g);
 }
 
-bool guard_checks(const Guard *g)
+Status guard_prompt(const Guard *g, const char *prompt)
 {
-    return g && g->checker;
+    return g->filter ? prompt_filter_check(g->filter, prompt) : STATUS_OK;
 }
 
-Status guard_picture(Guard *g, uint64_t seed, Picture *picture, bool *flagged)
+Status guard_admit(const Guard *g, const char *prompt, Size size)
 {
-    *flagged = false;
-    if (!g->checker)
-        return STATUS_OK;
+    TRY(guard_prompt(g, prompt));
+    return g->watermark ? watermark_check(size, g->watermark) : STATUS_OK;
+}
+
+static Status check(Guard *g, uint64_t seed, Picture *picture, bool *flagged)
+{
     SafetyScores scores;
     TRY(safety_checker_look(g->checker, picture, &scores));
     *flagged = scores.flagged;
@@ -55,4 +77,12 @@ Status guard_picture(Guard *g, uint64_t seed, Picture *picture, bool *flagged)
              "made black; try another prompt or seed",
              (unsigned long long)seed, scores.worst, (double)scores.concept[scores.worst]);
     return STATUS_OK;
+}
+
+Status guard_picture(Guard *g, uint64_t seed, Picture *picture, bool *flagged)
+{
+    *flagged = false;
+    if (g->checker)
+        TRY(check(g, seed, picture, flagged));
+    return g->watermark ? watermark_write(picture, g->watermark, strlen(g->watermark)) : STATUS_OK;
 }

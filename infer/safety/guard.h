@@ -10,15 +10,27 @@
 #define SAFETY_CHOICES "auto|on|off"
 
 typedef struct GuardRequest {
-    const char *safety; /* one of the above; NULL: auto */
+    const char *safety;        /* one of the above; NULL: auto */
+    const char *prompt_filter; /* a file (prompt_filter.h); NULL: none */
+    const char *watermark;     /* a text, "on": the original release's, "off" or NULL: none */
 } GuardRequest;
 
+/* The text that the request has written into pictures; NULL: none. */
+const char *guard_watermark(const GuardRequest *r);
+
 typedef struct Guard Guard;
-/* Reads what the request asks for; c is borrowed. Refused: safety `on` where m has no checker. */
-Status guard_open(const GuardRequest *r, const Model *m, Ctx *c, Guard **out);
-void guard_free(Guard *g);         /* NULL allowed */
-bool guard_checks(const Guard *g); /* are pictures looked at? g may be NULL */
-/* A picture that the checker flags becomes black, with a warning that names its seed; *flagged says so. */
+/* Reads what belongs to no model; the request's texts are borrowed. Refused: a list that cannot be read. */
+Status guard_new(const GuardRequest *r, Guard **out);
+/* And the checker that came with m, where the request asks for it; c is borrowed. Refused: safety `on` where
+ * m has none. */
+Status guard_load(Guard *g, const Model *m, Ctx *c);
+void guard_free(Guard *g); /* NULL allowed */
+/* Refuses a prompt that the list forbids. */
+Status guard_prompt(const Guard *g, const char *prompt);
+/* The same, and a size that is too small for the watermark: before a picture is drawn. */
+Status guard_admit(const Guard *g, const char *prompt, Size size);
+/* A picture that the checker flags becomes black, with a warning that names its seed; *flagged says so. Then
+ * the watermark is written. */
 Status guard_picture(Guard *g, uint64_t seed, Picture *picture, bool *flagged);
 
 #endif

@@ -142,6 +142,13 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .help = "Looks at each picture with the model's own safety checker (its folder safety_checker), and "
                  "makes black what that flags.",
          .shown = "auto: where the model has one"},
+        {"prompt-filter", OPTION_TEXT, &a->guard.prompt_filter, .value = "FILE",
+         .help =
+             "Refuses prompts with one of the words or phrases in this file, one a line, # before comments."},
+        {"watermark", OPTION_TEXT, &a->guard.watermark, .value = "on|off|TEXT",
+         .help = "Writes an invisible text into each picture: on writes StableDiffusionV1, as the original "
+                 "release did. `atelier picture watermark` reads it.",
+         .shown = "off"},
         {NULL, OPTION_HEADING, NULL, .help = "What to write"},
         {"out", OPTION_TEXT, &a->out, .value = "FILE|DIR|-",
          .help = "A .png, .jpg or .webp file (several pictures: FILE-SEED.png), a folder, or - for one "

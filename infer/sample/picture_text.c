@@ -114,6 +114,17 @@ static json_t *lora_list(const PictureOrigin *o)
     return list;
 }
 
+/* What is there for some pictures only. */
+static void add_beside(json_t *settings, const PictureOrigin *o)
+{
+    if (o->licence && *o->licence)
+        json_object_set_new(settings, "license", json_string(o->licence));
+    if (o->watermark)
+        json_object_set_new(settings, "watermark", json_string(o->watermark));
+    if (o->flagged)
+        json_object_set_new(settings, "flagged", json_true());
+}
+
 char *picture_settings(const PictureOrigin *o)
 {
     const SampleRequest *r = o->request;
@@ -126,6 +137,7 @@ char *picture_settings(const PictureOrigin *o)
                   r->negative ? r->negative : "", "steps", r->steps, "cfg", (double)r->guidance, "sampler",
                   r->sampler, "seed", seed, "width", r->size.width, "height", r->size.height, "clip_skip",
                   r->clip_skip, "dtype", o->dtype, "loras", lora_list(o));
+    add_beside(settings, o);
     char *text = json_text(settings, JSON_COMPACT | JSON_REAL_PRECISION(7));
     char *copy = text ? mem_strdup(text) : NULL;
     free(text);

@@ -17,6 +17,9 @@ typedef struct PictureOrigin {
     const UsedLora *loras;
     int lora_count;
     const char *dtype;
+    const char *licence;   /* the model's (licence.h); NULL or "": none is known */
+    const char *watermark; /* the text that is written into the picture; NULL: none */
+    bool flagged;          /* by the safety checker, and black */
 } PictureOrigin;
 
 /* "prompt <lora:cat:0.8>\nNegative prompt: …\nSteps: 20, Sampler: DDIM, …". Caller: mem_free. NULL: out of

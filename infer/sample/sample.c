@@ -31,6 +31,7 @@ typedef struct Work {
     Session session;
     Progress progress;
     int picture;        /* which one is being made */
+    bool flagged;       /* that one, by the safety checker */
     int64_t steps_done; /* of those before it */
     Tensor *latents;    /* (N,4,h,w), with --save-latents */
     char **paths;       /* by place; NULL: not made yet, or not written for itself */
@@ -84,7 +85,10 @@ static PictureOrigin origin_of(const Work *w, const SampleArguments *a, const Sa
                            .weights = w->session.weights,
                            .loras = a->loras,
                            .lora_count = a->lora_texts.count,
-                           .dtype = dtype_name(w->session.c->dtype)};
+                           .dtype = dtype_name(w->session.c->dtype),
+                           .licence = w->session.licence.name,
+                           .watermark = guard_watermark(&a->guard),
+                           .flagged = w->flagged};
 }
 
 static Status write_picture(const Work *w, const SampleRequest *r, const Picture *picture, const char *path)
@@ -164,6 +168,7 @@ static Status make_picture(Work *w, int i)
     Status status = start_trace(w, i, &folder);
     if (status == STATUS_OK)
         status = pipeline_sample(w->session.pipeline, &r, step_done, w, &result);
+    w->flagged = result.flagged;
     if (status == STATUS_OK)
         status = finish_picture(w, i, &r, &result);
     pipeline_trace(w->session.pipeline, NULL, NULL);

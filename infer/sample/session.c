@@ -60,7 +60,8 @@ bool session_same_model(const SampleArguments *a, const SampleArguments *b)
 {
     return is(a->model, b->model) && is(a->prediction, b->prediction) && is(a->dtype, b->dtype) &&
            is(a->device, b->device) && is(a->offload, b->offload) && is(a->quantise, b->quantise) &&
-           is(a->guard.safety, b->guard.safety) && a->threads == b->threads;
+           is(a->guard.safety, b->guard.safety) && is(a->guard.prompt_filter, b->guard.prompt_filter) &&
+           is(a->guard.watermark, b->guard.watermark) && a->threads == b->threads;
 }
 
 static void unload(Session *s)
@@ -77,6 +78,8 @@ static Status load(Session *s, const SampleArguments *a)
 {
     DType dtype;
     const Device *dev;
+    TRY(status_in(guard_new(&a->guard, &s->guard), "sample: --prompt-filter"));
+    TRY(status_in(guard_prompt(s->guard, a->request.prompt), "sample"));
     TRY(dtype_parse(a->dtype, &dtype));
     TRY(status_in(device_choose(a->device, &dtype, &dev), "sample: --device"));
     TRY(model_open(&(ModelRequest){.name = a->model,
@@ -89,8 +92,8 @@ static Status load(Session *s, const SampleArguments *a)
     if (!strcmp(a->prediction, "epsilon") || !strcmp(a->prediction, "v_prediction"))
         TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
     s->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
-    return s->c ? status_in(guard_open(&a->guard, s->model, s->c, &s->guard), "sample: --safety")
-                : STATUS_FAILED;
+    s->licence = licence_of(s->model);
+    return s->c ? status_in(guard_load(s->guard, s->model, s->c), "sample: --safety") : STATUS_FAILED;
 }
 
 /* Its adapters ------------------------------------------------------------------------------------------- */
@@ -129,6 +132,7 @@ Status session_check(const Session *s, SampleArguments *a)
 {
     int steps;
     TRY(status_in(pipeline_check_size(s->model, &a->request.size), "sample"));
+    TRY(status_in(guard_admit(s->guard, a->request.prompt, a->request.size), "sample"));
     return status_in(pipeline_steps(s->model, &a->request, &steps), "sample");
 }
 

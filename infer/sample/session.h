@@ -4,6 +4,7 @@
 #define ATL_SAMPLE_SESSION_H
 
 #include "infer/adapters/adapters.h"
+#include "infer/safety/licence.h"
 #include "options.h"
 
 typedef struct Session {
@@ -15,7 +16,8 @@ typedef struct Session {
     LoraFile *loras[SAMPLE_MAX_LORAS];
     int lora_count;
     char weights[MODEL_HASH_SIZE];
-    bool told; /* what might surprise has been said */
+    Licence licence; /* the model's */
+    bool told;       /* what might surprise has been said */
 } Session;
 
 /* Makes ready for pictures like a, which is borrowed until another is used, and fills in what follows from

@@ -63,7 +63,7 @@ look_up() { # BLOCK PLACE
         case ${words[0]:-} in
         atelier | build/atelier | \$atelier)
             command=${words[1]:-}
-            case $command in data | config | lora | model) command+=" ${words[2]:-}" ;; esac
+            case $command in data | config | lora | model | picture) command+=" ${words[2]:-}" ;; esac
             # shellcheck disable=SC2086
             "$ATELIER_REAL" $command --help >"$work/help" 2>&1 || { echo "$2: no such command: $line"; continue; }
             for option in "${words[@]:2}"; do

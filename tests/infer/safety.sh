@@ -1,6 +1,7 @@
 #!/bin/bash
-# `atelier sample` with the parts that a user turns on against misuse: the model's safety checker.
-# Breaks if a flagged picture is written as it is, or if what was asked for is left out in silence.
+# `atelier sample` with the parts that a user turns on against misuse: the model's safety checker, the list of phrases, the
+# watermark; and the model's licence on its way into what is made.
+# Breaks if a flagged picture is written as it is, if what was asked for is left out in silence, or if the licence is lost.
 #
 #     safety.sh ATELIER
 . "$(dirname "$0")/../checks" "$1"
@@ -48,4 +49,44 @@ rm $weights
 draw 2 $guarded --out none.png
 says "safety_checker"
 draw 0 $guarded --safety off --out open.png
-finish "the safety checker does what is asked of it"
+# the list: before anything is loaded, also for a model that is not there
+printf '# ours\nred heart\n' >list.txt
+draw 2 $plain --prompt-filter list.txt --out none.png
+says 'the prompt has `red heart` in it, which list.txt forbids (line 2)'
+run 2 sample --model nowhere --prompt "RED, (heart:1.2)" --prompt-filter list.txt
+says 'red heart'
+run 0 sample --model $plain --prompt "a red cat" --negative "red heart" --steps 1 --prompt-filter list.txt --out cat.png
+draw 2 $plain --prompt-filter none.txt
+says "none.txt"
+
+# the watermark: written, said in the settings, and read again
+size=(--width 320 --height 256)
+draw 0 $plain "${size[@]}" --out bare.png
+draw 0 $plain "${size[@]}" --watermark on --out marked.png
+draw 0 $plain "${size[@]}" --watermark "made by me" --out mine.png
+grep -aqF '"watermark":"made by me"' mine.png || fail "the settings do not say the watermark"
+run 0 picture watermark bare.png marked.png mine.png
+grep -qxF "bare.png: no watermark" out || fail "a watermark is seen where none is: $(cat out)"
+grep -q "^marked.png: StableDiffusionV1 (" out || fail "the watermark is not found: $(cat out)"
+run 0 picture watermark mine.png --text "made by me" --json
+grep -q '"found": true' out || fail "one's own watermark is not found: $(cat out)"
+run 0 picture watermark mine.png --text "made by you"
+grep -q "no watermark" out || fail "another's watermark is found: $(cat out)"
+draw 2 $plain --watermark on --out none.png
+says "32x32 is too small"
+draw 0 $plain --watermark off --out off.png
+cmp -s off.png plain.png || fail "--watermark off changes the picture"
+run 2 picture watermark nowhere.png
+run 1 picture watermark list.txt
+says "list.txt"
+
+# the licence: shown, and in the picture's settings
+run 0 model info $plain --json
+grep -q '"license": null' out || fail "a licence from nowhere: $(grep license out)"
+printf -- '---\nlicense: creativeml-openrail-m\n---\n' >$plain/README.md
+run 0 model info $plain
+grep -qi 'license.*creativeml-openrail-m' out || fail "model info does not say the licence: $(cat out)"
+grep -q 'use restrictions' out || fail "model info does not say what the licence asks: $(cat out)"
+draw 0 $plain --out licensed.png
+grep -aqF '"license":"creativeml-openrail-m"' licensed.png || fail "the picture does not say the licence"
+finish "checker, list, watermark and licence do what is asked of them"

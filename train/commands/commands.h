@@ -8,6 +8,7 @@ int command_data(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_lora(int argc, char **argv);
 int command_model(int argc, char **argv);
+int command_picture(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 

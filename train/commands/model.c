@@ -1,6 +1,7 @@
 /* `atelier model info`: what a model is made of. Configurations are read and checked as for loading; of the
  * weights only the files' headers are looked at. */
 #include "infer/models/parts.h"
+#include "infer/safety/licence.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
 #include "train/objectives/objective.h"
@@ -52,6 +53,17 @@ static Status part_facts(const Model *m, PartId id, ModelShapes *shapes, json_t 
     return STATUS_OK;
 }
 
+static void add_licence(const Model *m, json_t *facts)
+{
+    const Licence l = licence_of(m);
+    json_object_set_new(facts, "license", l.name[0] ? json_string(l.name) : json_null());
+    if (l.name[0])
+        json_object_set_new(facts, "license_source", json_string(l.source));
+    if (l.restricts)
+        json_object_set_new(facts, "license_says",
+                            json_string("its use restrictions go with everything made from the model"));
+}
+
 static Status collect(const Model *m, const char *path, json_t *facts)
 {
     json_t *parts[PART_COUNT];
@@ -68,6 +80,7 @@ static Status collect(const Model *m, const char *path, json_t *facts)
     json_object_set_new(facts, "layout", json_string(m->folder ? "diffusers folder" : "single file"));
     if (s == STATUS_OK)
         json_object_set_new(facts, "kind", json_string(kind_of(&shapes.unet)));
+    add_licence(m, facts);
     json_object_set_new(facts, "prediction_type", json_string(objective_for(m->schedule.prediction)->name));
     json_object_set_new(facts, "default_size", json_integer(m->default_size));
     json_object_set_new(facts, "size_multiple", json_integer(m->size_multiple));

@@ -1,6 +1,7 @@
 #include "export.h"
 
 #include "infer/files/tensor_list.h"
+#include "infer/safety/licence.h"
 #include "kernels/adapter.h"
 #include "kernels/base/aside.h"
 #include "kernels/base/file.h"
@@ -100,6 +101,8 @@ Status export_adapter(const Export *e, AdapterSpelling spelling, const char *pat
         add_module(e, &e->parameters->modules[i], spelling, &l);
     Status s = FORMATS[spelling].metadata(e, &m);
     if (s == STATUS_OK)
+        s = export_metadata_licence(e, &m);
+    if (s == STATUS_OK)
         s = FORMATS[spelling].write(path, &l, &m);
     tensorlist_free(&l);
     export_metadata_free(&m);
@@ -117,6 +120,8 @@ Status export_model(const Export *e, const char *folder)
         s = dir_remove(part);
     if (s == STATUS_OK)
         s = model_save(e->model, part, e->config->output.dtype);
+    if (s == STATUS_OK)
+        s = licence_carry(e->model, part);
     if (s == STATUS_OK && file_is_dir(folder) && rename(folder, old) != 0)
         s = status_fail("%s: cannot be replaced: %s", folder, strerror(errno));
     if (s == STATUS_OK && rename(part, folder) != 0)

@@ -1,5 +1,6 @@
 #include "export_metadata.h"
 
+#include "infer/safety/licence.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
@@ -307,4 +308,10 @@ Status export_metadata_peft(const Export *e, ExportMetadata *m)
     }
     TRY(export_metadata_add(m, "lora_adapter_metadata", metadata_text(all)));
     return export_metadata_add(m, "format", mem_printf("pt"));
+}
+
+Status export_metadata_licence(const Export *e, ExportMetadata *m)
+{
+    const Licence l = licence_of(e->model);
+    return l.name[0] ? export_metadata_add(m, "modelspec.license", mem_strdup(l.name)) : STATUS_OK;
 }

@@ -21,5 +21,7 @@ void export_metadata_free(ExportMetadata *m);
 Status export_metadata_kohya(const Export *e, ExportMetadata *m);
 /* "format" and diffusers' "lora_adapter_metadata". */
 Status export_metadata_peft(const Export *e, ExportMetadata *m);
+/* "modelspec.license", where the base's files name one. */
+Status export_metadata_licence(const Export *e, ExportMetadata *m);
 
 #endif

@@ -1,5 +1,6 @@
 #include "preview_text.h"
 
+#include "infer/safety/licence.h"
 #include "kernels/base/mem.h"
 #include "preview.h"
 
@@ -15,6 +16,7 @@ static void append(char **text, const char *between, const char *more)
 static char *of_each(const PreviewDrawn *d, char *(*one)(const PictureOrigin *), const char *between)
 {
     const Config *config = d->config;
+    const Licence licence = licence_of(d->model);
     char *all = mem_strdup("");
     for (int i = 0; i < config->preview.prompt_count; i++) {
         SampleRequest r = preview_request(config, i);
@@ -25,7 +27,8 @@ static char *of_each(const PreviewDrawn *d, char *(*one)(const PictureOrigin *),
         const PictureOrigin origin = {.request = &r,
                                       .model = config->model.base,
                                       .weights = d->weights,
-                                      .dtype = dtype_name(config->model.dtype)};
+                                      .dtype = dtype_name(config->model.dtype),
+                                      .licence = licence.name};
         char *text = one(&origin);
         append(&all, i ? between : "", text);
         mem_free(text);

@@ -2,6 +2,7 @@
 
 #include "data/dataset/dataset.h"
 #include "data/dataset/scan.h"
+#include "infer/safety/licence.h"
 #include "infer/sample/picture_text.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
@@ -278,7 +279,9 @@ static bool step_done(int step, int steps, const float *latents, void *arg)
 /* The prompt first: a picture that is there has its caption. */
 static Status write_both(const Drawing *d, int i, const char *path, const SampleRequest *r, const Picture *p)
 {
-    const PictureOrigin origin = origin_of(d->config, d->weights, r);
+    const Licence licence = licence_of(pipeline_model(d->p));
+    PictureOrigin origin = origin_of(d->config, d->weights, r);
+    origin.licence = licence.name; /* not asked for again: pictures of before do not say it */
     char *caption_path = picture_path(d->config, i, ".txt"), *caption = caption_text(d->config);
     char *parameters = picture_parameters(&origin), *settings = picture_settings(&origin);
     Status s = caption_path && caption && parameters && settings ? STATUS_OK : STATUS_FAILED;
