@@ -1,5 +1,5 @@
-/* The commands of the program, one file each; `sample` is infer/sample/sample.h's. argv[0] is the command's own
- * name. Each returns the exit status and has printed its failure. */
+/* The commands of the program, one file each; `sample` is infer/sample/sample.h's. argv[0] is the command's
+ * own name. Each returns the exit status and has printed its failure. */
 #ifndef ATL_COMMANDS_H
 #define ATL_COMMANDS_H
 
