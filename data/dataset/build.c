@@ -9,6 +9,7 @@
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
 #include "layout.h"
+#include "masks.h"
 #include "scan.h"
 #include "view.h"
 
@@ -50,25 +51,44 @@ typedef struct Sink {
     View rows;
 } Sink;
 
+/* Its mask, whole and of its shape. *path NULL: it has none. What cannot be used is *bad. */
+static Status read_mask(const DatasetBuild *b, const Scan *scan, const ScanPicture *p, Size picture,
+                        char **path, char **bytes, size_t *size)
+{
+    bool black;
+    if (!p->mask)
+        return STATUS_OK;
+    *path = path_join(scan->folder, p->mask);
+    TRY(*path ? file_read(*path, MAX_ENCODED, bytes, size) : STATUS_FAILED);
+    return status_in(mask_check((uint8_t *)*bytes, *size, picture, &black), "the mask of %s/%s", b->folder,
+                     p->shown);
+}
+
 static Status add_picture(const DatasetBuild *b, const Scan *scan, const ScanPicture *p, Sink *to, bool *bad)
 {
-    char *path = path_join(scan->folder, p->name), *bytes = NULL;
-    size_t size = 0;
+    char *path = path_join(scan->folder, p->name), *bytes = NULL, *mask_path = NULL, *mask = NULL;
+    size_t size = 0, mask_size = 0;
     PictureFacts facts = {0};
     DatasetEntry e = {.name = p->shown, .caption = p->caption, .repeats = p->repeats};
     Status s = path ? file_read(path, MAX_ENCODED, &bytes, &size) : STATUS_FAILED;
     if (s == STATUS_OK)
         s = status_in(picture_check((uint8_t *)bytes, size, &facts), "%s/%s", b->folder, p->shown);
+    if (s == STATUS_OK)
+        s = read_mask(b, scan, p, facts.size, &mask_path, &mask, &mask_size);
     *bad = s != STATUS_OK && !status_is_memory();
     e.picture = facts.size;
     e.orientation = facts.orientation;
     e.odd = facts.odd;
     e.bytes = (const uint8_t *)bytes;
     e.size = size;
+    e.mask = (const uint8_t *)mask;
+    e.mask_size = mask_size;
     if (s == STATUS_OK)
-        s = to->file ? dataset_writer_add(to->file, &e) : view_add(&to->rows, &e, path);
+        s = to->file ? dataset_writer_add(to->file, &e) : view_add(&to->rows, &e, path, mask_path);
     mem_free(bytes);
     mem_free(path);
+    mem_free(mask);
+    mem_free(mask_path);
     return s;
 }
 
@@ -94,6 +114,7 @@ static Status add_pictures(const DatasetBuild *b, const Scan *scan, Sink *to, Da
             TRY(to->file ? dataset_writer_leave_out(to->file, scan->pictures[i].shown) : STATUS_OK);
         } else {
             summary->pictures++;
+            summary->masks += scan->pictures[i].mask != NULL;
         }
         if (b->progress)
             b->progress(i + 1, scan->count, b->arg);

@@ -54,14 +54,18 @@ Status caption_clean(const char *text, size_t size, char **out)
     char *to = *out = mem_alloc(size + 1);
     if (!to)
         return STATUS_FAILED;
-    bool gap = false; /* in a run of white space that has a line end or a tab */
-    for (size_t i = 0; i < size; i++) {
-        const bool space = is_space(text[i]);
-        gap = space && (gap || text[i] != ' ');
-        if (!gap)
+    for (size_t i = 0; i < size;) {
+        size_t run = 0;
+        char gap = ' ';
+        for (; is_space(text[i + run]); run++)
+            gap = text[i + run] == ' ' || gap == '\n' ? gap : text[i + run] == '\t' ? '\t' : '\n';
+        if (run && gap != ' ')
+            *to++ = gap == '\n' ? '\n' : ' ';
+        else
+            memcpy(to, text + i, run), to += run;
+        i += run;
+        for (; i < size && !is_space(text[i]); i++)
             *to++ = text[i];
-        else if (to[-1] != ' ')
-            *to++ = ' ';
     }
     *to = 0;
     return STATUS_OK;

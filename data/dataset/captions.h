@@ -8,8 +8,13 @@
 
 #define CAPTION_MAX_BYTES (64 << 10)
 
-/* A caption as it is trained on: without byte order mark, runs of line ends and tabs as one space, without
- * white space around it. *out NULL: empty. What is not UTF-8 is an error that names the byte. *out: mem_free.
+/* Between several captions of one picture. A single line end is part of one: white space, unless lines are
+ * asked for (caption_styles.h). */
+#define CAPTION_SEPARATOR "\n\n"
+
+/* A caption as it is trained on: without byte order mark, runs of white space that hold a line end as one
+ * line end, others that hold a tab as one space, without white space around it. *out NULL: empty. What is not
+ * UTF-8 is an error that names the byte. *out: mem_free.
  */
 Status caption_clean(const char *text, size_t size, char **out);
 /* The caption in a text file; errors name the file. */

@@ -31,6 +31,25 @@ static Status read_picture(const Scan *scan, const ScanPicture *p, char **bytes,
     return s;
 }
 
+/* Is its mask as it was, or is there none as before? */
+static Status compare_mask(const Dataset *d, int i, const Scan *scan, const ScanPicture *p, bool *same)
+{
+    char *path = p->mask ? path_join(scan->folder, p->mask) : NULL, *bytes = NULL;
+    size_t size = 0;
+    uint8_t hash[SHA256_SIZE];
+    *same = !p->mask && !dataset_has_mask(d, i);
+    if (!p->mask || !dataset_has_mask(d, i))
+        return STATUS_OK;
+    const Status s = path ? file_read(path, MAX_ENCODED, &bytes, &size) : STATUS_FAILED;
+    mem_free(path);
+    if (s != STATUS_OK)
+        return status_is_memory() ? s : STATUS_OK;
+    sha256(bytes, size, hash);
+    mem_free(bytes);
+    *same = memcmp(hash, dataset_mask_sha256(d, i), SHA256_SIZE) == 0;
+    return STATUS_OK;
+}
+
 static Status compare_one(const Dataset *d, int i, const Scan *scan, const ScanPicture *p, DatasetChanges *c)
 {
     char *bytes = NULL;
@@ -45,10 +64,13 @@ static Status compare_one(const Dataset *d, int i, const Scan *scan, const ScanP
     const bool picture = s != STATUS_OK || memcmp(hash, dataset_sha256(d, i), SHA256_SIZE) != 0;
     const bool caption = strcmp(p->caption ? p->caption : "", dataset_caption(d, i)) != 0;
     const bool repeats = p->repeats != dataset_repeats(d, i);
+    bool mask;
+    TRY(compare_mask(d, i, scan, p, &mask));
+    c->masks += !mask;
     c->pictures += picture;
     c->captions += caption;
     c->repeats += repeats;
-    c->same += !picture && !caption && !repeats;
+    c->same += !picture && !caption && !repeats && mask;
     return STATUS_OK;
 }
 
@@ -120,7 +142,7 @@ Status dataset_compare(const Dataset *d, const DatasetBuild *b, DatasetChanges *
 
 bool dataset_changed(const DatasetChanges *c)
 {
-    return c->pictures + c->captions + c->repeats + c->added + c->gone > 0;
+    return c->pictures + c->masks + c->captions + c->repeats + c->added + c->gone > 0;
 }
 
 static void add(char *text, size_t size, int count, const char *one, const char *more)
@@ -134,6 +156,7 @@ const char *dataset_changes_text(const DatasetChanges *c, char *text, size_t siz
 {
     text[0] = 0;
     add(text, size, c->pictures, "picture was edited", "pictures were edited");
+    add(text, size, c->masks, "mask was changed", "masks were changed");
     add(text, size, c->captions, "caption was changed", "captions were changed");
     add(text, size, c->repeats, "picture comes another number of times",
         "pictures come another number of times");

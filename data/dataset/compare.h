@@ -8,6 +8,7 @@
 typedef struct DatasetChanges {
     int same;     /* as they were, with their captions */
     int pictures; /* other bytes under the same name */
+    int masks;    /* another mask, or none any more, or one that was not there */
     int captions; /* another caption, or none any more */
     int repeats;  /* by the name of their folder */
     int added, gone;

@@ -9,6 +9,7 @@
 #include "kernels/base/text.h"
 #include "h5.h"
 #include "layout.h"
+#include "masks.h"
 #include "view.h"
 
 #include <inttypes.h>
@@ -26,6 +27,8 @@ struct Dataset {
     uint8_t *orientation, *odd;            /* odd may be NULL */
     uint64_t *offset, *length;
     uint8_t *sha256;          /* (count,32) */
+    MaskColumns masks;        /* of a view sha256 alone */
+    char **mask_paths;        /* where a view's masks lie, "": none; or NULL */
     char **names, **paths;    /* one block each; paths: where a view's pictures lie, or NULL */
     uint64_t *caption_offset; /* (count+1), as stored */
     char *missing;            /* what stands for an empty caption, or NULL */
@@ -170,6 +173,7 @@ static Status read_all(Dataset *d)
     TRY(open_data(d));
     TRY(read_images(d));
     TRY(check_images(d));
+    TRY(masks_open(d->file, d->path, d->count, &d->masks));
     return read_captions(d);
 }
 
@@ -179,7 +183,7 @@ Status dataset_open(const char *path, Dataset **out)
     Dataset *d = mem_calloc(1, sizeof *d);
     if (!d)
         return STATUS_FAILED;
-    d->file = d->data = -1;
+    d->file = d->data = d->masks.data = -1;
     d->path = mem_strdup(path);
     h5_begin();
     const Status s = h5_end(d->path ? read_all(d) : STATUS_FAILED);
@@ -197,6 +201,7 @@ void dataset_close(Dataset *d)
     h5_begin();
     if (d->data >= 0)
         H5Dclose(d->data);
+    masks_close(&d->masks);
     if (d->file >= 0)
         H5Fclose(d->file);
     h5_end(STATUS_OK);
@@ -213,6 +218,7 @@ void dataset_close(Dataset *d)
     mem_free(d->sha256);
     mem_free(d->names);
     mem_free(d->paths);
+    mem_free(d->mask_paths);
     mem_free(d->caption_offset);
     mem_free(d->captions);
     mem_free(d->missing);
@@ -229,6 +235,11 @@ static const char *name_in(const ViewRow *row)
 static const char *path_of(const ViewRow *row)
 {
     return row->path;
+}
+
+static const char *mask_of(const ViewRow *row)
+{
+    return row->mask ? row->mask : "";
 }
 
 /* A text of each row in one block: the pointers, then what they point to. */
@@ -262,10 +273,13 @@ static Status allocate_rows(Dataset *d, const View *v)
     d->sha256 = mem_alloc(n * SHA256_SIZE);
     d->names = texts_of(v, name_in);
     d->paths = texts_of(v, path_of);
+    d->mask_paths = texts_of(v, mask_of);
+    d->masks.sha256 = mem_alloc(n * SHA256_SIZE);
     d->caption_offset = mem_alloc((n + 1) * sizeof *d->caption_offset);
     d->captions = mem_alloc(captions);
     return d->width && d->height && d->repeats_of && d->orientation && d->odd && d->length && d->sha256 &&
-                   d->names && d->paths && d->caption_offset && d->captions
+                   d->names && d->paths && d->mask_paths && d->masks.sha256 && d->caption_offset &&
+                   d->captions
                ? STATUS_OK
                : STATUS_FAILED;
 }
@@ -282,6 +296,7 @@ static void fill_rows(Dataset *d, const View *v)
         d->odd[i] = (uint8_t)row->odd;
         d->length[i] = row->length;
         memcpy(d->sha256 + (size_t)SHA256_SIZE * (size_t)i, row->sha256, SHA256_SIZE);
+        memcpy(d->masks.sha256 + (size_t)SHA256_SIZE * (size_t)i, row->mask_sha256, SHA256_SIZE);
         d->caption_offset[i] = at; /* captions are followed by a 0, which offsets do not count */
         strcpy(d->captions + at + i, row->caption);
         at += strlen(row->caption);
@@ -295,7 +310,7 @@ Status dataset_of_view(const View *v, const char *folder, int left_out, Dataset 
     Dataset *d = mem_calloc(1, sizeof *d);
     if (!d)
         return STATUS_FAILED;
-    d->file = d->data = -1;
+    d->file = d->data = d->masks.data = -1;
     d->repeats = 1;
     d->left_out = left_out;
     d->path = mem_strdup(folder);
@@ -414,11 +429,11 @@ void dataset_source_sha256(const Dataset *d, uint8_t out[SHA256_SIZE])
     sha256_final(&s, out);
 }
 
-static Status check_sum(const Dataset *d, int i, const uint8_t *bytes, size_t size)
+static Status check_sum(const uint8_t *wanted, const uint8_t *bytes, size_t size)
 {
     uint8_t hash[SHA256_SIZE];
     sha256(bytes, size, hash);
-    return memcmp(hash, dataset_sha256(d, i), SHA256_SIZE) == 0
+    return memcmp(hash, wanted, SHA256_SIZE) == 0
                ? STATUS_OK
                : status_fail("is damaged: its SHA-256 is not the one written down; build the dataset again");
 }
@@ -445,7 +460,41 @@ Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size)
     Status s = d->paths ? file_read(d->paths[i], SIZE_MAX / 2, (char **)bytes, size)
                         : read_from_file(d, i, bytes, size);
     if (s == STATUS_OK)
-        s = check_sum(d, i, *bytes, *size);
+        s = check_sum(dataset_sha256(d, i), *bytes, *size);
+    if (s != STATUS_OK) {
+        mem_free(*bytes);
+        *bytes = NULL;
+    }
+    return s;
+}
+
+/* Masks ------------------------------------------------------------------------------------------------ */
+
+bool dataset_has_mask(const Dataset *d, int i)
+{
+    return d->mask_paths ? d->mask_paths[i][0] : d->masks.length && d->masks.length[i];
+}
+
+int dataset_masks(const Dataset *d)
+{
+    int count = 0;
+    for (int i = 0; i < d->count; i++)
+        count += dataset_has_mask(d, i);
+    return count;
+}
+
+const uint8_t *dataset_mask_sha256(const Dataset *d, int i)
+{
+    return d->masks.sha256 + (size_t)SHA256_SIZE * (size_t)i;
+}
+
+Status dataset_mask_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size)
+{
+    *bytes = NULL;
+    Status s = d->mask_paths ? file_read(d->mask_paths[i], SIZE_MAX / 2, (char **)bytes, size)
+                             : masks_bytes(&d->masks, d->path, i, bytes, size);
+    if (s == STATUS_OK)
+        s = status_in(check_sum(dataset_mask_sha256(d, i), *bytes, *size), "its mask");
     if (s != STATUS_OK) {
         mem_free(*bytes);
         *bytes = NULL;

@@ -23,7 +23,7 @@ typedef struct DatasetBuild {
         *stop; /* looked at between pictures: STATUS_INTERRUPTED, nothing written. NULL: never */
 } DatasetBuild;
 typedef struct DatasetSummary {
-    int pictures, skipped, without_caption, unused_files;
+    int pictures, skipped, without_caption, unused_files, masks;
 } DatasetSummary;
 Status dataset_build(const DatasetBuild *b, DatasetSummary *summary);
 
@@ -50,6 +50,13 @@ Status dataset_folders(const Dataset *d, FoldersTaken *out); /* where repeats an
 /* The encoded picture; fails where it is not the one that the dataset has the SHA-256 of. Messages do not
  * name it. Caller: mem_free. */
 Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size);
+
+/* Which parts of picture i count: its mask, encoded (data/dataset/masks.h); one may have none. *bytes:
+ * mem_free. */
+bool dataset_has_mask(const Dataset *d, int i);
+int dataset_masks(const Dataset *d); /* how many have one */
+const uint8_t *dataset_mask_sha256(const Dataset *d, int i);
+Status dataset_mask_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size);
 
 uint64_t dataset_encoded_size(const Dataset *d, int i); /* bytes of the encoded picture */
 const char *dataset_source(const Dataset *d);           /* last name of the folder it was built from, "" */

@@ -133,9 +133,10 @@ static Status check_object(H5File *f, uint64_t address, const H5Entry *known, in
 static bool is_read(const char *path)
 {
     static const char *const paths[] = {
-        "/images",        "/images/data",        "/images/offset", "/images/length", "/images/width",
-        "/images/height", "/images/orientation", "/images/sha256", "/images/name",   "/captions",
-        "/captions/text", "/captions/offset",    "/cache"};
+        "/images",        "/images/data",        "/images/offset", "/images/length",   "/images/width",
+        "/images/height", "/images/orientation", "/images/sha256", "/images/name",     "/images/repeats",
+        "/images/odd",    "/captions",           "/captions/text", "/captions/offset", "/masks",
+        "/masks/data",    "/masks/offset",       "/masks/length",  "/masks/sha256",    "/cache"};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         if (strcmp(path, paths[i]) == 0)
             return true;

@@ -7,6 +7,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/sha256.h"
 #include "h5.h"
+#include "masks.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ struct DatasetWriter {
     int hold; /* on part; −1: none */
     hid_t file, data;
     hsize_t size; /* bytes of pictures so far */
+    MaskWriter masks;
     Column *columns;
     size_t count;
     int capacity;
@@ -94,7 +96,8 @@ Status dataset_writer_open(const char *path, uint64_t expected_bytes, DatasetWri
     DatasetWriter *w = mem_calloc(1, sizeof *w);
     if (!w)
         return STATUS_FAILED;
-    w->file = w->data = w->hold = -1;
+    w->file = w->data = w->masks.data = -1;
+    w->hold = -1;
     w->path = mem_strdup(path);
     w->part = path_aside(path, "part");
     Status s = w->path && w->part ? aside_file(w->part, path, &w->hold) : STATUS_FAILED;
@@ -115,6 +118,7 @@ static void writer_free(DatasetWriter *w)
         mem_free(w->columns[i].name);
         mem_free(w->columns[i].caption);
     }
+    masks_writer_free(&w->masks);
     mem_free(w->columns);
     mem_free(w->left_out);
     mem_free(w->path);
@@ -131,9 +135,11 @@ static Status close_file(DatasetWriter *w)
         return STATUS_OK;
     h5_begin();
     Status s = w->data < 0 || H5Dclose(w->data) >= 0 ? STATUS_OK : h5_fail(w->part, "cannot be written");
+    if (w->masks.data >= 0)
+        H5Dclose(w->masks.data);
     if (s == STATUS_OK)
         s = h5_close(w->part, w->file);
-    w->file = w->data = -1;
+    w->file = w->data = w->masks.data = -1;
     return h5_end(s);
 }
 
@@ -180,7 +186,10 @@ Status dataset_writer_add(DatasetWriter *w, const DatasetEntry *e)
         return STATUS_FAILED;
     sha256(e->bytes, e->size, c->sha256);
     h5_begin();
-    return h5_end(append(w, e->bytes, e->size));
+    Status s = append(w, e->bytes, e->size);
+    if (s == STATUS_OK)
+        s = masks_add(&w->masks, w->file, w->part, e->mask, e->mask_size);
+    return h5_end(s);
 }
 
 Status dataset_writer_leave_out(DatasetWriter *w, const char *name)
@@ -280,6 +289,7 @@ static Status write_rest(DatasetWriter *w, const char *source)
     TRY(write_column(w, "/images/orientation", H5T_STD_U8LE, H5T_NATIVE_UINT8, &c->orientation, 1));
     TRY(write_column(w, "/images/sha256", H5T_STD_U8LE, H5T_NATIVE_UINT8, c->sha256, SHA256_SIZE));
     TRY(write_odd(w));
+    TRY(masks_write(&w->masks, w->file, w->part));
     TRY(write_names(w));
     TRY(write_captions(w));
     TRY(h5_write_attribute_int(w->file, w->part, "format_version", DATASET_FORMAT_VERSION));

@@ -19,7 +19,9 @@ typedef struct DatasetEntry {
     uint64_t size;
     Size picture; /* upright */
     int orientation, repeats;
-    unsigned odd; /* PictureOddity */
+    unsigned odd;        /* PictureOddity */
+    const uint8_t *mask; /* encoded; NULL: none */
+    uint64_t mask_size;
 } DatasetEntry;
 
 /* Refuses a name at which something else than a dataset of Atelier's lies: a name typed wrong must not cost a

@@ -9,6 +9,7 @@
 #include "kernels/base/text.h"
 #include "captions.h"
 #include "file_names.h"
+#include "sidecars.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -40,6 +41,11 @@ void scan_list_free(ScanList *l)
 {
     dir_list_free(l->items, l->count);
     *l = (ScanList){0};
+}
+
+Status scan_add_problem(Scan *s)
+{
+    return scan_list_add(&s->problems, "%s", status_message());
 }
 
 static void append_name(char *text, size_t size, int shown, const char *name)
@@ -76,7 +82,8 @@ const char *scan_list_names(const ScanList *l, char *text, size_t size)
     return text;
 }
 
-/* One folder ------------------------------------------------------------------------------------------- */
+/* A folder, and all below
+ * --------------------------------------------------------------------------------------------- */
 
 typedef struct Walk {
     Scan *scan;
@@ -89,95 +96,16 @@ typedef struct Walk {
     FolderNames names;
 } Walk;
 
-typedef struct Folder {
-    const char *below; /* its name below the scanned folder, "" for itself */
-    char *path;
-    char **names;
-    bool *used, *pictures; /* of each name: somebody uses it; it is a picture */
-    int count;
-    const char *caption; /* of kohya's folder name, its own or an outer one's; NULL */
-    int repeats;
-} Folder;
-
-static int find_name(const Folder *f, const char *name)
-{
-    for (int low = 0, high = f->count - 1; low <= high;) {
-        const int middle = (low + high) / 2, order = strcmp(f->names[middle], name);
-        if (order == 0)
-            return middle;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle - 1;
-    }
-    return -1;
-}
-
-static bool is_there(const void *folder, const char *name)
-{
-    return find_name(folder, name) >= 0;
-}
-
-static char *below(const Folder *f, const char *name)
-{
-    return f->below[0] ? mem_printf("%s/%s", f->below, name) : mem_strdup(name);
-}
-
-/* The same for messages. */
-static Status shown_below(const Folder *f, const char *name, char **out)
-{
-    char *sub = below(f, name);
-    *out = sub ? name_escape(sub) : NULL;
-    mem_free(sub);
-    return *out ? STATUS_OK : STATUS_FAILED;
-}
-
-static Status add_problem(Scan *s)
-{
-    return scan_list_add(&s->problems, "%s", status_message());
-}
-
-/* NAME.txt, else NAME.caption, with endings in capitals as some systems write them too; an empty file is no
- * caption. A file that cannot be read is a problem. */
-static Status read_sidecar(Scan *s, Folder *f, const char *name, ScanPicture *p)
-{
-    static const char *const endings[] = {".txt", ".TXT", ".caption", ".CAPTION"};
-    const char *dot = strrchr(name, '.');
-    const int stem = dot ? (int)(dot - name) : (int)strlen(name);
-    for (int i = 0; i < 4 && !p->caption; i++) {
-        char *sidecar = mem_printf("%.*s%s", stem, name, endings[i]);
-        const int at = sidecar ? find_name(f, sidecar) : -1;
-        char *path = at >= 0 ? path_join(f->path, sidecar) : NULL;
-        mem_free(sidecar);
-        if (!sidecar || (at >= 0 && !path))
-            return STATUS_FAILED;
-        if (at < 0)
-            continue;
-        f->used[at] = true;
-        const Status read = caption_read(path, &p->caption);
-        mem_free(path);
-        if (read != STATUS_OK) {
-            TRY(add_problem(s));
-            p->caption = mem_strdup(""); /* reported once: not also as a picture without caption */
-            if (!p->caption)
-                return STATUS_FAILED;
-        }
-        if (!p->caption && !p->blank)
-            TRY(shown_below(f, f->names[at], &p->blank));
-    }
-    return STATUS_OK;
-}
-
 static Status add_picture(Scan *s, Folder *f, const char *name)
 {
     if (!mem_grow(&s->pictures, s->count, &s->capacity, sizeof *s->pictures))
         return STATUS_FAILED;
     ScanPicture *p = &s->pictures[s->count++];
-    *p = (ScanPicture){.name = below(f, name), .repeats = f->repeats};
+    *p = (ScanPicture){.name = folder_below(f, name), .repeats = f->repeats};
     p->shown = p->name ? name_escape(p->name) : NULL;
     if (f->caption && !(p->folder_caption = mem_strdup(f->caption)))
         return STATUS_FAILED;
-    return p->shown ? read_sidecar(s, f, name, p) : STATUS_FAILED;
+    return p->shown ? sidecars_read(s, f, name, p) : STATUS_FAILED;
 }
 
 /* The file that a metadata.jsonl names, below the scanned folder; one that lies elsewhere keeps its whole
@@ -185,7 +113,7 @@ static Status add_picture(Scan *s, Folder *f, const char *name)
 static char *named_below(const Scan *s, const Folder *f, const char *name)
 {
     if (name[0] != '/')
-        return below(f, name);
+        return folder_below(f, name);
     char *real = realpath(name, NULL);
     const size_t n = strlen(s->folder);
     const bool inside = real && strncmp(real, s->folder, n) == 0 && real[n] == '/';
@@ -197,13 +125,13 @@ static char *named_below(const Scan *s, const Folder *f, const char *name)
 /* Adds a folder's metadata.jsonl to the walk's, the file names made relative to the scanned folder. */
 static Status take_metadata(Walk *w, Folder *f, int at)
 {
-    char *path = path_join(f->path, f->names[at]), *name = below(f, f->names[at]);
+    char *path = path_join(f->path, f->names[at]), *name = folder_below(f, f->names[at]);
     char *shown = name ? name_escape(name) : NULL;
     MetadataFile m = {0};
     Status s = path && shown ? STATUS_OK : STATUS_FAILED;
     f->used[at] = true;
     if (s == STATUS_OK && metadata_read(path, &m) != STATUS_OK)
-        s = add_problem(w->scan);
+        s = scan_add_problem(w->scan);
     for (int i = 0; i < m.count && s == STATUS_OK; i++) {
         char *full = named_below(w->scan, f, m.entries[i].file_name);
         mem_free(m.entries[i].file_name);
@@ -245,7 +173,7 @@ static Status take_entry(Walk *w, Folder *f, int at, int depth)
         f->used[at] = true;
         return STATUS_OK;
     }
-    char *path = path_join(f->path, name), *sub = below(f, name);
+    char *path = path_join(f->path, name), *sub = folder_below(f, name);
     struct stat st;
     Status s = path && sub ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && stat(path, &st) == 0) {
@@ -261,8 +189,10 @@ static Status take_entry(Walk *w, Folder *f, int at, int depth)
             /* sockets, pipes: unused */
         } else if (strcmp(name, METADATA) == 0) {
             s = take_metadata(w, f, at);
-        } else if (file_is_copy(name, is_there, f)) {
+        } else if (file_is_copy(name, folder_has, f)) {
             /* unused */
+        } else if (sidecar_is_mask(name)) {
+            /* its picture takes it */
         } else if (file_is_picture(name, path)) {
             f->used[at] = f->pictures[at] = true;
             s = add_picture(w->scan, f, name);
@@ -320,10 +250,12 @@ static void explain_unused(const Folder *f, const char *name, char *why, size_t 
                                                  "heif", "avif", "jxl", NULL};
     static const char *const captions[] = {"txt", "caption", NULL}, *const tables[] = {"csv", "tsv", "xlsx",
                                                                                        NULL};
-    const char *aside = file_is_copy(name, is_there, f) ? " (a copy of another)" : file_why_aside(name);
+    const char *aside = file_is_copy(name, folder_has, f) ? " (a copy of another)" : file_why_aside(name);
     why[0] = 0;
     if (aside)
         snprintf(why, size, "%s", aside);
+    else if (sidecar_is_mask(name))
+        snprintf(why, size, " (a mask, and its picture is not there)");
     else if (file_ends_in(name, other_pictures))
         snprintf(why, size, " (JPEG, PNG and WebP are read)");
     else if (file_ends_in(name, captions))
@@ -342,7 +274,7 @@ static Status list_unused(Walk *w, const Folder *f)
         if (f->used[i])
             continue;
         char *shown;
-        TRY(shown_below(f, f->names[i], &shown));
+        TRY(folder_shown(f, f->names[i], &shown));
         explain_unused(f, f->names[i], why, sizeof why);
         const Status added = scan_list_add(*why ? &w->scan->unused : &w->plain, "%s%s", shown, why);
         mem_free(shown);
@@ -551,6 +483,7 @@ void scan_free(Scan *s)
         mem_free(s->pictures[i].caption);
         mem_free(s->pictures[i].folder_caption);
         mem_free(s->pictures[i].blank);
+        mem_free(s->pictures[i].mask);
     }
     mem_free(s->pictures);
     mem_free(s->folder);

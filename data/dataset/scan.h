@@ -12,9 +12,10 @@
 typedef struct ScanPicture {
     char *name;           /* below the folder, as the file system has it: "cat/03.jpg" */
     char *shown;          /* the same for messages and the dataset (name_escape) */
-    char *caption;        /* NULL: none */
+    char *caption;        /* NULL: none; several with CAPTION_SEPARATOR between them */
     char *folder_caption; /* of kohya's folder name, for want of another; NULL */
     char *blank;          /* a caption file beside it with nothing in it, below the folder; NULL */
+    char *mask;           /* its mask's name below the folder, as the file system has it; NULL: none */
     int repeats;          /* of kohya's folder name; 1 */
 } ScanPicture;
 
@@ -47,6 +48,8 @@ void scan_free(Scan *s);
 const char *scan_names_without_caption(const Scan *s, char *text, size_t size);
 const char *scan_list_names(const ScanList *l, char *text, size_t size);
 Status scan_list_add(ScanList *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Notes what just failed among the problems. */
+Status scan_add_problem(Scan *s);
 void scan_list_free(ScanList *l);
 
 #endif

@@ -33,8 +33,8 @@ typedef struct LoaderOptions {
 typedef struct LoaderSample {
     int source, picture; /* dataset's number of the picture */
     bool flipped;
-    int crop_x, crop_y; /* of the resized picture */
-    float *pixels;      /* (H,W,3) of the loader's size, in [-1,1], or NULL */
+    PictureWindow window; /* what of the picture it shows */
+    float *pixels;        /* (H,W,3) of the loader's size, in [-1,1], or NULL */
 } LoaderSample;
 
 typedef struct Loader Loader;

@@ -57,8 +57,7 @@ void sample_choose(const LoaderSource *source, Size size, uint64_t seed, int64_t
     const RandomKey key = key_of(seed, step, place);
     const PictureWindow w = draw_window(source, s->picture, size, key);
     s->flipped = source->flip && random_u32(key, 0) >> 31;
-    s->crop_x = w.x;
-    s->crop_y = w.y;
+    s->window = w;
     s->pixels = NULL;
 }
 

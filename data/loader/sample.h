@@ -12,8 +12,8 @@ typedef struct PixelCache PixelCache;
 Status pixel_cache_new(const LoaderSource *sources, int source_count, PixelCache **out);
 void pixel_cache_free(PixelCache *c); /* NULL allowed */
 
-/* Draws flip, crop and augmentation of the sample at this place of the step: fills flipped, crop_x, crop_y of
- * s, whose source and picture are set. */
+/* Draws flip, crop and augmentation of the sample at this place of the step: fills flipped and window of s,
+ * whose source and picture are set. */
 void sample_choose(const LoaderSource *source, Size size, uint64_t seed, int64_t step, int place,
                    LoaderSample *s);
 /* Writes (H,W,3) floats in [-1,1] to s->pixels. */

@@ -25,13 +25,14 @@ Status decode_jpeg_header(const uint8_t *bytes, size_t size, PictureHeader *out)
 /* covered: what the stored picture must cover at least (0 × 0: decode all of it). */
 Status decode_jpeg(const uint8_t *bytes, size_t count, Size covered, Picture *out);
 Status decode_png_header(const uint8_t *bytes, size_t size, PictureHeader *out);
-Status decode_png(const uint8_t *bytes, size_t size, Picture *out);
+/* alpha: the alpha channel as grey instead of the colours; of a picture without one 255. */
+Status decode_png(const uint8_t *bytes, size_t size, bool alpha, Picture *out);
 /* Gives the rows to r (NULL: nobody), which is made for the file's size, in the colours that turn (NULL:
  * none) makes of them, and keeps none. *taken false: the file is interlaced, so that no row is whole before
  * the last; nothing was done. */
 Status decode_png_rows(const uint8_t *bytes, size_t size, RowReducer *r, const ColourTurn *turn, bool *taken);
 Status decode_webp_header(const uint8_t *bytes, size_t size, PictureHeader *out);
-Status decode_webp(const uint8_t *bytes, size_t size, Picture *out);
+Status decode_webp(const uint8_t *bytes, size_t size, bool alpha, Picture *out);
 
 /* Orientation in a TIFF structure, with or without "Exif\0\0" before it; 0 if there is none or it is broken.
  */
@@ -55,5 +56,7 @@ static inline int clamp(int v, int low, int high)
 Status picture_size_check(uint64_t width, uint64_t height);
 /* One row of RGBA, not premultiplied, over white. */
 void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width);
+/* Its alpha as grey. rgba NULL: all of it is opaque. */
+void picture_row_alpha(const uint8_t *rgba, uint8_t *rgb, int width);
 
 #endif

@@ -126,10 +126,10 @@ static Status decode_turned(const uint8_t *bytes, size_t count, Size covered, co
         TRY(or_memory(decode_jpeg(bytes, count, upright(covered, h.orientation), out)));
         break;
     case PICTURE_PNG:
-        TRY(or_memory(decode_png(bytes, count, out)));
+        TRY(or_memory(decode_png(bytes, count, false, out)));
         break;
     default:
-        TRY(or_memory(decode_webp(bytes, count, out)));
+        TRY(or_memory(decode_webp(bytes, count, false, out)));
         break;
     }
     for (int y = 0; y < out->size.height && turn; y++)
@@ -241,6 +241,36 @@ void picture_row_over_white(const uint8_t *rgba, uint8_t *rgb, int width)
         for (int i = 0; i < 3; i++)
             rgb[3 * x + i] = (uint8_t)((rgba[4 * x + i] * a + 255 * (255 - a) + 127) / 255);
     }
+}
+
+void picture_row_alpha(const uint8_t *rgba, uint8_t *rgb, int width)
+{
+    for (int x = 0; x < width; x++)
+        memset(rgb + 3 * x, rgba ? rgba[4 * x + 3] : 255, 3);
+}
+
+Status picture_decode_alpha(const uint8_t *bytes, size_t size, Picture *out)
+{
+    PictureHeader h;
+    *out = (Picture){0};
+    TRY(read_header(bytes, size, &h));
+    errno = 0;
+    switch (picture_format(bytes, size)) {
+    case PICTURE_JPEG:
+        TRY(picture_new(h.size, out));
+        memset(out->rgb, 255, 3 * (size_t)size_area(h.size));
+        break;
+    case PICTURE_PNG:
+        TRY(or_memory(decode_png(bytes, size, true, out)));
+        break;
+    default:
+        TRY(or_memory(decode_webp(bytes, size, true, out)));
+        break;
+    }
+    const Status s = picture_orient(out, h.orientation);
+    if (s != STATUS_OK)
+        picture_free(out);
+    return s;
 }
 
 /* Work on pixels --------------------------------------------------------------------------------------- */

@@ -52,6 +52,8 @@ Status picture_check_small(const uint8_t *bytes, size_t count, PictureFacts *out
 /* Decodes: EXIF orientation applied, greyscale, CMYK, palettes, 16 bit; transparency over white. Truncated
  * data is an error that says so. */
 Status picture_decode(const uint8_t *bytes, size_t size, Picture *out);
+/* The alpha channel as a grey picture, upright; where there is none all of it is 255. */
+Status picture_decode_alpha(const uint8_t *bytes, size_t size, Picture *out);
 /* The same where only a picture that covers `covered` is needed (a later picture_resize): JPEGs far larger
  * are decoded at 1/2, 1/4 or 1/8 by their DCT, never below twice the size asked for. Depends on the sizes
  * alone. */

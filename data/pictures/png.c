@@ -23,6 +23,7 @@ typedef struct Job {
     jmp_buf out;
     const uint8_t *bytes;
     size_t size, at;
+    bool alpha; /* the alpha channel is wanted, as grey, and not the colours */
     Picture picture;
     uint8_t *row, **rows;
 } Job;
@@ -93,6 +94,15 @@ typedef struct Sink {
     const ColourTurn *turn;
 } Sink;
 
+/* (width,channels) into (width,3). from may be rgb where there are 3 channels. */
+static void convert_row(const Job *j, int channels, const uint8_t *from, uint8_t *rgb, int width)
+{
+    if (j->alpha)
+        picture_row_alpha(channels == 4 ? from : NULL, rgb, width);
+    else if (channels == 4)
+        picture_row_over_white(from, rgb, width);
+}
+
 /* One row after another, (width,channels); none is kept but in the sink. */
 static void read_rows(Job *j, int channels, Size size, const Sink *to)
 {
@@ -101,8 +111,7 @@ static void read_rows(Job *j, int channels, Size size, const Sink *to)
         uint8_t *rgb = to->picture ? to->picture->rgb + stride * (size_t)y : j->row + 4 * (size_t)size.width;
         uint8_t *row = channels == 4 ? j->row : rgb;
         png_read_row(j->png, row, NULL);
-        if (channels == 4)
-            picture_row_over_white(row, rgb, size.width);
+        convert_row(j, channels, row, rgb, size.width);
         colour_turn_row(to->turn, rgb, size.width);
         if (to->reducer)
             row_reducer_add(to->reducer, rgb);
@@ -122,9 +131,9 @@ static Status read_interlaced(Job *j, int channels, Size size)
     for (size_t y = 0; y < height; y++)
         j->rows[y] = j->picture.rgb + stride * y;
     png_read_image(j->png, j->rows);
-    for (size_t y = 0; y < height && channels == 4; y++) {
+    for (size_t y = 0; y < height && (channels == 4 || j->alpha); y++) {
         memcpy(j->row, j->rows[y], stride);
-        picture_row_over_white(j->row, j->picture.rgb + 3 * width * y, (int)width);
+        convert_row(j, channels, j->row, j->picture.rgb + 3 * width * y, (int)width);
     }
     return STATUS_OK;
 }
@@ -177,10 +186,10 @@ static Status decode(Job *j, bool whole, RowReducer *reducer, const ColourTurn *
     return s;
 }
 
-Status decode_png(const uint8_t *bytes, size_t size, Picture *out)
+Status decode_png(const uint8_t *bytes, size_t size, bool alpha, Picture *out)
 {
     bool taken;
-    Job j = {.bytes = bytes, .size = size};
+    Job j = {.bytes = bytes, .size = size, .alpha = alpha};
     const Status s = decode(&j, true, NULL, NULL, &taken);
     *out = j.picture;
     return s;

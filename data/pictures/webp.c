@@ -88,7 +88,7 @@ static size_t bytes_needed(const WebPBitstreamFeatures *f)
 }
 
 /* Transparency is put over white in the picture's own memory, its rows moving together. */
-Status decode_webp(const uint8_t *bytes, size_t size, Picture *out)
+Status decode_webp(const uint8_t *bytes, size_t size, bool alpha, Picture *out)
 {
     *out = (Picture){0};
     WebPBitstreamFeatures f;
@@ -98,9 +98,13 @@ Status decode_webp(const uint8_t *bytes, size_t size, Picture *out)
     Picture p = {{f.width, f.height}, mem_alloc(stride * (size_t)f.height)};
     uint8_t *row = mem_alloc(stride);
     Status s = p.rgb && row ? decode_into(bytes, size, &f, (int)channels, p.rgb) : STATUS_FAILED;
-    for (int y = 0; y < f.height && s == STATUS_OK && f.has_alpha; y++) {
+    for (int y = 0; y < f.height && s == STATUS_OK && (f.has_alpha || alpha); y++) {
+        uint8_t *rgb = p.rgb + 3 * (size_t)f.width * (size_t)y;
         memcpy(row, p.rgb + stride * (size_t)y, stride);
-        picture_row_over_white(row, p.rgb + 3 * (size_t)f.width * (size_t)y, f.width);
+        if (alpha)
+            picture_row_alpha(f.has_alpha ? row : NULL, rgb, f.width);
+        else
+            picture_row_over_white(row, rgb, f.width);
     }
     mem_free(row);
     if (s != STATUS_OK)

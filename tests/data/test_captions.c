@@ -31,10 +31,12 @@ static void every_editors_file_is_the_same_caption(void **state)
                                         "\xEF\xBB\xBF"
                                         "a red cat\r\n",
                                         "  \t\n a red cat \n\n",
-                                        "a red\r\ncat\r\n",
-                                        "a\tred\n\n\ncat"};
+                                        "a\tred\t cat"};
+    static const char *const lines[] = {"a red\r\ncat\r\n", "a\tred\n\n\ncat", "\na red \r\t\n cat"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         expect(files[i], strlen(files[i]), "a red cat");
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        expect(lines[i], strlen(lines[i]), "a red\ncat");
     expect("Stra\xC3\x9F"
            "e  \xE7\x8C\xAB",
            12,
@@ -100,7 +102,7 @@ static void metadata_jsonl_is_read(void **state)
                       &m));
     assert_int_equal(m.count, 2);
     assert_string_equal(m.entries[0].file_name, "a.jpg");
-    assert_string_equal(m.entries[0].text, "A \xC3\xBC b");
+    assert_string_equal(m.entries[0].text, "A \xC3\xBC\nb");
     assert_int_equal(m.entries[1].line, 3);
     assert_null(m.entries[1].text);
     metadata_free(&m);

@@ -81,6 +81,7 @@ static int set_up(void **state)
     write_png(folder, "a.png", 16, 16, 1);
     write_png(folder, "b.png", 16, 16, 2);
     write_png(folder, "c.png", 16, 16, 3);
+    write_png(folder, "b.mask.png", 16, 16, 4);
     path = path_join(folder, "set.h5");
     assert_ok(dataset_build(&(DatasetBuild){.folder = folder, .out = path, .caption = "caption"}, NULL));
     assert_ok(file_read(path, 1 << 24, &good, &good_size));
@@ -114,6 +115,8 @@ static bool opens(const char *bytes, size_t size)
         assert_true(strlen(dataset_name(d, i)) > 0);
         assert_true(strlen(dataset_caption(d, i)) < 1000);
         if (dataset_bytes(d, i, &encoded, &n) == STATUS_OK)
+            mem_free(encoded);
+        if (dataset_has_mask(d, i) && dataset_mask_bytes(d, i, &encoded, &n) == STATUS_OK)
             mem_free(encoded);
     }
     dataset_close(d);

@@ -73,8 +73,8 @@ static void assert_same(const LoaderSample *a, const LoaderSample *b)
     assert_int_equal(a->source, b->source);
     assert_int_equal(a->picture, b->picture);
     assert_int_equal(a->flipped, b->flipped);
-    assert_int_equal(a->crop_x, b->crop_x);
-    assert_int_equal(a->crop_y, b->crop_y);
+    assert_int_equal(a->window.x, b->window.x);
+    assert_int_equal(a->window.y, b->window.y);
 }
 
 static void threads_change_no_byte(void **state)
@@ -216,7 +216,7 @@ static void flipped_samples_are_mirrored(void **state)
     loader_free(l);
 }
 
-/* crop_x and crop_y tell the truth: the sample is that window of the resized picture, and all of the picture
+/* The window tells the truth: the sample is that window of the resized picture, and all of the picture
  * is seen. */
 static void random_crops_lie_inside(void **state)
 {
@@ -239,12 +239,12 @@ static void random_crops_lie_inside(void **state)
     for (int k = 0; k < 200; k++) {
         Picture p;
         float expected[R * R * 3];
-        assert_in_range(s[k].crop_x, 0, w - R);
-        assert_ok(picture_crop(&resized, s[k].crop_x, s[k].crop_y, size_square(R), &p));
+        assert_in_range(s[k].window.x, 0, w - R);
+        assert_ok(picture_crop(&resized, s[k].window.x, s[k].window.y, size_square(R), &p));
         picture_to_floats(&p, expected);
         assert_memory_equal(s[k].pixels, expected, sizeof expected);
-        least = s[k].crop_x < least ? s[k].crop_x : least;
-        most = s[k].crop_x > most ? s[k].crop_x : most;
+        least = s[k].window.x < least ? s[k].window.x : least;
+        most = s[k].window.x > most ? s[k].window.x : most;
         picture_free(&p);
     }
     assert_int_equal(least, 0);

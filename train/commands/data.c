@@ -148,6 +148,8 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const FoldersTa
     const char *names;
     if (dataset_left_out(d, &names))
         json_object_set_new(rest, "left_out", left_out_facts(d));
+    if (dataset_masks(d))
+        json_object_set_new(rest, "masks", json_integer(dataset_masks(d)));
     if (taken->count)
         json_object_set_new(rest, "folders", folder_facts(taken));
     json_t *caches = json_object();

@@ -3,6 +3,7 @@
 #define ATL_CONFIG_H
 
 #include "data/dataset/folders.h"
+#include "data/loader/mask.h"
 #include "data/pictures/size.h"
 #include "kernels/tensor.h"
 #include "train/objectives/objective.h"
@@ -15,6 +16,8 @@ typedef struct ConfigDataset {
     int repeats; /* 0: the dataset's own (kohya's folder name), else this */
     bool skip_bad;
     FolderNames folder_names;
+    float weight; /* of its samples' loss */
+    MaskFrom mask;
     struct {
         float dropout;
         bool shuffle;
@@ -100,6 +103,8 @@ typedef struct Config {
         float snr_gamma;
         float noise_offset;
         bool debiased;
+        float mask_floor;
+        bool mask_normalise;
     } loss; /* 0: off */
     struct {
         float weight; /* of the class pictures' loss; 0: no prior preservation */

@@ -16,6 +16,7 @@
 static_assert(DTYPE_F32 == 0 && DTYPE_BF16 == 1 && DTYPE_F16 == 2, "DTYPE_CHOICES has the order of DType");
 static_assert(SWITCH_AUTO == 0 && SWITCH_ON == 1 && SWITCH_OFF == 2,
               "KEY_SWITCH_OR has the order of its choices");
+static_assert(MASK_AUTO == 0 && MASK_ALPHA == 1 && MASK_NONE == 2, "MASK_CHOICES has the order of MaskFrom");
 static_assert(offsetof(Config, output.peft) == offsetof(Config, output.kohya) + sizeof(bool), "KEY_FLAGS");
 
 static const SchemaSection SECTIONS[] = {
@@ -78,6 +79,13 @@ static const SchemaKey KEYS[] = {
  .help = "What names of folders inside of a folder of pictures say.",
  .more = "kohya: \"10_sks cat\" is 10 repeats, and the caption of pictures without one. plain: nothing. auto: as kohya, but a "
          "number that is hardly meant so (a year, a camera's folder) stops the run and names the folder."},
+{.path = "dataset.weight", .type = KEY_FLOAT, .offset = IN(weight), .min = 0, .max = 1000, .preset = "1",
+ .help = "How much the loss of its pictures counts.",
+ .more = "Unlike dataset.repeats it does not change how often they come."},
+{.path = "dataset.mask", .type = KEY_CHOICE, .offset = IN(mask), .choices = MASK_CHOICES, .preset = "auto",
+ .help = "Where masks come from, which say what of a picture counts: white does, black does not.",
+ .more = "auto: NAME.mask.png (or .webp, .jpg; NAME-masklabel.png) beside NAME.jpg, where there is one. alpha: that, else the picture's "
+         "alpha channel, as sd-scripts' alpha_mask. none: all of every picture counts."},
 {.path = "dataset.caption.dropout", .type = KEY_FLOAT, .offset = IN(caption.dropout), .min = 0, .max = 1,
  .preset = "0", .help = "Share of the times that a picture is shown with an empty caption.",
  .more = "Keeps the model able to draw without a prompt, which guidance needs. 0.1 is usual in long trainings."},
@@ -222,6 +230,14 @@ static const SchemaKey KEYS[] = {
 {.path = "loss.noise_offset", .type = KEY_FLOAT, .offset = AT(loss.noise_offset), .min = 0, .max = 1, .preset = "0",
  .help = "Adds this much of one random number per channel to the noise; 0 is off.",
  .more = "Around 0.05 to 0.1 lets the model learn very dark and very bright pictures."},
+
+{.path = "loss.mask_floor", .type = KEY_FLOAT, .offset = AT(loss.mask_floor), .min = 0, .max = 1, .preset = "0",
+ .help = "How much the parts of a picture count that its mask leaves out.",
+ .more = "0 is sd-scripts' masked_loss; 0.1, OneTrainer's unmasked weight, keeps backgrounds from going wild."},
+{.path = "loss.mask_normalise", .type = KEY_SWITCH, .offset = AT(loss.mask_normalise), .preset = "false",
+ .help = "Let a picture count as much as one without a mask, however little of it its mask leaves.",
+ .more = "Divides by the mean of the mask, as OneTrainer's masked area normalisation; without it, as in sd-scripts, a small subject "
+         "counts little."},
 
 /* prior */
 {.path = "prior.path", .type = KEY_PATH, .offset = AT(prior.path), .preset_note = "none",

@@ -233,13 +233,30 @@ Status sources_open(const Config *config, const char *folder, SourcesKept keep,
     Sources *s = mem_calloc(1, sizeof *s);
     if (!s)
         return STATUS_FAILED;
-    const Status status = open_all(s, config, folder, keep, stop);
+    Status status = open_all(s, config, folder, keep, stop);
+    if (status == STATUS_OK && (config->loss.mask_floor > 0 || config->loss.mask_normalise) &&
+        !sources_masked(s))
+        status =
+            status_refuse("loss.%s: does nothing, as no picture has a mask (NAME.mask.png beside NAME.jpg, "
+                          "or dataset.mask: alpha); remove it",
+                          config->loss.mask_floor > 0 ? "mask_floor" : "mask_normalise");
     if (status != STATUS_OK) {
         sources_close(s);
         return status;
     }
     *out = s;
     return STATUS_OK;
+}
+
+bool sources_masked(const Sources *s)
+{
+    for (int i = 0; i < s->count; i++) {
+        const Source *source = &s->items[i];
+        for (int k = 0; k < source->trained_count; k++)
+            if (mask_is_there(source->dataset, source->config->mask, source->trained[k]))
+                return true;
+    }
+    return false;
 }
 
 void sources_close(Sources *s)
@@ -296,8 +313,11 @@ Status sources_open_prior(Sources *s, const Config *config, const char *folder, 
                           const volatile sig_atomic_t *stop)
 {
     Source *prior = &s->items[s->count];
-    s->prior_config =
-        (ConfigDataset){.path = config->prior.path, .repeats = 1, .folder_names = FOLDER_NAMES_PLAIN};
+    s->prior_config = (ConfigDataset){.path = config->prior.path,
+                                      .repeats = 1,
+                                      .weight = 1,
+                                      .mask = MASK_NONE,
+                                      .folder_names = FOLDER_NAMES_PLAIN};
     *prior = (Source){.config = &s->prior_config, .caption = config->prior.prompt, .repeats = 1};
     s->prior = prior;
     TRY(open_dataset(prior, config, s->count, folder, keep, stop));

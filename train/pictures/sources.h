@@ -41,6 +41,8 @@ typedef enum SourcesKept { SOURCES_ANEW, SOURCES_KEPT, SOURCES_KEPT_OR_ANEW, SOU
 Status sources_open(const Config *config, const char *folder, SourcesKept keep,
                     const volatile sig_atomic_t *stop, Sources **out);
 void sources_close(Sources *s); /* NULL allowed */
+/* True: one of the trained pictures has a mask. */
+bool sources_masked(const Sources *s);
 /* Opens the class pictures, once they are there (train/pictures/prior.h): s->prior. */
 Status sources_open_prior(Sources *s, const Config *config, const char *folder, SourcesKept keep,
                           const volatile sig_atomic_t *stop);

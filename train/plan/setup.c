@@ -184,6 +184,7 @@ static Status plan_mode(Setup *s, TrainMode mode)
     TRY(count_prior(s));
     s->shape = shape_of(s->config, s->model, s->report);
     s->shape.checkpointing = s->config->train.checkpointing == SWITCH_ON;
+    s->shape.masked = s->sources && sources_masked(s->sources);
     TRY(plan_all(s));
     s->memory = memory_need(s);
     return STATUS_OK;
@@ -262,6 +263,15 @@ static Status open_sources(Setup *s, const char *folder, SourcesKept keep)
                : status;
 }
 
+/* Once the pictures have been looked at: with masks a step has more to do than was planned. */
+static Status plan_masks(Setup *s)
+{
+    if (!sources_masked(s->sources))
+        return STATUS_OK;
+    s->config->train = s->asked.train;
+    return plan_described(s);
+}
+
 static Status build(Setup *s, const char *folder, SourcesKept keep)
 {
     s->base_bytes = machine_current_bytes();
@@ -273,6 +283,7 @@ static Status build(Setup *s, const char *folder, SourcesKept keep)
     TRY(fit_memory(s));
     TRY(folder ? fit_disk(s, folder) : STATUS_OK);
     TRY(open_sources(s, folder, keep));
+    TRY(plan_masks(s));
     TRY(count_steps(s));
     TRY(s->c->dev->warm_up ? s->c->dev->warm_up() : STATUS_OK);
     s->base_bytes = machine_current_bytes();

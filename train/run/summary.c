@@ -86,6 +86,26 @@ static void print_folders(const Source *source, FILE *out)
     folders_taken_free(&taken);
 }
 
+/* Which parts count. */
+static void print_masks(const Source *source, const Config *config, FILE *out)
+{
+    const int count = dataset_masks(source->dataset), all = dataset_count(source->dataset);
+    char floor[64] = "";
+    if (config->loss.mask_floor > 0)
+        snprintf(floor, sizeof floor, "; the rest of each counts %g", (double)config->loss.mask_floor);
+    if (source->config->mask == MASK_NONE) {
+        if (count)
+            say(out, "           masks: %d picture%s, not used (dataset.mask: none)", count,
+                text_plural(count));
+    } else if (source->config->mask == MASK_ALPHA) {
+        say(out, "           masks: %d file%s, else the picture's alpha channel%s", count, text_plural(count),
+            floor);
+    } else if (count) {
+        say(out, "           masks: %d of %d picture%s %s one%s", count, all, text_plural(all),
+            count == 1 ? "has" : "have", floor);
+    }
+}
+
 /* What was decided of pictures that could have been decided otherwise. */
 static void print_remarks(const Source *source, Size size, FILE *out)
 {
@@ -112,9 +132,13 @@ static void print_pictures(const Setup *s, FILE *out)
         char repeats[64] = "what their folders say";
         if (source->distinct == source->trained_count)
             snprintf(repeats, sizeof repeats, "%d repeat%s", source->repeats, text_plural(source->repeats));
-        say(out, "pictures   %s: %s%s, × %s", source->config->path, count_text(source->distinct, a, sizeof a),
-            held, repeats);
+        char weight[48] = "";
+        if (source->config->weight != 1)
+            snprintf(weight, sizeof weight, ", whose loss counts %g times", (double)source->config->weight);
+        say(out, "pictures   %s: %s%s, × %s%s", source->config->path,
+            count_text(source->distinct, a, sizeof a), held, repeats, weight);
         print_folders(source, out);
+        print_masks(source, s->config, out);
         print_remarks(source, config_size(s->config), out);
     }
     if (config_has_prior(s->config))

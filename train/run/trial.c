@@ -36,6 +36,7 @@ Status trial_new(const StepShape *shape, Trial *t)
     }
     t->data.noisy = noisy;
     t->data.target = target;
+    t->data.roots = noisy; /* any numbers do */
     t->data.timesteps = timesteps;
     t->data.weights = weights;
     t->data.prediction = take(&at, latent);

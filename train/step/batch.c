@@ -4,6 +4,7 @@
 #include "kernels/base/random.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <string.h>
 
 #define MAX_PARTS 512 /* of a caption; what comes after stays at the end as it is */
@@ -54,6 +55,8 @@ Status batch_new(const Config *config, const StepShape *shape, Sources *sources,
         ok &= (*latents[i] = mem_calloc(B * n, sizeof(float))) != NULL;
     for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
         ok &= (*scalars[i] = mem_calloc(B, sizeof(float))) != NULL;
+    if (shape->masked)
+        ok &= (b->roots = mem_calloc(B * n, sizeof(float))) && (b->masks = mask_cache_new());
     ok &= (b->mean = mem_calloc(n, sizeof(float))) != NULL;
     ok &= (b->deviation = mem_calloc(n, sizeof(float))) != NULL;
     ok &= (b->caption = mem_alloc(longest_caption(sources))) != NULL;
@@ -80,9 +83,10 @@ void batch_free(Batch *b)
     if (!b)
         return;
     float *const all[] = {b->latents,    b->noise, b->noisy,     b->target, b->timesteps, b->weights,
-                          b->per_sample, b->mean,  b->deviation, b->text,   b->one_text};
+                          b->per_sample, b->mean,  b->deviation, b->text,   b->one_text,  b->roots};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         mem_free(all[i]);
+    mask_cache_free(b->masks);
     mem_free(b->ids);
     mem_free(b->caption);
     mem_free(b);
@@ -169,6 +173,32 @@ static Status fill_latent(Batch *b, const Source *source, const LoaderSample *sa
     return STATUS_OK;
 }
 
+void batch_mask_roots(float *mask, int64_t area, int channels, float floor, bool normalise)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < area; i++) {
+        mask[i] = fmaxf(mask[i], floor);
+        sum += (double)mask[i];
+    }
+    const double by = normalise && sum > 0 ? (double)area / sum : 1;
+    for (int64_t i = 0; i < area; i++)
+        mask[i] = (float)sqrt((double)mask[i] * by);
+    for (int k = 1; k < channels; k++)
+        memcpy(mask + k * area, mask, (size_t)area * sizeof *mask);
+}
+
+static Status fill_mask(Batch *b, const Source *source, const LoaderSample *sample, float *roots)
+{
+    const StepShape *s = b->shape;
+    TRY(status_in(sample_mask(b->masks, source->dataset, source->config->mask, sample,
+                              vae_factor(s->model->vae), roots),
+                  "%s: %s", dataset_path(source->dataset), dataset_name(source->dataset, sample->picture)));
+    const bool there = mask_is_there(source->dataset, source->config->mask, sample->picture);
+    batch_mask_roots(roots, size_area(s->size), s->channels, there ? b->config->loss.mask_floor : 1,
+                     there && b->config->loss.mask_normalise);
+    return STATUS_OK;
+}
+
 int batch_sample(const Batch *b, int place)
 {
     const int B = b->config->train.batch;
@@ -198,7 +228,9 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
     objective_noise(key, b->config->loss.noise_offset, s->channels, area, noise);
     objective_prepare(objective, schedule, t, latent, noise, n, b->noisy + place * n, b->target + place * n);
     b->timesteps[place] = (float)t;
-    b->weights[place] = batch_loss_weight(b->config, schedule, place, t);
+    b->weights[place] = batch_loss_weight(b->config, schedule, place, t) * source->config->weight;
+    if (s->masked)
+        TRY(fill_mask(b, source, sample, b->roots + place * n));
 
     const char *whole = source->caption ? source->caption : dataset_caption(source->dataset, sample->picture);
     const char *caption = caption_for(source->config, whole, key, b->caption);
@@ -218,6 +250,7 @@ Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples
     data->target = b->target;
     data->timesteps = b->timesteps;
     data->weights = b->weights;
+    data->roots = b->roots;
     data->text = b->text;
     data->ids = b->ids;
     data->per_sample = b->per_sample;

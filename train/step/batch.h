@@ -18,6 +18,8 @@ typedef struct Batch {
     /* (B,…) each, as StepData has them */
     float *latents; /* (B,C,H,W) scaled, before noise */
     float *noise, *noisy, *target, *timesteps, *weights, *text, *per_sample;
+    float *roots; /* (B,C,H,W) of masks, where the shape has any */
+    MaskCache *masks;
     float *one_text; /* what a text became, on its way to its place */
     int32_t *ids;
     float *mean, *deviation; /* of one latent */
@@ -34,6 +36,9 @@ void batch_free(Batch *b); /* NULL allowed */
 Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples, StepData *data);
 /* The factor on the loss of the sample at this place of the batch, at timestep t. */
 float batch_loss_weight(const Config *config, const NoiseSchedule *schedule, int place, int t);
+/* A mask (H,W) in [0,1], which comes first in room for (C,H,W), becomes the roots that a step is given:
+ * √max(mask, floor), where normalise by the mean of that, for each channel. */
+void batch_mask_roots(float *mask, int64_t area, int channels, float floor, bool normalise);
 /* Which of `samples` stands at this place of the batch. */
 int batch_sample(const Batch *b, int place);
 

@@ -9,6 +9,13 @@ static Tensor *latent_input(Ctx *c, const StepShape *s, const float *nchw)
     return ctx_input(c, DTYPE_F32, 4, shape, nchw);
 }
 
+Tensor *step_masked(Ctx *c, const Step *step, Tensor *x)
+{
+    if (!step->shape.masked)
+        return x;
+    return multiply(c, x, from_nchw_as(c, latent_input(c, &step->shape, step->data.roots), DTYPE_F32));
+}
+
 /* For the objective ------------------------------------------------------------------------------------ */
 
 static Tensor *prediction_of(Ctx *c, const void *of)
@@ -27,14 +34,14 @@ static Tensor *prediction_of(Ctx *c, const void *of)
     Tensor *prediction = unet_forward(c, s->model->unet, noisy, timesteps, &text);
     if (s->report)
         ctx_read(c, to_nchw(c, prediction), d->prediction);
-    return c->dtype == DTYPE_F32 ? prediction : cast(c, prediction, DTYPE_F32);
+    return step_masked(c, step, c->dtype == DTYPE_F32 ? prediction : cast(c, prediction, DTYPE_F32));
 }
 
 /* In f32: it keeps its precision whatever the activations are stored in. */
 static Tensor *target_of(Ctx *c, const void *of)
 {
     const Step *step = of;
-    return from_nchw_as(c, latent_input(c, &step->shape, step->data.target), DTYPE_F32);
+    return step_masked(c, step, from_nchw_as(c, latent_input(c, &step->shape, step->data.target), DTYPE_F32));
 }
 
 static Tensor *weights_of(Ctx *c, const void *of)

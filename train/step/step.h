@@ -23,6 +23,7 @@ typedef struct StepShape {
     bool text_on_tape; /* the text encoder runs in the step, on ids; else its states are given */
     bool backward;
     bool checkpointing;
+    bool masked; /* positions of a latent count differently */
     bool report; /* prediction and conditioning are read out (--trace) */
 } StepShape;
 
@@ -32,11 +33,12 @@ typedef struct StepData {
     const float *noisy, *target; /* (B,C,H,W) */
     const float *timesteps;      /* (B) */
     const float *weights;        /* (B): factor on each sample's loss */
+    const float *roots;          /* (B,C,H,W): √ of how much each position counts, where shape.masked */
     const float *text;           /* what the texts became, where the text encoder isn't on the tape */
     const int32_t *ids;          /* (B,ids), where it is */
     float grad_scale;            /* 1 / accumulate */
-    float loss;                  /* Σ weight · mean((prediction − target)²) / B */
-    float *per_sample;           /* (B) mean((prediction − target)²), unweighted */
+    float loss;                  /* Σ weight · mean(mask · (prediction − target)²) / B */
+    float *per_sample;           /* (B) mean((prediction − target)²), masked, unweighted */
     float *prediction;           /* (B,C,H,W), if shape.report */
     float *conditioning;         /* (B,T,D): the states, if shape.report */
 } StepData;
@@ -48,6 +50,10 @@ typedef struct Step {
 
 /* For ctx_rehearse and ctx_run: arg is a Step *. */
 void train_step(Ctx *c, void *arg);
+
+/* x (B,H,W,C), f32, as the step's masks have it: mask · (p − t)² = (√mask · p − √mask · t)², so that the loss
+ * of what both become, its parts and its gradient are right for every objective. */
+Tensor *step_masked(Ctx *c, const Step *step, Tensor *x);
 
 /* What the model is asked. */
 static inline const Objective *step_objective(const StepShape *s)

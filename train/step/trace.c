@@ -12,7 +12,7 @@ struct Trace {
     int left; /* steps still to write; −1: all */
     StepShape shape;
     /* (samples of a step, …) */
-    Tensor *latents, *noise, *timesteps, *conditioning, *prediction, *target, *weights, *ids;
+    Tensor *latents, *noise, *timesteps, *conditioning, *prediction, *target, *weights, *ids, *roots;
 };
 
 static bool make_tensors(Trace *t, int64_t n)
@@ -26,10 +26,11 @@ static bool make_tensors(Trace *t, int64_t n)
     t->target = tensor_new(DTYPE_F32, 4, latent);
     t->timesteps = tensor_new(DTYPE_F32, 1, &n);
     t->weights = tensor_new(DTYPE_F32, 1, &n);
+    t->roots = s->masked ? tensor_new(DTYPE_F32, 4, latent) : NULL;
     t->conditioning = tensor_new(DTYPE_F32, 3, text);
     t->ids = s->text_on_tape ? tensor_new(DTYPE_I32, 2, (int64_t[]){n, s->text.ids}) : NULL;
     return t->latents && t->noise && t->prediction && t->target && t->timesteps && t->weights &&
-           t->conditioning && (t->ids || !s->text_on_tape);
+           t->conditioning && (t->ids || !s->text_on_tape) && (t->roots || !s->masked);
 }
 
 Status trace_new(const char *folder, int count, const StepShape *shape, int micro, Trace **out)
@@ -53,8 +54,8 @@ void trace_free(Trace *t)
 {
     if (!t)
         return;
-    Tensor *const all[] = {t->latents,    t->noise,  t->timesteps, t->conditioning,
-                           t->prediction, t->target, t->weights,   t->ids};
+    Tensor *const all[] = {t->latents, t->noise,   t->timesteps, t->conditioning, t->prediction,
+                           t->target,  t->weights, t->ids,       t->roots};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         tensor_free(all[i]);
     mem_free(t->folder);
@@ -82,6 +83,8 @@ void trace_batch(Trace *t, int i, const Batch *b)
     put(t->target, i, B, b->target);
     put(t->timesteps, i, B, b->timesteps);
     put(t->weights, i, B, b->weights);
+    if (t->roots)
+        put(t->roots, i, B, b->roots);
     if (t->ids)
         put(t->ids, i, B, b->ids);
 }
@@ -104,6 +107,8 @@ static void inputs_and_outputs(const Trace *t, TensorList *l, const Tensor *loss
     item(l, mem_strdup("target"), t->target);
     item(l, mem_strdup("loss"), loss);
     item(l, mem_strdup("loss_weights"), t->weights);
+    if (t->roots)
+        item(l, mem_strdup("mask_roots"), t->roots);
     if (t->ids)
         item(l, mem_strdup("ids"), t->ids);
 }

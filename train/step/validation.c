@@ -19,7 +19,7 @@ struct Validation {
 Step validation_step(const StepShape *shape)
 {
     Step s = {.shape = *shape};
-    s.shape.backward = s.shape.checkpointing = s.shape.report = false;
+    s.shape.backward = s.shape.checkpointing = s.shape.report = s.shape.masked = false;
     return s;
 }
 
