@@ -9,7 +9,7 @@
 #define CAPTION_MAX_BYTES (64 << 10)
 
 /* Between several captions of one picture. A single line end is part of one: white space, unless lines are
- * asked for (caption_styles.h). */
+ * asked for (data/dataset/caption_styles.h). */
 #define CAPTION_SEPARATOR "\n\n"
 
 /* A caption as it is trained on: without byte order mark, runs of white space that hold a line end as one

@@ -365,6 +365,63 @@ Status dataset_set_missing_caption(Dataset *d, const char *caption)
     return d->missing ? STATUS_OK : STATUS_FAILED;
 }
 
+/* The captions of all pictures, styled, in one block. */
+typedef struct Restyled {
+    uint64_t *offset;
+    char *text;
+    uint64_t size, capacity;
+} Restyled;
+
+/* Caption i, with a 0 behind it, which offsets do not count. */
+static Status restyle(const Dataset *d, int i, const CaptionStyle *style, Restyled *r)
+{
+    char *styled;
+    TRY(caption_style(dataset_caption(d, i), style, &styled));
+    const uint64_t size = strlen(styled) + 1;
+    if (r->size + size > r->capacity) {
+        const uint64_t capacity = 2 * r->capacity + size;
+        char *more = mem_realloc(r->text, capacity);
+        r->text = more ? more : r->text;
+        r->capacity = more ? capacity : r->capacity;
+    }
+    const bool fits = r->size + size <= r->capacity;
+    if (fits) {
+        memcpy(r->text + r->size, styled, size);
+        r->offset[i] = r->size - (uint64_t)i;
+        r->size += size;
+        r->offset[i + 1] = r->size - (uint64_t)(i + 1);
+    }
+    mem_free(styled);
+    return fits ? STATUS_OK : STATUS_FAILED;
+}
+
+Status dataset_style_captions(Dataset *d, const CaptionStyle *style)
+{
+    if (caption_style_is_plain(style))
+        return STATUS_OK;
+    Restyled r = {.offset = mem_alloc(((size_t)d->count + 1) * sizeof *r.offset)};
+    Status s = r.offset ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < d->count && s == STATUS_OK; i++)
+        s = restyle(d, i, style, &r);
+    if (s == STATUS_OK) {
+        char *const text = d->captions;
+        uint64_t *const offset = d->caption_offset;
+        d->captions = r.text, d->caption_offset = r.offset;
+        r = (Restyled){.text = text, .offset = offset};
+    }
+    mem_free(r.text);
+    mem_free(r.offset);
+    return s;
+}
+
+bool dataset_has_several_captions(const Dataset *d)
+{
+    for (int i = 0; i < d->count; i++)
+        if (strstr(dataset_caption(d, i), CAPTION_SEPARATOR))
+            return true;
+    return false;
+}
+
 const uint8_t *dataset_sha256(const Dataset *d, int i)
 {
     return d->sha256 + (size_t)SHA256_SIZE * (size_t)i;

@@ -5,6 +5,7 @@
 
 #include "data/pictures/picture.h"
 #include "kernels/base/status.h"
+#include "caption_styles.h"
 #include "folders.h"
 #include "remarks.h"
 
@@ -40,6 +41,9 @@ const char *dataset_name(const Dataset *d, int i);    /* "cat/03.jpg" */
 const char *dataset_caption(const Dataset *d, int i); /* UTF-8 */
 /* Says what pictures without a caption (an empty one) have from here on. */
 Status dataset_set_missing_caption(Dataset *d, const char *caption);
+/* Makes of all captions what the style says, from here on; some have several then (caption_part()). */
+Status dataset_style_captions(Dataset *d, const CaptionStyle *style);
+bool dataset_has_several_captions(const Dataset *d);    /* of one picture */
 const uint8_t *dataset_sha256(const Dataset *d, int i); /* 32 bytes, of the encoded picture */
 Size dataset_size(const Dataset *d, int i);             /* after orientation */
 int dataset_repeats(const Dataset *d, int i);           /* of its kohya folder's name ("10_sks cat"); 1 */

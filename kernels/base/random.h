@@ -20,7 +20,10 @@ typedef enum RandomPurpose {
     RANDOM_AUGMENT,
     RANDOM_POSTERIOR,
     RANDOM_CAPTION,
-    RANDOM_INIT
+    RANDOM_INIT,
+    RANDOM_PICK,     /* one of several captions */
+    RANDOM_WILDCARD, /* one of a wildcard's words */
+    RANDOM_TAG       /* parts of captions that are dropped */
 } RandomPurpose;
 
 typedef struct RandomKey {

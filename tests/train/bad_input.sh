@@ -162,7 +162,7 @@ build 1 'binary/a.txt: byte 1 is zero' -- binary
 caption windows '\xef\xbb\xbfa cat,\r\non a mat\r\n'
 good data build windows --out set.h5
 good data info set.h5 --json
-grep -qF '"first": "a cat, on a mat"' o-out || fail "BOM and CRLF: $(cat o-out)"
+grep -qF '"first": "a cat,\non a mat"' o-out || fail "BOM and CRLF: $(cat o-out)"
 rm set.h5
 folder jsonl; cp "$picture" jsonl/a.jpg
 printf '{"file_name": "a.jpg", "text": "x"}\n{"file_name": "a.jpg" "text"}\n' >jsonl/metadata.jsonl

@@ -10,7 +10,7 @@
 
 #include "kernels/base/mem.h"
 #include "train/objectives/objective.h"
-#include "train/step/batch.h"
+#include "train/step/captions.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -284,13 +284,14 @@ static Status resolve(Reader *r)
         c->prior.weight = 1;
     if (!given(r, "preview.every", 0) && c->preview.prompt_count == 0)
         c->preview.every = 0;
-    bool shuffle = false, moved = false;
+    bool varied = false, moved = false;
     for (int i = 0; i < c->dataset_count; i++) {
         const ConfigDataset *d = &c->datasets[i];
-        shuffle |= d->caption.shuffle;
+        varied |= d->caption.shuffle || d->caption.wildcards || d->caption.tag_dropout > 0 ||
+                  d->caption.keep_separator;
         moved |= d->augment.random_crop || d->augment.shift > 0 || d->augment.scale > 0;
     }
-    if (!given(r, "train.cache_text", 0) && (c->method.text_encoder || shuffle))
+    if (!given(r, "train.cache_text", 0) && (c->method.text_encoder || varied))
         c->train.cache_text = false;
     if (!given(r, "train.cache_latents", 0) && moved)
         c->train.cache_latents = false;
@@ -311,6 +312,21 @@ static Status check_idle(Reader *r, int key, int dataset)
     if (rule && rule->excuse == SWITCHED_OFF && *given_place(r, schema_find(rule->other), dataset))
         return STATUS_OK;
     return rule ? yaml_refuse(at, "%s %s", k->path, rule->why) : STATUS_OK;
+}
+
+/* What keeps parts of a caption does nothing where no part moves. */
+static Status check_kept(Reader *r)
+{
+    const Config *c = r->config;
+    for (int i = 0; i < c->dataset_count; i++) {
+        const ConfigDataset *d = &c->datasets[i];
+        const YamlNode *at = given(r, "dataset.caption.keep_tokens", i);
+        if (at && d->caption.keep_tokens > 0 && !d->caption.shuffle && d->caption.tag_dropout <= 0)
+            return yaml_refuse(at,
+                               "dataset.caption.keep_tokens does nothing without caption.shuffle: true (or "
+                               "tag_dropout); remove it, or shuffle");
+    }
+    return STATUS_OK;
 }
 
 /* Prior preservation: what belongs together, and class pictures apart from the subject's. */
@@ -424,6 +440,7 @@ static Status read_all(Reader *r, const char *path, const char *const *sets, int
     TRY(for_each_key(r, check_idle));
     TRY(check_together(r));
     TRY(for_each_key(r, make_absolute));
+    TRY(check_kept(r));
     TRY(check_prior(r));
     return check_output(r);
 }

@@ -2,6 +2,7 @@
 #ifndef ATL_CONFIG_H
 #define ATL_CONFIG_H
 
+#include "data/dataset/caption_styles.h"
 #include "data/dataset/folders.h"
 #include "data/loader/mask.h"
 #include "data/pictures/size.h"
@@ -20,8 +21,12 @@ typedef struct ConfigDataset {
     MaskFrom mask;
     struct {
         float dropout;
-        bool shuffle;
+        bool shuffle, wildcards;
+        float tag_dropout;
         int keep_tokens;
+        char *separator, *keep_separator; /* between parts; around those that may change places, or NULL */
+        char *prefix, *suffix;            /* NULL: none */
+        CaptionLines lines;
         char *missing; /* for pictures that have none; NULL: such a picture stops the run */
     } caption;
     struct {

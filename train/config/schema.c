@@ -17,6 +17,8 @@ static_assert(DTYPE_F32 == 0 && DTYPE_BF16 == 1 && DTYPE_F16 == 2, "DTYPE_CHOICE
 static_assert(SWITCH_AUTO == 0 && SWITCH_ON == 1 && SWITCH_OFF == 2,
               "KEY_SWITCH_OR has the order of its choices");
 static_assert(MASK_AUTO == 0 && MASK_ALPHA == 1 && MASK_NONE == 2, "MASK_CHOICES has the order of MaskFrom");
+static_assert(CAPTION_LINES_JOIN == 0 && CAPTION_LINES_PICK == 1 && CAPTION_LINES_FIRST == 2,
+              "CAPTION_LINES_CHOICES has the order of CaptionLines");
 static_assert(offsetof(Config, output.peft) == offsetof(Config, output.kohya) + sizeof(bool), "KEY_FLAGS");
 
 static const SchemaSection SECTIONS[] = {
@@ -93,6 +95,23 @@ static const SchemaKey KEYS[] = {
  .help = "Put the comma-separated parts of the caption in another order each time."},
 {.path = "dataset.caption.keep_tokens", .type = KEY_INT, .offset = IN(caption.keep_tokens), .min = 0, .max = 1000,
  .preset = "0", .help = "Parts at the beginning of the caption that are not shuffled."},
+{.path = "dataset.caption.keep_separator", .type = KEY_TEXT, .offset = IN(caption.keep_separator), .preset_note = "none",
+ .help = "What stands in a caption behind the parts that are kept, as in \"sks dog ||| grass, sky\"; a second one begins further kept parts at the end.",
+ .more = "Counts instead of keep_tokens in captions that have it, and is taken out of them, as sd-scripts' keep_tokens_separator."},
+{.path = "dataset.caption.separator", .type = KEY_TEXT, .offset = IN(caption.separator), .preset = ",",
+ .help = "What stands between the parts of a caption; they are put together again with \", \"."},
+{.path = "dataset.caption.tag_dropout", .type = KEY_FLOAT, .offset = IN(caption.tag_dropout), .min = 0, .max = 1, .preset = "0",
+ .help = "Share of a caption's parts that is left out each time, but for those that are kept."},
+{.path = "dataset.caption.wildcards", .type = KEY_SWITCH, .offset = IN(caption.wildcards), .preset = "false",
+ .help = "Take one of the words in {red|green|blue} each time; {{ and }} are braces."},
+{.path = "dataset.caption.lines", .type = KEY_CHOICE, .offset = IN(caption.lines), .choices = CAPTION_LINES_CHOICES, .preset = "join",
+ .help = "What a caption file of several lines is: one caption (join); several, of which one is taken each time (pick); its first line (first).",
+ .more = "sd-scripts has pick with enable_wildcard, first without. NAME.1.txt, NAME.2.txt beside NAME.txt are several captions always."},
+{.path = "dataset.caption.prefix", .type = KEY_TEXT, .offset = IN(caption.prefix), .preset_note = "none",
+ .help = "Put before every caption, with a blank between them."},
+{.path = "dataset.caption.suffix", .type = KEY_TEXT, .offset = IN(caption.suffix), .preset_note = "none",
+ .help = "Put behind every caption, with a blank between them.",
+ .more = "Prefix and suffix are parts like others: keep_tokens counts them, and captions that are dropped lose them, as in sd-scripts."},
 {.path = "dataset.caption.missing", .type = KEY_TEXT, .offset = IN(caption.missing), .preset_note = "none: they stop the run",
  .help = "The caption of pictures that have none.",
  .more = "Without it they are named, and the run does not begin. \"\" trains them without words."},
@@ -187,7 +206,7 @@ static const SchemaKey KEYS[] = {
  .help = "Encode each picture once, before the first step.",
  .more = "Saves the VAE's time and memory at every step. The only augmentation that goes with it is flip."},
 {.path = "train.cache_text", .freedom = KEY_FREE, .type = KEY_SWITCH, .offset = AT(train.cache_text), .preset = "true",
- .preset_note = "true, unless the text encoder is trained or captions are shuffled",
+ .preset_note = "true, unless the text encoder is trained or captions are shuffled or drawn",
  .help = "Encode each caption once, before the first step."},
 {.path = "train.max_grad_norm", .type = KEY_FLOAT, .offset = AT(train.max_grad_norm), .min = 0, .max = 1e6,
  .preset = "1.0", .help = "Gradients longer than this are shortened to it; 0 leaves them alone."},
@@ -316,6 +335,7 @@ static_assert(sizeof KEYS / sizeof *KEYS <= SCHEMA_MAX_KEYS, "SCHEMA_MAX_KEYS");
 #define NO_ADAPTERS "does nothing with method.kind: full, which has no adapters; remove it"
 #define NOT_CACHED                                                                                           \
     "does not go with train.cache_latents: true (cached latents can only be mirrored); remove one of them"
+#define VARIED "does not go with train.cache_text: true (a cached caption stays as it is); remove one of them"
 static const SchemaRule RULES[] = {
     {"method.rank", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
     {"method.alpha", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
@@ -330,10 +350,9 @@ static const SchemaRule RULES[] = {
      "it"},
     {"optimizer.text_encoder_lr", "method.text_encoder", true, false, NO_EXCUSE,
      "does nothing without method.text_encoder: true; remove it, or train the text encoder"},
-    {"dataset.caption.keep_tokens", "dataset.caption.shuffle", true, false, NO_EXCUSE,
-     "does nothing without caption.shuffle: true; remove it, or shuffle"},
-    {"dataset.caption.shuffle", "train.cache_text", true, true, WHILE_OFF,
-     "does not go with train.cache_text: true (a cached caption stays as it is); remove one of them"},
+    {"dataset.caption.shuffle", "train.cache_text", true, true, WHILE_OFF, VARIED},
+    {"dataset.caption.tag_dropout", "train.cache_text", true, true, WHILE_OFF, VARIED},
+    {"dataset.caption.wildcards", "train.cache_text", true, true, WHILE_OFF, VARIED},
     {"dataset.augment.shift", "train.cache_latents", true, true, WHILE_OFF, NOT_CACHED},
     {"dataset.augment.scale", "train.cache_latents", true, true, WHILE_OFF, NOT_CACHED},
     {"dataset.augment.random_crop", "train.cache_latents", true, true, WHILE_OFF, NOT_CACHED},

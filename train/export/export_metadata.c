@@ -61,13 +61,13 @@ static int by_count(const void *a, const void *b)
 static Status add_tags(Tag **tags, size_t *count, size_t *capacity, const char *caption)
 {
     while (*caption) {
-        const size_t length = strcspn(caption, ",");
+        const size_t length = strcspn(caption, ",\n");
         const char *from = caption, *to = caption + length;
         while (from < to && *from == ' ')
             from++;
         while (to > from && to[-1] == ' ')
             to--;
-        caption += length + (caption[length] == ',');
+        caption += length + (caption[length] != 0);
         if (to == from)
             continue;
         if (*count == *capacity) {

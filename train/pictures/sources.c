@@ -219,6 +219,8 @@ static Status open_all(Sources *s, const Config *config, const char *folder, Sou
         TRY(check_keys(d));
         TRY(open_dataset(source, config, i, folder, keep, stop));
         TRY(check_captions(source));
+        TRY(dataset_style_captions(source->dataset,
+                                   &(CaptionStyle){d->caption.prefix, d->caption.suffix, d->caption.lines}));
         TRY(split(source, config, i));
         TRY(repeat(source));
         s->epoch_samples += (int64_t)source->trained_count * source->repeats;
@@ -451,9 +453,31 @@ static Status cache_source(Caching *c, Source *source, const char *name)
         TRY(caching_latents_kind(c->m, c->activations, config_size(config), &kind));
         TRY(cache_one(c, source, name, &kind, fill_latents, &source->latents));
     }
-    if (config->train.cache_text && !config->method.text_encoder && !source->caption) {
-        TRY(caching_text_kind(c->m, c->activations, config->method.clip_skip, &kind));
-        TRY(cache_one(c, source, name, &kind, fill_text, &source->texts));
+    if (!config->train.cache_text || config->method.text_encoder || source->caption)
+        return STATUS_OK;
+    if (dataset_has_several_captions(source->dataset)) {
+        log_info("%s: has several captions of a picture, which are encoded as they come up, and not "
+                 "beforehand (train.cache_text)",
+                 source->config->path);
+        return STATUS_OK;
+    }
+    TRY(caching_text_kind(c->m, c->activations, config->method.clip_skip, &kind));
+    return cache_one(c, source, name, &kind, fill_text, &source->texts);
+}
+
+/* Of the longest of several captions. */
+static Status count_tokens(const Model *m, const char *captions, int *most)
+{
+    size_t length;
+    for (int k = 0; caption_part(captions, k, &length); k++) {
+        int32_t *ids;
+        int tokens = 0;
+        char *one = mem_printf("%.*s", (int)length, caption_part(captions, k, &length));
+        const Status s = one ? tokenizer_encode(m->tokenizer, one, &ids, &tokens) : STATUS_FAILED;
+        mem_free(one);
+        TRY(s);
+        mem_free(ids);
+        *most = tokens > *most ? tokens : *most;
     }
     return STATUS_OK;
 }
@@ -464,14 +488,11 @@ static Status tell_cut(const Source *s, const Model *m)
     const int seen = clip_config(m->clip)->positions - 2;
     int cut = 0;
     for (int i = 0; i < dataset_count(s->dataset); i++) {
-        const char *caption = dataset_caption(s->dataset, i);
-        int32_t *ids;
-        int tokens;
-        if (strlen(caption) <= (size_t)seen) /* a token has a byte or more */
+        int tokens = 0;
+        if (strlen(dataset_caption(s->dataset, i)) <= (size_t)seen) /* a token has a byte or more */
             continue;
-        TRY(status_in(tokenizer_encode(m->tokenizer, caption, &ids, &tokens), "caption of %s",
+        TRY(status_in(count_tokens(m, dataset_caption(s->dataset, i), &tokens), "caption of %s",
                       dataset_name(s->dataset, i)));
-        mem_free(ids);
         if (tokens > seen && cut++ < CUT_SHOWN)
             log_warn("%s: the caption of %s has %d tokens; the text encoder sees the first %d",
                      s->config->path, dataset_name(s->dataset, i), tokens, seen);

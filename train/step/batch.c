@@ -1,19 +1,10 @@
 #include "batch.h"
 
 #include "kernels/base/mem.h"
-#include "kernels/base/random.h"
+#include "captions.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <string.h>
-
-#define MAX_PARTS 512 /* of a caption; what comes after stays at the end as it is */
-
-/* A part may come with ", " before it that was "," or nothing. */
-size_t caption_room(const char *caption)
-{
-    return 3 * strlen(caption) + 1;
-}
 
 /* The class pictures' included: they come after the datasets. */
 static size_t longest_caption(const Sources *sources)
@@ -93,58 +84,6 @@ void batch_free(Batch *b)
 }
 
 /* Captions --------------------------------------------------------------------------------------------- */
-
-typedef struct Part {
-    const char *text;
-    int length;
-} Part;
-
-/* Parts between commas, without the blanks around them; empty ones are left out. */
-static int split_parts(const char *caption, Part *parts)
-{
-    int count = 0;
-    while (*caption && count < MAX_PARTS) {
-        const char *end = count == MAX_PARTS - 1 ? NULL : strchr(caption, ',');
-        if (!end)
-            end = caption + strlen(caption);
-        const char *from = caption, *to = end;
-        while (from < to && isspace((unsigned char)*from))
-            from++;
-        while (to > from && isspace((unsigned char)to[-1]))
-            to--;
-        if (to > from)
-            parts[count++] = (Part){from, (int)(to - from)};
-        caption = *end ? end + 1 : end;
-    }
-    return count;
-}
-
-const char *caption_for(const ConfigDataset *config, const char *caption, SampleKey k, char *out)
-{
-    const RandomKey drop = {.seed = k.seed, .step = k.step, .sample = k.sample, .purpose = RANDOM_DROPOUT};
-    if (config->caption.dropout > 0 && random_uniform(drop, 0) < (double)config->caption.dropout)
-        return strcpy(out, "");
-    if (!config->caption.shuffle)
-        return strcpy(out, caption);
-    Part parts[MAX_PARTS];
-    uint32_t order[MAX_PARTS];
-    const int count = split_parts(caption, parts);
-    const int keep = config->caption.keep_tokens < count ? config->caption.keep_tokens : count;
-    const RandomKey shuffle = {.seed = k.seed, .step = k.step, .sample = k.sample, .purpose = RANDOM_CAPTION};
-    random_permutation(shuffle, order, (uint32_t)(count - keep));
-    char *at = out;
-    for (int i = 0; i < count; i++) {
-        const Part *p = &parts[i < keep ? i : keep + (int)order[i - keep]];
-        if (i) {
-            *at++ = ',';
-            *at++ = ' ';
-        }
-        memcpy(at, p->text, (size_t)p->length);
-        at += p->length;
-    }
-    *at = 0;
-    return out;
-}
 
 Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cache, const Dataset *d, int i)
 {

@@ -45,9 +45,4 @@ int batch_sample(const Batch *b, int place);
 /* Puts caption number `place` of the batch in: its tokens, or its states. cache, d, i as for texts_get. */
 Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cache, const Dataset *d, int i);
 
-/* The caption as a sample sees it, into out (caption_room bytes): dropped ("") or with its comma-separated
- * parts after the first keep_tokens in another order. Returns out. */
-const char *caption_for(const ConfigDataset *config, const char *caption, SampleKey key, char *out);
-size_t caption_room(const char *caption);
-
 #endif

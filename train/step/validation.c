@@ -3,6 +3,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/random.h"
+#include "captions.h"
 
 #include <string.h>
 
@@ -128,8 +129,9 @@ static Status put_question(const Validation *v, Batch *b, int place, int j, int 
     b->weights[place] = 1;
     int picture;
     const Source *source = held_picture(v, j, &picture);
-    return batch_caption(b, place, dataset_caption(source->dataset, picture), source->texts, source->dataset,
-                         picture);
+    const char *caption = caption_for_validation(source->config, dataset_caption(source->dataset, picture),
+                                                 (SampleKey){key.seed, key.step, key.sample}, b->caption);
+    return batch_caption(b, place, caption, source->texts, source->dataset, picture);
 }
 
 typedef struct Asking {
