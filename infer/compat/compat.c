@@ -4,9 +4,9 @@
 #include <string.h>
 
 static const Compat PROGRAMS[] = {
-    {.name = "diffusers", .label = "diffusers", .clip_skip_none = 0},
-    {.name = "a1111", .label = "AUTOMATIC1111", .clip_skip_none = 1},
-    {.name = "comfy", .label = "ComfyUI", .clip_skip_none = 1},
+    {.name = "diffusers", .label = "diffusers", .clip_skip_none = 0, .prompts = PROMPT_PLAIN},
+    {.name = "a1111", .label = "AUTOMATIC1111", .clip_skip_none = 1, .prompts = PROMPT_A1111},
+    {.name = "comfy", .label = "ComfyUI", .clip_skip_none = 1, .prompts = PROMPT_COMFY},
 };
 
 const Compat *compat_find(const char *name)
@@ -15,4 +15,9 @@ const Compat *compat_find(const char *name)
         if (!strcmp(PROGRAMS[i].name, name ? name : COMPAT_DEFAULT))
             return &PROGRAMS[i];
     return NULL;
+}
+
+const Compat *compat_of(const Compat *row)
+{
+    return row ? row : compat_find(NULL);
 }

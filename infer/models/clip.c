@@ -153,10 +153,18 @@ Tensor *clip_layer(Ctx *c, const ClipConfig *k, const ClipLayer *b, bool causal,
 
 Tensor *clip_forward(Ctx *c, const Clip *m, int clip_skip, Tensor *ids)
 {
+    return clip_forward_with(c, m, clip_skip, ids, NULL, NULL);
+}
+
+Tensor *clip_forward_with(Ctx *c, const Clip *m, int clip_skip, Tensor *ids, Tensor *keep, Tensor *other)
+{
     const ClipConfig *k = &m->config;
     if (clip_skip < 0 || clip_skip >= k->layers)
         op_fail(c, "clip_skip is %d, but the text encoder has %d layers", clip_skip, k->layers);
-    Tensor *h = add_rows(c, &m->position_embedding, embedding(c, &m->token_embedding, ids));
+    Tensor *h = embedding(c, &m->token_embedding, ids);
+    if (keep)
+        h = add(c, multiply(c, h, keep), other);
+    h = add_rows(c, &m->position_embedding, h);
     for (int i = 0; i < k->layers - clip_skip; i++)
         h = clip_layer(c, k, &m->blocks[i], true, h);
     return layer_norm(c, &m->final_layer_norm, k->eps, h);

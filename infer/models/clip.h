@@ -22,6 +22,9 @@ LayerSet *clip_layers(Clip *m); /* names always with "text_model." */
 /* ids i32 (B,T) -> (B,T,hidden): the last hidden state after the final norm; clip_skip n > 0: the states n
  * layers before the last, then the final norm (diffusers' clip_skip). */
 Tensor *clip_forward(Ctx *c, const Clip *m, int clip_skip, Tensor *ids);
+/* The same with others in place of some tokens' vectors: keep (B,T,hidden) is 1 where a token's own stays and
+ * 0 elsewhere, where `other` has the vector (0 elsewhere). Both NULL: all stay. */
+Tensor *clip_forward_with(Ctx *c, const Clip *m, int clip_skip, Tensor *ids, Tensor *keep, Tensor *other);
 
 /* One layer of self-attention and MLP, as the text encoder and the one for pictures (infer/safety) have
  * them: "PREFIX.I.self_attn.q_proj", … . Of the configuration only the encoder's own numbers are read. */

@@ -58,12 +58,28 @@ Status conditioning_ids(const Model *m, const char *text, int32_t *ids)
     return tokenizer_encode_padded(m->tokenizer, text, clip_config(m->clip)->positions, ids, NULL);
 }
 
+static Tensor *stored(Ctx *c, Tensor *x)
+{
+    return x && c->dtype != DTYPE_F32 ? cast(c, x, c->dtype) : x;
+}
+
 /* In a step -------------------------------------------------------------------------------------------- */
 
 Conditioning conditioning_encode(Ctx *c, const Model *m, int clip_skip, int batch, const int32_t *ids)
 {
     Tensor *tokens = ctx_input(c, DTYPE_I32, 2, (int64_t[]){batch, clip_config(m->clip)->positions}, ids);
     return (Conditioning){.states = clip_forward(c, m->clip, clip_skip, tokens)};
+}
+
+Conditioning conditioning_encode_with(Ctx *c, const Model *m, int clip_skip, const int32_t *ids,
+                                      const TokenVectors *v)
+{
+    const ClipConfig *k = clip_config(m->clip);
+    const int64_t shape[] = {1, k->positions, k->hidden};
+    Tensor *tokens = ctx_input(c, DTYPE_I32, 2, shape, ids);
+    Tensor *keep = stored(c, ctx_input(c, DTYPE_F32, 3, shape, v->keep)),
+           *other = stored(c, ctx_input(c, DTYPE_F32, 3, shape, v->other));
+    return (Conditioning){.states = clip_forward_with(c, m->clip, clip_skip, tokens, keep, other)};
 }
 
 void conditioning_read(Ctx *c, const Conditioning *k, float *text)
@@ -82,11 +98,6 @@ static Tensor *part_input(Ctx *c, const ConditioningShape *s, int batch, int par
         return NULL;
     const int64_t states[] = {batch, s->tokens, s->width}, row[] = {batch, count};
     return ctx_input(c, DTYPE_F32, part ? 2 : 3, part ? row : states, all ? all + start : NULL);
-}
-
-static Tensor *stored(Ctx *c, Tensor *x)
-{
-    return x && c->dtype != DTYPE_F32 ? cast(c, x, c->dtype) : x;
 }
 
 Conditioning conditioning_input(Ctx *c, const ConditioningShape *s, int batch, const float *all)

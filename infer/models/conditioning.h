@@ -50,6 +50,12 @@ Status conditioning_ids(const Model *m, const char *text, int32_t *ids);
 /* From tokens (B, ids), through the encoders: on the tape, where they are trained. The extra numbers are the
  * caller's to add. */
 Conditioning conditioning_encode(Ctx *c, const Model *m, int clip_skip, int batch, const int32_t *ids);
+/* The same of one text, with others in place of some tokens' vectors. */
+typedef struct TokenVectors {
+    const float *keep, *other; /* (T,D): 1 where a token's own stays, else 0; the others' numbers, else 0 */
+} TokenVectors;
+Conditioning conditioning_encode_with(Ctx *c, const Model *m, int clip_skip, const int32_t *ids,
+                                      const TokenVectors *v);
 /* Reads out what conditioning_encode made of one text. */
 void conditioning_read(Ctx *c, const Conditioning *k, float *text);
 /* From a batch's floats. */

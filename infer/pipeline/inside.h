@@ -5,6 +5,7 @@
 #include "pipeline.h"
 #include "prompts.h"
 #include "stages.h"
+#include "told.h"
 
 #define LATENT_CHANNELS 4
 

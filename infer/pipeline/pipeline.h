@@ -3,8 +3,10 @@
 #define ATL_PIPELINE_H
 
 #include "data/pictures/picture.h"
+#include "infer/compat/compat.h"
 #include "infer/models/model.h"
 #include "infer/safety/guard.h"
+#include "infer/text/chunks.h"
 
 typedef struct SampleRequest {
     const char *prompt, *negative; /* negative NULL: "" */
@@ -14,6 +16,9 @@ typedef struct SampleRequest {
     uint64_t seed;
     Size size; /* in pixels; a side of 0: the model's default */
     int clip_skip;
+    const Compat *compat;           /* the program whose conventions are followed; NULL: the default's */
+    PromptReading reading;          /* how prompts are read; words alone, cut to one chunk */
+    const EmbeddingSet *embeddings; /* or NULL */
 } SampleRequest;
 SampleRequest sample_request_default(void);
 

@@ -1,25 +1,26 @@
-/* The states of prompts, kept while the text encoder and its adapters stay the same: a batch asks for the
- * same two again and again. */
+/* The states of chunks, kept while the text encoder and its adapters stay the same: a batch asks for the same
+ * two again and again, a schedule for as many as it has texts. */
 #include "prompts.h"
 
 #include "kernels/base/mem.h"
 
 #include <string.h>
 
-#define KEPT_PROMPTS 4 /* a batch has one prompt and one negative */
+#define KEPT_CHUNKS 64
 
-typedef struct KeptPrompt {
-    char *prompt;
+typedef struct KeptChunk {
+    int32_t *ids;
+    uint64_t vectors; /* a number for what stands in place of tokens' own */
     int clip_skip;
     uint64_t adapters;
-    float *states; /* what the text became */
+    float *states; /* what the chunk became */
     uint64_t used; /* when; the oldest goes first */
-} KeptPrompt;
+} KeptChunk;
 
 struct Prompts {
     const Model *m;
     Stages *stages;
-    KeptPrompt kept[KEPT_PROMPTS];
+    KeptChunk kept[KEPT_CHUNKS];
     uint64_t clock;
 };
 
@@ -33,17 +34,22 @@ Status prompts_new(const Model *m, Stages *stages, Prompts **out)
     return STATUS_OK;
 }
 
-static void forget_text(KeptPrompt *k)
+const Model *prompts_model(const Prompts *t)
 {
-    mem_free(k->prompt);
+    return t->m;
+}
+
+static void forget_chunk(KeptChunk *k)
+{
+    mem_free(k->ids);
     mem_free(k->states);
-    *k = (KeptPrompt){0};
+    *k = (KeptChunk){0};
 }
 
 void prompts_free(Prompts *t)
 {
-    for (int i = 0; t && i < KEPT_PROMPTS; i++)
-        forget_text(&t->kept[i]);
+    for (int i = 0; t && i < KEPT_CHUNKS; i++)
+        forget_chunk(&t->kept[i]);
     mem_free(t);
 }
 
@@ -68,49 +74,77 @@ static uint64_t text_encoder_state(const Model *m, bool *fixed)
     return h;
 }
 
-static Status encode_fresh(Prompts *t, const char *prompt, int clip_skip, float *out)
+static uint64_t hash_vectors(const float *const *vectors, int length, int width)
 {
-    const ConditioningShape shape = conditioning_shape(t->m);
-    int32_t *ids = mem_alloc((size_t)shape.ids * sizeof *ids);
-    if (!ids)
+    uint64_t h = 0xcbf29ce484222325u;
+    for (int i = 0; vectors && i < length; i++)
+        for (int k = 0; vectors[i] && k < width; k++) {
+            uint32_t bits;
+            memcpy(&bits, &vectors[i][k], sizeof bits);
+            h = (h ^ bits ^ ((uint64_t)i << 32)) * 0x100000001b3u;
+        }
+    return h;
+}
+
+/* The vectors as tensors have them: 1 where a token's own stays, and the others' numbers. */
+static Status encode_with(Prompts *t, const int32_t *ids, const float *const *vectors, int clip_skip,
+                          float *out)
+{
+    const ClipConfig *k = clip_config(t->m->clip);
+    const size_t D = (size_t)k->hidden, n = (size_t)k->positions * D;
+    float *keep = mem_calloc(2 * n, sizeof *keep), *other = keep + n;
+    if (!keep)
         return STATUS_FAILED;
-    Status s = conditioning_ids(t->m, prompt, ids);
-    if (s == STATUS_OK)
-        s = stage_text(t->stages, clip_skip, ids, out);
-    mem_free(ids);
+    for (size_t i = 0; i < n; i++) {
+        const float *vector = vectors[i / D];
+        keep[i] = vector ? 0 : 1;
+        other[i] = vector ? vector[i % D] : 0;
+    }
+    const Status s = stage_text(t->stages, clip_skip, ids, &(TokenVectors){keep, other}, out);
+    mem_free(keep);
     return s;
 }
 
-static KeptPrompt *find_text(Prompts *t, const char *prompt, int clip_skip, uint64_t adapters)
+static Status encode_fresh(Prompts *t, const int32_t *ids, const float *const *vectors, int clip_skip,
+                           float *out)
 {
-    for (int i = 0; i < KEPT_PROMPTS; i++) {
-        KeptPrompt *k = &t->kept[i];
-        if (k->prompt && k->clip_skip == clip_skip && k->adapters == adapters &&
-            strcmp(k->prompt, prompt) == 0)
+    bool any = false;
+    for (int i = 0; vectors && i < clip_config(t->m->clip)->positions; i++)
+        any |= vectors[i] != NULL;
+    return any ? encode_with(t, ids, vectors, clip_skip, out)
+               : stage_text(t->stages, clip_skip, ids, NULL, out);
+}
+
+static KeptChunk *find_chunk(Prompts *t, const KeptChunk *key, size_t ids)
+{
+    for (int i = 0; i < KEPT_CHUNKS; i++) {
+        KeptChunk *k = &t->kept[i];
+        if (k->ids && k->clip_skip == key->clip_skip && k->adapters == key->adapters &&
+            k->vectors == key->vectors && !memcmp(k->ids, key->ids, ids))
             return k;
     }
     return NULL;
 }
 
 /* Keeps states in place of those not used for longest; without memory they are simply not kept. */
-static void keep_text(Prompts *t, const char *prompt, int clip_skip, uint64_t adapters, const float *states,
-                      size_t bytes)
+static void keep_chunk(Prompts *t, const KeptChunk *key, size_t ids, const float *states, size_t bytes)
 {
-    KeptPrompt *oldest = &t->kept[0];
-    for (int i = 1; i < KEPT_PROMPTS; i++)
+    KeptChunk *oldest = &t->kept[0];
+    for (int i = 1; i < KEPT_CHUNKS; i++)
         if (t->kept[i].used < oldest->used)
             oldest = &t->kept[i];
-    forget_text(oldest);
-    oldest->prompt = mem_strdup(prompt);
-    oldest->states = mem_alloc(bytes);
-    if (!oldest->prompt || !oldest->states) {
-        forget_text(oldest);
+    forget_chunk(oldest);
+    KeptChunk k = *key;
+    k.ids = mem_alloc(ids);
+    k.states = mem_alloc(bytes);
+    if (!k.ids || !k.states) {
+        forget_chunk(&k);
         return;
     }
-    memcpy(oldest->states, states, bytes);
-    oldest->clip_skip = clip_skip;
-    oldest->adapters = adapters;
-    oldest->used = ++t->clock;
+    memcpy(k.ids, key->ids, ids);
+    memcpy(k.states, states, bytes);
+    k.used = ++t->clock;
+    *oldest = k;
 }
 
 Status prompts_check_clip_skip(const Model *m, int clip_skip)
@@ -122,23 +156,42 @@ Status prompts_check_clip_skip(const Model *m, int clip_skip)
                          k->layers, k->layers - 1);
 }
 
-Status prompts_encode(Prompts *t, const char *prompt, int clip_skip, float *out)
+Status prompts_chunk(Prompts *t, const int32_t *ids, const float *const *vectors, int clip_skip, float *out)
 {
     if (!t->m->clip)
         return status_fail("%s was loaded without its text encoder", t->m->name);
+    TRY(prompts_check_clip_skip(t->m, clip_skip));
     const ConditioningShape shape = conditioning_shape(t->m);
     const size_t bytes = (size_t)conditioning_text_size(&shape) * sizeof(float);
-    TRY(prompts_check_clip_skip(t->m, clip_skip));
+    const size_t id_bytes = (size_t)shape.ids * sizeof *ids;
     bool fixed;
-    const uint64_t adapters = text_encoder_state(t->m, &fixed);
-    KeptPrompt *kept = fixed ? find_text(t, prompt, clip_skip, adapters) : NULL;
+    const KeptChunk key = {.ids = (int32_t *)ids,
+                           .vectors = hash_vectors(vectors, shape.ids, shape.width),
+                           .clip_skip = clip_skip,
+                           .adapters = text_encoder_state(t->m, &fixed)};
+    KeptChunk *kept = fixed ? find_chunk(t, &key, id_bytes) : NULL;
     if (kept) {
         kept->used = ++t->clock;
         memcpy(out, kept->states, bytes);
         return STATUS_OK;
     }
-    TRY(encode_fresh(t, prompt, clip_skip, out));
+    TRY(encode_fresh(t, ids, vectors, clip_skip, out));
     if (fixed)
-        keep_text(t, prompt, clip_skip, adapters, out, bytes);
+        keep_chunk(t, &key, id_bytes, out, bytes);
     return STATUS_OK;
+}
+
+Status prompts_encode(Prompts *t, const char *prompt, int clip_skip, float *out)
+{
+    if (!t->m->clip)
+        return status_fail("%s was loaded without its text encoder", t->m->name);
+    const ConditioningShape shape = conditioning_shape(t->m);
+    int32_t *ids = mem_alloc((size_t)shape.ids * sizeof *ids);
+    if (!ids)
+        return STATUS_FAILED;
+    Status s = conditioning_ids(t->m, prompt, ids);
+    if (s == STATUS_OK)
+        s = prompts_chunk(t, ids, NULL, clip_skip, out);
+    mem_free(ids);
+    return s;
 }

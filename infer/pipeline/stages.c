@@ -9,7 +9,7 @@
 
 /* What a plan depends on: the work, the sizes, and the ranks of the adapters attached. */
 typedef struct StageKey {
-    int kind, batch, dtype;
+    int kind, batch, dtype, vectors;
     Size size;
     ConditioningShape text;
     uint64_t adapters;
@@ -34,6 +34,7 @@ typedef struct Work {
     ConditioningShape shape; /* of text */
     const float *text;
     const int32_t *ids;
+    const TokenVectors *vectors;
     float timestep;
     float *out;
 } Work;
@@ -42,7 +43,8 @@ typedef struct Work {
 
 static void text_step(Ctx *c, const Work *w)
 {
-    const Conditioning text = conditioning_encode(c, w->m, w->clip_skip, 1, w->ids);
+    const Conditioning text = w->vectors ? conditioning_encode_with(c, w->m, w->clip_skip, w->ids, w->vectors)
+                                         : conditioning_encode(c, w->m, w->clip_skip, 1, w->ids);
     conditioning_read(c, &text, w->out);
 }
 
@@ -122,6 +124,7 @@ static Status find_plan(Stages *s, Work *w, const Plan **out)
     key.kind = (int)w->kind;
     key.dtype = (int)s->c->dtype;
     key.batch = w->kind == STAGE_TEXT ? w->clip_skip : w->batch;
+    key.vectors = w->vectors != NULL;
     key.size = w->size;
     key.text = w->shape;
     key.adapters = hash_adapters(set);
@@ -267,11 +270,12 @@ double stage_encode_flop(Stages *s, Size size)
     return flop_of(s, (Work){.kind = STAGE_ENCODE, .size = size});
 }
 
-Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out)
+Status stage_text(Stages *s, int clip_skip, const int32_t *ids, const TokenVectors *vectors, float *out)
 {
     const ConditioningShape shape = s->m->clip ? conditioning_shape(s->m) : (ConditioningShape){0};
-    return perform_finite(s, (Work){.kind = STAGE_TEXT, .clip_skip = clip_skip, .ids = ids, .out = out},
-                          conditioning_text_size(&shape));
+    return perform_finite(
+        s, (Work){.kind = STAGE_TEXT, .clip_skip = clip_skip, .ids = ids, .vectors = vectors, .out = out},
+        conditioning_text_size(&shape));
 }
 
 Status stage_unet(Stages *s, int batch, Size size, const float *x, float timestep,

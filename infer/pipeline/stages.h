@@ -26,8 +26,9 @@ double stage_unet_flop(Stages *s, int batch, Size size, const ConditioningShape 
 double stage_decode_flop(Stages *s, Size size);
 double stage_encode_flop(Stages *s, Size size);
 
-/* ids, as conditioning_ids gives them -> out: conditioning_text_size floats. */
-Status stage_text(Stages *s, int clip_skip, const int32_t *ids, float *out);
+/* ids, as conditioning_ids gives them, and vectors in place of some tokens' own, or NULL -> out:
+ * conditioning_text_size floats. */
+Status stage_text(Stages *s, int clip_skip, const int32_t *ids, const TokenVectors *vectors, float *out);
 /* x f32 (batch,C,h,w), one timestep for all, text: the floats of a batch of that shape -> out f32
  * (batch,C,h,w).
  */

@@ -27,9 +27,10 @@ typedef struct Walk {
     Size size; /* of the latents */
     int batch; /* 2 with guidance */
     size_t n;
+    Told *told;
     ConditioningShape shape; /* of text */
     float *memory;
-    float *x, *before, *input, *prediction, *guided, *text, *one;
+    float *x, *before, *input, *prediction, *guided, *text;
 } Walk;
 
 static Status check_model(const Model *m)
@@ -61,16 +62,17 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
     w->size = size_divided(size, vae_factor(p->m->vae));
     w->batch = r->guidance > 1 ? 2 : 1;
     w->n = (size_t)LATENT_CHANNELS * (size_t)size_area(w->size);
-    w->shape = conditioning_shape(p->m);
-    return sampler_new(r->sampler, &p->m->schedule, r->steps, w->n, &w->sampler);
+    TRY(sampler_new(r->sampler, &p->m->schedule, r->steps, w->n, &w->sampler));
+    TRY(told_read(p->prompts, r, sampler_steps(w->sampler), &w->told));
+    w->shape = told_shape(w->told);
+    return STATUS_OK;
 }
 
 static Status walk_allocate(Walk *w)
 {
     const size_t B = (size_t)w->batch;
-    const size_t one = (size_t)conditioning_text_size(&w->shape),
-                 all = (size_t)conditioning_size(&w->shape, w->batch);
-    w->memory = mem_alloc(((3 + 2 * B) * w->n + all + one) * sizeof(float));
+    const size_t all = (size_t)conditioning_size(&w->shape, w->batch);
+    w->memory = mem_alloc(((3 + 2 * B) * w->n + all) * sizeof(float));
     if (!w->memory)
         return STATUS_FAILED;
     w->x = w->memory;
@@ -79,12 +81,12 @@ static Status walk_allocate(Walk *w)
     w->input = w->guided + w->n;
     w->prediction = w->input + B * w->n;
     w->text = w->prediction + B * w->n;
-    w->one = w->text + all;
     return STATUS_OK;
 }
 
 static void walk_end(Walk *w)
 {
+    told_free(w->told);
     sampler_free(w->sampler);
     mem_free(w->memory);
 }
@@ -122,14 +124,6 @@ double pipeline_flop(Pipeline *p, const SampleRequest *r)
     return flop;
 }
 
-/* Sample `place` of the batch is told this text. */
-static Status walk_tell(Walk *w, int place, const char *text)
-{
-    TRY(pipeline_encode_text(w->p, text, w->r->clip_skip, w->one));
-    conditioning_place(&w->shape, w->batch, place, w->one, w->text);
-    return STATUS_OK;
-}
-
 static Status walk_prepare(Walk *w)
 {
     size_t bytes;
@@ -137,9 +131,7 @@ static Status walk_prepare(Walk *w)
     TRY(walk_allocate(w));
     TRY(walk_plan(w, &bytes));
     TRY(ctx_reserve(w->p->c, bytes));
-    if (w->batch == 2)
-        TRY(walk_tell(w, 0, r->negative ? r->negative : ""));
-    TRY(walk_tell(w, w->batch - 1, r->prompt));
+    TRY(told_encode(w->told));
     torch_seed(&w->random, r->seed);
     w->noise = noise_from_torch(&w->random);
     w->noise.draw(w->noise.arg, w->x, w->n);
@@ -189,6 +181,7 @@ static Status walk_trace(const Walk *w, int i)
 static Status walk_step(Walk *w, int i)
 {
     memcpy(w->before, w->x, w->n * sizeof *w->x);
+    told_at(w->told, i, w->text);
     sampler_input(w->sampler, i, w->x, w->input);
     if (w->batch == 2)
         memcpy(w->input + w->n, w->input, w->n * sizeof *w->x);

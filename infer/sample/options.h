@@ -4,6 +4,7 @@
 
 #include "kernels/base/options.h"
 #include "picture_text.h"
+#include "prompt_options.h"
 
 #define SAMPLE_MAX_LORAS 16
 #define SAMPLE_MAX_PICTURES 4096
@@ -14,6 +15,7 @@ typedef struct SampleArguments {
     OptionList lora_texts, sheet_texts;
     SampleRequest request;
     GuardRequest guard;
+    PromptOptions prompts;
     double guidance;
     int threads, batch, quality;
     bool json, matrix;

@@ -12,15 +12,18 @@
 /* What is said of a request ------------------------------------------------------------------------------ */
 
 /* Says how much of a prompt the text encoder will not see. */
-static Status tell_cut(const Model *m, const char *what, const char *text)
+static Status tell_cut(const Model *m, const SampleRequest *r, const char *what, const char *text)
 {
-    int32_t *ids;
-    int count;
-    const int seen = clip_config(m->clip)->positions - 2;
-    TRY(status_in(tokenizer_encode(m->tokenizer, text, &ids, &count), "sample: --%s", what));
-    mem_free(ids);
-    if (count > seen)
-        log_warn("the %s has %d tokens; the text encoder sees the first %d", what, count, seen);
+    PromptChunks chunks;
+    const int positions = clip_config(m->clip)->positions, seen = positions - 2;
+    if (r->reading.chunks)
+        return STATUS_OK;
+    TRY(status_in(prompt_chunks(m->tokenizer, r->embeddings, r->reading, text, positions, &chunks),
+                  "sample: --%s", what));
+    if (chunks.tokens > seen)
+        log_warn("the %s has %d tokens; the text encoder sees the first %d (--long-prompts: all)", what,
+                 chunks.tokens, seen);
+    prompt_chunks_free(&chunks);
     return STATUS_OK;
 }
 
@@ -28,11 +31,12 @@ static Status tell_surprises(const Session *s, const SampleArguments *a)
 {
     const SampleRequest *r = &a->request;
     const char *const prompts[] = {r->prompt, r->negative};
-    prompt_syntax_tell(prompts, 2);
+    if (r->reading.syntax == PROMPT_PLAIN)
+        prompt_syntax_tell(prompts, 2);
     const NoiseSchedule *schedule = &s->model->schedule;
-    TRY(tell_cut(s->model, "prompt", r->prompt));
+    TRY(tell_cut(s->model, r, "prompt", r->prompt));
     if (r->negative)
-        TRY(tell_cut(s->model, "negative", r->negative));
+        TRY(tell_cut(s->model, r, "negative", r->negative));
     const SamplerKind *kind = sampler_kind(r->sampler);
     if (schedule->clip_sample && kind && kind->clips)
         log_warn("the model's scheduler_config.json does not turn \"clip_sample\" off, so %s clips its "

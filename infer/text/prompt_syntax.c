@@ -67,8 +67,10 @@ void prompt_syntax_tell(const char *const *texts, int count)
         if (texts[i] && prompt_syntax_find(texts[i], found, sizeof found)) {
             log_warn("prompts are plain text: \"%s\" is read as the words that stand there, not as weights, "
                      "parts or "
-                     "LoRAs%s",
-                     found, found[0] == '<' ? " (a LoRA is given with --lora FILE:SCALE)" : "");
+                     "LoRAs (%s)",
+                     found,
+                     found[0] == '<' ? "a LoRA is given with --lora FILE:SCALE"
+                                     : "atelier sample reads them with --prompt-syntax a1111");
             return;
         }
 }
