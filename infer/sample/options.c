@@ -83,25 +83,25 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
                  "where nothing is said. May be given several times."},
         {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .help = "What the picture shows."},
         {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show."},
-        {"compat", OPTION_TEXT, &a->prompts.compat, .value = "PROGRAM", .choices = COMPAT_CHOICES,
+        {"compat", OPTION_TEXT, &a->words.compat, .value = "PROGRAM", .choices = COMPAT_CHOICES,
          .help =
              "Whose conventions are followed where programs differ, so that the same words, seed and numbers "
              "give that program's picture.",
          .shown = COMPAT_DEFAULT},
-        {"prompt-syntax", OPTION_TEXT, &a->prompts.syntax, .value = "HOW",
+        {"prompt-syntax", OPTION_TEXT, &a->words.syntax, .value = "HOW",
          .choices = PROMPT_SYNTAX_AUTO "|" PROMPT_SYNTAX_CHOICES,
          .help = "What is read into prompts besides words. a1111: (red:1.3), [red], BREAK, [cat:dog:0.5], "
                  "[cat|dog]. comfy: (red:1.3), embedding:NAME. Both read prompts of any length.",
          .shown = "auto: as --compat says; plain with diffusers"},
-        {"long-prompts", OPTION_FLAG, &a->prompts.long_prompts,
+        {"long-prompts", OPTION_FLAG, &a->words.long_prompts,
          .help =
              "Plain prompts of any length, too, in chunks of 75 tokens; otherwise the rest is cut off, as in "
              "diffusers."},
-        {"clip-skip", OPTION_INT, &a->prompts.clip_skip, .value = "N", .max = 64,
+        {"clip-skip", OPTION_INT, &a->words.clip_skip, .value = "N", .max = 64,
          .help =
              "Leaves out the last N layers of the text encoder, as diffusers counts; with --compat a1111 or "
              "comfy the last N - 1, as those count.",
-         .shown = "none left out", .given = &a->prompts.clip_skip_given},
+         .shown = "none left out", .given = &a->words.clip_skip_given},
         {"prediction", OPTION_TEXT, &a->prediction, .value = "KIND", .choices = "auto|epsilon|v_prediction",
          .help = "What the model predicts. Single files of Stable Diffusion 2.x mostly do not say it and are "
                  "taken to "
@@ -211,7 +211,7 @@ Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *do
                            .quantise = "none",
                            .seeds_text = "0",
                            .batch = 1,
-                           .prompts = prompt_options_default()};
+                           .words = prompt_options_default()};
     a->request = sample_request_default();
     a->request.prompt = NULL;
     a->guidance = (double)a->request.guidance;
@@ -224,7 +224,7 @@ Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *do
         return status_refuse("sample: more than %d LoRAs", SAMPLE_MAX_LORAS);
     for (int i = 0; i < a->lora_texts.count; i++)
         TRY(parse_lora(a->lora_texts.items[i], &a->loras[i]));
-    TRY(prompt_options_apply(&a->prompts, &a->request));
+    TRY(prompt_options_apply(&a->words, &a->request));
     return parse_seeds(a);
 }
 

@@ -15,7 +15,7 @@ typedef struct SampleArguments {
     OptionList lora_texts, sheet_texts;
     SampleRequest request;
     GuardRequest guard;
-    PromptOptions prompts;
+    PromptOptions words;
     double guidance;
     int threads, batch, quality;
     bool json, matrix;
