@@ -101,6 +101,11 @@ const char *atl_version(void)
     return ATELIER_VERSION;
 }
 
+const char *atl_message(void)
+{
+    return status_message();
+}
+
 /* A host's functions, behind the ones that the library's own parts know. */
 static struct {
     AtlLog log;

@@ -11,6 +11,7 @@
  * looked at only while a sample is taken, so it advances in order and one of it is enough. */
 #include "loader.h"
 
+#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/random.h"
 #include "sample.h"
@@ -56,6 +57,7 @@ struct Loader {
     pthread_cond_t work, ready; /* a slot became free; a step became complete */
     pthread_t threads[MAX_THREADS];
     int thread_count;
+    LogTarget messages; /* where those of the thread go that made this */
     bool stopping;
 };
 
@@ -145,6 +147,7 @@ static void make_sample(Loader *l, Slot *slot, int place)
 static void *work(void *arg)
 {
     Loader *l = arg;
+    log_redirect(l->messages);
     pthread_mutex_lock(&l->lock);
     while (!l->stopping) {
         Slot *slot = next_work(l);
@@ -251,6 +254,7 @@ static Status start_threads(Loader *l)
 {
     const int n = l->o.threads > MAX_THREADS ? MAX_THREADS : l->o.threads;
     sigset_t all, before;
+    l->messages = log_target();
     sigfillset(&all); /* signals are the main thread's */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (; l->thread_count < n; l->thread_count++)

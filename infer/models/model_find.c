@@ -1,23 +1,31 @@
 /* Where a model lies that is given by name. */
-#include "model.h"
+#include "parts.h"
 
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-/* "../share/atelier/NAME" beside the folder of the running program. NULL: out of memory. */
+/* "share/atelier/NAME" beside the folder that this library lies in, whatever program has loaded it: lib/, or
+ * a folder in lib/ named after the machine. NULL: out of memory. */
 static char *installed_path(const char *name)
 {
-    char program[4096];
-    const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
-    program[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(program, '/');
+    Dl_info library = {0};
+    dladdr(&PARTS, &library);
+    char *real = library.dli_fname ? realpath(library.dli_fname, NULL) : NULL; /* malloc's own */
+    char *slash = real ? strrchr(real, '/') : NULL, *path = NULL;
     if (slash)
         *slash = 0;
-    return mem_printf("%s/../share/atelier/%s", program, name);
+    for (int up = 1; up <= 2; up++) {
+        mem_free(path);
+        path = mem_printf("%s/%sshare/atelier/%s", real ? real : ".", up == 1 ? "../" : "../../", name);
+        if (!path || file_is_dir(path))
+            break;
+    }
+    free(real);
+    return path;
 }
 
 static Status find_builtin(const char *name, char **path)

@@ -6,6 +6,7 @@
 static LogLevel level_now = LOG_INFO;
 static LogSink sink_now;
 static void *sink_arg;
+static _Thread_local LogTarget own;
 
 void log_set_level(LogLevel level)
 {
@@ -16,6 +17,18 @@ void log_to(LogSink sink, void *arg)
 {
     sink_now = sink;
     sink_arg = arg;
+}
+
+LogTarget log_target(void)
+{
+    return own;
+}
+
+LogTarget log_redirect(LogTarget to)
+{
+    const LogTarget before = own;
+    own = to;
+    return before;
 }
 
 /* An error or warning is one line, whatever names and texts it quotes: line ends and other control characters
@@ -51,10 +64,13 @@ void log_terminal(void *unused, LogLevel level, const char *text)
 static void say(LogLevel level, const char *format, va_list args)
 {
     char text[LOG_LONGEST];
-    if (level > level_now || !sink_now)
+    if (level > level_now || (!own.sink && !sink_now))
         return;
     vsnprintf(text, sizeof text, format, args);
-    sink_now(sink_arg, level, text);
+    if (own.sink)
+        own.sink(own.arg, level, text);
+    else
+        sink_now(sink_arg, level, text);
 }
 
 #define DEFINE_LOG(name, level)                                                                              \

@@ -1,5 +1,6 @@
 /* Messages to the user. They go to one function: the program's start names log_terminal, a host program one
- * of its own; until then they go nowhere. That function and the level are all the global state there is. */
+ * of its own; until then they go nowhere. That function and the level are all the global state there is. A
+ * thread that works for one of the library's handles is redirected to that handle's. */
 #ifndef ATL_LOG_H
 #define ATL_LOG_H
 
@@ -10,6 +11,15 @@ typedef void (*LogSink)(void *arg, LogLevel level, const char *text);
 #define LOG_LONGEST 4096
 
 void log_to(LogSink sink, void *arg); /* NULL: nowhere */
+
+typedef struct LogTarget {
+    LogSink sink; /* NULL: where log_to says */
+    void *arg;
+} LogTarget;
+/* Where this thread's messages go from now on. Returns where they went before. Threads that it starts are
+ * given its own, log_target(). */
+LogTarget log_redirect(LogTarget to);
+LogTarget log_target(void);
 /* To standard error, "atelier: error: …", "atelier: warning: …", "…" and "atelier: debug: …". */
 void log_terminal(void *unused, LogLevel level, const char *text);
 

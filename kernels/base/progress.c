@@ -210,6 +210,7 @@ void progress_terminal(void *unused, Progress *p, ProgressEvent event)
 
 static ProgressSink sink_now;
 static void *sink_arg;
+static _Thread_local ProgressTarget own;
 
 void progress_to(ProgressSink sink, void *arg)
 {
@@ -217,9 +218,18 @@ void progress_to(ProgressSink sink, void *arg)
     sink_arg = arg;
 }
 
+ProgressTarget progress_redirect(ProgressTarget to)
+{
+    const ProgressTarget before = own;
+    own = to;
+    return before;
+}
+
 static void tell(Progress *p, ProgressEvent event)
 {
-    if (sink_now)
+    if (own.sink)
+        own.sink(own.arg, p, event);
+    else if (sink_now)
         sink_now(sink_arg, p, event);
 }
 

@@ -45,6 +45,13 @@ typedef enum ProgressEvent { PROGRESS_UPDATE, PROGRESS_CLEAR, PROGRESS_END } Pro
 typedef void (*ProgressSink)(void *arg, Progress *p, ProgressEvent event);
 
 void progress_to(ProgressSink sink, void *arg); /* NULL: to nobody */
+
+typedef struct ProgressTarget {
+    ProgressSink sink; /* NULL: whom progress_to says */
+    void *arg;
+} ProgressTarget;
+/* Who is told of this thread's work from now on. Returns who was before. */
+ProgressTarget progress_redirect(ProgressTarget to);
 void progress_terminal(void *unused, Progress *p, ProgressEvent event);
 
 /* total 0: not known (no share, no time left). unit is singular. */

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../checks" "$1"
 # The linker's and the sanitizers' own names begin with two underscores.
 nm -D --defined-only "$(dirname "$atelier")/libatelier.so" | awk '$3 !~ /^__/ { print $3 }' | sort >"$work/exported"
-grep -oE '\batl_[a-z0-9_]+\(' "$here/train/atelier.h" | tr -d '(' | sort >"$work/declared"
+grep -oE '\batl_[a-z0-9_]+\(' "$here/train/atelier.h" | tr -d '(' | sort -u >"$work/declared"
 [ -s "$work/declared" ] || fail "train/atelier.h declares nothing"
 while read -r name; do
     fail "libatelier exports $name, which train/atelier.h does not declare (train/atelier.map)"

@@ -159,6 +159,31 @@ static long size_of(const char *name)
 
 #define SD1 TEST_GOLDEN "/models/sd1"
 
+/* The same through handles (train/atelier.h). */
+static void use_handles(void)
+{
+    AtlModel *model;
+    AtlPicture picture;
+    AtlRun *again;
+    char config[96], dir[96];
+    const char *const sets[] = {dir};
+    snprintf(config, sizeof config, "%s/run.yaml", work);
+    snprintf(dir, sizeof dir, "output.dir=%s/handles", work);
+    assert_int_equal(atl_model_open(SD1, NULL, &model), ATL_OK);
+    assert_int_equal(
+        atl_sample(model, &(AtlSample){.size = sizeof(AtlSample), .prompt = "cat", .steps = 1}, &picture),
+        ATL_OK);
+    atl_picture_free(&picture);
+    atl_model_close(model);
+    assert_int_equal(
+        atl_run_open(
+            &(AtlRunOptions){.size = sizeof(AtlRunOptions), .config = config, .set = sets, .set_count = 1},
+            &again),
+        ATL_OK);
+    assert_int_equal(atl_run_go(again), ATL_OK);
+    atl_run_close(again);
+}
+
 static void work_leaves_the_process_as_it_was(void **state)
 {
     (void)state;
@@ -173,6 +198,7 @@ static void work_leaves_the_process_as_it_was(void **state)
     assert_true(size_of("lora/lora.safetensors") > 0);
     RUN(2, "atelier sample --model %s/nothing --prompt cat", work);
     RUN(2, "atelier lora");
+    use_handles();
     look(&after);
     assert_same(&before, &after);
     assert_int_equal(ours, 0);

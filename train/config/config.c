@@ -22,6 +22,7 @@
 typedef struct Reader {
     Config *config;
     YamlDoc *doc;
+    const char *text; /* NULL: the file's */
     const YamlNode *root;
     /* where each key was given, NULL: not given; a dataset's keys for each dataset */
     const YamlNode *given[SCHEMA_MAX_KEYS];
@@ -427,7 +428,7 @@ static Status read_all(Reader *r, const char *path, const char *const *sets, int
 {
     Config *c = r->config;
     YamlNode *root;
-    TRY(yaml_read(r->doc, path, &root));
+    TRY(r->text ? yaml_parse(r->doc, path, r->text, strlen(r->text), &root) : yaml_read(r->doc, path, &root));
     TRY(config_folder(path, &c->base_dir));
     for (int i = 0; i < set_count; i++)
         TRY(apply_set(r, &root, sets[i]));
@@ -445,7 +446,9 @@ static Status read_all(Reader *r, const char *path, const char *const *sets, int
     return check_output(r);
 }
 
-Status config_read(const char *path, const char *const *sets, int set_count, Config **out)
+/* text NULL: what is in the file. */
+static Status read_from(const char *path, const char *text, const char *const *sets, int set_count,
+                        Config **out)
 {
     *out = NULL;
     Reader *r = mem_calloc(1, sizeof *r);
@@ -453,6 +456,7 @@ Status config_read(const char *path, const char *const *sets, int set_count, Con
     Status s = r && c ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK) {
         r->config = c;
+        r->text = text;
         c->origin = mem_strdup(path);
         s = c->origin ? yaml_doc_new(&r->doc) : STATUS_FAILED;
     }
@@ -465,6 +469,21 @@ Status config_read(const char *path, const char *const *sets, int set_count, Con
         *out = c;
     else
         config_free(c);
+    return s;
+}
+
+Status config_read(const char *path, const char *const *sets, int set_count, Config **out)
+{
+    return read_from(path, NULL, sets, set_count, out);
+}
+
+Status config_read_text(const char *text, const char *folder, const char *const *sets, int set_count,
+                        Config **out)
+{
+    *out = NULL;
+    char *path = path_join(folder ? folder : ".", "configuration");
+    const Status s = path ? read_from(path, text, sets, set_count, out) : STATUS_FAILED;
+    mem_free(path);
     return s;
 }
 

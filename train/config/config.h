@@ -161,6 +161,9 @@ static inline int config_samples(const Config *c)
 
 /* Reads path, applies `--set key.path=value` overrides (their errors name the option). NULL-safe free. */
 Status config_read(const char *path, const char *const *sets, int set_count, Config **out);
+/* The same of a text, whose relative paths start at the folder; NULL: the current one. */
+Status config_read_text(const char *text, const char *folder, const char *const *sets, int set_count,
+                        Config **out);
 void config_free(Config *c);
 /* Puts another word into train.device. */
 Status config_set_device(Config *c, const char *word);

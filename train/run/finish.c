@@ -126,7 +126,7 @@ typedef struct Made {
     const char *what, *name; /* name: in the run's folder */
 } Made;
 
-static void print_made(const char *run, const Made *made, int count, const char *ema)
+static void say_made(const Made *made, int count, const char *ema)
 {
     char what[256] = "";
     for (int i = 0; i < count; i++) {
@@ -134,6 +134,10 @@ static void print_made(const char *run, const Made *made, int count, const char 
         snprintf(what + n, sizeof what - n, "%s%s", i ? ", " : "", made[i].what);
     }
     log_info("made: %s%s", what, ema);
+}
+
+static void print_made(const char *run, const Made *made, int count)
+{
     for (int i = 0; i < count; i++)
         if (dprintf(STDOUT_FILENO, "%s/%s\n", run, made[i].name) < 0) {
             log_warn("the names of the files cannot be written to standard output: %m");
@@ -172,7 +176,7 @@ static void say_best(const Setup *s, const char *run, const CheckpointState *sta
              s->config->method.kind == METHOD_LORA ? ".safetensors)" : "");
 }
 
-static void say(const Setup *s, const char *run, const CheckpointState *state, bool compared)
+static void say(const Setup *s, const char *run, const CheckpointState *state, bool compared, bool listed)
 {
     const Config *config = s->config;
     const char *ema = s->parameters->averages ? " (EMA weights)" : "";
@@ -192,15 +196,17 @@ static void say(const Setup *s, const char *run, const CheckpointState *state, b
     if (compared)
         made[count++] = (Made){"previews before and after", PREVIEW_COMPARED};
     made[count++] = (Made){"log", "log.jsonl"};
-    print_made(run, made, count, ema);
+    say_made(made, count, ema);
+    if (listed)
+        print_made(run, made, count);
     say_what_next(s, run);
 }
 
-Status finish_run(Setup *s, RunFolder *run, const CheckpointState *state)
+Status finish_run(Setup *s, RunFolder *run, const CheckpointState *state, bool listed)
 {
     bool compared = false;
     TRY(compare(s, run->path, &compared));
     TRY(log_done(run, state));
-    say(s, run->path, state, compared);
+    say(s, run->path, state, compared, listed);
     return STATUS_OK;
 }

@@ -8,6 +8,6 @@
 
 /* The results, of the weights as they stand. */
 Status finish_export(const Setup *s, const char *run);
-Status finish_run(Setup *s, RunFolder *run, const CheckpointState *state);
+Status finish_run(Setup *s, RunFolder *run, const CheckpointState *state, bool listed);
 
 #endif

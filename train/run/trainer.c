@@ -297,7 +297,7 @@ static Status export(Trainer *t)
 
 static Status finish(Trainer *t)
 {
-    return finish_run(t->setup, t->run, &t->state);
+    return finish_run(t->setup, t->run, &t->state, !t->options->no_output);
 }
 
 /* Results are of the averages, where there are any. */

@@ -27,6 +27,7 @@ typedef struct TrainOptions {
     const volatile sig_atomic_t *stop;
     Comm *comm;           /* the processes that share the run; NULL: this one alone */
     const Device *device; /* NULL: as the configuration says */
+    bool no_output;       /* nothing goes to standard output */
 } TrainOptions;
 
 /* STATUS_INTERRUPTED: stopped by the flag, with the state after the last whole step saved. config is filled
