@@ -303,6 +303,11 @@ void ctx_set_dtype(Ctx *c, DType dtype)
     c->dtype = dtype;
 }
 
+void ctx_set_wrap(Ctx *c, unsigned wrap)
+{
+    c->wrap = wrap;
+}
+
 /* Host structs ----------------------------------------------------------------------------------------- */
 
 void *ctx_host(Ctx *c, size_t bytes)

@@ -41,6 +41,8 @@ typedef enum PlaceKind {
     PLACE_KINDS
 } PlaceKind;
 
+typedef enum Wrap { WRAP_X = 1, WRAP_Y = 2 } Wrap; /* bits */
+
 /* Public fields are read by operations and models; only kernels/ctx.c, kernels/tape.c and kernels/plan.c
  * change them. */
 struct Ctx {
@@ -50,6 +52,7 @@ struct Ctx {
     bool live;      /* compute; false while rehearsing and after a failure */
     bool recording; /* operations that a gradient flows through are put on the tape */
     struct CtxState *state;
+    unsigned wrap; /* Wrap: convolutions see maps that go on at the opposite edge along these axes */
 };
 
 /* How many threads a context computes with that asks for `wanted`: no more than OpenMP gives. */
@@ -101,6 +104,9 @@ void ctx_set_checkpointing(Ctx *c, bool on);
 /* What activations are stored in from the next step on; its plan has to be another. */
 void ctx_set_dtype(Ctx *c, DType dtype);
 void ctx_set_recording(Ctx *c, bool on);
+/* Along which axes maps go on at the opposite edge from the next step on, for pictures that fit to
+ * themselves; without a gradient. Its plan has to be another. */
+void ctx_set_wrap(Ctx *c, unsigned wrap);
 
 /* Steps that follow a plan are one recording of the device's, made at the first and run again whole as long
  * as nothing in them is other than it was. Off at first; where the device has no recordings it does nothing.

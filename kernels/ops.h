@@ -83,6 +83,8 @@ Tensor *reshape(Ctx *c, Tensor *x, int ndim, const int64_t *shape); /* a view */
 Tensor *concat(Ctx *c, Tensor *a, Tensor *b);                       /* along the last dimension */
 /* Rows [first, first+count) of the first dimension; a view. */
 Tensor *slice_batch(Ctx *c, Tensor *x, int64_t first, int64_t count);
+/* No gradient: (B,H,W,C) -> (B,height,width,C), each position its nearest of x's. */
+Tensor *upsample_to(Ctx *c, Tensor *x, int64_t height, int64_t width);
 /* No gradient: (B,C,H,W) f32 -> (B,H,W,C) in the context's dtype or in `dtype`, and back to f32. */
 Tensor *from_nchw(Ctx *c, Tensor *x);
 Tensor *from_nchw_as(Ctx *c, Tensor *x, DType dtype);

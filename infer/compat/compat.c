@@ -4,9 +4,23 @@
 #include <string.h>
 
 static const Compat PROGRAMS[] = {
-    {.name = "diffusers", .label = "diffusers", .clip_skip_none = 0, .prompts = PROMPT_PLAIN},
-    {.name = "a1111", .label = "AUTOMATIC1111", .clip_skip_none = 1, .prompts = PROMPT_A1111},
-    {.name = "comfy", .label = "ComfyUI", .clip_skip_none = 1, .prompts = PROMPT_COMFY},
+    {.name = "diffusers",
+     .label = "diffusers",
+     .clip_skip_none = 0,
+     .prompts = PROMPT_PLAIN,
+     .strength = STRENGTH_SHARE,
+     .draws_latents = true},
+    {.name = "a1111",
+     .label = "AUTOMATIC1111",
+     .clip_skip_none = 1,
+     .prompts = PROMPT_A1111,
+     .strength = STRENGTH_SHARE_AND_ONE,
+     .pastes = true},
+    {.name = "comfy",
+     .label = "ComfyUI",
+     .clip_skip_none = 1,
+     .prompts = PROMPT_COMFY,
+     .strength = STRENGTH_LONGER_GRID},
 };
 
 const Compat *compat_find(const char *name)

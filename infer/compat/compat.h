@@ -5,12 +5,23 @@
 
 #include "infer/text/emphasis.h"
 
+#include <stdbool.h>
+
+/* How many of n steps are done from a picture at strength s: ⌊n s⌋; ⌊n min(s, 0.999)⌋ + 1; or n, the last of
+ * ⌊n / s⌋. */
+typedef enum StrengthRule { STRENGTH_SHARE, STRENGTH_SHARE_AND_ONE, STRENGTH_LONGER_GRID } StrengthRule;
+
 typedef struct Compat {
     const char *name, *label;
     /* Clip skip where all of the text encoder's layers are used: diffusers counts those left out, A1111 from
      * the end, beginning with 1. */
     int clip_skip_none;
     PromptSyntax prompts; /* what prompts are read as */
+    StrengthRule strength;
+    /* A picture's latents are drawn from what the VAE says they may be, with the picture's own seed;
+     * otherwise they are its mean (A1111 draws them, but from a generator that no seed sets). */
+    bool draws_latents;
+    bool pastes; /* inpainting: what is not masked is put back as it was, whatever the VAE made of it */
 } Compat;
 
 #define COMPAT_CHOICES "diffusers|a1111|comfy"

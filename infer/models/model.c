@@ -158,12 +158,12 @@ static Status check_fit(const Source *src, const Model *m)
 {
     const UNetConfig *unet = &src->shapes.unet;
     const int latent = src->shapes.vae.latent_channels, width = src->shapes.clip.hidden;
-    if (m->config_json[PART_VAE] && unet->in_channels != latent)
+    const bool inpaints = unet->in_channels == 2 * unet->out_channels + 1; /* mask and masked picture, too */
+    if (m->config_json[PART_VAE] && unet->out_channels != latent)
         return status_refuse(
-            "%s: its UNet takes %d channels, its autoencoder's latents have %d (%s); not supported",
-            src->path, unet->in_channels, latent,
-            unet->in_channels == 9 ? "an inpainting model" : "a special model");
-    if (unet->in_channels != unet->out_channels)
+            "%s: its UNet makes %d channels, its autoencoder's latents have %d; not supported", src->path,
+            unet->out_channels, latent);
+    if (unet->in_channels != unet->out_channels && !inpaints)
         return status_refuse("%s: its UNet turns %d channels into %d; not supported", src->path,
                              unet->in_channels, unet->out_channels);
     if (m->config_json[PART_TEXT] && unet->cross_attention_dim != width)

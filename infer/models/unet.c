@@ -220,6 +220,16 @@ static Tensor *time_embedding(Ctx *c, const UNet *u, Tensor *timesteps)
     return linear(c, &u->linear_2, silu(c, linear(c, &u->linear_1, t)));
 }
 
+/* h at twice the size, or one position less where the way down had rounded up: as large as what is put aside.
+ */
+static Tensor *doubled(Ctx *c, const Level *l, Tensor *h, const Tensor *beside)
+{
+    const int64_t H = beside->shape[1], W = beside->shape[2];
+    if (H == 2 * h->shape[1] && W == 2 * h->shape[2])
+        return conv2d(c, &l->resampler, CONV_UP, h);
+    return conv2d(c, &l->resampler, CONV_SAME, upsample_to(c, h, H, W));
+}
+
 Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const Conditioning *text)
 {
     const UNetConfig *k = &u->config;
@@ -255,7 +265,7 @@ Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const 
                 h = attend(c, &l->attentions[j], h, &cond);
         }
         if (l->resampler.weight)
-            h = conv2d(c, &l->resampler, CONV_UP, h);
+            h = doubled(c, l, h, aside[n - 1]);
     }
     h = group_norm_silu(c, &u->conv_norm_out, k->norm_groups, k->norm_eps, h);
     return conv2d(c, &u->conv_out, CONV_SAME, h);

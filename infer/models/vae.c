@@ -218,6 +218,12 @@ bool vae_layer_encodes(const Layer *l)
     return strncmp(l->name, "encoder.", 8) == 0 || strncmp(l->name, "quant_conv", 10) == 0;
 }
 
+int vae_inner_channels(const Vae *v, bool encoder)
+{
+    const int last = v->config.levels - 1;
+    return v->config.channels[encoder && last > 0 ? last - 1 : last];
+}
+
 int vae_factor(const Vae *v)
 {
     return 1 << (v->config.levels - 1);
@@ -255,33 +261,53 @@ static Tensor *ends(Ctx *c, const Vae *v, const VaeHalf *h, Tensor *x)
                   group_norm_silu(c, &h->conv_norm_out, v->config.norm_groups, VAE_NORM_EPS, x));
 }
 
-Tensor *vae_encode(Ctx *c, const Vae *v, Tensor *x)
+static Tensor *resnets(Ctx *c, const VaeLevel *l, Tensor *x)
+{
+    for (int j = 0; j < l->count; j++)
+        x = resnet(c, &l->resnets[j], x);
+    return x;
+}
+
+Tensor *vae_encode_outer(Ctx *c, const Vae *v, Tensor *x)
 {
     const VaeHalf *e = &v->encoder;
     x = conv2d(c, &e->conv_in, CONV_SAME, x);
-    for (int i = 0; i < v->config.levels; i++) {
-        const VaeLevel *l = &e->levels[i];
-        for (int j = 0; j < l->count; j++)
-            x = resnet(c, &l->resnets[j], x);
-        if (l->resampler.weight)
-            x = conv2d(c, &l->resampler, CONV_DOWN_ASYMMETRIC, x);
-    }
+    for (int i = 0; i < v->config.levels - 1; i++)
+        x = conv2d(c, &e->levels[i].resampler, CONV_DOWN_ASYMMETRIC, resnets(c, &e->levels[i], x));
+    return x;
+}
+
+Tensor *vae_encode_inner(Ctx *c, const Vae *v, Tensor *x)
+{
+    const VaeHalf *e = &v->encoder;
+    x = resnets(c, &e->levels[v->config.levels - 1], x);
     x = ends(c, v, e, middle(c, v, &e->middle, x));
     return v->config.use_quant_conv ? conv2d(c, &v->quant_conv, CONV_POINTWISE, x) : x;
 }
 
-Tensor *vae_decode(Ctx *c, const Vae *v, Tensor *z)
+Tensor *vae_encode(Ctx *c, const Vae *v, Tensor *x)
+{
+    return vae_encode_inner(c, v, vae_encode_outer(c, v, x));
+}
+
+Tensor *vae_decode_inner(Ctx *c, const Vae *v, Tensor *z)
 {
     const VaeHalf *d = &v->decoder;
     if (v->config.use_post_quant_conv)
         z = conv2d(c, &v->post_quant_conv, CONV_POINTWISE, z);
     Tensor *x = middle(c, v, &d->middle, conv2d(c, &d->conv_in, CONV_SAME, z));
-    for (int i = 0; i < v->config.levels; i++) {
-        const VaeLevel *l = &d->levels[i];
-        for (int j = 0; j < l->count; j++)
-            x = resnet(c, &l->resnets[j], x);
-        if (l->resampler.weight)
-            x = conv2d(c, &l->resampler, CONV_UP, x);
-    }
+    return resnets(c, &d->levels[0], x);
+}
+
+Tensor *vae_decode_outer(Ctx *c, const Vae *v, Tensor *x)
+{
+    const VaeHalf *d = &v->decoder;
+    for (int i = 1; i < v->config.levels; i++)
+        x = resnets(c, &d->levels[i], conv2d(c, &d->levels[i - 1].resampler, CONV_UP, x));
     return ends(c, v, d, x);
+}
+
+Tensor *vae_decode(Ctx *c, const Vae *v, Tensor *z)
+{
+    return vae_decode_outer(c, v, vae_decode_inner(c, v, z));
 }

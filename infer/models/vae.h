@@ -29,5 +29,13 @@ int vae_factor(const Vae *v);           /* pixels per latent: 2^(levels-1) */
 Tensor *vae_encode(Ctx *c, const Vae *v, Tensor *x);
 /* z (B,h,w,latent), already divided by the scaling factor -> (B,h·f,w·f,3), about [-1,1]. */
 Tensor *vae_decode(Ctx *c, const Vae *v, Tensor *z);
+/* Each of them in two halves, for pictures too large for memory: the inner one is at the latents' size, and
+ * has the attention over all positions; the outer one is local, but for the norms' statistics. Between them
+ * (B,h,w,D), D vae_inner_channels. */
+Tensor *vae_encode_outer(Ctx *c, const Vae *v, Tensor *x);
+Tensor *vae_encode_inner(Ctx *c, const Vae *v, Tensor *x);
+Tensor *vae_decode_inner(Ctx *c, const Vae *v, Tensor *z);
+Tensor *vae_decode_outer(Ctx *c, const Vae *v, Tensor *x);
+int vae_inner_channels(const Vae *v, bool encoder);
 
 #endif

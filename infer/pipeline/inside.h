@@ -19,4 +19,7 @@ struct Pipeline {
     Guard *guard; /* or NULL */
 };
 
+/* pipeline_encode_picture by tiles of so many latents a side; 0: at once. */
+Status encode_by_tiles(Pipeline *p, const float *pixels, Size size, int tile, float *mean, float *std);
+
 #endif

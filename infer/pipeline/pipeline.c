@@ -5,12 +5,14 @@
 #include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
 #include "inside.h"
+#include "tiles.h"
 
 #include <math.h>
 
 SampleRequest sample_request_default(void)
 {
-    return (SampleRequest){.prompt = "", .steps = 20, .guidance = 7.5f, .sampler = SAMPLER_DEFAULT};
+    return (SampleRequest){
+        .prompt = "", .steps = 20, .guidance = 7.5f, .sampler = SAMPLER_DEFAULT, .begin.padding = NO_PADDING};
 }
 
 void sample_result_free(SampleResult *r)
@@ -82,8 +84,21 @@ Status pipeline_check_size(const Model *m, Size *size)
 {
     size->width = size->width ? size->width : m->default_size;
     size->height = size->height ? size->height : m->default_size;
-    TRY(check_side("width", size->width, m->size_multiple));
-    return check_side("height", size->height, m->size_multiple);
+    const int multiple = vae_factor(m->vae);
+    TRY(check_side("width", size->width, multiple));
+    return check_side("height", size->height, multiple);
+}
+
+Status pipeline_choose_size(const Model *m, SampleRequest *r)
+{
+    const SampleBegin *b = &r->begin;
+    const int multiple = vae_factor(m->vae);
+    if (b->picture && !(b->mask && b->padding != NO_PADDING)) {
+        const Size own = size_multiplied(size_divided(b->picture->size, multiple), multiple);
+        r->size.width = r->size.width ? r->size.width : own.width ? own.width : multiple;
+        r->size.height = r->size.height ? r->size.height : own.height ? own.height : multiple;
+    }
+    return pipeline_check_size(m, &r->size);
 }
 
 /* Encoding --------------------------------------------------------------------------------------------- */
@@ -94,6 +109,11 @@ Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, floa
 }
 
 Status pipeline_encode_picture(Pipeline *p, const float *pixels, Size size, float *mean, float *std)
+{
+    return encode_by_tiles(p, pixels, size, 0, mean, std);
+}
+
+Status encode_by_tiles(Pipeline *p, const float *pixels, Size size, int tile, float *mean, float *std)
 {
     if (!p->m->vae)
         return status_fail("%s was loaded without its VAE", p->m->name);
@@ -106,7 +126,8 @@ Status pipeline_encode_picture(Pipeline *p, const float *pixels, Size size, floa
     float *moments = mem_alloc(2 * n * sizeof *moments);
     if (!moments)
         return STATUS_FAILED;
-    const Status s = stage_encode(p->stages, size, pixels, moments);
+    const Status s = tile ? tiles_encode(p->stages, p->m, size_divided(size, factor), tile, pixels, moments)
+                          : stage_encode(p->stages, size, pixels, moments);
     for (size_t k = 0; s == STATUS_OK && k < n; k++) {
         mean[k] = moments[k];
         const float logvar = moments[n + k]; /* clamped as diffusers does; NaN stays NaN */

@@ -2,11 +2,20 @@
 #ifndef ATL_PIPELINE_H
 #define ATL_PIPELINE_H
 
-#include "data/pictures/picture.h"
 #include "infer/compat/compat.h"
 #include "infer/models/model.h"
 #include "infer/safety/guard.h"
 #include "infer/text/chunks.h"
+#include "begin.h"
+
+/* A second pass over the picture, enlarged: A1111's "hires fix". */
+typedef struct SampleHires {
+    double scale;    /* of each side; 1 or less: no second pass */
+    int steps;       /* 0: as many as the first */
+    double strength; /* 0: 0.7 */
+    bool pixels;     /* the picture is enlarged (Lanczos) and encoded, instead of its latents (bilinear) */
+} SampleHires;
+double hires_strength(const SampleHires *h); /* what 0 stands for */
 
 typedef struct SampleRequest {
     const char *prompt, *negative; /* negative NULL: "" */
@@ -14,25 +23,31 @@ typedef struct SampleRequest {
     float guidance;                /* 7.5; 1 or less: no guidance */
     const char *sampler;           /* one of infer/samplers/sampler.h */
     uint64_t seed;
-    Size size; /* in pixels; a side of 0: the model's default */
+    Size size; /* in pixels; a side of 0: as pipeline_choose_size() says */
     int clip_skip;
     const Compat *compat;           /* the program whose conventions are followed; NULL: the default's */
     PromptReading reading;          /* how prompts are read; words alone, cut to one chunk */
     const EmbeddingSet *embeddings; /* or NULL */
+    SampleBegin begin;              /* borrowed pictures */
+    SampleHires hires;
+    float variation; /* share of the way from the seed's noise to variation_seed's, to 1; 0: the seed's */
+    uint64_t variation_seed;
+    int vae_tile;  /* pixels a side of the tiles that the VAE works by; 0: the whole picture at once */
+    unsigned wrap; /* axes along which the picture fits to itself: bits of kernels/ctx.h's Wrap */
 } SampleRequest;
 SampleRequest sample_request_default(void);
 
 /* What one sampling step saw and made, for `--trace`. All f32, feature maps NCHW; the pointers live until the
  * call returns. */
 typedef struct SampleStep {
-    int step, steps; /* from 1 */
-    int batch;       /* 2 with guidance: without the prompt, with it */
-    Size size;       /* of the latents, (h,w) below */
-    int channels;
+    int step, steps;              /* from 1 */
+    int batch;                    /* 2 with guidance: without the prompt, with it */
+    Size size;                    /* of the latents, (h,w) below */
+    int channels, input_channels; /* more of them where the model also sees a mask */
     ConditioningShape text;
     float timestep;
     const float *latents;      /* (1,C,h,w) before the step */
-    const float *input;        /* (batch,C,h,w): the latents as the UNet got them */
+    const float *input;        /* (batch,input_channels,h,w): the latents as the UNet got them */
     const float *conditioning; /* (batch,T,D), and what else the text gives */
     const float *prediction;   /* (batch,C,h,w) */
     const float *guided;       /* (1,C,h,w) */
@@ -66,8 +81,8 @@ Status pipeline_encode_picture_plan(Pipeline *p, Size size, size_t *bytes);
 double pipeline_encode_picture_flop(Pipeline *p, Size size); /* after its plan */
 Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
                        SampleResult *out);
-/* How many sampling steps come of r.steps (a few counts are rounded to one more); refuses a sampler or a
- * number that the model does not allow. */
+/* How many sampling steps are done of r.steps (a few counts are rounded to one more; from a picture it is the
+ * share that its strength says); refuses a sampler or a number that the model does not allow. */
 Status pipeline_steps(const Model *m, const SampleRequest *r, int *steps);
 /* Calls trace after every sampling step from now on; NULL: no more. */
 void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg);
@@ -76,6 +91,9 @@ void pipeline_guard(Pipeline *p, Guard *g);
 /* Refuses sides that are no multiples of the model's, naming the nearest good ones; a side of 0 becomes the
  * default. */
 Status pipeline_check_size(const Model *m, Size *size);
+/* The same for r, where a side of 0 becomes the begun picture's own, rounded down to what the model makes;
+ * the default where there is none, or where only a part of it is worked at. */
+Status pipeline_choose_size(const Model *m, SampleRequest *r);
 /* What a text becomes, one caption at a time (design, section 2): conditioning_text_size floats, the
  * caller's. */
 Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, float *out);

@@ -10,6 +10,7 @@
 /* What a plan depends on: the work, the sizes, and the ranks of the adapters attached. */
 typedef struct StageKey {
     int kind, batch, dtype, vectors;
+    unsigned wrap;
     Size size;
     ConditioningShape text;
     uint64_t adapters;
@@ -19,10 +20,20 @@ struct Stages {
     Ctx *c;
     Model *m;
     Plans *plans;
+    unsigned wrap;
     bool wide_vae; /* it overflows in f16, and is computed in f32 */
 };
 
-typedef enum StageKind { STAGE_TEXT, STAGE_UNET, STAGE_DECODE, STAGE_ENCODE } StageKind;
+typedef enum StageKind {
+    STAGE_TEXT,
+    STAGE_UNET,
+    STAGE_DECODE,
+    STAGE_ENCODE,
+    STAGE_DECODE_INNER,
+    STAGE_DECODE_OUTER,
+    STAGE_ENCODE_OUTER,
+    STAGE_ENCODE_INNER
+} StageKind;
 
 /* One call's sizes, inputs and output; a rehearsal has sizes only. size is that of x. */
 typedef struct Work {
@@ -70,15 +81,47 @@ static void decode_step(Ctx *c, const Work *w)
     ctx_read(c, vae_decode(c, w->m->vae, z), w->out);
 }
 
+static Tensor *input_nhwc(Ctx *c, const Work *w, int64_t channels)
+{
+    const int64_t shape[] = {1, w->size.height, w->size.width, channels};
+    return cast(c, ctx_input(c, DTYPE_F32, 4, shape, w->x), c->dtype);
+}
+
 static void encode_step(Ctx *c, const Work *w)
 {
-    Tensor *x = ctx_input(c, DTYPE_F32, 4, (int64_t[]){1, w->size.height, w->size.width, 3}, w->x);
-    ctx_read(c, to_nchw(c, vae_encode(c, w->m->vae, cast(c, x, c->dtype))), w->out);
+    ctx_read(c, to_nchw(c, vae_encode(c, w->m->vae, input_nhwc(c, w, 3))), w->out);
+}
+
+/* The halves: between them (h,w,D) on the host. */
+static void decode_inner_step(Ctx *c, const Work *w)
+{
+    const int64_t shape[] = {1, vae_config(w->m->vae)->latent_channels, w->size.height, w->size.width};
+    Tensor *z = from_nchw(c, ctx_input(c, DTYPE_F32, 4, shape, w->x));
+    ctx_read(c, vae_decode_inner(c, w->m->vae, z), w->out);
+}
+
+static void decode_outer_step(Ctx *c, const Work *w)
+{
+    const Vae *v = w->m->vae;
+    ctx_read(c, vae_decode_outer(c, v, input_nhwc(c, w, vae_inner_channels(v, false))), w->out);
+}
+
+static void encode_outer_step(Ctx *c, const Work *w)
+{
+    ctx_read(c, vae_encode_outer(c, w->m->vae, input_nhwc(c, w, 3)), w->out);
+}
+
+static void encode_inner_step(Ctx *c, const Work *w)
+{
+    const Vae *v = w->m->vae;
+    ctx_read(c, to_nchw(c, vae_encode_inner(c, v, input_nhwc(c, w, vae_inner_channels(v, true)))), w->out);
 }
 
 static void run_work(Ctx *c, void *arg)
 {
-    static void (*const STEPS[])(Ctx * c, const Work *w) = {text_step, unet_step, decode_step, encode_step};
+    static void (*const STEPS[])(Ctx * c, const Work *w) = {
+        text_step,         unet_step,         decode_step,       encode_step,
+        decode_inner_step, decode_outer_step, encode_outer_step, encode_inner_step};
     const Work *w = arg;
     STEPS[w->kind](c, w);
 }
@@ -126,6 +169,7 @@ static Status find_plan(Stages *s, Work *w, const Plan **out)
     key.batch = w->kind == STAGE_TEXT ? w->clip_skip : w->batch;
     key.vectors = w->vectors != NULL;
     key.size = w->size;
+    key.wrap = s->wrap;
     key.text = w->shape;
     key.adapters = hash_adapters(set);
     return plans_get(s->plans, s->c, &key, sizeof key, run_work, w, out);
@@ -138,11 +182,13 @@ static Status perform(Stages *s, Work w, size_t *bytes)
     const bool recording = s->c->recording;
     w.m = s->m;
     ctx_set_recording(s->c, false);
+    ctx_set_wrap(s->c, s->wrap);
     Status status = find_plan(s, &w, &plan);
     if (status == STATUS_OK && bytes)
         *bytes = plan_peak_bytes(plan);
     else if (status == STATUS_OK)
         status = ctx_run(s->c, plan, run_work, &w);
+    ctx_set_wrap(s->c, 0);
     ctx_set_recording(s->c, recording);
     return status;
 }
@@ -177,6 +223,11 @@ static Status perform_finite(Stages *s, Work w, int64_t n)
                                 : "model.dtype: bf16 or f32 reach further than f16");
 }
 
+static bool encodes(StageKind kind)
+{
+    return kind == STAGE_ENCODE || kind == STAGE_ENCODE_OUTER || kind == STAGE_ENCODE_INNER;
+}
+
 /* f16 ends at 65504, and there are VAEs that do not, and cards that compute NaN in it: what comes out not
  * finite is computed again in f32, and everything from then on. Of what comes in not finite nothing else can
  * come. */
@@ -184,7 +235,7 @@ static Status perform_vae(Stages *s, Work w, int64_t in, int64_t out)
 {
     const DType own = s->c->dtype;
     if (own != DTYPE_F16 || finite_numbers(w.x, in) < in)
-        return w.kind == STAGE_ENCODE ? perform_finite(s, w, out) : perform(s, w, NULL);
+        return encodes(w.kind) ? perform_finite(s, w, out) : perform(s, w, NULL);
     if (!s->wide_vae) {
         TRY(perform(s, w, NULL));
         if (finite_numbers(w.out, out) == out)
@@ -224,6 +275,11 @@ void stages_free(Stages *s)
     mem_free(s);
 }
 
+void stages_wrap(Stages *s, unsigned wrap)
+{
+    s->wrap = wrap;
+}
+
 /* 0: it was not planned. */
 static double flop_of(Stages *s, Work w)
 {
@@ -253,6 +309,25 @@ Status stage_decode_plan(Stages *s, Size size, size_t *bytes)
 Status stage_encode_plan(Stages *s, Size size, size_t *bytes)
 {
     return perform(s, (Work){.kind = STAGE_ENCODE, .size = size}, bytes);
+}
+
+static Status both(Stages *s, StageKind one, Size size, StageKind other, Size other_size, size_t *bytes)
+{
+    size_t more;
+    TRY(perform(s, (Work){.kind = one, .size = size}, bytes));
+    TRY(perform(s, (Work){.kind = other, .size = other_size}, &more));
+    *bytes = *bytes > more ? *bytes : more;
+    return STATUS_OK;
+}
+
+Status stage_decode_halves_plan(Stages *s, Size size, Size tile, size_t *bytes)
+{
+    return both(s, STAGE_DECODE_INNER, size, STAGE_DECODE_OUTER, tile, bytes);
+}
+
+Status stage_encode_halves_plan(Stages *s, Size size, Size tile, size_t *bytes)
+{
+    return both(s, STAGE_ENCODE_INNER, size, STAGE_ENCODE_OUTER, tile, bytes);
 }
 
 double stage_unet_flop(Stages *s, int batch, Size size, const ConditioningShape *text)
@@ -292,20 +367,59 @@ Status stage_unet(Stages *s, int batch, Size size, const float *x, float timeste
     return perform(s, w, NULL);
 }
 
+/* Numbers that go in and come out of a piece of the VAE's work on x of this size. */
+static void vae_numbers(const Vae *vae, StageKind kind, Size size, int64_t *in, int64_t *out)
+{
+    const int f = vae_factor(vae), latent = vae_config(vae)->latent_channels;
+    const int64_t area = size_area(size), small = size_area(size_divided(size, f)),
+                  large = size_area(size_multiplied(size, f));
+    const int decoder = vae_inner_channels(vae, false), encoder = vae_inner_channels(vae, true);
+    const bool from_latents = kind == STAGE_DECODE || kind == STAGE_DECODE_INNER;
+    *in = area * (from_latents                 ? latent
+                  : kind == STAGE_DECODE_OUTER ? decoder
+                  : kind == STAGE_ENCODE_INNER ? encoder
+                                               : 3);
+    *out = kind == STAGE_DECODE_INNER   ? area * decoder
+           : kind == STAGE_ENCODE_OUTER ? small * encoder
+           : kind == STAGE_ENCODE       ? small * latent * 2
+           : kind == STAGE_ENCODE_INNER ? area * latent * 2
+                                        : large * 3;
+}
+
+static Status vae_stage(Stages *s, StageKind kind, Size size, const float *x, float *out)
+{
+    int64_t n_in = 0, n_out = 0;
+    if (s->m->vae) /* else perform() says so */
+        vae_numbers(s->m->vae, kind, size, &n_in, &n_out);
+    return perform_vae(s, (Work){.kind = kind, .size = size, .x = x, .out = out}, n_in, n_out);
+}
+
 Status stage_decode(Stages *s, Size size, const float *z, float *out)
 {
-    const Vae *vae = s->m->vae;
-    const int f = vae ? vae_factor(vae) : 1;
-    const int64_t in = vae ? (int64_t)vae_config(vae)->latent_channels * size_area(size) : 0;
-    return perform_vae(s, (Work){.kind = STAGE_DECODE, .size = size, .x = z, .out = out}, in,
-                       (int64_t)3 * size_area(size) * f * f);
+    return vae_stage(s, STAGE_DECODE, size, z, out);
 }
 
 Status stage_encode(Stages *s, Size size, const float *pixels, float *out)
 {
-    const Vae *vae = s->m->vae;
-    const int f = vae ? vae_factor(vae) : 1;
-    return perform_vae(
-        s, (Work){.kind = STAGE_ENCODE, .size = size, .x = pixels, .out = out}, (int64_t)3 * size_area(size),
-        vae ? (int64_t)vae_config(vae)->latent_channels * 2 * size_area(size_divided(size, f)) : 0);
+    return vae_stage(s, STAGE_ENCODE, size, pixels, out);
+}
+
+Status stage_decode_inner(Stages *s, Size size, const float *z, float *out)
+{
+    return vae_stage(s, STAGE_DECODE_INNER, size, z, out);
+}
+
+Status stage_decode_outer(Stages *s, Size size, const float *h, float *out)
+{
+    return vae_stage(s, STAGE_DECODE_OUTER, size, h, out);
+}
+
+Status stage_encode_outer(Stages *s, Size size, const float *pixels, float *out)
+{
+    return vae_stage(s, STAGE_ENCODE_OUTER, size, pixels, out);
+}
+
+Status stage_encode_inner(Stages *s, Size size, const float *h, float *out)
+{
+    return vae_stage(s, STAGE_ENCODE_INNER, size, h, out);
 }

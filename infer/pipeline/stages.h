@@ -14,6 +14,8 @@ typedef struct Stages Stages;
 
 Status stages_new(Ctx *c, Model *m, Stages **out); /* borrows both */
 void stages_free(Stages *s);
+/* From now on maps go on at the opposite edge: bits of kernels/ctx.h's Wrap. */
+void stages_wrap(Stages *s, unsigned wrap);
 
 /* Bytes of arena that each needs for these sizes; nothing is computed. */
 Status stage_text_plan(Stages *s, int clip_skip, size_t *bytes);
@@ -38,5 +40,15 @@ Status stage_unet(Stages *s, int batch, Size size, const float *x, float timeste
 Status stage_decode(Stages *s, Size size, const float *z, float *out);
 /* pixels f32 (H,W,3) in [-1,1] -> out f32 (8,H/f,W/f): means, then log-variances. */
 Status stage_encode(Stages *s, Size size, const float *pixels, float *out);
+/* The same in two halves (infer/models/vae.h): between them f32 (h,w,D), D vae_inner_channels. The outer ones
+ * take a part of the picture. */
+Status stage_decode_inner(Stages *s, Size size, const float *z, float *out);
+Status stage_decode_outer(Stages *s, Size size, const float *h, float *out);
+Status stage_encode_outer(Stages *s, Size size, const float *pixels, float *out);
+Status stage_encode_inner(Stages *s, Size size, const float *h, float *out);
+/* Bytes of arena for the inner half of latents of this size, and the outer half of a tile: of latents, of
+ * pixels. */
+Status stage_decode_halves_plan(Stages *s, Size size, Size tile, size_t *bytes);
+Status stage_encode_halves_plan(Stages *s, Size size, Size tile, size_t *bytes);
 
 #endif

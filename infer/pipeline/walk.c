@@ -9,38 +9,24 @@
  *
  * Latents stay f32 NCHW on the host between the steps, whatever the context computes in; sampling is a few
  * thousand numbers a step. */
-#include "inside.h"
+#include "walk.h"
+#include "tiles.h"
 
-#include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
 
 #include <math.h>
 #include <string.h>
-
-/* Everything that one picture needs while it is made; latents of n numbers. */
-typedef struct Walk {
-    Pipeline *p;
-    const SampleRequest *r;
-    Sampler *sampler;
-    TorchRandom random;
-    NoiseSource noise;
-    Size size; /* of the latents */
-    int batch; /* 2 with guidance */
-    size_t n;
-    Told *told;
-    ConditioningShape shape; /* of text */
-    float *memory;
-    float *x, *before, *input, *prediction, *guided, *text;
-} Walk;
 
 static Status check_model(const Model *m)
 {
     const UNetConfig *u = m->unet ? unet_config(m->unet) : NULL;
     if (!u || !m->clip || !m->vae || !m->tokenizer)
         return status_fail("%s was loaded without parts that sampling needs", m->name);
-    if (u->in_channels != LATENT_CHANNELS || u->out_channels != LATENT_CHANNELS)
-        return status_refuse("%s: its UNet takes %d channels (%s); pictures from a prompt need %d", m->name,
-                             u->in_channels, u->in_channels == 9 ? "an inpainting model" : "a special model",
+    if ((u->in_channels != LATENT_CHANNELS && u->in_channels != INPAINTING_CHANNELS) ||
+        u->out_channels != LATENT_CHANNELS)
+        return status_refuse("%s: its UNet turns %d channels into %d; pictures need one from %d, or from %d "
+                             "(an inpainting model), to %d",
+                             m->name, u->in_channels, u->out_channels, LATENT_CHANNELS, INPAINTING_CHANNELS,
                              LATENT_CHANNELS);
     if (vae_config(m->vae)->latent_channels != LATENT_CHANNELS)
         return status_refuse("%s: its VAE has %d latent channels, not %d", m->name,
@@ -53,57 +39,93 @@ static Status check_model(const Model *m)
 
 static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
 {
+    int steps;
     *w = (Walk){.p = p, .r = r};
     TRY(check_model(p->m));
-    Size size = r->size;
-    TRY(pipeline_check_size(p->m, &size));
+    SampleRequest sized = *r;
+    TRY(pipeline_choose_size(p->m, &sized));
     TRY(prompts_check_clip_skip(p->m, r->clip_skip));
-    TRY(p->guard ? guard_admit(p->guard, r->prompt, size) : STATUS_OK);
-    w->size = size_divided(size, vae_factor(p->m->vae));
+    w->size = size_divided(sized.size, vae_factor(p->m->vae));
+    TRY(p->guard ? guard_admit(p->guard, r->prompt, sized.size) : STATUS_OK);
     w->batch = r->guidance > 1 ? 2 : 1;
-    w->n = (size_t)LATENT_CHANNELS * (size_t)size_area(w->size);
-    TRY(sampler_new(r->sampler, &p->m->schedule, r->steps, w->n, &w->sampler));
-    TRY(told_read(p->prompts, r, sampler_steps(w->sampler), &w->told));
+    w->channels = unet_config(p->m->unet)->in_channels;
+    w->plane = (size_t)size_area(w->size);
+    w->n = (size_t)LATENT_CHANNELS * w->plane;
+    w->tile = tile_side(p->m, w->size, r->vae_tile);
+    if (w->tile && r->wrap)
+        return status_refuse(
+            "tiles of the VAE and a picture that fits to itself do not go together: the tiles' edges "
+            "are not the picture's");
+    stages_wrap(p->stages, r->wrap);
+    TRY(begin_steps(r, &steps, &w->first));
+    TRY(sampler_new(r->sampler, &p->m->schedule, steps, w->n, &w->sampler));
+    TRY(told_read(p->prompts, r, sampler_steps(w->sampler) - w->first, &w->told));
     w->shape = told_shape(w->told);
     return STATUS_OK;
 }
 
 static Status walk_allocate(Walk *w)
 {
-    const size_t B = (size_t)w->batch;
+    const size_t B = (size_t)w->batch, n = w->n, in = (size_t)w->channels * w->plane;
     const size_t all = (size_t)conditioning_size(&w->shape, w->batch);
-    w->memory = mem_alloc(((3 + 2 * B) * w->n + all) * sizeof(float));
+    const struct {
+        float **at;
+        size_t count;
+    } parts[] = {{&w->x, n},           {&w->before, n},         {&w->guided, n},
+                 {&w->input, B * in},  {&w->prediction, B * n}, {&w->text, all},
+                 {&w->spare, n},       {&w->drawn, n},          {&w->original, n},
+                 {&w->mask, w->plane}, {&w->more, in - n}};
+    const size_t count = sizeof parts / sizeof *parts;
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += parts[i].count;
+    w->memory = mem_alloc(total * sizeof(float));
     if (!w->memory)
         return STATUS_FAILED;
-    w->x = w->memory;
-    w->before = w->x + w->n;
-    w->guided = w->before + w->n;
-    w->input = w->guided + w->n;
-    w->prediction = w->input + B * w->n;
-    w->text = w->prediction + B * w->n;
+    float *at = w->memory;
+    for (size_t i = 0; i < count; at += parts[i++].count)
+        *parts[i].at = parts[i].count ? at : NULL;
     return STATUS_OK;
 }
 
 static void walk_end(Walk *w)
 {
     told_free(w->told);
+    stages_wrap(w->p->stages, 0);
     sampler_free(w->sampler);
+    canvas_free(&w->canvas);
     mem_free(w->memory);
 }
 
-/* The largest of the three stages, planned. */
+static Status plan_decode(const Walk *w, size_t *bytes)
+{
+    return w->tile ? tiles_decode_plan(w->p->stages, w->size, w->tile, bytes)
+                   : stage_decode_plan(w->p->stages, w->size, bytes);
+}
+
+static Status plan_encode(const Walk *w, size_t *bytes)
+{
+    const Model *m = w->p->m;
+    return w->tile ? tiles_encode_plan(w->p->stages, m, w->size, w->tile, bytes)
+                   : stage_encode_plan(w->p->stages, size_multiplied(w->size, vae_factor(m->vae)), bytes);
+}
+
+/* The largest of the stages, planned. */
 static Status walk_plan(Walk *w, size_t *bytes)
 {
-    size_t text, unet, decode;
+    size_t text, unet, decode, encode = 0;
+    if (w->r->begin.picture || w->channels > LATENT_CHANNELS)
+        TRY(plan_encode(w, &encode));
     TRY(stage_text_plan(w->p->stages, w->r->clip_skip, &text));
     TRY(stage_unet_plan(w->p->stages, w->batch, w->size, &w->shape, &unet));
-    TRY(stage_decode_plan(w->p->stages, w->size, &decode));
+    TRY(plan_decode(w, &decode));
     *bytes = text > unet ? text : unet;
     *bytes = *bytes > decode ? *bytes : decode;
+    *bytes = *bytes > encode ? *bytes : encode;
     return STATUS_OK;
 }
 
-Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes)
+Status pass_plan(Pipeline *p, const SampleRequest *r, size_t *bytes)
 {
     Walk w;
     Status s = walk_begin(&w, p, r);
@@ -113,12 +135,12 @@ Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes)
     return s;
 }
 
-double pipeline_flop(Pipeline *p, const SampleRequest *r)
+double pass_flop(Pipeline *p, const SampleRequest *r)
 {
     Walk w;
     double flop = 0;
     if (walk_begin(&w, p, r) == STATUS_OK)
-        flop = sampler_steps(w.sampler) * stage_unet_flop(p->stages, w.batch, w.size, &w.shape) +
+        flop = (sampler_steps(w.sampler) - w.first) * stage_unet_flop(p->stages, w.batch, w.size, &w.shape) +
                stage_decode_flop(p->stages, w.size);
     walk_end(&w);
     return flop;
@@ -129,15 +151,14 @@ static Status walk_prepare(Walk *w)
     size_t bytes;
     const SampleRequest *r = w->r;
     TRY(walk_allocate(w));
+    if (r->begin.picture)
+        TRY(canvas_new(&r->begin, size_multiplied(w->size, vae_factor(w->p->m->vae)), &w->canvas));
     TRY(walk_plan(w, &bytes));
     TRY(ctx_reserve(w->p->c, bytes));
     TRY(told_encode(w->told));
     torch_seed(&w->random, r->seed);
     w->noise = noise_from_torch(&w->random);
-    w->noise.draw(w->noise.arg, w->x, w->n);
-    for (size_t k = 0; k < w->n; k++)
-        w->x[k] *= sampler_initial_scale(w->sampler);
-    return STATUS_OK;
+    return walk_start(w);
 }
 
 static Status check_finite(const Walk *w, int step)
@@ -162,10 +183,11 @@ static void guide(Walk *w)
 
 static Status walk_trace(const Walk *w, int i)
 {
-    const SampleStep step = {.step = i + 1,
-                             .steps = sampler_steps(w->sampler),
+    const SampleStep step = {.step = i + 1 - w->first,
+                             .steps = sampler_steps(w->sampler) - w->first,
                              .batch = w->batch,
                              .channels = LATENT_CHANNELS,
+                             .input_channels = w->channels,
                              .size = w->size,
                              .text = w->shape,
                              .timestep = sampler_timestep(w->sampler, i),
@@ -181,15 +203,19 @@ static Status walk_trace(const Walk *w, int i)
 static Status walk_step(Walk *w, int i)
 {
     memcpy(w->before, w->x, w->n * sizeof *w->x);
-    told_at(w->told, i, w->text);
+    told_at(w->told, i - w->first, w->text);
     sampler_input(w->sampler, i, w->x, w->input);
+    const size_t in = (size_t)w->channels * w->plane;
+    if (w->more)
+        memcpy(w->input + w->n, w->more, (in - w->n) * sizeof *w->x);
     if (w->batch == 2)
-        memcpy(w->input + w->n, w->input, w->n * sizeof *w->x);
+        memcpy(w->input + in, w->input, in * sizeof *w->x);
     TRY(stage_unet(w->p->stages, w->batch, w->size, w->input, sampler_timestep(w->sampler, i), &w->shape,
                    w->text, w->prediction));
     guide(w);
     sampler_step(w->sampler, i, w->guided, &w->noise, w->x);
-    TRY(check_finite(w, i + 1));
+    walk_blend(w, i);
+    TRY(check_finite(w, i + 1 - w->first));
     return walk_trace(w, i);
 }
 
@@ -214,50 +240,66 @@ static Status walk_decode(Walk *w, Picture *out)
         return STATUS_FAILED;
     for (size_t k = 0; k < w->n; k++)
         w->input[k] = w->x[k] / scaling;
-    Status s = stage_decode(w->p->stages, w->size, w->input, pixels);
+    Status s = w->tile ? tiles_decode(w->p->stages, w->p->m, w->size, w->tile, w->input, pixels)
+                       : stage_decode(w->p->stages, w->size, w->input, pixels);
     if (s == STATUS_OK)
         s = make_picture(pixels, size, out);
     mem_free(pixels);
     return s;
 }
 
+static bool pastes(const SampleRequest *r)
+{
+    const SampleBegin *b = &r->begin;
+    const bool automatic = b->padding != NO_PADDING || compat_of(r->compat)->pastes;
+    return b->mask && (b->paste == PASTE_ON || (b->paste == PASTE_AUTO && automatic));
+}
+
 static Status walk_all(Walk *w, SampleProgress progress, void *arg, SampleResult *out)
 {
-    const int steps = sampler_steps(w->sampler);
+    const int end = sampler_steps(w->sampler), steps = end - w->first;
     TRY(walk_prepare(w));
-    for (int i = 0; i < steps; i++) {
+    for (int i = w->first; i < end; i++) {
         TRY(walk_step(w, i));
-        if (progress && !progress(i + 1, steps, w->x, arg))
+        if (progress && !progress(i + 1 - w->first, steps, w->x, arg))
             return status_interrupted();
     }
     out->latents = tensor_new(DTYPE_F32, 4, (int64_t[]){1, LATENT_CHANNELS, w->size.height, w->size.width});
     if (!out->latents)
         return STATUS_FAILED;
     memcpy(out->latents->data, w->x, w->n * sizeof *w->x);
-    return walk_decode(w, &out->picture);
+    return STATUS_OK;
 }
 
-Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
-                       SampleResult *out)
+static Status walk_picture(Walk *w, Picture *out)
+{
+    TRY(walk_decode(w, out));
+    return pastes(w->r) ? canvas_paste(&w->canvas, out) : STATUS_OK;
+}
+
+Status pass_sample(Pipeline *p, const SampleRequest *r, bool picture, SampleProgress progress, void *arg,
+                   SampleResult *out)
 {
     Walk w;
     *out = (SampleResult){0};
     Status s = walk_begin(&w, p, r);
     if (s == STATUS_OK)
         s = walk_all(&w, progress, arg, out);
+    if (s == STATUS_OK && picture)
+        s = walk_picture(&w, &out->picture);
     walk_end(&w);
-    if (s == STATUS_OK && p->guard)
-        s = guard_picture(p->guard, r->seed, &out->picture, &out->flagged);
     if (s != STATUS_OK)
         sample_result_free(out);
     return s;
 }
 
-Status pipeline_steps(const Model *m, const SampleRequest *r, int *steps)
+Status pass_steps(const Model *m, const SampleRequest *r, int *steps)
 {
     Sampler *s;
-    TRY(sampler_new(r->sampler, &m->schedule, r->steps, 0, &s));
-    *steps = sampler_steps(s);
+    int grid, skipped;
+    TRY(begin_steps(r, &grid, &skipped));
+    TRY(sampler_new(r->sampler, &m->schedule, grid, 0, &s));
+    *steps = sampler_steps(s) - skipped;
     sampler_free(s);
     return STATUS_OK;
 }

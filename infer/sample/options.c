@@ -73,6 +73,7 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
     char samplers[512];
     describe_samplers(samplers, sizeof samplers);
     SampleRequest *r = &a->request;
+    SampleBegin *b = &r->begin;
     const Option table[] = {
         {NULL, OPTION_HEADING, NULL, .help = "What to draw"},
         {"model", OPTION_TEXT, &a->model, .value = "M",
@@ -165,6 +166,58 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .help = "Writes an invisible text into each picture: on writes StableDiffusionV1, as the original "
                  "release did. `atelier picture watermark` reads it.",
          .shown = "off"},
+        {"variation", OPTION_FLOAT, &a->variation, .value = "S", .min = 0, .max = 1,
+         .help =
+             "Goes this share of the way from the seed's noise to that of --variation-seed: pictures like "
+             "the one without it.",
+         .shown = "0"},
+        {"variation-seed", OPTION_UINT64, &r->variation_seed, .value = "N", .help = "The other seed.",
+         .shown = "0"},
+        {"tiling", OPTION_TEXT, &a->tiling, .value = "AXES", .choices = "off|x|y|xy",
+         .help = "Makes a picture that fits to itself, for a texture: left to right, top to bottom, or both.",
+         .shown = "off"},
+        {"hires", OPTION_FLOAT, &r->hires.scale, .value = "SCALE", .min = 1, .max = 16,
+         .help = "A second pass: draws over the picture enlarged by this factor a side (A1111's hires fix).",
+         .shown = "1: none"},
+        {"hires-steps", OPTION_INT, &r->hires.steps, .value = "N", .max = 100000,
+         .help = "Its steps, of which the share is done that --hires-strength says. 0: as many as --steps.",
+         .shown = "0"},
+        {"hires-strength", OPTION_FLOAT, &r->hires.strength, .value = "S", .min = 0, .max = 1,
+         .help = "How much it draws anew.", .shown = "0.7"},
+        {"hires-upscale", OPTION_TEXT, &a->hires_upscale, .value = "WHAT", .choices = "latent|lanczos",
+         .help = "What is enlarged: the latents (softer), or the picture by Lanczos.", .shown = "latent"},
+        {"vae-tile", OPTION_TEXT, &a->vae_tile, .value = "N|off",
+         .help = "The VAE works by overlapping tiles of N x N pixels, for large pictures in little memory.",
+         .shown = "off"},
+        {NULL, OPTION_HEADING, NULL, .help = "From a picture"},
+        {"init", OPTION_TEXT, &a->begin.init, .value = "FILE",
+         .help = "Begins from this picture (PNG, JPEG or WebP) instead of from noise. Without --width and "
+                 "--height in its own size, rounded down."},
+        {"strength", OPTION_FLOAT, &b->strength, .value = "S", .min = 0, .max = 1,
+         .help = "How much of it is drawn anew: the share of the steps that are done.",
+         .shown = "0.8, with --mask 1"},
+        {"fit", OPTION_TEXT, &a->begin.fit, .value = "HOW", .choices = FIT_CHOICES,
+         .help = "A picture of another shape than the size asked for is pulled to it, cut to it around the "
+                 "middle, or made to fit in with its edges repeated around it.",
+         .shown = "stretch"},
+        {"mask", OPTION_TEXT, &a->begin.mask, .value = "FILE",
+         .help = "Inpainting: paints the picture of --init anew where this one is white, and leaves it where "
+                 "it is black. Any model can; one made for it (nine channels) sees more of the picture."},
+        {"mask-blur", OPTION_INT, &b->blur, .value = "N", .max = 512,
+         .help = "Softens the mask's edge by N pixels.", .shown = "0"},
+        {"mask-padding", OPTION_INT, &b->padding, .value = "N", .max = PICTURE_MAX_SIDE,
+         .help = "Works at nothing but the masked part and N pixels around it, at the full --width and "
+                 "--height, and puts it back into the picture.",
+         .shown = "the whole picture"},
+        {"mask-content", OPTION_TEXT, &a->begin.content, .value = "WHAT", .choices = CONTENT_CHOICES,
+         .help = "What is under the mask at the beginning: the picture, the colours around it, noise, or "
+                 "nothing. Counts with a strength below 1.",
+         .shown = "original"},
+        {"mask-soft", OPTION_FLAG, &b->soft,
+         .help = "Grey in the mask mixes old and new at each step, instead of counting as white or black."},
+        {"mask-paste", OPTION_TEXT, &a->begin.paste, .value = "WHEN", .choices = PASTE_CHOICES,
+         .help = "Puts the picture's own pixels back where the mask is black, byte for byte.",
+         .shown = "auto: with --mask-padding or --compat a1111"},
         {NULL, OPTION_HEADING, NULL, .help = "What to write"},
         {"out", OPTION_TEXT, &a->out, .value = "FILE|DIR|-",
          .help = "A .png, .jpg or .webp file (several pictures: FILE-SEED.png), a folder, or - for one "
@@ -202,6 +255,20 @@ static Status check_complete(const SampleArguments *a)
                    : STATUS_OK;
 }
 
+static Status check_way(SampleArguments *a)
+{
+    SampleRequest *r = &a->request;
+    uint64_t tile = 0;
+    r->variation = (float)a->variation;
+    r->wrap = (strchr(a->tiling, 'x') ? WRAP_X : 0) | (strchr(a->tiling, 'y') ? WRAP_Y : 0);
+    r->hires.pixels = !strcmp(a->hires_upscale, "lanczos");
+    if (strcmp(a->vae_tile, "off") &&
+        (!text_to_uint(a->vae_tile, &tile) || tile < 1 || tile > PICTURE_MAX_SIDE))
+        return status_refuse("sample: --vae-tile %s: is neither a number of pixels nor off", a->vae_tile);
+    r->vae_tile = (int)tile;
+    return STATUS_OK;
+}
+
 Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *done)
 {
     *a = (SampleArguments){.prediction = "auto",
@@ -210,6 +277,10 @@ Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *do
                            .offload = "auto",
                            .quantise = "none",
                            .seeds_text = "0",
+                           .tiling = "off",
+                           .hires_upscale = "latent",
+                           .vae_tile = "off",
+                           .begin = begin_arguments_default(),
                            .batch = 1,
                            .words = prompt_options_default()};
     a->request = sample_request_default();
@@ -220,6 +291,8 @@ Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *do
         return STATUS_OK;
     a->request.guidance = (float)a->guidance;
     TRY(check_complete(a));
+    TRY(begin_arguments_check(&a->begin, &a->request.begin));
+    TRY(check_way(a));
     if (a->lora_texts.count > SAMPLE_MAX_LORAS)
         return status_refuse("sample: more than %d LoRAs", SAMPLE_MAX_LORAS);
     for (int i = 0; i < a->lora_texts.count; i++)
@@ -232,6 +305,7 @@ void sample_arguments_free(SampleArguments *a)
 {
     for (int i = 0; i < a->lora_texts.count && i < SAMPLE_MAX_LORAS; i++)
         mem_free((char *)a->loras[i].path);
+    begin_arguments_free(&a->begin);
     mem_free(a->seeds);
     mem_free(a->own_prompt);
     mem_free(a->own_negative);

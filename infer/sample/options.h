@@ -3,6 +3,7 @@
 #define ATL_SAMPLE_OPTIONS_H
 
 #include "kernels/base/options.h"
+#include "begin_arguments.h"
 #include "picture_text.h"
 #include "prompt_options.h"
 
@@ -11,12 +12,13 @@
 
 typedef struct SampleArguments {
     const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
-        *trace, *prompts, *sheet_pictures, *format;
+        *trace, *prompts, *sheet_pictures, *format, *tiling, *hires_upscale, *vae_tile;
+    BeginArguments begin;
     OptionList lora_texts, sheet_texts;
     SampleRequest request;
     GuardRequest guard;
     PromptOptions words;
-    double guidance;
+    double guidance, variation;
     int threads, batch, quality;
     bool json, matrix;
     char *own_prompt, *own_negative; /* where request's are none of the command line's words */

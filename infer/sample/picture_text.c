@@ -6,6 +6,8 @@
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
 
+#include "way_text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,22 +87,23 @@ static char *lora_tags(const PictureOrigin *o)
 char *picture_parameters(const PictureOrigin *o)
 {
     const SampleRequest *r = o->request;
-    char model[256], quoted[600], skip[32] = "";
+    char model[256], quoted[600], skip[32] = "", way[400];
     short_name(o->model, model, sizeof model);
     if (quote_value(model, quoted, sizeof quoted) != STATUS_OK)
         return NULL;
     if (r->clip_skip) /* A1111 counts from 1 */
         snprintf(skip, sizeof skip, ", Clip skip: %d", r->clip_skip + 1);
+    way_parameters(r, way, sizeof way);
     const bool negative = r->negative && *r->negative;
     char *tags = lora_tags(o);
     if (!tags)
         return NULL;
-    char *text =
-        mem_printf("%s%s\n%s%s%sSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: %s%s, "
-                   "Version: atelier " ATELIER_VERSION,
-                   r->prompt, tags, negative ? "Negative prompt: " : "", negative ? r->negative : "",
-                   negative ? "\n" : "", r->steps, sampler_label(r->sampler), (double)r->guidance,
-                   (unsigned long long)r->seed, r->size.width, r->size.height, quoted, skip);
+    char *text = mem_printf(
+        "%s%s\n%s%s%sSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: %s%s%s, "
+        "Version: atelier " ATELIER_VERSION,
+        r->prompt, tags, negative ? "Negative prompt: " : "", negative ? r->negative : "",
+        negative ? "\n" : "", r->steps, sampler_label(r->sampler), (double)r->guidance,
+        (unsigned long long)r->seed, r->size.width, r->size.height, quoted, skip, way);
     mem_free(tags);
     return text;
 }
@@ -138,6 +141,8 @@ char *picture_settings(const PictureOrigin *o)
                   r->sampler, "seed", seed, "width", r->size.width, "height", r->size.height, "clip_skip",
                   r->clip_skip, "dtype", o->dtype, "loras", lora_list(o));
     add_beside(settings, o);
+    json_object_set_new(settings, "compat", json_string(compat_of(r->compat)->name));
+    json_object_update_new(settings, way_settings(r, o->begin));
     char *text = json_text(settings, JSON_COMPACT | JSON_REAL_PRECISION(7));
     char *copy = text ? mem_strdup(text) : NULL;
     free(text);

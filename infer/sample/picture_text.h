@@ -4,6 +4,7 @@
 #define ATL_PICTURE_TEXT_H
 
 #include "infer/pipeline/pipeline.h"
+#include "begin_arguments.h"
 
 typedef struct UsedLora {
     const char *path; /* as given; only its last part is written */
@@ -17,9 +18,10 @@ typedef struct PictureOrigin {
     const UsedLora *loras;
     int lora_count;
     const char *dtype;
-    const char *licence;   /* the model's (licence.h); NULL or "": none is known */
-    const char *watermark; /* the text that is written into the picture; NULL: none */
-    bool flagged;          /* by the safety checker, and black */
+    const char *licence;         /* the model's (licence.h); NULL or "": none is known */
+    const char *watermark;       /* the text that is written into the picture; NULL: none */
+    bool flagged;                /* by the safety checker, and black */
+    const BeginArguments *begin; /* whose files' last parts are written; NULL: nothing */
 } PictureOrigin;
 
 /* "prompt <lora:cat:0.8>\nNegative prompt: …\nSteps: 20, Sampler: DDIM, …". Caller: mem_free. NULL: out of

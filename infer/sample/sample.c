@@ -88,7 +88,8 @@ static PictureOrigin origin_of(const Work *w, const SampleArguments *a, const Sa
                            .dtype = dtype_name(w->session.c->dtype),
                            .licence = w->session.licence.name,
                            .watermark = guard_watermark(&a->guard),
-                           .flagged = w->flagged};
+                           .flagged = w->flagged,
+                           .begin = &a->begin};
 }
 
 static Status write_picture(const Work *w, const SampleRequest *r, const Picture *picture, const char *path)

@@ -135,7 +135,8 @@ static Status attach(Session *s, const SampleArguments *a)
 Status session_check(const Session *s, SampleArguments *a)
 {
     int steps;
-    TRY(status_in(pipeline_check_size(s->model, &a->request.size), "sample"));
+    TRY(begin_arguments_open(&a->begin, &a->request.begin));
+    TRY(status_in(pipeline_choose_size(s->model, &a->request), "sample"));
     TRY(status_in(guard_admit(s->guard, a->request.prompt, a->request.size), "sample"));
     return status_in(pipeline_steps(s->model, &a->request, &steps), "sample");
 }

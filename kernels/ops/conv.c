@@ -159,6 +159,12 @@ Tensor *conv2d_add(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_p
 {
     if (is_pointwise(l->weight, s) && !per_picture)
         return linear_as(c, "conv2d", l, x, residual);
+    const bool padded = s.pad_top || s.pad_left || s.pad_bottom || s.pad_right;
+    return (c->wrap && padded ? conv2d_wrapped : conv2d_plain)(c, l, s, x, per_picture, residual);
+}
+
+Tensor *conv2d_plain(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_picture, Tensor *residual)
+{
     op_begin(c, "conv2d", l);
     op_use(c, x);
     int64_t shape[4];

@@ -53,6 +53,23 @@ same many-5.png atelier-5.png
 [ "$(head -c 400 many.safetensors | grep -aoE '"shape":\[[0-9,]+\]')" = '"shape":[4,4,16,16]' ] ||
     fail "latents of another shape: $(head -c 200 many.safetensors)"
 
+# from a picture, and over a part of it: said in the PNG, and what is not masked is the same
+draw 0 "${heart[@]}" --seed 5 --init atelier-5.png --strength 0.5 --steps 4 --out again.png
+holds again.png "Denoising strength: 0.5"
+holds again.png '"init":"atelier-5.png","strength":0.5,"fit":"stretch"'
+draw 0 "${heart[@]}" --seed 6 --init atelier-5.png --mask again.png --mask-paste on --out over.png
+holds over.png '"mask":"again.png"'
+draw 2 "${heart[@]}" --strength 0.5
+says "--strength is about the picture of --init, which is not given"
+draw 2 "${heart[@]}" --init atelier-5.png --mask-soft
+says "--mask-soft is about the picture of --mask"
+draw 2 "${heart[@]}" --init atelier-5.png --steps 1 --strength 0.5
+says "less than one step"
+draw 1 "${heart[@]}" --init "$lora"
+says "--init: $lora: is not a JPEG, PNG or WebP picture"
+draw 2 "${heart[@]}" --init nothing.png
+says "nothing.png"
+
 # --out: a file is replaced, a folder is made
 draw 0 "${heart[@]}" --seed 5 --out one.png
 draw 0 "${heart[@]}" --seed 5 --out one.png
@@ -137,7 +154,7 @@ holds colon.png 'Model: "my:model:2"'
 draw 2 --prompt x
 says "--model is missing"
 draw 2 "${heart[@]}" --width 33
-says "the nearest are 32 and 36"
+says "the nearest are 32 and 34"
 draw 2 "${heart[@]}" --sampler eular
 says "did you mean euler?"
 draw 2 "${heart[@]}" --out picture.gif
@@ -157,8 +174,8 @@ draw 2 "${heart[@]}" --steps 1000
 says "do not fit"
 draw 2 --model nowhere --prompt x
 says "nowhere"
-draw 2 "${heart[@]}" --init x.png
-says "unknown option --init"
+draw 2 "${heart[@]}" --inti x.png
+says "unknown option --inti"
 draw 2 "${heart[@]}" --lora "$model/unet/diffusion_pytorch_model.safetensors"
 says "is not a LoRA: no key names a low-rank pair"
 [ ! -e picture.jpg ] && [ ! -e picture.gif ] || fail "a refused request wrote a file"

@@ -41,6 +41,11 @@ static Status load_model(const Config *config, bool described, Model **out)
                          "model.vae");
     TRY(model_open(&r, out));
     Model *m = *out;
+    if (unet_config(m->unet)->in_channels != unet_config(m->unet)->out_channels)
+        return status_refuse(
+            "model.base %s: an inpainting model (its UNet takes %d channels) draws, but cannot be "
+            "trained: train the model that it was made from, and give the LoRA to both",
+            r.name, unet_config(m->unet)->in_channels);
     m->offload = (Offload)(config->train.offload - 1);
     if (config->model.prediction > 0)
         TRY(model_set_prediction(m, objective_at(config->model.prediction - 1)->prediction));
