@@ -59,6 +59,15 @@ holds again.png "Denoising strength: 0.5"
 holds again.png '"init":"atelier-5.png","strength":0.5,"fit":"stretch"'
 draw 0 "${heart[@]}" --seed 6 --init atelier-5.png --mask again.png --mask-paste on --out over.png
 holds over.png '"mask":"again.png"'
+draw 0 "${heart[@]}" --seed 5 --hires 1.5 --hires-strength 0.5 --variation 0.25 --variation-seed 9 --tiling x --out two.png
+holds two.png "Denoising strength: 0.5, Hires upscale: 1.5, Hires upscaler: Latent"
+holds two.png "Variation seed: 9, Variation seed strength: 0.25, Tiling: True"
+holds two.png '"variation":0.25,"variation_seed":"9","tiling":"x"'
+draw 0 "${heart[@]}" --seed 5 --width 256 --vae-tile 64 --out tiles.png
+draw 2 "${heart[@]}" --vae-tile small
+says "--vae-tile small: is neither a number of pixels nor off"
+draw 2 "${heart[@]}" --width 256 --vae-tile 64 --tiling x
+says "do not go together"
 draw 2 "${heart[@]}" --strength 0.5
 says "--strength is about the picture of --init, which is not given"
 draw 2 "${heart[@]}" --init atelier-5.png --mask-soft
