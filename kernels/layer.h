@@ -18,6 +18,9 @@ struct Adapter {
     const AdapterKind *kind;
     Tensor *tensors[ADAPTER_TENSORS]; /* in the order of the kind's roles; NULL where it does without */
     float scale;                      /* user's weight * alpha / rank */
+    /* DoRA, NULL for others: the change is weight_factor ⊙ W + delta_factor ⊙ ΔW, f32 numbers for each row
+     * (out,1) or for each column (1,in·kh·kw). */
+    Tensor *weight_factor, *delta_factor;
     Adapter *next;
 };
 
@@ -71,6 +74,8 @@ static inline void adapter_free_tensors(Adapter *a)
 {
     for (int i = 0; i < ADAPTER_TENSORS; i++)
         tensor_free(a->tensors[i]);
+    tensor_free(a->weight_factor);
+    tensor_free(a->delta_factor);
 }
 
 /* True if a gradient has to reach any of the layer's adapters. */

@@ -11,8 +11,11 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
+#include "decompose.h"
+#include "family.h"
 #include "keys.h"
 #include "settings.h"
+#include "tucker.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -26,7 +29,9 @@ typedef struct Module {
     bool text_encoder;
     const AdapterKind *kind;
     const TensorEntry *tensors[ADAPTER_TENSORS], *alpha;
-    const TensorEntry *first; /* of the tensors: for messages */
+    const TensorEntry *magnitude; /* DoRA's lengths */
+    bool peft_lengths;            /* which follow the scaled change */
+    const TensorEntry *first;     /* of the tensors: for messages */
 } Module;
 typedef struct ModuleList {
     Module *items;
@@ -37,6 +42,7 @@ struct LoraFile {
     Adapter *adapters;
     Layer **layers; /* adapters[i] is attached to layers[i] */
     int count;
+    int there; /* how many the file has, those of strength 0 too */
 };
 
 /* The file's keys, sorted to modules ------------------------------------------------------------------- */
@@ -114,7 +120,8 @@ static Status refuse_key(const char *key, const AdapterKey *k, int others)
     if (others)
         snprintf(more, sizeof more, " (and %d other key%s)", others, others == 1 ? "" : "s");
     if (k->type == ADAPTER_KEY_OTHER)
-        return status_refuse("`%s`%s: %s is not supported; LoRA, LoHa and LoKr are", key, more, k->other);
+        return status_refuse("`%s`%s: %s is not supported; LoRA, LoHa, LoKr and DoRA are", key, more,
+                             k->other);
     for (size_t i = 0; i < sizeof OTHER_MODELS / sizeof *OTHER_MODELS; i++)
         if (strncmp(key, OTHER_MODELS[i].start, strlen(OTHER_MODELS[i].start)) == 0)
             return status_refuse("`%s`%s: this LoRA is for %s, as %s write%s it, and the model is not", key,
@@ -126,15 +133,17 @@ static Status refuse_key(const char *key, const AdapterKey *k, int others)
 
 static Status place_entry(Module *m, const TensorEntry *e, const AdapterKey *k)
 {
-    const bool is_alpha = k->type == ADAPTER_KEY_ALPHA;
-    if (!is_alpha && m->kind && m->kind != k->kind)
+    const bool is_alpha = k->type == ADAPTER_KEY_ALPHA, is_length = k->type == ADAPTER_KEY_MAGNITUDE;
+    const bool beside = is_alpha || is_length;
+    if (!beside && m->kind && m->kind != k->kind)
         return status_fail("`%s` and `%s` are of two kinds of adapters, %s and %s, for the same layer",
                            m->first->name, e->name, m->kind->title, k->kind->title);
-    const TensorEntry **place = is_alpha ? &m->alpha : &m->tensors[k->role];
+    const TensorEntry **place = is_alpha ? &m->alpha : is_length ? &m->magnitude : &m->tensors[k->role];
     if (*place)
         return status_fail("`%s` and `%s` are for the same layer", (*place)->name, e->name);
     *place = e;
-    if (!is_alpha && !m->kind) {
+    m->peft_lengths |= is_length && k->spelling == SPELLED_PEFT;
+    if (!beside && !m->kind) {
         m->kind = k->kind;
         m->first = e;
     }
@@ -159,7 +168,7 @@ static Status place_keys(ModuleList *list, const TensorFile *f, Findings *found)
         found->known += k.type != ADAPTER_KEY_UNKNOWN;
         found->alphas += k.type == ADAPTER_KEY_ALPHA;
         found->kohya |= k.type == ADAPTER_KEY_TENSOR && k.spelling == SPELLED_KOHYA;
-        Module *m = k.type <= ADAPTER_KEY_ALPHA ? find_module(list, k.module) : NULL;
+        Module *m = k.type <= ADAPTER_KEY_MAGNITUDE ? find_module(list, k.module) : NULL;
         if (m) {
             TRY(place_entry(m, e, &k));
             continue;
@@ -192,13 +201,30 @@ static Status read_tensor(const TensorEntry *e, Tensor **out)
 
 static Status read_tensors(const Module *m, Adapter *a)
 {
+    const TensorEntry *alone = m->alpha ? m->alpha : m->magnitude;
     if (!m->kind)
-        return status_fail("`%s` is there, but nothing else of the same layer", m->alpha->name);
+        return status_fail("`%s` is there, but nothing else of the same layer", alone->name);
     a->kind = m->kind;
     for (int r = 0; r < ADAPTER_TENSORS; r++)
         if (m->tensors[r])
             TRY(read_tensor(m->tensors[r], &a->tensors[r]));
+    TRY(status_in(tucker_expand(a, m->layer->weight), "`%s`", m->first->name));
     return status_in(a->kind->check(a, m->layer->weight), "`%s`", m->first->name);
+}
+
+/* The user's strength: LyCORIS's lengths are for the whole change, of which a share is taken; PEFT's follow
+ * the scaled one. */
+static Status set_strength(const Module *m, Adapter *a, double scale, float strength)
+{
+    Tensor *lengths;
+    const bool shared = m->magnitude && !m->peft_lengths;
+    a->scale = shared ? (float)scale : (float)scale * strength;
+    if (!m->magnitude)
+        return STATUS_OK;
+    TRY(read_tensor(m->magnitude, &lengths));
+    const Status s = adapter_decompose(a, m->layer, lengths, shared ? strength : 1);
+    tensor_free(lengths);
+    return status_in(s, "`%s`", m->magnitude->name);
 }
 
 /* What the file multiplies the adapter's output by; *said: it says so. */
@@ -209,6 +235,9 @@ static Status module_scale(const Module *m, const Adapter *a, const AdapterSetti
     const int64_t rank = a->kind->rank(a);
     *said = m->alpha != NULL;
     *scale = 1;
+    if (!m->magnitude && adapter_settings_dora(settings, m->text_encoder))
+        return status_fail("`%s`: use_dora is said, but its lora_magnitude_vector is not there",
+                           m->first->name);
     if (!m->alpha)
         TRY(adapter_settings_scale(settings, m->layer->name, m->text_encoder, rank, scale, said));
     else
@@ -219,8 +248,14 @@ static Status module_scale(const Module *m, const Adapter *a, const AdapterSetti
                                    : status_fail("`%s`: alpha is not a finite number", m->first->name);
 }
 
+static void drop_last(LoraFile *file)
+{
+    adapter_free_tensors(&file->adapters[--file->count]);
+    file->adapters[file->count] = (Adapter){0};
+}
+
 static Status make_adapters(LoraFile *file, const ModuleList *list, const AdapterSettings *settings,
-                            float user_scale, bool *said_all)
+                            const AdapterStrength *strength, bool *said_all)
 {
     *said_all = true;
     file->adapters = mem_calloc((size_t)list->count, sizeof *file->adapters);
@@ -229,18 +264,22 @@ static Status make_adapters(LoraFile *file, const ModuleList *list, const Adapte
         return STATUS_FAILED;
     for (int i = 0; i < list->count; i++) {
         const Module *m = &list->items[i];
-        if (!m->kind && !m->alpha)
+        const float own = adapter_strength_of(strength, m->layer->name, m->text_encoder);
+        if (!m->kind && !m->alpha && !m->magnitude)
             continue;
+        file->there++;
         double scale;
         bool said;
         Adapter *a = &file->adapters[file->count];
         file->layers[file->count++] = m->layer;
         TRY(read_tensors(m, a));
         TRY(module_scale(m, a, settings, &scale, &said));
-        a->scale = (float)scale * user_scale;
+        TRY(set_strength(m, a, scale, own));
         *said_all &= said;
+        if (own == 0) /* as if it were not there; DoRA's lengths would stay */
+            drop_last(file);
     }
-    return file->count ? STATUS_OK : status_refuse("there is no LoRA in it");
+    return file->there ? STATUS_OK : status_refuse("there is no LoRA in it");
 }
 
 /* Where the layers' weights are already in a device's memory, so are their adapters. */
@@ -248,9 +287,14 @@ static Status place_all(LoraFile *file)
 {
     for (int i = 0; i < file->count; i++) {
         const Device *home = file->layers[i]->weight->home;
+        Adapter *a = &file->adapters[i];
         for (int k = 0; home && k < ADAPTER_TENSORS; k++)
-            if (file->adapters[i].tensors[k])
-                TRY(tensor_place(file->adapters[i].tensors[k], home));
+            if (a->tensors[k])
+                TRY(tensor_place(a->tensors[k], home));
+        if (home && a->delta_factor) {
+            TRY(tensor_place(a->weight_factor, home));
+            TRY(tensor_place(a->delta_factor, home));
+        }
     }
     return STATUS_OK;
 }
@@ -270,7 +314,21 @@ static void free_file(LoraFile *f)
     mem_free(f);
 }
 
-static Status read_file(Model *m, const TensorFile *f, float scale, LoraFile *file)
+/* Says of a file that does not fit for which models it was made, where that is another family. */
+static Status tell_family(Status s, const Model *m, const TensorFile *f)
+{
+    char why[128], message[1024];
+    const char *family = s == STATUS_OK || status_is_memory() ? NULL : adapter_family(f, why, sizeof why);
+    const char *own = model_family(m);
+    const bool tiny = family && !own && strstr(family, "Diffusion 1") != NULL;
+    if (!family || tiny || (own && !strcmp(family, own)) || strstr(status_message(), family))
+        return s;
+    snprintf(message, sizeof message, "%s", status_message());
+    return status_refuse("%s; it was made for %s (%s)%s%s", message, family, why,
+                         own ? ", the model is " : "", own ? own : "");
+}
+
+static Status read_file(Model *m, const TensorFile *f, const AdapterStrength *strength, LoraFile *file)
 {
     ModuleList list = {0};
     AdapterSettings *settings = NULL;
@@ -282,7 +340,8 @@ static Status read_file(Model *m, const TensorFile *f, float scale, LoraFile *fi
     if (s == STATUS_OK)
         s = adapter_settings_read(f, !found.kohya && !found.alphas, &settings);
     if (s == STATUS_OK)
-        s = make_adapters(file, &list, settings, scale, &said_all);
+        s = make_adapters(file, &list, settings, strength, &said_all);
+    s = tell_family(s, m, f);
     if (s == STATUS_OK && !said_all)
         log_info("%s says no alpha%s: taken to be the rank, as other readers do", tensorfile_path(f),
                  found.alphas || settings ? " for some layers" : "");
@@ -312,11 +371,18 @@ Status adapter_file_open(const char *path, TensorFile **out)
 
 Status lora_attach(Model *m, const char *path, float scale, LoraFile **out)
 {
+    const AdapterStrength strength = adapter_strength(scale);
+    return lora_attach_as(m, path, &strength, out);
+}
+
+Status lora_attach_as(Model *m, const char *path, const AdapterStrength *strength, LoraFile **out)
+{
     TensorFile *f;
     *out = NULL;
+    TRY(status_in(adapter_strength_check(strength, m), "%s", path));
     TRY(adapter_file_open(path, &f));
     LoraFile *file = mem_calloc(1, sizeof *file);
-    Status s = file ? read_file(m, f, scale, file) : STATUS_FAILED;
+    Status s = file ? read_file(m, f, strength, file) : STATUS_FAILED;
     tensorfile_close(f);
     if (s != STATUS_OK) {
         if (file)

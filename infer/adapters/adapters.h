@@ -1,9 +1,11 @@
-/* Adapter files (LoRA, LoHa, LoKr; kohya's, PEFT's and diffusers' names) and the layers they belong to. */
+/* Adapter files (LoRA, LoHa, LoKr, DoRA; kohya's, PEFT's and diffusers' names) and the layers they belong to.
+ */
 #ifndef ATL_ADAPTERS_H
 #define ATL_ADAPTERS_H
 
 #include "infer/files/tensor_file.h"
 #include "infer/models/model.h"
+#include "strength.h"
 
 typedef enum LoraTargets { LORA_ATTENTION, LORA_ATTENTION_MLP } LoraTargets;
 
@@ -21,6 +23,8 @@ Status adapter_file_open(const char *path, TensorFile **out);
  * does not is named and refused. The handle owns the adapters. */
 typedef struct LoraFile LoraFile;
 Status lora_attach(Model *m, const char *path, float scale, LoraFile **out);
+/* The same with strengths of parts and blocks. */
+Status lora_attach_as(Model *m, const char *path, const AdapterStrength *strength, LoraFile **out);
 void lora_detach(Model *m, LoraFile *f); /* and frees; NULL allowed */
 
 #endif

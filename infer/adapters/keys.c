@@ -1,6 +1,7 @@
 #include "keys.h"
 
 #include "kernels/base/mem.h"
+#include "tucker.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +15,9 @@
 typedef const char *Endings[ADAPTER_SPELLINGS][ADAPTER_TENSORS][ALTERNATIVES];
 
 static const Endings lora_endings = {
-    [SPELLED_KOHYA] = {[LORA_DOWN] = {".lora_down.weight"}, [LORA_UP] = {".lora_up.weight"}},
+    [SPELLED_KOHYA] = {[LORA_DOWN] = {".lora_down.weight"},
+                       [LORA_UP] = {".lora_up.weight"},
+                       [LORA_MID] = {".lora_mid.weight"}},
     [SPELLED_PEFT] = {[LORA_DOWN] = {".lora_A.weight"}, [LORA_UP] = {".lora_B.weight"}},
     [SPELLED_DIFFUSERS] = {[LORA_DOWN] = {".lora.down.weight", ".lora_linear_layer.down.weight",
                                           "_lora.down.weight"},
@@ -25,8 +28,8 @@ static const Endings lora_endings = {
 #define LOHA_ENDINGS                                                                                         \
     {                                                                                                        \
         [LOHA_W1_A] = {".hada_w1_a"}, [LOHA_W1_B] = {".hada_w1_b"}, [LOHA_W2_A] = {".hada_w2_a"},            \
-        [LOHA_W2_B] = {                                                                                      \
-            ".hada_w2_b"                                                                                     \
+        [LOHA_W2_B] = {".hada_w2_b"}, [LOHA_T1] = {".hada_t1"}, [LOHA_T2] = {                                \
+            ".hada_t2"                                                                                       \
         }                                                                                                    \
     }
 static const Endings loha_endings = {[SPELLED_KOHYA] = LOHA_ENDINGS, [SPELLED_PEFT] = LOHA_ENDINGS};
@@ -34,8 +37,8 @@ static const Endings loha_endings = {[SPELLED_KOHYA] = LOHA_ENDINGS, [SPELLED_PE
 #define LOKR_ENDINGS                                                                                         \
     {                                                                                                        \
         [LOKR_W1] = {".lokr_w1"}, [LOKR_W1_A] = {".lokr_w1_a"}, [LOKR_W1_B] = {".lokr_w1_b"},                \
-        [LOKR_W2] = {".lokr_w2"}, [LOKR_W2_A] = {".lokr_w2_a"}, [LOKR_W2_B] = {                              \
-            ".lokr_w2_b"                                                                                     \
+        [LOKR_W2] = {".lokr_w2"}, [LOKR_W2_A] = {".lokr_w2_a"}, [LOKR_W2_B] = {".lokr_w2_b"}, [LOKR_T2] = {  \
+            ".lokr_t2"                                                                                       \
         }                                                                                                    \
     }
 static const Endings lokr_endings = {[SPELLED_KOHYA] = LOKR_ENDINGS, [SPELLED_PEFT] = LOKR_ENDINGS};
@@ -57,17 +60,22 @@ static const struct {
     [SPELLED_DIFFUSERS] = {"diffusers", "unet.", "text_encoder.", false, NULL},
 };
 
+/* DoRA's lengths, beside any kind. */
+static const struct {
+    const char *ending;
+    AdapterSpelling spelling;
+} MAGNITUDES[] = {
+    {".dora_scale", SPELLED_KOHYA},
+    {".lora_magnitude_vector.weight", SPELLED_PEFT},
+    {".lora_magnitude_vector", SPELLED_PEFT},
+};
+
 /* Parts of keys of what is not read. */
 static const struct {
     const char *part, *kind;
 } OTHER_KINDS[] = {
-    {".hada_t", "LoHa with a middle (Tucker) part"},
-    {".lokr_t", "LoKr with a middle (Tucker) part"},
-    {".lora_mid.", "LoCon with a middle (Tucker) part"},
     {".oft_", "OFT"},
     {".boft", "BOFT"},
-    {".dora_scale", "DoRA"},
-    {".lora_magnitude_vector", "DoRA"},
     {".lora_embedding_", "LoRA on embeddings"},
     {".on_input", "(IA)³"},
     {".w_norm", "norm weights"},
@@ -172,6 +180,14 @@ static size_t find_ending(const char *key, AdapterKey *out)
                     out->role = r;
                     return length;
                 }
+    for (size_t i = 0; i < sizeof MAGNITUDES / sizeof *MAGNITUDES; i++) {
+        const size_t length = path_before(key, MAGNITUDES[i].ending, MAGNITUDES[i].spelling);
+        if (!length)
+            continue;
+        out->type = ADAPTER_KEY_MAGNITUDE;
+        out->spelling = MAGNITUDES[i].spelling;
+        return length;
+    }
     for (int s = 0; s < ADAPTER_SPELLINGS; s++)
         if (SPELLINGS[s].alpha && ends_with(key, size, SPELLINGS[s].alpha)) {
             out->type = ADAPTER_KEY_ALPHA;

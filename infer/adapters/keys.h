@@ -30,7 +30,8 @@ bool adapter_spelling_has_alpha(AdapterSpelling s);
 typedef enum AdapterKeyType {
     ADAPTER_KEY_TENSOR, /* of kind and role */
     ADAPTER_KEY_ALPHA,
-    ADAPTER_KEY_OTHER, /* of a kind that is not read; other names it */
+    ADAPTER_KEY_MAGNITUDE, /* DoRA's lengths */
+    ADAPTER_KEY_OTHER,     /* of a kind that is not read; other names it */
     ADAPTER_KEY_UNKNOWN
 } AdapterKeyType;
 

@@ -208,7 +208,7 @@ static Status find_pattern(const AdapterSettings *s, bool text_encoder, const ch
 /* Switches and ways to begin that change what the tensors mean. */
 static Status refuse_others(const AdapterSettings *s, bool text_encoder)
 {
-    static const char *const SWITCHES[] = {"use_dora", "use_qalora", "use_bdlora", "lora_bias"};
+    static const char *const SWITCHES[] = {"use_qalora", "use_bdlora", "lora_bias"};
     static const char *const BEGINNINGS[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
     for (size_t i = 0; i < sizeof SWITCHES / sizeof *SWITCHES; i++)
         if (json_is_true(setting(s, text_encoder, SWITCHES[i])))
@@ -220,6 +220,11 @@ static Status refuse_others(const AdapterSettings *s, bool text_encoder)
                                "with peft's path_initial_model_for_weight_conversion",
                                place_of(s), begin);
     return STATUS_OK;
+}
+
+bool adapter_settings_dora(const AdapterSettings *s, bool text_encoder)
+{
+    return s && json_is_true(setting(s, text_encoder, "use_dora"));
 }
 
 /* The rank the settings give the layer, which has to be its tensors' where both have one. */

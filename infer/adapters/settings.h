@@ -20,6 +20,8 @@ void adapter_settings_free(AdapterSettings *s); /* NULL allowed */
  * say what is not supported, or do not fit the tensors. */
 Status adapter_settings_scale(const AdapterSettings *s, const char *layer, bool text_encoder, int64_t rank,
                               double *scale, bool *said);
+/* They say that there are DoRA's lengths. */
+bool adapter_settings_dora(const AdapterSettings *s, bool text_encoder);
 /* Their alpha, of layers that no pattern names; false: there is none. */
 bool adapter_settings_alpha(const AdapterSettings *s, bool text_encoder, double *alpha);
 

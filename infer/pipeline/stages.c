@@ -139,7 +139,7 @@ static uint64_t hash_adapters(const LayerSet *set)
     uint64_t h = 0xcbf29ce484222325u;
     for (int i = 0; i < set->count; i++)
         for (const Adapter *a = set->items[i]->adapters; a; a = a->next) {
-            h = hashed(hashed(h, (uint64_t)i), (uint64_t)(uintptr_t)a->kind);
+            h = hashed(hashed(h, (uint64_t)i), (uint64_t)(uintptr_t)a->kind + (a->delta_factor != NULL));
             for (int t = 0; t < ADAPTER_TENSORS; t++)
                 for (int d = 0; a->tensors[t] && d < a->tensors[t]->ndim; d++)
                     h = hashed(hashed(h, (uint64_t)t), (uint64_t)a->tensors[t]->shape[d]);

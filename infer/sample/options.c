@@ -2,31 +2,14 @@
 #include "options.h"
 
 #include "infer/samplers/sampler.h"
-#include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
 #include "kernels/base/text.h"
 #include "kernels/devices/devices.h"
+#include "loras.h"
 
 #include <stdio.h>
 #include <string.h>
-
-/* "FILE" or "FILE:SCALE"; a file that is there under the whole name is that file. */
-static Status parse_lora(const char *text, UsedLora *out)
-{
-    const char *colon = strrchr(text, ':');
-    double scale = 1;
-    *out = (UsedLora){.scale = 1};
-    if (!file_exists(text) && colon && colon != text) {
-        if (!text_to_float(colon + 1, &scale))
-            return status_in(file_missing(text, "file"), "--lora (`%s` is no scale)", colon + 1);
-        char *path = mem_printf("%.*s", (int)(colon - text), text);
-        *out = (UsedLora){.path = path, .scale = (float)scale};
-        return path ? STATUS_OK : STATUS_FAILED;
-    }
-    out->path = mem_strdup(text);
-    return out->path ? STATUS_OK : STATUS_FAILED;
-}
 
 /* "1,5,9", each with the batch - 1 seeds after it. */
 static Status parse_seeds(SampleArguments *a)
@@ -78,10 +61,24 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
         {NULL, OPTION_HEADING, NULL, .help = "What to draw"},
         {"model", OPTION_TEXT, &a->model, .value = "M",
          .help = "A diffusers folder, a single .safetensors or .ckpt file, or builtin:tiny."},
-        {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE]",
-         .help = "An adapter: a file with kohya's, PEFT's or diffusers' names (LoRA, LoHa, LoKr), or PEFT's "
-                 "folder; and how strongly it counts: :0.8, or :1 "
-                 "where nothing is said. May be given several times."},
+        {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE[:PART=SCALE...]]",
+         .help =
+             "An adapter: a file with kohya's, PEFT's or diffusers' names (LoRA, LoHa, LoKr, DoRA), or "
+             "PEFT's "
+             "folder; and how strongly it counts: :0.8, or :1 where nothing is said. te= and unet= are "
+             "other scales for the text encoder and the UNet; down.1=, mid=, up.2= factors for blocks of the "
+             "UNet. May be given several times."},
+        {"lora-dir", OPTION_TEXT, &a->lora_dir, .value = "DIR",
+         .help =
+             "Where the LoRAs are that prompts name: <lora:NAME:0.8>, as A1111 has them, with the same parts "
+             "behind the scale."},
+        {"embedding", OPTION_LIST, &a->words.embeddings, .value = "FILE",
+         .help = "A word whose vectors were trained (textual inversion): A1111's or diffusers' file. Prompts "
+                 "call "
+                 "it by the file's name without its ending, or by the word in it (<cat-toy>). May be given "
+                 "several "
+                 "times."},
+        {"embedding-dir", OPTION_TEXT, &a->words.embedding_dir, .value = "DIR", .help = "All of a folder."},
         {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .help = "What the picture shows."},
         {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show."},
         {"compat", OPTION_TEXT, &a->words.compat, .value = "PROGRAM", .choices = COMPAT_CHOICES,
@@ -293,18 +290,14 @@ Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *do
     TRY(check_complete(a));
     TRY(begin_arguments_check(&a->begin, &a->request.begin));
     TRY(check_way(a));
-    if (a->lora_texts.count > SAMPLE_MAX_LORAS)
-        return status_refuse("sample: more than %d LoRAs", SAMPLE_MAX_LORAS);
-    for (int i = 0; i < a->lora_texts.count; i++)
-        TRY(parse_lora(a->lora_texts.items[i], &a->loras[i]));
     TRY(prompt_options_apply(&a->words, &a->request));
+    TRY(sample_loras_read(a));
     return parse_seeds(a);
 }
 
 void sample_arguments_free(SampleArguments *a)
 {
-    for (int i = 0; i < a->lora_texts.count && i < SAMPLE_MAX_LORAS; i++)
-        mem_free((char *)a->loras[i].path);
+    sample_loras_free(a);
     begin_arguments_free(&a->begin);
     mem_free(a->seeds);
     mem_free(a->own_prompt);

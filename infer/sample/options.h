@@ -12,7 +12,7 @@
 
 typedef struct SampleArguments {
     const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
-        *trace, *prompts, *sheet_pictures, *format, *tiling, *hires_upscale, *vae_tile;
+        *trace, *prompts, *sheet_pictures, *format, *tiling, *hires_upscale, *vae_tile, *lora_dir;
     BeginArguments begin;
     OptionList lora_texts, sheet_texts;
     SampleRequest request;
@@ -21,8 +21,9 @@ typedef struct SampleArguments {
     double guidance, variation;
     int threads, batch, quality;
     bool json, matrix;
-    char *own_prompt, *own_negative; /* where request's are none of the command line's words */
-    UsedLora loras[SAMPLE_MAX_LORAS];
+    char *own_prompt, *own_negative;  /* where request's are none of the command line's words */
+    UsedLora loras[SAMPLE_MAX_LORAS]; /* of the command line, then of the prompt */
+    int lora_count;
     uint64_t *seeds; /* one a picture */
     int picture_count;
 } SampleArguments;

@@ -77,7 +77,11 @@ static char *lora_tags(const PictureOrigin *o)
         for (char *c = name; *c; c++) /* a line is a field */
             if ((unsigned char)*c < ' ')
                 *c = ' ';
-        char *longer = mem_printf("%s <lora:%s:%g>", tags, name, (double)o->loras[i].scale);
+        char *more = adapter_strength_text(&o->loras[i].strength);
+        char *longer =
+            more ? mem_printf("%s <lora:%s:%g%s>", tags, name, (double)o->loras[i].strength.whole, more)
+                 : NULL;
+        mem_free(more);
         mem_free(tags);
         tags = longer;
     }
@@ -108,12 +112,21 @@ char *picture_parameters(const PictureOrigin *o)
     return text;
 }
 
+json_t *used_lora_json(const UsedLora *l, const char *file)
+{
+    json_t *facts = json_pack("{s:s, s:f}", "file", file, "scale", (double)l->strength.whole);
+    char *more = adapter_strength_text(&l->strength);
+    if (more && *more)
+        json_object_set_new(facts, "strength", json_string(more + 1));
+    mem_free(more);
+    return facts;
+}
+
 static json_t *lora_list(const PictureOrigin *o)
 {
     json_t *list = json_array();
     for (int i = 0; i < o->lora_count; i++)
-        json_array_append_new(list, json_pack("{s:s, s:f}", "file", path_base(o->loras[i].path), "scale",
-                                              (double)o->loras[i].scale));
+        json_array_append_new(list, used_lora_json(&o->loras[i], path_base(o->loras[i].path)));
     return list;
 }
 

@@ -3,13 +3,18 @@
 #ifndef ATL_PICTURE_TEXT_H
 #define ATL_PICTURE_TEXT_H
 
+#include "infer/adapters/strength.h"
 #include "infer/pipeline/pipeline.h"
+#include "kernels/base/json.h"
 #include "begin_arguments.h"
 
 typedef struct UsedLora {
     const char *path; /* as given; only its last part is written */
-    float scale;
+    AdapterStrength strength;
 } UsedLora;
+
+/* {"file": file, "scale": 0.8, "strength": "te=0.5"} */
+json_t *used_lora_json(const UsedLora *l, const char *file);
 
 typedef struct PictureOrigin {
     const SampleRequest *request; /* with its size filled in */

@@ -4,6 +4,7 @@
 
 #include "infer/compat/compat.h"
 #include "infer/pipeline/pipeline.h"
+#include "kernels/base/options.h"
 
 #define PROMPT_SYNTAX_AUTO "auto"
 
@@ -11,6 +12,8 @@ typedef struct PromptOptions {
     const char *compat; /* one of COMPAT_CHOICES */
     const char *syntax; /* one of PROMPT_SYNTAX_CHOICES, or auto: what compat says */
     bool long_prompts;
+    OptionList embeddings;
+    const char *embedding_dir;
     int clip_skip; /* as the program of compat counts */
     bool clip_skip_given;
 } PromptOptions;

@@ -84,7 +84,7 @@ static PictureOrigin origin_of(const Work *w, const SampleArguments *a, const Sa
                            .model = a->model,
                            .weights = w->session.weights,
                            .loras = a->loras,
-                           .lora_count = a->lora_texts.count,
+                           .lora_count = a->lora_count,
                            .dtype = dtype_name(w->session.c->dtype),
                            .licence = w->session.licence.name,
                            .watermark = guard_watermark(&a->guard),
@@ -260,9 +260,8 @@ static Status save_latents(const Work *w)
 static json_t *lora_facts(const SampleArguments *a)
 {
     json_t *list = json_array();
-    for (int i = 0; i < a->lora_texts.count; i++)
-        json_array_append_new(
-            list, json_pack("{s:s, s:f}", "file", a->loras[i].path, "scale", (double)a->loras[i].scale));
+    for (int i = 0; i < a->lora_count; i++)
+        json_array_append_new(list, used_lora_json(&a->loras[i], a->loras[i].path));
     return list;
 }
 

@@ -100,13 +100,45 @@ static Status load(Session *s, const SampleArguments *a)
     return s->c ? status_in(guard_load(s->guard, s->model, s->c), "sample: --safety") : STATUS_FAILED;
 }
 
+/* Words that files have vectors for --------------------------------------------------------------------- */
+
+static bool same_list(const OptionList *a, const OptionList *b)
+{
+    bool same = a->count == b->count;
+    for (int i = 0; same && i < a->count; i++)
+        same = is(a->items[i], b->items[i]);
+    return same;
+}
+
+static bool same_embeddings(const SampleArguments *a, const SampleArguments *b)
+{
+    return same_list(&a->words.embeddings, &b->words.embeddings) &&
+           is(a->words.embedding_dir, b->words.embedding_dir);
+}
+
+static Status read_embeddings(Session *s, const SampleArguments *a)
+{
+    const int width = clip_config(s->model->clip)->hidden;
+    embeddings_free(&s->embeddings);
+    for (int i = 0; i < a->words.embeddings.count; i++)
+        TRY(status_in(embeddings_add(&s->embeddings, a->words.embeddings.items[i]), "sample: --embedding"));
+    for (int i = 0; i < s->embeddings.count; i++)
+        TRY(status_in(embedding_check(&s->embeddings.items[i], width), "sample: --embedding"));
+    if (a->words.embedding_dir)
+        TRY(status_in(embeddings_add_folder(&s->embeddings, a->words.embedding_dir),
+                      "sample: --embedding-dir"));
+    s->embeddings.width = width;
+    return STATUS_OK;
+}
+
 /* Its adapters ------------------------------------------------------------------------------------------- */
 
 bool session_same_adapters(const SampleArguments *a, const SampleArguments *b)
 {
-    bool same = session_same_model(a, b) && a->lora_texts.count == b->lora_texts.count;
-    for (int i = 0; same && i < a->lora_texts.count; i++)
-        same = is(a->loras[i].path, b->loras[i].path) && a->loras[i].scale == b->loras[i].scale;
+    bool same = session_same_model(a, b) && a->lora_count == b->lora_count;
+    for (int i = 0; same && i < a->lora_count; i++)
+        same = is(a->loras[i].path, b->loras[i].path) &&
+               adapter_strength_same(&a->loras[i].strength, &b->loras[i].strength);
     return same;
 }
 
@@ -121,9 +153,9 @@ static void detach(Session *s)
 
 static Status attach(Session *s, const SampleArguments *a)
 {
-    for (; s->lora_count < a->lora_texts.count; s->lora_count++) {
+    for (; s->lora_count < a->lora_count; s->lora_count++) {
         const UsedLora *l = &a->loras[s->lora_count];
-        TRY(lora_attach(s->model, l->path, l->scale, &s->loras[s->lora_count]));
+        TRY(lora_attach_as(s->model, l->path, &l->strength, &s->loras[s->lora_count]));
     }
     TRY(pipeline_new(s->c, s->model, &s->pipeline));
     pipeline_guard(s->pipeline, s->guard);
@@ -144,8 +176,9 @@ Status session_check(const Session *s, SampleArguments *a)
 Status session_use(Session *s, SampleArguments *a)
 {
     const SampleArguments *before = s->a;
-    const bool loaded = before && session_same_model(before, a);
-    if (before && session_same_adapters(before, a)) {
+    const bool loaded = before && session_same_model(before, a) && same_embeddings(before, a);
+    a->request.embeddings = &s->embeddings;
+    if (loaded && session_same_adapters(before, a)) {
         s->a = a;
         return session_check(s, a);
     }
@@ -154,6 +187,7 @@ Status session_use(Session *s, SampleArguments *a)
     if (!loaded) {
         unload(s);
         TRY(load(s, a));
+        TRY(read_embeddings(s, a));
     }
     TRY(session_check(s, a));
     if (!s->told)
@@ -166,6 +200,7 @@ Status session_use(Session *s, SampleArguments *a)
 
 void session_close(Session *s)
 {
+    embeddings_free(&s->embeddings);
     detach(s);
     unload(s);
 }

@@ -13,6 +13,7 @@ typedef struct Session {
     Ctx *c;
     Pipeline *pipeline;
     Guard *guard;
+    EmbeddingSet embeddings;
     LoraFile *loras[SAMPLE_MAX_LORAS];
     int lora_count;
     char weights[MODEL_HASH_SIZE];

@@ -113,12 +113,12 @@ static Status apply(SampleArguments *a, const Axis *axis, const AxisPlace *place
     case AXIS_STRENGTH:
         if (!text_to_float(place->value, &scale))
             return status_refuse("sample: --sheet lora=…: `%s` is no strength", place->value);
-        if (!a->lora_texts.count)
+        if (!a->lora_count)
             return status_refuse(
                 "sample: --sheet lora=…: there is no LoRA; name it with --lora, or runs with --sheet "
                 "checkpoint=…");
-        for (int i = 0; i < a->lora_texts.count; i++)
-            a->loras[i].scale = (float)scale;
+        for (int i = 0; i < a->lora_count; i++)
+            a->loras[i].strength.whole = (float)scale;
         return STATUS_OK;
     case AXIS_REPLACE:
         return replace_words(a, axis, place->value);

@@ -379,13 +379,16 @@ static Status write_chunks(const Tokenizer *t, const Fill *f, PromptReading how,
     return STATUS_OK;
 }
 
-static Status check_embeddings(const Pieces *p, int room)
+static Status check_embeddings(const EmbeddingSet *set, const Pieces *p, int room)
 {
-    for (int i = 0; i < p->count; i++)
+    for (int i = 0; i < p->count; i++) {
+        if (p->items[i].embedding && set->width)
+            TRY(embedding_check(p->items[i].embedding, set->width));
         if (size_of(&p->items[i]) > room)
             return status_refuse(
                 "the embedding `%s` has %d vectors; the text encoder takes %d tokens at once",
                 p->items[i].embedding->name, p->items[i].embedding->vectors, room);
+    }
     return STATUS_OK;
 }
 
@@ -398,7 +401,7 @@ static Status make_chunks(const Tokenizer *t, Reader *r, PromptReading how, cons
         s = read_pieces(r, &runs);
     prompt_runs_free(&runs);
     TRY(s);
-    TRY(check_embeddings(&r->pieces, out->length - 2));
+    TRY(check_embeddings(r->set, &r->pieces, out->length - 2));
     Fill f = {.pieces = &r->pieces, .room = out->length - 2};
     s = fill(&f, t, how);
     if (s == STATUS_OK)

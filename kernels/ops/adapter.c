@@ -2,8 +2,8 @@
  *
  * What an adapter adds is added to y after the layer's own product, one adapter after the other. Nothing of
  * it is kept for the backward pass: a low-rank kind's hidden values are few and a ΔW is large, so both are
- * made again. ΔW lives for one operation, in f32, and is not added to W: in 16 bits most of it would be
- * rounded away. */
+ * made again. DoRA's factors make a ΔW of any kind. ΔW lives for one operation, in f32, and is not added to
+ * W: in 16 bits most of it would be rounded away. */
 #include "adapter.h"
 
 #include "conv.h"
@@ -83,6 +83,48 @@ void delta_product_backward(Ctx *c, const Tensor *a, const Tensor *b, const Tens
         product(c, 1, left, true, g, false, 1, weight_matrix(b->grad), NULL);
 }
 
+/* DoRA --------------------------------------------------------------------------------------------------- */
+
+/* A number for each row, (rows,1), or each column, (1,columns), as (rows,columns). */
+static Tensor *spread(Ctx *c, const Tensor *factor, const Matrix m)
+{
+    const bool by_rows = factor->shape[1] == 1 && factor->shape[0] == m.rows;
+    Tensor *ones = delta_matrix(c, by_rows ? 1 : m.rows, by_rows ? m.columns : 1);
+    RUN(c, c->dev->fill(ones, 1));
+    op_next(c);
+    return delta_product(c, 1, by_rows ? factor : ones, by_rows ? ones : factor);
+}
+
+/* y ⊙= a number for each row or column */
+static void multiply_spread(Ctx *c, const Tensor *factor, Tensor *y)
+{
+    const Tensor *all = spread(c, factor, weight_matrix(y));
+    op_next(c);
+    op_use(c, all), op_use(c, y);
+    RUN(c, c->dev->multiply(y, all, y));
+}
+
+/* weight_factor ⊙ W + delta_factor ⊙ ΔW, f32 */
+static Tensor *decomposed(Ctx *c, const Adapter *a, const Layer *l)
+{
+    Tensor *delta = a->kind->delta(c, a, l->weight);
+    multiply_spread(c, a->delta_factor, delta);
+    const Tensor *w = op_weight(c, l);
+    Tensor *wide = ctx_tensor(c, DTYPE_F32, l->weight->ndim, l->weight->shape);
+    op_use(c, w);
+    RUN(c, c->dev->copy(w, wide));
+    multiply_spread(c, a->weight_factor, wide);
+    op_next(c);
+    add_to(c, delta, wide);
+    return delta;
+}
+
+/* ΔW as it is added to the layer's weight. */
+static Tensor *whole_delta(Ctx *c, const Adapter *a, const Layer *l)
+{
+    return a->delta_factor ? decomposed(c, a, l) : a->kind->delta(c, a, l->weight);
+}
+
 static void delta_backward(Ctx *c, const Adapter *a, const Site *at, const Tensor *x, const Tensor *g,
                            Tensor *grad_x)
 {
@@ -91,10 +133,12 @@ static void delta_backward(Ctx *c, const Adapter *a, const Site *at, const Tenso
         Tensor *grad_delta = ctx_tensor(c, DTYPE_F32, w->ndim, w->shape);
         RUN(c, c->dev->fill(grad_delta, 0));
         site_backward_weight(c, at, x, g, grad_delta);
+        if (a->delta_factor) /* the lengths stay as they are */
+            multiply_spread(c, a->delta_factor, grad_delta);
         a->kind->delta_backward(c, a, grad_delta);
     }
     if (grad_x)
-        site_backward_data(c, at, a->kind->delta(c, a, w), g, grad_x);
+        site_backward_data(c, at, whole_delta(c, a, at->layer), g, grad_x);
 }
 
 /* A layer's adapters ------------------------------------------------------------------------------------- */
@@ -109,16 +153,16 @@ bool adapters_fit(Ctx *c, const Layer *l)
 void adapters_add(Ctx *c, const Site *at, const Adapter *first, const Tensor *x, Tensor *y)
 {
     for (const Adapter *a = first; a; a = a->next)
-        if (a->kind->add)
+        if (a->kind->add && !a->delta_factor)
             a->kind->add(c, a, at, x, y);
         else
-            site_apply(c, at, a->kind->delta(c, a, at->layer->weight), x, true, y);
+            site_apply(c, at, whole_delta(c, a, at->layer), x, true, y);
 }
 
 void adapters_backward(Ctx *c, const Site *at, const Tensor *x, const Tensor *g, Tensor *grad_x)
 {
     for (const Adapter *a = at->layer->adapters; a; a = a->next)
-        if (a->kind->backward)
+        if (a->kind->backward && !a->delta_factor)
             a->kind->backward(c, a, at, x, g, grad_x);
         else
             delta_backward(c, a, at, x, g, grad_x);

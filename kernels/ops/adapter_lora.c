@@ -73,6 +73,24 @@ static void backward(Ctx *c, const Adapter *a, const Site *at, const Tensor *x, 
         site_backward_data(c, at, down, u, grad_x);
 }
 
+static Tensor *delta(Ctx *c, const Adapter *a, const Tensor *w)
+{
+    Tensor *y = ctx_tensor(c, DTYPE_F32, w->ndim, w->shape);
+    product(c, a->scale, weight_matrix(a->tensors[LORA_UP]), false, weight_matrix(a->tensors[LORA_DOWN]),
+            false, 0, weight_matrix(y), NULL);
+    return y;
+}
+
+static void delta_backward(Ctx *c, const Adapter *a, const Tensor *grad_delta)
+{
+    const Tensor *down = a->tensors[LORA_DOWN], *up = a->tensors[LORA_UP];
+    const Matrix g = weight_matrix(grad_delta);
+    if (up->requires_grad)
+        product(c, a->scale, g, false, weight_matrix(down), true, 1, weight_matrix(up->grad), NULL);
+    if (down->requires_grad)
+        product(c, a->scale, weight_matrix(up), true, g, false, 1, weight_matrix(down->grad), NULL);
+}
+
 const AdapterKind adapter_lora = {
     .name = "lora",
     .title = "LoRA",
@@ -82,4 +100,6 @@ const AdapterKind adapter_lora = {
     .add = add_to,
     .ride = ride,
     .backward = backward,
+    .delta = delta,
+    .delta_backward = delta_backward,
 };

@@ -130,7 +130,7 @@ static bool residual_fits(Ctx *c, const Tensor *residual, const Tensor *y)
 /* The first adapter, where it can ride on the product. */
 static const Adapter *rider_of(const Layer *l)
 {
-    return l->adapters && l->adapters->kind->ride ? l->adapters : NULL;
+    return l->adapters && l->adapters->kind->ride && !l->adapters->delta_factor ? l->adapters : NULL;
 }
 
 /* y, or what is under its GEGLU, = x W^T + b + residual + the rider's share. */

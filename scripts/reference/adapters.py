@@ -8,9 +8,13 @@ For the random tiny SD1-like model of tests/golden/models/sd1 (scripts/reference
     locon.safetensors       LoRA on linear layers and convolutions of every shape the UNet has, kohya's names
     loha.safetensors        the same layers with LyCORIS's LoHa, and with its LoKr in each of its forms
     lokr.safetensors
+    KIND-tucker.safetensors the three with LyCORIS's middle parts on convolutions
+    KIND-dora.safetensors   the three with LyCORIS's lengths (DoRA), of rows or of input channels
+    peft-dora/              a LoRA's folder with PEFT's lengths
     latents.safetensors     for each: 20 steps of DDIM, guidance 7.5, at scale 0.75
 
-Numbers are small multiples of 1/64, so that f16 holds them exactly.
+At a strength s LyCORIS's DoRA goes s of the way from W to the W' that LyCORIS makes, as AUTOMATIC1111 and ComfyUI do;
+PEFT's has its change times s, as PEFT does. Numbers are small multiples of 1/64, so that f16 holds them exactly.
 
 Ran with torch 2.15.0, diffusers 0.42.1, transformers 5.24.0, peft 0.21.2, lycoris-lora 4.1.3.
 """
@@ -19,6 +23,7 @@ import shutil
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from lycoris.modules.locon import LoConModule
 from lycoris.modules.loha import LohaModule
 from lycoris.modules.lokr import LokrModule
 from peft import LoHaConfig, LoraConfig, get_peft_model, inject_adapter_in_model
@@ -77,7 +82,12 @@ def peft_folder(golden, name, config, part, largest):
     p = pipeline()
     folder = os.path.join(OUT, name)
     wrapped = get_peft_model(p.unet, config)
+    lengths = {n: q.detach().clone() for n, q in wrapped.named_parameters() if "magnitude" in n}
     fill(wrapped, part, 300, largest)
+    with torch.no_grad():
+        for n, q in wrapped.named_parameters():
+            if n in lengths:
+                q.copy_(lengths[n] * (1.25 + q))
     wrapped.save_pretrained(folder)
     os.remove(os.path.join(folder, "README.md"))
     set_scale(wrapped)
@@ -111,11 +121,17 @@ def lycoris(golden, kind, make, largest):
             module = make(i, layer)
             state = {k: v for k, v in module.custom_state_dict().items()}
             for j, (key, value) in enumerate(sorted(state.items())):
-                if key != "alpha":
-                    getattr(module, key).copy_(numbers(value.shape, 1000 + 20 * i + j, largest))
+                drawn = numbers(value.shape, 1000 + 20 * i + j, largest)
+                if key == "dora_scale":
+                    module.dora_scale.copy_((module.dora_scale * (1.25 + drawn)).half())
+                elif key != "alpha":
+                    module.get_parameter(key).copy_(drawn)
             for key, value in module.custom_state_dict().items():
                 out[f"lora_unet_{path.replace('.', '_')}.{key}"] = value.detach().half().contiguous()
-            layer.weight += SCALE * module.get_weight(layer.weight.shape)
+            if getattr(module, "wd", False):
+                layer.weight += SCALE * (module.get_merged_weight(1, layer.weight.shape)[0] - layer.weight)
+            else:
+                layer.weight += SCALE * module.get_diff_weight(1, layer.weight.shape)[0]
     save_file(out, os.path.join(OUT, kind + ".safetensors"), {"ss_network_module": "lycoris.kohya"})
     golden[kind] = sample(p)
 
@@ -136,6 +152,19 @@ def main():
     locon(golden)
     lycoris(golden, "loha", lambda i, layer: LohaModule("", layer, lora_dim=2, alpha=3), 24)
     lycoris(golden, "lokr", make_lokr, 16)
+    tucker = {"lora_dim": 2, "alpha": 3, "use_tucker": True}
+    lycoris(golden, "locon-tucker", lambda i, layer: LoConModule("", layer, **tucker), 16)
+    lycoris(golden, "loha-tucker", lambda i, layer: LohaModule("", layer, **tucker), 24)
+    lycoris(golden, "lokr-tucker", lambda i, layer: LokrModule("", layer, factor=2, **tucker), 16)
+
+    def lengths(i):
+        return {"weight_decompose": True, "wd_on_out": i % 2 == 0, "lora_dim": 2, "alpha": 3}
+
+    lycoris(golden, "locon-dora", lambda i, layer: LoConModule("", layer, **lengths(i)), 16)
+    lycoris(golden, "loha-dora", lambda i, layer: LohaModule("", layer, **lengths(i)), 24)
+    lycoris(golden, "lokr-dora", lambda i, layer: LokrModule("", layer, factor=2, **lengths(i)), 16)
+    dora = LoraConfig(r=4, lora_alpha=8, use_dora=True, target_modules=r".*(attn1\.to_q|mid_block.*proj_in|down_blocks\.0\.resnets\.0\.conv1)")
+    peft_folder(golden, "peft-dora", dora, "lora_", 16)
     plain = sample(pipeline())
     for name, latents in golden.items():
         print(name, "moves the latents by", (latents - plain).abs().max().item())

@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     AdapterKey key;
     fuzz_part(&data, &size, &text, &length);
     adapter_key_parse(text, &key);
-    check_name(key.type <= ADAPTER_KEY_ALPHA, key.module);
+    check_name(key.type <= ADAPTER_KEY_MAGNITUDE, key.module);
     for (int k = 1; k <= 3; k++) {
         check_name(keymap_unet(text, k, out[0]), out[0]);
         check_name(keymap_vae(text, k + 1, out[0]), out[0]);

@@ -119,7 +119,7 @@ static void what_would_mean_something_else_is_refused(void **state)
         const char *config, *says;
     } cases[] = {
         {"{\"r\": 8, \"lora_alpha\": 32}", "says rank 8 for " LAYER ", its tensors have 4"},
-        {"{\"r\": 4, \"use_dora\": true}", "use_dora is not supported"},
+        {"{\"r\": 4, \"use_dora\": true}", "use_dora is said"},
         {"{\"r\": 4, \"init_lora_weights\": \"pissa_niter_16\"}", "pissa_niter_16 changes the model's own"},
         {"{\"r\": 4, \"alpha_pattern\": {\"to_[qk]\": 2}}", "`to_[qk]`: of regular expressions only"},
         {"{\"r\": 4, \"alpha_pattern\": {\"layers\\\\d\": 2}}", "of regular expressions only"},

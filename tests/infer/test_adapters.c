@@ -9,6 +9,7 @@
 
 #include "infer/adapters/adapters.h"
 #include "infer/adapters/keys.h"
+#include "infer/adapters/tucker.h"
 #include "infer/pipeline/pipeline.h"
 #include "kernels/adapter.h"
 #include "kernels/base/mem.h"
@@ -47,7 +48,12 @@ static int count_adapters(Model *m)
 static void every_spelling_of_a_key_is_read(void **state)
 {
     (void)state;
-    enum { TENSOR = ADAPTER_KEY_TENSOR, ALPHA = ADAPTER_KEY_ALPHA, OTHER = ADAPTER_KEY_OTHER };
+    enum {
+        TENSOR = ADAPTER_KEY_TENSOR,
+        ALPHA = ADAPTER_KEY_ALPHA,
+        OTHER = ADAPTER_KEY_OTHER,
+        LENGTHS = ADAPTER_KEY_MAGNITUDE
+    };
     static const struct {
         const char *key, *module;
         int type;
@@ -83,10 +89,14 @@ static void every_spelling_of_a_key_is_read(void **state)
          SPELLED_PEFT},
         {"lora_unet_x.lokr_w1", "lora_unet_x", TENSOR, &adapter_lokr, LOKR_W1, SPELLED_KOHYA},
         {"lora_unet_x.lokr_w1_a", "lora_unet_x", TENSOR, &adapter_lokr, LOKR_W1_A, SPELLED_KOHYA},
-        {"lora_unet_x.hada_t1", "", OTHER, NULL, 0, SPELLED_KOHYA},
-        {"lora_unet_x.lokr_t2", "", OTHER, NULL, 0, SPELLED_KOHYA},
-        {"lora_unet_x.dora_scale", "", OTHER, NULL, 0, SPELLED_KOHYA},
-        {"lora_unet_x.lora_mid.weight", "", OTHER, NULL, 0, SPELLED_KOHYA},
+        {"lora_unet_x.hada_t1", "lora_unet_x", TENSOR, &adapter_loha, LOHA_T1, SPELLED_KOHYA},
+        {"lora_unet_x.lokr_t2", "lora_unet_x", TENSOR, &adapter_lokr, LOKR_T2, SPELLED_KOHYA},
+        {"lora_unet_x.lora_mid.weight", "lora_unet_x", TENSOR, &adapter_lora, LORA_MID, SPELLED_KOHYA},
+        {"lora_unet_x.dora_scale", "lora_unet_x", LENGTHS, NULL, 0, SPELLED_KOHYA},
+        {"unet.a.to_q.lora_magnitude_vector", "lora_unet_a_to_q", LENGTHS, NULL, 0, SPELLED_PEFT},
+        {"unet.a.to_q.lora_magnitude_vector.default.weight", "lora_unet_a_to_q", LENGTHS, NULL, 0,
+         SPELLED_PEFT},
+        {"lora_unet_x.oft_blocks", "", OTHER, NULL, 0, SPELLED_KOHYA},
         {"lora_unet_x.diff", "", OTHER, NULL, 0, SPELLED_KOHYA},
         {"conv_in.weight", "", ADAPTER_KEY_UNKNOWN, NULL, 0, SPELLED_KOHYA},
         {".alpha", "", ADAPTER_KEY_UNKNOWN, NULL, 0, SPELLED_KOHYA},
@@ -238,9 +248,19 @@ static void every_kind_gives_the_latents_of_peft_and_lycoris(void **state)
         const char *name, *file;
         int layers;
     } CASES[] = {
-        {"peft", "peft", 4 * 4},           {"peft", "peft/adapter_model.safetensors", 4 * 4},
-        {"peft-loha", "peft-loha", 4 * 2}, {"locon", "locon.safetensors", 8},
-        {"loha", "loha.safetensors", 8},   {"lokr", "lokr.safetensors", 8},
+        {"peft", "peft", 4 * 4},
+        {"peft", "peft/adapter_model.safetensors", 4 * 4},
+        {"peft-loha", "peft-loha", 4 * 2},
+        {"locon", "locon.safetensors", 8},
+        {"loha", "loha.safetensors", 8},
+        {"lokr", "lokr.safetensors", 8},
+        {"locon-tucker", "locon-tucker.safetensors", 8},
+        {"loha-tucker", "loha-tucker.safetensors", 8},
+        {"lokr-tucker", "lokr-tucker.safetensors", 8},
+        {"peft-dora", "peft-dora", 4 + 1 + 1},
+        {"locon-dora", "locon-dora.safetensors", 8},
+        {"loha-dora", "loha-dora.safetensors", 8},
+        {"lokr-dora", "lokr-dora.safetensors", 8},
     };
     Model *m = open_model();
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
@@ -332,7 +352,21 @@ static void wrong_files_are_refused_by_key_and_leave_the_model_alone(void **stat
          2,
          "and 1 other key)",
          true},
-        {{{Q ".dora_scale", 2, {16, 1}}}, 1, "DoRA is not supported", true},
+        {{{Q ".oft_blocks", 2, {16, 1}}}, 1, "OFT is not supported", true},
+        {{{Q ".dora_scale", 2, {16, 1}}}, 1, "dora_scale` is there, but nothing else", false},
+        {{{Q ".lora_down.weight", 2, {2, 16}},
+          {Q ".lora_up.weight", 2, {16, 2}},
+          {Q ".dora_scale", 2, {15, 1}}},
+         3,
+         "the lengths (15,1) f32 do not fit",
+         false},
+        {{{Q ".lora_down.weight", 2, {2, 16}},
+          {Q ".lora_up.weight", 2, {16, 2}},
+          {Q ".lora_mid.weight", 2, {2, 3}}},
+         3,
+         "the middle part",
+         false},
+
         {{{Q ".hada_w1_a", 2, {16, 2}}}, 1, "hada_w1_a`: there is no w1_b part", false},
         {{{Q ".lokr_w1", 2, {2, 2}}, {Q ".lokr_w2_a", 2, {8, 2}}},
          2,

@@ -6,7 +6,8 @@
 
 #include <stdlib.h>
 
-/* x, W, then (i[0]) b, then the adapter's tensors; i[1…5] the convolution's shape, i[1] = 0: a linear layer;
+/* i[7]: DoRA's factors, of rows (1) or columns (2).
+ * x, W, then (i[0]) b, then the adapter's tensors; i[1…5] the convolution's shape, i[1] = 0: a linear layer;
  * i[6]: bit r says that the tensor of role r is there; f[0]: scale */
 #define ROLE(r) (1 << (r))
 
@@ -21,12 +22,39 @@ static ConvShape shape_of(const OpCase *k)
                    : CONV_POINTWISE;
 }
 
+/* Number n of a factor of W, and of one of ΔW. */
+static double weight_factor_at(int64_t n)
+{
+    return 0.25 * (double)(n * 7 % 5) - 0.5;
+}
+
+static double delta_factor_at(int64_t n)
+{
+    return 0.5 + 0.25 * (double)(n % 3);
+}
+
+enum { MOST_FACTORS = 128 };
+
+static Tensor *factor(Ctx *c, const OpCase *k, double (*at)(int64_t n))
+{
+    float numbers[MOST_FACTORS];
+    const int64_t rows = k->shape[1][0], n = k->i[7] == 1 ? rows : optest_elements(k, 1) / rows;
+    const int64_t shape[] = {k->i[7] == 1 ? n : 1, k->i[7] == 1 ? 1 : n};
+    for (int64_t i = 0; i < n && i < MOST_FACTORS; i++)
+        numbers[i] = (float)at(i);
+    return ctx_input(c, DTYPE_F32, 2, shape, ctx_copy(c, numbers, sizeof numbers));
+}
+
 static Tensor *run_with(Ctx *c, const OpCase *k, Tensor **in, const AdapterKind *kind)
 {
     Adapter a = {.kind = kind, .scale = k->f[0]};
     for (int r = 0, next = first_tensor(k); r < ADAPTER_TENSORS; r++)
         if (k->i[6] & ROLE(r))
             a.tensors[r] = in[next++];
+    if (k->i[7]) {
+        a.weight_factor = factor(c, k, weight_factor_at);
+        a.delta_factor = factor(c, k, delta_factor_at);
+    }
     Layer l = {.name = "layer", .weight = in[1], .bias = k->i[0] ? in[2] : NULL, .pack_off = true};
     l.adapters = (Adapter *)ctx_copy(c, &a, sizeof a);
     const Layer *layer = ctx_copy(c, &l, sizeof l); /* the backward pass reads it */
@@ -120,8 +148,11 @@ static int64_t twin_with(const OpCase *k, const double *const *in, double *out, 
     const int64_t OW = (z.W + s.pad_left + s.pad_right - z.kw) / s.stride + 1;
     const int64_t columns = z.C * z.kh * z.kw;
     double *w = malloc(sizeof *w * (size_t)(z.K * columns));
-    for (int64_t e = 0; e < z.K * columns; e++)
-        w[e] = in[1][e] + (double)k->f[0] * delta(k, in, e / columns, e % columns);
+    for (int64_t e = 0; e < z.K * columns; e++) {
+        const int64_t n = k->i[7] == 1 ? e / columns : e % columns;
+        w[e] = in[1][e] * (k->i[7] ? 1 + weight_factor_at(n) : 1) +
+               (double)k->f[0] * delta(k, in, e / columns, e % columns) * (k->i[7] ? delta_factor_at(n) : 1);
+    }
     int64_t n = 0;
     for (int64_t b = 0; b < z.B; b++)
         for (int64_t i = 0; i < OH; i++)
@@ -223,6 +254,26 @@ const OpTest *optest_adapter_lora(int *count)
                .i = {0, ON_SAME, LORA_BOTH},
                .f = {1.0f}},
          LORA},
+        {.c = {.what = "linear with DoRA's factors of rows, frozen weight",
+               .inputs = 4,
+               .ndim = {3, 2, 2, 2},
+               .shape = {{2, 9, 33}, {20, 33}, {4, 33}, {20, 4}},
+               .weight = ALL_WEIGHTS,
+               .no_grad = FROZEN_LAYER,
+               .i = {0, ON_LINEAR, LORA_BOTH, 1},
+               .f = {0.5f},
+               .range = 0.5},
+         LORA},
+        {.c = {.what = "3×3 with DoRA's factors of columns: only the input's gradient",
+               .inputs = 4,
+               .ndim = {4, 4, 4, 4},
+               .shape = {{2, 5, 6, 7}, {9, 7, 3, 3}, {3, 7, 3, 3}, {9, 3, 1, 1}},
+               .weight = ALL_WEIGHTS,
+               .no_grad = {false, true, true, true},
+               .i = {0, ON_SAME, LORA_BOTH, 2},
+               .f = {1.5f},
+               .range = 0.5},
+         LORA},
         {.c = {.what = "1×1 with stride 2",
                .inputs = 4,
                .ndim = {4, 4, 4, 4},
@@ -271,6 +322,16 @@ const OpTest *optest_adapter_loha(int *count)
                .i = {0, ON_DOWN, LOHA_ALL},
                .f = {1.0f}},
          LOHA},
+        {.c = {.what = "3×3 with DoRA's factors of rows",
+               .inputs = 6,
+               .ndim = {4, 4, 2, 2, 2, 2},
+               .shape = {{2, 5, 6, 7}, {9, 7, 3, 3}, {9, 3}, {3, 63}, {9, 3}, {3, 63}},
+               .weight = ALL_WEIGHTS,
+               .no_grad = FROZEN_LAYER,
+               .i = {0, ON_SAME, LOHA_ALL, 1},
+               .f = {1.5f},
+               .range = 0.5},
+         LOHA},
         {.c = {.what = "frozen: only the input's gradient",
                .inputs = 6,
                .ndim = {2, 2, 2, 2, 2, 2},
@@ -315,6 +376,15 @@ const OpTest *optest_adapter_lokr(int *count)
                .no_grad = FROZEN_LAYER,
                .i = {0, ON_SAME, ROLE(LOKR_W1_A) | ROLE(LOKR_W1_B) | ROLE(LOKR_W2_A) | ROLE(LOKR_W2_B)},
                .f = {1.5f}},
+         LOKR},
+        {.c = {.what = "linear with DoRA's factors of columns",
+               .inputs = 4,
+               .ndim = {3, 2, 2, 2},
+               .shape = {{2, 9, 38}, {20, 38}, {4, 2}, {5, 19}},
+               .weight = ALL_WEIGHTS,
+               .no_grad = FROZEN_LAYER,
+               .i = {0, ON_LINEAR, ROLE(LOKR_W1) | ROLE(LOKR_W2), 2},
+               .f = {0.5f}},
          LOKR},
         {.c = {.what = "3×3 with stride 2, w1 of low rank, w2 whole with its kernel",
                .inputs = 5,

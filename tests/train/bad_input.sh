@@ -356,7 +356,7 @@ other_lora lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight 'this L
 other_lora lora_unet_input_blocks_4_1_proj_in.lora_down.weight "this LoRA is for SDXL, in ldm's names, as sd-scripts (kohya_ss) writes it"
 other_lora text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight 'this LoRA is for SDXL'
 other_lora transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight 'this LoRA is for Flux or Stable Diffusion 3'
-other_lora lora_unet_down_blocks_0_attentions_0_proj_in.dora_scale 'DoRA is not supported'
+other_lora lora_unet_down_blocks_0_attentions_0_proj_in.oft_blocks 'OFT is not supported'
 other_lora emb_params 'is not a LoRA'
 tensors other.safetensors
 draw 2 'there is no LoRA in it' -- --lora other.safetensors

@@ -185,7 +185,7 @@ static void a_file_without_low_rank_pairs_is_no_lora(void **state)
     SafeItem item = {.name = "conv_in.weight", .tensor = t, .dtype = DTYPE_F32, .ndim = -1};
     assert_int_equal(safetensors_write(path, &item, 1, NULL, 0), STATUS_OK);
     assert_null(info_json(STATUS_REFUSED));
-    item.name = "lora_unet_down_blocks_0.dora_scale";
+    item.name = "lora_unet_down_blocks_0.oft_blocks";
     assert_int_equal(safetensors_write(path, &item, 1, NULL, 0), STATUS_OK);
     assert_null(info_json(STATUS_REFUSED));
     tensor_free(t);

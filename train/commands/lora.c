@@ -68,6 +68,9 @@ static void look_at_entry(const TensorEntry *e, LoraFacts *f)
         f->parameters += (json_int_t)tensor_entry_count(e);
         f->types[e->type] = true;
         f->modules[f->count++] = (Module){k, e->ndim == 4 && e->shape[2] > 1, rank_of(e, &k)};
+    } else if (k.type == ADAPTER_KEY_MAGNITUDE) {
+        f->parameters += (json_int_t)tensor_entry_count(e);
+        f->types[e->type] = true;
     } else if (f->others++ == 0) {
         snprintf(f->other, sizeof f->other, "%s", e->name);
         f->other_kind = k.other;

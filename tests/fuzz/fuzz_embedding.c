@@ -1,0 +1,40 @@
+/* Files of textual inversion, in both formats. */
+#include "fuzz.h"
+
+#include "infer/text/embeddings.h"
+#include "kernels/base/mem.h"
+
+#include <math.h>
+
+static size_t most;
+
+static int count(size_t bytes, void *arg)
+{
+    (void)arg;
+    (void)bytes;
+    most = mem_in_use() > most ? mem_in_use() : most;
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const char *path = fuzz_file(data, size);
+    const size_t before = mem_in_use();
+    Embedding e;
+    most = before;
+    mem_set_hook(count, NULL);
+    const Status s = embedding_read(path, &e);
+    mem_set_hook(NULL, NULL);
+    fuzz_check(s);
+    if (s != STATUS_OK) {
+        if (most - before > 2 * size + (1 << 18))
+            fuzz_fail("more memory than the file's size justifies");
+        return 0;
+    }
+    for (int i = 0; i < e.vectors * e.width; i++)
+        if (!isfinite(e.values[i]))
+            fuzz_fail("a number that is none");
+    fuzz_check(embedding_check(&e, 768));
+    embedding_free(&e);
+    return 0;
+}
