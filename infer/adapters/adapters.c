@@ -216,7 +216,7 @@ static Status read_tensors(const Module *m, Adapter *a)
  * the scaled one. */
 static Status set_strength(const Module *m, Adapter *a, double scale, float strength)
 {
-    Tensor *lengths;
+    Tensor *lengths = NULL;
     const bool shared = m->magnitude && !m->peft_lengths;
     a->scale = shared ? (float)scale : (float)scale * strength;
     if (!m->magnitude)

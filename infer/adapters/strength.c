@@ -23,7 +23,7 @@ static bool begins_with(const char *text, const char *start)
 
 static Status read_number(const char *text, const char *what, float *out)
 {
-    double value;
+    double value = 0;
     if (!text_to_float(text, &value))
         return status_refuse("`%s` is no scale%s%s", text, *what ? ", for " : "", what);
     *out = (float)value;
@@ -46,18 +46,19 @@ static Status add_block(AdapterStrength *s, const char *prefix, const char *rest
     return STATUS_OK;
 }
 
+static const struct {
+    const char *word, *path;
+    bool text_encoder;
+} WORDS[] = {
+    {"down", "down_blocks", false},
+    {"mid", "mid_block", false},
+    {"up", "up_blocks", false},
+    {"te", "text_model.encoder.layers", true},
+};
+
 /* "down.1" and the like, as the model's files call it. */
 static Status add_named(AdapterStrength *s, const char *name, float factor)
 {
-    static const struct {
-        const char *word, *path;
-        bool text_encoder;
-    } WORDS[] = {
-        {"down", "down_blocks", false},
-        {"mid", "mid_block", false},
-        {"up", "up_blocks", false},
-        {"te", "text_model.encoder.layers", true},
-    };
     for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++) {
         const size_t n = strlen(WORDS[i].word);
         if (begins_with(name, WORDS[i].word) && (!name[n] || name[n] == '.'))
@@ -112,20 +113,20 @@ static Status add_list(AdapterStrength *s, const float *values, int count)
 
 static Status read_list(AdapterStrength *s, const char *text)
 {
-    float values[26];
     int count = 0;
     for (const char *p = text;; p++) {
         char word[32];
         const size_t n = strcspn(p, ",");
         snprintf(word, sizeof word, "%.*s", (int)(n < 31 ? n : 31), p);
-        if (count == 26)
-            return status_refuse("lbw has more than 26 factors");
-        TRY(read_number(word, "lbw", &values[count++]));
+        if (count == STRENGTH_LIST)
+            return status_refuse("lbw has more than %d factors", STRENGTH_LIST);
+        TRY(read_number(word, "lbw", &s->list[count++]));
         p += n;
         if (!*p)
             break;
     }
-    return count == 17 || count == 26 ? add_list(s, values, count)
+    s->list_count = count;
+    return count == 17 || count == 26 ? add_list(s, s->list, count)
                                       : status_refuse("lbw has %d factors; 17 or 26 are known", count);
 }
 
@@ -133,7 +134,7 @@ static Status read_item(AdapterStrength *s, const char *item, int *numbers)
 {
     const char *equals = strchr(item, '=');
     char name[STRENGTH_NAME];
-    float value;
+    float value = 0;
     if (!equals) {
         TRY(read_number(item, "", &value));
         if (++*numbers == 1)
@@ -188,6 +189,18 @@ Status adapter_strength_parse(const char *text, AdapterStrength *out)
 
 /* Writing ------------------------------------------------------------------------------------------------ */
 
+/* By the word for its path, where there is one. */
+static void add_block_text(Buffer *b, const BlockStrength *block)
+{
+    const char *word = "", *rest = block->name;
+    for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++)
+        if (begins_with(block->name, WORDS[i].path)) {
+            word = WORDS[i].word;
+            rest = block->name + strlen(WORDS[i].path);
+        }
+    buffer_add(b, ":%s%s=%g", word, rest, (double)block->factor);
+}
+
 char *adapter_strength_text(const AdapterStrength *s)
 {
     Buffer b = {0};
@@ -197,8 +210,11 @@ char *adapter_strength_text(const AdapterStrength *s)
         buffer_add(&b, ":te=%g", (double)s->text);
     if (!isnan(s->unet))
         buffer_add(&b, ":unet=%g", (double)s->unet);
+    for (int i = 0; i < s->list_count; i++)
+        buffer_add(&b, "%s%g", i ? "," : ":lbw=", (double)s->list[i]);
     for (int i = 0; i < s->count; i++)
-        buffer_add(&b, ":%s=%g", s->blocks[i].name, (double)s->blocks[i].factor);
+        if (!s->blocks[i].listed)
+            add_block_text(&b, &s->blocks[i]);
     return buffer_take(&b, &text) == STATUS_OK ? text : NULL;
 }
 

@@ -16,6 +16,7 @@
 
 #define STRENGTH_BLOCKS 64
 #define STRENGTH_NAME 48
+#define STRENGTH_LIST 26
 
 typedef struct BlockStrength {
     char name[STRENGTH_NAME];  /* "down_blocks.1" */
@@ -28,12 +29,14 @@ typedef struct AdapterStrength {
     float unet, text; /* of each part; NAN: as the whole */
     BlockStrength blocks[STRENGTH_BLOCKS];
     int count;
+    float list[STRENGTH_LIST]; /* lbw's factors, as they were given */
+    int list_count;
 } AdapterStrength;
 
 AdapterStrength adapter_strength(float whole);
 /* What is written as above, all of the text; refuses what is not. */
 Status adapter_strength_parse(const char *text, AdapterStrength *out);
-/* Back to text without the whole: ":te=0.5:down_blocks.1=0"; "" where that says all. Caller: mem_free. */
+/* Back to text without the whole: ":te=0.5:down.1=0"; "" where that says all. Caller: mem_free. */
 char *adapter_strength_text(const AdapterStrength *s);
 bool adapter_strength_same(const AdapterStrength *a, const AdapterStrength *b);
 

@@ -56,7 +56,7 @@ static Status check_sizes(const Tensor *t, const Tensor *left, const Tensor *rig
  * `turned`. */
 static Status expand(Adapter *a, const Tensor *w, int middle, int left, int right, bool turned)
 {
-    Tensor **t = &a->tensors[middle], *b;
+    Tensor **t = &a->tensors[middle], *b = NULL;
     if (!*t)
         return STATUS_OK;
     if (!a->tensors[left] || !a->tensors[right])

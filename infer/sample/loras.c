@@ -7,39 +7,39 @@
 
 #include <string.h>
 
-/* Where "FILE:STRENGTH" parts: the first place behind which all is a strength, or NULL. */
-static const char *strength_place(const char *text, AdapterStrength *out)
+/* text up to p names a file that is there. */
+static bool file_before(const char *text, const char *p)
 {
-    for (const char *p = text + 1; *p; p++)
-        if ((*p == ':' || *p == ',') && adapter_strength_parse(p + 1, out) == STATUS_OK)
-            return p;
-    return NULL;
+    char *path = mem_printf("%.*s", (int)(p - text), text);
+    const bool there = path && file_exists(path);
+    mem_free(path);
+    return there;
 }
 
-/* What is wrong with a text that names no file: its strength, if the file before a ":" is there. */
-static Status refuse_text(const char *text)
+/* Where "FILE:STRENGTH" parts: behind the file that is there; where none is, before what reads as a strength,
+ * and the file is missed by its name later. NULL: nowhere. */
+static const char *strength_place(const char *text)
 {
-    const char *colon = strrchr(text, ':');
     AdapterStrength unused;
-    for (const char *p = strchr(text + 1, ':'); p; p = strchr(p + 1, ':')) {
-        char *path = mem_printf("%.*s", (int)(p - text), text);
-        const bool there = path && file_exists(path);
-        mem_free(path);
-        if (there)
-            return status_in(adapter_strength_parse(p + 1, &unused), "sample: --lora %s", text);
-    }
-    return status_in(file_missing(text, "file"), "--lora (`%s` is no scale)", colon + 1);
+    for (const char *p = text + 1; *p; p++)
+        if ((*p == ':' || *p == ',') && file_before(text, p))
+            return p;
+    for (const char *p = text + 1; *p; p++)
+        if (*p == ':' && adapter_strength_parse(p + 1, &unused) == STATUS_OK)
+            return p;
+    return NULL;
 }
 
 /* "FILE" or "FILE:STRENGTH"; a file that is there under the whole name is that file. */
 static Status read_option(const char *text, UsedLora *out)
 {
     *out = (UsedLora){.strength = adapter_strength(1)};
-    const char *place = file_exists(text) || !*text ? NULL : strength_place(text, &out->strength);
-    if (!place && !file_exists(text) && *text && strchr(text + 1, ':'))
-        return refuse_text(text);
-    if (!place)
-        out->strength = adapter_strength(1);
+    const bool whole = !*text || file_exists(text) || !strchr(text + 1, ':');
+    const char *place = whole ? NULL : strength_place(text);
+    if (!whole && !place)
+        return status_in(file_missing(text, "file"), "--lora (`%s` is no scale)", strrchr(text, ':') + 1);
+    if (place)
+        TRY(status_in(adapter_strength_parse(place + 1, &out->strength), "sample: --lora %s", text));
     out->path = place ? mem_printf("%.*s", (int)(place - text), text) : mem_strdup(text);
     return out->path ? STATUS_OK : STATUS_FAILED;
 }

@@ -20,6 +20,7 @@ import lark
 import numpy
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -298,6 +299,25 @@ STATES = {
 }
 
 
+def with_embedding(model, tokenizer):
+    """A model whose last two tokens are the vectors of tests/fuzz/corpus/embedding/a1111.safetensors."""
+    vectors = load_file(os.path.join(ROOT, "tests", "fuzz", "corpus", "embedding", "a1111.safetensors"))["emb_params"]
+    count = model.config.vocab_size
+    model.resize_token_embeddings(count + len(vectors), mean_resizing=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[count:] = vectors
+    name = tokens_of(tokenizer, "toy")
+
+    def chunks(tokenizer, text):
+        out = []
+        for token, weight in a1111_chunks(tokenizer, text)[0]:
+            out.append((token, weight))
+            if [t for t, _ in out[-len(name):]] == name:
+                out[-len(name):] = [(count + i, weight) for i in range(len(vectors))]
+        return [out]
+    return chunks
+
+
 def main():
     assert all(schedule(t, 10) == want for t, want in EXAMPLES.items()), "a schedule is not A1111's"
     assert all(a1111_weights(t) == want for t, want in WEIGHT_EXAMPLES.items()), "weights are not A1111's"
@@ -328,6 +348,11 @@ def main():
             tensors[key] = states(model, tokenizer, syntax, [p[1] for p in parts], skip)[which]
             golden["states"].append({"model": kind, "key": key, "syntax": syntax, "text": text, "steps": steps,
                                      "step": step, "clip_skip": skip})
+        if kind == "sd1":
+            CHUNKERS["embedding"] = with_embedding(model, tokenizer)
+            text = "a toy heart, (toy:1.3) toy"
+            tensors["sd1.embedding"] = states(model, tokenizer, "embedding", [text], 0)[0]
+            del CHUNKERS["embedding"]
     with open(os.path.join(GOLDEN, "prompts.json"), "w") as f:
         json.dump(golden, f, indent=None, separators=(",", ":"))
     save_file(tensors, os.path.join(GOLDEN, "prompts.safetensors"))
