@@ -187,13 +187,13 @@ static Status place_keys(ModuleList *list, const TensorFile *f, Findings *found)
 
 /* Adapters of modules ---------------------------------------------------------------------------------- */
 
-/* The entry as a tensor of its own, f32. */
-static Status read_tensor(const TensorEntry *e, Tensor **out)
+/* The entry as a tensor of its own, f32, of `least` dimensions or more. */
+static Status read_tensor(const TensorEntry *e, int least, Tensor **out)
 {
     if (!element_is_float(e->type))
         return status_fail("`%s` holds numbers of type %s, floats are needed", e->name, e->type_name);
-    if (e->ndim < 2 || e->ndim > TENSOR_MAX_DIMS || tensor_entry_count(e) < 1)
-        return status_fail("`%s`: a matrix is expected", e->name);
+    if (e->ndim < least || e->ndim > TENSOR_MAX_DIMS || tensor_entry_count(e) < 1)
+        return status_fail("`%s`: %s is expected", e->name, least > 1 ? "a matrix" : "a vector");
     TRY(tensor_entry_check_finite(e, 0, tensor_entry_count(e), DTYPE_F32));
     *out = tensor_new(DTYPE_F32, e->ndim, e->shape);
     return *out ? tensor_entry_read(e, DTYPE_F32, (*out)->data) : STATUS_FAILED;
@@ -207,7 +207,7 @@ static Status read_tensors(const Module *m, Adapter *a)
     a->kind = m->kind;
     for (int r = 0; r < ADAPTER_TENSORS; r++)
         if (m->tensors[r])
-            TRY(read_tensor(m->tensors[r], &a->tensors[r]));
+            TRY(read_tensor(m->tensors[r], 2, &a->tensors[r]));
     TRY(status_in(tucker_expand(a, m->layer->weight), "`%s`", m->first->name));
     return status_in(a->kind->check(a, m->layer->weight), "`%s`", m->first->name);
 }
@@ -221,7 +221,11 @@ static Status set_strength(const Module *m, Adapter *a, double scale, float stre
     a->scale = shared ? (float)scale : (float)scale * strength;
     if (!m->magnitude)
         return STATUS_OK;
-    TRY(read_tensor(m->magnitude, &lengths));
+    TRY(read_tensor(m->magnitude, 1, &lengths));
+    if (m->peft_lengths) { /* of rows, whatever their shape: (1,out,1,1) on convolutions */
+        lengths->shape[0] = tensor_count(lengths);
+        lengths->ndim = 1;
+    }
     const Status s = adapter_decompose(a, m->layer, lengths, shared ? strength : 1);
     tensor_free(lengths);
     return status_in(s, "`%s`", m->magnitude->name);

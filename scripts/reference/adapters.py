@@ -128,10 +128,10 @@ def lycoris(golden, kind, make, largest):
                     module.get_parameter(key).copy_(drawn)
             for key, value in module.custom_state_dict().items():
                 out[f"lora_unet_{path.replace('.', '_')}.{key}"] = value.detach().half().contiguous()
-            if getattr(module, "wd", False):
-                layer.weight += SCALE * (module.get_merged_weight(1, layer.weight.shape)[0] - layer.weight)
-            else:
-                layer.weight += SCALE * module.get_diff_weight(1, layer.weight.shape)[0]
+            W = layer.weight
+            # as the modules' own forward does: what LyCORIS merges counts alpha / rank twice in LoHa and LoKr
+            delta = module.get_weight(W.shape) if hasattr(module, "get_weight") else module.get_diff_weight(1, W.shape)[0]
+            W += SCALE * (module.apply_weight_decompose(W + delta) - W if getattr(module, "wd", False) else delta)
     save_file(out, os.path.join(OUT, kind + ".safetensors"), {"ss_network_module": "lycoris.kohya"})
     golden[kind] = sample(p)
 
