@@ -3,9 +3,9 @@
  * There are two families. A low-rank kind rides on the product and never makes a weight: LoRA adds
  * scale · up(down(x)). The others build ΔW, of the weight's own shape, and it is used as a second weight
  * beside W, which so keeps its storage and its packed form: LoHa (two products of matrices multiplied with
- * each other), LoKr (a Kronecker product). A kind is one file, kernels/ops/adapter_NAME.c, and its name in
- * ATL_ADAPTERS; tests/kernels/adapter.c and infer/adapters do not link without what they need of it. How
- * files call the tensors is infer/'s matter. */
+ * each other), LoKr (a Kronecker product), and any kind under DoRA's factors (layer.h). A kind is one file,
+ * kernels/ops/adapter_NAME.c, and its name in ATL_ADAPTERS; tests/kernels/adapter.c and infer/adapters do not
+ * link without what they need of it. How files call the tensors is infer/'s matter. */
 #ifndef ATL_ADAPTER_H
 #define ATL_ADAPTER_H
 
@@ -37,7 +37,7 @@ struct AdapterKind {
      * place of add. */
     const Tensor *(*ride)(Ctx *c, const Adapter *a, const Site *at, const Tensor *x, const Tensor **up);
 
-    /* Or: scale · ΔW, f32 and shaped like w, and from its gradient those of the trained tensors. */
+    /* Of all kinds: scale · ΔW, f32 and shaped like w, and from its gradient those of the trained tensors. */
     Tensor *(*delta)(Ctx *c, const Adapter *a, const Tensor *w);
     void (*delta_backward)(Ctx *c, const Adapter *a, const Tensor *grad_delta);
 };

@@ -299,9 +299,28 @@ static void prompts_of_unequal_length_are_repeated(void **state)
     fixture_close(&f);
 }
 
+static void each_program_reads_prompts_its_own_way(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        PromptSyntax prompts;
+        int clip_skip_none;
+    } ROWS[] = {{"diffusers", PROMPT_PLAIN, 0}, {"a1111", PROMPT_A1111, 1}, {"comfy", PROMPT_COMFY, 1}};
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        const Compat *c = compat_find(ROWS[i].name);
+        assert_non_null(c);
+        assert_int_equal(c->prompts, ROWS[i].prompts);
+        assert_int_equal(c->clip_skip_none, ROWS[i].clip_skip_none);
+        assert_ptr_equal(compat_of(c), c);
+    }
+    assert_ptr_equal(compat_of(NULL), compat_find(NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_program_reads_prompts_its_own_way),
         cmocka_unit_test(weights_are_those_of_each_program),
         cmocka_unit_test(what_is_no_weight_is_refused_or_text),
         cmocka_unit_test(schedules_are_a1111s),
