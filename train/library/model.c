@@ -184,7 +184,7 @@ static Status add_lora(AtlModel *m, const char *path, float scale)
         mem_free(copy);
         return s;
     }
-    m->used[n] = (UsedLora){.path = copy, .scale = scale};
+    m->used[n] = (UsedLora){.path = copy, .strength = adapter_strength(scale)};
     m->lora_count++;
     return STATUS_OK;
 }
