@@ -5,7 +5,6 @@
 #include "kernels/base/text.h"
 #include "checkpoints.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,9 +14,7 @@ void axis_free(Axis *a)
 {
     for (int i = 0; i < a->count; i++) {
         AxisPlace *p = &a->places[i];
-        for (int k = 0; k < p->word_count; k++)
-            mem_free(p->words[k]);
-        mem_free(p->words);
+        words_free(&p->words);
         mem_free(p->label);
         mem_free(p->value);
     }
@@ -39,18 +36,9 @@ Status axis_add(Axis *a, const char *label, const char *value)
     return more[a->count - 1].label && (!value || more[a->count - 1].value) ? STATUS_OK : STATUS_FAILED;
 }
 
-Status axis_add_word(Axis *a, const char *format, ...)
+Words *axis_words(Axis *a)
 {
-    AxisPlace *p = &a->places[a->count - 1];
-    char **more = mem_realloc(p->words, (size_t)(p->word_count + 1) * sizeof *more);
-    if (!more)
-        return STATUS_FAILED;
-    p->words = more;
-    va_list args;
-    va_start(args, format);
-    more[p->word_count] = mem_vprintf(format, args);
-    va_end(args);
-    return more[p->word_count++] ? STATUS_OK : STATUS_FAILED;
+    return &a->places[a->count - 1].words;
 }
 
 /* Values ------------------------------------------------------------------------------------------------ */
@@ -64,8 +52,8 @@ static const char *short_label(const char *value)
 static Status add_option(Axis *a, const char *value)
 {
     TRY(axis_add(a, short_label(value), NULL));
-    TRY(axis_add_word(a, "--%s", a->key));
-    return axis_add_word(a, "%s", value);
+    TRY(words_add(axis_words(a), "--%s", a->key));
+    return words_add(axis_words(a), "%s", value);
 }
 
 static Status take_value(Axis *a, const char *value)
@@ -182,8 +170,8 @@ Status axis_of_seeds(const uint64_t *seeds, int count, Axis *out)
         char number[24];
         snprintf(number, sizeof number, "%llu", (unsigned long long)seeds[i]);
         TRY(axis_add(out, number, NULL));
-        TRY(axis_add_word(out, "--seed=%s", number));
-        TRY(axis_add_word(out, "--batch=1"));
+        TRY(words_add(axis_words(out), "--seed=%s", number));
+        TRY(words_add(axis_words(out), "--batch=1"));
     }
     return STATUS_OK;
 }

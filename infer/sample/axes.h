@@ -6,14 +6,13 @@
 #ifndef ATL_SAMPLE_AXES_H
 #define ATL_SAMPLE_AXES_H
 
-#include "kernels/base/status.h"
+#include "words.h"
 
 #include <stdint.h>
 
 typedef struct AxisPlace {
-    char *label;  /* what the sheet calls it: "0.7", "step 250" */
-    char **words; /* for the command line */
-    int word_count;
+    char *label; /* what the sheet calls it: "0.7", "step 250" */
+    Words words; /* for the command line */
     char *value; /* of keys that are no options; or NULL */
 } AxisPlace;
 
@@ -38,8 +37,8 @@ Status axis_read(const char *text, Axis *out);
 void axis_free(Axis *a);
 /* One more place: copies of a label, and of a value or NULL. */
 Status axis_add(Axis *a, const char *label, const char *value);
-/* One more word for the command line of the last place. */
-Status axis_add_word(Axis *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The words of the last place, for words_add. */
+Words *axis_words(Axis *a);
 /* All seeds as one axis. */
 Status axis_of_seeds(const uint64_t *seeds, int count, Axis *out);
 /* "base|part|part" as two axes of what may come after the base, each with and without. *base: mem_free. */

@@ -13,8 +13,8 @@
 static Status add_file(Axis *a, const char *label, const char *file)
 {
     TRY(axis_add(a, label, NULL));
-    TRY(axis_add_word(a, "--lora"));
-    return axis_add_word(a, "%s", file);
+    TRY(words_add(axis_words(a), "--lora"));
+    return words_add(axis_words(a), "%s", file);
 }
 
 /* The averages where a run keeps them, as its own previews do. */

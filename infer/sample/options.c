@@ -6,6 +6,7 @@
 #include "kernels/base/options.h"
 #include "kernels/base/text.h"
 #include "kernels/devices/devices.h"
+#include "given.h"
 #include "loras.h"
 
 #include <stdio.h>
@@ -122,6 +123,11 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
              "checkpoints of a run, replace=cat,dog puts dog in the place of cat in the prompt."},
         {"sheet-pictures", OPTION_TEXT, &a->sheet_pictures, .value = "DIR",
          .help = "Writes each picture of a sheet for itself too."},
+        {"again", OPTION_TEXT, &a->again, .value = "PICTURE[:N]",
+         .help = "Makes a picture again as it says that it was made, or the Nth of a sheet; what is given "
+                 "besides "
+                 "counts. Pictures of A1111 are read too (with its conventions). Says whether every pixel is "
+                 "the same."},
         {NULL, OPTION_HEADING, NULL, .help = "How"},
         {"steps", OPTION_INT, &r->steps, .value = "N", .min = 1, .max = 100000, .help = "Sampling steps.",
          .shown = "20"},
@@ -242,10 +248,11 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
                    "    --prompt \"a photo of sks cat\" --dtype bf16 --out cat.png",
         .options = table,
         .option_count = sizeof table / sizeof *table};
-    return options_parse(&command, argc, argv, done);
+    TRY(options_parse(&command, argc, argv, done));
+    return *done ? STATUS_OK : given_options(&command, argc, argv, &a->options);
 }
 
-static Status check_complete(const SampleArguments *a)
+Status sample_arguments_check(const SampleArguments *a)
 {
     const char *const missing = !a->model ? "model" : !a->request.prompt && !a->prompts ? "prompt" : NULL;
     return missing ? status_refuse("sample: --%s is missing; see `atelier sample --help`", missing)
@@ -287,7 +294,6 @@ Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *do
     if (*done)
         return STATUS_OK;
     a->request.guidance = (float)a->guidance;
-    TRY(check_complete(a));
     TRY(begin_arguments_check(&a->begin, &a->request.begin));
     TRY(check_way(a));
     TRY(prompt_options_apply(&a->words, &a->request));
@@ -300,6 +306,7 @@ void sample_arguments_free(SampleArguments *a)
     sample_loras_free(a);
     begin_arguments_free(&a->begin);
     mem_free(a->seeds);
+    mem_free(a->options);
     mem_free(a->own_prompt);
     mem_free(a->own_negative);
 }

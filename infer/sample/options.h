@@ -12,7 +12,8 @@
 
 typedef struct SampleArguments {
     const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
-        *trace, *prompts, *sheet_pictures, *format, *tiling, *hires_upscale, *vae_tile, *lora_dir;
+        *trace, *prompts, *sheet_pictures, *format, *again, *live, *tiling, *hires_upscale, *vae_tile,
+        *lora_dir;
     BeginArguments begin;
     OptionList lora_texts, sheet_texts;
     SampleRequest request;
@@ -22,6 +23,7 @@ typedef struct SampleArguments {
     int threads, batch, quality;
     bool json, matrix;
     char *own_prompt, *own_negative;  /* where request's are none of the command line's words */
+    char *options;                    /* what else was given, for the picture's settings (given.h); or NULL */
     UsedLora loras[SAMPLE_MAX_LORAS]; /* of the command line, then of the prompt */
     int lora_count;
     uint64_t *seeds; /* one a picture */
@@ -30,6 +32,8 @@ typedef struct SampleArguments {
 
 /* *done: help was asked for and has been printed. *a is sample_arguments_free's in any case. */
 Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *done);
+/* Refuses what is not enough to draw anything. */
+Status sample_arguments_check(const SampleArguments *a);
 void sample_arguments_free(SampleArguments *a);
 
 #endif

@@ -146,6 +146,8 @@ char *picture_settings(const PictureOrigin *o)
     const SampleRequest *r = o->request;
     char model[256], seed[32];
     short_name(o->model, model, sizeof model);
+    if (!strncmp(o->model, BUILTIN, strlen(BUILTIN))) /* which leads to it anywhere */
+        snprintf(model, sizeof model, "%s", o->model);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->seed); /* JSON's integers end at 2^63 - 1 */
     json_t *settings =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:f, s:s, s:s, s:i, s:i, s:i, s:s, s:o}", "version",
@@ -156,6 +158,9 @@ char *picture_settings(const PictureOrigin *o)
     add_beside(settings, o);
     json_object_set_new(settings, "compat", json_string(compat_of(r->compat)->name));
     json_object_update_new(settings, way_settings(r, o->begin));
+    json_error_t error;
+    if (o->options)
+        json_object_set_new(settings, PICTURE_OPTIONS, json_parse(o->options, 0, &error));
     char *text = json_text(settings, JSON_COMPACT | JSON_REAL_PRECISION(7));
     char *copy = text ? mem_strdup(text) : NULL;
     free(text);

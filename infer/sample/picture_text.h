@@ -27,6 +27,7 @@ typedef struct PictureOrigin {
     const char *watermark;       /* the text that is written into the picture; NULL: none */
     bool flagged;                /* by the safety checker, and black */
     const BeginArguments *begin; /* whose files' last parts are written; NULL: nothing */
+    const char *options;         /* given_options, or NULL */
 } PictureOrigin;
 
 /* "prompt <lora:cat:0.8>\nNegative prompt: …\nSteps: 20, Sampler: DDIM, …". Caller: mem_free. NULL: out of
@@ -36,6 +37,7 @@ char *picture_parameters(const PictureOrigin *o);
  * mem_free. NULL: out of memory. */
 char *picture_settings(const PictureOrigin *o);
 #define PICTURE_SETTINGS "atelier"
+#define PICTURE_OPTIONS "options" /* a key of those */
 
 /* Before a picture is written at path: refused if something stands there that does not hold such settings. A
  * file without a byte in it may be replaced. */

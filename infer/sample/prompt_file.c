@@ -27,8 +27,8 @@ static Status add_name(Axis *a, const char *name, size_t length)
 {
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
         if (strlen(NAMES[i].theirs) == length && !memcmp(NAMES[i].theirs, name, length))
-            return axis_add_word(a, "--%s", NAMES[i].ours);
-    return axis_add_word(a, "--%.*s", (int)length, name);
+            return words_add(axis_words(a), "--%s", NAMES[i].ours);
+    return words_add(axis_words(a), "--%.*s", (int)length, name);
 }
 
 static bool begins_option(const char *p)
@@ -57,7 +57,7 @@ static Status add_options(Axis *a, const char *p)
             p++;
         const size_t value_length = p == value ? 0 : without_blanks(value, (size_t)(p - value));
         if (value_length)
-            TRY(axis_add_word(a, "%.*s", (int)value_length, value));
+            TRY(words_add(axis_words(a), "%.*s", (int)value_length, value));
     }
     return STATUS_OK;
 }
@@ -74,9 +74,9 @@ static Status add_prompt_line(Axis *a, const char *line)
         return STATUS_FAILED;
     Status s = axis_add(a, prompt, NULL);
     if (s == STATUS_OK)
-        s = axis_add_word(a, "--prompt");
+        s = words_add(axis_words(a), "--prompt");
     if (s == STATUS_OK)
-        s = axis_add_word(a, "%s", prompt);
+        s = words_add(axis_words(a), "%s", prompt);
     mem_free(prompt);
     return s == STATUS_OK ? add_options(a, options) : s;
 }
@@ -110,7 +110,7 @@ static Status add_shell_line(Axis *a, const char *line)
         else if (begins_option(word) && !strchr(word, '='))
             s = add_name(a, word + 2, strlen(word + 2));
         else
-            s = axis_add_word(a, "%s", word);
+            s = words_add(axis_words(a), "%s", word);
         if (line)
             line += strspn(line, " \t");
     }

@@ -89,7 +89,9 @@ static PictureOrigin origin_of(const Work *w, const SampleArguments *a, const Sa
                            .licence = w->session.licence.name,
                            .watermark = guard_watermark(&a->guard),
                            .flagged = w->flagged,
-                           .begin = &a->begin};
+                           .begin = &a->begin,
+
+                           .options = a->options};
 }
 
 static Status write_picture(const Work *w, const SampleRequest *r, const Picture *picture, const char *path)
@@ -143,6 +145,8 @@ static Status write_to(Work *w, int i, const SampleRequest *r, const Picture *pi
 static Status finish_picture(Work *w, int i, const SampleRequest *r, SampleResult *result)
 {
     const int place = w->shots.items[i].place;
+    if (w->shots.first.again && w->shots.count == 1)
+        again_compare(&w->shots.again, w->shots.first.again, &result->picture);
     TRY(keep_latents(w, place, result->latents));
     if (w->shots.sheet) {
         if (w->shots.first.sheet_pictures)
@@ -363,6 +367,9 @@ static Status run(Work *w)
         return STATUS_FAILED;
     TRY(session_use(&w->session, w->shots.items[0].a));
     TRY(check_all(w));
+    if (w->shots.again.weights && strcmp(w->shots.again.weights, w->session.weights))
+        log_warn("%s was made with another model than %s (or other weights of it)", w->shots.first.again,
+                 w->session.a->model);
     TRY(prepare_sheet(w));
     TRY(outputs_prepare(&w->shots));
     Status made = make_pictures(w);

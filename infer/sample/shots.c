@@ -144,17 +144,19 @@ static Status read_set(Shots *s, int argc, char **argv, int k)
     bool done;
     places_of(s, k, places);
     for (int i = 0; i < s->axis_count; i++)
-        count += places[i]->word_count;
+        count += places[i]->words.count;
     char **words = mem_alloc((size_t)(count + 1) * sizeof *words);
     if (!words)
         return STATUS_FAILED;
     memcpy(words, argv, (size_t)argc * sizeof *words);
     count = argc;
     for (int i = 0; i < s->axis_count; i++)
-        for (int w = 0; w < places[i]->word_count; w++)
-            words[count++] = places[i]->words[w];
+        for (int w = 0; w < places[i]->words.count; w++)
+            words[count++] = places[i]->words.items[w];
     Status status = sample_arguments_read(count, words, a, &done);
     mem_free(words);
+    if (status == STATUS_OK)
+        status = sample_arguments_check(a);
     if (status == STATUS_OK && s->first.own_prompt)
         a->request.prompt = s->first.own_prompt; /* the base of a matrix */
     for (int i = 0; i < s->axis_count && status == STATUS_OK; i++)
@@ -241,15 +243,61 @@ bool shots_share_seed(const Shots *s, int i)
     return sharing > 1;
 }
 
+/* The command line with the words of the picture that is made again before it, so that what is given now
+ * counts. */
+static Status words_of(Shots *s, int argc, char **argv, char ***out, int *count)
+{
+    const Words *again = &s->again.words;
+    *count = argc + again->count;
+    *out = mem_alloc((size_t)*count * sizeof **out);
+    if (!*out)
+        return STATUS_FAILED;
+    (*out)[0] = argv[0];
+    if (again->count)
+        memcpy(*out + 1, again->items, (size_t)again->count * sizeof **out);
+    memcpy(*out + 1 + again->count, argv + 1, (size_t)(argc - 1) * sizeof **out);
+    return STATUS_OK;
+}
+
+static Status read_again(Shots *s, int argc, char **argv)
+{
+    bool done;
+    char **words;
+    int count;
+    TRY(again_read(s->first.again, &s->again));
+    TRY(words_of(s, argc, argv, &words, &count));
+    sample_arguments_free(&s->first);
+    const Status status = sample_arguments_read(count, words, &s->first, &done);
+    mem_free(words);
+    if (status == STATUS_OK && !s->first.model)
+        return status_refuse(
+            "sample: --again %s: the picture does not hold its model, nor does its name lead to it; "
+            "give it with --model",
+            s->first.again);
+    return status;
+}
+
+static Status read_all(Shots *s, int argc, char **argv)
+{
+    char **words;
+    int count;
+    TRY(sample_arguments_check(&s->first));
+    TRY(read_axes(s));
+    TRY(words_of(s, argc, argv, &words, &count));
+    const Status status = read_sets(s, count, words);
+    mem_free(words);
+    return status == STATUS_OK ? list_pictures(s) : status;
+}
+
 Status shots_read(int argc, char **argv, Shots *out, bool *done)
 {
     *out = (Shots){0};
     TRY(sample_arguments_read(argc, argv, &out->first, done));
     if (*done)
         return STATUS_OK;
-    TRY(read_axes(out));
-    TRY(read_sets(out, argc, argv));
-    return list_pictures(out);
+    if (out->first.again)
+        TRY(read_again(out, argc, argv));
+    return read_all(out, argc, argv);
 }
 
 void shots_free(Shots *s)
@@ -259,6 +307,7 @@ void shots_free(Shots *s)
     for (int i = 0; i < s->axis_count; i++)
         axis_free(&s->axes[i]);
     sample_arguments_free(&s->first);
+    again_free(&s->again);
     mem_free(s->sets);
     mem_free(s->items);
     *s = (Shots){0};

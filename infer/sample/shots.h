@@ -2,6 +2,7 @@
 #ifndef ATL_SAMPLE_SHOTS_H
 #define ATL_SAMPLE_SHOTS_H
 
+#include "again.h"
 #include "axes.h"
 #include "options.h"
 
@@ -15,6 +16,7 @@ typedef struct Shot {
 
 typedef struct Shots {
     SampleArguments first; /* what the command line says, which is also where results go */
+    Again again;           /* what --again names */
     bool sheet;            /* all of them go onto one */
     Axis axes[SHOTS_AXES];
     int axis_count;

@@ -1,0 +1,66 @@
+#!/bin/bash
+# A picture made again from what it says about itself.
+#
+#     again.sh ATELIER
+. "$(dirname "$0")/../checks" "$1"
+model=$here/tests/golden/models/sd1
+lora=$here/tests/golden/lora/kohya.safetensors
+cd "$work" || exit 1
+export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
+
+same() {
+    cmp -s "$1" "$2" || fail "$1 and $2 differ"
+}
+
+# everything that the picture depends on: prompt, numbers, type, LoRAs, options that settings have no name for
+cp "$lora" heart.safetensors
+run 0 sample --model "$model" --prompt 'a "red" heart, ünï' --negative "bad=1" --steps 3 --cfg 4.25 --sampler euler_a \
+    --seed 18446744073709551615 --width 48 --clip-skip 1 --dtype bf16 --lora heart.safetensors:0.35 --out one.png
+for format in png jpg webp; do
+    run 0 sample --again one.png --model "$model" --out again.$format
+    says "the same picture as one.png, in every pixel"
+done
+same one.png again.png
+run 0 sample --again again.jpg --model "$model" --out from_jpg.png
+same one.png from_jpg.png
+run 0 sample --again again.webp --model "$model" --out from_webp.png
+same one.png from_webp.png
+
+# what is given besides counts; a difference is told
+run 0 sample --again one.png --model "$model" --cfg 5 --out other.png
+says "not the pixels of one.png: they differ by up to"
+cp -r "$model" other
+printf '\377' | dd of=other/unet/diffusion_pytorch_model.safetensors bs=1 seek=30000 conv=notrunc status=none
+run 0 sample --again one.png --model other --out other.png
+says "one.png was made with another model than other"
+
+# files that a picture names are looked for here and beside it
+mkdir beside && mv one.png heart.safetensors beside
+run 0 sample --again beside/one.png --model "$model" --out again.png
+same beside/one.png again.png
+rm beside/heart.safetensors
+run 2 sample --again beside/one.png --model "$model" --out again.png
+says "was made with --lora heart.safetensors, which is neither here nor beside it"
+
+# one of a sheet, and a sheet over a picture
+run 0 sample --model "$model" --prompt "a red heart" --steps 2 --sheet seed=4..6 --out sheet.png --sheet-pictures cells
+run 0 sample --again sheet.png:2 --model "$model" --out again.png
+same cells/2.png again.png
+run 0 sample --again cells/2.png --model "$model" --sheet cfg=3,7.5 --out over.png --sheet-pictures over
+same cells/2.png over/2.png
+run 2 sample --again sheet.png --model "$model"
+says "has 3 pictures on it; say which"
+run 2 sample --again sheet.png:4 --model "$model"
+says "no picture number 4, only 3"
+
+# what cannot be made again
+run 2 sample --again cells/2.png
+says "give it with --model"
+run 2 sample --again nothing.png
+says "no such picture"
+run 2 sample --again "$here/tests/golden/pictures/png-rgb.png" --model "$model"
+says "does not say how it was made"
+run 2 sample --again "$lora" --model "$model"
+says "is not a JPEG, PNG or WebP picture"
+
+finish "again: everything as it should be"
