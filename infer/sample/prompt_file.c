@@ -111,8 +111,8 @@ static Status add_shell_line(Axis *a, const char *line)
             s = add_name(a, word + 2, strlen(word + 2));
         else
             s = words_add(axis_words(a), "%s", word);
-        if (line)
-            line += strspn(line, " \t");
+        while (line && isspace((unsigned char)*line))
+            line++;
     }
     mem_free(word);
     return s;
