@@ -3,7 +3,7 @@
 #define ATL_SAMPLE_AGAIN_H
 
 #include "data/pictures/picture.h"
-#include "words.h"
+#include "infer/axes/words.h"
 
 typedef struct Again {
     Words words;      /* options, as the command line has them */

@@ -2,7 +2,7 @@
 #ifndef ATL_SAMPLE_PARAMETERS_H
 #define ATL_SAMPLE_PARAMETERS_H
 
-#include "words.h"
+#include "infer/axes/words.h"
 
 /* Adds "--prompt=…", "--steps=20", …, and --compat=a1111. What is written
  * there and cannot be followed is said. */

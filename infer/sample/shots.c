@@ -2,9 +2,9 @@
  * words after it, of which the last counts. */
 #include "shots.h"
 
+#include "infer/axes/prompt_file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
-#include "prompt_file.h"
 #include "session.h"
 
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 #ifndef ATL_SAMPLE_SHOTS_H
 #define ATL_SAMPLE_SHOTS_H
 
+#include "infer/axes/axes.h"
 #include "again.h"
-#include "axes.h"
 #include "options.h"
 
 #define SHOTS_AXES 3

@@ -2,10 +2,10 @@
  * command line, which are read as one. */
 #include "fuzz.h"
 
+#include "infer/axes/prompt_file.h"
 #include "infer/sample/again.h"
 #include "infer/sample/options.h"
 #include "infer/sample/parameters.h"
-#include "infer/sample/prompt_file.h"
 #include "kernels/base/mem.h"
 
 #include <stdlib.h>

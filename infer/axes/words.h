@@ -1,6 +1,6 @@
 /* Words for a command line, one after the other. */
-#ifndef ATL_SAMPLE_WORDS_H
-#define ATL_SAMPLE_WORDS_H
+#ifndef ATL_WORDS_H
+#define ATL_WORDS_H
 
 #include "kernels/base/status.h"
 

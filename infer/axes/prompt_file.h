@@ -6,8 +6,8 @@
  *     --prompt "a heart" --cfg 5                  A1111's way: everything as an option, values in quotes
  *     # not read
  */
-#ifndef ATL_SAMPLE_PROMPT_FILE_H
-#define ATL_SAMPLE_PROMPT_FILE_H
+#ifndef ATL_PROMPT_FILE_H
+#define ATL_PROMPT_FILE_H
 
 #include "axes.h"
 

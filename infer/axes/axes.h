@@ -3,8 +3,8 @@
  *
  * Three keys are no options: `lora` with numbers is the strength of all LoRAs, `replace` puts its words in
  * place of the first in the prompt, `checkpoint` names runs, their checkpoints, or files of LoRAs. */
-#ifndef ATL_SAMPLE_AXES_H
-#define ATL_SAMPLE_AXES_H
+#ifndef ATL_AXES_H
+#define ATL_AXES_H
 
 #include "words.h"
 

@@ -1,6 +1,6 @@
 /* Places of an axis that are a run's states: its checkpoints in the order of their steps, or its result. */
-#ifndef ATL_SAMPLE_CHECKPOINTS_H
-#define ATL_SAMPLE_CHECKPOINTS_H
+#ifndef ATL_CHECKPOINTS_H
+#define ATL_CHECKPOINTS_H
 
 #include "axes.h"
 
