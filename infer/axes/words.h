@@ -1,6 +1,6 @@
 /* Words for a command line, one after the other. */
-#ifndef ATL_WORDS_H
-#define ATL_WORDS_H
+#ifndef ATL_AXIS_WORDS_H
+#define ATL_AXIS_WORDS_H
 
 #include "kernels/base/status.h"
 
