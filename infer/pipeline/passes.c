@@ -12,11 +12,11 @@ typedef struct Count {
     int before, all;
 } Count;
 
-static bool count_step(int step, int steps, const float *latents, void *arg)
+static bool count_step(int step, int steps, const SampleView *view, void *arg)
 {
     const Count *c = arg;
     (void)steps;
-    return !c->progress || c->progress(c->before + step, c->all, latents, c->arg);
+    return !c->progress || c->progress(c->before + step, c->all, view, c->arg);
 }
 
 static Status enlarge_latents(const Tensor *from, Size to, float **out)

@@ -55,8 +55,14 @@ typedef struct SampleStep {
 } SampleStep;
 typedef Status (*SampleTrace)(const SampleStep *step, void *arg);
 
-/* Called after every step; returning false stops (STATUS_INTERRUPTED). latents f32 (1,4,h,w) NCHW. */
-typedef bool (*SampleProgress)(int step, int steps, const float *latents, void *arg);
+/* How far a picture has come. */
+typedef struct SampleView {
+    Size size;            /* of the latents, (h,w) below */
+    int factor, channels; /* of pixels a latent a side; C */
+    const float *latents; /* f32 (1,C,h,w) */
+} SampleView;
+/* Called after every step; returning false stops (STATUS_INTERRUPTED). */
+typedef bool (*SampleProgress)(int step, int steps, const SampleView *view, void *arg);
 
 typedef struct SampleResult {
     Picture picture; /* RGB */
@@ -97,6 +103,8 @@ Status pipeline_choose_size(const Model *m, SampleRequest *r);
 /* What a text becomes, one caption at a time (design, section 2): conditioning_text_size floats, the
  * caller's. */
 Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, float *out);
+/* latents f32 (1,4,h,w) NCHW, scaled, of this size -> the picture. */
+Status pipeline_decode(Pipeline *p, const float *latents, Size size, Picture *out);
 /* pixels f32 NHWC (H,W,3) in [-1,1] -> mean and standard deviation f32 (4,h,w) NCHW each, unscaled. */
 Status pipeline_encode_picture(Pipeline *p, const float *pixels, Size size, float *mean, float *std);
 

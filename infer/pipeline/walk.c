@@ -231,21 +231,32 @@ static Status make_picture(const float *pixels, Size size, Picture *out)
     return STATUS_OK;
 }
 
-static Status walk_decode(Walk *w, Picture *out)
+/* tile: as SampleRequest.vae_tile. */
+static Status decode(Pipeline *p, const float *latents, Size size, int tile, Picture *out)
 {
-    const Size size = size_multiplied(w->size, vae_factor(w->p->m->vae));
-    const float scaling = vae_config(w->p->m->vae)->scaling_factor;
-    float *pixels = mem_alloc(3 * (size_t)size_area(size) * sizeof *pixels);
-    if (!pixels)
+    const Size picture = size_multiplied(size, vae_factor(p->m->vae));
+    const float scaling = vae_config(p->m->vae)->scaling_factor;
+    const size_t n = LATENT_CHANNELS * (size_t)size_area(size), pixels = 3 * (size_t)size_area(picture);
+    float *z = mem_alloc((n + pixels) * sizeof *z);
+    if (!z)
         return STATUS_FAILED;
-    for (size_t k = 0; k < w->n; k++)
-        w->input[k] = w->x[k] / scaling;
-    Status s = w->tile ? tiles_decode(w->p->stages, w->p->m, w->size, w->tile, w->input, pixels)
-                       : stage_decode(w->p->stages, w->size, w->input, pixels);
+    for (size_t k = 0; k < n; k++)
+        z[k] = latents[k] / scaling;
+    Status s =
+        tile ? tiles_decode(p->stages, p->m, size, tile, z, z + n) : stage_decode(p->stages, size, z, z + n);
     if (s == STATUS_OK)
-        s = make_picture(pixels, size, out);
-    mem_free(pixels);
+        s = make_picture(z + n, picture, out);
+    mem_free(z);
     return s;
+}
+
+Status pipeline_decode(Pipeline *p, const float *latents, Size size, Picture *out)
+{
+    size_t bytes;
+    *out = (Picture){0};
+    TRY(stage_decode_plan(p->stages, size, &bytes));
+    TRY(ctx_reserve(p->c, bytes));
+    return decode(p, latents, size, 0, out);
 }
 
 static bool pastes(const SampleRequest *r)
@@ -261,7 +272,8 @@ static Status walk_all(Walk *w, SampleProgress progress, void *arg, SampleResult
     TRY(walk_prepare(w));
     for (int i = w->first; i < end; i++) {
         TRY(walk_step(w, i));
-        if (progress && !progress(i + 1 - w->first, steps, w->x, arg))
+        const SampleView view = {w->size, vae_factor(w->p->m->vae), LATENT_CHANNELS, w->x};
+        if (progress && !progress(i + 1 - w->first, steps, &view, arg))
             return status_interrupted();
     }
     out->latents = tensor_new(DTYPE_F32, 4, (int64_t[]){1, LATENT_CHANNELS, w->size.height, w->size.width});
@@ -273,7 +285,7 @@ static Status walk_all(Walk *w, SampleProgress progress, void *arg, SampleResult
 
 static Status walk_picture(Walk *w, Picture *out)
 {
-    TRY(walk_decode(w, out));
+    TRY(decode(w->p, w->x, w->size, w->tile, out));
     return pastes(w->r) ? canvas_paste(&w->canvas, out) : STATUS_OK;
 }
 

@@ -66,11 +66,15 @@ static Status add_loras(Again *a, const json_t *settings, const char *picture)
     json_t *lora;
     json_array_foreach(json_object_get(settings, "loras"), i, lora)
     {
-        char scale[40];
-        const char *file = json_string_value(json_object_get(lora, "file"));
-        snprintf(scale, sizeof scale, ":%.7g", json_number_value(json_object_get(lora, "scale")));
-        if (file)
-            TRY(add_file(a, "lora", file, scale, picture));
+        const char *file = json_string_value(json_object_get(lora, "file")),
+                   *parts = json_string_value(json_object_get(lora, "strength"));
+        if (!file)
+            continue;
+        char *strength = mem_printf(":%.7g%s%s", json_number_value(json_object_get(lora, "scale")),
+                                    parts ? ":" : "", parts ? parts : "");
+        const Status s = strength ? add_file(a, "lora", file, strength, picture) : STATUS_FAILED;
+        mem_free(strength);
+        TRY(s);
     }
     return STATUS_OK;
 }

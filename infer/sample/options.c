@@ -231,6 +231,11 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .help = "Of pictures whose file is not named by --out.", .shown = "png"},
         {"quality", OPTION_INT, &a->quality, .value = "Q", .min = 1, .max = 100,
          .help = "Of JPEG and WebP; 100: a WebP without loss.", .shown = "95"},
+        {"live", OPTION_TEXT, &a->live, .value = "WHERE",
+         .help =
+             "Shows how the picture comes about: in the terminal (auto: as it can, or kitty, iterm, sixel, "
+             "blocks), or as a .png file that is written again after each step.",
+         .shown = "off"},
         {"save-latents", OPTION_TEXT, &a->save_latents, .value = "FILE",
          .help = "Writes the final latents of all pictures, as safetensors: `latents`, f32, (N,4,h,w)."},
         {"trace", OPTION_TEXT, &a->trace, .value = "DIR",

@@ -14,6 +14,7 @@
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
 #include "kernels/device.h"
+#include "live.h"
 #include "outputs.h"
 #include "picture_text.h"
 #include "sample_trace.h"
@@ -30,21 +31,34 @@ typedef struct Work {
     Shots shots;
     Session session;
     Progress progress;
-    int picture;        /* which one is being made */
-    bool flagged;       /* that one, by the safety checker */
-    int64_t steps_done; /* of those before it */
-    Tensor *latents;    /* (N,4,h,w), with --save-latents */
-    char **paths;       /* by place; NULL: not made yet, or not written for itself */
-    Picture *pictures;  /* by place, of a sheet */
-    char **settings;    /* of those, as picture_settings has them */
-    char *sheet;        /* where that was written */
+    int picture;             /* which one is being made */
+    bool flagged;            /* that one, by the safety checker */
+    int64_t steps_done;      /* of those before it */
+    Live *live;              /* or NULL */
+    const Pipeline *live_of; /* what it was made ready for */
+    Tensor *latents;         /* (N,4,h,w), with --save-latents */
+    char **paths;            /* by place; NULL: not made yet, or not written for itself */
+    Picture *pictures;       /* by place, of a sheet */
+    char **settings;         /* of those, as picture_settings has them */
+    char *sheet;             /* where that was written */
 } Work;
 
-static bool step_done(int step, int steps, const float *latents, void *arg)
+/* A preview that fails ends no work: it is said once, and there are no more. */
+static void show(Work *w, Status shown)
 {
-    (void)latents;
+    if (shown == STATUS_OK)
+        return;
+    log_warn("--live: %s", status_message());
+    live_free(w->live);
+    w->live = NULL;
+}
+
+static bool step_done(int step, int steps, const SampleView *view, void *arg)
+{
     (void)steps;
     Work *w = arg;
+    if (w->live)
+        show(w, live_show(w->live, view));
     if (w->shots.count > 1)
         progress_update(&w->progress, w->steps_done + step, "picture %d of %d", w->picture + 1,
                         w->shots.count);
@@ -170,10 +184,15 @@ static Status make_picture(Work *w, int i)
     TRY(session_use(&w->session, shot->a));
     SampleRequest r = shot->a->request;
     r.seed = shot->seed;
+    if (w->live && w->session.pipeline != w->live_of)
+        show(w, live_use(w->live, w->session.pipeline));
+    w->live_of = w->session.pipeline;
     Status status = start_trace(w, i, &folder);
     if (status == STATUS_OK)
         status = pipeline_sample(w->session.pipeline, &r, step_done, w, &result);
     w->flagged = result.flagged;
+    if (status == STATUS_OK && w->live)
+        show(w, live_finish(w->live, &result.picture));
     if (status == STATUS_OK)
         status = finish_picture(w, i, &r, &result);
     pipeline_trace(w->session.pipeline, NULL, NULL);
@@ -371,6 +390,7 @@ static Status run(Work *w)
         log_warn("%s was made with another model than %s (or other weights of it)", w->shots.first.again,
                  w->session.a->model);
     TRY(prepare_sheet(w));
+    TRY(live_new(w->shots.first.live, &w->live));
     TRY(outputs_prepare(&w->shots));
     Status made = make_pictures(w);
     if (has_pictures(w))
@@ -395,6 +415,7 @@ static void work_free(Work *w)
     mem_free(w->paths);
     mem_free(w->pictures);
     mem_free(w->sheet);
+    live_free(w->live);
     tensor_free(w->latents);
     session_close(&w->session);
     shots_free(&w->shots);

@@ -162,17 +162,35 @@ static int cube(const uint8_t *rgb)
     return index;
 }
 
+/* count times the same letter; from four on that is shorter said. */
+static void repeat(Text *t, char letter, int count)
+{
+    if (count > 3)
+        say(t, "!%d%c", count, letter);
+    for (int i = 0; i < count && count <= 3; i++)
+        append(t, &letter, 1);
+}
+
 /* One colour of a band: a letter a column, whose bits are its six pixels. */
 static void draw_sixels(Text *t, const Picture *p, int top, int colour)
 {
     const int width = p->size.width;
+    char last = 0;
+    int count = 0;
     say(t, "#%d", colour);
     for (int x = 0; x < width; x++) {
         int bits = 0;
         for (int y = 0; y < 6 && top + y < p->size.height; y++)
             bits |= (cube(p->rgb + 3 * ((size_t)(top + y) * (size_t)width + (size_t)x)) == colour) << y;
-        append(t, &(char){(char)(63 + bits)}, 1);
+        if (63 + bits != last) {
+            repeat(t, last, count);
+            last = (char)(63 + bits);
+            count = 0;
+        }
+        count++;
     }
+    if (last != 63) /* nothing is left out at a line's end */
+        repeat(t, last, count);
     append(t, "$", 1);
 }
 

@@ -15,7 +15,7 @@ same() {
 # everything that the picture depends on: prompt, numbers, type, LoRAs, options that settings have no name for
 cp "$lora" heart.safetensors
 run 0 sample --model "$model" --prompt 'a "red" heart, ünï' --negative "bad=1" --steps 3 --cfg 4.25 --sampler euler_a \
-    --seed 18446744073709551615 --width 48 --clip-skip 1 --dtype bf16 --lora heart.safetensors:0.35 --out one.png
+    --seed 18446744073709551615 --width 48 --clip-skip 1 --dtype bf16 --lora heart.safetensors:0.35:te=0.1:mid=2 --out one.png
 for format in png jpg webp; do
     run 0 sample --again one.png --model "$model" --out again.$format
     says "the same picture as one.png, in every pixel"

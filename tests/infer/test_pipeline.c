@@ -285,10 +285,10 @@ static void wrong_requests_are_refused(void **state)
     close_model(&f);
 }
 
-static bool stop_after_one(int step, int steps, const float *latents, void *arg)
+static bool stop_after_one(int step, int steps, const SampleView *view, void *arg)
 {
     (void)steps;
-    assert_non_null(latents);
+    assert_non_null(view->latents);
     *(int *)arg = step;
     return false;
 }

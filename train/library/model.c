@@ -202,9 +202,9 @@ int atl_model_remove_loras(AtlModel *m)
     return handle_leave(&m->handle, STATUS_OK);
 }
 
-static bool step_done(int step, int steps, const float *latents, void *arg)
+static bool step_done(int step, int steps, const SampleView *view, void *arg)
 {
-    (void)latents;
+    (void)view;
     return handle_progress(arg, "sample", "step", step, steps, "");
 }
 

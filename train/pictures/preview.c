@@ -89,11 +89,11 @@ typedef struct Drawing {
     Picture *pictures;  /* process 0: of all prompts */
 } Drawing;
 
-static bool step_done(int step, int steps, const float *latents, void *arg)
+static bool step_done(int step, int steps, const SampleView *view, void *arg)
 {
     Drawing *d = arg;
     (void)steps;
-    (void)latents;
+    (void)view;
     comm_alive(d->comm);
     progress_update(&d->progress, (int64_t)d->picture * d->steps + step, "picture %d of %d", d->picture + 1,
                     d->count);

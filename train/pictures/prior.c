@@ -265,10 +265,10 @@ typedef struct Drawing {
     int steps; /* of a picture */
 } Drawing;
 
-static bool step_done(int step, int steps, const float *latents, void *arg)
+static bool step_done(int step, int steps, const SampleView *view, void *arg)
 {
     (void)steps;
-    (void)latents;
+    (void)view;
     Drawing *d = arg;
     comm_alive(d->comm);
     progress_update(&d->progress, (int64_t)d->done * d->steps + step, "picture %d of %lld", d->done + 1,

@@ -106,10 +106,10 @@ typedef struct Clock {
     double first, last; /* after the first and the last sampling step */
 } Clock;
 
-static bool look_at_clock(int step, int steps, const float *latents, void *arg)
+static bool look_at_clock(int step, int steps, const SampleView *view, void *arg)
 {
     Clock *c = arg;
-    (void)latents;
+    (void)view;
     if (step == 1)
         c->first = seconds_now();
     if (step == steps)
