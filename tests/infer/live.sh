@@ -24,7 +24,7 @@ shows() { # WAY BYTES TIMES
 shows kitty $'\e_Ga=T,f=100' 3
 shows iterm $'\e]1337;File=inline=1' 3
 shows sixel $'\ePq"1;1;' 3
-shows blocks $'\e[24A' 2
+shows blocks $'\e[22A' 2
 grep -aqF "▀" err || fail "no blocks"
 
 # where nobody looks, nothing is shown; what cannot be meant is refused before the work
