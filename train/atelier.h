@@ -120,6 +120,12 @@ typedef struct AtlSample {
     const char *sampler;  /* one of `atelier sample --help`; NULL: "ddim" */
     uint64_t seed;        /* the noise is PyTorch's for that seed */
     int clip_skip;        /* last layers of the text encoder that are left out */
+    /* From another picture, and over a part of it; pictures of another size are pulled to the one that is
+     * drawn. */
+    const AtlPicture *init; /* what is begun from; NULL: noise alone */
+    double strength;        /* share of the steps that are done, to 1; 0: 0.8, with a mask 1 */
+    const AtlPicture *mask; /* white: painted anew; NULL: everything */
+    int mask_blur;          /* pixels by which its edge is softened */
 } AtlSample;
 
 /* Draws a picture: the same that `atelier sample` draws. *out is the caller's to free, and empty after a

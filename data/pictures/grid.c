@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define GAP 2
+#define GAP PICTURE_GRID_GAP
 
 Status picture_grid(const Picture *pictures, int count, int columns, Picture *out)
 {

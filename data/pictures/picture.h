@@ -106,7 +106,9 @@ Status picture_encode_png(const Picture *p, const PictureText *text, int count, 
 /* The value (UTF-8) of the text with this key, in a PNG before its pixels; *value NULL: there is none.
  * Caller: mem_free. */
 Status picture_text(const uint8_t *bytes, size_t size, const char *key, char **value);
-/* rows × columns of equal pictures with a gap of 2 white pixels; pictures[i] may have rgb NULL (white). */
+#define PICTURE_GRID_GAP 2
+/* rows × columns of equal pictures with a gap of so many white pixels; pictures[i] may have rgb NULL (white).
+ */
 Status picture_grid(const Picture *pictures, int count, int columns, Picture *out);
 
 #endif

@@ -73,7 +73,7 @@ Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progr
     *out = (SampleResult){0};
     Status s = all_passes(p, r, progress, arg, out);
     if (s == STATUS_OK && p->guard)
-        s = guard_picture(p->guard, r->seed, &out->picture, &out->flagged);
+        s = guard_picture(p->guard, r->seed, !r->unmarked, &out->picture, &out->flagged);
     if (s != STATUS_OK)
         sample_result_free(out);
     return s;

@@ -25,6 +25,7 @@ typedef struct SampleRequest {
     uint64_t seed;
     Size size; /* in pixels; a side of 0: as pipeline_choose_size() says */
     int clip_skip;
+    bool unmarked;                  /* without the guard's watermark: the picture will be trained on */
     const Compat *compat;           /* the program whose conventions are followed; NULL: the default's */
     PromptReading reading;          /* how prompts are read; words alone, cut to one chunk */
     const EmbeddingSet *embeddings; /* or NULL */

@@ -143,16 +143,19 @@ static Status read_concepts(SafetyChecker *s, const ClipVisionConfig *k, Weights
     return STATUS_OK;
 }
 
-static Status read_weights(SafetyChecker *s, const ClipVisionConfig *k, const char *folder)
+static Status read_weights(SafetyChecker *s, const ClipVisionConfig *k, const char *folder, bool described)
 {
     static const char *const UNNEEDED[] = {"position_ids", NULL};
     Weights *w = NULL;
     TRY(weights_open_folder(folder, "model", s->c->dtype, &w));
-    weights_show(w, FOLDER);
+    if (described)
+        weights_describe(w);
+    else
+        weights_show(w, FOLDER);
     Status status = clip_vision_new(k, w, &s->clip);
     if (status == STATUS_OK)
         status = read_concepts(s, k, w);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && !described)
         weights_warn_unused(w, UNNEEDED);
     weights_close(w);
     return status;
@@ -164,7 +167,7 @@ static void look_step(Ctx *c, void *arg)
     ctx_read(c, clip_vision_forward(c, s->clip, s->rows), s->embedding);
 }
 
-static Status read_folder(SafetyChecker *s, const Model *m, const char *folder)
+static Status read_folder(SafetyChecker *s, const Model *m, const char *folder, bool described)
 {
     ClipVisionConfig k;
     char *path = path_join(folder, "config.json"), *json = NULL;
@@ -179,13 +182,13 @@ static Status read_folder(SafetyChecker *s, const Model *m, const char *folder)
     if (s->pre.crop != k.image)
         return status_refuse("%s: feature_extractor makes pictures of %d pixels, the safety checker takes %d",
                              m->folder, s->pre.crop, k.image);
-    TRY(read_weights(s, &k, folder));
+    TRY(read_weights(s, &k, folder, described));
     TRY(layerset_place(clip_vision_layers(s->clip), s->c->dev,
                        m->offload == OFFLOAD_OFF ? PLACED_RESIDENT : PLACED_STREAMED));
     return STATUS_OK;
 }
 
-Status safety_checker_open(const Model *m, Ctx *c, SafetyChecker **out)
+Status safety_checker_open(const Model *m, Ctx *c, bool described, SafetyChecker **out)
 {
     *out = NULL;
     if (!safety_checker_is_there(m))
@@ -199,7 +202,7 @@ Status safety_checker_open(const Model *m, Ctx *c, SafetyChecker **out)
     if (s)
         s->c = c;
     if (status == STATUS_OK)
-        status = status_in(read_folder(s, m, folder), "safety checker");
+        status = status_in(read_folder(s, m, folder, described), "safety checker");
     mem_free(folder);
     if (status == STATUS_OK)
         *out = s;
@@ -280,15 +283,38 @@ static void score(const SafetyChecker *s, SafetyScores *out)
     }
 }
 
-static Status embed(SafetyChecker *s)
+/* Plans a look, and does it if there is work. */
+static Status perform(SafetyChecker *s, bool work)
 {
     const bool recording = s->c->recording;
     ctx_set_recording(s->c, false);
     Status status = s->plan ? STATUS_OK : ctx_rehearse(s->c, look_step, s, &s->plan);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && work)
         status = ctx_run(s->c, s->plan, look_step, s);
     ctx_set_recording(s->c, recording);
-    TRY(status);
+    return status;
+}
+
+size_t safety_checker_bytes(const SafetyChecker *s)
+{
+    const LayerSet *set = clip_vision_layers(s->clip);
+    size_t bytes = 0;
+    for (int i = 0; i < set->count; i++)
+        bytes += tensor_bytes(set->items[i]->weight) +
+                 (set->items[i]->bias ? tensor_bytes(set->items[i]->bias) : 0);
+    return bytes;
+}
+
+Status safety_checker_plan(SafetyChecker *s, size_t *bytes)
+{
+    TRY(perform(s, false));
+    *bytes = plan_peak_bytes(s->plan);
+    return STATUS_OK;
+}
+
+static Status embed(SafetyChecker *s)
+{
+    TRY(perform(s, true));
     for (int i = 0; i < clip_vision_config(s->clip)->projection; i++)
         if (!isfinite(s->embedding[i]))
             return status_fail("its result holds %g: in f16 it overflows, in bf16 or f32 it does not",

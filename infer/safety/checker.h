@@ -21,9 +21,12 @@ typedef struct SafetyScores {
 typedef struct SafetyChecker SafetyChecker;
 /* Whether m came with one: a folder safety_checker/ with a config.json. */
 bool safety_checker_is_there(const Model *m);
-/* Reads it, in c's storage type, onto c's device; c is borrowed. Refused where m has none. */
-Status safety_checker_open(const Model *m, Ctx *c, SafetyChecker **out);
-void safety_checker_free(SafetyChecker *s); /* NULL allowed */
+/* Reads it, in c's storage type, onto c's device; c is borrowed. described: shapes alone, for a plan. Refused
+ * where m has none. */
+Status safety_checker_open(const Model *m, Ctx *c, bool described, SafetyChecker **out);
+size_t safety_checker_bytes(const SafetyChecker *s);         /* of its weights */
+Status safety_checker_plan(SafetyChecker *s, size_t *bytes); /* of the arena that a look takes */
+void safety_checker_free(SafetyChecker *s);                  /* NULL allowed */
 /* Nothing of a run's is changed: it may be called between training steps. */
 Status safety_checker_look(SafetyChecker *s, const Picture *picture, SafetyScores *out);
 /* What CLIP gets of the picture: the shorter side resized to its size, the middle cut out, f32 (n,n,3) with n

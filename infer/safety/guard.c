@@ -38,11 +38,11 @@ Status guard_new(const GuardRequest *r, Guard **out)
     return s;
 }
 
-Status guard_load(Guard *g, const Model *m, Ctx *c)
+Status guard_load(Guard *g, const Model *m, Ctx *c, bool described)
 {
     const char *safety = g->request.safety ? g->request.safety : "auto";
     const bool wanted = !strcmp(safety, "on") || (!strcmp(safety, "auto") && safety_checker_is_there(m));
-    return wanted && !g->checker ? safety_checker_open(m, c, &g->checker) : STATUS_OK;
+    return wanted && !g->checker ? safety_checker_open(m, c, described, &g->checker) : STATUS_OK;
 }
 
 void guard_free(Guard *g)
@@ -59,10 +59,21 @@ Status guard_prompt(const Guard *g, const char *prompt)
     return g->filter ? prompt_filter_check(g->filter, prompt) : STATUS_OK;
 }
 
-Status guard_admit(const Guard *g, const char *prompt, Size size)
+size_t guard_bytes(const Guard *g)
+{
+    return g->checker ? safety_checker_bytes(g->checker) : 0;
+}
+
+Status guard_plan(Guard *g, size_t *bytes)
+{
+    *bytes = 0;
+    return g->checker ? safety_checker_plan(g->checker, bytes) : STATUS_OK;
+}
+
+Status guard_admit(const Guard *g, const char *prompt, const Size *marked)
 {
     TRY(guard_prompt(g, prompt));
-    return g->watermark ? watermark_check(size, g->watermark) : STATUS_OK;
+    return g->watermark && marked ? watermark_check(*marked, g->watermark) : STATUS_OK;
 }
 
 static Status check(Guard *g, uint64_t seed, Picture *picture, bool *flagged)
@@ -79,10 +90,10 @@ static Status check(Guard *g, uint64_t seed, Picture *picture, bool *flagged)
     return STATUS_OK;
 }
 
-Status guard_picture(Guard *g, uint64_t seed, Picture *picture, bool *flagged)
+Status guard_picture(Guard *g, uint64_t seed, bool marked, Picture *picture, bool *flagged)
 {
     *flagged = false;
     if (g->checker)
         TRY(check(g, seed, picture, flagged));
-    return g->watermark ? watermark_write(picture, g->watermark, strlen(g->watermark)) : STATUS_OK;
+    return g->watermark && marked ? watermark_write(picture, g->watermark, strlen(g->watermark)) : STATUS_OK;
 }

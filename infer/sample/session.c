@@ -97,7 +97,7 @@ static Status load(Session *s, const SampleArguments *a)
         TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
     s->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
     s->licence = licence_of(s->model);
-    return s->c ? status_in(guard_load(s->guard, s->model, s->c), "sample: --safety") : STATUS_FAILED;
+    return s->c ? status_in(guard_load(s->guard, s->model, s->c, false), "sample: --safety") : STATUS_FAILED;
 }
 
 /* Words that files have vectors for --------------------------------------------------------------------- */
@@ -169,7 +169,7 @@ Status session_check(const Session *s, SampleArguments *a)
     int steps;
     TRY(begin_arguments_open(&a->begin, &a->request.begin));
     TRY(status_in(pipeline_choose_size(s->model, &a->request), "sample"));
-    TRY(status_in(guard_admit(s->guard, a->request.prompt, a->request.size), "sample"));
+    TRY(status_in(guard_admit(s->guard, a->request.prompt, &a->request.size), "sample"));
     return status_in(pipeline_steps(s->model, &a->request, &steps), "sample");
 }
 

@@ -72,7 +72,7 @@ static void pictures_come_to_clip_as_from_transformers(void **state)
     char folder[] = FOLDER;
     const Model m = model_in(folder);
     SafetyChecker *s;
-    assert_ok(safety_checker_open(&m, ctx, &s));
+    assert_ok(safety_checker_open(&m, ctx, false, &s));
     for (int i = 0; i < PICTURES; i++) {
         int side;
         float *pixels;
@@ -93,7 +93,7 @@ static void scores_are_diffusers(void **state)
     const Model m = model_in(folder);
     SafetyChecker *s;
     assert_true(safety_checker_is_there(&m));
-    assert_ok(safety_checker_open(&m, ctx, &s));
+    assert_ok(safety_checker_open(&m, ctx, false, &s));
     for (int i = 0; i < PICTURES; i++)
         check_scores(s, i);
     safety_checker_free(s);
@@ -130,17 +130,17 @@ static void older_names_are_read_and_a_missing_checker_is_named(void **state)
     const Model m = model_in(folder);
     SafetyChecker *s;
     assert_false(safety_checker_is_there(&m));
-    assert_int_equal(safety_checker_open(&m, ctx, &s), STATUS_REFUSED);
+    assert_int_equal(safety_checker_open(&m, ctx, false, &s), STATUS_REFUSED);
     assert_non_null(strstr(status_message(), "no safety checker"));
     snprintf(line, sizeof line, "cp -r %s/* %s", FOLDER, folder);
     assert_int_equal(system(line), 0);
     snprintf(line, sizeof line, "%s/safety_checker/model.safetensors", folder);
     rewrite(FOLDER "/safety_checker/model.safetensors", line);
-    assert_ok(safety_checker_open(&m, ctx, &s));
+    assert_ok(safety_checker_open(&m, ctx, false, &s));
     check_scores(s, 0);
     safety_checker_free(s);
     unlink(line);
-    assert_int_not_equal(safety_checker_open(&m, ctx, &s), STATUS_OK);
+    assert_int_not_equal(safety_checker_open(&m, ctx, false, &s), STATUS_OK);
     assert_non_null(strstr(status_message(), "safety_checker"));
     snprintf(line, sizeof line, "rm -r %s", folder);
     assert_int_equal(system(line), 0);

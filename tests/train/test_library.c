@@ -228,6 +228,49 @@ static void adapters_come_and_go(void **state)
     atl_model_close(m);
 }
 
+/* From a picture, and over its left half: the right one stays, the left one changes. */
+static void pictures_are_begun_from_and_painted_over(void **state)
+{
+    (void)state;
+    Heard h = {0};
+    AtlModel *m = open_model(SD1, &h);
+    AtlPicture first = draw(m, 3), second, none;
+    unsigned char *white = calloc(3, (size_t)first.width * (size_t)first.height);
+    AtlPicture mask = {.width = first.width, .height = first.height, .rgb = white};
+    for (int y = 0; y < mask.height; y++)
+        memset(white + 3 * y * mask.width, 255, 3 * (size_t)(mask.width / 2));
+    AtlSample s = {
+        .size = sizeof s, .prompt = "a cat", .steps = 4, .seed = 9, .init = &first, .strength = 0.5};
+    h.steps = 0;
+    assert_ok(atl_sample(m, &s, &second));
+    assert_int_equal(h.steps, 2);
+    assert_memory_not_equal(first.rgb, second.rgb, 3 * (size_t)first.width * (size_t)first.height);
+    atl_picture_free(&second);
+    s.mask = &mask;
+    assert_ok(atl_sample(m, &s, &second));
+    long left = 0, right = 0;
+    for (int y = 0; y < first.height; y++)
+        for (int i = 0; i < 3 * first.width; i++) {
+            const int d = abs(first.rgb[3 * y * first.width + i] - second.rgb[3 * y * first.width + i]);
+            *(i < 3 * first.width / 2 ? &left : &right) += d;
+        }
+    assert_true(left > 2 * right);
+    atl_picture_free(&second);
+    s.strength = 2;
+    assert_int_equal(atl_sample(m, &s, &none), ATL_REFUSED);
+    s = (AtlSample){.size = sizeof s, .prompt = "a cat", .mask = &mask};
+    assert_int_equal(atl_sample(m, &s, &none), ATL_REFUSED);
+    /* a host of the first version, whose struct ended before these fields */
+    s = (AtlSample){
+        .size = offsetof(AtlSample, init), .prompt = "a red heart", .steps = 3, .seed = 3, .init = (void *)1};
+    assert_ok(atl_sample(m, &s, &second));
+    assert_same(&first, &second);
+    atl_picture_free(&second);
+    atl_picture_free(&first);
+    free(white);
+    atl_model_close(m);
+}
+
 static void what_is_wrong_is_refused_with_a_reason(void **state)
 {
     (void)state;
@@ -379,6 +422,7 @@ int main(void)
         cmocka_unit_test(models_in_threads_know_nothing_of_each_other),
         cmocka_unit_test(a_handle_does_one_thing_and_can_be_stopped),
         cmocka_unit_test(adapters_come_and_go),
+        cmocka_unit_test(pictures_are_begun_from_and_painted_over),
         cmocka_unit_test(what_is_wrong_is_refused_with_a_reason),
         cmocka_unit_test(a_run_trains_stops_and_goes_on_to_the_same_bytes),
     };

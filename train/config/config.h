@@ -56,6 +56,8 @@ typedef struct ConfigRelative {
     char *path, *written;
 } ConfigRelative;
 
+typedef enum SafetyCheck { SAFETY_CHECK_OFF, SAFETY_CHECK_AUTO, SAFETY_CHECK_ON } SafetyCheck;
+
 typedef struct Config {
     char *origin;   /* path of the YAML file */
     char *base_dir; /* its folder: relative paths start here */
@@ -134,6 +136,11 @@ typedef struct Config {
         float guidance;           /* key: preview.cfg */
         uint64_t seed;
     } preview;
+    struct {
+        SafetyCheck check;
+        char *prompt_filter; /* a file, or NULL */
+        char *watermark;     /* "off", "on" or a text */
+    } safety;                /* of previews and class pictures */
     struct {
         char *dir;
         int64_t save_every;

@@ -35,6 +35,7 @@ static const SchemaSection SECTIONS[] = {
               "beside the subject's own, so that the class stays what it was."},
     {"validation", "Pictures held out, to see whether the model learns or only remembers."},
     {"preview", "Pictures drawn during the run, with the code of `atelier sample`."},
+    {"safety", "What prompts, previews and class pictures are checked for, and previews marked with."},
     {"output", "What is written, where and when."},
 };
 
@@ -314,6 +315,17 @@ static const SchemaKey KEYS[] = {
  .preset = "0", .preset_note = "the size the model was made for", .help = "Width in pixels."},
 {.path = "preview.height", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(preview.height), .min = 0, .max = 4096, .multiple = 8,
  .preset = "0", .preset_note = "the size the model was made for", .help = "Height in pixels."},
+
+/* safety */
+{.path = "safety.check", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(safety.check), .choices = "off|auto|on", .preset = "off",
+ .help = "Look at previews and class pictures with the model's own safety checker.",
+ .more = "It lies in the model's folder safety_checker and stays in memory beside the model. A preview that it flags is made "
+         "black; a class picture ends the run, for a black one would be trained on. auto: where the model has one."},
+{.path = "safety.prompt_filter", .freedom = KEY_PLACE, .type = KEY_PATH, .offset = AT(safety.prompt_filter), .preset_note = "none",
+ .help = "A file of words and phrases, one a line, # before comments, that prompts may not have in them."},
+{.path = "safety.watermark", .freedom = KEY_FREE, .type = KEY_TEXT, .offset = AT(safety.watermark), .preset = "off",
+ .help = "An invisible text in previews: off, on (StableDiffusionV1) or a text of your own.",
+ .more = "Class pictures are never marked: the mark would be learned."},
 
 /* output */
 {.path = "output.dir", .freedom = KEY_PLACE, .type = KEY_PATH, .offset = AT(output.dir), .preset_note = "runs/ and the configuration's name",

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#define MASK_BLUR_MOST 1024 /* pixels */
+
 struct AtlModel {
     Handle handle;
     Model *model;
@@ -78,7 +80,7 @@ static Status load(AtlModel *m, const char *name, const AtlModelOptions *o)
     m->model->offload = (Offload)offload;
     m->licence = licence_of(m->model);
     m->c = ctx_new(dev, &(CtxOptions){.dtype = m->dtype, .threads = o->threads, .stop = &m->handle.stop});
-    return m->c ? guard_load(m->guard, m->model, m->c) : STATUS_FAILED;
+    return m->c ? guard_load(m->guard, m->model, m->c, false) : STATUS_FAILED;
 }
 
 int atl_model_open(const char *name, const AtlModelOptions *options, AtlModel **out)
@@ -208,6 +210,34 @@ static bool step_done(int step, int steps, const SampleView *view, void *arg)
     return handle_progress(arg, "sample", "step", step, steps, "");
 }
 
+/* The host's pixels as the library's own kind of picture. */
+static Status borrow(const char *field, const AtlPicture *from, Picture *out)
+{
+    if (!from->rgb || from->width < 1 || from->height < 1)
+        return status_refuse("AtlSample.%s: there is no picture in it", field);
+    *out = (Picture){{from->width, from->height}, from->rgb};
+    return STATUS_OK;
+}
+
+static Status begin_of(const AtlSample *s, Picture *init, Picture *mask, SampleBegin *b)
+{
+    if (!s->init)
+        return s->mask ? status_refuse("AtlSample.mask goes with init: there is nothing to paint over")
+                       : STATUS_OK;
+    TRY(borrow("init", s->init, init));
+    b->picture = init;
+    if (s->mask)
+        TRY(borrow("mask", s->mask, mask));
+    b->mask = s->mask ? mask : NULL;
+    if (!(s->strength >= 0 && s->strength <= 1))
+        return status_refuse("AtlSample.strength is %g: it goes from 0 to 1", s->strength);
+    if (s->mask_blur < 0 || s->mask_blur > MASK_BLUR_MOST)
+        return status_refuse("AtlSample.mask_blur is %d: it goes from 0 to %d", s->mask_blur, MASK_BLUR_MOST);
+    b->strength = s->strength;
+    b->blur = s->mask_blur;
+    return STATUS_OK;
+}
+
 static SampleRequest request_of(const AtlSample *s)
 {
     SampleRequest r = sample_request_default();
@@ -226,8 +256,10 @@ static Status draw(AtlModel *m, const AtlSample *s, AtlPicture *out)
 {
     SampleRequest r = request_of(s);
     SampleResult result = {0};
+    Picture init, mask;
     int steps;
-    TRY(pipeline_check_size(m->model, &r.size));
+    TRY(begin_of(s, &init, &mask, &r.begin));
+    TRY(pipeline_choose_size(m->model, &r));
     TRY(pipeline_steps(m->model, &r, &steps));
     if (!m->pipeline)
         TRY(pipeline_new(m->c, m->model, &m->pipeline));
@@ -244,8 +276,8 @@ static Status draw(AtlModel *m, const AtlSample *s, AtlPicture *out)
                                                       .watermark = guard_watermark(&guard),
                                                       .flagged = result.flagged});
     if (out->settings) {
-        out->width = r.size.width;
-        out->height = r.size.height;
+        out->width = result.picture.size.width;
+        out->height = result.picture.size.height;
         out->flagged = result.flagged;
         out->rgb = result.picture.rgb;
         result.picture.rgb = NULL;

@@ -1,5 +1,6 @@
 #include "preview.h"
 
+#include "infer/safety/watermark.h"
 #include "infer/text/prompt_syntax.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
@@ -22,6 +23,7 @@ SampleRequest preview_request(const Config *config, int i)
     r.seed = config->preview.seed + (uint64_t)i;
     r.size = (Size){config->preview.width, config->preview.height};
     r.clip_skip = config->method.clip_skip;
+    r.unmarked = true; /* the grid is marked as a whole */
     return r;
 }
 
@@ -44,6 +46,9 @@ static Status write_grid(const PreviewDrawn *d, const Picture *pictures, const c
     Status s = parameters && settings ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK)
         s = picture_grid(pictures, count, count, &grid);
+    const char *mark = guard_watermark(&(GuardRequest){.watermark = d->config->safety.watermark});
+    if (s == STATUS_OK && mark)
+        s = watermark_write(&grid, mark, strlen(mark));
     if (s == STATUS_OK)
         s = picture_write_png(path, &grid,
                               (PictureText[]){{"parameters", parameters}, {PREVIEW_SETTINGS, settings}}, 2);

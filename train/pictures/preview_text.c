@@ -24,11 +24,13 @@ static char *of_each(const PreviewDrawn *d, char *(*one)(const PictureOrigin *),
             mem_free(all);
             return NULL;
         }
-        const PictureOrigin origin = {.request = &r,
-                                      .model = config->model.base,
-                                      .weights = d->weights,
-                                      .dtype = dtype_name(config->model.dtype),
-                                      .licence = licence.name};
+        const PictureOrigin origin = {
+            .request = &r,
+            .model = config->model.base,
+            .weights = d->weights,
+            .dtype = dtype_name(config->model.dtype),
+            .licence = licence.name,
+            .watermark = guard_watermark(&(GuardRequest){.watermark = config->safety.watermark})};
         char *text = one(&origin);
         append(&all, i ? between : "", text);
         mem_free(text);

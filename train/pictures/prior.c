@@ -37,6 +37,7 @@ SampleRequest prior_request(const Config *config, int i)
     r.seed = config->prior.seed + (uint64_t)i;
     r.size = size_square(config->prior.resolution);
     r.clip_skip = config->method.clip_skip;
+    r.unmarked = true;
     return r;
 }
 
@@ -305,6 +306,13 @@ static Status draw_one(int64_t k, void *rgb, void *arg)
     TRY(sized_request(d->config, pipeline_model(d->p), d->numbers[k], &r));
     const Status s = status_in(pipeline_sample(d->p, &r, step_done, d, &result),
                                "class picture %s/" NAME_FORMAT ".png", d->config->prior.path, d->numbers[k]);
+    if (s == STATUS_OK && result.flagged) {
+        sample_result_free(&result);
+        return status_fail("class picture %s/" NAME_FORMAT
+                           ".png: the safety checker flags it, and a black one would "
+                           "be trained on; take another prior.seed or prior.prompt, or safety.check: off",
+                           d->config->prior.path, d->numbers[k]);
+    }
     if (s == STATUS_OK)
         memcpy(rgb, result.picture.rgb, 3 * (size_t)size_area(r.size));
     sample_result_free(&result);

@@ -218,14 +218,15 @@ static Phase fullest_phase(const Setup *s)
     if (!config->train.cache_latents)
         steps.weights += touched(&encoder);
     if (has_previews(config))
-        steps.weights += touched(&decoder);
+        steps.weights += touched(&decoder) + guard_bytes(s->guard);
     if (texts_in_steps)
         steps.weights += touched(&clip);
     Phase most = steps;
     if (s->prior.missing > 0) {
         const Size size = size_square(config->prior.resolution ? config->prior.resolution : m->default_size);
-        const Phase drawing = {own + touched(&unet) + touched(&clip) + touched(&decoder), s->arena_bytes,
-                               3 * (size_t)size_area(size) * (2 + sizeof(float))};
+        const Phase drawing = {own + touched(&unet) + touched(&clip) + touched(&decoder) +
+                                   guard_bytes(s->guard),
+                               s->arena_bytes, 3 * (size_t)size_area(size) * (2 + sizeof(float))};
         most = fuller(most, drawing);
     }
     if (config->train.cache_latents)
@@ -255,7 +256,9 @@ static Phase placed_phase(const Setup *s)
     const Held unet = hold_set(unet_layers(m->unet), 0), clip = hold_set(clip_layers(m->clip), 0),
                encoder = hold_vae(m->vae, true), decoder = hold_vae(m->vae, false);
     const size_t decoding = decoding_bytes(s), stepping = step_host_bytes(s);
-    return (Phase){placed(&unet) + placed(&clip) + placed(&encoder) + placed(&decoder), s->arena_bytes,
+    return (Phase){placed(&unet) + placed(&clip) + placed(&encoder) + placed(&decoder) +
+                       guard_bytes(s->guard),
+                   s->arena_bytes,
                    unet.streamed + clip.streamed + encoder.streamed + decoder.streamed +
                        (decoding > stepping ? decoding : stepping)};
 }

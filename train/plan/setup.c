@@ -1,5 +1,7 @@
 #include "setup.h"
+#include "largest.h"
 
+#include "infer/safety/watermark.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/machine.h"
@@ -123,6 +125,8 @@ static Status plan_all(Setup *s)
     if (config->preview.every > 0 && config->preview.prompt_count > 0) {
         TRY(preview_plan(s->pipeline, config, &bytes));
         take_larger(s, bytes, ARENA_PREVIEW);
+        TRY(guard_plan(s->guard, &bytes));
+        take_larger(s, bytes, ARENA_PREVIEW);
     }
     if (s->prior.missing > 0) {
         TRY(prior_plan(s->pipeline, config, &bytes, &s->prior.flop));
@@ -141,6 +145,37 @@ static int threads_for(const Setup *s)
     return share > 1 ? share : 1;
 }
 
+/* A grid of previews is one picture. */
+static Status check_watermark(const Setup *s, int previews)
+{
+    const char *mark = guard_watermark(&(GuardRequest){.watermark = s->config->safety.watermark});
+    const Size one = largest_preview(s),
+               grid = {previews * (one.width + PICTURE_GRID_GAP) - PICTURE_GRID_GAP, one.height};
+    return mark && previews ? status_in(watermark_check(grid, mark), "safety.watermark: previews")
+                            : STATUS_OK;
+}
+
+/* A prompt that is forbidden is refused before anything is drawn. */
+static Status make_guard(Setup *s, bool described)
+{
+    static const char *const CHECKS[] = {"off", "auto", "on"};
+    const Config *c = s->config;
+    const int previews = c->preview.every > 0 ? c->preview.prompt_count : 0;
+    const bool draws = previews > 0 || config_has_prior(c);
+    TRY(check_watermark(s, previews));
+    TRY(status_in(guard_new(&(GuardRequest){CHECKS[draws ? c->safety.check : SAFETY_CHECK_OFF],
+                                            c->safety.prompt_filter, NULL},
+                            &s->guard),
+                  "safety.prompt_filter"));
+    for (int i = 0; i < c->preview.prompt_count; i++)
+        TRY(status_in(guard_prompt(s->guard, c->preview.prompts[i]), "preview.prompts"));
+    if (config_has_prior(c))
+        TRY(status_in(guard_prompt(s->guard, c->prior.prompt), "prior.prompt"));
+    TRY(status_in(guard_load(s->guard, s->model, s->c, described), "safety.check"));
+    pipeline_guard(s->pipeline, s->guard);
+    return STATUS_OK;
+}
+
 /* Model, parameters and context; described: shapes only. The context is made once. */
 static Status make_parts(Setup *s, bool described)
 {
@@ -155,12 +190,15 @@ static Status make_parts(Setup *s, bool described)
     ctx_set_capture(s->c, true);
     config->train.threads = s->c->threads;
     TRY(parameters_new(config, s->c->dev, s->comm, s->model, &s->parameters));
-    return pipeline_new(s->c, s->model, &s->pipeline);
+    TRY(pipeline_new(s->c, s->model, &s->pipeline));
+    return make_guard(s, described);
 }
 
 static void drop_parts(Setup *s)
 {
     pipeline_free(s->pipeline);
+    guard_free(s->guard);
+    s->guard = NULL;
     parameters_free(s->parameters);
     model_free(s->model);
     s->pipeline = NULL;

@@ -41,6 +41,7 @@ typedef struct Setup {
     char weights[MODEL_HASH_SIZE]; /* which model it is; "": nothing is loaded yet */
     Parameters *parameters;
     Pipeline *pipeline;
+    Guard *guard; /* of its pictures */
     Sources *sources;
     Texts *texts; /* NULL: the text encoder is trained, or nothing is loaded yet */
     StepShape shape;
