@@ -5,6 +5,7 @@
 
 #include "infer/files/marks.h"
 #include "infer/pipeline/pipeline.h"
+#include "infer/safety/watermark.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"
@@ -257,6 +258,9 @@ static Status write_sheet(Work *w)
     char *path = outputs_to_stdout(&w->shots) ? NULL : outputs_sheet(&w->shots);
     Status s =
         path || outputs_to_stdout(&w->shots) ? sheet_compose(&w->shots, w->pictures, &sheet) : STATUS_FAILED;
+    const char *mark = guard_watermark(&shot->a->guard);
+    if (s == STATUS_OK && mark) /* those of its pictures do not lie where a reader looks */
+        s = watermark_write(&sheet, mark, strlen(mark));
     if (s == STATUS_OK)
         s = write_with(w, &sheet, picture_parameters(&origin), sheet_settings(w), path);
     picture_free(&sheet);

@@ -1,5 +1,7 @@
 /* oneDNN behind onednn.h: descriptors, primitives and the table that keeps them. A primitive's memory objects
- * are made once and pointed at the operands for each run, so that a run allocates nothing of ours. */
+ * are made once and pointed at the operands for each run, so that a run allocates nothing of ours. The table
+ * is the process's: threads of a host that compute with several models take turns here, product by product.
+ */
 #include "onednn.h"
 
 #include "kernels/base/mem.h"
@@ -7,6 +9,7 @@
 #include "reserve.h"
 
 #include <omp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,6 +49,17 @@ static struct {
     int formats;
     bool sgemm[2][2][2]; /* called with a, b transposed, added to y */
 } one;
+
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+/* Evaluates x when it is this thread's turn. */
+#define IN_TURN(x)                                                                                           \
+    do {                                                                                                     \
+        pthread_mutex_lock(&turn);                                                                           \
+        const Status in_turn_ = (x);                                                                         \
+        pthread_mutex_unlock(&turn);                                                                         \
+        return in_turn_;                                                                                     \
+    } while (0)
 
 /* What a matrix product adds to its result, laid out like it: the first and only thing done after it. */
 #define ADD_ARG (DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1)
@@ -242,7 +256,7 @@ static dnnl_status_t matrix_layout(Layout *l, int64_t rows, int64_t columns, int
     return layout_strides(l, 2, dims, one_type(type), strides);
 }
 
-Status onednn_matmul(const OneMatmul *d, OnePrimitive **out)
+static Status find_matmul(const OneMatmul *d, OnePrimitive **out)
 {
     int64_t key[KEY];
     matmul_key(d, key);
@@ -272,6 +286,11 @@ Status onednn_matmul(const OneMatmul *d, OnePrimitive **out)
     layout_free(&y);
     return s ? one_fail(s, "multiply these matrices")
              : keep(key, desc, forward_operands, d->bias, d->add, out);
+}
+
+Status onednn_matmul(const OneMatmul *d, OnePrimitive **out)
+{
+    IN_TURN(find_matmul(d, out));
 }
 
 /* The layouts of a convolution's operands; weights in whatever order is the fastest. */
@@ -326,7 +345,7 @@ static dnnl_status_t conv_make(const OneConv *d, OneConvKind kind, const_dnnl_pr
     return s;
 }
 
-Status onednn_conv(const OneConv *d, OnePrimitive **out)
+static Status find_conv(const OneConv *d, OnePrimitive **out)
 {
     int64_t key[KEY];
     conv_key(d, key);
@@ -346,6 +365,11 @@ Status onednn_conv(const OneConv *d, OnePrimitive **out)
     const int64_t dims[4] = {d->k, d->c, d->kh, d->kw};
     memcpy((*out)->weight_dims, dims, sizeof dims);
     return STATUS_OK;
+}
+
+Status onednn_conv(const OneConv *d, OnePrimitive **out)
+{
+    IN_TURN(find_conv(d, out));
 }
 
 size_t onednn_scratch_bytes(const OnePrimitive *p)
@@ -381,14 +405,8 @@ static dnnl_status_t make(OnePrimitive *p)
     return s ? s : dnnl_primitive_create(&p->primitive, p->desc);
 }
 
-Status onednn_run(OnePrimitive *p, void *a, void *b, void *bias, void *y, void *scratch)
+static Status run(OnePrimitive *p, void *const data[OPERANDS])
 {
-    return onednn_run_add(p, a, b, bias, y, NULL, scratch);
-}
-
-Status onednn_run_add(OnePrimitive *p, void *a, void *b, void *bias, void *y, void *add, void *scratch)
-{
-    void *const data[OPERANDS] = {a, b, bias, y, add, scratch};
     dnnl_exec_arg_t args[OPERANDS];
     int n = 0;
     TRY(reserve_keep());
@@ -402,6 +420,17 @@ Status onednn_run_add(OnePrimitive *p, void *a, void *b, void *bias, void *y, vo
     if (!s)
         s = dnnl_primitive_execute(p->primitive, one.stream, n, args);
     return s ? one_fail(s, "compute this product") : reserve_check();
+}
+
+Status onednn_run(OnePrimitive *p, void *a, void *b, void *bias, void *y, void *scratch)
+{
+    return onednn_run_add(p, a, b, bias, y, NULL, scratch);
+}
+
+Status onednn_run_add(OnePrimitive *p, void *a, void *b, void *bias, void *y, void *add, void *scratch)
+{
+    void *const data[OPERANDS] = {a, b, bias, y, add, scratch};
+    IN_TURN(run(p, data));
 }
 
 /* Makes reorder i of p: from the plain weight of type to the packed one, or back, added. */
@@ -456,12 +485,12 @@ static Status run_reorder(OnePrimitive *p, int i, DType type, void *plain, void 
 
 Status onednn_pack(OnePrimitive *p, const void *weight, DType type, void *packed)
 {
-    return run_reorder(p, type == DTYPE_F32 ? 0 : 1, type, (void *)weight, packed);
+    IN_TURN(run_reorder(p, type == DTYPE_F32 ? 0 : 1, type, (void *)weight, packed));
 }
 
 Status onednn_unpack_add(OnePrimitive *p, const void *packed, float *gradient)
 {
-    return run_reorder(p, 2, DTYPE_F32, gradient, (void *)packed);
+    IN_TURN(run_reorder(p, 2, DTYPE_F32, gradient, (void *)packed));
 }
 
 Status onednn_sgemm(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
@@ -495,7 +524,7 @@ static Status small_products(void)
     return s;
 }
 
-Status onednn_warm_up(void)
+static Status warm_up(void)
 {
     for (int i = 0; i < BUCKETS; i++)
         for (OnePrimitive *p = one.bucket[i]; p; p = p->next) {
@@ -505,4 +534,9 @@ Status onednn_warm_up(void)
                 return one_fail(s, "prepare this product");
         }
     return small_products();
+}
+
+Status onednn_warm_up(void)
+{
+    IN_TURN(warm_up());
 }

@@ -2,9 +2,10 @@
  * and 3.x without. Everything else sees primitives by what they compute, made once and kept.
  *
  * A primitive is looked up by its whole description (shapes, types, layouts, threads); the first look-up
- * makes its plan (sizes of operands and scratch memory), the first run its code. Only the main thread calls
- * this. Weights of convolutions are in oneDNN's own order: onednn_pack() makes it from the files'
- * (K,C,kh,kw), onednn_unpack_add() adds a gradient back. */
+ * makes its plan (sizes of operands and scratch memory), the first run its code. Threads that compute with
+ * contexts of their own may call it; never from inside of a parallel region, but for onednn_sgemm(). Weights
+ * of convolutions are in oneDNN's own order: onednn_pack() makes it from the files' (K,C,kh,kw),
+ * onednn_unpack_add() adds a gradient back. */
 #ifndef ATL_CPU_ONEDNN_H
 #define ATL_CPU_ONEDNN_H
 
