@@ -121,7 +121,7 @@ static void pack_vector(Rows from, int64_t lane, int64_t n, int64_t depth, Cell 
         vf x[VL];
         for (int j = 0; j < VL; j++)
             x[j] = lane + j < n ? vec_get_n(from.p, DTYPE_F32, (lane + j) * from.ld + i, part) : vec_set(0);
-        transpose(x);
+        vec_transpose(x);
         for (int j = 0; j < part; j++)
             vec_store(to + (i + j) * LANES, x[j]);
     }
@@ -148,7 +148,7 @@ static void unpack_lanes(const float *packed, const float *factor, int64_t lanes
             vf x[VL];
             for (int j = 0; j < VL; j++)
                 x[j] = j < part ? vec_load(from + (i + j) * LANES) * by : vec_set(0);
-            transpose(x);
+            vec_transpose(x);
             for (int j = 0; j < VL && lane + j < lanes; j++)
                 vec_put_n(t->data, t->dtype, at + (lane + j) * h->stride + i, x[j], part);
         }

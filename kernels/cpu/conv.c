@@ -1,4 +1,5 @@
-/* Convolutions through oneDNN: forward, gradient of the input, gradient of the weight.
+/* Convolutions through oneDNN: forward, gradient of the input, gradient of the weight. Those of 3×3 that are
+ * large enough go another way, winograd.c.
  *
  * Arithmetic is bf16 where activations are and the processor computes it, else f32; operands of another type
  * are converted into scratch memory. Weights come in the files' order (K,C,kh,kw) and are put into oneDNN's:
@@ -14,6 +15,7 @@
 #include "kernels/floats.h"
 #include "conv_weight.h"
 #include "families.h"
+#include "winograd.h"
 
 /* The three products of a layer have the same x, w and y; what differs is which are read and which written.
  */
@@ -358,9 +360,20 @@ static Places places_of(const ConvPlan *plan, char *scratch)
     return at;
 }
 
+/* By Winograd's way: it keeps no form of the weight. */
+static bool takes_winograd(const Conv *a, OneConvKind kind)
+{
+    return kind != ONE_BACKWARD_WEIGHT && ISA(winograd_takes)(a, kind == ONE_BACKWARD_DATA);
+}
+
 static Status scratch_of(const Conv *a, OneConvKind kind, size_t *bytes)
 {
     *bytes = 0;
+    FLOATS_ONLY(a->x, a->w, a->bias, a->y, a->per_picture, a->residual);
+    if (takes_winograd(a, kind)) {
+        *bytes = ISA(winograd_scratch)(a, kind == ONE_BACKWARD_DATA);
+        return STATUS_OK;
+    }
     for (int part = 0; part < phases_of(a); part++) {
         ConvPlan plan;
         Form *form;
@@ -423,6 +436,11 @@ static Status run_forward(const Conv *a, const ConvPlan *plan, const Places *at)
 static Status cpu_conv2d(const Conv *a, void *scratch)
 {
     bool added = false;
+    FLOATS_ONLY(a->x, a->w, a->bias, a->y, a->per_picture, a->residual);
+    if (takes_winograd(a, ONE_FORWARD)) {
+        ISA(winograd_run)(a, false, scratch);
+        return STATUS_OK;
+    }
     for (int part = 0; part < phases_of(a); part++) {
         ConvPlan plan;
         TRY(plan_conv(a, ONE_FORWARD, part, &plan));
@@ -437,6 +455,11 @@ static Status cpu_conv2d(const Conv *a, void *scratch)
 
 static Status cpu_conv2d_backward_data(const Conv *a, void *scratch)
 {
+    FLOATS_ONLY(a->x, a->w, a->y);
+    if (takes_winograd(a, ONE_BACKWARD_DATA)) {
+        ISA(winograd_run)(a, true, scratch);
+        return STATUS_OK;
+    }
     for (int part = 0; part < phases_of(a); part++) {
         ConvPlan plan;
         TRY(plan_conv(a, ONE_BACKWARD_DATA, part, &plan));

@@ -144,37 +144,6 @@ static void tile_combine(bool pairs, const Cell *row, int64_t ld, int64_t rows, 
         combine_of(false, row, ld, rows, t, d, o);
 }
 
-/* The halves of two vectors, one from each in turn: a0 b0 a1 b1 …, from the first or the second half on. */
-#if VL == 16
-#define ZIP(from)                                                                                            \
-    (vi)                                                                                                     \
-    {                                                                                                        \
-        from, from + 16, from + 1, from + 17, from + 2, from + 18, from + 3, from + 19, from + 4, from + 20, \
-            from + 5, from + 21, from + 6, from + 22, from + 7, from + 23                                    \
-    }
-#elif VL == 8
-#define ZIP(from) ((vi){from, from + 8, from + 1, from + 9, from + 2, from + 10, from + 3, from + 11})
-#else
-#define ZIP(from) ((vi){from, from + 4, from + 1, from + 5})
-#endif
-
-/* x (VL,VL) transposed in place: rows i and i + VL/2 zipped, as often as VL can be halved. */
-VEC void transpose(vf x[VL])
-{
-#pragma GCC unroll 4
-    for (int round = 1; round < VL; round *= 2) {
-        vf y[VL];
-#pragma GCC unroll 16
-        for (int i = 0; i < VL / 2; i++) {
-            y[2 * i] = __builtin_shuffle(x[i], x[i + VL / 2], ZIP(0));
-            y[2 * i + 1] = __builtin_shuffle(x[i], x[i + VL / 2], ZIP(VL / 2));
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < VL; i++)
-            x[i] = y[i];
-    }
-}
-
 /* 2^x for x from -126 up, within 1e-7 of itself; smaller x give 2^-126 or so, and NaN stays NaN: vec_max's
  * second argument is the one that it keeps, and a product keeps it whatever the other factor's bits have come
  * to. A minimax polynomial on ±1/2. */

@@ -88,6 +88,18 @@ static int64_t twin_conv2d(const OpCase *k, const double *const *in, double *out
         CONV                                                                                                 \
     }
 
+#define TILES(text, B, H, W, C, K, ...)                                                                      \
+    {                                                                                                        \
+        .c = {.what = text,                                                                                  \
+              .inputs = 3,                                                                                   \
+              .ndim = {4, 4, 1},                                                                             \
+              .shape = {{B, H, W, C}, {K, C, 3, 3}, {K}},                                                    \
+              .weight = {false, true, true},                                                                 \
+              .range = 0.5,                                                                                  \
+              __VA_ARGS__},                                                                                  \
+        CONV                                                                                                 \
+    }
+
 const OpTest *optest_conv2d(int *count)
 {
     static const OpTest tests[] = {
@@ -248,6 +260,21 @@ const OpTest *optest_conv2d(int *count)
         KEPT("twice, the weight kept in its forms", TWICE),
         KEPT("twice, the forward's form kept", TWICE_FORWARD),
         KEPT("twice, nothing kept", TWICE_NOT_KEPT),
+        /* enough tiles of 4×4 for Winograd's way (kernels/cpu/winograd.c) */
+        TILES("tiles beyond the map, trained", 1, 13, 11, 32, 32, .i = {1, 1, 1, 1, 1, 1}),
+        TILES("several blocks of channels, frozen", 2, 9, 10, 64, 96, .i = {1, 1, 1, 1, 1, 1},
+              .no_grad = {false, true, true}),
+        TILES("whole tiles, no bias, frozen", 3, 8, 8, 96, 32, .i = {0, 1, 1, 1, 1, 1},
+              .no_grad = {false, true, true}),
+        TILES("padded otherwise on each side, frozen", 1, 14, 13, 32, 32, .i = {1, 1, 0, 2, 1, 0},
+              .no_grad = {false, true, true}),
+        TILES("padded by two above, frozen", 1, 12, 14, 32, 32, .i = {1, 1, 2, 0, 2, 1},
+              .no_grad = {false, true, true}),
+        TILES("more tiles than one group, frozen", 1, 35, 38, 32, 32, .i = {1, 1, 1, 1, 1, 1},
+              .no_grad = {false, true, true}),
+        TILES("upsampled tiles, frozen", 1, 7, 5, 32, 64, .i = {1, 1, 1, 1, 1, 1, true},
+              .no_grad = {false, true, true}),
+        TILES("upsampled tiles, trained", 2, 4, 6, 64, 32, .i = {0, 1, 1, 1, 1, 1, true}),
     };
     *count = sizeof tests / sizeof *tests;
     return tests;
@@ -298,6 +325,10 @@ const OpTest *optest_conv2d_add(int *count)
                  .no_grad = {false, true, false, true, true}),
         CONV_ADD("only what is added has a gradient", 2, 3, 2, 4, 5, .i = {1, 1, 1, 1, 1, 1},
                  .no_grad = {true, true, false, false, true}),
+        CONV_ADD("both, frozen, tiles", 2, 9, 12, 32, 64, .i = {1, 1, 1, 1, 1, 1},
+                 .no_grad = {false, true, false, false, true}),
+        CONV_ADD("a residual, tiles", 1, 13, 16, 64, 32, .i = {1, 1, 1, 1, 1, 1, false, 2},
+                 .no_grad = {false, true, false, true, true}),
         {.c = {.what = "many pixels, 320 channels out of a 1×1 weight",
                .inputs = 4,
                .ndim = {4, 4, 4, 2},
