@@ -209,7 +209,7 @@ static void a_packed_weight_serves_every_size_and_can_be_dropped(void **state)
 }
 
 /* A trained weight that is held still is packed once, into its gradient; where that has no room, at each
- * call. */
+ * call. The map is too small for Winograd's way, which packs nothing. */
 static void a_still_weight_is_packed_into_its_gradient(void **state)
 {
     (void)state;
@@ -226,8 +226,8 @@ static void a_still_weight_is_packed_into_its_gradient(void **state)
             for (int change = 0; change < 2; change++) {
                 tensor_set_at(w, 7, 3 - change);
                 for (int again = 0; again < 2; again++) {
-                    Tensor *with = convolve(&tables[t], &still, 16),
-                           *without = convolve(&tables[t], &fresh, 16);
+                    Tensor *with = convolve(&tables[t], &still, 8),
+                           *without = convolve(&tables[t], &fresh, 8);
                     assert_memory_equal(with->data, without->data, tensor_bytes(with));
                     assert_true((*(float *)w->grad->data != 0) == (k == 0));
                     assert_int_equal(tables[t].packed_bytes(&still), 0); /* none of its own */
