@@ -360,18 +360,13 @@ static Places places_of(const ConvPlan *plan, char *scratch)
     return at;
 }
 
-/* By Winograd's way: it keeps no form of the weight. */
-static bool takes_winograd(const Conv *a, OneConvKind kind)
-{
-    return kind != ONE_BACKWARD_WEIGHT && ISA(winograd_takes)(a, kind == ONE_BACKWARD_DATA);
-}
-
 static Status scratch_of(const Conv *a, OneConvKind kind, size_t *bytes)
 {
     *bytes = 0;
     FLOATS_ONLY(a->x, a->w, a->bias, a->y, a->per_picture, a->residual);
-    if (takes_winograd(a, kind)) {
-        *bytes = ISA(winograd_scratch)(a, kind == ONE_BACKWARD_DATA);
+    if (ISA(winograd_takes)(a)) { /* which keeps no form of the weight */
+        *bytes = kind == ONE_BACKWARD_WEIGHT ? ISA(winograd_weight_scratch)(a)
+                                             : ISA(winograd_scratch)(a, kind == ONE_BACKWARD_DATA);
         return STATUS_OK;
     }
     for (int part = 0; part < phases_of(a); part++) {
@@ -437,7 +432,7 @@ static Status cpu_conv2d(const Conv *a, void *scratch)
 {
     bool added = false;
     FLOATS_ONLY(a->x, a->w, a->bias, a->y, a->per_picture, a->residual);
-    if (takes_winograd(a, ONE_FORWARD)) {
+    if (ISA(winograd_takes)(a)) {
         ISA(winograd_run)(a, false, scratch);
         return STATUS_OK;
     }
@@ -456,7 +451,7 @@ static Status cpu_conv2d(const Conv *a, void *scratch)
 static Status cpu_conv2d_backward_data(const Conv *a, void *scratch)
 {
     FLOATS_ONLY(a->x, a->w, a->y);
-    if (takes_winograd(a, ONE_BACKWARD_DATA)) {
+    if (ISA(winograd_takes)(a)) {
         ISA(winograd_run)(a, true, scratch);
         return STATUS_OK;
     }
@@ -493,6 +488,11 @@ static Status add_weight_gradient(const Conv *a, const ConvPlan *plan, const Pla
 
 static Status cpu_conv2d_backward_weight(const Conv *a, void *scratch)
 {
+    FLOATS_ONLY(a->x, a->w, a->bias, a->y);
+    if (ISA(winograd_takes)(a)) {
+        ISA(winograd_weight_run)(a, scratch);
+        return STATUS_OK;
+    }
     for (int part = 0; part < phases_of(a); part++) {
         ConvPlan plan;
         TRY(plan_conv(a, ONE_BACKWARD_WEIGHT, part, &plan));

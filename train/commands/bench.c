@@ -31,6 +31,7 @@
 #define RANK 4 /* of the LoRA in `bench train`, as in diffusers' example */
 
 typedef struct Bench {
+    double seconds[MAX_REPEAT]; /* of each run that is measured */
     const BenchModel *which;
     int resolution, repeat;
     bool checkpointing, profiling;
@@ -236,7 +237,7 @@ static int by_value(const void *a, const void *b)
 static Status measure_piece(Bench *b, const struct Piece *piece, double *median, double *flop)
 {
     Plan *plan = NULL;
-    double seconds[MAX_REPEAT];
+    double *seconds = b->seconds;
     Progress p;
     TRY(ctx_rehearse(b->c, piece->fn, b, &plan));
     *flop = plan_flop(plan);
@@ -291,6 +292,10 @@ static Status run_bench(Bench *b, const struct Piece *piece, const char *device,
     if (strcmp(piece->name, "train") == 0)
         TRY(make_training(b));
     TRY(measure_piece(b, piece, &median, &flop));
+    json_t *runs = json_array();
+    for (int i = 0; i < b->repeat; i++)
+        json_array_append_new(runs, json_real(b->seconds[i]));
+    json_object_set_new(facts, "runs_s", runs);
     json_object_set_new(facts, "median_s", json_real(median));
     json_object_set_new(facts, "flop", json_real(flop));
     json_object_set_new(facts, "peak_flops", json_real(peak));
