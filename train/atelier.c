@@ -11,6 +11,7 @@
 #include "kernels/cpu/reserve.h"
 #include "train/commands/commands.h"
 #include "train/commands/dispatch.h"
+#include "train/pictures/preview_words.h"
 
 #include <fcntl.h>
 #include <omp.h>
@@ -20,9 +21,14 @@
 #include <string.h>
 #include <unistd.h>
 
+static int sample(int argc, char **argv)
+{
+    return command_sample(argc, argv, preview_words);
+}
+
 static const Subcommand COMMANDS[] = {
     {"train", "CONFIG.yaml", "fine-tune a model as a configuration says", command_train, false},
-    {"sample", "--model M --prompt TEXT", "make pictures from a prompt", command_sample, false},
+    {"sample", "--model M --prompt TEXT", "make pictures from a prompt", sample, false},
     {"data", "build|lint|info", "make and look at datasets of pictures", command_data, false},
     {"config", "show|check|explain|schema", "check and explain configurations", command_config, false},
     {"lora", "info", "look at LoRA files", command_lora, false},

@@ -120,7 +120,8 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
              "columns and rows, a third one blocks. Whole numbers as 1..9 or 1..9+2, values that hold commas "
              "as "
              "A|B. Besides options: lora=0.4,0.7,1.0 is the strength of all LoRAs, checkpoint=RUN the "
-             "checkpoints of a run, replace=cat,dog puts dog in the place of cat in the prompt."},
+             "checkpoints of a run (drawn as its previews where nothing else is said), replace=cat,dog puts "
+             "dog in the place of cat in the prompt."},
         {"sheet-pictures", OPTION_TEXT, &a->sheet_pictures, .value = "DIR",
          .help = "Writes each picture of a sheet for itself too."},
         {"again", OPTION_TEXT, &a->again, .value = "PICTURE[:N]",

@@ -425,11 +425,11 @@ static void work_free(Work *w)
     shots_free(&w->shots);
 }
 
-int command_sample(int argc, char **argv)
+int command_sample(int argc, char **argv, SampleOfRun of_run)
 {
     Work w = {0};
     bool done = false;
-    Status status = shots_read(argc, argv, &w.shots, &done);
+    Status status = shots_read(argc, argv, of_run, &w.shots, &done);
     if (status == STATUS_OK && !done) {
         stop_catch();
         status = run(&w);

@@ -3,6 +3,7 @@
 #include "shots.h"
 
 #include "infer/axes/prompt_file.h"
+#include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
 #include "session.h"
@@ -10,6 +11,8 @@
 #include <stdlib.h>
 
 #include <string.h>
+
+#define CHECKPOINTS "checkpoint="
 
 /* Axes --------------------------------------------------------------------------------------------------- */
 
@@ -243,38 +246,66 @@ bool shots_share_seed(const Shots *s, int i)
     return sharing > 1;
 }
 
-/* The command line with the words of the picture that is made again before it, so that what is given now
- * counts. */
-static Status words_of(Shots *s, int argc, char **argv, char ***out, int *count)
+/* The command line with words that come from elsewhere before it, so that what is given now counts. */
+static Status words_of(const Shots *s, int argc, char **argv, char ***out, int *count)
 {
-    const Words *again = &s->again.words;
-    *count = argc + again->count;
-    *out = mem_alloc((size_t)*count * sizeof **out);
+    const Words *const before[] = {&s->of_run, &s->again.words};
+    *count = 1;
+    *out = mem_alloc((size_t)(argc + before[0]->count + before[1]->count) * sizeof **out);
     if (!*out)
         return STATUS_FAILED;
     (*out)[0] = argv[0];
-    if (again->count)
-        memcpy(*out + 1, again->items, (size_t)again->count * sizeof **out);
-    memcpy(*out + 1 + again->count, argv + 1, (size_t)(argc - 1) * sizeof **out);
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < before[i]->count; k++)
+            (*out)[(*count)++] = before[i]->items[k];
+    for (int i = 1; i < argc; i++)
+        (*out)[(*count)++] = argv[i];
     return STATUS_OK;
 }
 
-static Status read_again(Shots *s, int argc, char **argv)
+/* The first command line once more, with what has come to it. */
+static Status read_first(Shots *s, int argc, char **argv)
 {
     bool done;
     char **words;
     int count;
-    TRY(again_read(s->first.again, &s->again));
     TRY(words_of(s, argc, argv, &words, &count));
     sample_arguments_free(&s->first);
     const Status status = sample_arguments_read(count, words, &s->first, &done);
     mem_free(words);
-    if (status == STATUS_OK && !s->first.model)
-        return status_refuse(
-            "sample: --again %s: the picture does not hold its model, nor does its name lead to it; "
-            "give it with --model",
-            s->first.again);
     return status;
+}
+
+static Status read_again(Shots *s, int argc, char **argv)
+{
+    TRY(again_read(s->first.again, &s->again));
+    TRY(read_first(s, argc, argv));
+    if (s->first.model)
+        return STATUS_OK;
+    return status_refuse(
+        "sample: --again %s: the picture does not hold its model, nor does its name lead to it; "
+        "give it with --model",
+        s->first.again);
+}
+
+/* A sheet over a run's checkpoints draws as the run's previews, where nothing else is said. */
+static Status read_run(Shots *s, int argc, char **argv, SampleOfRun of_run)
+{
+    const OptionList *sheets = &s->first.sheet_texts;
+    for (int i = 0; i < sheets->count; i++) {
+        if (strncmp(sheets->items[i], CHECKPOINTS, strlen(CHECKPOINTS)))
+            continue;
+        const char *value = sheets->items[i] + strlen(CHECKPOINTS);
+        char *run = mem_printf("%.*s", (int)strcspn(value, ",|"), value),
+             *config = run ? path_in(run, "config.yaml") : NULL;
+        Status status = config ? STATUS_OK : STATUS_FAILED;
+        if (status == STATUS_OK && file_exists(config))
+            status = status_in(of_run(run, &s->of_run), "sample: --sheet " CHECKPOINTS "%s", run);
+        mem_free(run);
+        mem_free(config);
+        return status == STATUS_OK ? read_first(s, argc, argv) : status;
+    }
+    return STATUS_OK;
 }
 
 static Status read_all(Shots *s, int argc, char **argv)
@@ -289,7 +320,7 @@ static Status read_all(Shots *s, int argc, char **argv)
     return status == STATUS_OK ? list_pictures(s) : status;
 }
 
-Status shots_read(int argc, char **argv, Shots *out, bool *done)
+Status shots_read(int argc, char **argv, SampleOfRun of_run, Shots *out, bool *done)
 {
     *out = (Shots){0};
     TRY(sample_arguments_read(argc, argv, &out->first, done));
@@ -297,6 +328,8 @@ Status shots_read(int argc, char **argv, Shots *out, bool *done)
         return STATUS_OK;
     if (out->first.again)
         TRY(read_again(out, argc, argv));
+    if (of_run && (!out->first.model || (!out->first.request.prompt && !out->first.prompts)))
+        TRY(read_run(out, argc, argv, of_run));
     return read_all(out, argc, argv);
 }
 
@@ -308,6 +341,7 @@ void shots_free(Shots *s)
         axis_free(&s->axes[i]);
     sample_arguments_free(&s->first);
     again_free(&s->again);
+    words_free(&s->of_run);
     mem_free(s->sets);
     mem_free(s->items);
     *s = (Shots){0};

@@ -5,6 +5,7 @@
 #include "infer/axes/axes.h"
 #include "again.h"
 #include "options.h"
+#include "sample.h"
 
 #define SHOTS_AXES 3
 
@@ -17,6 +18,7 @@ typedef struct Shot {
 typedef struct Shots {
     SampleArguments first; /* what the command line says, which is also where results go */
     Again again;           /* what --again names */
+    Words of_run;          /* what the run of --sheet checkpoint=RUN says of its previews */
     bool sheet;            /* all of them go onto one */
     Axis axes[SHOTS_AXES];
     int axis_count;
@@ -27,7 +29,7 @@ typedef struct Shots {
 } Shots;
 
 /* *done: help was asked for and has been printed. *out is shots_free's in any case. */
-Status shots_read(int argc, char **argv, Shots *out, bool *done);
+Status shots_read(int argc, char **argv, SampleOfRun of_run, Shots *out, bool *done);
 void shots_free(Shots *s);
 /* Several pictures have this one's seed. */
 bool shots_share_seed(const Shots *s, int i);

@@ -158,7 +158,7 @@ static Status sample(void *arg)
     char *argv[] = {"sample", "--model",        SD1,     "--prompt",  "a cat", "--steps",
                     "1",      "--seed",         "1,2",   "--threads", "1",     "--out",
                     out,      "--save-latents", latents, "--json",    NULL};
-    return (Status)command_sample(sizeof argv / sizeof *argv - 1, argv);
+    return (Status)command_sample(sizeof argv / sizeof *argv - 1, argv, NULL);
 }
 
 static void a_dataset(void **state)

@@ -57,6 +57,24 @@ pixels() { # what is after the text chunks
 [ "$(pixels strengths/1.png | md5sum)" != "$(pixels strengths/2.png | md5sum)" ] || fail "the strength changes nothing"
 draw 0 "${heart[@]}" --sheet "checkpoint=none,run/checkpoints/step-000010,$lora" --out three.png
 
+# what a run says of its previews is enough; what is given counts
+cat >run/config.yaml <<END
+model: {base: $model}
+dataset: [{path: hearts.h5}]
+train: {steps: 20}
+preview: {prompts: [a red heart, two], steps: 2, cfg: 4, sampler: euler, seed: 3}
+output: {dir: .}
+END
+run 0 sample --sheet checkpoint=run --sheet lora=0,1 --out of_run.png --sheet-pictures of_run
+run 0 sample --model "$model" --prompt "a red heart" --steps 2 --cfg 4 --sampler euler --seed 3 --out alone.png
+[ "$(pixels of_run/1.png | md5sum)" = "$(pixels alone.png | md5sum)" ] || fail "not drawn as the run's previews"
+run 0 sample --sheet checkpoint=run --prompt "a blue heart" --cfg 7.5 --out of_run.png --json
+grep -q '"prompt": "a blue heart"' out || fail "the run's prompt counts: $(cat out)"
+grep -q '"cfg": 7.5' out || fail "the run's cfg counts: $(cat out)"
+rm run/config.yaml
+run 2 sample --sheet checkpoint=run
+says "--model is missing"
+
 # models are loaded one after the other, whatever the order of the axes
 cp -r "$model" other
 draw 0 "${heart[@]}" --sheet seed=1,2 --sheet "model=$model,other" --out models.png --sheet-pictures of_models
