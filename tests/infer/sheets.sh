@@ -59,7 +59,7 @@ draw 0 "${heart[@]}" --sheet "checkpoint=none,run/checkpoints/step-000010,$lora"
 
 # what a run says of its previews is enough; what is given counts
 cat >run/config.yaml <<END
-model: {base: $model}
+model: {base: $model, dtype: f32}
 dataset: [{path: hearts.h5}]
 train: {steps: 20}
 preview: {prompts: [a red heart, two], steps: 2, cfg: 4, sampler: euler, seed: 3}
