@@ -115,8 +115,13 @@ static Status add_settings(Again *a, const json_t *settings, const char *picture
 {
     if (!json_is_object(settings))
         return status_refuse("holds settings that are not as atelier writes them");
-    for (size_t i = 0; i < sizeof OPTIONS / sizeof *OPTIONS; i++)
-        TRY(add_value(a, OPTIONS[i].option, json_object_get(settings, OPTIONS[i].key)));
+    for (size_t i = 0; i < sizeof OPTIONS / sizeof *OPTIONS; i++) {
+        const json_t *value = json_object_get(settings, OPTIONS[i].key);
+        /* 0 is no option where --compat counts from 1; others stand among what was given once more, as
+         * counted */
+        if (strcmp(OPTIONS[i].key, "clip_skip") || json_integer_value(value) > 0)
+            TRY(add_value(a, OPTIONS[i].option, value));
+    }
     TRY(add_model(a, settings));
     TRY(add_loras(a, settings, picture));
     return add_others(a, settings, picture);

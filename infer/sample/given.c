@@ -9,11 +9,11 @@
 
 /* Held by names of their own, or no matter of what a picture shows. */
 static const char *const OTHERS[] = {
-    "model",   "prompt",         "negative",   "steps",    "cfg",          "sampler",   "seed",
-    "batch",   "width",          "height",     "dtype",    "lora",         "clip-skip", "device",
-    "threads", "offload",        "out",        "format",   "quality",      "json",      "trace",
-    "sheet",   "sheet-pictures", "prompts",    "matrix",   "again",        "live",      "save-latents",
-    "safety",  "prompt-filter",  "max-memory", "lora-dir", "embedding-dir"};
+    "model",          "prompt",     "negative", "steps",        "cfg",  "sampler",      "seed",
+    "batch",          "width",      "height",   "dtype",        "lora", "device",       "threads",
+    "offload",        "out",        "format",   "quality",      "json", "trace",        "sheet",
+    "sheet-pictures", "prompts",    "matrix",   "again",        "live", "save-latents", "safety",
+    "prompt-filter",  "max-memory", "lora-dir", "embedding-dir"};
 
 static const char *const FILES[] = {"init", "mask", "vae", "embedding"};
 

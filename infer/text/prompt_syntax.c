@@ -69,8 +69,9 @@ void prompt_syntax_tell(const char *const *texts, int count)
                      "parts or "
                      "LoRAs (%s)",
                      found,
-                     found[0] == '<' ? "a LoRA is given with --lora FILE:SCALE"
-                                     : "atelier sample reads them with --prompt-syntax a1111");
+                     found[0] == '<'
+                         ? "a LoRA is given with --lora FILE:SCALE, or with --lora-dir as the prompt names it"
+                         : "atelier sample reads them with --prompt-syntax a1111");
             return;
         }
 }

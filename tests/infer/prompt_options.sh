@@ -62,6 +62,14 @@ same skipped theirs
 draw 2 --prompt 'a heart' --clip-skip 0 --compat a1111
 says 'AUTOMATIC1111 counts from 1'
 
+# and made again from the picture, which holds whose way it was
+for options in '--compat a1111' '--compat a1111 --clip-skip 2' '--compat comfy' '--clip-skip 1' '--prompt-syntax a1111'; do
+    # shellcheck disable=SC2086
+    draw 0 --prompt 'a (red:1.3) heart' $options
+    "$atelier" sample --again one.png --model "$model" --threads 1 --out again.png >out 2>err || fail "$options: $(cat err)"
+    same one.png again.png
+done
+
 # LoRAs: strengths of parts, and tags in prompts
 mkdir -p loras/cats
 cp "$golden/adapters/locon.safetensors" loras/cats/cat.safetensors
