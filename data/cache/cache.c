@@ -318,9 +318,15 @@ Status cache_open(const char *path, const CacheKind *kind, int count, DatasetCac
     return open_cache(path, NULL, kind, count, out);
 }
 
-Status cache_open_for(const Dataset *d, const char *path, const CacheKind *kind, DatasetCache **out)
+Status cache_open_for(const Dataset *d, const char *path, const CacheKind *kind, int count,
+                      DatasetCache **out)
 {
-    return open_cache(path, dataset_path(d), kind, dataset_count(d), out);
+    return open_cache(path, dataset_path(d), kind, count, out);
+}
+
+int cache_count(const DatasetCache *c)
+{
+    return (int)c->count;
 }
 
 const CacheKind *cache_kind(const DatasetCache *c)

@@ -34,9 +34,11 @@ typedef struct CacheKind {
 typedef struct DatasetCache DatasetCache;
 /* For count pictures or captions. */
 Status cache_open(const char *path, const CacheKind *kind, int count, DatasetCache **out);
-/* The same for a dataset: what the dataset's own file holds under the key is found too (written by data build
+/* The same for count pictures or captions of a dataset: what the dataset's own file holds under the key is
+ * found too (written by data build
  * --cache); writes go to path alone, which is made at the first write. path NULL: only the dataset's own. */
-Status cache_open_for(const Dataset *d, const char *path, const CacheKind *kind, DatasetCache **out);
+Status cache_open_for(const Dataset *d, const char *path, const CacheKind *kind, int count,
+                      DatasetCache **out);
 /* What was written is on its way to the disk, and the file is open for reading alone from here on. */
 Status cache_settle(DatasetCache *c);
 Status cache_close(DatasetCache *c); /* NULL allowed */
@@ -58,16 +60,21 @@ typedef bool (*CacheProgress)(const char *what, int done, int total, void *arg);
 typedef struct CacheFill {
     Comm *comm; /* the processes that share the work; process 0 alone writes. NULL: this one alone */
     int groups; /* how many of the kind's */
-    /* Makes picture or caption i into values[k], the entries of the group's arrays. */
+    /* Which of the dataset's pictures or captions the cache is for, as many as it has entries. NULL: all. */
+    const int *numbers;
+    /* Makes entry i into values[k], its values of the group's arrays. */
     Status (*encode)(int i, int group, float *const values[], void *arg);
     void *arg;
     CacheProgress progress; /* NULL: none */
     void *progress_arg;
 } CacheFill;
-/* Encodes what the cache lacks of a dataset, in the dataset's order. */
+/* Encodes what the cache lacks, entry by entry. */
 Status cache_fill(DatasetCache *c, const Dataset *d, const CacheFill *f);
-/* The entries of one group of picture or caption i; *found as in cache_read. */
-Status cache_get(DatasetCache *c, const Dataset *d, int i, int group, float *const values[], bool *found);
+/* The values of one group of entry i, which is the dataset's picture or caption `number`; *found as in
+ * cache_read. */
+Status cache_get(DatasetCache *c, const Dataset *d, int i, int number, int group, float *const values[],
+                 bool *found);
+int cache_count(const DatasetCache *c); /* of entries */
 
 /* Copies everything in the cache file into a dataset file that nobody has open, in place: for a file that
  * does not have its final name yet. */

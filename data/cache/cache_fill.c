@@ -8,33 +8,34 @@
 
 #include <string.h>
 
-static void hash_of(const DatasetCache *c, const Dataset *d, int i, uint8_t out[SHA256_SIZE])
+static void hash_of(const DatasetCache *c, const Dataset *d, int number, uint8_t out[SHA256_SIZE])
 {
     if (cache_kind(c)->of == CACHE_OF_CAPTIONS)
-        dataset_caption_sha256(d, i, out);
+        dataset_caption_sha256(d, number, out);
     else
-        memcpy(out, dataset_sha256(d, i), SHA256_SIZE);
+        memcpy(out, dataset_sha256(d, number), SHA256_SIZE);
 }
 
 /* The group's entries, one after the other, by cache_read or cache_has. */
 typedef Status (*CacheReader)(DatasetCache *c, int array, int i, const uint8_t hash[32], float *out,
                               bool *found);
 
-static Status find_group(CacheReader find, DatasetCache *c, const Dataset *d, int i, int group,
+static Status find_group(CacheReader find, DatasetCache *c, const Dataset *d, int i, int number, int group,
                          float *const values[], bool *found)
 {
     const int together = cache_kind(c)->together;
     uint8_t hash[SHA256_SIZE];
-    hash_of(c, d, i, hash);
+    hash_of(c, d, number, hash);
     *found = true;
     for (int k = 0; k < together && *found; k++)
         TRY(find(c, group * together + k, i, hash, values[k], found));
     return STATUS_OK;
 }
 
-Status cache_get(DatasetCache *c, const Dataset *d, int i, int group, float *const values[], bool *found)
+Status cache_get(DatasetCache *c, const Dataset *d, int i, int number, int group, float *const values[],
+                 bool *found)
 {
-    return find_group(cache_read, c, d, i, group, values, found);
+    return find_group(cache_read, c, d, i, number, group, values, found);
 }
 
 /* Filling ------------------------------------------------------------------------------------------------ */
@@ -55,11 +56,17 @@ typedef struct Filling {
     int done; /* pictures or captions that have all */
 } Filling;
 
+/* The picture or caption that entry i is made of. */
+static int number_of(const Filling *w, int i)
+{
+    return w->f->numbers ? w->f->numbers[i] : i;
+}
+
 static Status show(const Filling *w)
 {
     const CacheFill *f = w->f;
-    return f->progress && !f->progress(cache_kind(w->cache)->what, w->done, dataset_count(w->dataset),
-                                       f->progress_arg)
+    return f->progress &&
+                   !f->progress(cache_kind(w->cache)->what, w->done, cache_count(w->cache), f->progress_arg)
                ? status_interrupted()
                : STATUS_OK;
 }
@@ -74,7 +81,7 @@ static Status make_entry(int64_t k, void *thing, void *arg)
         return s;
     return status_in(s, "%s: %s%s", dataset_path(w->dataset),
                      cache_kind(w->cache)->of == CACHE_OF_CAPTIONS ? "caption of " : "",
-                     dataset_name(w->dataset, i));
+                     dataset_name(w->dataset, number_of(w, i)));
 }
 
 static Status take_entry(int64_t k, const void *thing, void *arg)
@@ -84,7 +91,7 @@ static Status take_entry(int64_t k, const void *thing, void *arg)
     const Gap *gap = &w->gaps[k];
     const int together = cache_kind(w->cache)->together;
     uint8_t hash[SHA256_SIZE];
-    hash_of(w->cache, w->dataset, gap->i, hash);
+    hash_of(w->cache, w->dataset, number_of(w, gap->i), hash);
     for (int n = 0; n < together; n++)
         TRY(cache_write(w->cache, gap->group * together + n, gap->i, hash, w->values[n]));
     w->done += gap->last;
@@ -94,11 +101,11 @@ static Status take_entry(int64_t k, const void *thing, void *arg)
 static Status find_gaps(Filling *w)
 {
     TRY(show(w));
-    for (int i = 0; i < dataset_count(w->dataset); i++) {
+    for (int i = 0; i < cache_count(w->cache); i++) {
         const int64_t before = w->count;
         for (int group = 0; group < w->f->groups; group++) {
             bool found;
-            TRY(find_group(cache_has, w->cache, w->dataset, i, group, w->values, &found));
+            TRY(find_group(cache_has, w->cache, w->dataset, i, number_of(w, i), group, w->values, &found));
             if (!found)
                 w->gaps[w->count++] = (Gap){i, group, 0};
         }
@@ -118,14 +125,14 @@ static void tell_reused(const Filling *w)
     const CacheKind *kind = cache_kind(w->cache);
     if (w->done)
         log_info("%s: %s of %d of %d %s used again, as they were encoded before", dataset_path(w->dataset),
-                 kind->what, w->done, dataset_count(w->dataset),
+                 kind->what, w->done, cache_count(w->cache),
                  kind->of == CACHE_OF_CAPTIONS ? "captions" : "pictures");
 }
 
 /* Process 0 looks, all encode. */
 static Status fill_all(Filling *w, Comm *comm, size_t floats)
 {
-    w->gaps = mem_calloc((size_t)dataset_count(w->dataset) * (size_t)w->f->groups + 1, sizeof *w->gaps);
+    w->gaps = mem_calloc((size_t)cache_count(w->cache) * (size_t)w->f->groups + 1, sizeof *w->gaps);
     Status s = w->gaps ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && comm->rank == 0)
         s = find_gaps(w);

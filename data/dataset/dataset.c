@@ -449,12 +449,15 @@ Status dataset_folders(const Dataset *d, FoldersTaken *out)
     return folders_taken(see_picture, d, d->count, out);
 }
 
-Status dataset_remarks(const Dataset *d, Size wanted, Remarks *out)
+Status dataset_remarks(const Dataset *d, const Framer *framer, Remarks *out)
 {
     *out = (Remarks){0};
     Status s = STATUS_OK;
-    for (int i = 0; i < d->count && s == STATUS_OK; i++)
-        s = remarks_add(out, d->names[i], d->odd ? d->odd[i] : 0, dataset_size(d, i), wanted);
+    for (int i = 0; i < d->count && s == STATUS_OK; i++) {
+        BucketFit fit;
+        const bool fits = framer && framer_fit(framer, dataset_size(d, i), &fit) == STATUS_OK;
+        s = remarks_add(out, d->names[i], d->odd ? d->odd[i] : 0, dataset_size(d, i), fits ? &fit : NULL);
+    }
     if (s != STATUS_OK)
         remarks_free(out);
     return s;

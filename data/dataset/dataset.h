@@ -3,6 +3,7 @@
 #ifndef ATL_DATASET_H
 #define ATL_DATASET_H
 
+#include "data/pictures/frame.h"
 #include "data/pictures/picture.h"
 #include "kernels/base/status.h"
 #include "caption_styles.h"
@@ -47,9 +48,9 @@ bool dataset_has_several_captions(const Dataset *d);    /* of one picture */
 const uint8_t *dataset_sha256(const Dataset *d, int i); /* 32 bytes, of the encoded picture */
 Size dataset_size(const Dataset *d, int i);             /* after orientation */
 int dataset_repeats(const Dataset *d, int i);           /* of its kohya folder's name ("10_sks cat"); 1 */
-/* What of its pictures was decided that could be decided otherwise; wanted: the size they are trained at, or
- * 0 x 0. *out: remarks_free. */
-Status dataset_remarks(const Dataset *d, Size wanted, Remarks *out);
+/* What of its pictures was decided that could be decided otherwise; framer: what they are trained as, NULL:
+ * not known. *out: remarks_free. */
+Status dataset_remarks(const Dataset *d, const Framer *framer, Remarks *out);
 Status dataset_folders(const Dataset *d, FoldersTaken *out); /* where repeats and captions came from so */
 /* The encoded picture; fails where it is not the one that the dataset has the SHA-256 of. Messages do not
  * name it. Caller: mem_free. */

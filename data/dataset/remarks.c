@@ -34,28 +34,20 @@ static Status note(Remarks *r, RemarkKind k, const char *name, const char *how)
     return r->counts[k]++ < NAMES_KEPT ? scan_list_add(&r->names[k], "%s%s", name, how) : STATUS_OK;
 }
 
-/* How much of a picture is seen when it is scaled to cover a size and cut to it. */
-static double share_used(Size p, Size wanted)
-{
-    const double across = (double)p.width * wanted.height, down = (double)p.height * wanted.width;
-    return across < down ? across / down : down / across;
-}
-
-Status remarks_add(Remarks *r, const char *name, unsigned odd, Size picture, Size wanted)
+Status remarks_add(Remarks *r, const char *name, unsigned odd, Size picture, const BucketFit *fit)
 {
     char how[48];
     for (int k = REMARK_ANIMATED; k <= REMARK_PROFILE; k++)
         if (odd & 1u << k)
             TRY(note(r, (RemarkKind)k, name, ""));
-    const bool any_size = wanted.width < 1 || wanted.height < 1;
-    const double share = share_used(picture, any_size ? size_square(1) : wanted);
+    if (!fit)
+        return STATUS_OK;
+    const double share = 1 - bucket_fit_loss(fit);
     snprintf(how, sizeof how, " (%.2g %%)", 100 * share);
     if (share < TRIMMED_SHARE)
         TRY(note(r, share < LEAST_SHARE ? REMARK_CUT : REMARK_TRIMMED, name, how));
-    if (any_size)
-        return STATUS_OK;
-    const double across = (double)wanted.width / picture.width, down = (double)wanted.height / picture.height;
-    const double scale = across > down ? across : down;
+    const double across = (double)fit->scaled.width / picture.width,
+                 down = (double)fit->scaled.height / picture.height, scale = across > down ? across : down;
     snprintf(how, sizeof how, " (%.1f times)", scale);
     return scale > LARGEST_SCALE ? note(r, REMARK_ENLARGED, name, how) : STATUS_OK;
 }

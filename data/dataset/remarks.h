@@ -3,6 +3,7 @@
 #ifndef ATL_REMARKS_H
 #define ATL_REMARKS_H
 
+#include "data/pictures/buckets.h"
 #include "data/pictures/picture.h"
 #include "scan.h"
 
@@ -24,9 +25,8 @@ typedef struct Remarks {
     int counts[REMARK_LISTS];
 } Remarks;
 
-/* What is to be said of a picture: odd is of PictureOddity, wanted the size it is trained at, 0 x 0: a square
- * of whatever size. */
-Status remarks_add(Remarks *r, const char *name, unsigned odd, Size picture, Size wanted);
+/* What is to be said of a picture: odd is of PictureOddity, fit what it is trained as; NULL: not known. */
+Status remarks_add(Remarks *r, const char *name, unsigned odd, Size picture, const BucketFit *fit);
 void remarks_free(Remarks *r);
 /* "animated", "turned", … */
 const char *remark_word(RemarkKind k);

@@ -26,7 +26,7 @@ static void tell_folders(const Lint *l, const FoldersTaken *taken, bool asked)
 static Status put_on_sheet(const Lint *l, const char *name, const char *caption, const uint8_t *bytes,
                            size_t size)
 {
-    Size whole;
+    Size whole = {0};
     int orientation;
     Picture p = {0};
     if (!l->sheet)
@@ -37,7 +37,7 @@ static Status put_on_sheet(const Lint *l, const char *name, const char *caption,
         good = picture_decode_window(bytes, size, fit, &(PictureWindow){.whole = fit, .size = fit}, &p) ==
                STATUS_OK;
     }
-    const Status s = sheet_add(l->sheet, name, caption, good ? &p : NULL);
+    const Status s = sheet_add(l->sheet, name, caption, good ? &p : NULL, whole);
     picture_free(&p);
     return s;
 }

@@ -3,7 +3,7 @@
 #define ATL_LINT_H
 
 #include "data/dataset/folders.h"
-#include "data/pictures/size.h"
+#include "data/pictures/frame.h"
 #include "kernels/base/status.h"
 
 #include <signal.h>
@@ -19,7 +19,9 @@ typedef enum LintKind {
 typedef struct Lint {
     const char *path;         /* FOLDER or FILE.h5 */
     FolderNames folder_names; /* of a folder */
-    Size size;                /* that pictures are trained at; 0 x 0: a square, of whatever size */
+    const Framer *framer;     /* what pictures are trained as; NULL: not known, and there is no sheet */
+    bool any_size;            /* its resolution is a guess: what is enlarged is not told */
+    int batch;                /* pictures of a step; 0: not known */
     void (*report)(LintKind kind, const char *message, void *arg); /* called for each finding */
     /* How many tokens a caption has; NULL: nobody knows. */
     Status (*tokens)(const char *caption, int *count, void *arg);

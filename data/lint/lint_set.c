@@ -19,12 +19,19 @@ typedef struct Known {
     const char *name; /* NULL: could not be read */
 } Known;
 
+typedef struct BucketCount {
+    Size size;
+    int pictures;
+} BucketCount;
+
 struct LintSet {
     const Lint *l;
     LintPictures pictures;
     Known *known;
     AlikePicture *looks;
     Remarks remarks;
+    BucketCount *buckets;
+    int bucket_count, bucket_room;
 };
 
 void lint_tell(const Lint *l, LintKind kind, const char *format, ...)
@@ -56,6 +63,7 @@ void lint_set_free(LintSet *s)
     if (!s)
         return;
     remarks_free(&s->remarks);
+    mem_free(s->buckets);
     mem_free(s->known);
     mem_free(s->looks);
     mem_free(s);
@@ -67,11 +75,33 @@ void lint_set_hash(LintSet *s, int i, const uint8_t sha256[SHA256_SIZE])
     s->known[i].name = s->pictures.name(s->pictures.set, i);
 }
 
+static Status count_bucket(LintSet *s, Size size)
+{
+    int k = 0;
+    while (k < s->bucket_count && !size_equal(s->buckets[k].size, size))
+        k++;
+    if (k == s->bucket_count) {
+        if (!mem_grow(&s->buckets, s->bucket_count, &s->bucket_room, sizeof *s->buckets))
+            return STATUS_FAILED;
+        s->buckets[s->bucket_count++] = (BucketCount){.size = size};
+    }
+    s->buckets[k].pictures++;
+    return STATUS_OK;
+}
+
 Status lint_set_look(LintSet *s, int i, const PictureFacts *facts, const Picture *small)
 {
     s->looks[i].look = alike_look(small);
-    return remarks_add(&s->remarks, s->pictures.name(s->pictures.set, i), facts->odd, facts->size,
-                       s->l->size);
+    const char *name = s->pictures.name(s->pictures.set, i);
+    BucketFit fit;
+    if (!s->l->framer)
+        return remarks_add(&s->remarks, name, facts->odd, facts->size, NULL);
+    if (framer_fit(s->l->framer, facts->size, &fit) != STATUS_OK) {
+        lint_tell(s->l, LINT_ERROR, "%s: %s", name, status_message());
+        return remarks_add(&s->remarks, name, facts->odd, facts->size, NULL);
+    }
+    TRY(count_bucket(s, fit.bucket));
+    return remarks_add(&s->remarks, name, facts->odd, facts->size, &fit);
 }
 
 /* Names and how many ------------------------------------------------------------------------------------- */
@@ -154,7 +184,8 @@ static void tell_remarks(const LintSet *s)
 {
     char text[2048];
     for (int k = 0; k < REMARK_LISTS; k++)
-        if (remark_text(&s->remarks, (RemarkKind)k, text, sizeof text))
+        if (!(k == REMARK_ENLARGED && s->l->any_size) &&
+            remark_text(&s->remarks, (RemarkKind)k, text, sizeof text))
             lint_tell(s->l, k == REMARK_CUT || k == REMARK_TRIMMED ? LINT_LOSS : LINT_NOTE, "%s", text);
 }
 
@@ -204,11 +235,27 @@ static Status tell_alone(const LintSet *s)
     return status == STATUS_OK ? told : status;
 }
 
+/* A step has pictures of one size: it is filled with the same ones again where there are fewer. */
+static Status tell_few(const LintSet *s)
+{
+    Named named = {0};
+    for (int i = 0; i < s->bucket_count; i++) {
+        const BucketCount *b = &s->buckets[i];
+        if (b->pictures < s->l->batch)
+            name_one(&named, "%dx%d (%d picture%s)", b->size.width, b->size.height, b->pictures,
+                     b->pictures == 1 ? "" : "s");
+    }
+    return tell_named(s->l, LINT_NOTE, &named,
+                      "bucket has fewer pictures than a step, which shows them more than once",
+                      "buckets have fewer pictures than a step, which shows them more than once");
+}
+
 Status lint_set_tell(LintSet *s)
 {
     TRY(tell_alike(s));
     tell_equal(s);
     tell_remarks(s);
+    TRY(tell_few(s));
     TRY(tell_long(s));
     return tell_alone(s);
 }

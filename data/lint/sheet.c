@@ -6,6 +6,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define COLUMNS 8
@@ -21,7 +22,7 @@
 
 struct Sheet {
     char *path;
-    Size wanted;
+    const Framer *framer;
     Picture page;
     int count, pages; /* pictures on the page; pages that are written */
 };
@@ -53,14 +54,14 @@ static Status check_path(const char *path)
         "%s: is there, and is no sheet that was made here; it is left alone: choose another name", path);
 }
 
-Status sheet_open(const char *path, Size wanted, Sheet **out)
+Status sheet_open(const char *path, const Framer *framer, Sheet **out)
 {
     *out = NULL;
     TRY(check_path(path));
     Sheet *s = *out = mem_calloc(1, sizeof *s);
     if (!s)
         return STATUS_FAILED;
-    s->wanted = wanted.width > 0 ? wanted : size_square(1);
+    s->framer = framer;
     s->path = mem_strdup(path);
     return s->path ? STATUS_OK : STATUS_FAILED;
 }
@@ -104,14 +105,13 @@ typedef struct Box {
     int left, top, right, bottom; /* right and bottom are outside */
 } Box;
 
-/* The middle of a picture that is scaled to cover the wanted size. */
-static Box cut_of(Size p, Size wanted)
+/* What is left of a picture that is drawn in size p. */
+static Box cut_of(Size p, const BucketFit *f)
 {
-    const int64_t across = (int64_t)p.width * wanted.height, down = (int64_t)p.height * wanted.width;
-    const int width = across > down ? (int)(down / wanted.height) : p.width;
-    const int height = across > down ? p.height : (int)(across / wanted.width);
-    const int left = (p.width - width) / 2, top = (p.height - height) / 2;
-    return (Box){left, top, left + width, top + height};
+    return (Box){(int)((int64_t)f->x * p.width / f->scaled.width),
+                 (int)((int64_t)f->y * p.height / f->scaled.height),
+                 (int)((int64_t)(f->x + f->bucket.width) * p.width / f->scaled.width),
+                 (int)((int64_t)(f->y + f->bucket.height) * p.height / f->scaled.height)};
 }
 
 static bool is_in(const Box *b, int x, int y)
@@ -128,9 +128,9 @@ static void put_pixel(uint8_t *to, const uint8_t *from, const Box *cut, int x, i
         to[k] = !is_in(cut, x, y) ? from[k] / 2 : is_in(&inner, x, y) ? from[k] : RED[k];
 }
 
-static void put_picture(Sheet *s, int left, int top, const Picture *p)
+static void put_picture(Sheet *s, int left, int top, const Picture *p, const BucketFit *fit)
 {
-    const Box cut = cut_of(p->size, s->wanted);
+    const Box cut = cut_of(p->size, fit);
     left += (SIDE - p->size.width) / 2;
     top += (SIDE - p->size.height) / 2;
     for (int y = 0; y < p->size.height; y++)
@@ -139,19 +139,31 @@ static void put_picture(Sheet *s, int left, int top, const Picture *p)
                       p->rgb + 3 * ((size_t)y * (size_t)p->size.width + (size_t)x), &cut, x, y);
 }
 
-Status sheet_add(Sheet *s, const char *name, const char *caption, const Picture *picture)
+/* "cat.jpg 448x576", of which the name gives way where both do not go into a line. */
+static void name_with_size(const char *name, Size bucket, char *out, size_t size)
 {
+    char numbers[32];
+    const size_t n = (size_t)snprintf(numbers, sizeof numbers, " %dx%d", bucket.width, bucket.height);
+    snprintf(out, size, "%.*s%s", (int)letters_bytes(name, LETTERS_A_LINE - (int)n), name, numbers);
+}
+
+Status sheet_add(Sheet *s, const char *name, const char *caption, const Picture *picture, Size whole)
+{
+    BucketFit fit;
+    char below_name[256];
     if (!s->page.rgb)
         TRY(new_page(s));
     const int left = GAP + s->count % COLUMNS * (SIDE + GAP),
               top = GAP + s->count / COLUMNS * (CELL_HEIGHT + GAP);
     const int below = top + SIDE + 3;
     caption = caption ? caption : "(no caption)";
-    if (picture)
-        put_picture(s, left, top, picture);
-    else
+    snprintf(below_name, sizeof below_name, "%s", name);
+    if (picture && framer_fit(s->framer, whole, &fit) == STATUS_OK) {
+        put_picture(s, left, top, picture, &fit);
+        name_with_size(name, fit.bucket, below_name, sizeof below_name);
+    } else
         letters_draw(&s->page, left, top + SIDE / 2, 1, "cannot be read", LETTERS_A_LINE);
-    letters_draw(&s->page, left, below, 1, name, LETTERS_A_LINE);
+    letters_draw(&s->page, left, below, 1, below_name, LETTERS_A_LINE);
     letters_draw(&s->page, left, below + LINE, 1, caption, LETTERS_A_LINE);
     letters_draw(&s->page, left, below + 2 * LINE, 1, caption + letters_bytes(caption, LETTERS_A_LINE),
                  LETTERS_A_LINE);

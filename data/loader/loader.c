@@ -1,19 +1,17 @@
 /* The prefetching loader (loader.h).
  *
- * Samples are numbered from the start of training: sample g is place g % batch of step g / batch + 1, and
- * position g % T of epoch g / T + 1, where T = Σ count × repeats; each epoch has its own permutation, so
- * batches run on over an epoch's end. What a sample is follows from g alone; threads only decide when its
- * pixels are made. Those of the source beside are numbered in the same way, with epochs of their own, and
- * stand at places batch + g % batch.
+ * Positions are Σ count × repeats, source after source; order.h says which of them a step has. Threads only
+ * decide when a sample's pixels are made. Those of the source beside have rows of their own and stand at
+ * places batch + i.
  *
  * A ring of `ahead` + 1 steps: one that the caller looks at, the others being filled. A thread takes the next
- * sample of the ring in order, makes its pixels without the lock, and counts it done. The permutation is
- * looked at only while a sample is taken, so it advances in order and one of it is enough. */
+ * sample of the ring in order, makes its pixels without the lock, and counts it done. The order is looked at
+ * only while a sample is taken, so it advances step by step. */
 #include "loader.h"
 
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
-#include "kernels/base/random.h"
+#include "order.h"
 #include "sample.h"
 
 #include <pthread.h>
@@ -33,19 +31,14 @@ typedef struct Slot {
     char **failures;       /* (step_samples): messages; NULL: none */
 } Slot;
 
-/* The permutation of one epoch. */
-typedef struct Order {
-    int64_t epoch;   /* 0: none yet */
-    int64_t samples; /* of an epoch */
-    uint32_t *places;
-} Order;
-
 struct Loader {
     LoaderOptions o;
     LoaderSource *sources; /* the one beside comes last */
     int step_samples;      /* batch, or twice that with a source beside */
-    Order batch, beside;
-    int64_t *starts; /* (source_count + 1): each source's first unshuffled position, and the end */
+    Order *order, *beside;
+    OrderTurn turn, beside_turn; /* of the step that samples are taken of */
+    int64_t *starts;             /* (source_count + 1): each source's first position, and the end */
+    int64_t most_pixels;         /* of a size */
 
     Slot *slots;
     int slot_count;
@@ -63,27 +56,23 @@ struct Loader {
 
 /* Which sample ----------------------------------------------------------------------------------------- */
 
-/* The unshuffled position of sample g. */
-static int64_t position_of(const Loader *l, Order *o, int64_t g)
+/* Before the first of a step's samples is taken. */
+static void begin_step(Loader *l, int64_t step)
 {
-    const int64_t epoch = g / o->samples + 1;
-    if (o->epoch != epoch) {
-        const RandomKey key = {
-            .seed = l->o.seed, .step = (uint32_t)epoch, .sample = o == &l->beside, .purpose = RANDOM_ORDER};
-        random_permutation(key, o->places, (uint32_t)o->samples);
-        o->epoch = epoch;
-    }
-    return o->places[g % o->samples];
+    l->turn = order_turn(l->order, step);
+    if (l->beside)
+        l->beside_turn = order_follow(l->beside, &l->turn);
 }
 
 /* Fills *s with everything but pixels. */
 static void choose_sample(Loader *l, int64_t step, int place, LoaderSample *s)
 {
     const int B = l->o.batch;
-    const int64_t g = (step - 1) * B + place % B;
-    int64_t position = position_of(l, place < B ? &l->batch : &l->beside, g);
+    const bool beside = place >= B;
+    int64_t position = beside ? order_position(l->beside, &l->beside_turn, place - B)
+                              : order_position(l->order, &l->turn, place);
     int source = 0;
-    if (place >= B) {
+    if (beside) {
         source = l->o.source_count;
     } else {
         while (position >= l->starts[source + 1])
@@ -91,8 +80,10 @@ static void choose_sample(Loader *l, int64_t step, int place, LoaderSample *s)
         position -= l->starts[source];
     }
     const LoaderSource *from = &l->sources[source];
-    *s = (LoaderSample){.source = source, .picture = from->pictures[position % from->count]};
-    sample_choose(from, l->o.size, l->o.seed, step, place, s);
+    const int entry = (int)(position % from->count);
+    *s = (LoaderSample){
+        .source = source, .picture = from->pictures[entry], .entry = entry, .size = l->turn.size};
+    sample_choose(from, l->o.seed, step, place, s);
 }
 
 /* Places of a step whose pixels are wanted come one after the other in its memory. −1: not wanted. */
@@ -136,8 +127,8 @@ static void make_sample(Loader *l, Slot *slot, int place)
     const int own = own_place(l, place);
     if (own < 0)
         return;
-    s->pixels = slot->pixels + 3 * (size_t)size_area(l->o.size) * (size_t)own;
-    if (sample_pixels(from, l->o.size, l->o.seed, slot->step, place, l->cache, s) == STATUS_OK)
+    s->pixels = slot->pixels + 3 * (size_t)size_area(s->size) * (size_t)own;
+    if (sample_pixels(from, l->o.seed, slot->step, place, l->cache, s) == STATUS_OK)
         return;
     slot->failures[place] = mem_printf("%s: %s: %s", dataset_path(from->dataset),
                                        dataset_name(from->dataset, s->picture), status_message());
@@ -156,6 +147,8 @@ static void *work(void *arg)
             continue;
         }
         const int place = slot->taken++;
+        if (place == 0)
+            begin_step(l, slot->step);
         choose_sample(l, slot->step, place, &slot->samples[place]);
         pthread_mutex_unlock(&l->lock);
         make_sample(l, slot, place);
@@ -206,7 +199,7 @@ static Status allocate_slots(Loader *l)
     if (!l->slots)
         return STATUS_FAILED;
     const size_t batch = (size_t)l->step_samples;
-    const size_t pixels = 3 * (size_t)size_area(l->o.size);
+    const size_t pixels = 3 * (size_t)l->most_pixels;
     for (int i = 0; i < l->slot_count; i++) {
         Slot *slot = &l->slots[i];
         slot->samples = mem_calloc(batch, sizeof *slot->samples);
@@ -219,12 +212,40 @@ static Status allocate_slots(Loader *l)
     return STATUS_OK;
 }
 
-static Status order_allocate(Order *o)
+/* The size of each of the sources' positions, in their order. */
+static void list_sizes(const Loader *l, const LoaderSource *sources, size_t n, Size *out)
 {
-    if (o->samples > INT32_MAX)
-        return status_fail("%lld samples an epoch are too many; use fewer repeats", (long long)o->samples);
-    o->places = mem_alloc((size_t)o->samples * sizeof *o->places);
-    return o->places ? STATUS_OK : STATUS_FAILED;
+    for (size_t i = 0; i < n; i++)
+        for (int r = 0; r < sources[i].repeats; r++)
+            for (int k = 0; k < sources[i].count; k++)
+                *out++ = sources[i].fits ? sources[i].fits[k].bucket : l->o.size;
+}
+
+static Status make_order(const Loader *l, const LoaderSource *sources, size_t n, int64_t count, int stream,
+                         Order **out)
+{
+    Size *sizes = mem_alloc((size_t)count * sizeof *sizes);
+    if (!sizes)
+        return STATUS_FAILED;
+    list_sizes(l, sources, n, sizes);
+    const Status s = order_new(
+        &(OrderOptions){
+            .sizes = sizes, .count = count, .batch = l->o.batch, .seed = l->o.seed, .stream = stream},
+        out);
+    mem_free(sizes);
+    return s;
+}
+
+/* Every size that a step may have, and that there are samples beside for each. */
+static Status look_at_sizes(Loader *l)
+{
+    for (int g = 0; g < order_groups(l->order); g++) {
+        const Size size = order_size(l->order, g);
+        l->most_pixels = size_area(size) > l->most_pixels ? size_area(size) : l->most_pixels;
+        if (l->beside && order_follow(l->beside, &(OrderTurn){.size = size}).group < 0)
+            return status_fail("loader: no samples of %d x %d beside", size.width, size.height);
+    }
+    return STATUS_OK;
 }
 
 static Status fill(Loader *l)
@@ -238,15 +259,14 @@ static Status fill(Loader *l)
     l->starts[0] = 0;
     for (size_t i = 0; i < n; i++)
         l->starts[i + 1] = l->starts[i] + (int64_t)l->sources[i].count * l->sources[i].repeats;
-    l->batch.samples = l->starts[n];
     l->step_samples = l->o.batch;
-    TRY(order_allocate(&l->batch));
+    TRY(make_order(l, l->sources, n, l->starts[n], 0, &l->order));
     if (l->o.beside) {
         l->sources[n] = *l->o.beside;
-        l->beside.samples = (int64_t)l->o.beside->count * l->o.beside->repeats;
         l->step_samples *= 2;
-        TRY(order_allocate(&l->beside));
+        TRY(make_order(l, l->o.beside, 1, (int64_t)l->o.beside->count * l->o.beside->repeats, 1, &l->beside));
     }
+    TRY(look_at_sizes(l));
     return allocate_slots(l);
 }
 
@@ -314,8 +334,8 @@ void loader_free(Loader *l)
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);
     mem_free(l->slots);
-    mem_free(l->batch.places);
-    mem_free(l->beside.places);
+    order_free(l->order);
+    order_free(l->beside);
     mem_free(l->starts);
     mem_free(l->sources);
     mem_free(l);
@@ -323,7 +343,7 @@ void loader_free(Loader *l)
 
 int64_t loader_epoch_samples(const Loader *l)
 {
-    return l->batch.samples;
+    return l->starts[l->o.source_count];
 }
 
 static Status next_with_pixels(Loader *l, const LoaderSample **samples)
@@ -350,6 +370,7 @@ Status loader_next(Loader *l, const LoaderSample **samples)
     *samples = NULL;
     if (l->o.pixels)
         return next_with_pixels(l, samples);
+    begin_step(l, l->next_step);
     for (int i = 0; i < l->step_samples; i++)
         choose_sample(l, l->next_step, i, &l->slots[0].samples[i]);
     l->next_step++;

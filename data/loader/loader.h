@@ -4,10 +4,13 @@
 #define ATL_LOADER_H
 
 #include "data/dataset/dataset.h"
+#include "data/pictures/buckets.h"
 
 typedef struct LoaderSource {
     Dataset *dataset;
     const int *pictures; /* which of the dataset's pictures (after the validation split); borrowed */
+    const BucketFit
+        *fits; /* (count): how each is scaled and cut; borrowed. NULL: all to LoaderOptions.size */
     int count, repeats;
     bool random_crop, flip;
     float shift, scale; /* augmentation before the VAE: up to ± shift of the side, scale 1±scale; 0: none */
@@ -16,8 +19,8 @@ typedef struct LoaderSource {
 typedef struct LoaderOptions {
     const LoaderSource *sources;
     int source_count;
-    Size size; /* that pictures are scaled and cut to */
-    int batch; /* samples per optimizer step: batch × accumulate */
+    Size size; /* that pictures without a fit are scaled and cut to */
+    int batch; /* samples per optimizer step: batch × accumulate; all of a step have one size (order.h) */
     uint64_t seed;
     int threads, ahead; /* 0: 2 threads, 2 steps ahead */
     int64_t first_step; /* counts from 1 */
@@ -25,16 +28,18 @@ typedef struct LoaderOptions {
      * others get no pixels. share 0: all. */
     int share_first, share;
     bool pixels; /* false: only tell which pictures (latents come from a cache) */
-    /* One more source, or NULL, in an order of its own: after a step's samples come as many of it, with
-     * source = source_count. The samples before them are those that come without it. */
+    /* One more source, or NULL, in an order of its own: after a step's samples come as many of it and of the
+     * step's size, with source = source_count. The samples before them are those that come without it. */
     const LoaderSource *beside;
 } LoaderOptions;
 
 typedef struct LoaderSample {
     int source, picture; /* dataset's number of the picture */
+    int entry;           /* its place in the source's pictures */
+    Size size;           /* the step's */
     bool flipped;
     PictureWindow window; /* what of the picture it shows */
-    float *pixels;        /* (H,W,3) of the loader's size, in [-1,1], or NULL */
+    float *pixels;        /* (H,W,3), in [-1,1], or NULL */
 } LoaderSample;
 
 typedef struct Loader Loader;

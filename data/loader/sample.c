@@ -30,9 +30,13 @@ static int draw_start(const LoaderSource *s, RandomKey key, uint32_t index, int 
 }
 
 /* What of the picture the sample shows. */
-static PictureWindow draw_window(const LoaderSource *s, int picture, Size size, RandomKey key)
+static PictureWindow draw_window(const LoaderSource *s, const LoaderSample *sample, RandomKey key)
 {
-    PictureWindow w = {.size = size, .whole = picture_cover_size(dataset_size(s->dataset, picture), size)};
+    const Size size = sample->size;
+    PictureWindow w = {.size = size,
+                       .whole = s->fits
+                                    ? s->fits[sample->entry].scaled
+                                    : picture_cover_size(dataset_size(s->dataset, sample->picture), size)};
     key.purpose = RANDOM_AUGMENT;
     const double scale = 1 + draw_around(key, 2, s->scale);
     const int dx = (int)lround(draw_around(key, 0, s->shift) * size.width);
@@ -51,11 +55,10 @@ static RandomKey key_of(uint64_t seed, int64_t step, int place)
         .seed = seed, .step = (uint32_t)step, .sample = (uint32_t)place, .purpose = RANDOM_FLIP};
 }
 
-void sample_choose(const LoaderSource *source, Size size, uint64_t seed, int64_t step, int place,
-                   LoaderSample *s)
+void sample_choose(const LoaderSource *source, uint64_t seed, int64_t step, int place, LoaderSample *s)
 {
     const RandomKey key = key_of(seed, step, place);
-    const PictureWindow w = draw_window(source, s->picture, size, key);
+    const PictureWindow w = draw_window(source, s, key);
     s->flipped = source->flip && random_u32(key, 0) >> 31;
     s->window = w;
     s->pixels = NULL;
@@ -64,7 +67,8 @@ void sample_choose(const LoaderSource *source, Size size, uint64_t seed, int64_t
 /* Pictures kept ---------------------------------------------------------------------------------------- */
 
 typedef struct Kept {
-    Picture *pictures; /* by number; rgb NULL: not kept (yet) */
+    Picture *pictures; /* rgb NULL: not kept (yet) */
+    int *slots;        /* (the source's count): where each of its entries is; equal ones share a place */
     int count;
 } Kept;
 
@@ -74,6 +78,25 @@ struct PixelCache {
     Kept *kept; /* one a source: sources of one dataset may be cropped differently */
     int count;
 };
+
+/* The same picture, scaled and cut alike. */
+static bool is_same(const LoaderSource *s, int a, int b)
+{
+    return s->pictures[a] == s->pictures[b] &&
+           (!s->fits || (size_equal(s->fits[a].bucket, s->fits[b].bucket) &&
+                         size_equal(s->fits[a].scaled, s->fits[b].scaled)));
+}
+
+static Status keep_source(Kept *k, const LoaderSource *s)
+{
+    k->slots = mem_alloc((size_t)s->count * sizeof *k->slots);
+    if (!k->slots)
+        return STATUS_FAILED;
+    for (int i = 0; i < s->count; i++) /* one that is repeated stands next to itself */
+        k->slots[i] = i && is_same(s, i, i - 1) ? k->slots[i - 1] : k->count++;
+    k->pictures = mem_calloc((size_t)k->count, sizeof *k->pictures);
+    return k->pictures ? STATUS_OK : STATUS_FAILED;
+}
 
 Status pixel_cache_new(const LoaderSource *sources, int source_count, PixelCache **out)
 {
@@ -85,13 +108,8 @@ Status pixel_cache_new(const LoaderSource *sources, int source_count, PixelCache
     if (!c->kept)
         return STATUS_FAILED;
     c->count = source_count;
-    for (int i = 0; i < source_count; i++) {
-        const int n = dataset_count(sources[i].dataset);
-        c->kept[i].pictures = mem_calloc((size_t)n, sizeof *c->kept[i].pictures);
-        if (!c->kept[i].pictures)
-            return STATUS_FAILED;
-        c->kept[i].count = n;
-    }
+    for (int i = 0; i < source_count; i++)
+        TRY(keep_source(&c->kept[i], &sources[i]));
     return STATUS_OK;
 }
 
@@ -100,9 +118,10 @@ void pixel_cache_free(PixelCache *c)
     if (!c)
         return;
     for (int i = 0; i < c->count; i++) {
-        for (int k = 0; k < c->kept[i].count; k++)
+        for (int k = 0; c->kept[i].pictures && k < c->kept[i].count; k++)
             picture_free(&c->kept[i].pictures[k]);
         mem_free(c->kept[i].pictures);
+        mem_free(c->kept[i].slots);
     }
     pthread_mutex_destroy(&c->lock);
     mem_free(c->kept);
@@ -110,20 +129,22 @@ void pixel_cache_free(PixelCache *c)
 }
 
 /* The kept picture (the cache's own, never changed once it is there), or rgb NULL. */
-static Picture cache_look(PixelCache *c, int source, int picture)
+static Picture cache_look(PixelCache *c, int source, int entry)
 {
+    const Kept *kept = &c->kept[source];
     pthread_mutex_lock(&c->lock);
-    const Picture p = c->kept[source].pictures[picture];
+    const Picture p = kept->pictures[kept->slots[entry]];
     pthread_mutex_unlock(&c->lock);
     return p;
 }
 
 /* Keeps p if there is room; true: p is the cache's now. */
-static bool cache_keep(PixelCache *c, int source, int picture, const Picture *p)
+static bool cache_keep(PixelCache *c, int source, int entry, const Picture *p)
 {
+    const Kept *kept = &c->kept[source];
     const size_t bytes = 3 * (size_t)size_area(p->size);
     pthread_mutex_lock(&c->lock);
-    Picture *place = &c->kept[source].pictures[picture];
+    Picture *place = &kept->pictures[kept->slots[entry]];
     const bool keep = !place->rgb && c->bytes + bytes <= PIXEL_CACHE_BYTES;
     if (keep) {
         *place = *p;
@@ -173,10 +194,9 @@ static Status read_picture(Dataset *d, int i, const PictureWindow *w, bool *is_c
     return s;
 }
 
-Status dataset_picture(Dataset *d, int i, Size size, Picture *out)
+Status dataset_picture(Dataset *d, int i, const BucketFit *fit, Picture *out)
 {
-    const LoaderSource plain = {.dataset = d};
-    const PictureWindow w = draw_window(&plain, i, size, (RandomKey){0});
+    const PictureWindow w = {.whole = fit->scaled, .x = fit->x, .y = fit->y, .size = fit->bucket};
     bool is_cut = true;
     return read_picture(d, i, &w, &is_cut, out);
 }
@@ -189,16 +209,16 @@ static bool is_fixed(const LoaderSource *s)
 
 /* The kept picture, or one that is kept from now on; *owned true: there was no room, or it was cut
  * out for this sample alone, and is the caller's to free. *is_cut: it is the sample already. */
-static Status get_base(const LoaderSource *s, const PictureWindow *w, PixelCache *cache, int source, int i,
-                       Picture *out, bool *is_cut, bool *owned)
+static Status get_base(const LoaderSource *s, const PictureWindow *w, PixelCache *cache,
+                       const LoaderSample *sample, Picture *out, bool *is_cut, bool *owned)
 {
     *owned = false;
     *is_cut = is_fixed(s);
-    *out = cache_look(cache, source, i);
+    *out = cache_look(cache, sample->source, sample->entry);
     if (out->rgb)
         return STATUS_OK;
-    TRY(read_picture(s->dataset, i, w, is_cut, out));
-    *owned = *is_cut != is_fixed(s) || !cache_keep(cache, source, i, out);
+    TRY(read_picture(s->dataset, sample->picture, w, is_cut, out));
+    *owned = *is_cut != is_fixed(s) || !cache_keep(cache, sample->source, sample->entry, out);
     return STATUS_OK;
 }
 
@@ -214,13 +234,13 @@ static void write_floats(const Picture *cut, bool flipped, float *out)
         }
 }
 
-Status sample_pixels(const LoaderSource *source, Size size, uint64_t seed, int64_t step, int place,
-                     PixelCache *cache, LoaderSample *s)
+Status sample_pixels(const LoaderSource *source, uint64_t seed, int64_t step, int place, PixelCache *cache,
+                     LoaderSample *s)
 {
-    const PictureWindow w = draw_window(source, s->picture, size, key_of(seed, step, place));
+    const PictureWindow w = draw_window(source, s, key_of(seed, step, place));
     Picture base, cut = {0};
     bool is_cut, owned;
-    TRY(get_base(source, &w, cache, s->source, s->picture, &base, &is_cut, &owned));
+    TRY(get_base(source, &w, cache, s, &base, &is_cut, &owned));
     const Status status = is_cut ? STATUS_OK : picture_resize_window(&base, &w, &cut);
     if (status == STATUS_OK)
         write_floats(is_cut ? &base : &cut, s->flipped, s->pixels);

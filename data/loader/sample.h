@@ -13,14 +13,13 @@ Status pixel_cache_new(const LoaderSource *sources, int source_count, PixelCache
 void pixel_cache_free(PixelCache *c); /* NULL allowed */
 
 /* Draws flip, crop and augmentation of the sample at this place of the step: fills flipped and window of s,
- * whose source and picture are set. */
-void sample_choose(const LoaderSource *source, Size size, uint64_t seed, int64_t step, int place,
-                   LoaderSample *s);
+ * whose source, picture, entry and size are set. */
+void sample_choose(const LoaderSource *source, uint64_t seed, int64_t step, int place, LoaderSample *s);
 /* Writes (H,W,3) floats in [-1,1] to s->pixels. */
-Status sample_pixels(const LoaderSource *source, Size size, uint64_t seed, int64_t step, int place,
-                     PixelCache *cache, LoaderSample *s);
+Status sample_pixels(const LoaderSource *source, uint64_t seed, int64_t step, int place, PixelCache *cache,
+                     LoaderSample *s);
 
-/* The picture as a sample without augmentation shows it: scaled to cover the size, cropped in the middle. */
-Status dataset_picture(Dataset *d, int i, Size size, Picture *out);
+/* The picture as a sample without augmentation shows it. */
+Status dataset_picture(Dataset *d, int i, const BucketFit *fit, Picture *out);
 
 #endif

@@ -3,6 +3,7 @@
 #include "buckets.h"
 
 #include "kernels/base/mem.h"
+#include "picture.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -179,4 +180,20 @@ Status buckets_fit(const Buckets *b, Size picture, BucketFit *out)
     out->x = (out->scaled.width - out->bucket.width) / 2;
     out->y = (out->scaled.height - out->bucket.height) / 2;
     return STATUS_OK;
+}
+
+BucketFit bucket_fit_size(Size picture, Size size)
+{
+    const Size scaled = picture_cover_size(picture, size);
+    return (BucketFit){size, scaled, (scaled.width - size.width) / 2, (scaled.height - size.height) / 2};
+}
+
+BucketFit bucket_fit_whole(BucketFit fit)
+{
+    return (BucketFit){.bucket = fit.bucket, .scaled = fit.bucket};
+}
+
+double bucket_fit_loss(const BucketFit *fit)
+{
+    return 1 - (double)size_area(fit->bucket) / (double)size_area(fit->scaled);
 }

@@ -28,6 +28,12 @@ typedef struct BucketFit {
     Size bucket, scaled;
     int x, y;
 } BucketFit;
+/* Without buckets: scaled to cover the size, cut in the middle. */
+BucketFit bucket_fit_size(Size picture, Size size);
+/* The same bucket with the whole picture in it, squeezed: nothing is cut away. */
+BucketFit bucket_fit_whole(BucketFit fit);
+/* How much of the picture is cut away, from 0 to 1. */
+double bucket_fit_loss(const BucketFit *fit);
 /* Fails where a picture that is not enlarged is less than a step high or wide. */
 Status buckets_fit(const Buckets *b, Size picture, BucketFit *out);
 

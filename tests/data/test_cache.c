@@ -313,11 +313,11 @@ static void caches_travel_in_the_dataset(void **state)
     assert_ok(unlink(path));
     assert_ok(file_read(dataset, 1 << 24, &before, &n));
     assert_ok(dataset_open(dataset, &d));
-    assert_ok(cache_open_for(d, NULL, &kind, &c)); /* reading only */
+    assert_ok(cache_open_for(d, NULL, &kind, dataset_count(d), &c)); /* reading only */
     assert_true(finds(c, TEXT, 1, hash_a));
     assert_int_not_equal(cache_write(c, TEXT, 0, hash_a, (float[N]){0}), STATUS_OK);
     assert_ok(cache_close(c));
-    assert_ok(cache_open_for(d, path, &kind, &c));
+    assert_ok(cache_open_for(d, path, &kind, dataset_count(d), &c));
     assert_true(finds(c, TEXT, 1, hash_a));
     write_entry(c, TEXT, 0, hash_b);
     assert_true(finds(c, TEXT, 0, hash_b));
@@ -440,7 +440,7 @@ static void what_is_missing_is_made_in_order(void **state)
     }
     assert_ok(dataset_build(&(DatasetBuild){.folder = folder, .out = dataset}, NULL));
     assert_ok(dataset_open(dataset, &d));
-    assert_ok(cache_open_for(d, path, &pairs, &c));
+    assert_ok(cache_open_for(d, path, &pairs, dataset_count(d), &c));
     CacheFill f = {.groups = 1, .encode = encode, .progress = stop_after_two};
     assert_int_equal(cache_fill(c, d, &f), STATUS_INTERRUPTED);
     assert_string_equal(made, "0a 1a ");
@@ -456,7 +456,7 @@ static void what_is_missing_is_made_in_order(void **state)
     assert_string_equal(made, "0a 1a 0b 1b 2a 2a 2b ");
     assert_ok(cache_fill(c, d, &f));
     assert_string_equal(made, "0a 1a 0b 1b 2a 2a 2b ");
-    assert_ok(cache_get(c, d, 1, 1, values, &found));
+    assert_ok(cache_get(c, d, 1, 1, 1, values, &found));
     assert_true(found);
     fill(expected, 11);
     assert_memory_equal(a, expected, sizeof a);

@@ -11,10 +11,16 @@
 static char top[64], *folder, *out; /* top/photos, top/out.h5 */
 static char said[3][8192];          /* by kind, one a line */
 
+static Framer *framer; /* of squares */
+static int batch;
+
 static int set_up(void **state)
 {
     (void)state;
     log_set_level(LOG_ERROR);
+    batch = 0;
+    if (framer_new(&(FrameRule){.side = 64}, &framer) != STATUS_OK)
+        return -1;
     temporary_folder(top);
     folder = path_join(top, "photos");
     out = path_join(top, "out.h5");
@@ -24,6 +30,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    framer_free(framer);
     mem_free(folder);
     mem_free(out);
     return dir_remove(top) != STATUS_OK;
@@ -49,8 +56,14 @@ static void lint(const char *path)
 {
     int pictures;
     memset(said, 0, sizeof said);
-    assert_ok(dataset_lint(
-        &(Lint){.path = path, .report = take_finding, .tokens = count_tokens, .tokens_seen = 5}, &pictures));
+    assert_ok(dataset_lint(&(Lint){.path = path,
+                                   .framer = framer,
+                                   .any_size = true,
+                                   .batch = batch,
+                                   .report = take_finding,
+                                   .tokens = count_tokens,
+                                   .tokens_seen = 5},
+                           &pictures));
 }
 
 static void says(LintKind kind, const char *text)
@@ -204,13 +217,14 @@ static void a_sheet_shows_what_is_trained_on(void **state)
     size_t size;
     Picture p, wide;
     Sheet *sheet;
+    const Size whole = {600, 200};
     int pages, dark = 0;
-    assert_ok(picture_new(sheet_size((Size){600, 200}), &wide));
+    assert_ok(picture_new(sheet_size(whole), &wide));
     assert_true(size_equal(wide.size, (Size){192, 64}));
     memset(wide.rgb, 200, 3 * (size_t)size_area(wide.size));
-    assert_ok(sheet_open(path, (Size){0}, &sheet));
+    assert_ok(sheet_open(path, framer, &sheet));
     for (int i = 0; i < 81; i++)
-        assert_ok(sheet_add(sheet, "wide.png", "a caption", i == 1 ? NULL : &wide));
+        assert_ok(sheet_add(sheet, "wide.png", "a caption", i == 1 ? NULL : &wide, whole));
     assert_ok(sheet_close(sheet, &pages));
     assert_int_equal(pages, 2);
     assert_ok(file_read(path, 1 << 24, &bytes, &size));
@@ -227,12 +241,12 @@ static void a_sheet_shows_what_is_trained_on(void **state)
     assert_true(dark >= 8);
     picture_free(&p);
     mem_free(bytes);
-    assert_ok(sheet_open(path, (Size){0}, &sheet)); /* one of before */
-    assert_ok(sheet_add(sheet, "wide.png", NULL, &wide));
+    assert_ok(sheet_open(path, framer, &sheet)); /* one of before */
+    assert_ok(sheet_add(sheet, "wide.png", NULL, &wide, whole));
     assert_ok(sheet_close(sheet, &pages));
     assert_int_equal(pages, 1);
     write_png(top, "sheet.png", 16, 16, 1);
-    assert_int_equal(sheet_open(path, (Size){0}, &sheet), STATUS_REFUSED);
+    assert_int_equal(sheet_open(path, framer, &sheet), STATUS_REFUSED);
     assert_message("is no sheet that was made here");
     picture_free(&wide);
     mem_free(path);

@@ -51,6 +51,13 @@ static LoaderSource plain_source(void)
     return (LoaderSource){.dataset = dataset, .pictures = all, .count = PICTURES, .repeats = 1};
 }
 
+/* A picture as the loader shows it. */
+static Status square_picture(Dataset *d, int i, Picture *out)
+{
+    const BucketFit fit = bucket_fit_size(dataset_size(d, i), size_square(R));
+    return dataset_picture(d, i, &fit, out);
+}
+
 static Loader *open_loader(const LoaderSource *source, int batch, int threads, int ahead, int64_t first,
                            bool pixels)
 {
@@ -182,7 +189,7 @@ static void plain_samples_are_the_middle(void **state)
         assert_ok(loader_next(l, &s));
         for (int k = 0; k < PICTURES; k++) {
             Picture p;
-            assert_ok(dataset_picture(dataset, s[k].picture, size_square(R), &p));
+            assert_ok(square_picture(dataset, s[k].picture, &p));
             picture_to_floats(&p, expected);
             assert_memory_equal(s[k].pixels, expected, sizeof expected);
             assert_false(s[k].flipped);
@@ -204,7 +211,7 @@ static void flipped_samples_are_mirrored(void **state)
     assert_ok(loader_next(l, &s));
     for (int k = 0; k < 64; k++) {
         Picture p;
-        assert_ok(dataset_picture(dataset, s[k].picture, size_square(R), &p));
+        assert_ok(square_picture(dataset, s[k].picture, &p));
         if (s[k].flipped)
             picture_flip(&p);
         picture_to_floats(&p, expected);
@@ -311,9 +318,9 @@ static void another_size_than_the_pictures_is_refused(void **state)
     Dataset *wrong;
     Picture p;
     assert_ok(dataset_open(other, &wrong));
-    assert_ok(dataset_picture(wrong, 1, (Size){R, R}, &p));
+    assert_ok(square_picture(wrong, 1, &p));
     picture_free(&p);
-    assert_int_not_equal(dataset_picture(wrong, 2, (Size){R, R}, &p), STATUS_OK);
+    assert_int_not_equal(square_picture(wrong, 2, &p), STATUS_OK);
     assert_message("is 38 x 46, but 39 x 46 is written down");
     dataset_close(wrong);
     mem_free(data);

@@ -62,12 +62,22 @@ static int tear_down(void **state)
             fail_msg("\"%s\" is in:\n%s", text, said);                                                       \
     } while (0)
 
+/* A run without buckets at that size; 0: at a size that is a guess. */
+static Framer *square(int side)
+{
+    Framer *f;
+    assert_ok(framer_new(&(FrameRule){.side = side}, &f));
+    return f;
+}
+
 static void lint(const char *path, int side)
 {
     int pictures;
     said[0] = 0;
-    assert_ok(
-        dataset_lint(&(Lint){.path = path, .report = take_finding, .size = size_square(side)}, &pictures));
+    Framer *framer = square(side ? side : 64);
+    assert_ok(dataset_lint(
+        &(Lint){.path = path, .report = take_finding, .framer = framer, .any_size = side == 0}, &pictures));
+    framer_free(framer);
 }
 
 static Dataset *built(const char *caption)
@@ -87,7 +97,9 @@ static void check_remark(RemarkKind kind, int side, const char *text)
     lint(folder, side);
     says(text);
     Dataset *d = built("x");
-    assert_ok(dataset_remarks(d, size_square(side), &remarks));
+    Framer *framer = square(side ? side : 64);
+    assert_ok(dataset_remarks(d, framer, &remarks));
+    framer_free(framer);
     assert_non_null(remark_text(&remarks, kind, remark, sizeof remark));
     assert_string_equal(remark, text);
     remarks_free(&remarks);

@@ -19,7 +19,7 @@ run() {
 
 cat > "$work/race.yaml" <<YAML
 model: {base: $model, dtype: f32}
-dataset: {path: $work/set.h5, caption: {dropout: 0.1, shuffle: true}, augment: {flip: true, random_crop: true}}
+dataset: {path: $work/set.h5, caption: {dropout: 0.1, shuffle: true}, augment: {flip: true}, crop: random}
 prior: {path: $work/class, prompt: a cat, pictures: 2, steps: 1}
 method: {kind: lora, rank: 2, targets: attention, text_encoder: true}
 train: {steps: 12, batch: 2, resolution: 32, ema: 0.9, loader_threads: 3, cache_latents: false, threads: 1}

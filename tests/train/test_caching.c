@@ -34,6 +34,17 @@ static int set_up(void **state)
     return 0;
 }
 
+/* Both pictures at that size. */
+static const Views *views(Size size)
+{
+    static BucketFit fits[2];
+    static Views v;
+    for (int i = 0; i < 2; i++)
+        fits[i] = bucket_fit_size(dataset_size(dataset, i), size);
+    v = (Views){.dataset = dataset, .fits = fits, .count = 2};
+    return &v;
+}
+
 static int tear_down(void **state)
 {
     (void)state;
@@ -50,9 +61,9 @@ static void latents_of_the_loaders_pictures(void **state)
     (void)state;
     CacheKind kind;
     DatasetCache *cache;
-    assert_ok(caching_latents_kind(model, DTYPE_F32, size_square(R), &kind));
-    assert_ok(cache_open_for(dataset, cache_path, &kind, &cache));
-    assert_ok(caching_latents(pipeline, comm_alone(), dataset, size_square(R), true, cache, NULL, NULL));
+    assert_ok(caching_latents_kind(model, DTYPE_F32, views(size_square(R)), &kind));
+    assert_ok(cache_open_for(dataset, cache_path, &kind, dataset_count(dataset), &cache));
+    assert_ok(caching_latents(pipeline, comm_alone(), views(size_square(R)), true, cache, NULL, NULL));
     static const int all[] = {0, 1};
     const LoaderSource source = {.dataset = dataset, .pictures = all, .count = 2, .repeats = 1, .flip = true};
     Loader *loader;
@@ -70,7 +81,7 @@ static void latents_of_the_loaders_pictures(void **state)
     for (int i = 0; i < 8; i++) {
         const LoaderSample *s = &samples[i];
         assert_ok(pipeline_encode_picture(pipeline, s->pixels, size_square(R), expected_mean, expected_std));
-        assert_ok(caching_read_latents(cache, dataset, s->picture, s->flipped, mean, std));
+        assert_ok(caching_read_latents(cache, views(size_square(R)), s->picture, s->flipped, mean, std));
         assert_memory_equal(mean, expected_mean, sizeof mean);
         assert_memory_equal(std, expected_std, sizeof std);
         assert_true(std[0] > 0);
@@ -97,23 +108,23 @@ static void entries_are_made_once(void **state)
     DatasetCache *cache;
     size_t n, m;
     float mean[N], std[N];
-    assert_ok(caching_latents_kind(model, DTYPE_F32, size_square(R), &kind));
-    assert_ok(cache_open_for(dataset, cache_path, &kind, &cache));
+    assert_ok(caching_latents_kind(model, DTYPE_F32, views(size_square(R)), &kind));
+    assert_ok(cache_open_for(dataset, cache_path, &kind, dataset_count(dataset), &cache));
     assert_int_equal(
-        caching_latents(pipeline, comm_alone(), dataset, size_square(R), false, cache, stop_at_one, dataset),
+        caching_latents(pipeline, comm_alone(), views(size_square(R)), false, cache, stop_at_one, dataset),
         STATUS_INTERRUPTED);
     assert_int_equal(calls, 2); /* 0 and 1 done */
-    assert_ok(caching_read_latents(cache, dataset, 0, false, mean, std));
-    assert_int_not_equal(caching_read_latents(cache, dataset, 1, false, mean, std), STATUS_OK);
+    assert_ok(caching_read_latents(cache, views(size_square(R)), 0, false, mean, std));
+    assert_int_not_equal(caching_read_latents(cache, views(size_square(R)), 1, false, mean, std), STATUS_OK);
     assert_message("the cached latents of b.png are missing");
     assert_ok(
-        caching_latents(pipeline, comm_alone(), dataset, size_square(R), false, cache, stop_at_one, NULL));
-    assert_ok(caching_read_latents(cache, dataset, 1, false, mean, std));
-    assert_int_not_equal(caching_read_latents(cache, dataset, 1, true, mean, std), STATUS_OK);
+        caching_latents(pipeline, comm_alone(), views(size_square(R)), false, cache, stop_at_one, NULL));
+    assert_ok(caching_read_latents(cache, views(size_square(R)), 1, false, mean, std));
+    assert_int_not_equal(caching_read_latents(cache, views(size_square(R)), 1, true, mean, std), STATUS_OK);
     assert_ok(cache_close(cache));
     assert_ok(file_read(cache_path, 1 << 24, &before, &n));
-    assert_ok(cache_open_for(dataset, cache_path, &kind, &cache));
-    assert_ok(caching_latents(pipeline, comm_alone(), dataset, size_square(R), false, cache, NULL, NULL));
+    assert_ok(cache_open_for(dataset, cache_path, &kind, dataset_count(dataset), &cache));
+    assert_ok(caching_latents(pipeline, comm_alone(), views(size_square(R)), false, cache, NULL, NULL));
     assert_ok(cache_close(cache));
     assert_ok(file_read(cache_path, 1 << 24, &after, &m));
     assert_int_equal(n, m);
@@ -126,16 +137,16 @@ static void keys_tell_everything_apart(void **state)
 {
     (void)state;
     CacheKind k[5];
-    assert_ok(caching_latents_kind(model, DTYPE_F32, size_square(64), &k[0]));
-    assert_ok(caching_latents_kind(model, DTYPE_BF16, size_square(64), &k[1]));
-    assert_ok(caching_latents_kind(model, DTYPE_F32, (Size){128, 64}, &k[2]));
-    assert_ok(caching_latents_kind(model, DTYPE_F32, (Size){64, 128}, &k[4]));
+    assert_ok(caching_latents_kind(model, DTYPE_F32, views(size_square(64)), &k[0]));
+    assert_ok(caching_latents_kind(model, DTYPE_BF16, views(size_square(64)), &k[1]));
+    assert_ok(caching_latents_kind(model, DTYPE_F32, views((Size){128, 64}), &k[2]));
+    assert_ok(caching_latents_kind(model, DTYPE_F32, views((Size){64, 128}), &k[4]));
     assert_int_equal(k[2].arrays[0].dims[0], 4); /* (C,h,w) */
     assert_int_equal(k[2].arrays[0].dims[1], 16);
     assert_int_equal(k[2].arrays[0].dims[2], 32);
     Model *again;
     assert_ok(model_load("builtin:tiny", MODEL_VAE, DTYPE_F32, &again));
-    assert_ok(caching_latents_kind(again, DTYPE_F32, size_square(64), &k[3]));
+    assert_ok(caching_latents_kind(again, DTYPE_F32, views(size_square(64)), &k[3]));
     assert_string_equal(k[0].key, k[3].key);
     Tensor *w = vae_layers(again->vae)->items[0]->weight; /* one weight differs by a bit */
     Tensor copy = *w;
@@ -143,7 +154,7 @@ static void keys_tell_everything_apart(void **state)
     memcpy(copy.data, w->data, tensor_bytes(w));
     ((uint8_t *)copy.data)[5] ^= 1;
     vae_layers(again->vae)->items[0]->weight = &copy;
-    assert_ok(caching_latents_kind(again, DTYPE_F32, size_square(64), &k[3]));
+    assert_ok(caching_latents_kind(again, DTYPE_F32, views(size_square(64)), &k[3]));
     vae_layers(again->vae)->items[0]->weight = w;
     for (int i = 0; i < 5; i++)
         for (int j = 0; j < i; j++)

@@ -295,7 +295,8 @@ static void the_second_look_sees_the_same_numbers(void **state)
         assert_int_equal(ctx_reserve(s->c, s->arena_bytes), STATUS_OK);
         assert_int_equal(batch_new(config, &s->shape, s->sources, s->pipeline, s->texts, &b), STATUS_OK);
         float *pixels = mem_calloc(3 * 32 * 32, sizeof *pixels);
-        const LoaderSample samples[] = {{.picture = 1, .pixels = pixels}, {.picture = 4, .pixels = pixels}};
+        const LoaderSample samples[] = {{.picture = 1, .size = {32, 32}, .pixels = pixels},
+                                        {.picture = 4, .size = {32, 32}, .pixels = pixels}};
         Pass pass;
         assert_int_equal(pass_new(s, b, NULL, &pass), STATUS_OK);
         PassNumbers numbers[2];

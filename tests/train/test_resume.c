@@ -394,7 +394,7 @@ static void every_kohya_folder_has_its_own_repeats(void **state)
     Sources *sources;
     train(config, NULL);
     config = config_for("kohya-again", SD1, "dataset.path=kohya", (char *)NULL);
-    assert_int_equal(sources_open(config, NULL, false, NULL, &sources), STATUS_OK);
+    assert_int_equal(sources_open(config, &(SizeModel){8, 32}, NULL, false, NULL, &sources), STATUS_OK);
     assert_int_equal(sources->epoch_samples, 5);
     int times[3] = {0};
     for (int i = 0; i < sources->items[0].trained_count; i++)
@@ -403,7 +403,7 @@ static void every_kohya_folder_has_its_own_repeats(void **state)
     sources_close(sources);
     config_free(config);
     config = config_for("kohya-again", SD1, "dataset.path=kohya", "dataset.repeats=2", (char *)NULL);
-    assert_int_equal(sources_open(config, NULL, false, NULL, &sources), STATUS_OK);
+    assert_int_equal(sources_open(config, &(SizeModel){8, 32}, NULL, false, NULL, &sources), STATUS_OK);
     assert_int_equal(sources->epoch_samples, 6); /* the configuration's number counts for all */
     assert_int_equal(sources->items[0].trained_count, 3);
     sources_close(sources);

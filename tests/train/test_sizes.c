@@ -7,8 +7,7 @@
 #include "kernels/ctx.h"
 #include "kernels/device.h"
 #include "kernels/tensor.h"
-#include "train/pictures/caching.h"
-#include "train/pictures/sources.h"
+#include "train/pictures/encoded.h"
 #include "train/step/batch.h"
 #include "train/step/parameters.h"
 #include "train/step/validation.h"
@@ -35,7 +34,21 @@ static void ok(Status s)
         fail_msg("%s", status_message());
 }
 
-/* f stays where it is: the batch borrows its shape. */
+/* All pictures come in that size. */
+static void take_size(Sources *sources, Size size)
+{
+    sizes_free(&sources->sizes);
+    for (int i = 0; i < sources->count; i++) {
+        Source *s = &sources->items[i];
+        Entries *const lists[] = {&s->entries, &s->held_entries};
+        for (int k = 0; k < 2; k++) {
+            for (int n = 0; n < lists[k]->count; n++)
+                lists[k]->fits[n] = bucket_fit_size(dataset_size(s->dataset, lists[k]->pictures[n]), size);
+            ok(sizes_add(&sources->sizes, lists[k], 1 - k));
+        }
+    }
+}
+
 static void parts_open(Parts *f, const char *name, Size size)
 {
     *f = (Parts){.config = config_for(name, SD1, "method.kind=full", "dataset.caption.dropout=0",
@@ -46,7 +59,9 @@ static void parts_open(Parts *f, const char *name, Size size)
     ok(parameters_new(f->config, f->c->dev, comm_alone(), f->m, &f->parameters));
     char *folder = path_join(work, name);
     ok(dir_make(folder));
-    ok(sources_open(f->config, folder, false, NULL, &f->sources));
+    f->config->train.resolution = (Resolutions){{32}, 1};
+    ok(sources_open(f->config, &(SizeModel){8, 32}, folder, false, NULL, &f->sources));
+    take_size(f->sources, size);
     mem_free(folder);
     f->shape = (StepShape){.model = f->m,
                            .batch = f->config->train.batch,
@@ -117,13 +132,10 @@ static void caches_and_plans_of_a_tall_step_change_no_byte(void **state)
     const int64_t n = f.shape.batch * step_latent_size(&f.shape);
     float *noisy = copy_of(f.batch->noisy, n);
 
-    Source *s = &f.sources->items[0];
-    CacheKind kind;
-    ok(caching_latents_kind(f.m, DTYPE_F32, TALL, &kind));
-    char *path = mem_printf("%s/tall/latents.cache.h5", work);
-    ok(cache_open_for(s->dataset, path, &kind, &s->latents));
-    mem_free(path);
-    ok(caching_latents(f.p, comm_alone(), s->dataset, TALL, true, s->latents, NULL, NULL));
+    char *folder = path_join(work, "tall");
+    ok(sources_cache(f.sources, f.config, folder, f.p, comm_alone(), f.m, DTYPE_F32, NULL));
+    assert_int_equal(f.sources->items[0].latents_count, 1);
+    mem_free(folder);
     memset(f.batch->noisy, 0, (size_t)n * sizeof(float));
     step = first_step(&f, TALL);
     assert_memory_equal(f.batch->noisy, noisy, (size_t)n * sizeof(float));
@@ -233,6 +245,13 @@ static void a_wide_step_is_a_tall_one_turned(void **state)
     parts_close(&wide);
 }
 
+static Status plan_of(void *plan, Size size, const Plan **out)
+{
+    assert_true(size_equal(size, TALL));
+    *out = plan;
+    return STATUS_OK;
+}
+
 /* Held-out pictures of another size than those before them, on the same context and pipeline. */
 static void validation_takes_the_steps_size(void **state)
 {
@@ -247,7 +266,7 @@ static void validation_takes_the_steps_size(void **state)
         Plan *plan = NULL;
         if (i)
             ok(ctx_rehearse(f.c, train_step, &step, &plan));
-        ok(validation_run(v, comm_alone(), f.c, plan, f.batch, &loss[i]));
+        ok(validation_run(v, comm_alone(), f.c, plan_of, plan, f.batch, &loss[i]));
         plan_free(plan);
         validation_free(v);
     }

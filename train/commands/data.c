@@ -5,12 +5,25 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/options.h"
+#include "train/sizes/sizes.h"
 #include "commands.h"
 #include "facts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define USUAL_RESOLUTION 512
+#define SMALL_RESOLUTION 256 /* below it steps are finer: it is no model of the usual sizes */
+#define FINE_STEP 16
+
+Status data_framer(int resolution, bool square, Framer **out)
+{
+    const int side = resolution ? resolution : USUAL_RESOLUTION;
+    FrameRule rule = {.side = side, .buckets = !square, .enlarge = true};
+    TRY(frame_settle(&rule, side < SMALL_RESOLUTION ? FINE_STEP : 8, side));
+    return framer_new(&rule, out);
+}
 
 /* info ------------------------------------------------------------------------------------------------- */
 
@@ -115,20 +128,47 @@ static json_t *folder_facts(const FoldersTaken *taken)
 }
 
 /* What was decided of pictures that could have been decided otherwise. */
-static Status add_remarks(const Dataset *d, json_t *facts)
+static Status add_remarks(const DataInfo *info, const Dataset *d, const Framer *framer, json_t *facts)
 {
     Remarks remarks;
     char text[2048];
     json_t *list = json_object();
-    TRY(dataset_remarks(d, (Size){0}, &remarks));
+    TRY(dataset_remarks(d, framer, &remarks));
     for (int k = 0; k < REMARK_KINDS; k++)
-        if (remark_text(&remarks, (RemarkKind)k, text, sizeof text))
+        if ((k != REMARK_ENLARGED || info->resolution) &&
+            remark_text(&remarks, (RemarkKind)k, text, sizeof text))
             json_object_set_new(list, remark_word((RemarkKind)k), json_string(text));
     if (json_object_size(list))
         json_object_set(facts, "remarks", list);
     json_decref(list);
     remarks_free(&remarks);
     return STATUS_OK;
+}
+
+/* How many pictures come to each size, and how much of them is cut away. */
+static Status add_buckets(const DataInfo *info, const Dataset *d, const Framer *framer, json_t *facts)
+{
+    RunSizes sizes = {0};
+    char name[48], text[96];
+    const int side = info->resolution ? info->resolution : USUAL_RESOLUTION;
+    Status s = STATUS_OK;
+    json_t *all = json_object();
+    for (int i = 0; i < dataset_count(d) && s == STATUS_OK; i++) {
+        BucketFit fit;
+        int picture = i;
+        if (framer_fit(framer, dataset_size(d, i), &fit) == STATUS_OK)
+            s = sizes_add(&sizes, &(Entries){&picture, &fit, 1}, 1);
+    }
+    for (int i = 0; i < sizes.count && s == STATUS_OK; i++) {
+        const RunSize *z = &sizes.items[i];
+        snprintf(name, sizeof name, "%dx%d", z->size.width, z->size.height);
+        snprintf(text, sizeof text, "%d, %.1f %% cut away", z->entries, 100 * z->lost / z->entries);
+        json_object_set_new(all, name, json_string(text));
+    }
+    sizes_free(&sizes);
+    snprintf(name, sizeof name, "%s at %d", info->square ? "square" : "buckets", side);
+    json_object_set_new(facts, name, all);
+    return s;
 }
 
 static json_t *dataset_facts(const char *path, const Dataset *d, const FoldersTaken *taken,
@@ -161,25 +201,29 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const FoldersTa
     return facts;
 }
 
-static Status print_facts(const char *path, const Dataset *d, const FoldersTaken *taken,
-                          const DatasetSummary *built, bool json)
+static Status print_facts(const DataInfo *info, const Dataset *d, const FoldersTaken *taken)
 {
-    json_t *facts = dataset_facts(path, d, taken, built);
-    const Status s = facts ? add_remarks(d, facts) : STATUS_OK;
+    Framer *framer;
+    TRY(data_framer(info->resolution, info->square, &framer));
+    json_t *facts = dataset_facts(info->path, d, taken, info->built);
+    Status s = facts ? add_buckets(info, d, framer, facts) : STATUS_OK;
+    if (facts && s == STATUS_OK)
+        s = add_remarks(info, d, framer, facts);
+    framer_free(framer);
     if (s == STATUS_OK)
-        return facts_print(facts, json);
+        return facts_print(facts, info->json);
     json_decref(facts);
     return s;
 }
 
-Status data_print_info(const char *path, bool json, const DatasetSummary *built)
+Status data_print_info(const DataInfo *info)
 {
     Dataset *d;
     FoldersTaken taken = {0};
-    TRY(dataset_open(path, &d));
+    TRY(dataset_open(info->path, &d));
     Status s = dataset_folders(d, &taken);
     if (s == STATUS_OK)
-        s = print_facts(path, d, &taken, built, json);
+        s = print_facts(info, d, &taken);
     folders_taken_free(&taken);
     dataset_close(d);
     return s;
@@ -188,22 +232,32 @@ Status data_print_info(const char *path, bool json, const DatasetSummary *built)
 static Status info(int argc, char **argv)
 {
     OptionList files = {0};
-    bool json = false, done;
-    const Option table[] = {{"json", OPTION_FLAG, &json, .help = "Prints JSON."}};
+    bool done;
+    DataInfo i = {.resolution = 0};
+    const Option table[] = {
+        {"resolution", OPTION_INT, &i.resolution, .value = "N",
+         .help = "As train.resolution: what buckets the pictures come to, and what is enlarged.", .min = 16,
+         .max = 4096, .shown = "512"},
+        {"square", OPTION_FLAG, &i.square,
+         .help = "As dataset.buckets: off, a square is cut out of each picture."},
+        {"json", OPTION_FLAG, &i.json, .help = "Prints JSON."}};
     const Command command = {
         .name = "data info",
-        .usage = "FILE.h5 [--json]",
-        .summary = "Says what a dataset file holds: how many pictures, their sizes, captions, caches.",
+        .usage = "FILE.h5 [options]",
+        .summary =
+            "Says what a dataset file holds: how many pictures, their sizes, the buckets that they are "
+            "trained in and how much of them is cut away, captions, caches.",
         .example = "atelier data info dog.h5",
         .options = table,
-        .option_count = 1,
+        .option_count = sizeof table / sizeof *table,
         .positional = &files,
         .min_positional = 1,
         .max_positional = 1,
         .positional_name = "FILE.h5",
     };
     TRY(options_parse(&command, argc, argv, &done));
-    return done ? STATUS_OK : data_print_info(files.items[0], json, NULL);
+    i.path = done ? NULL : files.items[0];
+    return done ? STATUS_OK : data_print_info(&i);
 }
 
 static int command_info(int argc, char **argv)
@@ -218,7 +272,7 @@ int command_data(int argc, char **argv)
     static const Subcommand commands[] = {
         {"build", "FOLDER --out FILE.h5", "pack a folder of pictures into a dataset", command_data_build,
          false},
-        {"info", "FILE.h5 [--json]", "what a dataset holds", command_info, false},
+        {"info", "FILE.h5 [options]", "what a dataset holds", command_info, false},
         {"lint", "FOLDER|FILE.h5", "what is wrong with a folder or a dataset", command_data_lint, false},
     };
     static const Family family = {

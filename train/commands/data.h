@@ -15,7 +15,17 @@
 int command_data_build(int argc, char **argv);
 int command_data_lint(int argc, char **argv);
 
-/* Prints what a dataset file holds; built: what building it came to, or NULL. */
-Status data_print_info(const char *path, bool json, const DatasetSummary *built);
+typedef struct DataInfo {
+    const char *path;
+    bool json;
+    const DatasetSummary *built; /* what building it came to, or NULL */
+    int resolution;              /* that buckets are told for; 0: 512 */
+    bool square;
+} DataInfo;
+/* Prints what a dataset file holds. */
+Status data_print_info(const DataInfo *info);
+
+/* What pictures are trained as by a configuration that says no more than this; resolution 0: 512. */
+Status data_framer(int resolution, bool square, Framer **out);
 
 #endif

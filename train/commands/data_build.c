@@ -193,11 +193,17 @@ static Status encode_latents(Encoding *e)
     const int resolution = e->a->resolution ? e->a->resolution : e->model->default_size;
     CacheKind kind;
     DatasetCache *cache;
-    const Size size = size_square(resolution);
-    TRY(caching_latents_kind(e->model, e->dtype, size, &kind));
+    Views views = {.dataset = e->dataset, .count = dataset_count(e->dataset)};
+    BucketFit *fits = mem_alloc((size_t)views.count * sizeof *fits);
+    if (!fits)
+        return STATUS_FAILED;
+    for (int i = 0; i < views.count; i++)
+        fits[i] = bucket_fit_size(dataset_size(e->dataset, i), size_square(resolution));
+    views.fits = fits;
+    TRY(caching_latents_kind(e->model, e->dtype, &views, &kind));
     TRY(cache_open(e->cache, &kind, dataset_count(e->dataset), &cache));
-    const Status s =
-        caching_latents(e->pipeline, comm_alone(), e->dataset, size, e->a->flip, cache, show_encoded, e);
+    const Status s = caching_latents(e->pipeline, comm_alone(), &views, e->a->flip, cache, show_encoded, e);
+    mem_free(fits);
     const Status closed = cache_close(cache);
     return s == STATUS_OK ? closed : s;
 }
@@ -289,6 +295,6 @@ int command_data_build(int argc, char **argv)
     DatasetSummary summary;
     s = a.cache ? build_and_encode(&a, &summary) : build(&a, a.out, &summary);
     if (s == STATUS_OK)
-        s = data_print_info(a.out, a.json, &summary);
+        s = data_print_info(&(DataInfo){.path = a.out, .json = a.json, .built = &summary});
     return command_end(s);
 }

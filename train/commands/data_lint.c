@@ -74,7 +74,7 @@ static Status print_end(const char *path, int pictures, const Findings *f, bool 
 static Status look_and_draw(Lint *l, const char *sheet, int *pictures)
 {
     int pages = 0;
-    TRY(sheet ? status_in(sheet_open(sheet, l->size, &l->sheet), "data lint: --sheet") : STATUS_OK);
+    TRY(sheet ? status_in(sheet_open(sheet, l->framer, &l->sheet), "data lint: --sheet") : STATUS_OK);
     const Status s = dataset_lint(l, pictures);
     const Status closed = sheet_close(l->sheet, &pages);
     if (s == STATUS_OK && closed == STATUS_OK && pages > 1)
@@ -107,18 +107,23 @@ static Status lint(int argc, char **argv, bool *bad)
 {
     OptionList paths = {0};
     const char *names = NULL, *sheet = NULL;
-    int resolution = 0;
-    bool done, json = false;
+    int resolution = 0, batch = 0;
+    bool done, json = false, square = false;
     const Option table[] = {
         {"folder-names", OPTION_TEXT, &names, .value = "HOW", .help = FOLDER_NAMES_HELP,
          .choices = FOLDER_NAMES_CHOICES, .shown = "auto"},
         {"resolution", OPTION_INT, &resolution, .value = "N",
-         .help = "Side of the training pictures in pixels: pictures that would be enlarged more than twice "
-                 "are noted.",
-         .min = 16, .max = 4096},
+         .help = "As train.resolution: pictures that would be enlarged more than twice are noted.", .min = 16,
+         .max = 4096, .shown = "512"},
+        {"square", OPTION_FLAG, &square,
+         .help = "As dataset.buckets: off, a square is cut out of each picture."},
+        {"batch", OPTION_INT, &batch, .value = "N",
+         .help = "As train.batch × train.accumulate: buckets with fewer pictures are noted.", .min = 1,
+         .max = 1 << 24},
         {"sheet", OPTION_TEXT, &sheet, .value = "FILE.png",
-         .help = "Draws a contact sheet: each picture, in a frame what of it is trained on, its name and its "
-                 "caption."},
+         .help = "Draws a contact sheet: each picture, in a frame what of it is trained on, its name, the "
+                 "size of its "
+                 "bucket and its caption."},
         {"json", OPTION_FLAG, &json, .help = "Prints the findings as JSON."},
     };
     const Command command = {
@@ -150,14 +155,19 @@ static Status lint(int argc, char **argv, bool *bad)
     Findings f = {0};
     Lint l = {.path = paths.items[0],
               .folder_names = folder_names_of(names),
-              .size = {resolution, resolution},
+              .any_size = resolution == 0,
+              .batch = batch,
               .report = take_finding,
               .tokens = count_tokens,
               .tokens_seen = TOKENS_SEEN,
               .progress = show,
               .arg = &f,
               .stop = stop_flag()};
+    Framer *framer;
+    TRY(data_framer(resolution, square, &framer));
+    l.framer = framer;
     const Status s = look(&l, &f, sheet, json);
+    framer_free(framer);
     tokenizer_free(f.tokenizer);
     for (int k = 0; k <= LINT_NOTE; k++)
         json_decref(f.lists[k]);

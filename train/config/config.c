@@ -196,8 +196,8 @@ static Status parse_set_value(YamlDoc *d, const char *origin, const char *path, 
         part += length + (part[length] == '.');
     }
     const int key = schema_find(name);
-    const bool one =
-        key >= 0 && schema_keys(&count)[key].type != KEY_TEXTS && schema_keys(&count)[key].type != KEY_FLAGS;
+    const bool one = key >= 0 && schema_keys(&count)[key].type != KEY_TEXTS &&
+                     schema_keys(&count)[key].type != KEY_INTS && schema_keys(&count)[key].type != KEY_FLAGS;
     const size_t length = strlen(text);
     const bool quoted = length >= 2 && (text[0] == '"' || text[0] == '\'') && text[length - 1] == text[0];
     if (text_invalid_utf8(text, length) >= 0)
@@ -290,7 +290,7 @@ static Status resolve(Reader *r)
         const ConfigDataset *d = &c->datasets[i];
         varied |= d->caption.shuffle || d->caption.wildcards || d->caption.tag_dropout > 0 ||
                   d->caption.keep_separator;
-        moved |= d->augment.random_crop || d->augment.shift > 0 || d->augment.scale > 0;
+        moved |= d->crop == CROP_RANDOM || d->augment.shift > 0 || d->augment.scale > 0;
     }
     if (!given(r, "train.cache_text", 0) && (c->method.text_encoder || varied))
         c->train.cache_text = false;
@@ -402,6 +402,11 @@ static Status check_together(Reader *r)
     at = given(r, "train.device", 0);
     if (at && !device_word_is_good(c->train.device))
         return yaml_refuse(at, "train.device wants one of %s, not \"%s\"", DEVICE_FORMS, c->train.device);
+    for (int i = 0; i < c->dataset_count; i++)
+        if (c->datasets[i].crop == CROP_RANDOM && c->train.cache_latents)
+            return yaml_refuse(given(r, "dataset.crop", i),
+                               "dataset.crop: random does not go with train.cache_latents: true (cached "
+                               "latents can only be mirrored); remove one of them");
     TRY(check_seed(r, "preview.seed", c->preview.seed, c->preview.prompt_count));
     return config_has_prior(c) ? check_seed(r, "prior.seed", c->prior.seed, c->prior.pictures) : STATUS_OK;
 }

@@ -11,10 +11,23 @@
 #include "train/optimizers/optimizers.h"
 
 #define CONFIG_MAX_LIST 64
+#define CONFIG_MAX_SIZES 8
+
+typedef enum Crop { CROP_CENTRE, CROP_RANDOM, CROP_NONE } Crop; /* none: squeezed, nothing is cut away */
+
+/* Sides of squares in pixels, in whose area pictures are trained. */
+typedef struct Resolutions {
+    int sides[CONFIG_MAX_SIZES];
+    int count;
+} Resolutions;
 
 typedef struct ConfigDataset {
-    char *path;  /* FILE.h5, or a folder that is built on the spot */
-    int repeats; /* 0: the dataset's own (kohya's folder name), else this */
+    char *path;             /* FILE.h5, or a folder that is built on the spot */
+    int repeats;            /* 0: the dataset's own (kohya's folder name), else this */
+    Resolutions resolution; /* none: train.resolution */
+    bool buckets, enlarge;
+    int bucket_step, bucket_min, bucket_max; /* 0: as the model and the resolution have it */
+    Crop crop;
     bool skip_bad;
     FolderNames folder_names;
     float weight; /* of its samples' loss */
@@ -32,7 +45,6 @@ typedef struct ConfigDataset {
     struct {
         bool flip;
         float shift, scale;
-        bool random_crop;
     } augment;
 } ConfigDataset;
 
@@ -85,8 +97,8 @@ typedef struct Config {
     struct {
         int64_t steps, epochs; /* one of them; the other 0 */
         int batch, accumulate;
-        int resolution; /* side of the square in pixels; 0: the size the model was made for */
-        TrainMode mode; /* for what is left open of the next three */
+        Resolutions resolution; /* one of 0: the size the model was made for */
+        TrainMode mode;         /* for what is left open of the next three */
         Switch checkpointing;
         Switch pack_weights;
         int offload; /* 0: auto, or 1 + Offload (infer/models/model.h) */
@@ -155,10 +167,23 @@ static inline bool config_has_prior(const Config *c)
 {
     return c->prior.weight > 0;
 }
-/* What pictures are scaled and cut to, once train.resolution is filled in. */
+/* The largest of some resolutions, once train.resolution is filled in. */
+static inline int resolutions_largest(const Resolutions *r)
+{
+    int most = 0;
+    for (int i = 0; i < r->count; i++)
+        most = r->sides[i] > most ? r->sides[i] : most;
+    return most;
+}
+/* The dataset's own, or the run's. */
+static inline const Resolutions *config_resolutions(const Config *c, const ConfigDataset *d)
+{
+    return d->resolution.count ? &d->resolution : &c->train.resolution;
+}
+/* The square of the run's largest resolution. */
 static inline Size config_size(const Config *c)
 {
-    return size_square(c->train.resolution);
+    return size_square(resolutions_largest(&c->train.resolution));
 }
 /* Samples that are computed at once. */
 static inline int config_samples(const Config *c)

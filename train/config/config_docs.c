@@ -265,6 +265,9 @@ static json_t *key_schema(const SchemaKey *k)
     case KEY_TEXTS:
         return json_pack("{s:[o,{s:s,s:i,s:o}]}", "anyOf", any_text(), "type", "array", "maxItems",
                          CONFIG_MAX_LIST, "items", any_text());
+    case KEY_INTS:
+        return json_pack("{s:[o,{s:s,s:i,s:i,s:o}]}", "anyOf", number_schema(k), "type", "array", "minItems",
+                         1, "maxItems", CONFIG_MAX_SIZES, "items", number_schema(k));
     case KEY_FLAGS:
         return json_pack("{s:[{s:o},{s:s,s:i,s:{s:o}}]}", "anyOf", "enum", choices_of(k), "type", "array",
                          "minItems", 1, "items", "enum", choices_of(k));

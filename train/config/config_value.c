@@ -209,6 +209,33 @@ static Status read_flags(const SchemaKey *k, const YamlNode *n, bool *flags)
     return STATUS_OK;
 }
 
+static Status read_ints(const SchemaKey *k, const YamlNode *n, Resolutions *out)
+{
+    const bool one = n->kind == YAML_IS_TEXT; /* stands for a list of one */
+    const int size = one ? 1 : n->count;
+    if (n->kind == YAML_IS_MAP || yaml_is_empty(n) || size == 0)
+        return refuse_value(k, n, n->kind == YAML_IS_LIST ? " without items" : "");
+    if (size > CONFIG_MAX_SIZES)
+        return yaml_refuse(n, "%s has %d items; %d are allowed", k->path, size, CONFIG_MAX_SIZES);
+    const SchemaKey single = {
+        .path = k->path, .type = KEY_INT, .min = k->min, .max = k->max, .multiple = k->multiple};
+    out->count = 0;
+    for (int i = 0; i < size; i++) {
+        const YamlNode *item = one ? n : n->items[i];
+        int value;
+        if (item->kind != YAML_IS_TEXT)
+            return refuse_value(k, item, "");
+        TRY(read_integer(&single, item, &value));
+        for (int j = 0; j < i; j++)
+            if (out->sides[j] == value)
+                return yaml_refuse(item, "%s has %d twice", k->path, value);
+        if (value == 0 && size > 1)
+            return yaml_refuse(item, "%s: 0 stands alone, not in a list", k->path);
+        out->sides[out->count++] = value;
+    }
+    return STATUS_OK;
+}
+
 Status value_read(const SchemaKey *k, const YamlNode *n, Config *c, int dataset)
 {
     void *field = schema_field(k, c, dataset);
@@ -216,6 +243,8 @@ Status value_read(const SchemaKey *k, const YamlNode *n, Config *c, int dataset)
         return read_texts(k, n, field, (int *)((char *)c + k->count_offset));
     if (k->type == KEY_FLAGS)
         return read_flags(k, n, field);
+    if (k->type == KEY_INTS)
+        return read_ints(k, n, field);
     if (n->kind != YAML_IS_TEXT)
         return refuse_value(k, n, "");
     switch (k->type) {
@@ -338,6 +367,17 @@ static void write_flags(const SchemaKey *k, const bool *flags, Buffer *out)
     buffer_add(out, "]");
 }
 
+static void write_ints(const Resolutions *r, Buffer *out)
+{
+    if (r->count == 1) {
+        buffer_add(out, "%d", r->sides[0]);
+        return;
+    }
+    for (int i = 0; i < r->count; i++)
+        buffer_add(out, "%s%d", i ? ", " : "[", r->sides[i]);
+    buffer_add(out, "]");
+}
+
 static void write_texts(char *const *items, int count, Buffer *out)
 {
     buffer_add(out, "[");
@@ -361,6 +401,11 @@ bool value_write(const SchemaKey *k, const Config *c, int dataset, Buffer *out)
         break;
     case KEY_INT:
         buffer_add(out, "%d", *(const int *)field);
+        break;
+    case KEY_INTS:
+        if (((const Resolutions *)field)->count == 0)
+            return false;
+        write_ints(field, out);
         break;
     case KEY_INT64:
         buffer_add(out, "%lld", (long long)*(const int64_t *)field);

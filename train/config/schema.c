@@ -89,6 +89,25 @@ static const SchemaKey KEYS[] = {
  .help = "Where masks come from, which say what of a picture counts: white does, black does not.",
  .more = "auto: NAME.mask.png (or .webp, .jpg; NAME-masklabel.png) beside NAME.jpg, where there is one. alpha: that, else the picture's "
          "alpha channel, as sd-scripts' alpha_mask. none: all of every picture counts."},
+{.path = "dataset.resolution", .type = KEY_INTS, .offset = IN(resolution), .min = 16, .max = 4096, .multiple = 8,
+ .preset_note = "train.resolution",
+ .help = "The dataset's own resolution, as train.resolution.",
+ .more = "In a list each picture is trained in each."},
+{.path = "dataset.buckets", .type = KEY_SWITCH, .offset = IN(buckets), .preset = "true",
+ .help = "Train pictures in their own shapes: each in the size (\"bucket\") nearest to its shape of all that have the resolution's area.",
+ .more = "The sizes are those of kohya's sd-scripts. A step has pictures of one size. off cuts a square out of each."},
+{.path = "dataset.bucket_step", .type = KEY_INT, .offset = IN(bucket_step), .min = 0, .max = 1024, .multiple = 8, .preset = "0",
+ .preset_note = "64; the model's own step where it was made for pictures smaller than 256",
+ .help = "Sides of buckets are multiples of this.", .more = "A multiple of the model's own step (64 for Stable Diffusion)."},
+{.path = "dataset.bucket_min", .type = KEY_INT, .offset = IN(bucket_min), .min = 0, .max = 4096, .multiple = 8, .preset = "0",
+ .preset_note = "half of the resolution", .help = "The smallest side of a bucket."},
+{.path = "dataset.bucket_max", .type = KEY_INT, .offset = IN(bucket_max), .min = 0, .max = 8192, .multiple = 8, .preset = "0",
+ .preset_note = "twice the resolution", .help = "The largest side of a bucket."},
+{.path = "dataset.enlarge", .type = KEY_SWITCH, .offset = IN(enlarge), .preset = "true",
+ .help = "Enlarge pictures that have less than the resolution's area.",
+ .more = "off leaves them at their own size, less what dataset.bucket_step cuts off; sd-scripts calls that bucket_no_upscale."},
+{.path = "dataset.crop", .type = KEY_CHOICE, .offset = IN(crop), .choices = "centre|random|none", .preset = "centre",
+ .help = "What is left of a picture whose shape is not quite that of its size: the middle, another part each time, or all of it, squeezed."},
 {.path = "dataset.caption.dropout", .type = KEY_FLOAT, .offset = IN(caption.dropout), .min = 0, .max = 1,
  .preset = "0", .help = "Share of the times that a picture is shown with an empty caption.",
  .more = "Keeps the model able to draw without a prompt, which guidance needs. 0.1 is usual in long trainings."},
@@ -123,8 +142,6 @@ static const SchemaKey KEYS[] = {
  .help = "Move the picture by up to this share of its side."},
 {.path = "dataset.augment.scale", .type = KEY_FLOAT, .offset = IN(augment.scale), .min = 0, .max = 0.5, .preset = "0",
  .help = "Make the picture larger or smaller by up to this share."},
-{.path = "dataset.augment.random_crop", .type = KEY_SWITCH, .offset = IN(augment.random_crop), .preset = "false",
- .help = "Cut the square out of a random place instead of the middle."},
 
 /* method */
 {.path = "method.kind", .type = KEY_CHOICE, .offset = AT(method.kind), .choices = "lora|full", .preset = "lora",
@@ -164,10 +181,11 @@ static const SchemaKey KEYS[] = {
 {.path = "train.accumulate", .type = KEY_INT, .offset = AT(train.accumulate), .min = 1, .max = 4096, .preset = "1",
  .help = "Batches whose gradients are added up for one step.",
  .more = "accumulate: 4 with batch: 1 sees the same pictures and random numbers as batch: 4, in a quarter of the memory."},
-{.path = "train.resolution", .type = KEY_INT, .offset = AT(train.resolution), .min = 0, .max = 4096, .multiple = 8,
+{.path = "train.resolution", .type = KEY_INTS, .offset = AT(train.resolution), .min = 0, .max = 4096, .multiple = 8,
  .preset = "0", .preset_note = "the size the model was made for",
- .help = "Side of the square that pictures are scaled and cut to, in pixels.",
- .more = "A multiple of 8, and of the model's own step (64 for Stable Diffusion)."},
+ .help = "Side in pixels of the square in whose area pictures are trained: 512 is as many pixels as 512×512 has.",
+ .more = "With dataset.buckets: off it is the square that they are scaled and cut to. A multiple of 8, and of the model's own step "
+         "(64 for Stable Diffusion). In a list, as [512, 768], each picture is trained in each."},
 {.path = "train.mode", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(train.mode), .choices = "auto|minimal|balanced|speed",
  .preset = "auto", .help = "How memory is traded for time; no mode changes a byte of the result.",
  .more = "speed keeps every activation. balanced has train.checkpointing on. minimal also has train.pack_weights off. auto "
@@ -203,7 +221,7 @@ static const SchemaKey KEYS[] = {
 {.path = "train.loader_threads", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(train.loader_threads), .min = 0, .max = 64,
  .preset = "0", .preset_note = "2", .help = "Threads that read and decode pictures ahead of time."},
 {.path = "train.cache_latents", .freedom = KEY_FREE, .type = KEY_SWITCH, .offset = AT(train.cache_latents), .preset = "true",
- .preset_note = "true, unless a dataset asks for random_crop, shift or scale",
+ .preset_note = "true, unless a dataset asks for crop: random, shift or scale",
  .help = "Encode each picture once, before the first step.",
  .more = "Saves the VAE's time and memory at every step. The only augmentation that goes with it is flip."},
 {.path = "train.cache_text", .freedom = KEY_FREE, .type = KEY_SWITCH, .offset = AT(train.cache_text), .preset = "true",
@@ -348,6 +366,7 @@ static_assert(sizeof KEYS / sizeof *KEYS <= SCHEMA_MAX_KEYS, "SCHEMA_MAX_KEYS");
 #define NOT_CACHED                                                                                           \
     "does not go with train.cache_latents: true (cached latents can only be mirrored); remove one of them"
 #define VARIED "does not go with train.cache_text: true (a cached caption stays as it is); remove one of them"
+#define NO_BUCKETS "does nothing with buckets: off, where every picture becomes the same square; remove it"
 static const SchemaRule RULES[] = {
     {"method.rank", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
     {"method.alpha", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
@@ -367,7 +386,10 @@ static const SchemaRule RULES[] = {
     {"dataset.caption.wildcards", "train.cache_text", true, true, WHILE_OFF, VARIED},
     {"dataset.augment.shift", "train.cache_latents", true, true, WHILE_OFF, NOT_CACHED},
     {"dataset.augment.scale", "train.cache_latents", true, true, WHILE_OFF, NOT_CACHED},
-    {"dataset.augment.random_crop", "train.cache_latents", true, true, WHILE_OFF, NOT_CACHED},
+    {"dataset.bucket_step", "dataset.buckets", true, false, WHILE_OFF, NO_BUCKETS},
+    {"dataset.bucket_min", "dataset.buckets", true, false, WHILE_OFF, NO_BUCKETS},
+    {"dataset.bucket_max", "dataset.buckets", true, false, WHILE_OFF, NO_BUCKETS},
+    {"dataset.enlarge", "dataset.buckets", true, false, NO_EXCUSE, NO_BUCKETS},
     {"prior.*", "prior.weight", true, 0, SWITCHED_OFF, NO_PRIOR},
     {"prior.path", "model.init", true, MODEL_INIT_RANDOM, NO_EXCUSE,
      "does not go with model.init: random (a model without training has nothing to preserve); remove the "
@@ -471,6 +493,8 @@ double schema_number(const SchemaKey *k, const Config *c, int dataset)
         return *(const bool *)field;
     case KEY_TEXTS:
         return *(const int *)((const char *)c + k->count_offset);
+    case KEY_INTS:
+        return ((const Resolutions *)field)->count;
     default:
         return 0;
     }
@@ -570,6 +594,8 @@ const char *schema_wants(const SchemaKey *k, char *buf, size_t size)
         wants_choice(k, buf, size);
     else if (k->type == KEY_INT || k->type == KEY_INT64)
         wants_number(k, "a whole number", buf, size);
+    else if (k->type == KEY_INTS)
+        wants_number(k, "a whole number (or a list of them)", buf, size);
     else if (k->type == KEY_FLOAT || k->type == KEY_DOUBLE)
         wants_number(k, "a number", buf, size);
     else

@@ -13,6 +13,7 @@ typedef enum KeyType {
     KEY_TEXT,      /* char * */
     KEY_PATH,      /* char *; relative to the configuration's folder; "builtin:NAME" stays as it is */
     KEY_INT,       /* int */
+    KEY_INTS,      /* Resolutions: a whole number, or a list of them */
     KEY_INT64,     /* int64_t */
     KEY_UINT64,    /* uint64_t */
     KEY_FLOAT,     /* float */

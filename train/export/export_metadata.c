@@ -162,6 +162,23 @@ static Status prior_metadata(const Export *e, ExportMetadata *m)
     return export_metadata_add(m, "ss_prior_loss_weight", mem_printf("%g", (double)e->config->prior.weight));
 }
 
+/* {"buckets": {"0": {"resolution": [w, h], "count": samples of an epoch}, …}}; NULL: out of memory. */
+static json_t *bucket_info(const RunSizes *sizes)
+{
+    json_t *buckets = json_object();
+    char number[16];
+    for (int i = 0, n = 0; buckets && i < sizes->count; i++) {
+        const RunSize *z = &sizes->items[i];
+        if (z->samples == 0)
+            continue;
+        snprintf(number, sizeof number, "%d", n++);
+        json_object_set_new(buckets, number,
+                            json_pack("{s:[i,i],s:I}", "resolution", z->size.width, z->size.height, "count",
+                                      (json_int_t)z->samples));
+    }
+    return buckets ? json_pack("{s:o}", "buckets", buckets) : NULL;
+}
+
 static Status dataset_metadata(const Export *e, ExportMetadata *m)
 {
     json_t *folders = json_object(), *frequency = json_object();
@@ -177,7 +194,7 @@ static Status dataset_metadata(const Export *e, ExportMetadata *m)
             s = add_folders(source, label, folders);
             json_object_set_new(frequency, label, tags);
         }
-        shown += (int64_t)source->trained_count * source->repeats;
+        shown += (int64_t)source->entries.count * source->repeats;
         mem_free(label);
     }
     if (s != STATUS_OK) {
@@ -185,15 +202,12 @@ static Status dataset_metadata(const Export *e, ExportMetadata *m)
         json_decref(frequency);
         return s;
     }
-    const Size size = config_size(e->config);
     const Source *reg = e->sources->prior;
     const Status a = export_metadata_add(m, "ss_dataset_dirs", metadata_text(folders));
     const Status b = export_metadata_add(m, "ss_tag_frequency", metadata_text(frequency));
     TRY(a);
     TRY(b);
-    TRY(export_metadata_add(m, "ss_bucket_info",
-                            metadata_text(json_pack("{s:{s:{s:[i,i],s:I}}}", "buckets", "0", "resolution",
-                                                    size.width, size.height, "count", (json_int_t)shown))));
+    TRY(export_metadata_add(m, "ss_bucket_info", metadata_text(bucket_info(&e->sources->sizes))));
     TRY(export_metadata_add(m, "ss_num_train_images", mem_printf("%lld", (long long)shown)));
     TRY(export_metadata_add(m, "ss_num_reg_images", mem_printf("%d", reg ? reg->trained_count : 0)));
     return prior_metadata(e, m);

@@ -14,21 +14,45 @@
 
 enum { PLAIN, FLIPPED }; /* groups */
 
-Status caching_latents_kind(const Model *m, DType activations, Size size, CacheKind *out)
+static int number_of(const Views *v, int i)
+{
+    return v->pictures ? v->pictures[i] : i;
+}
+
+/* How the pictures are cut: "middle" where each covers the size, as most do, else a hash of what is done. */
+static void describe_cut(const Views *v, char out[CACHE_KEY_SIZE])
+{
+    bool middle = true;
+    Sha256 s;
+    sha256_init(&s);
+    for (int i = 0; i < v->count; i++) {
+        const BucketFit *fit = &v->fits[i],
+                        covered = bucket_fit_size(dataset_size(v->dataset, number_of(v, i)), fit->bucket);
+        const int32_t numbers[] = {fit->scaled.width, fit->scaled.height, fit->x, fit->y};
+        middle &= size_equal(covered.scaled, fit->scaled) && covered.x == fit->x && covered.y == fit->y;
+        sha256_update(&s, numbers, sizeof numbers);
+    }
+    hash_finish(&s, out);
+    if (middle)
+        strcpy(out, "middle");
+}
+
+Status caching_latents_kind(const Model *m, DType activations, const Views *views, CacheKind *out)
 {
     static const char *const names[] = {"latent_mean", "latent_std", "latent_mean_flipped",
                                         "latent_std_flipped"};
     if (!m->vae)
         return status_fail("%s: has no VAE to encode pictures with", m->name);
     const VaeConfig *v = vae_config(m->vae);
-    const Size latent = size_divided(size, vae_factor(m->vae));
+    const Size size = views->fits[0].bucket, latent = size_divided(size, vae_factor(m->vae));
     *out = (CacheKind){.what = "latents", .of = CACHE_OF_PICTURES, .count = 4, .together = 2};
     for (int i = 0; i < out->count; i++)
         out->arrays[i] = (CacheArray){names[i], 3, {v->latent_channels, latent.height, latent.width}};
-    char text[256];
+    char text[256], cut[CACHE_KEY_SIZE];
     Sha256 s;
+    describe_cut(views, cut);
     sha256_init(&s);
-    snprintf(text, sizeof text, "latents 2, %dx%d, middle, %s, groups %d, quant %d", size.width, size.height,
+    snprintf(text, sizeof text, "latents 2, %dx%d, %s, %s, groups %d, quant %d", size.width, size.height, cut,
              dtype_name(activations), v->norm_groups, v->use_quant_conv);
     hash_text(&s, text);
     TRY(hash_layers(&s, vae_layers(m->vae)));
@@ -38,50 +62,52 @@ Status caching_latents_kind(const Model *m, DType activations, Size size, CacheK
 
 typedef struct LatentJob {
     Pipeline *pipeline;
-    Dataset *dataset;
-    Size size;
+    const Views *views;
     float *pixels; /* (H,W,3) */
 } LatentJob;
 
 static Status encode_latents(int i, int group, float *const moments[], void *arg)
 {
     const LatentJob *j = arg;
+    const BucketFit *fit = &j->views->fits[i];
     Picture picture;
-    TRY(dataset_picture(j->dataset, i, j->size, &picture));
+    TRY(dataset_picture(j->views->dataset, number_of(j->views, i), fit, &picture));
     if (group == FLIPPED)
         picture_flip(&picture);
     picture_to_floats(&picture, j->pixels);
     picture_free(&picture);
-    return pipeline_encode_picture(j->pipeline, j->pixels, j->size, moments[0], moments[1]);
+    return pipeline_encode_picture(j->pipeline, j->pixels, fit->bucket, moments[0], moments[1]);
 }
 
-Status caching_latents(Pipeline *p, Comm *comm, Dataset *d, Size size, bool flip, DatasetCache *cache,
+Status caching_latents(Pipeline *p, Comm *comm, const Views *v, bool flip, DatasetCache *cache,
                        CacheProgress progress, void *arg)
 {
-    LatentJob j = {.pipeline = p, .dataset = d, .size = size};
-    j.pixels = mem_alloc(3 * (size_t)size_area(size) * sizeof *j.pixels);
+    LatentJob j = {.pipeline = p, .views = v};
+    j.pixels = mem_alloc(3 * (size_t)size_area(v->fits[0].bucket) * sizeof *j.pixels);
     if (!j.pixels)
         return STATUS_FAILED;
     const CacheFill f = {.comm = comm,
                          .groups = flip ? 2 : 1,
+                         .numbers = v->pictures,
                          .encode = encode_latents,
                          .arg = &j,
                          .progress = progress,
                          .progress_arg = arg};
-    const Status s = cache_fill(cache, d, &f);
+    const Status s = cache_fill(cache, v->dataset, &f);
     mem_free(j.pixels);
     return s;
 }
 
-Status caching_read_latents(DatasetCache *cache, const Dataset *d, int i, bool flipped, float *mean,
-                            float *std)
+Status caching_read_latents(DatasetCache *cache, const Views *v, int i, bool flipped, float *mean, float *std)
 {
     bool found;
-    TRY(status_in(cache_get(cache, d, i, flipped ? FLIPPED : PLAIN, (float *[]){mean, std}, &found),
-                  "the latents of %s", dataset_name(d, i)));
+    const int number = number_of(v, i);
+    TRY(status_in(
+        cache_get(cache, v->dataset, i, number, flipped ? FLIPPED : PLAIN, (float *[]){mean, std}, &found),
+        "the latents of %s", dataset_name(v->dataset, number)));
     return found ? STATUS_OK
                  : status_fail("%s: the cached latents of %s are missing or damaged" DELETE_CACHE,
-                               dataset_path(d), dataset_name(d, i));
+                               dataset_path(v->dataset), dataset_name(v->dataset, number));
 }
 
 /* Texts ------------------------------------------------------------------------------------------------ */
@@ -157,7 +183,7 @@ Status caching_read_text(DatasetCache *cache, const Dataset *d, int i, float *ou
     float *values[CACHE_MAX_ARRAYS] = {out};
     for (int k = 1; k < kind->count; k++)
         values[k] = values[k - 1] + cache_floats(&kind->arrays[k - 1]);
-    TRY(status_in(cache_get(cache, d, i, 0, values, &found), "the text of %s", dataset_name(d, i)));
+    TRY(status_in(cache_get(cache, d, i, i, 0, values, &found), "the text of %s", dataset_name(d, i)));
     return found ? STATUS_OK
                  : status_fail("%s: the cached text of %s is missing or damaged" DELETE_CACHE,
                                dataset_path(d), dataset_name(d, i));

@@ -1,12 +1,9 @@
 #include "sources.h"
 
-#include "kernels/base/clock.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
-#include "kernels/base/progress.h"
 #include "kernels/base/random.h"
-#include "kernels/base/stop.h"
 #include "kernels/base/text.h"
 #include "train/config/config_paths.h"
 #include "built.h"
@@ -20,7 +17,6 @@
 
 /* The split's key: no epoch has this number. */
 #define SPLIT_STEP 0xffffffffu
-#define CUT_SHOWN 10 /* captions that are too long are named up to this many */
 
 /* "cat" of "data/cat.h5" and of "data/cat". Caller: mem_free. NULL: out of memory. */
 static char *stem_of(const char *path)
@@ -206,8 +202,39 @@ static Status check_keys(const ConfigDataset *d)
         d->skip_bad ? "skip_bad" : "folder_names", d->path, d->skip_bad ? "skip-bad" : "folder-names");
 }
 
-static Status open_all(Sources *s, const Config *config, const char *folder, SourcesKept keep,
-                       const volatile sig_atomic_t *stop)
+static Status frame(Source *s, const Config *config, const SizeModel *m)
+{
+    TRY(entries_make(config, s->config, m, s->dataset, s->trained, s->trained_count, &s->entries));
+    return entries_make(config, s->config, m, s->dataset, s->held, s->held_count, &s->held_entries);
+}
+
+static Status count_sizes(const Source *s, RunSizes *sizes)
+{
+    TRY(sizes_add(sizes, &s->entries, s->repeats));
+    return sizes_add(sizes, &s->held_entries, 0);
+}
+
+Status sources_sizes(const Sources *s, const Config *config, const SizeModel *m, RunSizes *out)
+{
+    Status status = STATUS_OK;
+    *out = (RunSizes){0};
+    for (int i = 0; i < s->count && status == STATUS_OK; i++) {
+        Source other = s->items[i];
+        other.config = &config->datasets[i];
+        other.entries = other.held_entries = (Entries){0};
+        status = frame(&other, config, m);
+        if (status == STATUS_OK)
+            status = count_sizes(&other, out);
+        entries_free(&other.entries);
+        entries_free(&other.held_entries);
+    }
+    if (status != STATUS_OK)
+        sizes_free(out);
+    return status;
+}
+
+static Status open_all(Sources *s, const Config *config, const SizeModel *m, const char *folder,
+                       SourcesKept keep, const volatile sig_atomic_t *stop)
 {
     s->items = mem_calloc((size_t)config->dataset_count + 1, sizeof *s->items);
     if (!s->items)
@@ -223,19 +250,21 @@ static Status open_all(Sources *s, const Config *config, const char *folder, Sou
                                    &(CaptionStyle){d->caption.prefix, d->caption.suffix, d->caption.lines}));
         TRY(split(source, config, i));
         TRY(repeat(source));
-        s->epoch_samples += (int64_t)source->trained_count * source->repeats;
-        s->held_count += source->held_count;
+        TRY(frame(source, config, m));
+        TRY(count_sizes(source, &s->sizes));
+        s->epoch_samples += (int64_t)source->entries.count * source->repeats;
+        s->held_count += source->held_entries.count;
     }
     return STATUS_OK;
 }
 
-Status sources_open(const Config *config, const char *folder, SourcesKept keep,
+Status sources_open(const Config *config, const SizeModel *m, const char *folder, SourcesKept keep,
                     const volatile sig_atomic_t *stop, Sources **out)
 {
     Sources *s = mem_calloc(1, sizeof *s);
     if (!s)
         return STATUS_FAILED;
-    Status status = open_all(s, config, folder, keep, stop);
+    Status status = open_all(s, config, m, folder, keep, stop);
     if (status == STATUS_OK && (config->loss.mask_floor > 0 || config->loss.mask_normalise) &&
         !sources_masked(s))
         status =
@@ -267,12 +296,19 @@ void sources_close(Sources *s)
         return;
     for (int i = 0; s->items && i < s->count + (s->prior != NULL); i++) {
         Source *source = &s->items[i];
-        cache_close(source->latents);
+        for (int k = 0; k < source->latents_count; k++) {
+            cache_close(source->latents[k].cache);
+            entries_free(&source->latents[k].entries);
+        }
+        mem_free(source->latents);
         cache_close(source->texts);
         dataset_close(source->dataset);
         mem_free(source->trained);
         mem_free(source->held);
+        entries_free(&source->entries);
+        entries_free(&source->held_entries);
     }
+    sizes_free(&s->sizes);
     mem_free(s->items);
     mem_free(s);
 }
@@ -333,192 +369,5 @@ Status sources_open_prior(Sources *s, const Config *config, const char *folder, 
     for (int i = 0; i < wanted; i++)
         prior->trained[prior->trained_count++] = i;
     tell_captions(s);
-    return STATUS_OK;
-}
-
-/* Caches ----------------------------------------------------------------------------------------------- */
-
-#define SHOWN_AFTER 1.0 /* seconds: a cache that is complete is read in less, and nothing is shown */
-
-typedef struct Showing {
-    Progress progress;
-    double began;
-    const volatile sig_atomic_t *stop;
-} Showing;
-
-static bool show_cached(const char *what, int done, int total, void *arg)
-{
-    Showing *s = arg;
-    const double now = seconds_now();
-    if (done == 0)
-        s->began = now;
-    if (!s->progress.total && now - s->began > SHOWN_AFTER)
-        progress_begin(&s->progress, what, strcmp(what, "text") == 0 ? "caption" : "picture", done, total);
-    if (s->progress.total)
-        progress_update(&s->progress, done, NULL);
-    if (s->progress.total && done == total) {
-        progress_end(&s->progress);
-        s->progress = (Progress){0};
-    }
-    return !stop_asked(s->stop);
-}
-
-static Status open_cache(Source *source, const char *folder, const char *name, const CacheKind *kind,
-                         bool write, DatasetCache **out)
-{
-    char *file = folder ? mem_printf("%s-%s.cache.h5", name, kind->what) : NULL;
-    char *path = file ? path_join(folder, file) : NULL;
-    Status s = path || !folder ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && folder && write)
-        s = owned_take(folder, file);
-    if (s == STATUS_OK)
-        s = cache_open_for(source->dataset, path, kind, out);
-    mem_free(file);
-    mem_free(path);
-    return s;
-}
-
-/* What `data build --cache` put into the dataset of one kind. */
-typedef struct BuiltIn {
-    const CacheKind *kind;
-    bool fits, others;
-} BuiltIn;
-
-static void see_built_in(const char *key, const CacheArray *a, size_t count, void *arg)
-{
-    (void)count;
-    BuiltIn *b = arg;
-    if (strcmp(a->name, b->kind->arrays[0].name) == 0)
-        *(strcmp(key, b->kind->key) == 0 ? &b->fits : &b->others) = true;
-}
-
-/* Somebody took the time to make them. */
-static void tell_built_in(const Source *source, const CacheKind *kind)
-{
-    BuiltIn b = {.kind = kind};
-    if (cache_list(dataset_path(source->dataset), see_built_in, &b) == STATUS_OK && b.others && !b.fits)
-        log_warn("%s: what --cache put into it (%s) is not used: it was made with another model, dtype, "
-                 "resolution or "
-                 "clip skip, or by another version; this run encodes again",
-                 source->config->path, kind->what);
-}
-
-/* What all caches of a run have in common. */
-typedef struct Caching {
-    const Config *config;
-    const char *folder;
-    Pipeline *pipeline;
-    Comm *comm;
-    const Model *m;
-    DType activations;
-    Showing showing;
-} Caching;
-
-typedef Status (*FillFn)(Caching *c, Source *source, DatasetCache *cache);
-
-static Status fill_latents(Caching *c, Source *source, DatasetCache *cache)
-{
-    return caching_latents(c->pipeline, c->comm, source->dataset, config_size(c->config),
-                           source->config->augment.flip, cache, show_cached, &c->showing);
-}
-
-static Status fill_text(Caching *c, Source *source, DatasetCache *cache)
-{
-    return caching_text(c->pipeline, c->comm, source->dataset, c->config->method.clip_skip, cache,
-                        show_cached, &c->showing);
-}
-
-/* The other processes help with nothing but the dataset open, and read the file once it is whole. */
-static Status cache_one(Caching *c, Source *source, const char *name, const CacheKind *kind, FillFn fill,
-                        DatasetCache **cache)
-{
-    const bool first = c->comm->rank == 0;
-    TRY(open_cache(source, first ? c->folder : NULL, name, kind, first, cache));
-    if (first)
-        tell_built_in(source, kind);
-    TRY(fill(c, source, *cache));
-    TRY(comm_agree(c->comm, first ? cache_settle(*cache) : STATUS_OK));
-    if (first)
-        return STATUS_OK;
-    cache_close(*cache);
-    *cache = NULL;
-    return open_cache(source, c->folder, name, kind, false, cache);
-}
-
-static Status cache_source(Caching *c, Source *source, const char *name)
-{
-    CacheKind kind;
-    const Config *config = c->config;
-    if (config->train.cache_latents) {
-        TRY(caching_latents_kind(c->m, c->activations, config_size(config), &kind));
-        TRY(cache_one(c, source, name, &kind, fill_latents, &source->latents));
-    }
-    if (!config->train.cache_text || config->method.text_encoder || source->caption)
-        return STATUS_OK;
-    if (dataset_has_several_captions(source->dataset)) {
-        log_info("%s: has several captions of a picture, which are encoded as they come up, and not "
-                 "beforehand (train.cache_text)",
-                 source->config->path);
-        return STATUS_OK;
-    }
-    TRY(caching_text_kind(c->m, c->activations, config->method.clip_skip, &kind));
-    return cache_one(c, source, name, &kind, fill_text, &source->texts);
-}
-
-/* Of the longest of several captions. */
-static Status count_tokens(const Model *m, const char *captions, int *most)
-{
-    size_t length;
-    for (int k = 0; caption_part(captions, k, &length); k++) {
-        int32_t *ids;
-        int tokens = 0;
-        char *one = mem_printf("%.*s", (int)length, caption_part(captions, k, &length));
-        const Status s = one ? tokenizer_encode(m->tokenizer, one, &ids, &tokens) : STATUS_FAILED;
-        mem_free(one);
-        TRY(s);
-        mem_free(ids);
-        *most = tokens > *most ? tokens : *most;
-    }
-    return STATUS_OK;
-}
-
-/* Names the captions of which the text encoder sees only the beginning. */
-static Status tell_cut(const Source *s, const Model *m)
-{
-    const int seen = clip_config(m->clip)->positions - 2;
-    int cut = 0;
-    for (int i = 0; i < dataset_count(s->dataset); i++) {
-        int tokens = 0;
-        if (strlen(dataset_caption(s->dataset, i)) <= (size_t)seen) /* a token has a byte or more */
-            continue;
-        TRY(status_in(count_tokens(m, dataset_caption(s->dataset, i), &tokens), "caption of %s",
-                      dataset_name(s->dataset, i)));
-        if (tokens > seen && cut++ < CUT_SHOWN)
-            log_warn("%s: the caption of %s has %d tokens; the text encoder sees the first %d",
-                     s->config->path, dataset_name(s->dataset, i), tokens, seen);
-    }
-    if (cut > CUT_SHOWN)
-        log_warn("%s: %d more caption%s too long", s->config->path, cut - CUT_SHOWN,
-                 cut - CUT_SHOWN == 1 ? " is" : "s are");
-    return STATUS_OK;
-}
-
-Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, Comm *comm,
-                     const Model *m, DType activations, const volatile sig_atomic_t *stop)
-{
-    Caching c = {config, folder, pipeline, comm, m, activations, {.stop = stop}};
-    for (int i = 0; i < s->count; i++)
-        TRY(tell_cut(&s->items[i], m));
-    for (int i = 0; i < s->count + (s->prior != NULL); i++) {
-        char *name = source_label(config, i);
-        Status status = name ? STATUS_OK : STATUS_FAILED;
-        if (status == STATUS_OK)
-            status = cache_source(&c, &s->items[i], name);
-        mem_free(name);
-        if (c.showing.progress.total)
-            progress_clear(&c.showing.progress);
-        c.showing.progress = (Progress){0};
-        TRY(status);
-    }
-    return STATUS_OK;
+    return sizes_share(&s->sizes, prior->dataset, wanted, &prior->entries);
 }

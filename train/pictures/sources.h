@@ -7,19 +7,29 @@
 
 #include "data/loader/loader.h"
 #include "train/config/config.h"
+#include "train/sizes/sizes.h"
 #include "caching.h"
 
 #include <signal.h>
+
+/* The latents of those of a source's pictures that have one size. */
+typedef struct SizedLatents {
+    Entries entries; /* by their number in the dataset */
+    DatasetCache *cache;
+} SizedLatents;
 
 typedef struct Source {
     const ConfigDataset *config;
     const char *caption; /* of every picture, whatever the dataset says; NULL: the dataset's own */
     Dataset *dataset;
-    DatasetCache *latents, *texts; /* NULL: not cached */
-    int *trained, *held;           /* numbers of pictures */
+    SizedLatents *latents; /* of each size; NULL: not cached */
+    int latents_count;
+    DatasetCache *texts; /* NULL: not cached */
+    int *trained, *held; /* numbers of pictures */
     int trained_count, held_count, repeats;
     int distinct; /* different ones in trained: where the dataset's repeats differ, a picture stands there as
                      often as it comes in an epoch, one after the other, and repeats is 1 */
+    Entries entries, held_entries; /* of trained and held: a picture in each of its resolutions */
 } Source;
 
 typedef struct Sources {
@@ -27,8 +37,9 @@ typedef struct Sources {
     int count;     /* of datasets */
     Source *prior; /* the class pictures (prior preservation); NULL: there are none, or not yet */
     ConfigDataset prior_config;
-    int held_count;        /* all sources' */
-    int64_t epoch_samples; /* pictures × repeats, without those held out */
+    RunSizes sizes;
+    int held_count;        /* all sources' held entries */
+    int64_t epoch_samples; /* pictures × resolutions × repeats, without those held out */
 } Sources;
 
 /* What becomes of a dataset that an earlier start of the run has built from a folder: it is built anew; it is
@@ -36,13 +47,15 @@ typedef struct Sources {
  * of the run has looked already. */
 typedef enum SourcesKept { SOURCES_ANEW, SOURCES_KEPT, SOURCES_KEPT_OR_ANEW, SOURCES_SEEN } SourcesKept;
 
-/* Opens the datasets of the configuration. folder: the run's; NULL (--plan): folders of pictures are
- * looked at, and nothing is written. */
-Status sources_open(const Config *config, const char *folder, SourcesKept keep,
+/* Opens the datasets of the configuration; m: of the model. folder: the run's; NULL (--plan): folders of
+ * pictures are looked at, and nothing is written. */
+Status sources_open(const Config *config, const SizeModel *m, const char *folder, SourcesKept keep,
                     const volatile sig_atomic_t *stop, Sources **out);
 void sources_close(Sources *s); /* NULL allowed */
 /* True: one of the trained pictures has a mask. */
 bool sources_masked(const Sources *s);
+/* What the sizes would be with another configuration of the same datasets. */
+Status sources_sizes(const Sources *s, const Config *config, const SizeModel *m, RunSizes *out);
 /* Opens the class pictures, once they are there (train/pictures/prior.h): s->prior. */
 Status sources_open_prior(Sources *s, const Config *config, const char *folder, SourcesKept keep,
                           const volatile sig_atomic_t *stop);
@@ -54,11 +67,5 @@ bool sources_prior_built(const Config *config, const char *folder);
  * the second where an earlier one has that name; number dataset_count are the class pictures. Caller:
  * mem_free. NULL: out of memory. */
 char *source_label(const Config *config, int i);
-
-/* The processes of comm share the encoding; what they write process 0 writes. Opens caches as config.train
- * asks for (cache_latents; cache_text unless the text encoder is trained), and encodes what they lack, with
- * progress shown; names the captions that are too long. */
-Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, Comm *comm,
-                     const Model *m, DType activations, const volatile sig_atomic_t *stop);
 
 #endif

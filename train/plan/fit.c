@@ -63,7 +63,29 @@ static void take_bf16(Config *c)
 }
 static void take_half_size(Config *c)
 {
-    c->train.resolution /= 2;
+    for (int i = 0; i < c->train.resolution.count; i++)
+        c->train.resolution.sides[i] /= 2;
+}
+
+/* Every resolution's half has to be one that the model takes, and the datasets' own would stay. */
+static bool half_is_allowed(const Setup *s)
+{
+    const Resolutions *r = &s->config->train.resolution;
+    bool allowed = true;
+    for (int i = 0; i < r->count; i++)
+        allowed &= r->sides[i] / 2 > 0 && r->sides[i] / 2 % s->model->size_multiple == 0;
+    return allowed;
+}
+
+/* "train.resolution=256", "'train.resolution=[256, 384]'". */
+static void half_text(const Setup *s, char *out, size_t size)
+{
+    const Resolutions *r = &s->config->train.resolution;
+    size_t at = (size_t)snprintf(out, size, r->count > 1 ? "'train.resolution=[" : "train.resolution=");
+    for (int i = 0; i < r->count && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, "%s%d", i ? ", " : "", r->sides[i] / 2);
+    if (r->count > 1 && at < size)
+        snprintf(out + at, size - at, "]'");
 }
 
 enum { WAYS = 6 };
@@ -71,7 +93,7 @@ enum { WAYS = 6 };
 static void list_ways(const Setup *s, Way ways[WAYS])
 {
     const Config *c = s->config;
-    const int pictures = c->train.batch * c->train.accumulate, half = c->train.resolution / 2;
+    const int pictures = c->train.batch * c->train.accumulate;
     const bool forced =
         s->asked.train.checkpointing == SWITCH_OFF || s->asked.train.pack_weights == SWITCH_ON;
     const Size preview = largest_preview(s), small = {preview.width / 2, preview.height / 2};
@@ -85,13 +107,13 @@ static void list_ways(const Setup *s, Way ways[WAYS])
         {"train.mode=minimal", take_minimal, c->train.mode != MODE_MINIMAL && !forced},
         {"train.batch=1", take_single_pictures, c->train.batch > 1},
         {"model.dtype=bf16", take_bf16, c->model.dtype == DTYPE_F32},
-        {"train.resolution", take_half_size, half > 0 && half % s->model->size_multiple == 0},
+        {"train.resolution", take_half_size, half_is_allowed(s)},
     };
     memcpy(ways, all, sizeof all);
     snprintf(ways[0].set, sizeof ways[0].set, "preview.width=%d --set preview.height=%d", small.width,
              small.height);
     snprintf(ways[3].set, sizeof ways[3].set, "train.batch=1 --set train.accumulate=%d", pictures);
-    snprintf(ways[5].set, sizeof ways[5].set, "train.resolution=%d", half);
+    half_text(s, ways[5].set, sizeof ways[5].set);
 }
 
 /* Adds " --set WHAT" to text. */
@@ -153,6 +175,7 @@ static Status find_ways(const Setup *s, size_t limit, Advice *a)
     Way ways[WAYS];
     Together t = {.config = s->asked, .bytes = memory_total(&s->memory)};
     const Size preview = largest_preview(s);
+    t.config.train.resolution = s->config->train.resolution;
     t.config.preview.width = preview.width;
     t.config.preview.height = preview.height;
     list_ways(s, ways);

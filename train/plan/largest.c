@@ -30,18 +30,22 @@ static void set_arena(const Setup *s, Largest *l)
 {
     const Config *c = s->config;
     const Size preview = largest_preview(s);
-    const int side = c->train.resolution,
-              class_side = c->prior.resolution ? c->prior.resolution : s->model->default_size;
+    const int class_side = c->prior.resolution ? c->prior.resolution : s->model->default_size;
+    const int width = s->arena_size.width, height = s->arena_size.height;
     char part[128];
     switch (s->arena_work) {
     case ARENA_STEP:
-        set(l, s->arena_bytes, "the activations of a training step", lower_step(c));
+        snprintf(part, sizeof part, "the activations of a training step of %d×%d pixels", width, height);
+        set(l, s->arena_bytes, s->sizes.count > 1 ? part : "the activations of a training step",
+            lower_step(c));
         return;
     case ARENA_VALIDATION:
-        set(l, s->arena_bytes, "measuring the held-out pictures", "train.batch or train.resolution");
+        snprintf(part, sizeof part, "measuring held-out pictures of %d×%d pixels", width, height);
+        set(l, s->arena_bytes, s->sizes.count > 1 ? part : "measuring the held-out pictures",
+            "train.batch or train.resolution");
         return;
     case ARENA_PICTURE:
-        snprintf(part, sizeof part, "encoding pictures of %d×%d pixels", side, side);
+        snprintf(part, sizeof part, "encoding pictures of %d×%d pixels", width, height);
         set(l, s->arena_bytes, part, "train.resolution");
         return;
     case ARENA_CAPTION:

@@ -122,6 +122,19 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* Pixels of the largest size. */
+static size_t largest_area(const Setup *s)
+{
+    return (size_t)size_area(s->sizes.count ? sizes_largest(&s->sizes) : config_size(s->config));
+}
+
+/* Floats of the largest latent. */
+static size_t largest_latent(const Setup *s)
+{
+    const int factor = vae_factor(s->model->vae);
+    return (size_t)s->shape.channels * largest_area(s) / (size_t)(factor * factor);
+}
+
 /* What decoding a picture takes: all its pixels; but a PNG (told by its name: its bytes are not looked at for
  * this) goes by rows into the window, unless windows are cut out of it anew each time and the whole is kept
  * for that. */
@@ -131,7 +144,7 @@ static size_t decoded_bytes(const Source *s, int i, Size cut)
     const size_t w = (size_t)size.width, h = (size_t)size.height, whole = 3 * w * h;
     const char *dot = strrchr(dataset_name(s->dataset, i), '.');
     const bool moved =
-        s->config->augment.random_crop || s->config->augment.shift > 0 || s->config->augment.scale > 0;
+        s->config->crop == CROP_RANDOM || s->config->augment.shift > 0 || s->config->augment.scale > 0;
     if (!dot || strcasecmp(dot, ".png") != 0 || (moved && whole <= PIXEL_CACHE_BYTES))
         return whole;
     const size_t columns = (size_t)cut.width, rows = (size_t)cut.height;
@@ -142,17 +155,19 @@ static size_t decoded_bytes(const Source *s, int i, Size cut)
 /* Pictures decoded: the largest of all, and what is cut out of it. */
 static size_t decoding_bytes(const Setup *s)
 {
-    const Size cut = config_size(s->config);
     size_t largest = 0;
     for (int i = 0; s->sources && i < s->sources->count; i++) {
         const Source *source = &s->sources->items[i];
-        for (int k = 0; k < dataset_count(source->dataset); k++) {
-            const size_t bytes =
-                decoded_bytes(source, k, cut) + (size_t)dataset_encoded_size(source->dataset, k);
-            largest = bytes > largest ? bytes : largest;
-        }
+        const Entries *const lists[] = {&source->entries, &source->held_entries};
+        for (int k = 0; k < 2; k++)
+            for (int n = 0; n < lists[k]->count; n++) {
+                const int picture = lists[k]->pictures[n];
+                const size_t bytes = decoded_bytes(source, picture, lists[k]->fits[n].bucket) +
+                                     (size_t)dataset_encoded_size(source->dataset, picture);
+                largest = bytes > largest ? bytes : largest;
+            }
     }
-    return largest + 3 * (size_t)size_area(cut) * (1 + sizeof(float));
+    return largest + 3 * largest_area(s) * (1 + sizeof(float));
 }
 
 static size_t pictures_count(const Setup *s)
@@ -168,9 +183,8 @@ static size_t pictures_count(const Setup *s)
 static size_t step_host_bytes(const Setup *s)
 {
     const Config *config = s->config;
-    const size_t B = (size_t)s->shape.batch, latent = (size_t)step_latent_size(&s->shape) * sizeof(float),
-                 text = (size_t)step_text_size(&s->shape) * sizeof(float),
-                 pixels = 3 * (size_t)size_area(config_size(config)),
+    const size_t B = (size_t)s->shape.batch, latent = largest_latent(s) * sizeof(float),
+                 text = (size_t)step_text_size(&s->shape) * sizeof(float), pixels = 3 * largest_area(s),
                  per_step = B * (size_t)config->train.accumulate;
     size_t bytes = B * (4 * latent + text) + text;
     if (!config->method.text_encoder) {
@@ -270,8 +284,8 @@ MemoryNeed memory_need(const Setup *s)
                                      s->config->train.reproducible == SUMS_EXACT);
     const bool apart = !s->dev->host_memory;
     const Phase phase = apart ? placed_phase(s) : fullest_phase(s);
-    const size_t host =
-        s->base_bytes + UNCOUNTED_BYTES + phase.host + (apart ? 0 : learning_bytes(s->parameters));
+    const size_t host = s->base_bytes + UNCOUNTED_BYTES + phase.host +
+                        (s->plans ? plans_bytes(s->plans) : 0) + (apart ? 0 : learning_bytes(s->parameters));
     MemoryNeed m = {.weights = phase.weights,
                     .optimizer = parameters_optimizer_bytes(s->parameters) + s->parameters->scratch_bytes};
     if (s->parameters->module_count)
@@ -305,15 +319,16 @@ static size_t model_elements(const Model *m)
 static size_t cache_bytes(const Setup *s)
 {
     const Config *config = s->config;
-    const size_t latent = 2 * (size_t)step_latent_size(&s->shape) * sizeof(float);
+    const size_t latent = 2 * largest_latent(s) * sizeof(float);
     size_t bytes = 0;
     if (config->train.cache_latents && config_has_prior(config))
         bytes += (size_t)config->prior.pictures * latent;
     for (int i = 0; s->sources && i < s->sources->count; i++) {
         const Source *source = &s->sources->items[i];
-        const size_t n = (size_t)dataset_count(source->dataset);
+        const size_t n = (size_t)dataset_count(source->dataset),
+                     views = n * (size_t)config_resolutions(config, source->config)->count;
         if (config->train.cache_latents)
-            bytes += n * latent * (source->config->augment.flip ? 2 : 1);
+            bytes += views * latent * (source->config->augment.flip ? 2 : 1);
         if (config->train.cache_text)
             bytes += n * (size_t)step_text_size(&s->shape) * sizeof(float);
     }

@@ -62,20 +62,23 @@ static Status load_model(const Config *config, bool described, Model **out)
 
 /* Sizes ------------------------------------------------------------------------------------------------ */
 
+/* What of the model the sizes depend on. */
+static SizeModel size_model(const Setup *s)
+{
+    return (SizeModel){s->model->size_multiple, s->model->default_size};
+}
+
+/* The run's resolutions, whether a dataset has its own or not. */
 static Status check_sizes(Config *config, const Model *m)
 {
-    if (config->train.resolution == 0)
-        config->train.resolution = m->default_size;
-    const int side = config->train.resolution, multiple = m->size_multiple;
-    if (side % multiple != 0) {
-        const int below = side / multiple * multiple;
-        if (below == 0)
-            return status_refuse("train.resolution %d: this model takes multiples of %d; the smallest is %d",
-                                 side, multiple, multiple);
-        return status_refuse(
-            "train.resolution %d: this model takes multiples of %d; the nearest are %d and %d", side,
-            multiple, below, below + multiple);
-    }
+    const SizeModel sizes = {m->size_multiple, m->default_size};
+    const ConfigDataset plain = {.path = "train"};
+    Resolutions *r = &config->train.resolution;
+    FrameRule rule;
+    if (r->sides[0] == 0)
+        r->sides[0] = m->default_size;
+    for (int i = 0; i < r->count; i++)
+        TRY(size_rule(config, &plain, i, &sizes, &rule));
     return STATUS_OK;
 }
 
@@ -84,53 +87,148 @@ static StepShape shape_of(const Config *config, const Model *m, bool report)
     return (StepShape){.model = m,
                        .batch = config_samples(config),
                        .channels = vae_config(m->vae)->latent_channels,
-                       .size = size_divided(config_size(config), vae_factor(m->vae)),
                        .text = conditioning_shape(m),
                        .clip_skip = config->method.clip_skip,
                        .text_on_tape = config->method.text_encoder,
                        .backward = true,
+                       .checkpointing = config->train.checkpointing == SWITCH_ON,
                        .report = report};
+}
+
+static StepShape shape_at(const Setup *s, Size pixels)
+{
+    StepShape shape = s->shape;
+    shape.size = size_divided(pixels, vae_factor(s->model->vae));
+    return shape;
 }
 
 /* Plans ------------------------------------------------------------------------------------------------ */
 
-static void take_larger(Setup *s, size_t bytes, ArenaWork work)
+/* Plans of further sizes that are kept; SD1.5's step has one of half a megabyte. */
+#define PLANS_BYTES ((size_t)24 << 20)
+
+typedef struct PlanKey {
+    int32_t width, height, validation;
+} PlanKey;
+
+static Status plan_at(Setup *s, Size size, bool validation, const Plan **out)
+{
+    Step step = {.shape = shape_at(s, size), .data = {.grad_scale = 1}};
+    const Plan *own = validation ? s->validation_plan : s->plan;
+    const PlanKey key = {size.width, size.height, validation};
+    *out = own;
+    if (own && size_equal(step.shape.size, s->shape.size))
+        return STATUS_OK;
+    if (!s->plans && !(s->plans = plans_new(PLANS_BYTES)))
+        return STATUS_FAILED;
+    if (validation)
+        step = validation_step(&step.shape);
+    return plans_get(s->plans, s->c, &key, sizeof key, train_step, &step, out);
+}
+
+Status setup_plan(Setup *s, Size size, const Plan **out)
+{
+    return plan_at(s, size, false, out);
+}
+
+Status setup_validation_plan(void *setup, Size size, const Plan **out)
+{
+    return plan_at(setup, size, true, out);
+}
+
+static void drop_plans(Setup *s)
+{
+    plan_free(s->plan);
+    plan_free(s->validation_plan);
+    plans_free(s->plans);
+    s->plan = s->validation_plan = NULL;
+    s->plans = NULL;
+}
+
+static void take_larger(Setup *s, size_t bytes, ArenaWork work, Size size)
 {
     if (bytes <= s->arena_bytes)
         return;
     s->arena_bytes = bytes;
     s->arena_work = work;
+    s->arena_size = size;
+}
+
+/* The sizes of the pictures; before they have been looked at, the square that most of them are of. */
+static RunSizes sizes_of(const Setup *s, RunSize *square)
+{
+    *square =
+        (RunSize){.size = config_size(s->config), .samples = 1, .held = s->config->validation.share > 0};
+    return s->sizes.count ? s->sizes : (RunSizes){square, 1};
+}
+
+/* Steps, validation and encoding at one size. *peak: of the step, the largest so far. */
+static Status plan_size(Setup *s, const RunSize *size, size_t *peak)
+{
+    const Plan *plan;
+    size_t bytes;
+    if (size->samples > 0) {
+        TRY(setup_plan(s, size->size, &plan));
+        s->step_flop += (double)size->samples * plan_flop(plan);
+        take_larger(s, plan_peak_bytes(plan), ARENA_STEP, size->size);
+        if (plan_peak_bytes(plan) > *peak) {
+            *peak = plan_peak_bytes(plan);
+            s->shape.size = size_divided(size->size, vae_factor(s->model->vae));
+        }
+    }
+    if (size->held > 0) {
+        TRY(setup_validation_plan(s, size->size, &plan));
+        take_larger(s, plan_peak_bytes(plan), ARENA_VALIDATION, size->size);
+    }
+    TRY(pipeline_encode_picture_plan(s->pipeline, size->size, &bytes));
+    take_larger(s, bytes, ARENA_PICTURE, size->size);
+    return STATUS_OK;
+}
+
+/* The step of every size, and which of them takes the most. */
+static Status plan_sizes(Setup *s)
+{
+    RunSize square;
+    const RunSizes sizes = sizes_of(s, &square);
+    size_t peak = 0;
+    double samples = 0;
+    s->step_flop = 0;
+    for (int i = 0; i < sizes.count; i++) {
+        TRY(plan_size(s, &sizes.items[i], &peak));
+        samples += (double)sizes.items[i].samples;
+    }
+    s->step_flop /= samples;
+    Step step = {.shape = s->shape, .data = {.grad_scale = 1}};
+    TRY(ctx_rehearse(s->c, train_step, &step, &s->plan));
+    if (s->config->validation.share > 0) {
+        Step validation = validation_step(&s->shape);
+        TRY(ctx_rehearse(s->c, train_step, &validation, &s->validation_plan));
+        take_larger(s, plan_peak_bytes(s->validation_plan), ARENA_VALIDATION,
+                    size_multiplied(s->shape.size, vae_factor(s->model->vae)));
+    }
+    return STATUS_OK;
 }
 
 /* The arena is as large as the largest plan of the run: the step, validation, encoding, a preview. */
 static Status plan_all(Setup *s)
 {
     const Config *config = s->config;
-    Step step = {.shape = s->shape, .data = {.grad_scale = 1}};
     size_t bytes = 0;
-    TRY(ctx_rehearse(s->c, train_step, &step, &s->plan));
     s->arena_bytes = 0;
-    take_larger(s, plan_peak_bytes(s->plan), ARENA_STEP);
-    if (config->validation.share > 0) {
-        Step validation = validation_step(&s->shape);
-        TRY(ctx_rehearse(s->c, train_step, &validation, &s->validation_plan));
-        take_larger(s, plan_peak_bytes(s->validation_plan), ARENA_VALIDATION);
-    }
-    TRY(pipeline_encode_picture_plan(s->pipeline, config_size(config), &bytes));
-    take_larger(s, bytes, ARENA_PICTURE);
+    TRY(plan_sizes(s));
     if (!config->method.text_encoder) {
         TRY(pipeline_encode_text_plan(s->pipeline, config->method.clip_skip, &bytes));
-        take_larger(s, bytes, ARENA_CAPTION);
+        take_larger(s, bytes, ARENA_CAPTION, (Size){0});
     }
     if (config->preview.every > 0 && config->preview.prompt_count > 0) {
         TRY(preview_plan(s->pipeline, config, &bytes));
-        take_larger(s, bytes, ARENA_PREVIEW);
+        take_larger(s, bytes, ARENA_PREVIEW, (Size){0});
         TRY(guard_plan(s->guard, &bytes));
-        take_larger(s, bytes, ARENA_PREVIEW);
+        take_larger(s, bytes, ARENA_PREVIEW, (Size){0});
     }
     if (s->prior.missing > 0) {
         TRY(prior_plan(s->pipeline, config, &bytes, &s->prior.flop));
-        take_larger(s, bytes, ARENA_CLASS);
+        take_larger(s, bytes, ARENA_CLASS, (Size){0});
     }
     return STATUS_OK;
 }
@@ -218,15 +316,12 @@ static Status count_prior(Setup *s)
 /* Plans the configuration as it stands; mode: for what it leaves open. */
 static Status plan_mode(Setup *s, TrainMode mode)
 {
-    plan_free(s->plan);
-    plan_free(s->validation_plan);
-    s->plan = s->validation_plan = NULL;
+    drop_plans(s);
     drop_parts(s);
     mode_settle(s->config, mode);
     TRY(make_parts(s, true));
     TRY(count_prior(s));
     s->shape = shape_of(s->config, s->model, s->report);
-    s->shape.checkpointing = s->config->train.checkpointing == SWITCH_ON;
     s->shape.masked = s->sources && sources_masked(s->sources);
     TRY(plan_all(s));
     s->memory = memory_need(s);
@@ -259,11 +354,19 @@ Status setup_try(const Setup *like, Config *config, MemoryNeed *need)
                .base_bytes = like->base_bytes,
                .stop = like->stop,
                .report = like->report};
-    const Status status = plan_described(&s);
+    RunSizes sizes = {0};
+    Status status = STATUS_OK;
+    if (s.sources) { /* other resolutions make other sizes */
+        const SizeModel m = size_model(like);
+        status = sources_sizes(s.sources, config, &m, &sizes);
+    }
+    s.sizes = sizes;
+    if (status == STATUS_OK)
+        status = plan_described(&s);
     if (status == STATUS_OK)
         *need = s.memory;
-    plan_free(s.plan);
-    plan_free(s.validation_plan);
+    sizes_free(&sizes);
+    drop_plans(&s);
     drop_parts(&s);
     ctx_free(s.c);
     return status;
@@ -297,19 +400,24 @@ double setup_epochs(const Setup *s, int64_t steps)
 static Status open_sources(Setup *s, const char *folder, SourcesKept keep)
 {
     Status status = STATUS_OK;
+    const SizeModel m = size_model(s);
     if (s->comm->rank == 0)
-        status = sources_open(s->config, folder, keep, s->stop, &s->sources);
+        status = sources_open(s->config, &m, folder, keep, s->stop, &s->sources);
     if (folder)
         status = comm_agree(s->comm, status);
     return status == STATUS_OK && s->comm->rank > 0
-               ? sources_open(s->config, folder, SOURCES_SEEN, s->stop, &s->sources)
+               ? sources_open(s->config, &m, folder, SOURCES_SEEN, s->stop, &s->sources)
                : status;
 }
 
-/* Once the pictures have been looked at: with masks a step has more to do than was planned. */
-static Status plan_masks(Setup *s)
+/* Once the pictures have been looked at: all sizes that come, where they are more than the square that was
+ * planned, and with masks a step has more to do. */
+static Status plan_found(Setup *s)
 {
-    if (!sources_masked(s->sources))
+    const RunSizes *sizes = &s->sources->sizes;
+    s->sizes = *sizes;
+    if (sizes->count == 1 && size_equal(sizes->items[0].size, config_size(s->config)) &&
+        !sources_masked(s->sources))
         return STATUS_OK;
     s->config->train = s->asked.train;
     return plan_described(s);
@@ -326,7 +434,7 @@ static Status build(Setup *s, const char *folder, SourcesKept keep)
     TRY(fit_memory(s));
     TRY(folder ? fit_disk(s, folder) : STATUS_OK);
     TRY(open_sources(s, folder, keep));
-    TRY(plan_masks(s));
+    TRY(plan_found(s));
     TRY(count_steps(s));
     TRY(s->c->dev->warm_up ? s->c->dev->warm_up() : STATUS_OK);
     s->base_bytes = machine_current_bytes();
@@ -390,8 +498,7 @@ void setup_free(Setup *s)
 {
     if (!s)
         return;
-    plan_free(s->plan);
-    plan_free(s->validation_plan);
+    drop_plans(s);
     texts_free(s->texts);
     sources_close(s->sources);
     drop_parts(s);

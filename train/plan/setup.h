@@ -16,6 +16,7 @@
 #include "memory.h"
 
 #include "kernels/devices/devices.h"
+#include "kernels/plans.h"
 
 /* Text kept in memory, where the text encoder isn't trained. */
 #define SETUP_TEXTS_BYTES ((size_t)256 << 20)
@@ -43,12 +44,16 @@ typedef struct Setup {
     Pipeline *pipeline;
     Guard *guard; /* of its pictures */
     Sources *sources;
-    Texts *texts; /* NULL: the text encoder is trained, or nothing is loaded yet */
-    StepShape shape;
-    Plan *plan;            /* of a micro-batch */
-    Plan *validation_plan; /* or NULL */
+    RunSizes sizes;        /* of the pictures, sources'; none before they have been looked at */
+    Texts *texts;          /* NULL: the text encoder is trained, or nothing is loaded yet */
+    StepShape shape;       /* of the size whose step takes the most memory */
+    Plan *plan;            /* of a micro-batch of that size */
+    Plan *validation_plan; /* of that size, or NULL */
+    Plans *plans;          /* of the other sizes */
+    double step_flop;      /* of a micro-batch, over all sizes as often as they come */
     size_t arena_bytes;    /* the largest of all plans of the run */
     ArenaWork arena_work;  /* whose that is */
+    Size arena_size;       /* and, of work that has a picture's size, which */
     size_t base_bytes;     /* what the process has without a run in it */
     MemoryNeed memory;
     DiskNeed disk;
@@ -68,6 +73,10 @@ Status setup_device(Config *config, const Device **dev);
  * (--trace). */
 Status setup_new(Config *config, const Device *dev, Comm *comm, const char *folder, SourcesKept keep,
                  bool report, const volatile sig_atomic_t *stop, Setup **out);
+/* The plan of a micro-batch, or of validation's, at a size in pixels: there until the next call. setup: a
+ * Setup. */
+Status setup_plan(Setup *s, Size size, const Plan **out);
+Status setup_validation_plan(void *setup, Size size, const Plan **out);
 /* Loads the model and makes what is trained. */
 Status setup_load(Setup *s);
 void setup_free(Setup *s); /* NULL allowed */

@@ -90,7 +90,8 @@ Status duty_validate(Trainer *t, double *loss)
     progress_clear(&t->progress);
     TRY(swap_averages(t));
     layerset_hold_still(unet_layers(s->model->unet), true);
-    const Status status = validation_run(t->validation, t->comm, s->c, s->validation_plan, t->batch, loss);
+    const Status status =
+        validation_run(t->validation, t->comm, s->c, setup_validation_plan, s, t->batch, loss);
     layerset_hold_still(unet_layers(s->model->unet), false);
     const Status back = swap_averages(t); /* an interruption saves the weights */
     TRY(status_in(status, "validation"));

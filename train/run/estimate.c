@@ -81,6 +81,7 @@ static Status measure_micro(Setup *s, Trial *t, Budget *b, double *seconds)
     }
     *seconds = m.count ? m.sum / m.count : first;
     b->per_flop = *seconds / plan_flop(s->plan);
+    *seconds *= s->step_flop / plan_flop(s->plan); /* it was of the largest size */
     return STATUS_OK;
 }
 
@@ -142,19 +143,27 @@ static Status measure_preview(Setup *s, const Budget *b, double *seconds)
     return STATUS_OK;
 }
 
+/* Floats of what the first picture becomes. */
+static size_t encoded_floats(const Setup *s)
+{
+    StepShape shape = s->shape;
+    shape.size = size_divided(s->sources->items[0].entries.fits[0].bucket, vae_factor(s->model->vae));
+    return (size_t)step_latent_size(&shape);
+}
+
 /* One picture decoded and encoded, and one caption. The second of two, where the first was quick. */
 static Status encode_once(Setup *s, float *memory, Pace *p)
 {
-    const Size size = config_size(s->config);
-    const size_t pixels = 3 * (size_t)size_area(size), n = (size_t)step_latent_size(&s->shape);
-    float *mean = memory + pixels, *deviation = mean + n, *text = deviation + n;
     const Source *source = &s->sources->items[0];
+    const BucketFit *fit = &source->entries.fits[0];
+    const size_t pixels = 3 * (size_t)size_area(fit->bucket), n = encoded_floats(s);
+    float *mean = memory + pixels, *deviation = mean + n, *text = deviation + n;
     Picture picture;
     double began = seconds_now();
-    TRY(dataset_picture(source->dataset, source->trained[0], size, &picture));
+    TRY(dataset_picture(source->dataset, source->entries.pictures[0], fit, &picture));
     picture_to_floats(&picture, memory);
     picture_free(&picture);
-    TRY(pipeline_encode_picture(s->pipeline, memory, size, mean, deviation));
+    TRY(pipeline_encode_picture(s->pipeline, memory, fit->bucket, mean, deviation));
     p->picture = seconds_now() - began;
     if (s->config->method.text_encoder)
         return STATUS_OK;
@@ -168,14 +177,12 @@ static Status encode_once(Setup *s, float *memory, Pace *p)
 static Status measure_encoding(Setup *s, const Budget *b, Pace *p)
 {
     size_t bytes;
-    const Size size = config_size(s->config);
+    const Size size = s->sources->items[0].entries.fits[0].bucket;
     TRY(pipeline_encode_picture_plan(s->pipeline, size, &bytes));
     if (!is_tried(b, pipeline_encode_picture_flop(s->pipeline, size), &p->picture))
         return STATUS_OK; /* a caption is next to nothing beside a picture */
-    const size_t pixels = 3 * (size_t)size_area(config_size(s->config));
-    float *memory =
-        mem_alloc((pixels + 2 * (size_t)step_latent_size(&s->shape) + (size_t)step_text_size(&s->shape)) *
-                  sizeof *memory);
+    const size_t floats = 3 * (size_t)size_area(size) + 2 * encoded_floats(s);
+    float *memory = mem_alloc((floats + (size_t)step_text_size(&s->shape)) * sizeof *memory);
     Status status = memory ? encode_once(s, memory, p) : STATUS_FAILED;
     if (status == STATUS_OK && p->picture < 1)
         status = encode_once(s, memory, p);
@@ -215,17 +222,12 @@ static Status measure_files(Setup *s, Pace *p)
     return status;
 }
 
-static int validation_batches(const Setup *s)
-{
-    return (s->sources->held_count * VALIDATION_QUESTIONS + s->shape.batch - 1) / s->shape.batch;
-}
-
 static Status measure_validation(Setup *s, Trial *t, const Budget *b, double *seconds)
 {
     double one;
     if (is_tried(b, plan_flop(s->validation_plan), &one))
         TRY(trial_validation(s, t, &one));
-    *seconds = one * validation_batches(s);
+    *seconds = one * validation_batches(&s->sizes, s->shape.batch);
     return STATUS_OK;
 }
 
@@ -286,9 +288,10 @@ static double caching_seconds(const Setup *s, const Pace *p)
     double seconds = 0;
     for (int i = 0; i < s->sources->count; i++) {
         const Source *source = &s->sources->items[i];
-        const double n = dataset_count(source->dataset);
+        const double n = dataset_count(source->dataset),
+                     views = n * config_resolutions(config, source->config)->count;
         if (config->train.cache_latents)
-            seconds += n * p->picture * (source->config->augment.flip ? 2 : 1);
+            seconds += views * p->picture * (source->config->augment.flip ? 2 : 1);
         if (config->train.cache_text)
             seconds += n * p->caption;
     }

@@ -10,7 +10,7 @@
 
 static void add_bands(MicroNumbers *m, const Batch *b, int steps)
 {
-    for (int i = 0; i < b->shape->batch; i++) {
+    for (int i = 0; i < b->shape.batch; i++) {
         const int band = (int)b->timesteps[i] * PASS_BANDS / steps;
         m->bands[band] += (double)b->per_sample[i] * (double)b->weights[i];
         m->counts[band]++;
@@ -23,8 +23,8 @@ static void add_bands(MicroNumbers *m, const Batch *b, int steps)
 static void add_shares(MicroNumbers *m, const Config *config, const Batch *b)
 {
     const int B = config->train.batch;
-    const double part = 1.0 / ((double)b->shape->batch * config->train.accumulate);
-    for (int i = 0; i < b->shape->batch; i++) {
+    const double part = 1.0 / ((double)b->shape.batch * config->train.accumulate);
+    for (int i = 0; i < b->shape.batch; i++) {
         const double share = part * (double)b->per_sample[i] * (double)b->weights[i];
         if (i < B)
             m->loss_subject += share;
@@ -33,25 +33,28 @@ static void add_shares(MicroNumbers *m, const Config *config, const Batch *b)
     }
 }
 
-/* Micro-batch i of the step: its inputs, and its place in the gradients' mean. */
-static Status fill_micro(const Pass *p, int64_t step, int i, const LoaderSample *samples, Step *micro)
+/* Micro-batch i of the step: its inputs, its place in the gradients' mean, and its size's plan. */
+static Status fill_micro(const Pass *p, int64_t step, int i, const LoaderSample *samples, Step *micro,
+                         const Plan **plan)
 {
     const Config *config = p->setup->config;
     const int B = config->train.batch;
-    *micro = (Step){.shape = p->setup->shape,
-                    .data = {.grad_scale = (float)p->scale / (float)config->train.accumulate}};
-    return batch_fill(p->batch, step, i * B, samples + i * B, &micro->data);
+    *micro = (Step){.data = {.grad_scale = (float)p->scale / (float)config->train.accumulate}};
+    TRY(batch_fill(p->batch, step, i * B, samples + i * B, &micro->data));
+    micro->shape = p->batch->shape;
+    return setup_plan(p->setup, samples[0].size, plan);
 }
 
 static Status run_micro(const Pass *p, int64_t step, int i, const LoaderSample *samples)
 {
     Setup *s = p->setup;
     Step micro;
-    TRY(fill_micro(p, step, i, samples, &micro));
+    const Plan *plan;
+    TRY(fill_micro(p, step, i, samples, &micro, &plan));
     if (p->trace)
-        trace_aim(p->trace, i, &micro.data);
+        TRY(trace_aim(p->trace, i, micro.shape.size, &micro.data));
     TRY(sums_before(p->sums, i));
-    TRY(ctx_run(s->c, s->plan, train_step, &micro));
+    TRY(ctx_run(s->c, plan, train_step, &micro));
     TRY(sums_after(p->sums, i));
     if (p->trace)
         trace_batch(p->trace, i, p->batch);
@@ -190,7 +193,7 @@ static bool text_finite(const Batch *b, int place)
     bool finite = true;
     for (int part = 0; part < CONDITIONING_PARTS; part++) {
         int64_t count;
-        const int64_t start = conditioning_part(&b->shape->text, b->shape->batch, place, part, &count);
+        const int64_t start = conditioning_part(&b->shape.text, b->shape.batch, place, part, &count);
         finite = finite && all_finite(b->text + start, count);
     }
     return finite;
@@ -200,8 +203,8 @@ static bool text_finite(const Batch *b, int place)
 static bool input_trouble(const Pass *p, const LoaderSample *samples, Trouble *t)
 {
     const Batch *b = p->batch;
-    const int64_t latent = step_latent_size(b->shape);
-    for (int i = 0; i < b->shape->batch; i++) {
+    const int64_t latent = step_latent_size(&b->shape);
+    for (int i = 0; i < b->shape.batch; i++) {
         const Source *source = &b->sources->items[samples[batch_sample(b, i)].source];
         const bool bad_latent = !all_finite(b->latents + i * latent, latent);
         const bool bad_text = b->text && !text_finite(b, i);
@@ -261,16 +264,17 @@ static Status look_again(const Pass *p, int64_t step, const LoaderSample *sample
     TRY(parameters_zero_gradients(s->parameters));
     for (int i = first; i < first + count; i++) {
         Step micro;
-        TRY(fill_micro(p, step, i, samples, &micro));
+        const Plan *plan;
+        TRY(fill_micro(p, step, i, samples, &micro, &plan));
         t->first = i * B;
         t->count = B;
         t->beside = config_samples(s->config) - B;
         if (input_trouble(p, samples + i * B, t))
             return STATUS_OK;
         if (p->trace)
-            trace_aim(p->trace, i, &micro.data);
+            TRY(trace_aim(p->trace, i, micro.shape.size, &micro.data));
         ctx_set_checks(s->c, true);
-        const Status status = ctx_run(s->c, s->plan, train_step, &micro);
+        const Status status = ctx_run(s->c, plan, train_step, &micro);
         ctx_set_checks(s->c, false);
         if (f->op) {
             t->found = true;

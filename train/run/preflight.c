@@ -292,7 +292,8 @@ Status preflight(Setup *s, const char *folder, const CheckpointState *state, Pac
     progress_clear(&progress);
     TRY(status);
     const int processes = s->comm->size;
-    pace->step = micro * ((s->config->train.accumulate + processes - 1) / processes);
+    pace->step = micro * s->step_flop / plan_flop(s->plan) *
+                 ((s->config->train.accumulate + processes - 1) / processes);
     log_info("tried      a step, a checkpoint and the result, written and read back, in %.2g s",
              seconds_now() - began);
     return STATUS_OK;

@@ -53,7 +53,7 @@ static Status take_over(Config *config, const Config *old)
         config->train.offload = old->train.offload;
     if (config->train.threads == 0)
         config->train.threads = old->train.threads;
-    if (config->train.resolution == 0)
+    if (config->train.resolution.sides[0] == 0)
         config->train.resolution = old->train.resolution;
     return strcmp(config->train.device, DEVICE_AUTO) == 0 ? config_set_device(config, old->train.device)
                                                           : STATUS_OK;

@@ -6,6 +6,7 @@
 #include "kernels/base/text.h"
 #include "train/pictures/preview.h"
 #include "train/plan/largest.h"
+#include "train/sizes/sizes_text.h"
 #include "train/step/optimizer.h"
 
 #include <stdarg.h>
@@ -107,11 +108,24 @@ static void print_masks(const Source *source, const Config *config, FILE *out)
 }
 
 /* What was decided of pictures that could have been decided otherwise. */
-static void print_remarks(const Source *source, Size size, FILE *out)
+static Status find_remarks(const Setup *s, const Source *source, Remarks *out)
+{
+    const SizeModel m = {s->model->size_multiple, s->model->default_size};
+    const int last = config_resolutions(s->config, source->config)->count - 1;
+    FrameRule rule;
+    Framer *framer;
+    TRY(size_rule(s->config, source->config, last, &m, &rule));
+    TRY(framer_new(&rule, &framer));
+    const Status status = dataset_remarks(source->dataset, framer, out);
+    framer_free(framer);
+    return status;
+}
+
+static void print_remarks(const Setup *s, const Source *source, FILE *out)
 {
     Remarks remarks;
     char text[2048];
-    if (dataset_remarks(source->dataset, size, &remarks) != STATUS_OK) {
+    if (find_remarks(s, source, &remarks) != STATUS_OK) {
         log_warn("%s", status_message());
         return;
     }
@@ -119,6 +133,22 @@ static void print_remarks(const Source *source, Size size, FILE *out)
         if (remark_text(&remarks, (RemarkKind)k, text, sizeof text))
             say(out, "           %s", text);
     remarks_free(&remarks);
+}
+
+static void say_size(const char *text, void *arg)
+{
+    say(arg, "           %s", text);
+}
+
+/* The sizes, and which of them takes the most memory. */
+static void print_sizes(const Setup *s, FILE *out)
+{
+    const Size most = size_multiplied(s->shape.size, vae_factor(s->model->vae));
+    if (s->sizes.count < 2)
+        return;
+    say(out, "sizes      %d; a step has one, and a step of %d×%d takes the most memory", s->sizes.count,
+        most.width, most.height);
+    sizes_print(&s->sizes, say_size, out);
 }
 
 static void print_pictures(const Setup *s, FILE *out)
@@ -139,10 +169,11 @@ static void print_pictures(const Setup *s, FILE *out)
             count_text(source->distinct, a, sizeof a), held, repeats, weight);
         print_folders(source, out);
         print_masks(source, s->config, out);
-        print_remarks(source, config_size(s->config), out);
+        print_remarks(s, source, out);
     }
     if (config_has_prior(s->config))
         print_prior(s, out);
+    print_sizes(s, out);
     const int64_t per_step = (int64_t)s->config->train.batch * s->config->train.accumulate;
     const double an_epoch = 1 / setup_epochs(s, 1), epochs = setup_epochs(s, s->steps);
     say(out,
@@ -245,12 +276,21 @@ static void print_warmup(const Setup *s, FILE *out)
         say(out, "           the warm-up of %lld steps is left out of a run so short", (long long)asked);
 }
 
+static void print_model(const Setup *s, FILE *out)
+{
+    const Size latent = s->shape.size, pixels = size_multiplied(latent, vae_factor(s->model->vae));
+    const char *dtype = dtype_name(s->config->model.dtype);
+    if (s->sizes.count > 1)
+        say(out, "model      %s, %s, pictures of %d sizes", s->model->name, dtype, s->sizes.count);
+    else
+        say(out, "model      %s, %s, %d×%d pixels, latents %d×%d", s->model->name, dtype, pixels.width,
+            pixels.height, latent.width, latent.height);
+}
+
 void setup_print(const Setup *s, FILE *out)
 {
     const Config *config = s->config;
-    say(out, "model      %s, %s, %d×%d pixels, latents %d×%d", s->model->name,
-        dtype_name(config->model.dtype), config_size(config).width, config_size(config).height,
-        s->shape.size.width, s->shape.size.height);
+    print_model(s, out);
     print_size(s, out);
     print_pictures(s, out);
     print_warmup(s, out);
@@ -258,7 +298,7 @@ void setup_print(const Setup *s, FILE *out)
     print_memory(s, out);
     print_disk(s, out);
     say(out, "computed   on %s with %d thread%s; %.3g GFLOP a step", s->device, s->c->threads,
-        s->c->threads == 1 ? "" : "s", plan_flop(s->plan) * config->train.accumulate / 1e9);
+        s->c->threads == 1 ? "" : "s", s->step_flop * config->train.accumulate / 1e9);
     preview_tell(config);
 }
 
@@ -277,6 +317,18 @@ static json_t *modes_json(const ModeTable *table)
     for (TrainMode mode = MODE_MINIMAL; j && mode < MODE_COUNT; mode++)
         json_object_set_new(j, mode_name(mode), json_integer((json_int_t)memory_total(&table->need[mode])));
     return j;
+}
+
+static json_t *sizes_json(const Setup *s)
+{
+    json_t *list = json_array();
+    for (int i = 0; list && i < s->sizes.count; i++) {
+        const RunSize *z = &s->sizes.items[i];
+        json_array_append_new(list, json_pack("{s:i,s:i,s:i,s:i,s:f}", "width", z->size.width, "height",
+                                              z->size.height, "pictures", z->entries, "held_out", z->held,
+                                              "cut_away", z->entries ? z->lost / z->entries : 0.0));
+    }
+    return list;
 }
 
 static json_t *time_json(const Estimate *e)
@@ -309,6 +361,8 @@ Status setup_print_json(const Setup *s, const ModeTable *modes, const Estimate *
         json_object_set_new(j, "largest",
                             json_pack("{s:s,s:I,s:s}", "part", largest.part, "bytes",
                                       (json_int_t)largest.bytes, "lower", largest.lower));
+    if (j)
+        json_object_set_new(j, "sizes", sizes_json(s));
     if (j && time)
         json_object_set_new(j, "seconds", time_json(time));
     char *text = json_text(j, JSON_INDENT(2));

@@ -5,6 +5,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/stop.h"
+#include "train/pictures/encoded.h"
 #include "train/pictures/owned.h"
 #include "train/plan/modes.h"
 #include "train/step/learning.h"
@@ -132,10 +133,11 @@ static Status run_steps(Trainer *t)
 static LoaderSource loader_source(const Source *s)
 {
     return (LoaderSource){.dataset = s->dataset,
-                          .pictures = s->trained,
-                          .count = s->trained_count,
+                          .pictures = s->entries.pictures,
+                          .fits = s->entries.fits,
+                          .count = s->entries.count,
                           .repeats = s->repeats,
-                          .random_crop = s->config->augment.random_crop,
+                          .random_crop = s->config->crop == CROP_RANDOM,
                           .flip = s->config->augment.flip,
                           .shift = s->config->augment.shift,
                           .scale = s->config->augment.scale};

@@ -31,14 +31,20 @@ static Status encode_empty(Batch *b)
     return STATUS_OK;
 }
 
+void batch_take_size(Batch *b, Size size)
+{
+    b->shape.size = size_divided(size, vae_factor(b->shape.model->vae));
+}
+
 Status batch_new(const Config *config, const StepShape *shape, Sources *sources, Pipeline *pipeline,
                  Texts *texts, Batch **out)
 {
     Batch *b = mem_calloc(1, sizeof *b);
     if (!b)
         return STATUS_FAILED;
-    *b = (Batch){.config = config, .shape = shape, .sources = sources, .pipeline = pipeline, .texts = texts};
-    const size_t B = (size_t)shape->batch, n = (size_t)step_latent_size(shape);
+    *b = (Batch){.config = config, .shape = *shape, .sources = sources, .pipeline = pipeline, .texts = texts};
+    batch_take_size(b, sizes_largest(&sources->sizes));
+    const size_t B = (size_t)shape->batch, n = (size_t)step_latent_size(&b->shape);
     float **const latents[] = {&b->latents, &b->noise, &b->noisy, &b->target};
     float **const scalars[] = {&b->timesteps, &b->weights, &b->per_sample};
     bool ok = true;
@@ -87,7 +93,7 @@ void batch_free(Batch *b)
 
 Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cache, const Dataset *d, int i)
 {
-    const StepShape *s = b->shape;
+    const StepShape *s = &b->shape;
     if (s->text_on_tape)
         return conditioning_ids(s->model, caption, b->ids + (int64_t)place * s->text.ids);
     TRY(texts_get(b->texts, caption, cache, d, i, b->one_text));
@@ -100,14 +106,13 @@ Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cac
 static Status fill_latent(Batch *b, const Source *source, const LoaderSample *sample, SampleKey key,
                           float *latent)
 {
-    const StepShape *s = b->shape;
+    const StepShape *s = &b->shape;
     const int64_t n = step_latent_size(s);
-    const Size pixels = size_multiplied(s->size, vae_factor(s->model->vae));
     if (source->latents)
-        TRY(caching_read_latents(source->latents, source->dataset, sample->picture, sample->flipped, b->mean,
-                                 b->deviation));
+        TRY(encoded_latents(source, sample->picture, &source->entries.fits[sample->entry], sample->flipped,
+                            b->mean, b->deviation));
     else
-        TRY(pipeline_encode_picture(b->pipeline, sample->pixels, pixels, b->mean, b->deviation));
+        TRY(pipeline_encode_picture(b->pipeline, sample->pixels, sample->size, b->mean, b->deviation));
     objective_latent(key, b->mean, b->deviation, vae_config(s->model->vae)->scaling_factor, n, latent);
     return STATUS_OK;
 }
@@ -155,7 +160,7 @@ float batch_loss_weight(const Config *c, const NoiseSchedule *schedule, int plac
 
 static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample *sample)
 {
-    const StepShape *s = b->shape;
+    const StepShape *s = &b->shape;
     const Source *source = &b->sources->items[sample->source];
     const NoiseSchedule *schedule = &s->model->schedule;
     const int64_t n = step_latent_size(s), area = size_area(s->size);
@@ -179,7 +184,8 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
 
 Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples, StepData *data)
 {
-    for (int i = 0; i < b->shape->batch; i++) {
+    batch_take_size(b, samples[0].size);
+    for (int i = 0; i < b->shape.batch; i++) {
         const int k = batch_sample(b, i);
         const SampleKey key = {
             .seed = b->config->train.seed, .step = (uint32_t)step, .sample = (uint32_t)(first + k)};

@@ -4,17 +4,17 @@
 #ifndef ATL_BATCH_H
 #define ATL_BATCH_H
 
-#include "train/pictures/sources.h"
+#include "train/pictures/encoded.h"
 #include "step.h"
 #include "texts.h"
 
 typedef struct Batch {
     /* borrowed */
     const Config *config;
-    const StepShape *shape;
     Sources *sources;
     Pipeline *pipeline;
-    Texts *texts; /* NULL: the text encoder is on the tape */
+    Texts *texts;    /* NULL: the text encoder is on the tape */
+    StepShape shape; /* of the micro-batch that is in it */
     /* (B,…) each, as StepData has them */
     float *latents; /* (B,C,H,W) scaled, before noise */
     float *noise, *noisy, *target, *timesteps, *weights, *text, *per_sample;
@@ -26,13 +26,16 @@ typedef struct Batch {
     char *caption;           /* room for any caption of the sources, as a sample sees it */
 } Batch;
 
+/* Room for any size of sources->sizes. */
 Status batch_new(const Config *config, const StepShape *shape, Sources *sources, Pipeline *pipeline,
                  Texts *texts, Batch **out);
 void batch_free(Batch *b); /* NULL allowed */
 
-/* Fills the batch with shape->batch samples, the first of which has place `first` in optimizer step `step`,
- * and sets data's inputs to it. samples: the step's, from place `first` on; class pictures come after all of
- * the step's others, and in the batch after the batch's. */
+/* From here on the batch is of that size, in pixels. */
+void batch_take_size(Batch *b, Size size);
+/* Fills the batch with shape.batch samples of one size, the first of which has place `first` in optimizer
+ * step `step`, and sets data's inputs to it. samples: the step's, from place `first` on; class pictures come
+ * after all of the step's others, and in the batch after the batch's. */
 Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples, StepData *data);
 /* The factor on the loss of the sample at this place of the batch, at timestep t. */
 float batch_loss_weight(const Config *config, const NoiseSchedule *schedule, int place, int t);

@@ -11,13 +11,25 @@ struct Trace {
     char *folder;
     int left; /* steps still to write; −1: all */
     StepShape shape;
-    /* (samples of a step, …) */
+    int64_t samples; /* of a step */
+    /* (samples, …) of the step's size */
     Tensor *latents, *noise, *timesteps, *conditioning, *prediction, *target, *weights, *ids, *roots;
 };
 
-static bool make_tensors(Trace *t, int64_t n)
+static void drop_tensors(Trace *t)
+{
+    Tensor **const all[] = {&t->latents, &t->noise,   &t->timesteps, &t->conditioning, &t->prediction,
+                            &t->target,  &t->weights, &t->ids,       &t->roots};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        tensor_free(*all[i]);
+        *all[i] = NULL;
+    }
+}
+
+static bool make_tensors(Trace *t)
 {
     const StepShape *s = &t->shape;
+    const int64_t n = t->samples;
     const int64_t latent[] = {n, s->channels, s->size.height, s->size.width},
                   text[] = {n, s->text.tokens, s->text.width};
     t->latents = tensor_new(DTYPE_F32, 4, latent);
@@ -40,8 +52,9 @@ Status trace_new(const char *folder, int count, const StepShape *shape, int micr
         return STATUS_FAILED;
     t->left = count > 0 ? count : -1;
     t->shape = *shape;
+    t->samples = (int64_t)shape->batch * micro;
     t->folder = mem_strdup(folder);
-    if (!t->folder || !make_tensors(t, (int64_t)shape->batch * micro)) {
+    if (!t->folder || !make_tensors(t)) {
         trace_free(t);
         return STATUS_FAILED;
     }
@@ -54,10 +67,7 @@ void trace_free(Trace *t)
 {
     if (!t)
         return;
-    Tensor *const all[] = {t->latents, t->noise,   t->timesteps, t->conditioning, t->prediction,
-                           t->target,  t->weights, t->ids,       t->roots};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        tensor_free(all[i]);
+    drop_tensors(t);
     mem_free(t->folder);
     mem_free(t);
 }
@@ -68,11 +78,18 @@ static void put(Tensor *t, int micro, int batch, const void *from)
     memcpy((char *)t->data + (size_t)micro * bytes, from, bytes);
 }
 
-void trace_aim(Trace *t, int i, StepData *data)
+Status trace_aim(Trace *t, int i, Size latent, StepData *data)
 {
+    if (!size_equal(latent, t->shape.size)) { /* all of a step have one */
+        drop_tensors(t);
+        t->shape.size = latent;
+        if (!make_tensors(t))
+            return STATUS_FAILED;
+    }
     data->prediction = (float *)t->prediction->data + i * t->shape.batch * step_latent_size(&t->shape);
     data->conditioning =
         (float *)t->conditioning->data + i * t->shape.batch * t->shape.text.tokens * t->shape.text.width;
+    return STATUS_OK;
 }
 
 void trace_batch(Trace *t, int i, const Batch *b)

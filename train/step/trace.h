@@ -19,7 +19,7 @@ void trace_free(Trace *t); /* NULL allowed */
 /* Weights before the first step of the run. */
 Status trace_start(Trace *t, const Parameters *p, int64_t step);
 /* Where micro-batch number i's prediction and conditioning go, before it is run; and what went in, after. */
-void trace_aim(Trace *t, int i, StepData *data);
+Status trace_aim(Trace *t, int i, Size latent, StepData *data);
 void trace_batch(Trace *t, int i, const Batch *b);
 /* Writes the step; gradients still stand as the backward passes left them, scaled with the loss. */
 Status trace_step(Trace *t, const Parameters *p, int64_t step, double loss, double scale);

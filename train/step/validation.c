@@ -1,5 +1,6 @@
 #include "validation.h"
 
+#include "data/loader/sample.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/random.h"
@@ -9,12 +10,27 @@
 
 #define NO_STEP 0xffffffffu
 
+/* A held-out picture at one size. */
+typedef struct Held {
+    const Source *source;
+    int picture;
+    Size size;     /* in pixels */
+    float *latent; /* (C,H,W), scaled */
+} Held;
+
+/* What is asked in one run of the step: as many of `count` questions from `first` on as go into a batch. */
+typedef struct Asked {
+    int first, count;
+} Asked;
+
 struct Validation {
     const Config *config;
-    Sources *sources;
-    StepShape shape;
-    float *latents; /* (held,C,H,W), scaled */
+    StepShape shape; /* but for the size */
+    Held *held;      /* (count), one size after the other */
     int count;
+    Asked *batches;
+    int batch_count;
+    float *latents;
 };
 
 Step validation_step(const StepShape *shape)
@@ -24,74 +40,98 @@ Step validation_step(const StepShape *shape)
     return s;
 }
 
-/* Latents of a source's held-out pictures where there is no cache: the loader goes once through them. */
-static Status encode_held(Validation *v, const Source *source, Pipeline *pipeline, float *latents)
+static int64_t latent_size(const StepShape *shape, Size pixels)
 {
-    const Size pixels = size_multiplied(v->shape.size, vae_factor(v->shape.model->vae));
-    const int64_t n = step_latent_size(&v->shape);
-    const LoaderSource held = {
-        .dataset = source->dataset, .pictures = source->held, .count = source->held_count, .repeats = 1};
-    const LoaderOptions o = {.sources = &held,
-                             .source_count = 1,
-                             .size = pixels,
-                             .batch = 1,
-                             .seed = v->config->train.seed,
-                             .threads = v->config->train.loader_threads,
-                             .first_step = 1,
-                             .pixels = true};
-    Loader *loader = NULL;
-    float *deviation = mem_alloc((size_t)n * sizeof *deviation);
-    Status s = deviation ? loader_new(&o, &loader) : STATUS_FAILED;
-    for (int i = 0; i < source->held_count && s == STATUS_OK; i++) {
-        const LoaderSample *sample;
-        s = loader_next(loader, &sample);
-        int place = 0;
-        while (s == STATUS_OK && source->held[place] != sample->picture)
-            place++;
-        if (s == STATUS_OK)
-            s = pipeline_encode_picture(pipeline, sample->pixels, pixels, latents + place * n, deviation);
-    }
-    loader_free(loader);
-    mem_free(deviation);
+    return shape->channels * size_area(size_divided(pixels, vae_factor(shape->model->vae)));
+}
+
+static Status encode(const Held *h, const BucketFit *fit, Pipeline *pipeline, float *deviation)
+{
+    Picture picture;
+    TRY(status_in(dataset_picture(h->source->dataset, h->picture, fit, &picture), "%s: %s",
+                  dataset_path(h->source->dataset), dataset_name(h->source->dataset, h->picture)));
+    float *pixels = mem_alloc(3 * (size_t)size_area(fit->bucket) * sizeof *pixels);
+    if (pixels)
+        picture_to_floats(&picture, pixels);
+    picture_free(&picture);
+    const Status s =
+        pixels ? pipeline_encode_picture(pipeline, pixels, fit->bucket, h->latent, deviation) : STATUS_FAILED;
+    mem_free(pixels);
     return s;
 }
 
-static Status read_held(Validation *v, const Source *source, float *latents)
+/* The latents of what a source holds out at one size. */
+static Status take_source(Validation *v, const Source *source, Size size, Pipeline *pipeline, float **at,
+                          float *deviation)
 {
-    const int64_t n = step_latent_size(&v->shape);
-    float *deviation = mem_alloc((size_t)n * sizeof *deviation);
-    Status s = deviation ? STATUS_OK : STATUS_FAILED;
-    for (int i = 0; i < source->held_count && s == STATUS_OK; i++)
-        s = caching_read_latents(source->latents, source->dataset, source->held[i], false, latents + i * n,
-                                 deviation);
+    const Entries *e = &source->held_entries;
+    for (int i = 0; i < e->count; i++) {
+        if (!size_equal(e->fits[i].bucket, size))
+            continue;
+        Held *h = &v->held[v->count++];
+        *h = (Held){source, e->pictures[i], size, *at};
+        *at += latent_size(&v->shape, size);
+        TRY(source->latents ? encoded_latents(source, h->picture, &e->fits[i], false, h->latent, deviation)
+                            : encode(h, &e->fits[i], pipeline, deviation));
+    }
+    return STATUS_OK;
+}
+
+static Status take_latents(Validation *v, const Sources *sources, Pipeline *pipeline)
+{
+    const RunSizes *sizes = &sources->sizes;
+    int64_t all = 0;
+    for (int i = 0; i < sizes->count; i++)
+        all += sizes->items[i].held * latent_size(&v->shape, sizes->items[i].size);
+    v->held = mem_alloc((size_t)sources->held_count * sizeof *v->held);
+    v->latents = mem_alloc((size_t)all * sizeof *v->latents);
+    float *deviation = mem_alloc((size_t)latent_size(&v->shape, sizes_largest(sizes)) * sizeof *deviation);
+    float *at = v->latents;
+    Status s = v->held && v->latents && deviation ? STATUS_OK : STATUS_FAILED;
+    for (int k = 0; k < sizes->count && s == STATUS_OK; k++)
+        for (int i = 0; i < sources->count && s == STATUS_OK; i++)
+            s = take_source(v, &sources->items[i], sizes->items[k].size, pipeline, &at, deviation);
     mem_free(deviation);
-    return s;
+    TRY(s);
+    const float scaling = vae_config(v->shape.model->vae)->scaling_factor;
+    for (int64_t i = 0; i < all; i++)
+        v->latents[i] *= scaling;
+    return STATUS_OK;
+}
+
+/* Questions into batches, each of one size. */
+static Status make_batches(Validation *v)
+{
+    const int B = v->shape.batch, all = v->count * VALIDATION_QUESTIONS;
+    v->batches = mem_alloc((size_t)all * sizeof *v->batches);
+    if (!v->batches)
+        return STATUS_FAILED;
+    for (int n = 0; n < all; n++) {
+        Asked *last = &v->batches[v->batch_count - (v->batch_count > 0)];
+        const Size size = v->held[n / VALIDATION_QUESTIONS].size;
+        if (v->batch_count && last->count < B &&
+            size_equal(size, v->held[last->first / VALIDATION_QUESTIONS].size))
+            last->count++;
+        else
+            v->batches[v->batch_count++] = (Asked){n, 1};
+    }
+    return STATUS_OK;
 }
 
 Status validation_new(const Config *config, const StepShape *shape, Sources *sources, Pipeline *pipeline,
                       Validation **out)
 {
     Validation *v = mem_calloc(1, sizeof *v);
-    const int64_t n = step_latent_size(shape);
     if (!v)
         return STATUS_FAILED;
-    *v = (Validation){.config = config, .sources = sources, .shape = validation_step(shape).shape};
-    v->count = sources->held_count;
-    v->latents = mem_alloc((size_t)(v->count * n) * sizeof *v->latents);
-    Status s = v->latents ? STATUS_OK : STATUS_FAILED;
-    float *at = v->latents;
-    for (int i = 0; i < sources->count && s == STATUS_OK; i++) {
-        const Source *source = &sources->items[i];
-        s = source->latents ? read_held(v, source, at) : encode_held(v, source, pipeline, at);
-        at += source->held_count * n;
-    }
+    *v = (Validation){.config = config, .shape = validation_step(shape).shape};
+    Status s = take_latents(v, sources, pipeline);
+    if (s == STATUS_OK)
+        s = make_batches(v);
     if (s != STATUS_OK) {
         validation_free(v);
         return status_in(s, "held-out pictures");
     }
-    const float scaling = vae_config(shape->model->vae)->scaling_factor;
-    for (int64_t i = 0; i < v->count * n; i++)
-        v->latents[i] *= scaling;
     *out = v;
     return STATUS_OK;
 }
@@ -100,46 +140,39 @@ void validation_free(Validation *v)
 {
     if (!v)
         return;
+    mem_free(v->held);
     mem_free(v->latents);
+    mem_free(v->batches);
     mem_free(v);
-}
-
-/* Held-out picture number `number` over all sources. */
-static const Source *held_picture(const Validation *v, int number, int *picture)
-{
-    const Source *source = v->sources->items;
-    while (number >= source->held_count)
-        number -= source++->held_count;
-    *picture = source->held[number];
-    return source;
 }
 
 /* Puts question q about held-out picture number j at `place`; noise has been drawn. */
 static Status put_question(const Validation *v, Batch *b, int place, int j, int q, const float *noise)
 {
     const NoiseSchedule *schedule = &v->shape.model->schedule;
-    const int64_t n = step_latent_size(&v->shape);
+    const Held *h = &v->held[j];
+    const int64_t n = latent_size(&v->shape, h->size);
     const int quarter = schedule->train_steps / VALIDATION_QUESTIONS;
     const RandomKey key = {
         .seed = v->config->train.seed, .step = NO_STEP, .sample = (uint32_t)j, .purpose = RANDOM_TIMESTEP};
     const int t = q * quarter + (int)random_below(key, 0, (uint32_t)quarter);
-    objective_prepare(step_objective(&v->shape), schedule, t, v->latents + j * n, noise, n,
-                      b->noisy + place * n, b->target + place * n);
+    objective_prepare(step_objective(&v->shape), schedule, t, h->latent, noise, n, b->noisy + place * n,
+                      b->target + place * n);
     b->timesteps[place] = (float)t;
     b->weights[place] = 1;
-    int picture;
-    const Source *source = held_picture(v, j, &picture);
-    const char *caption = caption_for_validation(source->config, dataset_caption(source->dataset, picture),
+    const Source *source = h->source;
+    const Dataset *d = source->dataset;
+    const char *caption = caption_for_validation(source->config, dataset_caption(d, h->picture),
                                                  (SampleKey){key.seed, key.step, key.sample}, b->caption);
-    return batch_caption(b, place, caption, source->texts, source->dataset, picture);
+    return batch_caption(b, place, caption, source->texts, d, h->picture);
 }
 
 typedef struct Asking {
     const Validation *v;
     Ctx *c;
-    const Plan *plan;
+    ValidationPlan plan;
+    void *plan_arg;
     Batch *b;
-    int questions; /* of all */
     double sum;
     Progress progress;
 } Asking;
@@ -147,19 +180,12 @@ typedef struct Asking {
 /* Question number n of all goes to `place` of the batch. */
 static Status ask(const Asking *a, int place, int n)
 {
-    const int64_t size = step_latent_size(&a->v->shape);
     const int picture = n / VALIDATION_QUESTIONS, q = n % VALIDATION_QUESTIONS;
     TorchRandom g;
     torch_seed(&g, a->v->config->train.seed + (uint64_t)picture);
     for (int i = 0; i <= q; i++) /* a picture's questions have its noise one after the other */
-        torch_randn(&g, a->b->noise, (size_t)size);
+        torch_randn(&g, a->b->noise, (size_t)latent_size(&a->v->shape, a->v->held[picture].size));
     return put_question(a->v, a->b, place, picture, q, a->b->noise);
-}
-
-static int used_places(const Asking *a, int64_t k)
-{
-    const int B = a->v->shape.batch, left = a->questions - (int)k * B;
-    return left < B ? left : B;
 }
 
 /* Losses of batch number k. Places after the last question hold what an earlier batch left: numbers like
@@ -168,9 +194,12 @@ static Status run_batch(int64_t k, void *losses, void *arg)
 {
     const Asking *a = arg;
     Batch *b = a->b;
-    const int B = a->v->shape.batch, used = used_places(a, k);
-    for (int i = 0; i < used; i++)
-        TRY(ask(a, i, (int)k * B + i));
+    const Asked *asked = &a->v->batches[k];
+    const Size size = a->v->held[asked->first / VALIDATION_QUESTIONS].size;
+    const Plan *plan;
+    batch_take_size(b, size);
+    for (int i = 0; i < asked->count; i++)
+        TRY(ask(a, i, asked->first + i));
     Step step = {.shape = a->v->shape,
                  .data = {.noisy = b->noisy,
                           .target = b->target,
@@ -179,31 +208,35 @@ static Status run_batch(int64_t k, void *losses, void *arg)
                           .text = b->text,
                           .ids = b->ids,
                           .per_sample = b->per_sample}};
-    TRY(ctx_run(a->c, a->plan, train_step, &step));
-    memcpy(losses, b->per_sample, (size_t)B * sizeof(float));
+    step.shape.size = b->shape.size;
+    TRY(a->plan(a->plan_arg, size, &plan));
+    TRY(ctx_run(a->c, plan, train_step, &step));
+    memcpy(losses, b->per_sample, (size_t)a->v->shape.batch * sizeof(float));
     return STATUS_OK;
 }
 
 static Status add_losses(int64_t k, const void *losses, void *arg)
 {
     Asking *a = arg;
-    for (int i = 0; i < used_places(a, k); i++)
+    const Asked *asked = &a->v->batches[k];
+    for (int i = 0; i < asked->count; i++)
         a->sum += (double)((const float *)losses)[i];
-    progress_update(&a->progress, ((int)k + 1) * a->v->shape.batch / VALIDATION_QUESTIONS, NULL);
+    progress_update(&a->progress, (asked->first + asked->count) / VALIDATION_QUESTIONS, NULL);
     return STATUS_OK;
 }
 
-Status validation_run(Validation *v, Comm *comm, Ctx *c, const Plan *plan, Batch *b, double *loss)
+Status validation_run(Validation *v, Comm *comm, Ctx *c, ValidationPlan plan, void *plan_arg, Batch *b,
+                      double *loss)
 {
     const int B = v->shape.batch;
-    Asking a = {.v = v, .c = c, .plan = plan, .b = b, .questions = v->count * VALIDATION_QUESTIONS};
+    Asking a = {.v = v, .c = c, .plan = plan, .plan_arg = plan_arg, .b = b};
     float *losses = mem_alloc((size_t)B * sizeof *losses);
     memset(b->timesteps, 0, (size_t)B * sizeof(float));
     Status s = losses ? STATUS_OK : STATUS_FAILED;
     progress_begin(&a.progress, "validation", "picture", 0, v->count);
     progress_quiet(&a.progress, 1);
     if (s == STATUS_OK)
-        s = comm_work(comm, &(CommWork){.count = (a.questions + B - 1) / B,
+        s = comm_work(comm, &(CommWork){.count = v->batch_count,
                                         .bytes = (size_t)B * sizeof *losses,
                                         .thing = losses,
                                         .make = run_batch,
@@ -213,6 +246,14 @@ Status validation_run(Validation *v, Comm *comm, Ctx *c, const Plan *plan, Batch
     mem_free(losses);
     TRY(s);
     TRY(comm_tell(comm, &a.sum, sizeof a.sum));
-    *loss = a.sum / a.questions;
+    *loss = a.sum / (v->count * VALIDATION_QUESTIONS);
     return STATUS_OK;
+}
+
+int validation_batches(const RunSizes *sizes, int batch)
+{
+    int n = 0;
+    for (int i = 0; i < sizes->count; i++)
+        n += (sizes->items[i].held * VALIDATION_QUESTIONS + batch - 1) / batch;
+    return n;
 }

@@ -3,7 +3,7 @@
  *
  * Each picture is asked at four timesteps, one in each quarter of the schedule, with PyTorch's noise of seed
  * + number of the picture. The latent is the posterior's mean, the caption whole; the loss is the plain mean
- * of squares, without min-SNR weights. */
+ * of squares, without min-SNR weights. A picture with several resolutions counts at each. */
 #ifndef ATL_VALIDATION_H
 #define ATL_VALIDATION_H
 
@@ -21,8 +21,13 @@ Status validation_new(const Config *config, const StepShape *shape, Sources *sou
 void validation_free(Validation *v); /* NULL allowed */
 /* The step that validation runs, for a plan. */
 Step validation_step(const StepShape *shape);
+/* The plan of that step for a size, in pixels. */
+typedef Status (*ValidationPlan)(void *arg, Size size, const Plan **out);
 /* Computes the loss with the weights as they stand; the processes of comm share the work, and all get the
  * loss. b: a batch of the same shape, overwritten. */
-Status validation_run(Validation *v, Comm *comm, Ctx *c, const Plan *plan, Batch *b, double *loss);
+Status validation_run(Validation *v, Comm *comm, Ctx *c, ValidationPlan plan, void *plan_arg, Batch *b,
+                      double *loss);
+/* How many runs of the step that is. */
+int validation_batches(const RunSizes *sizes, int batch);
 
 #endif
