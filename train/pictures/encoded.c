@@ -118,20 +118,31 @@ static Status fill(Caching *c, const Wanted *w, DatasetCache *cache)
                            &c->showing);
 }
 
-/* The other processes help with nothing but the dataset open, and read the file once it is whole. */
-static Status cache_one(Caching *c, const Wanted *w, DatasetCache **cache)
+static Status open_wanted(Caching *c, const Wanted *w, bool write, DatasetCache **cache)
+{
+    return open_cache(w->source, c->comm->rank > 0 && write ? NULL : c->folder, w->name, &w->kind, w->count,
+                      c->comm->rank == 0, cache);
+}
+
+/* The other processes help with nothing but the dataset open. */
+static Status fill_one(Caching *c, const Wanted *w, DatasetCache **cache)
 {
     const bool first = c->comm->rank == 0;
-    TRY(open_cache(w->source, first ? c->folder : NULL, w->name, &w->kind, w->count, first, cache));
+    TRY(open_wanted(c, w, true, cache));
     if (first)
         tell_built_in(w->source, &w->kind);
     TRY(fill(c, w, *cache));
-    TRY(comm_agree(c->comm, first ? cache_settle(*cache) : STATUS_OK));
-    if (first)
+    return comm_agree(c->comm, first ? cache_settle(*cache) : STATUS_OK);
+}
+
+/* They read the file once nothing more is written to it. */
+static Status open_filled(Caching *c, const Wanted *w, DatasetCache **cache)
+{
+    if (c->comm->rank == 0)
         return STATUS_OK;
     cache_close(*cache);
     *cache = NULL;
-    return open_cache(w->source, c->folder, w->name, &w->kind, w->count, false, cache);
+    return open_wanted(c, w, false, cache);
 }
 
 /* By picture; the same picture in the same size by how it is cut. */
@@ -167,9 +178,18 @@ static Status collect(const Source *source, Size size, Entries *out)
     return made ? STATUS_OK : STATUS_FAILED;
 }
 
-/* A cache for each size that the source's pictures come in. */
+/* The cache of those of one size. */
+static Status want_latents(Caching *c, Source *source, SizedLatents *sized, const char *name, Wanted *w)
+{
+    const Views views = views_of(source, &sized->entries);
+    *w = (Wanted){.source = source, .name = name, .sized = sized, .count = sized->entries.count};
+    return caching_latents_kind(c->m, c->activations, &views, &w->kind);
+}
+
+/* One for each size that the source's pictures come in. */
 static Status cache_latents(Caching *c, const RunSizes *sizes, Source *source, const char *name)
 {
+    Wanted w;
     source->latents = mem_calloc((size_t)sizes->count, sizeof *source->latents);
     if (!source->latents)
         return STATUS_FAILED;
@@ -181,10 +201,12 @@ static Status cache_latents(Caching *c, const RunSizes *sizes, Source *source, c
             source->latents_count--;
             continue;
         }
-        const Views views = views_of(source, &sized->entries);
-        Wanted w = {.source = source, .name = name, .sized = sized, .count = sized->entries.count};
-        TRY(caching_latents_kind(c->m, c->activations, &views, &w.kind));
-        TRY(cache_one(c, &w, &sized->cache));
+        TRY(want_latents(c, source, sized, name, &w));
+        TRY(fill_one(c, &w, &sized->cache));
+    }
+    for (int k = 0; k < source->latents_count; k++) {
+        TRY(want_latents(c, source, &source->latents[k], name, &w));
+        TRY(open_filled(c, &w, &source->latents[k].cache));
     }
     return STATUS_OK;
 }
@@ -205,7 +227,8 @@ static Status cache_source(Caching *c, const RunSizes *sizes, Source *source, co
     {
         Wanted w = {.source = source, .name = name, .count = dataset_count(source->dataset)};
         TRY(caching_text_kind(c->m, c->activations, config->method.clip_skip, &w.kind));
-        TRY(cache_one(c, &w, &source->texts));
+        TRY(fill_one(c, &w, &source->texts));
+        TRY(open_filled(c, &w, &source->texts));
     }
     return STATUS_OK;
 }

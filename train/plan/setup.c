@@ -355,8 +355,8 @@ Status setup_try(const Setup *like, Config *config, MemoryNeed *need)
                .stop = like->stop,
                .report = like->report};
     RunSizes sizes = {0};
-    Status status = STATUS_OK;
-    if (s.sources) { /* other resolutions make other sizes */
+    Status status = check_sizes(config, like->model);
+    if (s.sources && status == STATUS_OK) { /* other resolutions make other sizes */
         const SizeModel m = size_model(like);
         status = sources_sizes(s.sources, config, &m, &sizes);
     }
