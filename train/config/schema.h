@@ -80,7 +80,7 @@ typedef struct SchemaRule {
 const SchemaKey *schema_keys(int *count);
 const SchemaSection *schema_sections(int *count);
 const SchemaRule *schema_rules(int *count);
-#define SCHEMA_MAX_KEYS 96
+#define SCHEMA_MAX_KEYS 128
 
 /* The number of the key or section with this path, or -1. */
 int schema_find(const char *path);

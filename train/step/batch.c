@@ -133,7 +133,7 @@ void batch_mask_roots(float *mask, int64_t area, int channels, float floor, bool
 
 static Status fill_mask(Batch *b, const Source *source, const LoaderSample *sample, float *roots)
 {
-    const StepShape *s = b->shape;
+    const StepShape *s = &b->shape;
     TRY(status_in(sample_mask(b->masks, source->dataset, source->config->mask, sample,
                               vae_factor(s->model->vae), roots),
                   "%s: %s", dataset_path(source->dataset), dataset_name(source->dataset, sample->picture)));
