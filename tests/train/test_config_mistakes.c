@@ -86,11 +86,11 @@ static const struct {
     {"model: {base: builtin:tiny}\ndataset: {path: a, crop: random}\ntrain: {cache_latents: true}\n",
      "2:26: dataset.crop: random does not go with"},
     {"model: {base: builtin:tiny}\ndataset: {path: a, buckets: off, bucket_step: 32}\n",
-     "2:46: dataset.bucket_step does nothing with buckets: off"},
+     "2:47: dataset.bucket_step does nothing with buckets: off"},
     {"model: {base: builtin:tiny}\ndataset: {path: a, resolution: [64, 64]}\n",
      "2:37: dataset.resolution has 64 twice"},
     {"model: {base: builtin:tiny}\ndataset: {path: a, resolution: [64, 33]}\n",
-     "2:37: dataset.resolution wants a whole number (or a list of them) from 16 to 4096, a multiple of 8, "
+     "2:37: dataset.resolution wants a whole number from 16 to 4096, a multiple of 8, "
      "not \"33\""},
     {"model: {base: builtin:tiny}\ndataset: {path: a, caption: {shuffle: on}}\ntrain: {cache_text: true}\n",
      "2:39: dataset.caption.shuffle does not go with train.cache_text: true"},
