@@ -35,6 +35,7 @@ Status hires_pass(const Model *m, const SampleRequest *r, int pass, SampleReques
     const int multiple = vae_factor(m->vae);
     out->size = (Size){scaled(out->size.width, r->hires.scale, multiple),
                        scaled(out->size.height, r->hires.scale, multiple)};
+    out->steps_before = r->steps;
     out->steps = r->hires.steps ? r->hires.steps : r->steps;
     out->begin.strength = hires_strength(&r->hires);
     return pipeline_check_size(m, &out->size);

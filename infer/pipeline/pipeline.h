@@ -27,6 +27,7 @@ typedef struct SampleRequest {
     int clip_skip;
     bool unmarked;                  /* without the guard's watermark: the picture will be trained on */
     const Compat *compat;           /* the program whose conventions are followed; NULL: the default's */
+    int steps_before;               /* of the pass before this one over the same picture; 0: there is none */
     PromptReading reading;          /* how prompts are read; words alone, cut to one chunk */
     const EmbeddingSet *embeddings; /* or NULL */
     SampleBegin begin;              /* borrowed pictures */

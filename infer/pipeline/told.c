@@ -63,7 +63,7 @@ static Status read_schedule(const SampleRequest *r, const char *text, bool posit
     if (positive && prompt_find_and(text))
         return status_refuse("the prompt has `AND`, with which AUTOMATIC1111 joins prompts (composable "
                              "diffusion); that is not supported: write `and` for the word");
-    return prompt_schedule(text, steps, out);
+    return prompt_schedule(text, steps, r->steps_before, out);
 }
 
 static int find_text(const ToldPrompt *p, const char *text)

@@ -59,7 +59,7 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
     stages_wrap(p->stages, r->wrap);
     TRY(begin_steps(r, &steps, &w->first));
     TRY(sampler_new(r->sampler, &p->m->schedule, steps, w->n, &w->sampler));
-    TRY(told_read(p->prompts, r, sampler_steps(w->sampler) - w->first, &w->told));
+    TRY(told_read(p->prompts, r, sampler_steps(w->sampler), &w->told)); /* all, as A1111 counts them */
     w->shape = told_shape(w->told);
     return STATUS_OK;
 }

@@ -245,8 +245,9 @@ static bool read_all(Parser *p, const char *s, NodeList *out)
 
 /* Steps -------------------------------------------------------------------------------------------------- */
 
-/* A number with a point is a share of the steps, one without a step. */
-static int step_of(const char *number, int steps)
+/* A number with a point is a share of the steps, one without a step; in a second pass both go on from the
+ * first. */
+static int step_of(const char *number, int steps, int before)
 {
     char word[64], full[72];
     double v = 0;
@@ -262,19 +263,18 @@ static int step_of(const char *number, int steps)
     else
         snprintf(full, sizeof full, "%s", word);
     text_to_float(full, &v);
-    if (point)
-        v *= steps;
+    v = point ? (v - (before > 0)) * steps : v - before;
     return v >= steps ? steps : v < 0 ? 0 : (int)v;
 }
 
 /* marks[i]: a part ends at step i. */
-static void mark_ends(Parser *p, int steps, bool *marks)
+static void mark_ends(Parser *p, int steps, int before, bool *marks)
 {
     marks[steps] = true;
     for (int i = 0; i < p->count; i++) {
         PromptNode *n = &p->nodes[i];
         if (n->type == NODE_SCHEDULED) {
-            n->when = step_of(n->number, steps);
+            n->when = step_of(n->number, steps, before);
             marks[n->when] = true;
         }
         for (int k = 1; n->type == NODE_ALTERNATE && k <= steps; k++)
@@ -330,7 +330,7 @@ static Status write_parts(const Parser *p, NodeList all, const bool *marks, int 
     return STATUS_OK;
 }
 
-Status prompt_schedule(const char *text, int steps, PromptSchedule *out)
+Status prompt_schedule(const char *text, int steps, int before, PromptSchedule *out)
 {
     *out = (PromptSchedule){0};
     Parser p = {0};
@@ -341,7 +341,7 @@ Status prompt_schedule(const char *text, int steps, PromptSchedule *out)
     if (s == STATUS_OK && good && !marks)
         s = STATUS_FAILED;
     if (s == STATUS_OK && good) {
-        mark_ends(&p, steps, marks);
+        mark_ends(&p, steps, before, marks);
         s = write_parts(&p, all, marks, steps, out);
     } else if (s == STATUS_OK) {
         s = add_part(out, steps, mem_strdup(text));

@@ -15,8 +15,10 @@ typedef struct PromptSchedule {
     int count, capacity;
 } PromptSchedule;
 
-/* A text that is not written so is one part, as it stands. *out is prompt_schedule_free's. */
-Status prompt_schedule(const char *text, int steps, PromptSchedule *out);
+/* A text that is not written so is one part, as it stands. `before`: steps of an earlier pass over the same
+ * picture (A1111's hires fix), 0: there is none. Whole numbers then count on from those, and shares from 1 to
+ * 2 are of this pass. *out is prompt_schedule_free's. */
+Status prompt_schedule(const char *text, int steps, int before, PromptSchedule *out);
 void prompt_schedule_free(PromptSchedule *s);
 
 /* Where "AND" stands as a word of its own, which for A1111 begins another prompt; NULL: nowhere. */

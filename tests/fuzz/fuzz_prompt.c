@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (tagged == STATUS_OK)
         prompt_tags_free(&tags);
     mem_free(words);
-    const Status scheduled = prompt_schedule(text, STEPS, &schedule);
+    const Status scheduled = prompt_schedule(text, STEPS, (int)(length % 3) * STEPS, &schedule);
     fuzz_check(scheduled);
     if (scheduled == STATUS_OK && (!schedule.count || schedule.items[schedule.count - 1].end != STEPS))
         fuzz_fail("a schedule that does not end with the steps");

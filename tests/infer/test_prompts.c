@@ -98,7 +98,7 @@ static void schedules_are_a1111s(void **state)
         const json_t *item = json_array_get(list, i), *want = json_object_get(item, "parts");
         const char *text = text_of(item, "text");
         PromptSchedule s;
-        assert_ok(prompt_schedule(text, int_of(item, "steps"), &s));
+        assert_ok(prompt_schedule(text, int_of(item, "steps"), 0, &s));
         if (s.count != (int)json_array_size(want))
             fail_msg("`%s` has %d parts, not %zu", text, s.count, json_array_size(want));
         for (int k = 0; k < s.count; k++) {
@@ -113,6 +113,29 @@ static void schedules_are_a1111s(void **state)
     json_decref(golden);
 }
 
+/* A1111's own examples of its hires fix, ten steps after ten. */
+static void a_second_pass_goes_on_from_the_first(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int count, end;
+        const char *first, *last;
+    } CASES[] = {{"a [b:.5] c", 1, 10, "a b c", "a b c"},
+                 {"a [b:1.5] c", 2, 5, "a  c", "a b c"},
+                 {"a [b:15] c", 2, 5, "a  c", "a b c"},
+                 {"a [b:5] c", 1, 10, "a b c", "a b c"}};
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        PromptSchedule s;
+        assert_ok(prompt_schedule(CASES[i].text, 10, 10, &s));
+        assert_int_equal(s.count, CASES[i].count);
+        assert_int_equal(s.items[0].end, CASES[i].end);
+        assert_string_equal(s.items[0].text, CASES[i].first);
+        assert_string_equal(s.items[s.count - 1].text, CASES[i].last);
+        prompt_schedule_free(&s);
+    }
+}
+
 static void a_schedule_of_a_million_brackets_is_read_at_once(void **state)
 {
     (void)state;
@@ -125,7 +148,7 @@ static void a_schedule_of_a_million_brackets_is_read_at_once(void **state)
             memcpy(text + k * n, SIGNS[i], n);
         text[n * count] = 0;
         PromptSchedule s;
-        assert_ok(prompt_schedule(text, 20, &s));
+        assert_ok(prompt_schedule(text, 20, 0, &s));
         assert_int_equal(s.count, 1);
         assert_string_equal(s.items[0].text, text);
         prompt_schedule_free(&s);
@@ -324,6 +347,7 @@ int main(void)
         cmocka_unit_test(weights_are_those_of_each_program),
         cmocka_unit_test(what_is_no_weight_is_refused_or_text),
         cmocka_unit_test(schedules_are_a1111s),
+        cmocka_unit_test(a_second_pass_goes_on_from_the_first),
         cmocka_unit_test(a_schedule_of_a_million_brackets_is_read_at_once),
         cmocka_unit_test(chunks_end_where_each_program_ends_them),
         cmocka_unit_test(what_does_not_go_into_one_chunk_is_cut),
