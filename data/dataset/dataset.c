@@ -152,18 +152,19 @@ static Status read_captions(Dataset *d)
     hsize_t dims[1] = {(hsize_t)d->count + 1}, size[1] = {0};
     TRY(h5_read_array(d->file, d->path, "/captions/offset", H5T_NATIVE_UINT64, 1, dims, LIMIT,
                       (void *)&d->caption_offset));
-    char *text;
-    TRY(h5_read_array(d->file, d->path, "/captions/text", H5T_NATIVE_UINT8, 1, size, LIMIT, (void *)&text));
-    Status s = check_captions(d, text, size[0]);
-    if (s == STATUS_OK && !(d->captions = mem_alloc(size[0] + (size_t)d->count)))
-        s = STATUS_FAILED;
-    for (int i = 0; i < d->count && s == STATUS_OK; i++) {
+    TRY(h5_read_array(d->file, d->path, "/captions/text", H5T_NATIVE_UINT8, 1, size, LIMIT,
+                      (void *)&d->captions));
+    TRY(check_captions(d, d->captions, size[0]));
+    char *larger = mem_realloc(d->captions, size[0] + (size_t)d->count);
+    if (!larger)
+        return STATUS_FAILED;
+    d->captions = larger;
+    for (int i = d->count - 1; i >= 0; i--) { /* each moves behind the zeros of those before it */
         const uint64_t at = d->caption_offset[i], length = d->caption_offset[i + 1] - at;
-        memcpy(d->captions + at + i, text + at, length);
-        d->captions[at + i + length] = 0;
+        memmove(larger + at + i, larger + at, length);
+        larger[at + (uint64_t)i + length] = 0;
     }
-    mem_free(text);
-    return s;
+    return STATUS_OK;
 }
 
 static Status read_all(Dataset *d)

@@ -1,8 +1,16 @@
 /* SHA-256 as in FIPS 180-4, section 6.2: 64-byte blocks, a schedule of 64 words, 64 rounds. The letters are
- * the standard's. Plain C reaches some 300 MB/s, far more than decoding the pictures that are hashed. */
+ * the standard's. Plain C reaches some 300 MB/s, x86's own instructions six times as much: a photograph that
+ * is decoded at an eighth takes no longer than its hash in plain C. */
 #include "sha256.h"
 
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
+
+#ifdef ATL_X86
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 static const uint32_t K[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -55,6 +63,77 @@ static void hash_block(uint32_t state[8], const uint8_t *block)
     state[4] += e, state[5] += f, state[6] += g, state[7] += h;
 }
 
+#ifdef ATL_X86
+/* Whether this processor has them (ATELIER_ISA=baseline: no). */
+static bool look_for_sha(void)
+{
+    unsigned a, b, c, d;
+    const char *isa = getenv("ATELIER_ISA");
+    if (isa && strcmp(isa, "baseline") == 0)
+        return false;
+    return __builtin_cpu_supports("sse4.1") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && b & bit_SHA;
+}
+
+/* Asking takes longer than hashing a caption; every thread finds the same. */
+static bool has_sha(void)
+{
+    enum { UNKNOWN, NO, YES };
+    static _Atomic int known = UNKNOWN;
+    if (known == UNKNOWN)
+        known = look_for_sha() ? YES : NO;
+    return known == YES;
+}
+
+/* Words 4(i+1) to 4(i+1)+3 of the schedule out of the sixteen before them, w[i % 4] the last. */
+#define NEXT_WORDS(w, i)                                                                                     \
+    w[((i) + 1) % 4] =                                                                                       \
+        _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(w[((i) + 1) % 4], w[((i) + 2) % 4]),         \
+                                           _mm_alignr_epi8(w[(i) % 4], w[((i) + 3) % 4], 4)),                \
+                             w[(i) % 4])
+
+/* Two rounds an instruction, the state in two vectors (a b e f) and (c d g h), highest lane first; the
+ * schedule four words at a time. */
+__attribute__((target("sha,sse4.1"))) static void hash_by_sha(uint32_t state[8], const uint8_t *blocks,
+                                                              size_t count)
+{
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    const __m128i dcba = _mm_loadu_si128((const __m128i *)state),
+                  hgfe = _mm_loadu_si128((const __m128i *)(state + 4));
+    const __m128i cdab = _mm_shuffle_epi32(dcba, 0xB1), efgh = _mm_shuffle_epi32(hgfe, 0x1B);
+    __m128i abef = _mm_alignr_epi8(cdab, efgh, 8), cdgh = _mm_blend_epi16(efgh, cdab, 0xF0), w[4];
+    for (; count > 0; count--, blocks += 64) {
+        const __m128i abef_before = abef, cdgh_before = cdgh;
+        for (int i = 0; i < 4; i++)
+            w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(blocks + 16 * i)), swap);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            const __m128i with_k = _mm_add_epi32(w[i % 4], _mm_loadu_si128((const __m128i *)(K + 4 * i)));
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, with_k);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(with_k, 0x0E));
+            if (i >= 3 && i < 15)
+                NEXT_WORDS(w, i);
+        }
+        abef = _mm_add_epi32(abef, abef_before);
+        cdgh = _mm_add_epi32(cdgh, cdgh_before);
+    }
+    const __m128i feba = _mm_shuffle_epi32(abef, 0x1B), dchg = _mm_shuffle_epi32(cdgh, 0xB1);
+    _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(feba, dchg, 0xF0));
+    _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+#endif
+
+static void hash_blocks(uint32_t state[8], const uint8_t *blocks, size_t count)
+{
+#ifdef ATL_X86
+    if (has_sha()) {
+        hash_by_sha(state, blocks, count);
+        return;
+    }
+#endif
+    for (; count > 0; count--, blocks += 64)
+        hash_block(state, blocks);
+}
+
 void sha256_init(Sha256 *s)
 {
     static const uint32_t first[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
@@ -74,10 +153,11 @@ void sha256_update(Sha256 *s, const void *data, size_t size)
         p += n, size -= n;
         if (waiting + n < 64)
             return;
-        hash_block(s->state, s->block);
+        hash_blocks(s->state, s->block, 1);
     }
-    for (; size >= 64; p += 64, size -= 64)
-        hash_block(s->state, p);
+    hash_blocks(s->state, p, size / 64);
+    p += size / 64 * 64;
+    size %= 64;
     if (size)
         memcpy(s->block, p, size);
 }

@@ -4,6 +4,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
+#include "tags.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -39,68 +40,7 @@ static char *metadata_text(json_t *j)
     return copy;
 }
 
-/* Tags ------------------------------------------------------------------------------------------------- */
-
-typedef struct Tag {
-    char *text;
-    int64_t count;
-} Tag;
-
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(((const Tag *)a)->text, ((const Tag *)b)->text);
-}
-
-static int by_count(const void *a, const void *b)
-{
-    const Tag *x = a, *y = b;
-    return x->count != y->count ? (x->count < y->count ? 1 : -1) : by_text(a, b);
-}
-
-/* Comma-separated parts of a caption, appended to tags. */
-static Status add_tags(Tag **tags, size_t *count, size_t *capacity, const char *caption)
-{
-    while (*caption) {
-        const size_t length = strcspn(caption, ",\n");
-        const char *from = caption, *to = caption + length;
-        while (from < to && *from == ' ')
-            from++;
-        while (to > from && to[-1] == ' ')
-            to--;
-        caption += length + (caption[length] != 0);
-        if (to == from)
-            continue;
-        if (*count == *capacity) {
-            *capacity = *capacity ? *capacity * 2 : 64;
-            Tag *more = mem_realloc(*tags, *capacity * sizeof *more);
-            if (!more)
-                return STATUS_FAILED;
-            *tags = more;
-        }
-        char *text = mem_printf("%.*s", (int)(to - from), from);
-        if (!text)
-            return STATUS_FAILED;
-        (*tags)[(*count)++] = (Tag){text, 1};
-    }
-    return STATUS_OK;
-}
-
-/* Equal tags become one with their number; the most frequent first. Returns how many are left. */
-static size_t merge_tags(Tag *tags, size_t count)
-{
-    size_t kept = 0;
-    qsort(tags, count, sizeof *tags, by_text);
-    for (size_t i = 0; i < count; i++) {
-        if (kept && strcmp(tags[kept - 1].text, tags[i].text) == 0) {
-            tags[kept - 1].count++;
-            mem_free(tags[i].text);
-        } else {
-            tags[kept++] = tags[i];
-        }
-    }
-    qsort(tags, kept, sizeof *tags, by_count);
-    return kept;
-}
+/* Pictures--------------------------------------------------------------------------------------------- */
 
 /* {"n_repeats", "img_count"} of a dataset under its name; where repeats differ, of kohya's folders, whose
  * names say so. */
@@ -129,21 +69,13 @@ static Status add_folders(const Source *s, const char *label, json_t *folders)
 /* {"tag": number of pictures with it}; NULL: out of memory. */
 static json_t *tag_frequency(const Source *s)
 {
-    Tag *tags = NULL;
-    size_t count = 0, capacity = 0;
-    Status status = STATUS_OK;
+    Tags *tags = tags_new();
+    Status status = tags ? STATUS_OK : STATUS_FAILED;
     for (int i = 0; i < s->trained_count && status == STATUS_OK; i++)
         if (i == 0 || s->trained[i] != s->trained[i - 1])
-            status = add_tags(&tags, &count, &capacity, dataset_caption(s->dataset, s->trained[i]));
-    json_t *j = status == STATUS_OK ? json_object() : NULL;
-    if (count)
-        count = merge_tags(tags, count);
-    for (size_t i = 0; i < count; i++) {
-        if (j && i < MAX_TAGS)
-            json_object_set_new(j, tags[i].text, json_integer(tags[i].count));
-        mem_free(tags[i].text);
-    }
-    mem_free(tags);
+            status = tags_add(tags, dataset_caption(s->dataset, s->trained[i]));
+    json_t *j = status == STATUS_OK ? tags_most_frequent(tags, MAX_TAGS) : NULL;
+    tags_free(tags);
     return j;
 }
 
