@@ -2,6 +2,7 @@
 #include "lint.h"
 
 #include "data/dataset/dataset.h"
+#include "data/dataset/masks.h"
 #include "data/dataset/scan.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
@@ -61,6 +62,21 @@ static Status look_at(const Lint *l, LintSet *set, int i, const char *name, cons
     return s;
 }
 
+/* Its mask, where it could be read itself. bytes NULL: it has none. */
+static Status look_at_mask(const Lint *l, LintSet *set, int i, const char *name, Size picture,
+                           const uint8_t *bytes, size_t size)
+{
+    bool black = false;
+    if (!bytes)
+        return lint_set_mask(set, i, LINT_NO_MASK);
+    if (mask_check(bytes, size, picture, &black) == STATUS_OK)
+        return lint_set_mask(set, i, black ? LINT_BLACK_MASK : LINT_GOOD_MASK);
+    if (status_is_memory())
+        return STATUS_FAILED;
+    lint_tell(l, LINT_ERROR, "the mask of %s: %s", name, status_message());
+    return STATUS_OK;
+}
+
 /* Each picture in turn, and then all of them together. */
 static Status look_at_all(const Lint *l, const LintPictures *pictures,
                           Status (*look)(const Lint *l, LintSet *set, const void *pictures, int i))
@@ -92,6 +108,23 @@ static const char *file_caption(const void *set, int i)
     return ((const Scan *)set)->pictures[i].caption;
 }
 
+static Status look_at_mask_file(const Lint *l, LintSet *set, const Scan *scan, int i, Size picture)
+{
+    const ScanPicture *p = &scan->pictures[i];
+    char *path = p->mask ? path_join(scan->folder, p->mask) : NULL, *bytes = NULL;
+    size_t size = 0;
+    Status s = !p->mask ? STATUS_OK : path ? file_read(path, SIZE_MAX / 2, &bytes, &size) : STATUS_FAILED;
+    mem_free(path);
+    if (s == STATUS_OK) {
+        s = look_at_mask(l, set, i, p->shown, picture, (uint8_t *)bytes, size);
+    } else if (!status_is_memory()) {
+        lint_tell(l, LINT_ERROR, "the mask of %s: %s", p->shown, status_message());
+        s = STATUS_OK;
+    }
+    mem_free(bytes);
+    return s;
+}
+
 static Status look_at_file(const Lint *l, LintSet *set, const void *pictures, int i)
 {
     const Scan *scan = pictures;
@@ -100,13 +133,15 @@ static Status look_at_file(const Lint *l, LintSet *set, const void *pictures, in
     size_t size;
     uint8_t hash[SHA256_SIZE];
     PictureFacts facts;
-    bool good;
+    bool good = false;
     Status s = path ? file_read(path, SIZE_MAX / 2, &bytes, &size) : STATUS_FAILED;
     mem_free(path);
     if (s == STATUS_OK) {
         sha256(bytes, size, hash);
         lint_set_hash(set, i, hash);
         s = look_at(l, set, i, p->shown, (uint8_t *)bytes, size, &facts, &good);
+        if (s == STATUS_OK && good)
+            s = look_at_mask_file(l, set, scan, i, facts.size);
     } else if (!status_is_memory()) {
         lint_tell(l, LINT_ERROR, "%s", status_message());
         s = STATUS_OK;
@@ -158,6 +193,21 @@ static const char *entry_caption(const void *set, int i)
     return *caption ? caption : NULL;
 }
 
+static Status look_at_entry_mask(const Lint *l, LintSet *set, const Dataset *d, int i)
+{
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    if (dataset_has_mask(d, i) && dataset_mask_bytes(d, i, &bytes, &size) != STATUS_OK) {
+        if (status_is_memory())
+            return STATUS_FAILED;
+        lint_tell(l, LINT_ERROR, "%s: %s", dataset_name(d, i), status_message());
+        return STATUS_OK;
+    }
+    const Status s = look_at_mask(l, set, i, dataset_name(d, i), dataset_size(d, i), bytes, size);
+    mem_free(bytes);
+    return s;
+}
+
 static Status look_at_entry(const Lint *l, LintSet *set, const void *pictures, int i)
 {
     const Dataset *d = pictures;
@@ -180,6 +230,8 @@ static Status look_at_entry(const Lint *l, LintSet *set, const void *pictures, i
     if (s == STATUS_OK)
         s = put_on_sheet(l, name, entry_caption(d, i), bytes, size);
     mem_free(bytes);
+    if (s == STATUS_OK && good)
+        s = look_at_entry_mask(l, set, d, i);
     if (s == STATUS_OK && good && !size_equal(facts.size, stored))
         lint_tell(l, LINT_ERROR, "%s: is %d x %d, but %d x %d is written down; build the dataset again", name,
                   facts.size.width, facts.size.height, stored.width, stored.height);

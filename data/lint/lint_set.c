@@ -2,6 +2,7 @@
  * names. */
 #include "lint_set.h"
 
+#include "data/dataset/caption_styles.h"
 #include "kernels/base/mem.h"
 #include "words.h"
 
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #define NAMES_KEPT 5
+#define CAPTION_SHOWN 60
 #define FEWEST_CAPTIONS 4 /* of which one can name nothing that the others name */
 #define ODD_SHARE 5       /* at most one in five: else they have little in common anyway */
 
@@ -24,6 +26,12 @@ typedef struct BucketCount {
     int pictures;
 } BucketCount;
 
+typedef struct Named {
+    ScanList first;
+    int count;
+    bool failed; /* no memory */
+} Named;
+
 struct LintSet {
     const Lint *l;
     LintPictures pictures;
@@ -32,6 +40,8 @@ struct LintSet {
     Remarks remarks;
     BucketCount *buckets;
     int bucket_count, bucket_room;
+    Named unmasked, black; /* pictures without a mask, and with one that is black */
+    int masked;
 };
 
 void lint_tell(const Lint *l, LintKind kind, const char *format, ...)
@@ -43,6 +53,35 @@ void lint_tell(const Lint *l, LintKind kind, const char *format, ...)
     va_end(args);
     l->report(kind, text, l->arg);
 }
+
+/* Names and how many ------------------------------------------------------------------------------------- */
+
+static void name_one(Named *n, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void name_one(Named *n, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (n->count++ < NAMES_KEPT && scan_list_add(&n->first, "%s", text) != STATUS_OK)
+        n->failed = true;
+}
+
+/* "3 captions are …: a.jpg, b.jpg"; what: "caption is …|captions are …". Frees n. */
+static Status tell_named(const Lint *l, LintKind kind, Named *n, const char *one, const char *many)
+{
+    char names[2048], more[32] = "";
+    if (n->count > NAMES_KEPT)
+        snprintf(more, sizeof more, " and %d more", n->count - NAMES_KEPT);
+    if (n->count)
+        lint_tell(l, kind, "%d %s: %s%s", n->count, n->count == 1 ? one : many,
+                  scan_list_names(&n->first, names, sizeof names), more);
+    scan_list_free(&n->first);
+    return n->failed ? STATUS_FAILED : STATUS_OK;
+}
+
+/* Looking ------------------------------------------------------------------------------------------------ */
 
 Status lint_set_new(const Lint *l, const LintPictures *pictures, LintSet **out)
 {
@@ -63,6 +102,8 @@ void lint_set_free(LintSet *s)
     if (!s)
         return;
     remarks_free(&s->remarks);
+    scan_list_free(&s->unmasked.first);
+    scan_list_free(&s->black.first);
     mem_free(s->buckets);
     mem_free(s->known);
     mem_free(s->looks);
@@ -104,37 +145,13 @@ Status lint_set_look(LintSet *s, int i, const PictureFacts *facts, const Picture
     return remarks_add(&s->remarks, name, facts->odd, facts->size, &fit);
 }
 
-/* Names and how many ------------------------------------------------------------------------------------- */
-
-typedef struct Named {
-    ScanList first;
-    int count;
-    bool failed; /* no memory */
-} Named;
-
-static void name_one(Named *n, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void name_one(Named *n, const char *format, ...)
+Status lint_set_mask(LintSet *s, int i, LintMask mask)
 {
-    char text[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (n->count++ < NAMES_KEPT && scan_list_add(&n->first, "%s", text) != STATUS_OK)
-        n->failed = true;
-}
-
-/* "3 captions are …: a.jpg, b.jpg"; what: "caption is …|captions are …". Frees n. */
-static Status tell_named(const Lint *l, LintKind kind, Named *n, const char *one, const char *many)
-{
-    char names[2048], more[32] = "";
-    if (n->count > NAMES_KEPT)
-        snprintf(more, sizeof more, " and %d more", n->count - NAMES_KEPT);
-    if (n->count)
-        lint_tell(l, kind, "%d %s: %s%s", n->count, n->count == 1 ? one : many,
-                  scan_list_names(&n->first, names, sizeof names), more);
-    scan_list_free(&n->first);
-    return n->failed ? STATUS_FAILED : STATUS_OK;
+    const char *name = s->pictures.name(s->pictures.set, i);
+    s->masked += mask != LINT_NO_MASK;
+    if (mask != LINT_GOOD_MASK)
+        name_one(mask == LINT_NO_MASK ? &s->unmasked : &s->black, "%s", name);
+    return s->unmasked.failed || s->black.failed ? STATUS_FAILED : STATUS_OK;
 }
 
 /* Pictures ----------------------------------------------------------------------------------------------- */
@@ -189,7 +206,35 @@ static void tell_remarks(const LintSet *s)
             lint_tell(s->l, k == REMARK_CUT || k == REMARK_TRIMMED ? LINT_LOSS : LINT_NOTE, "%s", text);
 }
 
+/* Where most have masks, a picture without one is hardly meant to count whole. */
+static Status tell_masks(LintSet *s)
+{
+    if (s->masked < s->unmasked.count)
+        s->unmasked.count = 0;
+    TRY(tell_named(s->l, LINT_LOSS, &s->black, "mask is black: nothing of its picture counts",
+                   "masks are black: nothing of their pictures counts"));
+    return tell_named(s->l, LINT_NOTE, &s->unmasked,
+                      "picture has no mask where others have one, and counts whole",
+                      "pictures have no mask where others have one, and count whole");
+}
+
 /* Captions ----------------------------------------------------------------------------------------------- */
+
+/* Of the longest of several captions. */
+static Status count_tokens(const Lint *l, const char *captions, int *most)
+{
+    size_t length;
+    const char *part;
+    for (int k = 0; (part = caption_part(captions, k, &length)) != NULL; k++) {
+        int tokens = 0;
+        char *one = mem_printf("%.*s", (int)length, part);
+        const Status s = one ? l->tokens(one, &tokens, l->arg) : STATUS_FAILED;
+        mem_free(one);
+        TRY(s);
+        *most = tokens > *most ? tokens : *most;
+    }
+    return STATUS_OK;
+}
 
 static Status tell_long(const LintSet *s)
 {
@@ -201,7 +246,7 @@ static Status tell_long(const LintSet *s)
         int tokens = 0;
         if (!caption || strlen(caption) <= (size_t)s->l->tokens_seen) /* a token has a byte or more */
             continue;
-        if (s->l->tokens(caption, &tokens, s->l->arg) != STATUS_OK) {
+        if (count_tokens(s->l, caption, &tokens) != STATUS_OK) {
             scan_list_free(&cut.first);
             return status_in(STATUS_FAILED, "caption of %s", p->name(p->set, i));
         }
@@ -215,6 +260,13 @@ static Status tell_long(const LintSet *s)
     return tell_named(s->l, LINT_LOSS, &cut, one, many);
 }
 
+/* Its length, or that of as much as is shown. */
+static int first_line(const char *caption)
+{
+    const size_t n = strcspn(caption, "\n");
+    return n < CAPTION_SHOWN ? (int)n : CAPTION_SHOWN;
+}
+
 /* Where captions have words in common, one without is mostly a mistake: a subject that is not named. */
 static Status tell_alone(const LintSet *s)
 {
@@ -226,7 +278,8 @@ static Status tell_alone(const LintSet *s)
     Status status = words_alone(p->caption, p->set, p->count, alone);
     for (int i = 0; i < p->count && status == STATUS_OK; i++)
         if (alone[i])
-            name_one(&named, "%s (\"%.60s\")", p->name(p->set, i), p->caption(p->set, i));
+            name_one(&named, "%s (\"%.*s\")", p->name(p->set, i), first_line(p->caption(p->set, i)),
+                     p->caption(p->set, i));
     mem_free(alone);
     if (p->count < FEWEST_CAPTIONS || named.count * ODD_SHARE > p->count)
         named.count = 0;
@@ -255,7 +308,10 @@ Status lint_set_tell(LintSet *s)
     TRY(tell_alike(s));
     tell_equal(s);
     tell_remarks(s);
+<<<<<<< HEAD
     TRY(tell_few(s));
+=======
+    TRY(tell_masks(s));
     TRY(tell_long(s));
     return tell_alone(s);
 }

@@ -23,6 +23,9 @@ void lint_set_free(LintSet *s); /* NULL allowed */
 void lint_set_hash(LintSet *s, int i, const uint8_t sha256[SHA256_SIZE]);
 /* And decoded. small: of ALIKE_SIZE. */
 Status lint_set_look(LintSet *s, int i, const PictureFacts *facts, const Picture *small);
+/* And its mask looked at. */
+typedef enum LintMask { LINT_NO_MASK, LINT_GOOD_MASK, LINT_BLACK_MASK } LintMask;
+Status lint_set_mask(LintSet *s, int i, LintMask mask);
 Status lint_set_tell(LintSet *s);
 
 void lint_tell(const Lint *l, LintKind kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
