@@ -308,9 +308,7 @@ Status lint_set_tell(LintSet *s)
     TRY(tell_alike(s));
     tell_equal(s);
     tell_remarks(s);
-<<<<<<< HEAD
     TRY(tell_few(s));
-=======
     TRY(tell_masks(s));
     TRY(tell_long(s));
     return tell_alone(s);

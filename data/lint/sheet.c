@@ -73,17 +73,22 @@ static Status new_page(Sheet *s)
     return STATUS_OK;
 }
 
-/* As high as it is full. */
+/* As high and as wide as it is full. */
 static Status write_page(Sheet *s)
 {
-    const int rows = (s->count + COLUMNS - 1) / COLUMNS;
-    const Picture full = {{s->page.size.width, rows * (CELL_HEIGHT + GAP) + GAP}, s->page.rgb};
+    const int rows = (s->count + COLUMNS - 1) / COLUMNS, columns = s->count < COLUMNS ? s->count : COLUMNS;
+    const Size size = {columns * (SIDE + GAP) + GAP, rows * (CELL_HEIGHT + GAP) + GAP};
+    Picture full;
     char *path = page_path(s, s->pages);
     Status status = path ? STATUS_OK : STATUS_FAILED;
     if (status == STATUS_OK && s->pages)
         status = check_path(path);
     if (status == STATUS_OK)
+        status = picture_crop(&s->page, 0, 0, size, &full);
+    if (status == STATUS_OK) {
         status = picture_write_png(path, &full, &(PictureText){MARK, "pictures as a run sees them"}, 1);
+        picture_free(&full);
+    }
     mem_free(path);
     picture_free(&s->page);
     s->count = 0;
@@ -147,16 +152,24 @@ static void name_with_size(const char *name, Size bucket, char *out, size_t size
     snprintf(out, size, "%.*s%s", (int)letters_bytes(name, LETTERS_A_LINE - (int)n), name, numbers);
 }
 
+/* As much as is shown, of several captions too, in one line. */
+static void flatten(const char *caption, char *out, size_t size)
+{
+    snprintf(out, size, "%s", caption);
+    for (char *at = out; (at = strchr(at, '\n')) != NULL;)
+        *at = ' ';
+}
+
 Status sheet_add(Sheet *s, const char *name, const char *caption, const Picture *picture, Size whole)
 {
     BucketFit fit;
-    char below_name[256];
+    char below_name[256], text[4 * 2 * LETTERS_A_LINE + 1];
     if (!s->page.rgb)
         TRY(new_page(s));
     const int left = GAP + s->count % COLUMNS * (SIDE + GAP),
               top = GAP + s->count / COLUMNS * (CELL_HEIGHT + GAP);
     const int below = top + SIDE + 3;
-    caption = caption ? caption : "(no caption)";
+    flatten(caption ? caption : "(no caption)", text, sizeof text);
     snprintf(below_name, sizeof below_name, "%s", name);
     if (picture && framer_fit(s->framer, whole, &fit) == STATUS_OK) {
         put_picture(s, left, top, picture, &fit);
@@ -164,8 +177,8 @@ Status sheet_add(Sheet *s, const char *name, const char *caption, const Picture 
     } else
         letters_draw(&s->page, left, top + SIDE / 2, 1, "cannot be read", LETTERS_A_LINE);
     letters_draw(&s->page, left, below, 1, below_name, LETTERS_A_LINE);
-    letters_draw(&s->page, left, below + LINE, 1, caption, LETTERS_A_LINE);
-    letters_draw(&s->page, left, below + 2 * LINE, 1, caption + letters_bytes(caption, LETTERS_A_LINE),
+    letters_draw(&s->page, left, below + LINE, 1, text, LETTERS_A_LINE);
+    letters_draw(&s->page, left, below + 2 * LINE, 1, text + letters_bytes(text, LETTERS_A_LINE),
                  LETTERS_A_LINE);
     return ++s->count == COLUMNS * ROWS ? write_page(s) : STATUS_OK;
 }

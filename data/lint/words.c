@@ -54,7 +54,7 @@ Status words_alone(const char *(*caption)(const void *set, int i), const void *s
     Status s = STATUS_OK;
     for (int i = 0; i < count && s == STATUS_OK; i++) {
         const char *text = caption(set, i);
-        alone[i] = text != NULL;
+        alone[i] = text && *text;
         s = text ? add_words(&w, text, i) : STATUS_OK;
     }
     if (w.count)

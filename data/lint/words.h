@@ -6,8 +6,8 @@
 
 #include <stdbool.h>
 
-/* alone[i]: no word of caption i (NULL: none) stands in any other. Words are letters and digits, three bytes
- * or longer, in any case. */
+/* alone[i]: no word of caption i (NULL or empty: none) stands in any other. Words are letters and digits,
+ * three bytes or longer, in any case. */
 Status words_alone(const char *(*caption)(const void *set, int i), const void *set, int count, bool *alone);
 
 #endif

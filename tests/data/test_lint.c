@@ -245,6 +245,11 @@ static void a_sheet_shows_what_is_trained_on(void **state)
     assert_ok(sheet_add(sheet, "wide.png", NULL, &wide, whole));
     assert_ok(sheet_close(sheet, &pages));
     assert_int_equal(pages, 1);
+    assert_ok(file_read(path, 1 << 24, &bytes, &size));
+    assert_ok(picture_decode((uint8_t *)bytes, size, &p));
+    assert_int_equal(p.size.width, LEFT + SIDE + LEFT); /* no columns that are empty */
+    picture_free(&p);
+    mem_free(bytes);
     write_png(top, "sheet.png", 16, 16, 1);
     assert_int_equal(sheet_open(path, framer, &sheet), STATUS_REFUSED);
     assert_message("is no sheet that was made here");

@@ -14,7 +14,6 @@ static char folder[64];
 typedef struct Finding {
     LintKind kind;
     const char *part, *name; /* of its message; name NULL: none */
-    int times;
 } Finding;
 
 /* Planting ---------------------------------------------------------------------------------------------- */
@@ -41,13 +40,31 @@ static Picture make_picture(Size size, uint32_t seed, int brighter)
     return p;
 }
 
+/* Thousands of files, of which none has to outlast the machine. */
+static void write_bytes(const char *name, const void *bytes, size_t size)
+{
+    char *path = path_join(folder, name);
+    FILE *f = fopen(path, "wb");
+    assert_true(f && fwrite(bytes, 1, size, f) == size);
+    assert_int_equal(fclose(f), 0);
+    mem_free(path);
+}
+
+/* Frees p. */
+static void write_picture(const char *name, Picture *p)
+{
+    uint8_t *bytes;
+    size_t size;
+    assert_ok(picture_encode_png(p, NULL, 0, &bytes, &size));
+    write_bytes(name, bytes, size);
+    mem_free(bytes);
+    picture_free(p);
+}
+
 static void write_grid(const char *name, Size size, uint32_t seed, int brighter)
 {
     Picture p = make_picture(size, seed, brighter);
-    char *path = path_join(folder, name);
-    assert_ok(picture_write_png(path, &p, NULL, 0));
-    mem_free(path);
-    picture_free(&p);
+    write_picture(name, &p);
 }
 
 static void plant(const char *name, Size size, uint32_t seed, const char *text)
@@ -57,7 +74,7 @@ static void plant(const char *name, Size size, uint32_t seed, const char *text)
     write_grid(file, size, seed, 0);
     snprintf(file, sizeof file, "%s.txt", name);
     if (text)
-        write_text(folder, file, text);
+        write_bytes(file, text, strlen(text));
 }
 
 static void write_black(const char *name, Size size)
@@ -65,10 +82,7 @@ static void write_black(const char *name, Size size)
     Picture p;
     assert_ok(picture_new(size, &p));
     memset(p.rgb, 0, 3 * (size_t)size_area(size));
-    char *path = path_join(folder, name);
-    assert_ok(picture_write_png(path, &p, NULL, 0));
-    mem_free(path);
-    picture_free(&p);
+    write_picture(name, &p);
 }
 
 #define PLAIN "a photo of a sks thing"
@@ -80,13 +94,13 @@ static void plant_errors(void)
     plant("e-cut", size, 5001, PLAIN);
     char *path = path_join(folder, "e-cut.png"), *whole;
     assert_ok(file_read(path, 1 << 20, &whole, &bytes));
-    write_file(folder, "e-cut.png", whole, bytes / 2);
+    write_bytes("e-cut.png", whole, bytes / 2);
     mem_free(whole);
     mem_free(path);
     write_text(folder, "e-text.jpg", "not a picture");
     write_text(folder, "e-text.txt", PLAIN);
     uint8_t *moving = golden_bytes("webp-animated.webp", &bytes);
-    write_file(folder, "e-moving.webp", moving, bytes);
+    write_bytes("e-moving.webp", moving, bytes);
     mem_free(moving);
     write_text(folder, "e-moving.txt", PLAIN);
     plant("e-tiny", size_square(4), 5002, PLAIN);
@@ -146,7 +160,7 @@ static int tear_down(void **state)
 
 /* Finding ----------------------------------------------------------------------------------------------- */
 
-static Finding wanted[] = {
+static const Finding wanted[] = {
     {LINT_ERROR, "ends early", "e-cut.png"},
     {LINT_ERROR, "is not a JPEG, PNG or WebP picture", "e-text.jpg"},
     {LINT_ERROR, "animated WebP", "e-moving.webp"},
@@ -169,6 +183,7 @@ static Finding wanted[] = {
     {LINT_NOTE, "not used: n-table.csv", NULL},
 };
 #define WANTED (int)(sizeof wanted / sizeof *wanted)
+static int times[WANTED];
 
 static void take_finding(LintKind kind, const char *message, void *arg)
 {
@@ -176,7 +191,7 @@ static void take_finding(LintKind kind, const char *message, void *arg)
     for (int i = 0; i < WANTED; i++)
         if (wanted[i].kind == kind && strstr(message, wanted[i].part) &&
             (!wanted[i].name || strstr(message, wanted[i].name))) {
-            wanted[i].times++;
+            times[i]++;
             return;
         }
     fail_msg("invented: %s", message);
@@ -209,9 +224,8 @@ static void each_is_found_once(void **state)
     framer_free(framer);
     assert_int_equal(pictures, GOOD + 8 + 3 + 6);
     for (int i = 0; i < WANTED; i++)
-        if (wanted[i].times != 1)
-            fail_msg("told %d times: %s %s", wanted[i].times, wanted[i].part,
-                     wanted[i].name ? wanted[i].name : "");
+        if (times[i] != 1)
+            fail_msg("told %d times: %s %s", times[i], wanted[i].part, wanted[i].name ? wanted[i].name : "");
 }
 
 int main(void)
