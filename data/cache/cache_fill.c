@@ -13,7 +13,7 @@ static void hash_of(const DatasetCache *c, const Dataset *d, int number, uint8_t
     if (cache_kind(c)->of == CACHE_OF_CAPTIONS)
         dataset_caption_sha256(d, number, out);
     else
-        memcpy(out, dataset_sha256(d, number), SHA256_SIZE);
+        dataset_sha256(d, number, out);
 }
 
 /* The group's entries, one after the other, by cache_read or cache_has. */

@@ -54,14 +54,15 @@ static Status compare_one(const Dataset *d, int i, const Scan *scan, const ScanP
 {
     char *bytes = NULL;
     size_t size = 0;
-    uint8_t hash[SHA256_SIZE];
+    uint8_t hash[SHA256_SIZE], then[SHA256_SIZE];
     const Status s = read_picture(scan, p, &bytes, &size);
     if (s != STATUS_OK && status_is_memory())
         return s;
     if (s == STATUS_OK)
         sha256(bytes, size, hash);
     mem_free(bytes);
-    const bool picture = s != STATUS_OK || memcmp(hash, dataset_sha256(d, i), SHA256_SIZE) != 0;
+    dataset_sha256(d, i, then);
+    const bool picture = s != STATUS_OK || memcmp(hash, then, SHA256_SIZE) != 0;
     const bool caption = strcmp(p->caption ? p->caption : "", dataset_caption(d, i)) != 0;
     const bool repeats = p->repeats != dataset_repeats(d, i);
     bool mask;

@@ -16,17 +16,18 @@
 #include <string.h>
 
 #define LIMIT ((size_t)1 << 30) /* bytes of one array in memory */
+#define HASHES_AT_ONCE 1024
 
 struct Dataset {
     char *path, *source, *left_out_names;
     int left_out;
-    hid_t file, data;
-    int count, repeats; /* of all, where they are not listed */
+    hid_t file, data, hashes; /* hashes: (count,32) */
+    int count, repeats;       /* of all, where they are not listed */
     uint64_t data_size;
     uint32_t *width, *height, *repeats_of; /* repeats_of may be NULL */
     uint8_t *orientation, *odd;            /* odd may be NULL */
     uint64_t *offset, *length;
-    uint8_t *sha256;          /* (count,32) */
+    uint8_t *sha256;          /* (count,32), of a view */
     MaskColumns masks;        /* of a view sha256 alone */
     char **mask_paths;        /* where a view's masks lie, "": none; or NULL */
     char **names, **paths;    /* one block each; paths: where a view's pictures lie, or NULL */
@@ -102,9 +103,7 @@ static Status read_images(Dataset *d)
         TRY(read_column(d, "/images/repeats", H5T_NATIVE_UINT32, (void *)&d->repeats_of));
     if (h5_exists(d->file, "/images/odd"))
         TRY(read_column(d, "/images/odd", H5T_NATIVE_UINT8, (void *)&d->odd));
-    hsize_t dims[2] = {(hsize_t)d->count, SHA256_SIZE};
-    TRY(h5_read_array(d->file, d->path, "/images/sha256", H5T_NATIVE_UINT8, 2, dims, LIMIT,
-                      (void *)&d->sha256));
+    TRY(h5_open_rows(d->file, d->path, "/images/sha256", (hsize_t)d->count, SHA256_SIZE, &d->hashes));
     return h5_read_strings(d->file, d->path, "/images/name", (size_t)d->count, &d->names);
 }
 
@@ -184,7 +183,7 @@ Status dataset_open(const char *path, Dataset **out)
     Dataset *d = mem_calloc(1, sizeof *d);
     if (!d)
         return STATUS_FAILED;
-    d->file = d->data = d->masks.data = -1;
+    d->file = d->data = d->hashes = d->masks.data = -1;
     d->path = mem_strdup(path);
     h5_begin();
     const Status s = h5_end(d->path ? read_all(d) : STATUS_FAILED);
@@ -202,6 +201,8 @@ void dataset_close(Dataset *d)
     h5_begin();
     if (d->data >= 0)
         H5Dclose(d->data);
+    if (d->hashes >= 0)
+        H5Dclose(d->hashes);
     masks_close(&d->masks);
     if (d->file >= 0)
         H5Fclose(d->file);
@@ -311,7 +312,7 @@ Status dataset_of_view(const View *v, const char *folder, int left_out, Dataset 
     Dataset *d = mem_calloc(1, sizeof *d);
     if (!d)
         return STATUS_FAILED;
-    d->file = d->data = d->masks.data = -1;
+    d->file = d->data = d->hashes = d->masks.data = -1;
     d->repeats = 1;
     d->left_out = left_out;
     d->path = mem_strdup(folder);
@@ -423,9 +424,23 @@ bool dataset_has_several_captions(const Dataset *d)
     return false;
 }
 
-const uint8_t *dataset_sha256(const Dataset *d, int i)
+/* Of pictures i to i + count − 1. */
+static void read_hashes(const Dataset *d, int i, int count, uint8_t *out)
 {
-    return d->sha256 + (size_t)SHA256_SIZE * (size_t)i;
+    const size_t size = (size_t)SHA256_SIZE * (size_t)count;
+    if (d->sha256) {
+        memcpy(out, d->sha256 + (size_t)SHA256_SIZE * (size_t)i, size);
+        return;
+    }
+    h5_begin();
+    const Status s = h5_end(h5_read_rows(d->hashes, d->path, (hsize_t)i, (hsize_t)count, SHA256_SIZE, out));
+    if (s != STATUS_OK)
+        memset(out, 0, size);
+}
+
+void dataset_sha256(const Dataset *d, int i, uint8_t out[SHA256_SIZE])
+{
+    read_hashes(d, i, 1, out);
 }
 
 Size dataset_size(const Dataset *d, int i)
@@ -479,7 +494,12 @@ void dataset_source_sha256(const Dataset *d, uint8_t out[SHA256_SIZE])
 {
     Sha256 s;
     sha256_init(&s);
-    sha256_update(&s, d->sha256, (size_t)SHA256_SIZE * (size_t)d->count);
+    for (int i = 0; i < d->count; i += HASHES_AT_ONCE) {
+        uint8_t hashes[HASHES_AT_ONCE * SHA256_SIZE];
+        const int n = d->count - i < HASHES_AT_ONCE ? d->count - i : HASHES_AT_ONCE;
+        read_hashes(d, i, n, hashes);
+        sha256_update(&s, hashes, (size_t)SHA256_SIZE * (size_t)n);
+    }
     for (int i = 0; i < d->count; i++) {
         uint8_t hash[SHA256_SIZE];
         dataset_caption_sha256(d, i, hash);
@@ -517,11 +537,14 @@ static Status read_from_file(const Dataset *d, int i, uint8_t **bytes, size_t *s
 
 Status dataset_bytes(const Dataset *d, int i, uint8_t **bytes, size_t *size)
 {
+    uint8_t hash[SHA256_SIZE];
     *bytes = NULL;
     Status s = d->paths ? file_read(d->paths[i], SIZE_MAX / 2, (char **)bytes, size)
                         : read_from_file(d, i, bytes, size);
-    if (s == STATUS_OK)
-        s = check_sum(dataset_sha256(d, i), *bytes, *size);
+    if (s == STATUS_OK) {
+        dataset_sha256(d, i, hash);
+        s = check_sum(hash, *bytes, *size);
+    }
     if (s != STATUS_OK) {
         mem_free(*bytes);
         *bytes = NULL;

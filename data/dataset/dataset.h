@@ -44,10 +44,11 @@ const char *dataset_caption(const Dataset *d, int i); /* UTF-8 */
 Status dataset_set_missing_caption(Dataset *d, const char *caption);
 /* Makes of all captions what the style says, from here on; some have several then (caption_part()). */
 Status dataset_style_captions(Dataset *d, const CaptionStyle *style);
-bool dataset_has_several_captions(const Dataset *d);    /* of one picture */
-const uint8_t *dataset_sha256(const Dataset *d, int i); /* 32 bytes, of the encoded picture */
-Size dataset_size(const Dataset *d, int i);             /* after orientation */
-int dataset_repeats(const Dataset *d, int i);           /* of its kohya folder's name ("10_sks cat"); 1 */
+bool dataset_has_several_captions(const Dataset *d); /* of one picture */
+/* Of the encoded picture, 32 bytes; zeros where the file cannot be read any more. */
+void dataset_sha256(const Dataset *d, int i, uint8_t out[32]);
+Size dataset_size(const Dataset *d, int i);   /* after orientation */
+int dataset_repeats(const Dataset *d, int i); /* of its kohya folder's name ("10_sks cat"); 1 */
 /* What of its pictures was decided that could be decided otherwise; framer: what they are trained as, NULL:
  * not known. *out: remarks_free. */
 Status dataset_remarks(const Dataset *d, const Framer *framer, Remarks *out);

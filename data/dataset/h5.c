@@ -259,6 +259,25 @@ Status h5_read_array(hid_t file, const char *path, const char *name, hid_t mem, 
     return s;
 }
 
+Status h5_open_rows(hid_t file, const char *path, const char *name, hsize_t count, hsize_t width, hid_t *set)
+{
+    hsize_t dims[2] = {count, width};
+    TRY(open_set(file, path, name, set));
+    return check_shape(*set, path, name, H5T_INTEGER, 2, dims);
+}
+
+Status h5_read_rows(hid_t set, const char *path, hsize_t i, hsize_t rows, hsize_t width, uint8_t *out)
+{
+    const hsize_t start[2] = {i, 0}, count[2] = {rows, width};
+    const hid_t from = H5Dget_space(set), to = H5Screate_simple(2, count, NULL);
+    H5Sselect_hyperslab(from, H5S_SELECT_SET, start, NULL, count, NULL);
+    const bool ok = H5Dread(set, H5T_NATIVE_UINT8, to, from, H5P_DEFAULT, out) >= 0;
+    const Status s = ok ? STATUS_OK : h5_fail(path, "cannot be read");
+    H5Sclose(from);
+    H5Sclose(to);
+    return s;
+}
+
 /* Strings of `size` bytes, padded with zeros; H5T_VARIABLE: of variable length. */
 static hid_t string_type(size_t size, H5T_cset_t letters)
 {

@@ -11,6 +11,7 @@
 #include <hdf5.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* No clearing up by HDF5 at exit, and a word where it ends the process; the program's start calls it, before
  * any other function of HDF5 (train/atelier.c). */
@@ -45,6 +46,11 @@ Status h5_make_group(hid_t file, const char *path, const char *name);
  * be as said: dims[i] 0 is filled in, others are checked. *out: mem_free. */
 Status h5_read_array(hid_t file, const char *path, const char *name, hid_t mem, int rank, hsize_t *dims,
                      size_t limit_bytes, void **out);
+/* An array (count,width) of integers that stays open, to be read some rows at a time: of a million pictures
+ * not all is kept. */
+Status h5_open_rows(hid_t file, const char *path, const char *name, hsize_t count, hsize_t width, hid_t *set);
+/* rows × width bytes from row i on. */
+Status h5_read_rows(hid_t set, const char *path, hsize_t i, hsize_t rows, hsize_t width, uint8_t *out);
 /* count strings as one block: out[i] points behind the pointers. mem_free(*out). Strings of fixed length
  * (which is how they are written here: HDF5's heap for those of variable length has crashed on damaged files)
  * or of variable length (which h5py writes). */

@@ -213,13 +213,15 @@ static Status look_at_entry(const Lint *l, LintSet *set, const void *pictures, i
     const Dataset *d = pictures;
     const char *name = dataset_name(d, i);
     const Size stored = dataset_size(d, i);
+    uint8_t hash[SHA256_SIZE];
     uint8_t *bytes;
     size_t size;
     PictureFacts facts;
     bool good;
     if (!dataset_caption(d, i)[0])
         lint_tell(l, LINT_NOTE, "%s: has no caption", name);
-    lint_set_hash(set, i, dataset_sha256(d, i));
+    dataset_sha256(d, i, hash);
+    lint_set_hash(set, i, hash);
     if (dataset_bytes(d, i, &bytes, &size) != STATUS_OK) {
         if (status_is_memory())
             return STATUS_FAILED;
