@@ -100,6 +100,12 @@ says 'hypernetworks are not supported'
 draw 2 --prompt 'a heart AND a fish' --compat a1111
 says 'the prompt has `AND`'
 
+# what such files are, and for which models
+"$atelier" lora info "$golden/adapters/locon-dora.safetensors" >out 2>err || fail "$(cat err)"
+grep -qE '^dora modules +8$' out || fail "lora info says no DoRA: $(cat out)"
+"$atelier" lora info --json "$golden/adapters/locon.safetensors" >out 2>err || fail "$(cat err)"
+grep -q '"dora_modules": null' out || fail "lora info says DoRA: $(cat out)"
+
 # embeddings
 mkdir -p toys
 cp "$here/tests/fuzz/corpus/embedding/a1111.safetensors" toys/toy.safetensors

@@ -1,5 +1,6 @@
 /* `atelier lora info`: what an adapter's file holds, whoever wrote it. */
 #include "infer/adapters/adapters.h"
+#include "infer/adapters/family.h"
 #include "infer/adapters/keys.h"
 #include "infer/adapters/settings.h"
 #include "kernels/base/log.h"
@@ -25,9 +26,9 @@ typedef struct LoraFacts {
     json_int_t parameters, bytes;
     bool types[ELEMENT_TYPES];
     Module *modules;
-    int count, alphas, others;
-    double alpha_min, alpha_max;     /* of the tensors for it */
-    char other[ADAPTER_MODULE_SIZE]; /* the first key that is not an adapter's */
+    int count, alphas, lengths, others; /* lengths: DoRA's */
+    double alpha_min, alpha_max;        /* of the tensors for it */
+    char other[ADAPTER_MODULE_SIZE];    /* the first key that is not an adapter's */
     const char *other_kind;
 } LoraFacts;
 
@@ -69,6 +70,7 @@ static void look_at_entry(const TensorEntry *e, LoraFacts *f)
         f->types[e->type] = true;
         f->modules[f->count++] = (Module){k, e->ndim == 4 && e->shape[2] > 1, rank_of(e, &k)};
     } else if (k.type == ADAPTER_KEY_MAGNITUDE) {
+        f->lengths++;
         f->parameters += (json_int_t)tensor_entry_count(e);
         f->types[e->type] = true;
     } else if (f->others++ == 0) {
@@ -188,6 +190,8 @@ static json_t *collect(const char *path, const TensorFile *file, const LoraFacts
     json_t *o = json_object(), *types = json_array();
     int text = 0, convolutions = 0;
     int64_t low = 0, high = 0;
+    char why[128];
+    const char *family = adapter_family(file, why, sizeof why);
     for (int t = 0; t < ELEMENT_TYPES; t++)
         if (f->types[t])
             json_array_append_new(types, json_string(element_name((ElementType)t)));
@@ -206,6 +210,8 @@ static json_t *collect(const char *path, const TensorFile *file, const LoraFacts
     json_object_set_new(o, "unet_modules", json_integer(f->count - text));
     json_object_set_new(o, "text_encoder_modules", json_integer(text));
     json_object_set_new(o, "convolutions", convolutions ? json_integer(convolutions) : json_null());
+    json_object_set_new(o, "dora_modules", f->lengths ? json_integer(f->lengths) : json_null());
+    json_object_set_new(o, "made_for", family ? json_string(family) : json_null());
     json_object_set_new(o, "parameters", json_integer(f->parameters));
     json_object_set_new(o, "dtypes", types);
     json_object_set_new(o, "bytes", json_integer(f->bytes));
