@@ -115,6 +115,7 @@ static Status read_known(Quality *q)
 static Status sample(Quality *q, const char *prompt, int index, Picture *out)
 {
     SampleRequest r = sample_request_default();
+    r.sampler = "ddim";
     SampleResult result = {0};
     r.prompt = prompt;
     r.steps = 20;

@@ -117,7 +117,7 @@ typedef struct AtlSample {
     int width, height;    /* pixels; 0: the size the model was made for */
     int steps;            /* 0: 20 */
     float guidance;       /* 0: 7.5; 1: without */
-    const char *sampler;  /* one of `atelier sample --help`; NULL: "ddim" */
+    const char *sampler;  /* one of `atelier sample --help`; NULL: what the model says */
     uint64_t seed;        /* the noise is PyTorch's for that seed */
     int clip_skip;        /* last layers of the text encoder that are left out */
     /* From another picture, and over a part of it; pictures of another size are pulled to the one that is

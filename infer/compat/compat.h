@@ -3,6 +3,7 @@
 #ifndef ATL_COMPAT_H
 #define ATL_COMPAT_H
 
+#include "infer/samplers/sampler.h"
 #include "infer/text/emphasis.h"
 
 #include <stdbool.h>
@@ -16,7 +17,12 @@ typedef struct Compat {
     /* Clip skip where all of the text encoder's layers are used: diffusers counts those left out, A1111 from
      * the end, beginning with 1. */
     int clip_skip_none;
-    PromptSyntax prompts; /* what prompts are read as */
+    PromptSyntax prompts;       /* what prompts are read as */
+    SamplerConvention sampling; /* how grids of noise levels are read */
+    const char *rng;            /* the generator that noise is drawn from where nothing is said */
+    /* That is only what samplers add, from a generator of its own, on a processor of the seed after; the
+     * first noise and Brownian motions are always a processor's. */
+    bool noise_apart;
     StrengthRule strength;
     /* A picture's latents are drawn from what the VAE says they may be, with the picture's own seed;
      * otherwise they are its mean (A1111 draws them, but from a generator that no seed sets). */

@@ -2,7 +2,7 @@
 #ifndef ATL_MODEL_H
 #define ATL_MODEL_H
 
-#include "infer/samplers/schedule.h"
+#include "infer/schedules/schedule.h"
 #include "infer/text/tokenizer.h"
 #include "clip.h"
 #include "unet.h"

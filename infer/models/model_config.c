@@ -52,7 +52,7 @@ static json_t *type_list(const char *with, const char *without, const bool *atte
 
 char *unet_config_json(const UNetConfig *k)
 {
-    return text_of(json_pack(
+    json_t *config = json_pack(
         "{s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:s, s:i, s:o, s:i, s:i, s:b, s:i, s:o, s:b, s:o, s:s}",
         "_class_name", "UNet2DConditionModel", "sample_size", k->sample_size, "in_channels", k->in_channels,
         "out_channels", k->out_channels, "block_out_channels", int_list(k->channels, k->levels),
@@ -65,7 +65,10 @@ char *unet_config_json(const UNetConfig *k)
         decimal(k->norm_eps), "flip_sin_to_cos", k->flip_sin_to_cos, "freq_shift",
         k->freq_shift == rintf(k->freq_shift) ? json_integer((json_int_t)k->freq_shift)
                                               : decimal(k->freq_shift),
-        "act_fn", "silu"));
+        "act_fn", "silu");
+    if (k->guidance_channels)
+        json_object_set_new(config, "time_cond_proj_dim", json_integer(k->guidance_channels));
+    return text_of(config);
 }
 
 char *vae_config_json(const VaeConfig *k)

@@ -25,6 +25,7 @@ struct UNet {
     UNetConfig config;
     LayerSet layers;
     Layer conv_in, linear_1, linear_2, conv_norm_out, conv_out;
+    Layer cond_proj; /* of guidance; absent where it is not told */
     Level down[UNET_MAX_LEVELS], up[UNET_MAX_LEVELS];
     ResnetBlock mid_resnets[2]; /* the second only with attention between them */
     Transformer mid_attention;
@@ -136,6 +137,9 @@ static Status unet_init(UNet *u, Weights *w)
     weights_layer(w, set, &u->conv_in, LAYER_CONV, true, 4, (int64_t[]){C, k->in_channels, 3, 3}, "conv_in");
     weights_layer(w, set, &u->linear_1, LAYER_LINEAR, true, 2, (int64_t[]){T, C}, "time_embedding.linear_1");
     weights_layer(w, set, &u->linear_2, LAYER_LINEAR, true, 2, (int64_t[]){T, T}, "time_embedding.linear_2");
+    if (k->guidance_channels)
+        weights_layer(w, set, &u->cond_proj, LAYER_LINEAR, false, 2, (int64_t[]){C, k->guidance_channels},
+                      "time_embedding.cond_proj");
     for (int i = 0; i < k->levels; i++)
         TRY(down_init(u, w, i));
     TRY(mid_init(u, w));
@@ -212,11 +216,15 @@ static Tensor *attend(Ctx *c, const Transformer *t, Tensor *x, const Conditions 
     return checkpointed(c, transformer, t, (Tensor *[]){x, k->text}, 2);
 }
 
-/* timesteps (B) -> (B,T) */
-static Tensor *time_embedding(Ctx *c, const UNet *u, Tensor *timesteps)
+/* timesteps (B), and guidance (B,1) or NULL -> (B,T) */
+static Tensor *time_embedding(Ctx *c, const UNet *u, Tensor *timesteps, Tensor *guidance)
 {
     const UNetConfig *k = &u->config;
     Tensor *t = timestep_embedding(c, timesteps, k->channels[0], k->flip_sin_to_cos, k->freq_shift);
+    if (k->guidance_channels && guidance) {
+        Tensor *g = reshape(c, guidance, 1, timesteps->shape);
+        t = linear_add(c, &u->cond_proj, timestep_embedding(c, g, k->guidance_channels, false, 1), t);
+    }
     return linear(c, &u->linear_2, silu(c, linear(c, &u->linear_1, t)));
 }
 
@@ -233,7 +241,8 @@ static Tensor *doubled(Ctx *c, const Level *l, Tensor *h, const Tensor *beside)
 Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const Conditioning *text)
 {
     const UNetConfig *k = &u->config;
-    const Conditions cond = {.temb = silu(c, time_embedding(c, u, timesteps)), .text = text->states};
+    const Conditions cond = {.temb = silu(c, time_embedding(c, u, timesteps, text->extra)),
+                             .text = text->states};
     Tensor
         *aside[UNET_MAX_LEVELS * UNET_MAX_RESNETS + 1]; /* outputs of the way down, taken back last first */
     int n = 0;

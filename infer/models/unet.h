@@ -26,6 +26,7 @@ typedef struct UNetConfig {
     float norm_eps;
     bool flip_sin_to_cos;
     float freq_shift;
+    int guidance_channels; /* time_cond_proj_dim: width of the guidance that it is told; 0: it is not told */
 } UNetConfig;
 
 typedef struct UNet UNet;
@@ -36,8 +37,9 @@ void unet_free(UNet *u);
 const UNetConfig *unet_config(const UNet *u);
 LayerSet *unet_layers(UNet *u);
 
-/* x (B,H,W,in) in the context's dtype, timesteps f32 (B), text's states (B,T,cross), T any -> (B,H,W,out) in
- * the context's dtype. Every resnet and transformer block is a checkpointed() segment. */
+/* x (B,H,W,in) in the context's dtype, timesteps f32 (B), text's states (B,T,cross), T any, and where it is
+ * told its guidance scale g, extra (B,1): 1000 (g - 1), or NULL -> (B,H,W,out) in the context's dtype. Every
+ * resnet and transformer block is a checkpointed() segment. */
 Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const Conditioning *text);
 
 #endif

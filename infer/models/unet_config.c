@@ -30,7 +30,6 @@ static const JsonAccepted ACCEPTED[] = {
     {"time_embedding_dim", "null"},
     {"time_embedding_act_fn", "null"},
     {"timestep_post_act", "null"},
-    {"time_cond_proj_dim", "null"},
     {"conv_in_kernel", "3"},
     {"conv_out_kernel", "3"},
     {"attention_type", "\"default\""},
@@ -149,6 +148,7 @@ Status unet_config_parse(const char *json, const char *origin, UNetConfig *out)
     k.norm_eps = (float)json_config_float(&c, "norm_eps", 1e-5, JSON_POSITIVE, 1);
     k.flip_sin_to_cos = json_config_bool(&c, "flip_sin_to_cos", true);
     k.freq_shift = (float)json_config_float(&c, "freq_shift", 0, -1000, 1000);
+    k.guidance_channels = json_config_int(&c, "time_cond_proj_dim", 0, 2, 1 << 16);
     check_divisions(&c, &k);
     TRY(json_config_close(&c));
     *out = k;

@@ -12,7 +12,7 @@
 SampleRequest sample_request_default(void)
 {
     return (SampleRequest){
-        .prompt = "", .steps = 20, .guidance = 7.5f, .sampler = SAMPLER_DEFAULT, .begin.padding = NO_PADDING};
+        .prompt = "", .steps = 20, .guidance = 7.5f, .sampler = SAMPLER_AUTO, .begin.padding = NO_PADDING};
 }
 
 void sample_result_free(SampleResult *r)

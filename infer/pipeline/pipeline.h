@@ -21,7 +21,10 @@ typedef struct SampleRequest {
     const char *prompt, *negative; /* negative NULL: "" */
     int steps;                     /* 20 */
     float guidance;                /* 7.5; 1 or less: no guidance */
-    const char *sampler;           /* one of infer/samplers/sampler.h */
+    double guidance_rescale;       /* 0 to 1: how far the guided prediction takes the other's spread */
+    const char *sampler;           /* one of SAMPLER_WORDS */
+    const char *schedule;          /* one of SCHEDULE_WORDS; NULL: auto */
+    const char *rng;               /* as noise_kind_parse() takes it; NULL: what compat says */
     uint64_t seed;
     Size size; /* in pixels; a side of 0: as pipeline_choose_size() says */
     int clip_skip;
@@ -89,9 +92,12 @@ Status pipeline_encode_picture_plan(Pipeline *p, Size size, size_t *bytes);
 double pipeline_encode_picture_flop(Pipeline *p, Size size); /* after its plan */
 Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
                        SampleResult *out);
-/* How many sampling steps are done of r.steps (a few counts are rounded to one more; from a picture it is the
- * share that its strength says); refuses a sampler or a number that the model does not allow. */
+/* How often r asks the UNet (some samplers ask twice a step, a few counts are rounded to one more; from a
+ * picture it is the share that its strength says); refuses a sampler, its settings or a number of steps that
+ * the model does not allow. */
 Status pipeline_steps(const Model *m, const SampleRequest *r, int *steps);
+/* The sampler that r comes to for this model, where it says auto. */
+const char *pipeline_sampler(const Model *m, const SampleRequest *r);
 /* Calls trace after every sampling step from now on; NULL: no more. */
 void pipeline_trace(Pipeline *p, SampleTrace trace, void *arg);
 /* Every picture goes through g from now on, which is borrowed; NULL: no more. */

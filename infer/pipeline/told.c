@@ -21,6 +21,8 @@
 
 #include <string.h>
 
+#define GUIDANCE_UNIT 1000 /* what a guidance scale less 1 is multiplied by, like a timestep's share */
+
 /* A text of a schedule. */
 typedef struct ToldText {
     const char *text;
@@ -112,6 +114,12 @@ static int least_common_multiple(int a, int b)
     return a / x * b;
 }
 
+static bool takes_guidance(const Told *t)
+{
+    const Model *m = prompts_model(t->p);
+    return m->unet && unet_config(m->unet)->guidance_channels > 0;
+}
+
 static Status read_both(Told *t, int steps)
 {
     const SampleRequest *r = t->r;
@@ -127,6 +135,7 @@ static Status read_both(Told *t, int steps)
     }
     t->shape = t->one;
     t->shape.tokens = t->one.tokens * chunks;
+    t->shape.extra = takes_guidance(t) ? 1 : 0;
     t->text = mem_alloc((size_t)conditioning_text_size(&t->shape) * sizeof *t->text);
     return t->text ? STATUS_OK : STATUS_FAILED;
 }
@@ -140,7 +149,7 @@ Status told_read(Prompts *p, const SampleRequest *r, int steps, Told **out)
     t->p = p;
     t->r = r;
     t->one = conditioning_shape(prompts_model(p));
-    t->batch = r->guidance > 1 ? 2 : 1;
+    t->batch = r->guidance > 1 && !takes_guidance(t) ? 2 : 1;
     const Status s = read_both(t, steps);
     if (s != STATUS_OK)
         told_free(t);
@@ -169,6 +178,11 @@ void told_free(Told *t)
 ConditioningShape told_shape(const Told *t)
 {
     return t->shape;
+}
+
+int told_batch(const Told *t)
+{
+    return t->batch;
 }
 
 /* Weights ------------------------------------------------------------------------------------------------ */
@@ -304,5 +318,9 @@ void told_at(Told *t, int i, float *text)
             memcpy(t->text + at, p->texts[k].states, n * sizeof *t->text);
         memcpy(t->text + all, p->texts[k].states + n, (size_t)t->one.pooled * sizeof *t->text);
         conditioning_place(&t->shape, t->batch, place, t->text, text);
+        int64_t numbers;
+        float *extra = text + conditioning_part(&t->shape, t->batch, place, 2, &numbers);
+        if (numbers)
+            *extra = GUIDANCE_UNIT * (t->r->guidance - 1);
     }
 }

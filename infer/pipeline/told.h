@@ -15,6 +15,9 @@ void told_free(Told *t); /* NULL allowed */
 /* A prompt of more chunks than the other makes both longer: each is repeated up to a common length, which
  * attention does not see. */
 ConditioningShape told_shape(const Told *t);
+/* 2 with guidance: the negative prompt and the prompt; 1 without, or where the model is told its guidance
+ * scale as a number (latent consistency models). */
+int told_batch(const Told *t);
 /* Computes all that will be told. */
 Status told_encode(Told *t);
 /* Writes what is told at step i (from 0) into a batch's floats, where it is not what was told last. */

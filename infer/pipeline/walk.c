@@ -37,9 +37,28 @@ static Status check_model(const Model *m)
     return STATUS_OK;
 }
 
+/* The sampler of r for n numbers, its step that is done first, and the generator that its noise is drawn
+ * from. */
+static Status choose_sampler(const Model *m, const SampleRequest *r, size_t n, Sampler **out, int *first,
+                             NoiseKind *noise)
+{
+    const Compat *compat = compat_of(r->compat);
+    int grid, skipped;
+    TRY(begin_steps(r, &grid, &skipped));
+    TRY(noise_kind_parse(r->rng ? r->rng : compat->rng, noise));
+    const SamplerChoice choice = {.name = r->sampler,
+                                  .schedule = r->schedule,
+                                  .convention = compat->sampling,
+                                  .noise = compat->noise_apart ? NOISE_CPU : *noise,
+                                  .seed = r->seed};
+    TRY(sampler_new(&choice, &m->schedule, grid, n, out));
+    const int last = sampler_steps(*out) - 1, asked = skipped * sampler_order(*out);
+    *first = asked < last ? asked : last;
+    return STATUS_OK;
+}
+
 static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
 {
-    int steps;
     *w = (Walk){.p = p, .r = r};
     TRY(check_model(p->m));
     SampleRequest sized = *r;
@@ -47,7 +66,6 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
     TRY(prompts_check_clip_skip(p->m, r->clip_skip));
     w->size = size_divided(sized.size, vae_factor(p->m->vae));
     TRY(p->guard ? guard_admit(p->guard, r->prompt, r->unmarked ? NULL : &sized.size) : STATUS_OK);
-    w->batch = r->guidance > 1 ? 2 : 1;
     w->channels = unet_config(p->m->unet)->in_channels;
     w->plane = (size_t)size_area(w->size);
     w->n = (size_t)LATENT_CHANNELS * w->plane;
@@ -57,10 +75,10 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
             "tiles of the VAE and a picture that fits to itself do not go together: the tiles' edges "
             "are not the picture's");
     stages_wrap(p->stages, r->wrap);
-    TRY(begin_steps(r, &steps, &w->first));
-    TRY(sampler_new(r->sampler, &p->m->schedule, steps, w->n, &w->sampler));
+    TRY(choose_sampler(p->m, r, w->n, &w->sampler, &w->first, &w->rng));
     TRY(told_read(p->prompts, r, sampler_steps(w->sampler), &w->told)); /* all, as A1111 counts them */
     w->shape = told_shape(w->told);
+    w->batch = told_batch(w->told);
     return STATUS_OK;
 }
 
@@ -146,18 +164,26 @@ double pass_flop(Pipeline *p, const SampleRequest *r)
     return flop;
 }
 
+static void seed_noise(Walk *w)
+{
+    const uint64_t seed = w->r->seed;
+    const bool apart = compat_of(w->r->compat)->noise_apart;
+    noise_seed(&w->random, apart ? NOISE_CPU : w->rng, seed);
+    noise_seed(&w->random_added, w->rng, w->rng.cuda ? seed : seed + 1);
+    w->noise = noise_source(&w->random);
+    w->added = apart ? noise_source(&w->random_added) : w->noise;
+}
+
 static Status walk_prepare(Walk *w)
 {
     size_t bytes;
-    const SampleRequest *r = w->r;
     TRY(walk_allocate(w));
-    if (r->begin.picture)
-        TRY(canvas_new(&r->begin, size_multiplied(w->size, vae_factor(w->p->m->vae)), &w->canvas));
+    if (w->r->begin.picture)
+        TRY(canvas_new(&w->r->begin, size_multiplied(w->size, vae_factor(w->p->m->vae)), &w->canvas));
     TRY(walk_plan(w, &bytes));
     TRY(ctx_reserve(w->p->c, bytes));
     TRY(told_encode(w->told));
-    torch_seed(&w->random, r->seed);
-    w->noise = noise_from_torch(&w->random);
+    seed_noise(w);
     return walk_start(w);
 }
 
@@ -173,12 +199,29 @@ static Status check_finite(const Walk *w, int step)
     return STATUS_OK;
 }
 
-/* Ho & Salimans 2022: away from the prediction without the prompt. */
+static double deviation(const float *x, size_t n)
+{
+    double sum = 0, squares = 0;
+    for (size_t k = 0; k < n; k++)
+        sum += (double)x[k];
+    for (size_t k = 0; k < n; k++)
+        squares += ((double)x[k] - sum / (double)n) * ((double)x[k] - sum / (double)n);
+    return sqrt(squares / (double)(n - 1));
+}
+
+/* Ho & Salimans 2022: away from the prediction without the prompt. Lin et al. 2024, formula 15, 16: and as
+ * far as asked for back to the spread of the prediction with it, which guidance widens. */
 static void guide(Walk *w)
 {
     const float *without = w->prediction, *with = w->prediction + (size_t)(w->batch - 1) * w->n;
     for (size_t k = 0; k < w->n; k++)
         w->guided[k] = w->batch == 2 ? without[k] + w->r->guidance * (with[k] - without[k]) : with[k];
+    const float share = w->batch == 2 ? (float)w->r->guidance_rescale : 0;
+    if (share <= 0)
+        return;
+    const float ratio = (float)(deviation(with, w->n) / deviation(w->guided, w->n));
+    for (size_t k = 0; k < w->n; k++)
+        w->guided[k] = share * (w->guided[k] * ratio) + (1 - share) * w->guided[k];
 }
 
 static Status walk_trace(const Walk *w, int i)
@@ -213,7 +256,7 @@ static Status walk_step(Walk *w, int i)
     TRY(stage_unet(w->p->stages, w->batch, w->size, w->input, sampler_timestep(w->sampler, i), &w->shape,
                    w->text, w->prediction));
     guide(w);
-    sampler_step(w->sampler, i, w->guided, &w->noise, w->x);
+    sampler_step(w->sampler, i, w->guided, &w->added, w->x);
     walk_blend(w, i);
     TRY(check_finite(w, i + 1 - w->first));
     return walk_trace(w, i);
@@ -308,10 +351,15 @@ Status pass_sample(Pipeline *p, const SampleRequest *r, bool picture, SampleProg
 Status pass_steps(const Model *m, const SampleRequest *r, int *steps)
 {
     Sampler *s;
-    int grid, skipped;
-    TRY(begin_steps(r, &grid, &skipped));
-    TRY(sampler_new(r->sampler, &m->schedule, grid, 0, &s));
-    *steps = sampler_steps(s) - skipped;
+    int first;
+    NoiseKind noise;
+    TRY(choose_sampler(m, r, 0, &s, &first, &noise));
+    *steps = sampler_steps(s) - first;
     sampler_free(s);
     return STATUS_OK;
+}
+
+const char *pipeline_sampler(const Model *m, const SampleRequest *r)
+{
+    return !r->sampler || strcmp(r->sampler, SAMPLER_AUTO) == 0 ? sampler_of_model(&m->schedule) : r->sampler;
 }

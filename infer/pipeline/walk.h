@@ -12,14 +12,15 @@ typedef struct Walk {
     Pipeline *p;
     const SampleRequest *r;
     Sampler *sampler;
-    TorchRandom random;
-    NoiseSource noise;
-    Size size;       /* of the latents */
-    int batch;       /* 2 with guidance */
-    int first;       /* the step that is done first */
-    int tile;        /* side in latents of the tiles that the VAE works by; 0: none */
-    int channels;    /* that the UNet takes */
-    size_t plane, n; /* numbers of one channel, and of the latents */
+    NoiseKind rng;
+    Noise random, random_added;
+    NoiseSource noise, added; /* the first, and what the sampler adds */
+    Size size;                /* of the latents */
+    int batch;                /* 2 with guidance */
+    int first;                /* the step that is done first */
+    int tile;                 /* side in latents of the tiles that the VAE works by; 0: none */
+    int channels;             /* that the UNet takes */
+    size_t plane, n;          /* numbers of one channel, and of the latents */
     Told *told;
     ConditioningShape shape; /* of text */
     Canvas canvas;           /* of r->begin, where there is a picture */

@@ -42,7 +42,7 @@ static Status parse_seeds(SampleArguments *a)
     return STATUS_OK;
 }
 
-/* What each sampler is, for the help. */
+/* What each sampler and each schedule is, for the help. */
 static void describe_samplers(char *out, size_t size)
 {
     int count;
@@ -52,10 +52,20 @@ static void describe_samplers(char *out, size_t size)
         used += (size_t)snprintf(out + used, size - used, " %s: %s.", kinds[i].name, kinds[i].description);
 }
 
+static void describe_schedules(char *out, size_t size)
+{
+    int count;
+    const GridKind *kinds = grid_kinds(&count);
+    size_t used = (size_t)snprintf(out, size, "At which noise levels the steps stand.");
+    for (int i = 0; i < count && used < size; i++)
+        used += (size_t)snprintf(out + used, size - used, " %s: %s.", kinds[i].name, kinds[i].description);
+}
+
 static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
 {
-    char samplers[512];
+    char samplers[1024], schedules[1024];
     describe_samplers(samplers, sizeof samplers);
+    describe_schedules(schedules, sizeof schedules);
     SampleRequest *r = &a->request;
     SampleBegin *b = &r->begin;
     const Option table[] = {
@@ -136,9 +146,24 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .help = "Guidance scale: how far to go from the negative prompt towards the prompt. 1 or less: no "
                  "guidance.",
          .shown = "7.5"},
-        {"sampler", OPTION_TEXT, &r->sampler, .value = "NAME", .help = samplers, .shown = SAMPLER_DEFAULT},
+        {"guidance-rescale", OPTION_FLOAT, &r->guidance_rescale, .value = "R", .min = 0, .max = 1,
+         .help =
+             "How far guidance keeps to the spread of the unguided prediction, against overexposure; 0.7 is "
+             "usual for models whose schedule ends in pure noise.",
+         .shown = "0"},
+        {"sampler", OPTION_TEXT, &r->sampler, .value = "NAME", .help = samplers,
+         .shown = "auto: what the model says"},
+        {"schedule", OPTION_TEXT, &r->schedule, .value = "NAME", .help = schedules,
+         .shown = "auto: what the model says"},
         {"seed", OPTION_TEXT, &a->seeds_text, .value = "N[,N...]",
          .help = "One picture for each. The noise is PyTorch's for that seed.", .shown = "0"},
+        {"rng", OPTION_TEXT, &r->rng, .value = "cpu|cuda[:GPU]",
+         .help =
+             "Whose noise: that of PyTorch's generator on the processor, or on a GPU. Small pictures "
+             "(512x512 "
+             "on all but the smallest GPUs) have the same noise on every GPU; for larger ones name the GPU, "
+             "as in cuda:rtx3060, or its multiprocessors and the threads on each, as in cuda:28x1536.",
+         .shown = NOISE_DEFAULT},
         {"batch", OPTION_INT, &a->batch, .value = "N", .min = 1, .max = SAMPLE_MAX_PICTURES,
          .help = "N pictures for each seed: with seed, seed + 1, and so on.", .shown = "1"},
         {"width", OPTION_INT, &r->size.width, .value = "W", .min = 1, .max = PICTURE_MAX_SIDE,

@@ -53,6 +53,14 @@ static const char *sampler_label(const char *name)
     return kind ? kind->label : name;
 }
 
+/* ", Schedule type: Karras", where the request names one that A1111 has too. */
+static void schedule_label(const SampleRequest *r, char *out, size_t size)
+{
+    const GridKind *kind = r->schedule ? grid_kind(r->schedule) : NULL;
+    snprintf(out, size, "%s%s", kind && kind->label ? ", Schedule type: " : "",
+             kind && kind->label ? kind->label : "");
+}
+
 /* A1111 reads values up to the next comma; others are quoted as JSON. */
 static Status quote_value(const char *text, char *out, size_t size)
 {
@@ -91,22 +99,23 @@ static char *lora_tags(const PictureOrigin *o)
 char *picture_parameters(const PictureOrigin *o)
 {
     const SampleRequest *r = o->request;
-    char model[256], quoted[600], skip[32] = "", way[400];
+    char model[256], quoted[600], skip[32] = "", schedule[64], way[400];
     short_name(o->model, model, sizeof model);
     if (quote_value(model, quoted, sizeof quoted) != STATUS_OK)
         return NULL;
     if (r->clip_skip) /* A1111 counts from 1 */
         snprintf(skip, sizeof skip, ", Clip skip: %d", r->clip_skip + 1);
     way_parameters(r, way, sizeof way);
+    schedule_label(r, schedule, sizeof schedule);
     const bool negative = r->negative && *r->negative;
     char *tags = lora_tags(o);
     if (!tags)
         return NULL;
     char *text = mem_printf(
-        "%s%s\n%s%s%sSteps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: %s%s%s, "
+        "%s%s\n%s%s%sSteps: %d, Sampler: %s%s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: %s%s%s, "
         "Version: atelier " ATELIER_VERSION,
         r->prompt, tags, negative ? "Negative prompt: " : "", negative ? r->negative : "",
-        negative ? "\n" : "", r->steps, sampler_label(r->sampler), (double)r->guidance,
+        negative ? "\n" : "", r->steps, sampler_label(r->sampler), schedule, (double)r->guidance,
         (unsigned long long)r->seed, r->size.width, r->size.height, quoted, skip, way);
     mem_free(tags);
     return text;
@@ -141,6 +150,17 @@ static void add_beside(json_t *settings, const PictureOrigin *o)
         json_object_set_new(settings, "flagged", json_true());
 }
 
+/* Settings that are mostly left as they are stand only where they are not. */
+static void add_choices(json_t *settings, const SampleRequest *r)
+{
+    if (r->schedule && strcmp(r->schedule, SCHEDULE_AUTO) != 0)
+        json_object_set_new(settings, "schedule", json_string(r->schedule));
+    if (r->rng)
+        json_object_set_new(settings, "rng", json_string(r->rng));
+    if (r->guidance_rescale > 0)
+        json_object_set_new(settings, "guidance_rescale", json_real(r->guidance_rescale));
+}
+
 char *picture_settings(const PictureOrigin *o)
 {
     const SampleRequest *r = o->request;
@@ -158,6 +178,7 @@ char *picture_settings(const PictureOrigin *o)
     add_beside(settings, o);
     json_object_set_new(settings, "compat", json_string(compat_of(r->compat)->name));
     json_object_update_new(settings, way_settings(r, o->begin));
+    add_choices(settings, r);
     json_error_t error;
     if (o->options)
         json_object_set_new(settings, PICTURE_OPTIONS, json_parse(o->options, 0, &error));

@@ -38,11 +38,12 @@ static Status tell_surprises(const Session *s, const SampleArguments *a)
     if (r->negative)
         TRY(tell_cut(s->model, r, "negative", r->negative));
     const SamplerKind *kind = sampler_kind(r->sampler);
-    if (schedule->clip_sample && kind && kind->clips)
+    const double clip = kind ? sampler_clip(r->sampler, schedule) : 0;
+    if (clip > 0)
         log_warn("the model's scheduler_config.json does not turn \"clip_sample\" off, so %s clips its "
                  "predictions to "
                  "%g, as diffusers does; if pictures look flat, set it to false there",
-                 kind->label, schedule->clip_sample_range);
+                 kind->label, clip);
     return STATUS_OK;
 }
 
@@ -170,7 +171,9 @@ Status session_check(const Session *s, SampleArguments *a)
     TRY(begin_arguments_open(&a->begin, &a->request.begin));
     TRY(status_in(pipeline_choose_size(s->model, &a->request), "sample"));
     TRY(status_in(guard_admit(s->guard, a->request.prompt, &a->request.size), "sample"));
-    return status_in(pipeline_steps(s->model, &a->request, &steps), "sample");
+    TRY(status_in(pipeline_steps(s->model, &a->request, &steps), "sample"));
+    a->request.sampler = pipeline_sampler(s->model, &a->request);
+    return STATUS_OK;
 }
 
 Status session_use(Session *s, SampleArguments *a)

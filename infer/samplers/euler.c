@@ -11,17 +11,15 @@ static void step(const SamplerStep *s, void *state)
         s->x[k] += (s->x[k] - s->x0[k]) / sigma * change;
 }
 
-static const SamplerSetting SETTINGS[] = {{"use_karras_sigmas", "[false]"},
-                                          {"use_exponential_sigmas", "[false]"},
-                                          {"use_beta_sigmas", "[false]"},
-                                          {"interpolation_type", "[\"linear\"]"},
-                                          {"timestep_type", "[\"discrete\"]"},
-                                          {"final_sigmas_type", "[\"zero\"]"},
-                                          {NULL, NULL}};
+static const SettingsDefaults ABSENT = {.curves = true, .final_sigma = true};
+static const SamplerSetting SETTINGS[] = {
+    {"interpolation_type", "[\"linear\"]"}, {"timestep_type", "[\"discrete\"]"}, {NULL, NULL}};
 
 const SamplerFamily sampler_euler = {
     .kind = {"euler", "Euler", "first order on the noise levels, much like ddim"},
+    .scheduler = "EulerDiscreteScheduler",
     .spacing = SPACING_LINSPACE,
+    .absent = &ABSENT,
     .settings = SETTINGS,
     .levels = sampler_levels_of_sigma,
     .step = step,

@@ -4,7 +4,7 @@
  *     σ_up = √(σ'² (σ² - σ'²)/σ²),   σ_down = √(σ'² - σ_up²),   x' = x + (σ_down - σ) (x - x0)/σ + σ_up ε' */
 #include "family.h"
 
-#include <math.h>
+#include <string.h>
 
 /* ε' (n) */
 static size_t state_bytes(size_t n)
@@ -15,16 +15,20 @@ static size_t state_bytes(size_t n)
 static void step(const SamplerStep *s, void *state)
 {
     float *fresh = state;
-    const float sigma = s->from.noise, from = sigma * sigma, to = s->to.noise * s->to.noise;
-    const float up = sqrtf(to * (from - to) / from), down = sqrtf(to - up * up), change = down - sigma;
-    s->source->draw(s->source->arg, fresh, s->n);
+    const float sigma = s->from.noise;
+    const Ancestral a = sampler_ancestral(sigma, s->to.noise);
+    const float change = a.down - sigma;
+    memset(fresh, 0, s->n * sizeof *fresh);
+    if (a.up > 0)
+        sampler_fresh(s, sigma, s->to.noise, fresh);
     for (size_t k = 0; k < s->n; k++)
-        s->x[k] = s->x[k] + (s->x[k] - s->x0[k]) / sigma * change + fresh[k] * up;
+        s->x[k] = s->x[k] + (s->x[k] - s->x0[k]) / sigma * change + fresh[k] * a.up;
 }
 
 const SamplerFamily sampler_euler_a = {
     .kind = {"euler_a", "Euler a",
              "Euler with fresh noise in each step: goes on changing as steps are added"},
+    .scheduler = "EulerAncestralDiscreteScheduler",
     .spacing = SPACING_LINSPACE,
     .state_bytes = state_bytes,
     .levels = sampler_levels_of_sigma,

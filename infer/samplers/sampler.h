@@ -1,54 +1,79 @@
 /* Samplers: the ways from noise to a picture, as diffusers' defaults have them. What one is, for the files in
  * this folder, says family.h.
  *
- *     TRY(sampler_new("euler", &model->schedule, 20, n, &s));
+ *     TRY(sampler_new(&choice, &model->schedule, 20, n, &s));
  *     x = noise * sampler_initial_scale(s)
  *     for (int i = 0; i < sampler_steps(s); i++) {
  *         sampler_input(s, i, x, input);
  *         output = model(input, sampler_timestep(s, i))
  *         sampler_step(s, i, output, &noise, x);
  *     }
- */
+ *
+ * Each of these steps asks the model once. Of what users call steps, some samplers take two for one. */
 #ifndef ATL_SAMPLER_H
 #define ATL_SAMPLER_H
 
-#include "kernels/base/random.h"
+#include "infer/noise/noise.h"
+#include "infer/schedules/grid.h"
 #include "kernels/base/status.h"
-#include "schedule.h"
 
 /* All of them, by the word that users choose one by: infer/samplers/WORD.c has sampler_WORD. */
 #define ATL_SAMPLERS(X)                                                                                      \
     X(ddim)                                                                                                  \
+    X(pndm)                                                                                                  \
     X(euler)                                                                                                 \
     X(euler_a)                                                                                               \
-    X(dpmpp_2m)
-#define SAMPLER_DEFAULT "ddim"
+    X(heun)                                                                                                  \
+    X(dpm2)                                                                                                  \
+    X(dpm2_a)                                                                                                \
+    X(dpmpp_2m)                                                                                              \
+    X(dpmpp_2m_sde)                                                                                          \
+    X(dpmpp_sde)                                                                                             \
+    X(unipc)                                                                                                 \
+    X(lcm)
+#define SAMPLER_AUTO "auto" /* what the model's scheduler_config.json names */
 
-/* "ddim|euler|…", as options and the configuration's schema have choices. */
+/* "auto|ddim|pndm|…", as options and the configuration's schema have choices. */
 #define SAMPLER_OR(word) "|" #word
-#define SAMPLER_WORDS (&ATL_SAMPLERS(SAMPLER_OR)[1])
+#define SAMPLER_WORDS SAMPLER_AUTO ATL_SAMPLERS(SAMPLER_OR)
 
 typedef struct SamplerKind {
     const char *name, *label; /* "euler_a"; "Euler a", as A1111 writes it into pictures */
     const char *description;  /* what it is good for, in few words */
-    bool clips;               /* clamps x0 where the model's schedule says clip_sample */
+    bool twice;               /* asks the model twice a step */
 } SamplerKind;
 const SamplerKind *sampler_kinds(int *count);      /* in the table's order */
 const SamplerKind *sampler_kind(const char *name); /* NULL: there is none of this name */
 
-/* Where the noise comes from that a sampler adds on its way: one source a picture, the same that the first x
- * was drawn from. */
-typedef struct NoiseSource {
-    void (*draw)(void *arg, float *out, size_t n);
-    void *arg;
-} NoiseSource;
-NoiseSource noise_from_torch(TorchRandom *g); /* torch.randn(generator=g) */
+/* Whose way of reading the same settings. */
+typedef enum SamplerConvention {
+    SAMPLER_DIFFUSERS = 0,
+    SAMPLER_A1111, /* k-diffusion's: σ between timesteps in log, timesteps that are no whole numbers */
+    SAMPLER_COMFY  /* the same with the nearest whole timestep */
+} SamplerConvention;
+
+typedef struct SamplerChoice {
+    const char *name;     /* NULL or auto: what the model's file names, else the first of the table */
+    const char *schedule; /* one of SCHEDULE_WORDS; NULL: auto */
+    SamplerConvention convention;
+    NoiseKind noise; /* of a Brownian motion, and its seed: the picture's */
+    uint64_t seed;
+} SamplerChoice;
+
+/* What auto comes to for a model with this schedule: the sampler's name. */
+const char *sampler_of_model(const NoiseSchedule *s);
+/* ± what x0 is clamped to by this sampler (auto: the model's); 0: it is not. */
+double sampler_clip(const char *name, const NoiseSchedule *s);
 
 typedef struct Sampler Sampler;
-/* One walk of one picture of n numbers, from the first step to the last. */
-Status sampler_new(const char *name, const NoiseSchedule *s, int steps, size_t n, Sampler **out);
+/* One walk of one picture of n numbers, from the first step to the last. Refuses an unknown name, settings of
+ * the model's file that are not followed here, and a number of steps that the schedule does not allow. */
+Status sampler_new(const SamplerChoice *choice, const NoiseSchedule *s, int steps, size_t n, Sampler **out);
 void sampler_free(Sampler *s);
-int sampler_steps(const Sampler *s);
+const char *sampler_name(const Sampler *s);
+int sampler_steps(const Sampler *s); /* evaluations of the model */
+int sampler_order(
+    const Sampler *s); /* the user's k-th step, from 0, begins at k times this, as in diffusers */
 float sampler_timestep(const Sampler *s, int i);                         /* what the model is told */
 float sampler_initial_scale(const Sampler *s);                           /* the first x = noise * this */
 void sampler_input(const Sampler *s, int i, const float *x, float *out); /* what the model is given for x */

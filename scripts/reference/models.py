@@ -32,10 +32,11 @@ import diffusers
 import peft
 import torch
 import transformers
-from diffusers import (AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
-                       EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel)
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from samplers import SAMPLERS, scheduler_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -44,8 +45,6 @@ PROMPTS = [("a red heart on a blue background", "ugly", 42), ("a cat face", "", 
 RANK, ALPHA = 4, 8
 LORA_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
 
-SAMPLERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "euler_a": EulerAncestralDiscreteScheduler,
-            "dpmpp_2m": DPMSolverMultistepScheduler}
 SCHEDULERS = {
     # SD1.5's published file: no timestep_spacing, no prediction_type
     "sd1": {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012,
@@ -222,11 +221,11 @@ def full_goldens(out, meta, clip, unet, scheduler):
 @torch.no_grad()
 def latents(folder, kind, out):
     raw = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    for sampler, cls in SAMPLERS.items():
-        pipe = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
-        pipe.scheduler = cls.from_config(raw)
-        pipe.set_progress_bar_config(disable=True)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    for sampler in SAMPLERS:
         for i, (prompt, negative, seed) in enumerate(PROMPTS):
+            pipe.scheduler = scheduler_of(sampler, raw, seed)
             out[f"{kind}.{sampler}.{i}"] = pipe(
                 prompt, negative_prompt=negative, num_inference_steps=20, guidance_scale=7.5, output_type="latent",
                 generator=torch.Generator().manual_seed(seed)).images

@@ -7,7 +7,7 @@
 #include "infer/models/unet.h"
 #include "infer/models/vae.h"
 #include "infer/models/weights.h"
-#include "infer/samplers/schedule.h"
+#include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
 
 #include <stdlib.h>
@@ -48,6 +48,28 @@ static Status clip(const char *json)
     return clip_config_parse(json, "config.json", &k);
 }
 
+/* What was accepted of a schedule can be walked along by every sampler, or is refused by it. */
+static void walk_all(const NoiseSchedule *schedule)
+{
+    int count;
+    const SamplerKind *kinds = sampler_kinds(&count);
+    Noise noise;
+    noise_seed(&noise, NOISE_CPU, 1);
+    const NoiseSource source = noise_source(&noise);
+    for (int i = 0; i < count; i++) {
+        Sampler *s;
+        float x = 1, input;
+        const SamplerChoice choice = {.name = kinds[i].name};
+        const Status made = sampler_new(&choice, schedule, 7, 1, &s);
+        fuzz_check(made);
+        for (int call = 0; made == STATUS_OK && call < sampler_steps(s); call++) {
+            sampler_input(s, call, &x, &input);
+            sampler_step(s, call, &input, &source, &x);
+        }
+        sampler_free(s);
+    }
+}
+
 static void read_config(char which, const char *json)
 {
     UNetConfig u;
@@ -61,8 +83,10 @@ static void read_config(char which, const char *json)
         again(vae_config_json(&v), vae);
     else if (which == 'c' && (s = clip_config_parse(json, "config.json", &c)) == STATUS_OK)
         again(clip_config_json(&c), clip);
-    else if (which == 's' && (s = schedule_parse(json, "scheduler_config.json", &n)) == STATUS_OK)
+    else if (which == 's' && (s = schedule_parse(json, "scheduler_config.json", &n)) == STATUS_OK) {
+        walk_all(&n);
         schedule_free(&n);
+    }
     fuzz_check(s);
     mem_free(config_with_dtype(json, DTYPE_F16));
     mem_free(model_index_json(json));

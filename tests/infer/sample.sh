@@ -37,7 +37,7 @@ prints atelier-5-2.png
 same atelier-5.png atelier-5-2.png
 holds atelier-5.png "parameters"
 holds atelier-5.png "a red heart"
-holds atelier-5.png "Steps: 2, Sampler: DDIM, CFG scale: 7.5, Seed: 5, Size: 32x32, Model: sd1, Version: atelier "
+holds atelier-5.png "Steps: 2, Sampler: PLMS, CFG scale: 7.5, Seed: 5, Size: 32x32, Model: sd1, Version: atelier "
 holds atelier-5.png '"seed":"5"'
 
 # fewer threads than asked for: said, and no work is left undone
@@ -89,6 +89,19 @@ prints new/folder/atelier-0.png
 holds new/folder/atelier-0.png "Negative prompt: bad"
 holds new/folder/atelier-0.png "Sampler: Euler, CFG scale: 3, Seed: 0, Size: 48x32, Model: sd1, Clip skip: 2"
 
+# samplers, schedules, noise: as asked for, and said in the picture
+draw 0 "${heart[@]}" --sampler dpmpp_2m --schedule karras --out karras.png
+holds karras.png "Sampler: DPM++ 2M, Schedule type: Karras, CFG scale"
+holds karras.png '"schedule":"karras"'
+draw 0 "${heart[@]}" --sampler dpmpp_2m --out spaced.png
+cmp -s karras.png spaced.png && fail "the schedule does nothing"
+draw 0 "${heart[@]}" --rng cuda:rtx4090 --guidance-rescale 0.7 --out cuda.png
+holds cuda.png '"rng":"cuda:rtx4090","guidance_rescale":0.7'
+draw 2 "${heart[@]}" --rng cuda:rtx4091
+says "did you mean rtx4090"
+draw 2 "${heart[@]}" --sampler ddim --schedule karras
+says "goes by timesteps"
+
 # a LoRA counts by its scale, and stands in the prompt as A1111 has it
 draw 0 "${heart[@]}" --seed 5 --lora "$lora:0.5" --out lora.png
 cmp -s lora.png atelier-5.png && fail "the LoRA does nothing"
@@ -105,7 +118,7 @@ draw 2 "${heart[@]}" --negative $'caf\xe9'
 says "--negative: text is not valid UTF-8: byte 0xe9 at offset 3"
 
 # JSON and traces
-draw 0 "${heart[@]}" --json --trace trace --dtype bf16 --threads 1 --out json.png
+draw 0 "${heart[@]}" --json --sampler ddim --trace trace --dtype bf16 --threads 1 --out json.png
 grep -q '"file": "json.png"' out || fail "no file in: $(cat out)"
 grep -q '"threads": 1' out || fail "no threads in: $(cat out)"
 [ "$(ls trace)" = "$(printf 'step-%06d.safetensors\n' 1 2)" ] || fail "trace holds: $(ls trace)"

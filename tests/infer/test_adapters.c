@@ -175,6 +175,7 @@ static void targets_are_the_layers_that_others_train(void **state)
 static SampleResult sample(Model *m)
 {
     SampleRequest r = sample_request_default();
+    r.sampler = "ddim";
     SampleResult result;
     Pipeline *p;
     r.prompt = "a red heart";

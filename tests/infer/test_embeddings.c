@@ -120,6 +120,7 @@ static void states_are_those_of_the_vectors_in_the_table(void **state)
     mem_free(set.items[0].name);
     set.items[0].name = mem_strdup("toy");
     SampleRequest r = sample_request_default();
+    r.sampler = "ddim";
     r.prompt = "a toy heart, (toy:1.3) toy";
     r.guidance = 1;
     r.reading = (PromptReading){PROMPT_A1111, true};

@@ -110,6 +110,7 @@ static void maps_that_go_on_at_the_opposite_edge_are_torchs_circular_ones(void *
 static SampleRequest heart(void)
 {
     SampleRequest r = sample_request_default();
+    r.sampler = "ddim";
     r.prompt = "a red heart";
     r.guidance = 5;
     r.steps = 4;

@@ -143,6 +143,7 @@ static void latents_of_an_sd2_like_model_are_diffusers(void **state)
 static SampleRequest short_request(void)
 {
     SampleRequest r = sample_request_default();
+    r.sampler = "ddim";
     r.prompt = "a red heart";
     r.steps = 2;
     r.seed = 5;

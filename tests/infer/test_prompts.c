@@ -247,6 +247,7 @@ static void fixture_close(Fixture *f)
 static SampleRequest request_of(const json_t *item)
 {
     SampleRequest r = sample_request_default();
+    r.sampler = "ddim";
     r.prompt = text_of(item, "text");
     r.guidance = 1;
     r.clip_skip = int_of(item, "clip_skip");
@@ -300,6 +301,7 @@ static void prompts_of_unequal_length_are_repeated(void **state)
     Told *t;
     fixture_open(&f, "sd1");
     SampleRequest r = sample_request_default();
+    r.sampler = "ddim";
     r.prompt = "a BREAK b BREAK c";
     r.negative = "d BREAK e";
     r.reading = (PromptReading){PROMPT_A1111, true};

@@ -317,6 +317,7 @@ static void run_model(Model *m, Outcome *out)
     Ctx *c = ctx_new(device_cpu(), &(CtxOptions){.dtype = DTYPE_F32});
     Pipeline *p = NULL;
     SampleRequest r = sample_request_default();
+    r.sampler = "ddim";
     float pixels[64 * 64 * 3];
     assert_non_null(c);
     ok(pipeline_new(c, m, &p));

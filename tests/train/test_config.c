@@ -40,7 +40,7 @@ static void every_key_arrives_in_its_field(void **state)
     assert_string_equal(c->preview.prompts[2], "a, b");
     assert_string_equal(c->preview.prompts[3], "ü \x7f \t\"q\" \\");
     assert_string_equal(c->preview.negative, "no");
-    assert_string_equal(c->preview.sampler, "ddim");
+    assert_string_equal(c->preview.sampler, "auto");
     assert_int_equal(c->preview.width, 64);
     assert_int_equal(c->preview.height, 0);
     assert_true(c->output.kohya && c->output.peft);

@@ -60,7 +60,8 @@ static const struct {
     {BASE "preview: {negative: }\n",
      "3:21: preview.negative wants a text, not nothing (an empty text is written \"\")"},
     {BASE "preview: {prompts: [a], sampler: dim}\n",
-     "preview.sampler wants one of ddim, euler, euler_a, dpmpp_2m, not \"dim\"; did you mean"},
+     "preview.sampler wants one of auto, ddim, pndm, euler, euler_a, heun, dpm2, dpm2_a, dpmpp_2m, "
+     "dpmpp_2m_sde, dpmpp_sde, unipc, lcm, not \"dim\"; did you mean"},
     {BASE "train:\n\tsteps: 1\n", "4:1: a tab in the indentation"},
     {BASE "train: {steps: 0}\n", "3:16: train.steps and train.epochs are both 0"},
     {BASE "preview: {prompts: [a, b], seed: 18446744073709551615}\n",

@@ -41,7 +41,8 @@ static void every_part_of_a_run_says_how_far_it_is(void **state)
     (void)state;
     progress_to(listen, NULL);
     train(config_for("shown", SD1, "train.steps=4", "validation.share=0.5", "validation.every=2",
-                     "preview.every=2", "preview.prompts=[a, b]", "preview.steps=3", (char *)NULL),
+                     "preview.every=2", "preview.prompts=[a, b]", "preview.steps=3", "preview.sampler=ddim",
+                     (char *)NULL),
           NULL);
     progress_to(NULL, NULL);
     assert_told("trying", 2, 1, 2);

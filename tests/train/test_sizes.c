@@ -278,6 +278,7 @@ static void samples_of_any_size_leave_each_other_alone(void **state)
 {
     (void)state;
     SampleRequest r = sample_request_default();
+    r.sampler = "ddim";
     SampleResult first, wide, again;
     Parts f;
     parts_open(&f, "samples", TALL);

@@ -143,7 +143,7 @@ typedef struct Config {
         int64_t every; /* 0: off */
         char *prompts[CONFIG_MAX_LIST];
         int prompt_count;
-        char *negative, *sampler;
+        char *negative, *sampler, *schedule;
         int steps, width, height; /* 0: the size the model was made for */
         float guidance;           /* key: preview.cfg */
         uint64_t seed;

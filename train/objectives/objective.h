@@ -10,7 +10,7 @@
 #ifndef ATL_OBJECTIVE_H
 #define ATL_OBJECTIVE_H
 
-#include "infer/samplers/schedule.h"
+#include "infer/schedules/schedule.h"
 #include "kernels/tensor.h"
 
 typedef struct Ctx Ctx;

@@ -20,6 +20,7 @@ SampleRequest preview_request(const Config *config, int i)
     r.guidance = config->preview.guidance;
     if (config->preview.sampler)
         r.sampler = config->preview.sampler;
+    r.schedule = config->preview.schedule;
     r.seed = config->preview.seed + (uint64_t)i;
     r.size = (Size){config->preview.width, config->preview.height};
     r.clip_skip = config->method.clip_skip;

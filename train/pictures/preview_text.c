@@ -24,6 +24,7 @@ static char *of_each(const PreviewDrawn *d, char *(*one)(const PictureOrigin *),
             mem_free(all);
             return NULL;
         }
+        r.sampler = pipeline_sampler(d->model, &r);
         const PictureOrigin origin = {
             .request = &r,
             .model = config->model.base,

@@ -45,6 +45,7 @@ SampleRequest prior_request(const Config *config, int i)
 static Status sized_request(const Config *config, const Model *m, int i, SampleRequest *r)
 {
     *r = prior_request(config, i);
+    r->sampler = pipeline_sampler(m, r);
     return status_in(pipeline_check_size(m, &r->size), "prior.resolution");
 }
 

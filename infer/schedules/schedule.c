@@ -2,8 +2,7 @@
  *
  * ᾱ is computed as PyTorch computes it, so that the bits agree: linspace in f32 from both ends, 1 - β in f32,
  * the running product in double and rounded to f32 at each step. What a scheduler_config.json leaves out
- * takes the value that diffusers' scheduler has by default; what it says and nobody here can do is refused by
- * name. */
+ * takes the value that diffusers' scheduler has by default. */
 #include "schedule.h"
 
 #include "infer/files/json_config.h"
@@ -65,6 +64,21 @@ static void cumulate(const float *betas, int n, double *alphas_cumprod)
     }
 }
 
+/* Lin et al. 2024, algorithm 1: √ᾱ is shifted and stretched so that its last is 0 and its first unchanged;
+ * the β of that. In f32, as PyTorch does it; alphas_cumprod is room for the old ones. */
+static void end_in_noise(float *betas, int n, double *alphas_cumprod)
+{
+    cumulate(betas, n, alphas_cumprod);
+    const float first = sqrtf((float)alphas_cumprod[0]), last = sqrtf((float)alphas_cumprod[n - 1]);
+    const float stretch = first / (first - last);
+    float before = 1;
+    for (int i = 0; i < n && first > last; i++) {
+        const float root = (sqrtf((float)alphas_cumprod[i]) - last) * stretch;
+        betas[i] = 1 - root * root / before;
+        before = root * root;
+    }
+}
+
 /* scheduler_config.json -------------------------------------------------------------------------------- */
 
 /* Which of the words the key has; absent: `absent`. */
@@ -113,17 +127,11 @@ static void read_settings(JsonConfig *c, NoiseSchedule *s)
 {
     static const char *const PREDICTIONS[] = {"epsilon", "v_prediction", "sample"};
     static const char *const SPACINGS[] = {"leading", "linspace", "trailing"};
-    static const JsonAccepted ACCEPTED[] = {
-        {"thresholding", "false"}, {"rescale_betas_zero_snr", "false"}, {NULL, NULL}};
     s->train_steps = json_config_int(c, "num_train_timesteps", 1000, 1, MAX_TRAIN_STEPS);
     s->prediction = (PredictionType)read_word(c, "prediction_type", PREDICTIONS, 3, PREDICT_EPSILON);
     s->has_spacing = json_config_get(c, "timestep_spacing") != NULL;
     s->spacing = (TimestepSpacing)read_word(c, "timestep_spacing", SPACINGS, 3, SPACING_LEADING);
     s->steps_offset = json_config_int(c, "steps_offset", 0, 0, MAX_TRAIN_STEPS);
-    s->set_alpha_to_one = json_config_bool(c, "set_alpha_to_one", true);
-    s->clip_sample = json_config_bool(c, "clip_sample", true);
-    s->clip_sample_range = json_config_float(c, "clip_sample_range", 1, JSON_POSITIVE, 1e6);
-    json_config_accept(c, ACCEPTED);
 }
 
 static Status make_alphas(JsonConfig *c, NoiseSchedule *s)
@@ -133,6 +141,8 @@ static Status make_alphas(JsonConfig *c, NoiseSchedule *s)
     const Status made = betas && s->alphas_cumprod ? STATUS_OK : STATUS_FAILED;
     if (made == STATUS_OK) {
         read_betas(c, s->train_steps, betas);
+        if (json_config_bool(c, "rescale_betas_zero_snr", false))
+            end_in_noise(betas, s->train_steps, s->alphas_cumprod);
         cumulate(betas, s->train_steps, s->alphas_cumprod);
     }
     mem_free(betas);
@@ -176,17 +186,56 @@ void schedule_free(NoiseSchedule *s)
 
 /* σ ---------------------------------------------------------------------------------------------------- */
 
-static double sigma_of(const NoiseSchedule *s, int t)
+#define LEAST_ALPHA 0x1p-24f /* for one of 0: f16's smallest, so that σ is a number */
+
+static float sigma_of(const NoiseSchedule *s, int t)
 {
-    const float a = (float)s->alphas_cumprod[t];
-    return (double)sqrtf((1 - a) / a);
+    const float kept = (float)s->alphas_cumprod[t], a = kept > 0 ? kept : LEAST_ALPHA;
+    return sqrtf((1 - a) / a);
 }
 
 float schedule_sigma(const NoiseSchedule *s, float t)
 {
     const int low = (int)floorf(t);
     if (low >= s->train_steps - 1)
-        return (float)sigma_of(s, s->train_steps - 1);
-    const double a = sigma_of(s, low), b = sigma_of(s, low + 1);
+        return sigma_of(s, s->train_steps - 1);
+    const double a = (double)sigma_of(s, low), b = (double)sigma_of(s, low + 1);
     return (float)((b - a) * ((double)t - low) + a);
+}
+
+float schedule_sigma_log(const NoiseSchedule *s, float t)
+{
+    const int low = (int)floorf(t);
+    if (low >= s->train_steps - 1)
+        return sigma_of(s, s->train_steps - 1);
+    const float w = t - (float)low;
+    return expf((1 - w) * logf(sigma_of(s, low)) + w * logf(sigma_of(s, low + 1)));
+}
+
+double schedule_timestep(const NoiseSchedule *s, double sigma)
+{
+    int low = 0, high = s->train_steps - 1;
+    if (high == 0)
+        return 0;
+    const double wanted = log(fmax(sigma, 1e-10));
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if ((double)logf(sigma_of(s, middle)) <= wanted)
+            low = middle;
+        else
+            high = middle;
+    }
+    const float a = logf(sigma_of(s, low)), b = logf(sigma_of(s, low + 1));
+    const double w = a < b ? ((double)a - wanted) / (double)(a - b) : 0;
+    return low + fmin(fmax(w, 0), 1);
+}
+
+int schedule_nearest(const NoiseSchedule *s, float sigma)
+{
+    const int low = (int)schedule_timestep(s, (double)sigma);
+    if (low >= s->train_steps - 1)
+        return s->train_steps - 1;
+    const float at = logf(sigma), above = logf(sigma_of(s, low + 1)) - at,
+                below = at - logf(sigma_of(s, low));
+    return fabsf(below) <= fabsf(above) ? low : low + 1;
 }
