@@ -248,6 +248,8 @@ CHUNK_TEXTS = [
     "a (b BREAK c:0.5) d", "(" + LONG + ":1.2)", "x " * 70 + "(one two three four five six seven:1.2) y",
     "x " * 70 + "(one two three four five six seven eight nine ten:1.2) y", "x, " * 37 + "y, z, " * 8,
     "a \\(b\\) [c] (d) ((e:1.5) f)",
+    # a comma in place 55 of 75 is near enough to end the chunk, in place 54 it is not; one in place 76 is no end
+    *("x " * n + ", " + "y " * 30 for n in (54, 55, 60, 74, 75)), "x " * 55 + "(, " + "y " * 30 + ":1.2)",
 ]
 
 # States -----------------------------------------------------------------------------------------------------------
