@@ -11,8 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CUT_SHOWN 10    /* captions that are too long are named up to this many */
-#define SHOWN_AFTER 1.0 /* seconds: a cache that is complete is read in less, and nothing is shown */
+#define CUT_SHOWN 10      /* captions that are too long are named up to this many */
+#define CUT_LOOKED 100000 /* long captions whose tokens are counted: a second of them */
+#define SHOWN_AFTER 1.0   /* seconds: a cache that is complete is read in less, and nothing is shown */
 
 typedef struct Showing {
     Progress progress;
@@ -277,11 +278,12 @@ static Status count_tokens(const Model *m, const char *captions, int *most)
 static Status tell_cut(const Source *s, const Model *m)
 {
     const int seen = clip_config(m->clip)->positions - 2;
-    int cut = 0;
-    for (int i = 0; i < dataset_count(s->dataset); i++) {
+    int cut = 0, looked = 0;
+    for (int i = 0; i < dataset_count(s->dataset) && looked < CUT_LOOKED; i++) {
         int tokens = 0;
         if (strlen(dataset_caption(s->dataset, i)) <= (size_t)seen) /* a token has a byte or more */
             continue;
+        looked++;
         TRY(status_in(count_tokens(m, dataset_caption(s->dataset, i), &tokens), "caption of %s",
                       dataset_name(s->dataset, i)));
         if (tokens > seen && cut++ < CUT_SHOWN)
@@ -289,8 +291,9 @@ static Status tell_cut(const Source *s, const Model *m)
                      s->config->path, dataset_name(s->dataset, i), tokens, seen);
     }
     if (cut > CUT_SHOWN)
-        log_warn("%s: %d more caption%s too long", s->config->path, cut - CUT_SHOWN,
-                 cut - CUT_SHOWN == 1 ? " is" : "s are");
+        log_warn("%s: %d more caption%s too long%s", s->config->path, cut - CUT_SHOWN,
+                 cut - CUT_SHOWN == 1 ? " is" : "s are",
+                 looked == CUT_LOOKED ? ", of those that were looked at" : "");
     return STATUS_OK;
 }
 
