@@ -6,11 +6,17 @@
  *     {
  *         AtlModel *model;
  *         AtlPicture picture = {0};
+ *         AtlSample heart = {.size = sizeof heart, .prompt = "a red heart", .seed = 42};
  *         int status = atl_model_open("builtin:tiny", NULL, &model);
  *         if (!status)
- *             status = atl_sample(model, &(AtlSample){.size = sizeof(AtlSample), .prompt = "a red heart"},
- * &picture); if (!status) status = atl_picture_write(&picture, "heart.png"); if (status) fprintf(stderr,
- * "%s\n", atl_message()); atl_picture_free(&picture); atl_model_close(model); return status;
+ *             status = atl_sample(model, &heart, &picture);
+ *         if (!status)
+ *             status = atl_picture_write(&picture, "heart.png");
+ *         if (status)
+ *             fprintf(stderr, "%s\n", atl_message());
+ *         atl_picture_free(&picture);
+ *         atl_model_close(model);
+ *         return status;
  *     }
  *
  *     cc heart.c $(pkg-config --cflags --libs atelier)
@@ -21,8 +27,8 @@
  *
  * Handles (AtlModel, AtlRun) know nothing of each other. There may be several models in a process, used from
  * several threads; one handle does one thing at a time, and a second call meanwhile is refused. What a
- * process has once is: the graphics card, on which calls take turns; a training run, beside which a second is
- * refused.
+ * process has once is: the processor's large products, which take turns one by one; the graphics card, on
+ * which whole calls do; a training run, beside which a second is refused.
  *
  * Structs that are passed in begin with their own size, by which the library knows which fields the caller's
  * header had; later versions add fields at the end. A field that is 0 or NULL is at its default, which stands

@@ -382,9 +382,20 @@ static Status finish_sheet(Work *w, Status made)
                                         : status_fail("%s", message);
 }
 
+static void tell_lossy(const Work *w)
+{
+    const PictureFormat format = outputs_format(&w->shots);
+    const int quality = w->shots.first.quality;
+    if (guard_watermark(&w->shots.items[0].a->guard) &&
+        (format == PICTURE_JPEG || (format == PICTURE_WEBP && quality < 100)))
+        log_warn("a watermark does not outlive %s of quality %d; PNG keeps it",
+                 format == PICTURE_JPEG ? "JPEG" : "WebP", quality);
+}
+
 static Status run(Work *w)
 {
     TRY(outputs_check(&w->shots));
+    tell_lossy(w);
     w->paths = mem_calloc((size_t)w->shots.count, sizeof *w->paths);
     if (!w->paths)
         return STATUS_FAILED;

@@ -45,6 +45,11 @@ else
     echo "no pkg-config here: that way is not tested"
 fi
 
+# the program at the top of the header
+sed -n '/^ \*     #include <atelier.h>/,/^ \*     }$/s/^ \*     //p' moved/include/atelier.h >header.c
+cc -std=c17 -Wall -Wextra -Werror -Wno-missing-field-initializers -I moved/include header.c -o header -L "$lib" -latelier \
+    -Wl,-rpath,"$work/$lib" 2>err && ./header && [ -s heart.png ] || fail "the header's own example: $(head -n 5 err)"
+
 mkdir project
 cp "$examples/draw.c" project
 cat >project/CMakeLists.txt <<'C'
