@@ -285,8 +285,8 @@ bool ISA(winograd_takes)(const Conv *a)
         w->shape[1] % BLOCK != 0 || a->s.pad_top > 2 || a->s.pad_left > 2)
         return false;
     if (a->s.upsample && computes_bf16() && a->x->dtype == DTYPE_BF16 && a->y->dtype == DTYPE_BF16)
-        return false; /* four phases of direct products in bf16 are faster */
-    return a->y->shape[0] * down * across >= LEAST_TILES;
+        return false;                    /* four phases of direct products in bf16 are faster */
+    return down * across >= LEAST_TILES; /* of one picture: a batch's bytes are those of each alone */
 }
 
 size_t ISA(winograd_scratch)(const Conv *a, bool backward)

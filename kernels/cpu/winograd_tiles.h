@@ -13,7 +13,7 @@ enum {
     BLOCK = 32,                      /* channels at a time, on both sides */
     ROWS = VL == 16 ? 12 : 6,        /* of a product, in registers: with two vectors each they fill them */
     U_POINT = BLOCK * BLOCK + BLOCK, /* floats of a block from a point to the next: not a multiple of 4 KB */
-    LEAST_TILES = 12,                /* fewer are direct products' */
+    LEAST_TILES = 12,                /* of a picture; fewer are direct products' */
 };
 
 /* A map that is read in windows: (B,H,W,C), or with upsample (B,2H,2W,C). */
