@@ -1,398 +1,530 @@
-/* Caches of what a model makes of a dataset's pictures and captions (cache.h).
+/* The file (cache.h, docs/cache-file.md). All numbers are little-endian.
  *
- * In the file: /cache/KEY/NAME (count,C,H,W) or (count,T,D) f32, and beside it NAME_hash and NAME_check
- * (count,32) u8: the hash of the picture or caption that the entry was made from, and SHA-256 over that hash
- * and the floats. An entry is there if its hash is the one asked for and its check is right. So a file that a
- * killed run left behind can be gone on with: all space is taken and HDF5's own structures are flushed when a
- * name is first written, and after that entries only fill bytes in; one that was half written has no right
- * check and is made again. Where no run was killed (cache_file.h, "closed") a look at the hashes tells what
- * is there, and the floats (some GB of texts) are checked when they are read for a step.
+ *     header   64 bytes: "ATELIERC", u32 version, u32 slots of a block
+ *     block    64 bytes: "INDEXBLK", u64 where the next block begins (0: none); then its slots, 128 bytes
+ * each values   f32, each record's from a multiple of 64 on
  *
- * A cache has up to two stores: the dataset file itself, read only (written by `data build --cache`), and a
- * cache file. */
+ * The first block follows the header; others and values are appended as they come. Whoever adds holds a lock
+ * on the file: values first, then the slot, which carries a check sum of its own, so that a reader sees it
+ * whole or not at all. A slot that is no whole one is free. */
 #include "cache.h"
 
+#include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
-#include "kernels/base/sha256.h"
-#include "cache_file.h"
-#include "cache_walk.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#define NAME_SIZE 32
-#define PATH_SIZE 160 /* of a name inside the file */
+#define MAGIC "ATELIERC"
+#define BLOCK_MAGIC "INDEXBLK"
+#define VERSION 1
+#define HEADER 64
+#define BLOCK_HEADER 64
+#define SLOT 128
+#define SLOTS 512
+#define SLOT_CHECKED 112 /* bytes that the slot's own check sum is of */
+#define ALIGNMENT 64
+#define BLOCK_BYTES (BLOCK_HEADER + SLOTS * SLOT)
 
-/* Stores: one key in one file -------------------------------------------------------------------------- */
-
-/* What is known of an array in a store: hashes and checks of all entries, in memory. */
-typedef struct Series {
-    bool known, there; /* it has been looked for; it was found, in its shape */
-    uint8_t *hash, *check;
-    bool *verified; /* the check has been computed and was right */
-} Series;
+/* Where a record lies, and what of its key tells it from others in memory. */
+typedef struct Record {
+    uint8_t key[16]; /* of 32 */
+    uint64_t slot, offset, bytes;
+    bool used, verified;
+} Record;
 
 typedef struct Store {
-    CacheFile *file;
-    Series series[CACHE_MAX_ARRAYS];
+    char *path;
+    int fd; /* −1: there is no file (yet) */
+    bool writable;
+    Record *records; /* open addressing, by the key's first bytes; the newest of a key */
+    size_t count, room;
+    uint64_t block; /* the last one that has been looked at */
+    int next;       /* its first slot that held nothing */
 } Store;
 
-struct DatasetCache {
-    CacheKind kind; /* the names are borrowed */
-    size_t count;
-    Store own, built_in; /* file NULL: there is none */
+struct Cache {
+    Store stores[2];
+    int count;
 };
 
-size_t cache_floats(const CacheArray *a)
+/* Bytes ------------------------------------------------------------------------------------------------- */
+
+static void put_u32(uint8_t *to, uint32_t v)
 {
-    size_t n = 1;
-    for (int i = 0; i < a->rank; i++)
-        n *= (size_t)a->dims[i];
-    return n;
+    for (int i = 0; i < 4; i++)
+        to[i] = (uint8_t)(v >> 8 * i);
 }
 
-static void inside(const DatasetCache *c, int array, const char *suffix, char out[PATH_SIZE])
+static void put_u64(uint8_t *to, uint64_t v)
 {
-    snprintf(out, PATH_SIZE, "/cache/%s/%s%s", c->kind.key, c->kind.arrays[array].name, suffix);
+    for (int i = 0; i < 8; i++)
+        to[i] = (uint8_t)(v >> 8 * i);
 }
 
-static void series_clear(Series *s)
+static uint32_t get_u32(const uint8_t *from)
 {
-    mem_free(s->hash);
-    mem_free(s->check);
-    mem_free(s->verified);
-    *s = (Series){0};
+    uint32_t v = 0;
+    for (int i = 0; i < 4; i++)
+        v |= (uint32_t)from[i] << 8 * i;
+    return v;
 }
 
-static CacheRows rows_of(const DatasetCache *c, int array)
+static uint64_t get_u64(const uint8_t *from)
 {
-    const CacheArray *a = &c->kind.arrays[array];
-    CacheRows r = {.rank = 1 + a->rank, .dims = {c->count}, .width = cache_floats(a)};
-    for (int i = 0; i < a->rank; i++)
-        r.dims[1 + i] = (hsize_t)a->dims[i];
-    return r;
+    return get_u32(from) | (uint64_t)get_u32(from + 4) << 32;
 }
 
-/* An array of another shape is not there. */
-static bool is_there(const DatasetCache *c, const Store *store, int array)
+/* False: the file ends before, or cannot be read. */
+static bool read_at(const Store *s, uint64_t at, void *to, size_t n)
 {
-    const CacheRows wanted = rows_of(c, array);
-    CacheRows found;
-    char path[PATH_SIZE];
-    inside(c, array, "", path);
-    if (store->file->file < 0 || !h5_exists(store->file->file, path))
-        return false;
-    const hid_t set = H5Dopen2(store->file->file, path, H5P_DEFAULT);
-    if (set < 0)
-        return false;
-    const hid_t type = H5Dget_type(set);
-    bool ok = cache_rows(set, &found) && found.rank == wanted.rank && H5Tget_class(type) == H5T_FLOAT;
-    for (int i = 0; ok && i < wanted.rank; i++)
-        ok = found.dims[i] == wanted.dims[i];
-    H5Tclose(type);
-    H5Dclose(set);
-    return ok;
+    for (char *p = to; n;) {
+        const ssize_t got = pread(s->fd, p, n, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return false;
+        p += got;
+        at += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    return true;
 }
 
-static Status read_hashes(const DatasetCache *c, const Store *store, int array, const char *suffix,
-                          uint8_t **out)
+static Status failed(const Store *s, const char *what)
 {
-    char path[PATH_SIZE];
-    inside(c, array, suffix, path);
-    hsize_t dims[2] = {c->count, SHA256_SIZE};
-    return h5_read_array(store->file->file, store->file->path, path, H5T_NATIVE_UINT8, 2, dims, SIZE_MAX,
-                         (void *)out);
+    return status_fail("%s: %s: %s", s->path, what, strerror(errno));
 }
 
-/* What the store has of an array. Damage is the same as nothing. */
-static Status series_find(const DatasetCache *c, Store *store, int array, Series **out)
+static Status write_at(const Store *s, uint64_t at, const void *from, size_t n)
 {
-    Series *s = *out = &store->series[array];
-    if (s->known)
+    for (const char *p = from; n;) {
+        const ssize_t put = pwrite(s->fd, p, n, (off_t)at);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return failed(s, "cannot be written");
+        p += put;
+        at += (uint64_t)put;
+        n -= (size_t)put;
+    }
+    return STATUS_OK;
+}
+
+static Status file_end(const Store *s, uint64_t *end)
+{
+    struct stat st;
+    *end = 0;
+    if (fstat(s->fd, &st) != 0)
+        return failed(s, "cannot be looked at");
+    *end = (uint64_t)st.st_size;
+    return STATUS_OK;
+}
+
+/* Records in memory ------------------------------------------------------------------------------------- */
+
+/* The record of the key, or the free place where it would be. */
+static Record *place_of(const Store *s, const CacheKey key)
+{
+    uint64_t at = get_u64(key);
+    for (;; at++) {
+        Record *r = &s->records[at % s->room];
+        if (!r->used || memcmp(r->key, key, sizeof r->key) == 0)
+            return r;
+    }
+}
+
+static Status make_room(Store *s)
+{
+    if (2 * (s->count + 1) <= s->room)
         return STATUS_OK;
-    if (!(s->verified = mem_calloc(c->count, sizeof *s->verified)))
+    Store more = *s;
+    more.room = s->room ? 2 * s->room : 1024;
+    more.records = mem_calloc(more.room, sizeof *more.records);
+    if (!more.records)
         return STATUS_FAILED;
-    s->known = true;
-    s->there = is_there(c, store, array);
-    if (s->there && (read_hashes(c, store, array, "_hash", &s->hash) != STATUS_OK ||
-                     read_hashes(c, store, array, "_check", &s->check) != STATUS_OK)) {
-        log_info("%s; the entries are made anew", status_message());
-        s->there = false;
-    }
+    for (size_t i = 0; i < s->room; i++)
+        if (s->records[i].used) {
+            CacheKey key = {0};
+            memcpy(key, s->records[i].key, sizeof s->records[i].key);
+            *place_of(&more, key) = s->records[i];
+        }
+    mem_free(s->records);
+    *s = more;
     return STATUS_OK;
 }
 
-/* Entry i of an array, in or out. */
-static Status transfer(const DatasetCache *c, const Store *store, int array, const char *suffix,
-                       const CacheRows *rows, hid_t mem, int i, void *in, const void *out)
+static Status take_record(Store *s, const uint8_t *slot, uint64_t at)
 {
-    char path[PATH_SIZE];
-    inside(c, array, suffix, path);
-    const hid_t set = H5Dopen2(store->file->file, path, H5P_DEFAULT);
-    if (set < 0)
-        return in ? h5_fail(store->file->path, path) : cache_file_failed(store->file);
-    Status s = STATUS_OK;
-    if (!cache_move_rows(set, rows, mem, (hsize_t)i, 1, in, out))
-        s = in ? h5_fail(store->file->path, path) : cache_file_failed(store->file);
-    if (H5Dclose(set) < 0 && s == STATUS_OK && !in)
-        s = cache_file_failed(store->file);
-    return s;
-}
-
-static void compute_check(const uint8_t hash[SHA256_SIZE], const float *values, size_t n,
-                          uint8_t out[SHA256_SIZE])
-{
-    Sha256 s;
-    sha256_init(&s);
-    sha256_update(&s, hash, SHA256_SIZE);
-    sha256_update(&s, values, n * sizeof *values);
-    sha256_final(&s, out);
-}
-
-/* Whoever wrote an entry has to have looked; one that is none would spoil a training step, or all of them. */
-static Status check_numbers(const DatasetCache *c, const Store *store, int array, int i, const float *values,
-                            size_t n)
-{
-    for (size_t k = 0; k < n; k++)
-        if (!isfinite(values[k]))
-            return status_fail("%s: the cache /cache/%s/%s holds %s in entry %d; %s", store->file->path,
-                               c->kind.key, c->kind.arrays[array].name, isnan(values[k]) ? "nan" : "inf", i,
-                               store == &c->built_in
-                                   ? "build the dataset anew (atelier data build … --cache)"
-                                   : "delete the file, then it is made anew (a run: --resume auto)");
+    TRY(make_room(s));
+    Record *r = place_of(s, slot);
+    s->count += !r->used;
+    *r = (Record){.slot = at, .offset = get_u64(slot + 64), .bytes = get_u64(slot + 72), .used = true};
+    memcpy(r->key, slot, sizeof r->key);
     return STATUS_OK;
 }
 
-/* look: is the entry there? Its floats are then read only if they have to be checked. */
-static Status store_read(DatasetCache *c, Store *store, int array, int i, const uint8_t hash[32], bool look,
-                         float *out, bool *found)
+static Record *find(const Store *s, const CacheKey key, size_t floats)
 {
-    const CacheRows rows = rows_of(c, array);
-    const size_t at = SHA256_SIZE * (size_t)i;
-    Series *s;
-    if (!store->file)
-        return STATUS_OK;
-    TRY(series_find(c, store, array, &s));
-    if (!s->there || memcmp(s->hash + at, hash, SHA256_SIZE) != 0)
-        return STATUS_OK;
-    if (look && (s->verified[i] || store->file->closed)) {
-        *found = true;
-        return STATUS_OK;
-    }
-    if (transfer(c, store, array, "", &rows, H5T_NATIVE_FLOAT, i, out, NULL) != STATUS_OK) {
-        log_info("%s; the entry is made anew", status_message());
-        return STATUS_OK;
-    }
-    if (!s->verified[i]) {
-        uint8_t check[SHA256_SIZE];
-        compute_check(hash, out, rows.width, check);
-        s->verified[i] = memcmp(check, s->check + at, SHA256_SIZE) == 0;
-    }
-    *found = s->verified[i];
-    return *found ? check_numbers(c, store, array, i, out, rows.width) : STATUS_OK;
+    Record *r = s->room ? place_of(s, key) : NULL;
+    return r && r->used && r->bytes == floats * sizeof(float) ? r : NULL;
 }
 
-/* Writing ---------------------------------------------------------------------------------------------- */
+/* The index --------------------------------------------------------------------------------------------- */
 
-static CacheRows hash_rows(const DatasetCache *c)
+static void slot_check(const uint8_t *slot, uint8_t out[SHA256_SIZE])
 {
-    return (CacheRows){.rank = 2, .dims = {c->count, SHA256_SIZE}, .width = SHA256_SIZE};
+    sha256(slot, SLOT_CHECKED, out);
 }
 
-/* An array of zeros with all its space taken now. Zero hashes belong to no picture. */
-static Status create_array(const DatasetCache *c, const Store *store, int array, const char *suffix,
-                           hid_t type, const CacheRows *rows)
+static bool slot_is_whole(const uint8_t *slot)
 {
-    char path[PATH_SIZE];
-    inside(c, array, suffix, path);
-    const hid_t file = store->file->file;
-    if (h5_exists(file, path))
-        H5Ldelete(file, path, H5P_DEFAULT);
-    const hid_t space = H5Screate_simple(rows->rank, rows->dims, NULL), list = h5_create_list();
-    H5Pset_alloc_time(list, H5D_ALLOC_TIME_EARLY);
-    const hid_t set = H5Dcreate2(file, path, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
-    Status s = set >= 0 ? STATUS_OK : cache_file_failed(store->file);
-    if (set >= 0 && H5Dclose(set) < 0)
-        s = cache_file_failed(store->file);
-    H5Pclose(list);
-    H5Sclose(space);
-    return s;
-}
-
-static Status series_create(DatasetCache *c, Store *store, int array, Series *s)
-{
-    const CacheRows rows = rows_of(c, array), hashes = hash_rows(c);
-    char group[PATH_SIZE];
-    series_clear(s);
-    snprintf(group, sizeof group, "/cache/%s", c->kind.key);
-    TRY(h5_make_group(store->file->file, store->file->path, "/cache"));
-    TRY(h5_make_group(store->file->file, store->file->path, group));
-    TRY(create_array(c, store, array, "", H5T_IEEE_F32LE, &rows));
-    TRY(create_array(c, store, array, "_hash", H5T_STD_U8LE, &hashes));
-    TRY(create_array(c, store, array, "_check", H5T_STD_U8LE, &hashes));
-    if (H5Fflush(store->file->file, H5F_SCOPE_LOCAL) < 0)
-        return cache_file_failed(store->file);
-    s->hash = mem_calloc(c->count, SHA256_SIZE);
-    s->check = mem_calloc(c->count, SHA256_SIZE);
-    s->verified = mem_calloc(c->count, sizeof *s->verified);
-    if (!s->hash || !s->check || !s->verified)
-        return STATUS_FAILED;
-    s->known = s->there = true;
-    return STATUS_OK;
-}
-
-static Status store_write(DatasetCache *c, Store *store, int array, int i, const uint8_t hash[32],
-                          const float *in)
-{
-    const CacheRows rows = rows_of(c, array), hashes = hash_rows(c);
-    Series *s;
-    TRY(cache_file_make_writable(store->file));
-    TRY(series_find(c, store, array, &s));
-    if (!s->there)
-        TRY(series_create(c, store, array, s));
     uint8_t check[SHA256_SIZE];
-    compute_check(hash, in, rows.width, check);
-    TRY(transfer(c, store, array, "", &rows, H5T_NATIVE_FLOAT, i, NULL, in));
-    TRY(transfer(c, store, array, "_hash", &hashes, H5T_NATIVE_UINT8, i, NULL, hash));
-    TRY(transfer(c, store, array, "_check", &hashes, H5T_NATIVE_UINT8, i, NULL, check));
-    const size_t at = SHA256_SIZE * (size_t)i;
-    memcpy(s->hash + at, hash, SHA256_SIZE);
-    memcpy(s->check + at, check, SHA256_SIZE);
-    s->verified[i] = true;
-    return STATUS_OK;
+    if (get_u64(slot + 64) == 0) /* as in one that nothing was ever written to */
+        return false;
+    slot_check(slot, check);
+    return memcmp(check, slot + SLOT_CHECKED, SLOT - SLOT_CHECKED) == 0;
 }
 
-/* The public side -------------------------------------------------------------------------------------- */
-
-static Status check_kind(const CacheKind *k)
+/* Slots of the block at hand that have been filled since; *full: all are. */
+static Status look_at_block(Store *s, uint8_t *slots, bool *full)
 {
-    const size_t n = strlen(k->key);
-    if (n == 0 || n >= CACHE_KEY_SIZE || strspn(k->key, "0123456789abcdef") != n)
-        return status_fail("a cache's key is 1 to %d lower-case hexadecimal digits, not \"%s\"",
-                           CACHE_KEY_SIZE - 1, k->key);
-    bool fits =
-        k->count >= 1 && k->count <= CACHE_MAX_ARRAYS && k->together >= 1 && k->count % k->together == 0;
-    for (int i = 0; fits && i < k->count; i++) {
-        const CacheArray *a = &k->arrays[i];
-        fits =
-            strlen(a->name) < NAME_SIZE && a->rank >= 1 && a->rank <= CACHE_MAX_RANK && cache_floats(a) > 0;
+    const uint64_t first = s->block + BLOCK_HEADER;
+    *full = false;
+    if (!read_at(s, first, slots, SLOTS * SLOT))
+        return STATUS_OK;
+    for (; s->next < SLOTS; s->next++) {
+        const uint8_t *slot = slots + s->next * SLOT;
+        if (!slot_is_whole(slot))
+            return STATUS_OK;
+        TRY(take_record(s, slot, first + (uint64_t)s->next * SLOT));
     }
-    return fits ? STATUS_OK : status_fail("the cache %s has arrays of an impossible shape or number", k->key);
-}
-
-static Status open_stores(DatasetCache *c, const char *path, const char *dataset)
-{
-    if (path)
-        TRY(cache_file_use(path, &c->own.file));
-    if (dataset && (!path || strcmp(path, dataset) != 0))
-        TRY(cache_file_use(dataset, &c->built_in.file));
+    *full = true;
     return STATUS_OK;
 }
 
-static Status open_cache(const char *path, const char *dataset, const CacheKind *kind, int count,
-                         DatasetCache **out)
+static Status look_on(Store *s)
+{
+    uint8_t head[BLOCK_HEADER], *slots = mem_alloc(SLOTS * SLOT);
+    bool full = true;
+    Status status = slots ? STATUS_OK : STATUS_FAILED;
+    while (status == STATUS_OK && full) {
+        status = look_at_block(s, slots, &full);
+        if (status != STATUS_OK || !full || !read_at(s, s->block, head, sizeof head))
+            break;
+        const uint64_t next = get_u64(head + 8);
+        if (next <= s->block || !read_at(s, next, head, sizeof head) || memcmp(head, BLOCK_MAGIC, 8) != 0)
+            break;
+        s->block = next;
+        s->next = 0;
+    }
+    mem_free(slots);
+    return status;
+}
+
+static Status check_header(const Store *s)
+{
+    uint8_t header[HEADER];
+    uint64_t end;
+    TRY(file_end(s, &end));
+    if (end == 0) /* somebody is about to write it */
+        return STATUS_OK;
+    if (!read_at(s, 0, header, sizeof header) || memcmp(header, MAGIC, 8) != 0)
+        return status_refuse("%s: is there, and is no cache of Atelier's; it is left alone: rename it",
+                             s->path);
+    if (get_u32(header + 8) != VERSION || get_u32(header + 12) != SLOTS)
+        return status_refuse("%s: is a cache of another version of Atelier; remove it, and it is made anew",
+                             s->path);
+    return STATUS_OK;
+}
+
+/* Opening ----------------------------------------------------------------------------------------------- */
+
+/* make: the file is made where it is missing. */
+static Status store_open(Store *s, bool make)
+{
+    s->fd = open(s->path, O_RDWR | O_CLOEXEC | (make ? O_CREAT : 0), 0666);
+    s->writable = s->fd >= 0;
+    if (s->fd < 0 && errno != ENOENT && !make)
+        s->fd = open(s->path, O_RDONLY | O_CLOEXEC);
+    if (s->fd < 0)
+        return make ? failed(s, "cannot be made") : STATUS_OK;
+    s->block = HEADER;
+    s->next = 0;
+    TRY(check_header(s));
+    return look_on(s);
+}
+
+/* A file that is not there can be made if its folder can be written. */
+static bool can_write(const Store *s)
+{
+    char *folder = path_parent(s->path);
+    const bool may = s->fd >= 0 ? s->writable : folder && access(*folder ? folder : ".", W_OK) == 0;
+    mem_free(folder);
+    return may;
+}
+
+static Status add_store(Cache *c, const char *path)
+{
+    Store *s = &c->stores[c->count++];
+    s->fd = -1;
+    s->path = mem_strdup(path);
+    return s->path ? store_open(s, false) : STATUS_FAILED;
+}
+
+Status cache_open(const char *path, const char *otherwise, Cache **out)
 {
     *out = NULL;
-    TRY(check_kind(kind));
-    if (count < 1)
-        return status_fail("%s: a cache for no pictures", path ? path : dataset);
-    DatasetCache *c = mem_calloc(1, sizeof *c);
+    Cache *c = mem_calloc(1, sizeof *c);
     if (!c)
         return STATUS_FAILED;
-    c->kind = *kind;
-    c->count = (size_t)count;
-    h5_begin();
-    const Status s = h5_end(open_stores(c, path, dataset));
-    if (s != STATUS_OK) {
+    Status status = add_store(c, path);
+    if (status == STATUS_OK && otherwise && !can_write(&c->stores[0]))
+        status = add_store(c, otherwise);
+    if (status != STATUS_OK) {
         cache_close(c);
-        return s;
+        return status;
     }
     *out = c;
     return STATUS_OK;
 }
 
-Status cache_open(const char *path, const CacheKind *kind, int count, DatasetCache **out)
-{
-    return open_cache(path, NULL, kind, count, out);
-}
-
-Status cache_open_for(const Dataset *d, const char *path, const CacheKind *kind, int count,
-                      DatasetCache **out)
-{
-    return open_cache(path, dataset_path(d), kind, count, out);
-}
-
-int cache_count(const DatasetCache *c)
-{
-    return (int)c->count;
-}
-
-const CacheKind *cache_kind(const DatasetCache *c)
-{
-    return &c->kind;
-}
-
-static Status check_entry(const DatasetCache *c, int array, int i)
-{
-    if (array >= 0 && array < c->kind.count && i >= 0 && (size_t)i < c->count)
-        return STATUS_OK;
-    return status_fail("a cache of %d arrays of %zu entries has no entry %d of array %d", c->kind.count,
-                       c->count, i, array);
-}
-
-static Status read_entry(DatasetCache *c, int array, int i, const uint8_t hash[32], bool look, float *out,
-                         bool *found)
-{
-    *found = false;
-    TRY(check_entry(c, array, i));
-    h5_begin();
-    Status s = store_read(c, &c->built_in, array, i, hash, look, out, found);
-    if (s == STATUS_OK && !*found)
-        s = store_read(c, &c->own, array, i, hash, look, out, found);
-    return h5_end(s);
-}
-
-Status cache_read(DatasetCache *c, int array, int i, const uint8_t hash[32], float *out, bool *found)
-{
-    return read_entry(c, array, i, hash, false, out, found);
-}
-
-Status cache_has(DatasetCache *c, int array, int i, const uint8_t hash[32], float *scratch, bool *found)
-{
-    return read_entry(c, array, i, hash, true, scratch, found);
-}
-
-Status cache_write(DatasetCache *c, int array, int i, const uint8_t hash[32], const float *in)
-{
-    TRY(check_entry(c, array, i));
-    if (!c->own.file)
-        return status_fail("this cache is read only");
-    h5_begin();
-    return h5_end(store_write(c, &c->own, array, i, hash, in));
-}
-
-Status cache_settle(DatasetCache *c)
-{
-    if (!c->own.file)
-        return STATUS_OK;
-    h5_begin();
-    return h5_end(cache_file_settle(c->own.file));
-}
-
-Status cache_close(DatasetCache *c)
+void cache_close(Cache *c)
 {
     if (!c)
-        return STATUS_OK;
-    h5_begin();
-    const Status s = cache_file_release(c->own.file);
-    cache_file_release(c->built_in.file);
-    h5_end(s);
-    for (int i = 0; i < CACHE_MAX_ARRAYS; i++) {
-        series_clear(&c->own.series[i]);
-        series_clear(&c->built_in.series[i]);
+        return;
+    for (int i = 0; i < c->count; i++) {
+        Store *s = &c->stores[i];
+        if (s->fd >= 0)
+            close(s->fd);
+        mem_free(s->path);
+        mem_free(s->records);
     }
     mem_free(c);
-    return s;
+}
+
+const char *cache_path(const Cache *c)
+{
+    const Store *s = &c->stores[c->count - 1];
+    return can_write(s) ? s->path : NULL;
+}
+
+Status cache_refresh(Cache *c)
+{
+    for (int i = 0; i < c->count; i++) {
+        Store *s = &c->stores[i];
+        TRY(s->fd < 0 ? store_open(s, false) : look_on(s));
+    }
+    return STATUS_OK;
+}
+
+/* Reading ----------------------------------------------------------------------------------------------- */
+
+bool cache_has(const Cache *c, const CacheKey key, size_t floats)
+{
+    for (int i = 0; i < c->count; i++)
+        if (find(&c->stores[i], key, floats))
+            return true;
+    return false;
+}
+
+static void values_check(const CacheKey key, const float *values, size_t floats, uint8_t out[SHA256_SIZE])
+{
+    Sha256 h;
+    sha256_init(&h);
+    sha256_update(&h, key, SHA256_SIZE);
+    sha256_update(&h, values, floats * sizeof *values);
+    sha256_final(&h, out);
+}
+
+/* Whether what was read is what was added under the whole key. */
+static bool is_right(const Store *s, const Record *r, const CacheKey key, const float *values, size_t floats)
+{
+    uint8_t slot[SLOT], check[SHA256_SIZE];
+    if (r->verified)
+        return true;
+    values_check(key, values, floats, check);
+    return read_at(s, r->slot, slot, sizeof slot) && memcmp(slot, key, SHA256_SIZE) == 0 &&
+           memcmp(slot + 32, check, SHA256_SIZE) == 0;
+}
+
+Status cache_read(Cache *c, const CacheKey key, float *out, size_t floats, bool *found)
+{
+    *found = false;
+    for (int i = 0; i < c->count && !*found; i++) {
+        Store *s = &c->stores[i];
+        Record *r = find(s, key, floats);
+        if (!r)
+            continue;
+        if (!read_at(s, r->offset, out, floats * sizeof *out) || !is_right(s, r, key, out, floats)) {
+            log_info("%s: a damaged entry; it is made anew", s->path);
+            *r = (Record){.used = true}; /* of no bytes: the next that is added takes its place */
+            memcpy(r->key, key, sizeof r->key);
+            continue;
+        }
+        r->verified = *found = true;
+        for (size_t k = 0; k < floats; k++)
+            if (!isfinite(out[k]))
+                return status_fail("%s: holds %s in an entry that is whole; remove the file, then it is made "
+                                   "anew (a run: --resume auto)",
+                                   s->path, isnan(out[k]) ? "nan" : "inf");
+    }
+    return STATUS_OK;
+}
+
+/* Adding ------------------------------------------------------------------------------------------------ */
+
+static uint64_t aligned(uint64_t at)
+{
+    return (at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static Status write_block(const Store *s, uint64_t at)
+{
+    uint8_t *block = mem_calloc(1, BLOCK_BYTES);
+    if (!block)
+        return STATUS_FAILED;
+    memcpy(block, BLOCK_MAGIC, 8);
+    const Status status = write_at(s, at, block, BLOCK_BYTES);
+    mem_free(block);
+    return status;
+}
+
+static Status write_header(const Store *s)
+{
+    uint8_t header[HEADER] = {0};
+    memcpy(header, MAGIC, 8);
+    put_u32(header + 8, VERSION);
+    put_u32(header + 12, SLOTS);
+    TRY(write_block(s, HEADER));
+    return write_at(s, 0, header, sizeof header); /* last: an empty file has none */
+}
+
+/* Another block at the end, once it is whole. */
+static Status chain_block(Store *s)
+{
+    uint64_t end;
+    uint8_t next[8];
+    TRY(file_end(s, &end));
+    end = aligned(end);
+    TRY(write_block(s, end));
+    put_u64(next, end);
+    TRY(write_at(s, s->block + 8, next, sizeof next));
+    s->block = end;
+    s->next = 0;
+    return STATUS_OK;
+}
+
+static Status append(Store *s, const CacheKey key, const CacheLabel *label, const float *values,
+                     size_t floats)
+{
+    uint8_t slot[SLOT] = {0}, check[SHA256_SIZE];
+    uint64_t end;
+    if (s->next == SLOTS)
+        TRY(chain_block(s));
+    TRY(file_end(s, &end));
+    end = aligned(end);
+    memcpy(slot, key, SHA256_SIZE);
+    values_check(key, values, floats, slot + 32);
+    put_u64(slot + 64, end);
+    put_u64(slot + 72, floats * sizeof *values);
+    put_u32(slot + 80, (uint32_t)label->kind);
+    for (int i = 0; i < CACHE_DIMS; i++)
+        put_u32(slot + 84 + 4 * i, label->dims[i]);
+    slot_check(slot, check);
+    memcpy(slot + SLOT_CHECKED, check, SLOT - SLOT_CHECKED);
+    TRY(write_at(s, end, values, floats * sizeof *values));
+    const uint64_t at = s->block + BLOCK_HEADER + (uint64_t)s->next * SLOT;
+    TRY(write_at(s, at, slot, sizeof slot));
+    s->next++;
+    TRY(take_record(s, slot, at));
+    place_of(s, key)->verified = true;
+    return STATUS_OK;
+}
+
+/* With the lock held, after what others have added since has been looked at. */
+static Status add_locked(Store *s, const CacheKey key, const CacheLabel *label, const float *values,
+                         size_t floats)
+{
+    uint64_t end, before;
+    TRY(file_end(s, &end));
+    if (end < HEADER + BLOCK_BYTES)
+        TRY(write_header(s));
+    TRY(look_on(s));
+    if (find(s, key, floats))
+        return STATUS_OK;
+    TRY(file_end(s, &before));
+    const Status status = append(s, key, label, values, floats);
+    if (status != STATUS_OK) { /* a full disk: what was written of it goes */
+        char why[STATUS_MESSAGE_SIZE];
+        memcpy(why, status_message(), sizeof why);
+        if (ftruncate(s->fd, (off_t)before) != 0)
+            log_warn("%s: cannot be cut back: %s", s->path, strerror(errno));
+        return status_fail("%s", why);
+    }
+    return STATUS_OK;
+}
+
+Status cache_add(Cache *c, const CacheKey key, const CacheLabel *label, const float *values, size_t floats)
+{
+    Store *s = &c->stores[c->count - 1];
+    if (s->fd < 0)
+        TRY(store_open(s, true));
+    if (!s->writable)
+        return status_fail("%s: cannot be written", s->path);
+    while (flock(s->fd, LOCK_EX) != 0)
+        if (errno != EINTR)
+            return failed(s, "cannot be locked");
+    const Status status = add_locked(s, key, label, values, floats);
+    flock(s->fd, LOCK_UN);
+    return status;
+}
+
+/* Listing ----------------------------------------------------------------------------------------------- */
+
+#define LISTED 256 /* different labels */
+
+typedef struct Listing {
+    CacheLabel labels[LISTED];
+    int64_t counts[LISTED];
+    int count;
+} Listing;
+
+static void list_record(Listing *l, const Store *s, const Record *r)
+{
+    uint8_t slot[SLOT];
+    if (!read_at(s, r->slot, slot, sizeof slot))
+        return;
+    CacheLabel label = {.kind = (CacheKind)get_u32(slot + 80)};
+    for (int i = 0; i < CACHE_DIMS; i++)
+        label.dims[i] = get_u32(slot + 84 + 4 * i);
+    int k = 0;
+    while (k < l->count && memcmp(&l->labels[k], &label, sizeof label) != 0)
+        k++;
+    if (k == LISTED)
+        return;
+    l->labels[k] = label;
+    l->counts[k]++;
+    l->count += k == l->count;
+}
+
+Status cache_list(const Cache *c, CacheListed each, void *arg)
+{
+    Listing *l = mem_calloc(1, sizeof *l);
+    if (!l)
+        return STATUS_FAILED;
+    for (int i = 0; i < c->count; i++)
+        for (size_t k = 0; k < c->stores[i].room; k++)
+            if (c->stores[i].records[k].used && c->stores[i].records[k].slot)
+                list_record(l, &c->stores[i], &c->stores[i].records[k]);
+    for (int k = 0; k < l->count; k++)
+        each(&l->labels[k], l->counts[k], arg);
+    mem_free(l);
+    return STATUS_OK;
 }

@@ -37,12 +37,12 @@ for fault in kill half; do everywhere $fault $((1 + stride / 4)) "$stride" build
 
 # What a living process uses is not taken for something left behind: one stands still while another builds the same.
 rm -rf "$work/run"
-disturbed stop 30 "${command[@]}" & builder=$!
+disturbed stop 9 "${command[@]}" & builder=$!
 comes $builder test -e "$work/fault" || fail "two at once: the first one ended"
 "${command[@]}" > /dev/null 2>&1 || fail "two at once: status $?"
 cmp -s "$work/run/set.h5" "$work/whole-build/set.h5" || fail "two at once: the dataset differs"
-find "$work/run" | grep -q "atelier-build" || fail "two at once: the first one's files are gone"
-kill -CONT "$(sed -n "s/.*-build-\([0-9]*\).*/\1/p" "$work/fault")" || fail "two at once: the first one is gone"
+find "$work/run" | grep -q "atelier-part" || fail "two at once: the first one's files are gone"
+kill -CONT "$(sed -n "s/.*-part-\([0-9]*\).*/\1/p" "$work/fault")" || fail "two at once: the first one is gone"
 wait $builder || fail "two at once, the first one: status $?: $(cat "$work/err")"
 same_end build "two at once"
 echo "$places places"

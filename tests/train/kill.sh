@@ -37,7 +37,7 @@ same_end() {
     diff <(cd "$work/$1" && find . | sort) <(cd "$work/$2" && find . | sort) || fail "other files"
     while read -r file; do
         case $file in
-        *.cache.h5 | ./config.yaml) ;;
+        *.cache | ./config.yaml) ;;
         *.json | *.jsonl) diff <(sed "$times" "$work/$1/$file") <(sed "$times" "$work/$2/$file") || fail "$file" ;;
         *) cmp "$work/$1/$file" "$work/$2/$file" || fail "$file" ;;
         esac

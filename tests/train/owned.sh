@@ -25,7 +25,7 @@ train() { expect "$1" "$atelier" train "$work/run.yaml" "${@:2}"; }
 listing() { (cd "$work/run" && find . -type f -exec sha256sum {} + | LC_ALL=C sort); }
 
 # Somebody's file under each name that the run would give to its own.
-for name in lora.safetensors lora.peft.safetensors config.yaml pictures.h5 pictures-latents.cache.h5 pictures-text.cache.h5 \
+for name in lora.safetensors lora.peft.safetensors config.yaml pictures.h5 \
             samples/step-000002.png samples/step-000002.txt samples/before-after.png checkpoints/step-000003 checkpoints/step-000003/notes.txt; do
     for resume in "" "--resume auto"; do
         rm -rf "$work/run"
@@ -143,7 +143,7 @@ sample 2 --out "$work/some.png" --seed 1,2
 for set in pictures other; do expect 0 "$atelier" data build "$work/$set" --out "$work/set.h5"; done
 rm -rf "$work/run"
 train 0 --set train.steps=1
-cp "$work/run/pictures-latents.cache.h5" "$work/cache.h5"
+cp "$work/pictures.cache" "$work/cache.h5"
 cp "$here/data/builtin/emoji.h5" "$work/theirs.h5"
 chmod u+w "$work/theirs.h5"
 sed -i 's/atelier 0/atelies 0/' "$work/theirs.h5" # an attribute's check sum is wrong then, too

@@ -114,84 +114,69 @@ static void what_the_encoders_make_is_never_kept(void **state)
     mem_free(model);
 }
 
-/* The last array of this name among a file's caches. */
-typedef struct Array {
-    const char *name;
-    CacheKind kind;
-    size_t count;
-} Array;
-
-static void note_array(const char *key, const CacheArray *found, size_t count, void *arg)
+/* Adds an entry under the key that is NaN under a check sum that is right. */
+static void add_nan(Cache *c, const CacheKey key, size_t floats)
 {
-    Array *a = arg;
-    if (strcmp(found->name, a->name) != 0)
-        return;
-    a->kind = (CacheKind){.what = "poison", .arrays = {*found}, .count = 1, .together = 1};
-    snprintf(a->kind.key, sizeof a->kind.key, "%s", key);
-    a->kind.arrays[0].name = a->name;
-    a->count = count;
-}
-
-/* A cache file whose only entry, number 2, is NaN under a check sum that is right. */
-static void write_poison(const char *path, const Array *a, const uint8_t hash[32])
-{
-    DatasetCache *c;
-    bool found;
-    const size_t n = cache_floats(&a->kind.arrays[0]);
-    float *values = mem_calloc(n, sizeof *values);
-    values[n - 1] = NAN;
-    assert_int_equal(cache_open(path, &a->kind, (int)a->count, &c), STATUS_OK);
-    assert_int_equal(cache_write(c, 0, 2, hash, values), STATUS_OK);
-    assert_int_equal(cache_read(c, 0, 2, hash, values, &found), STATUS_FAILED);
-    assert_says(path);
-    assert_says("delete the file");
-    assert_int_equal(cache_close(c), STATUS_OK);
+    const CacheLabel label = {.kind = CACHE_TEXT};
+    float *values = mem_calloc(floats, sizeof *values);
+    values[floats - 1] = NAN;
+    assert_int_equal(cache_add(c, key, &label, values, floats), STATUS_OK);
     mem_free(values);
 }
 
-static void build_set(const char *file, bool cached)
+/* The cache beside a dataset whose entry of picture or caption number 2 is NaN. */
+static void poison_cache(const char *set, bool text)
 {
-    char *pictures = mem_printf("%s/pictures", work);
-    char *argv[] = {"build",        pictures,  "--out", (char *)file,   "--cache",
-                    "latents,text", "--model", SD1,     "--resolution", "32",
-                    "--dtype",      "f32",     NULL};
-    assert_int_equal(command_data_build(cached ? sizeof argv / sizeof *argv - 1 : 4, argv), STATUS_OK);
-    mem_free(pictures);
+    Model *m;
+    Pipeline *p;
+    Caching *caching;
+    Cache *cache;
+    Dataset *d;
+    CacheKey key;
+    char *path = encoded_path(set);
+    Ctx *c = ctx_new(device_cpu(), &(CtxOptions){.dtype = DTYPE_F32, .threads = 1});
+    assert_int_equal(model_load(SD1, MODEL_ALL, DTYPE_F32, &m), STATUS_OK);
+    assert_int_equal(pipeline_new(c, m, &p), STATUS_OK);
+    assert_int_equal(caching_new(p, DTYPE_F32, 0, CACHING_ALL, &caching), STATUS_OK);
+    assert_int_equal(dataset_open(set, &d), STATUS_OK);
+    assert_int_equal(cache_open(path, NULL, &cache), STATUS_OK);
+    const BucketFit fit = bucket_fit_size(dataset_size(d, 2), size_square(32));
+    if (text)
+        caching_text_key(caching, dataset_caption(d, 2), key);
+    else
+        caching_latents_key(caching, d, 2, &fit, false, key);
+    add_nan(cache, key, text ? caching_text_floats(caching) : caching_latents_floats(caching, fit.bucket));
+    cache_close(cache);
+    dataset_close(d);
+    caching_free(caching);
+    pipeline_free(p);
+    model_free(m);
+    ctx_free(c);
+    mem_free(path);
 }
 
-/* A cache that holds NaN all the same, in a dataset's file: the picture, the cache and what to do. */
+/* A cache that holds NaN all the same: the picture, the cache and what to do. */
 static void a_cache_that_holds_nan_is_named(void **state)
 {
     (void)state;
-    static const char *const arrays[] = {"latent_mean", "latent_std", "text"};
-    char *whole = mem_printf("%s/whole.h5", work);
-    build_set(whole, true);
-    for (int i = 0; i < 3; i++) {
-        char *set = mem_printf("%s/%s.h5", work, arrays[i]), *cache = mem_printf("%s.cache", set);
-        char *path = mem_printf("dataset=[{path: %s}]", set), *what = mem_printf("/%s holds nan", arrays[i]);
-        Array a = {.name = arrays[i]};
-        Dataset *d;
-        uint8_t hash[32];
-        build_set(set, false);
-        assert_int_equal(cache_list(whole, note_array, &a), STATUS_OK);
-        assert_int_equal(dataset_open(set, &d), STATUS_OK);
-        char *picture = mem_strdup(dataset_name(d, 2));
-        dataset_caption_sha256(d, 2, hash);
-        if (i != 2)
-            dataset_sha256(d, 2, hash);
-        write_poison(cache, &a, hash);
-        dataset_close(d);
-        assert_int_equal(cache_copy_into(set, cache), STATUS_OK);
-        fails(config_for(arrays[i], SD1, path, (char *)NULL), NULL);
-        assert_says(set);
-        assert_says(picture);
-        assert_says(what);
-        assert_says("build the dataset anew");
-        char *all[] = {set, cache, path, what, picture};
-        for (int k = 0; k < 5; k++)
-            mem_free(all[k]);
+    char *pictures = mem_printf("%s/pictures", work);
+    for (int text = 0; text < 2; text++) {
+        char *name = text ? "texts" : "latents";
+        char *set = mem_printf("%s/%s.h5", work, name),
+             *cache = mem_printf("%s/%s.cache: holds nan", work, name);
+        char *path = mem_printf("dataset=[{path: %s}]", set);
+        char *argv[] = {"build", pictures, "--out", set, NULL};
+        assert_int_equal(command_data_build(4, argv), STATUS_OK);
+        poison_cache(set, text);
+        fails(config_for(name, SD1, path, (char *)NULL), NULL);
+        assert_says(text ? "the text of \"" : ".jpg");
+        assert_says(cache);
+        assert_says("remove the file");
+        mem_free(set);
+        mem_free(cache);
+        mem_free(path);
     }
-    mem_free(whole);
+    mem_free(pictures);
 }
 
 /* Sets the first number of a weight in a checkpoint. */

@@ -1,10 +1,11 @@
 /* `atelier data`: datasets made (data_build.c), looked at and checked. */
 #include "data.h"
 
-#include "data/cache/cache.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
+#include "kernels/base/mem.h"
 #include "kernels/base/options.h"
+#include "train/pictures/encoded.h"
 #include "train/sizes/sizes.h"
 #include "commands.h"
 #include "facts.h"
@@ -77,16 +78,28 @@ static json_t *caption_facts(const Dataset *d)
                      (json_int_t)longest, "first", dataset_caption(d, 0));
 }
 
-static void add_cache(const char *key, const CacheArray *a, size_t count, void *arg)
+static void add_records(const CacheLabel *label, int64_t count, void *arg)
 {
-    json_t *caches = arg, *cache = json_object_get(caches, key);
-    char shape[64];
-    if (!cache)
-        json_object_set_new(caches, key, cache = json_object());
-    int at = snprintf(shape, sizeof shape, "%zu", count);
-    for (int i = 0; i < a->rank; i++)
-        at += snprintf(shape + at, sizeof shape - (size_t)at, "x%d", a->dims[i]);
-    json_object_set_new(cache, a->name, json_string(shape));
+    json_t *caches = arg;
+    char name[96];
+    const bool latents = label->kind == CACHE_LATENTS;
+    snprintf(name, sizeof name, "%s %ux%u", latents ? "latents" : "text", label->dims[latents ? 2 : 0],
+             label->dims[latents ? 3 : 1]);
+    json_object_set_new(caches, name,
+                        json_integer(count + json_integer_value(json_object_get(caches, name))));
+}
+
+/* What lies beside the dataset; a file of another kind there is nobody's cache. */
+static json_t *cache_facts(const char *path)
+{
+    char *beside = encoded_path(path);
+    json_t *caches = json_object();
+    Cache *cache = NULL;
+    if (beside && cache_open(beside, NULL, &cache) == STATUS_OK)
+        cache_list(cache, add_records, caches);
+    cache_close(cache);
+    mem_free(beside);
+    return caches;
 }
 
 /* One number, or the fewest and the most where kohya's folders have several. */
@@ -192,8 +205,8 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const FoldersTa
         json_object_set_new(rest, "masks", json_integer(dataset_masks(d)));
     if (taken->count)
         json_object_set_new(rest, "folders", folder_facts(taken));
-    json_t *caches = json_object();
-    if (cache_list(path, add_cache, caches) == STATUS_OK && json_object_size(caches))
+    json_t *caches = cache_facts(path);
+    if (json_object_size(caches))
         json_object_set(rest, "caches", caches);
     json_decref(caches);
     json_object_update(facts, rest);

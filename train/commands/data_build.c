@@ -5,7 +5,6 @@
  * whole. */
 #include "data/dataset/dataset.h"
 #include "data/dataset/layout.h"
-#include "kernels/base/aside.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
@@ -13,19 +12,18 @@
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
 #include "kernels/devices/devices.h"
-#include "train/pictures/caching.h"
+#include "train/pictures/encoded.h"
 #include "train/pictures/owned.h"
 #include "data.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct Arguments {
     const char *folder, *out, *caption;
     const char *cache, *model, *dtype, *device, *folder_names;
     int resolution, clip_skip;
-    bool skip_bad, flip, json;
+    bool skip_bad, flip, square, json;
     bool latents, text; /* of cache */
 } Arguments;
 
@@ -56,17 +54,20 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .choices = FOLDER_NAMES_CHOICES, .shown = "auto"},
         {.kind = OPTION_HEADING, .help = "Encoding now, so that training runs need not"},
         {"cache", OPTION_TEXT, &a->cache, .value = "latents,text",
-         .help =
-             "Encodes the pictures with the model's VAE (latents), the captions with its text encoder "
-             "(text), or both, and keeps the results in the dataset. A run uses them if its model, dtype, "
-             "resolution and clip skip are the same. Training encodes by itself what it does not find.",
+         .help = "Encodes the pictures with the model's VAE (latents), the captions with its text encoder "
+                 "(text), or both, and keeps the results beside the dataset, in NAME.cache. A run uses them "
+                 "if its "
+                 "model, dtype, resolution and clip skip are the same. Training encodes by itself what it "
+                 "does not find.",
          .choices = "latents|text|latents,text|text,latents"},
         {"model", OPTION_TEXT, &a->model, .value = "M",
          .help = "The model that will be trained: a diffusers folder, a .safetensors or .ckpt file, or "
                  "builtin:tiny."},
         {"resolution", OPTION_INT, &a->resolution, .value = "N",
-         .help = "Side of the training pictures in pixels.", .min = 16, .max = 4096,
+         .help = "As train.resolution of the configuration.", .min = 16, .max = 4096,
          .shown = "the size the model was made for"},
+        {"square", OPTION_FLAG, &a->square,
+         .help = "As dataset.buckets: off, a square is cut out of each picture."},
         {"flip", OPTION_FLAG, &a->flip,
          .help = "Encodes the mirrored pictures too, for dataset.augment.flip."},
         {"clip-skip", OPTION_INT, &a->clip_skip, .value = "N",
@@ -106,10 +107,10 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
     a->text = a->cache && strstr(a->cache, "text");
     if (a->cache && !a->model)
         return status_refuse("data build: --cache needs --model, the model that is to be trained");
-    if (!a->cache && (a->model || a->resolution || a->flip || a->clip_skip))
-        return status_refuse(
-            "data build: --model, --resolution, --flip and --clip-skip say how to encode; give --cache "
-            "latents,text with them");
+    if (!a->cache && (a->model || a->resolution || a->square || a->flip || a->clip_skip))
+        return status_refuse("data build: --model, --resolution, --square, --flip and --clip-skip say how to "
+                             "encode; give --cache "
+                             "latents,text with them");
     return check_out(a->out);
 }
 
@@ -149,7 +150,8 @@ typedef struct Encoding {
     Ctx *c;
     Pipeline *pipeline;
     Dataset *dataset;
-    const char *cache; /* the cache file */
+    Cache *cache;
+    Caching *caching;
     Progress progress;
 } Encoding;
 
@@ -188,39 +190,32 @@ static Status check_model(const Arguments *a)
     return STATUS_OK;
 }
 
+/* Every picture as a run with buckets trains it, or as one without. */
 static Status encode_latents(Encoding *e)
 {
-    const int resolution = e->a->resolution ? e->a->resolution : e->model->default_size;
-    CacheKind kind;
-    DatasetCache *cache;
-    Views views = {.dataset = e->dataset, .count = dataset_count(e->dataset)};
-    BucketFit *fits = mem_alloc((size_t)views.count * sizeof *fits);
-    if (!fits)
-        return STATUS_FAILED;
-    for (int i = 0; i < views.count; i++)
-        fits[i] = bucket_fit_size(dataset_size(e->dataset, i), size_square(resolution));
-    views.fits = fits;
-    TRY(caching_latents_kind(e->model, e->dtype, &views, &kind));
-    TRY(cache_open(e->cache, &kind, dataset_count(e->dataset), &cache));
-    const Status s = caching_latents(e->pipeline, comm_alone(), &views, e->a->flip, cache, show_encoded, e);
+    const int side = e->a->resolution ? e->a->resolution : e->model->default_size;
+    FrameRule rule = {.side = side, .buckets = !e->a->square, .enlarge = true};
+    Framer *framer;
+    const int n = dataset_count(e->dataset);
+    TRY(frame_settle(&rule, e->model->size_multiple, e->model->default_size));
+    TRY(framer_new(&rule, &framer));
+    int *pictures = mem_alloc((size_t)n * sizeof *pictures);
+    BucketFit *fits = mem_alloc((size_t)n * sizeof *fits);
+    Status s = pictures && fits ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < n && s == STATUS_OK; i++) {
+        pictures[i] = i;
+        s = framer_fit(framer, dataset_size(e->dataset, i), &fits[i]);
+    }
+    const Views views = {.dataset = e->dataset, .pictures = pictures, .fits = fits, .count = n};
+    if (s == STATUS_OK)
+        s = caching_fill_latents(e->caching, comm_alone(), e->cache, &views, e->a->flip, show_encoded, e);
+    framer_free(framer);
+    mem_free(pictures);
     mem_free(fits);
-    const Status closed = cache_close(cache);
-    return s == STATUS_OK ? closed : s;
+    return s;
 }
 
-static Status encode_texts(Encoding *e)
-{
-    CacheKind kind;
-    DatasetCache *cache;
-    TRY(caching_text_kind(e->model, e->dtype, e->a->clip_skip, &kind));
-    TRY(cache_open(e->cache, &kind, dataset_count(e->dataset), &cache));
-    const Status s =
-        caching_text(e->pipeline, comm_alone(), e->dataset, e->a->clip_skip, cache, show_encoded, e);
-    const Status closed = cache_close(cache);
-    return s == STATUS_OK ? closed : s;
-}
-
-static Status encode_with_model(Encoding *e, const char *dataset)
+static Status encode_with_model(Encoding *e)
 {
     const Device *dev;
     TRY(dtype_parse(e->a->dtype, &e->dtype));
@@ -230,18 +225,21 @@ static Status encode_with_model(Encoding *e, const char *dataset)
     if (!e->c)
         return STATUS_FAILED;
     TRY(pipeline_new(e->c, e->model, &e->pipeline));
-    TRY(dataset_open(dataset, &e->dataset));
+    TRY(dataset_open(e->a->out, &e->dataset));
+    TRY(caching_new(e->pipeline, e->dtype, e->a->clip_skip,
+                    (e->a->latents ? CACHING_LATENTS : 0) | (e->a->text ? CACHING_TEXTS : 0), &e->caching));
     if (e->a->latents)
         TRY(encode_latents(e));
-    if (e->a->text)
-        TRY(encode_texts(e));
-    return STATUS_OK;
+    return e->a->text ? caching_fill_texts(e->caching, comm_alone(), e->cache, e->dataset, show_encoded, e)
+                      : STATUS_OK;
 }
 
-static Status encode(const Arguments *a, const char *dataset, const char *cache)
+/* Into the cache beside the dataset, which stands by now. */
+static Status encode(const Arguments *a, Cache *cache)
 {
     Encoding e = {.a = a, .cache = cache};
-    const Status s = encode_with_model(&e, dataset);
+    const Status s = encode_with_model(&e);
+    caching_free(e.caching);
     dataset_close(e.dataset);
     pipeline_free(e.pipeline);
     ctx_free(e.c);
@@ -249,38 +247,21 @@ static Status encode(const Arguments *a, const char *dataset, const char *cache)
     return s;
 }
 
-static Status build_in(const char *folder, const Arguments *a, DatasetSummary *summary)
-{
-    char *set = path_join(folder, "set.h5"), *cache = path_join(folder, "cache.h5");
-    Status s = set && cache ? build(a, set, summary) : STATUS_FAILED;
-    if (s == STATUS_OK)
-        s = encode(a, set, cache);
-    if (s == STATUS_OK)
-        s = cache_copy_into(set, cache);
-    if (s == STATUS_OK)
-        s = file_put_in_place(set, a->out);
-    mem_free(set);
-    mem_free(cache);
-    return s;
-}
-
 static Status build_and_encode(const Arguments *a, DatasetSummary *summary)
 {
-    int hold = -1;
-    TRY(check_model(a));
-    TRY(file_try(a->out));
-    char *folder = path_aside(a->out, "build");
-    Status s = folder ? aside_folder(folder, a->out, &hold) : STATUS_FAILED;
-    if (s == STATUS_OK) {
-        char why[STATUS_MESSAGE_SIZE];
-        s = build_in(folder, a, summary);
-        memcpy(why, status_message(), sizeof why);
-        dir_remove(folder);
-        if (s != STATUS_OK)
-            status_fail("%s", why);
-        close(hold);
-    }
-    mem_free(folder);
+    char *path = encoded_path(a->out);
+    Cache *cache = NULL;
+    Status s = path ? check_model(a) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = file_try(path);
+    if (s == STATUS_OK)
+        s = cache_open(path, NULL, &cache);
+    if (s == STATUS_OK)
+        s = build(a, a->out, summary);
+    if (s == STATUS_OK)
+        s = encode(a, cache);
+    cache_close(cache);
+    mem_free(path);
     return s;
 }
 

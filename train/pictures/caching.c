@@ -2,189 +2,349 @@
 #include "caching.h"
 
 #include "data/loader/sample.h"
+#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "hashing.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define DELETE_CACHE "; delete the .cache.h5 files in the run's folder and go on with --resume auto"
+struct Caching {
+    Pipeline *pipeline;
+    int clip_skip;
+    CacheKey latents, texts; /* what keys begin with */
+    const VaeConfig *vae;
+    int factor;
+    ConditioningShape text;
+};
 
-/* Latents ---------------------------------------------------------------------------------------------- */
+/* Keys -------------------------------------------------------------------------------------------------- */
 
-enum { PLAIN, FLIPPED }; /* groups */
-
-static int number_of(const Views *v, int i)
+static Status hash_vae(const Model *m, DType activations, CacheKey out)
 {
-    return v->pictures ? v->pictures[i] : i;
-}
-
-/* How the pictures are cut: "middle" where each covers the size, as most do, else a hash of what is done. */
-static void describe_cut(const Views *v, char out[CACHE_KEY_SIZE])
-{
-    bool middle = true;
-    Sha256 s;
-    sha256_init(&s);
-    for (int i = 0; i < v->count; i++) {
-        const BucketFit *fit = &v->fits[i],
-                        covered = bucket_fit_size(dataset_size(v->dataset, number_of(v, i)), fit->bucket);
-        const int32_t numbers[] = {fit->scaled.width, fit->scaled.height, fit->x, fit->y};
-        middle &= size_equal(covered.scaled, fit->scaled) && covered.x == fit->x && covered.y == fit->y;
-        sha256_update(&s, numbers, sizeof numbers);
-    }
-    hash_finish(&s, out);
-    if (middle)
-        strcpy(out, "middle");
-}
-
-Status caching_latents_kind(const Model *m, DType activations, const Views *views, CacheKind *out)
-{
-    static const char *const names[] = {"latent_mean", "latent_std", "latent_mean_flipped",
-                                        "latent_std_flipped"};
-    if (!m->vae)
-        return status_fail("%s: has no VAE to encode pictures with", m->name);
     const VaeConfig *v = vae_config(m->vae);
-    const Size size = views->fits[0].bucket, latent = size_divided(size, vae_factor(m->vae));
-    *out = (CacheKind){.what = "latents", .of = CACHE_OF_PICTURES, .count = 4, .together = 2};
-    for (int i = 0; i < out->count; i++)
-        out->arrays[i] = (CacheArray){names[i], 3, {v->latent_channels, latent.height, latent.width}};
-    char text[256], cut[CACHE_KEY_SIZE];
+    char text[128];
     Sha256 s;
-    describe_cut(views, cut);
     sha256_init(&s);
-    snprintf(text, sizeof text, "latents 2, %dx%d, %s, %s, groups %d, quant %d", size.width, size.height, cut,
-             dtype_name(activations), v->norm_groups, v->use_quant_conv);
+    snprintf(text, sizeof text, "latents 3, %s, groups %d, quant %d", dtype_name(activations), v->norm_groups,
+             v->use_quant_conv);
     hash_text(&s, text);
     TRY(hash_layers(&s, vae_layers(m->vae)));
-    hash_finish(&s, out->key);
+    sha256_final(&s, out);
     return STATUS_OK;
 }
 
-typedef struct LatentJob {
-    Pipeline *pipeline;
-    const Views *views;
-    float *pixels; /* (H,W,3) */
-} LatentJob;
-
-static Status encode_latents(int i, int group, float *const moments[], void *arg)
+static Status hash_text_encoder(const Model *m, DType activations, int clip_skip, CacheKey out)
 {
-    const LatentJob *j = arg;
-    const BucketFit *fit = &j->views->fits[i];
-    Picture picture;
-    TRY(dataset_picture(j->views->dataset, number_of(j->views, i), fit, &picture));
-    if (group == FLIPPED)
-        picture_flip(&picture);
-    picture_to_floats(&picture, j->pixels);
-    picture_free(&picture);
-    return pipeline_encode_picture(j->pipeline, j->pixels, fit->bucket, moments[0], moments[1]);
-}
-
-Status caching_latents(Pipeline *p, Comm *comm, const Views *v, bool flip, DatasetCache *cache,
-                       CacheProgress progress, void *arg)
-{
-    LatentJob j = {.pipeline = p, .views = v};
-    j.pixels = mem_alloc(3 * (size_t)size_area(v->fits[0].bucket) * sizeof *j.pixels);
-    if (!j.pixels)
-        return STATUS_FAILED;
-    const CacheFill f = {.comm = comm,
-                         .groups = flip ? 2 : 1,
-                         .numbers = v->pictures,
-                         .encode = encode_latents,
-                         .arg = &j,
-                         .progress = progress,
-                         .progress_arg = arg};
-    const Status s = cache_fill(cache, v->dataset, &f);
-    mem_free(j.pixels);
-    return s;
-}
-
-Status caching_read_latents(DatasetCache *cache, const Views *v, int i, bool flipped, float *mean, float *std)
-{
-    bool found;
-    const int number = number_of(v, i);
-    TRY(status_in(
-        cache_get(cache, v->dataset, i, number, flipped ? FLIPPED : PLAIN, (float *[]){mean, std}, &found),
-        "the latents of %s", dataset_name(v->dataset, number)));
-    return found ? STATUS_OK
-                 : status_fail("%s: the cached latents of %s are missing or damaged" DELETE_CACHE,
-                               dataset_path(v->dataset), dataset_name(v->dataset, number));
-}
-
-/* Texts ------------------------------------------------------------------------------------------------ */
-
-Status caching_text_kind(const Model *m, DType activations, int clip_skip, CacheKind *out)
-{
-    if (!m->clip || !m->tokenizer)
-        return status_fail("%s: has no text encoder to encode captions with", m->name);
     const ClipConfig *c = clip_config(m->clip);
-    const ConditioningShape shape = conditioning_shape(m);
-    *out = (CacheKind){.what = "text", .of = CACHE_OF_CAPTIONS};
-    out->arrays[out->count++] = (CacheArray){"text", 2, {shape.tokens, shape.width}};
-    if (shape.pooled)
-        out->arrays[out->count++] = (CacheArray){"pooled", 1, {shape.pooled}};
-    out->together = out->count;
     char text[256];
     Sha256 s;
     sha256_init(&s);
-    snprintf(text, sizeof text, "text 2, skip %d, %s, heads %d, quick %d, eps %a, tokens %d %d %d", clip_skip,
+    snprintf(text, sizeof text, "text 3, skip %d, %s, heads %d, quick %d, eps %a, tokens %d %d %d", clip_skip,
              dtype_name(activations), c->heads, c->quick_gelu, (double)c->eps, c->bos, c->eos, c->pad);
     hash_text(&s, text);
     TRY(tokenizer_hash(m->tokenizer, &s));
     TRY(hash_layers(&s, clip_layers(m->clip)));
-    hash_finish(&s, out->key);
+    sha256_final(&s, out);
     return STATUS_OK;
 }
 
-typedef struct TextJob {
-    Pipeline *pipeline;
-    const Dataset *dataset;
-    const CacheKind *kind;
-    int clip_skip;
-    float *text; /* what one becomes: the kind's arrays, one after the other */
-} TextJob;
-
-static Status encode_text(int i, int group, float *const values[], void *arg)
+static Status start(Caching *c, DType activations, int parts)
 {
-    (void)group;
-    const TextJob *j = arg;
-    TRY(pipeline_encode_text(j->pipeline, dataset_caption(j->dataset, i), j->clip_skip, j->text));
-    const float *from = j->text;
-    for (int k = 0; k < j->kind->count; k++) {
-        const size_t n = cache_floats(&j->kind->arrays[k]);
-        memcpy(values[k], from, n * sizeof *from);
-        from += n;
+    const Model *m = pipeline_model(c->pipeline);
+    if (parts & CACHING_LATENTS) {
+        if (!m->vae)
+            return status_fail("%s: has no VAE to encode pictures with", m->name);
+        c->vae = vae_config(m->vae);
+        c->factor = vae_factor(m->vae);
+        TRY(hash_vae(m, activations, c->latents));
+    }
+    if (parts & CACHING_TEXTS) {
+        if (!m->clip || !m->tokenizer)
+            return status_fail("%s: has no text encoder to encode captions with", m->name);
+        c->text = conditioning_shape(m);
+        TRY(hash_text_encoder(m, activations, c->clip_skip, c->texts));
     }
     return STATUS_OK;
 }
 
-Status caching_text(Pipeline *p, Comm *comm, const Dataset *d, int clip_skip, DatasetCache *cache,
-                    CacheProgress progress, void *arg)
+Status caching_new(Pipeline *p, DType activations, int clip_skip, int parts, Caching **out)
 {
-    const ConditioningShape shape = conditioning_shape(pipeline_model(p));
-    TextJob j = {.pipeline = p, .dataset = d, .kind = cache_kind(cache), .clip_skip = clip_skip};
-    j.text = mem_alloc((size_t)conditioning_text_size(&shape) * sizeof *j.text);
-    if (!j.text)
+    *out = NULL;
+    Caching *c = mem_calloc(1, sizeof *c);
+    if (!c)
         return STATUS_FAILED;
-    const CacheFill f = {.comm = comm,
-                         .groups = 1,
-                         .encode = encode_text,
-                         .arg = &j,
-                         .progress = progress,
-                         .progress_arg = arg};
-    const Status s = cache_fill(cache, d, &f);
-    mem_free(j.text);
+    c->pipeline = p;
+    c->clip_skip = clip_skip;
+    const Status s = start(c, activations, parts);
+    if (s != STATUS_OK) {
+        caching_free(c);
+        return s;
+    }
+    *out = c;
+    return STATUS_OK;
+}
+
+void caching_free(Caching *c)
+{
+    mem_free(c);
+}
+
+void caching_latents_key(const Caching *c, const Dataset *d, int i, const BucketFit *fit, bool flipped,
+                         CacheKey out)
+{
+    char text[160];
+    uint8_t picture[SHA256_SIZE];
+    Sha256 s;
+    dataset_sha256(d, i, picture);
+    sha256_init(&s);
+    sha256_update(&s, c->latents, sizeof c->latents);
+    sha256_update(&s, picture, sizeof picture);
+    snprintf(text, sizeof text, "%dx%d of %dx%d at %d,%d%s", fit->bucket.width, fit->bucket.height,
+             fit->scaled.width, fit->scaled.height, fit->x, fit->y, flipped ? ", mirrored" : "");
+    hash_text(&s, text);
+    sha256_final(&s, out);
+}
+
+void caching_text_key(const Caching *c, const char *caption, CacheKey out)
+{
+    Sha256 s;
+    sha256_init(&s);
+    sha256_update(&s, c->texts, sizeof c->texts);
+    hash_text(&s, caption);
+    sha256_final(&s, out);
+}
+
+/* One entry --------------------------------------------------------------------------------------------- */
+
+size_t caching_latents_floats(const Caching *c, Size size)
+{
+    return 2 * (size_t)c->vae->latent_channels * (size_t)size_area(size_divided(size, c->factor));
+}
+
+size_t caching_text_floats(const Caching *c)
+{
+    return (size_t)conditioning_text_size(&c->text);
+}
+
+static Status make_latents(Caching *c, Dataset *d, int i, const BucketFit *fit, bool flipped, float *moments)
+{
+    Picture picture;
+    TRY(dataset_picture(d, i, fit, &picture));
+    if (flipped)
+        picture_flip(&picture);
+    float *pixels = mem_alloc(3 * (size_t)size_area(fit->bucket) * sizeof *pixels);
+    if (pixels)
+        picture_to_floats(&picture, pixels);
+    picture_free(&picture);
+    const Status s = pixels ? pipeline_encode_picture(c->pipeline, pixels, fit->bucket, moments,
+                                                      moments + caching_latents_floats(c, fit->bucket) / 2)
+                            : STATUS_FAILED;
+    mem_free(pixels);
     return s;
 }
 
-Status caching_read_text(DatasetCache *cache, const Dataset *d, int i, float *out)
+Status caching_latents(Caching *c, Cache *cache, Dataset *d, int i, const BucketFit *fit, bool flipped,
+                       float *moments)
 {
+    CacheKey key;
     bool found;
-    const CacheKind *kind = cache_kind(cache);
-    float *values[CACHE_MAX_ARRAYS] = {out};
-    for (int k = 1; k < kind->count; k++)
-        values[k] = values[k - 1] + cache_floats(&kind->arrays[k - 1]);
-    TRY(status_in(cache_get(cache, d, i, i, 0, values, &found), "the text of %s", dataset_name(d, i)));
-    return found ? STATUS_OK
-                 : status_fail("%s: the cached text of %s is missing or damaged" DELETE_CACHE,
-                               dataset_path(d), dataset_name(d, i));
+    caching_latents_key(c, d, i, fit, flipped, key);
+    TRY(status_in(cache_read(cache, key, moments, caching_latents_floats(c, fit->bucket), &found),
+                  "the latents of %s", dataset_name(d, i)));
+    return found ? STATUS_OK : make_latents(c, d, i, fit, flipped, moments);
+}
+
+Status caching_text(Caching *c, Cache *cache, const char *caption, float *out)
+{
+    CacheKey key;
+    bool found;
+    caching_text_key(c, caption, key);
+    TRY(status_in(cache_read(cache, key, out, caching_text_floats(c), &found), "the text of \"%.60s\"",
+                  caption));
+    return found ? STATUS_OK : pipeline_encode_text(c->pipeline, caption, c->clip_skip, out);
+}
+
+/* Filling ----------------------------------------------------------------------------------------------- */
+
+/* One that the cache lacks. */
+typedef struct Gap {
+    int32_t item, flipped;
+} Gap;
+
+typedef struct Filling {
+    Caching *c;
+    Cache *cache;
+    const Views *views; /* NULL: captions of the dataset */
+    const Dataset *dataset;
+    float *values;
+    Gap *gaps;
+    int64_t count;
+    int done, total; /* entries */
+    CachingProgress progress;
+    void *arg;
+} Filling;
+
+static Status show(const Filling *w)
+{
+    const char *what = w->views ? "latents" : "text";
+    return w->progress && !w->progress(what, w->done, w->total, w->arg) ? status_interrupted() : STATUS_OK;
+}
+
+/* The dataset's number of the picture or caption. */
+static int number_of(const Filling *w, const Gap *g)
+{
+    return w->views ? w->views->pictures[g->item] : g->item;
+}
+
+static size_t key_of(const Filling *w, const Gap *g, CacheKey key)
+{
+    if (!w->views) {
+        caching_text_key(w->c, dataset_caption(w->dataset, g->item), key);
+        return caching_text_floats(w->c);
+    }
+    const BucketFit *fit = &w->views->fits[g->item];
+    caching_latents_key(w->c, w->dataset, number_of(w, g), fit, g->flipped, key);
+    return caching_latents_floats(w->c, fit->bucket);
+}
+
+static Status make_entry(int64_t k, void *thing, void *arg)
+{
+    (void)thing; /* is values */
+    const Filling *w = arg;
+    const Gap *g = &w->gaps[k];
+    const int i = number_of(w, g);
+    const Status s =
+        w->views ? make_latents(w->c, w->views->dataset, i, &w->views->fits[g->item], g->flipped, w->values)
+                 : pipeline_encode_text(w->c->pipeline, dataset_caption(w->dataset, i), w->c->clip_skip,
+                                        w->values);
+    if (s == STATUS_OK || s == STATUS_INTERRUPTED)
+        return s;
+    return status_in(s, "%s: %s%s", dataset_path(w->dataset), w->views ? "" : "caption of ",
+                     dataset_name(w->dataset, i));
+}
+
+static CacheLabel label_of(const Filling *w, const Gap *g)
+{
+    if (!w->views)
+        return (CacheLabel){
+            CACHE_TEXT,
+            {(uint32_t)w->c->text.tokens, (uint32_t)w->c->text.width, (uint32_t)w->c->text.pooled}};
+    const Size latent = size_divided(w->views->fits[g->item].bucket, w->c->factor);
+    return (CacheLabel){
+        CACHE_LATENTS,
+        {2, (uint32_t)w->c->vae->latent_channels, (uint32_t)latent.height, (uint32_t)latent.width}};
+}
+
+static Status take_entry(int64_t k, const void *thing, void *arg)
+{
+    (void)thing;
+    Filling *w = arg;
+    const CacheLabel label = label_of(w, &w->gaps[k]);
+    CacheKey key;
+    const size_t floats = key_of(w, &w->gaps[k], key);
+    TRY(cache_add(w->cache, key, &label, w->values, floats));
+    w->done++;
+    return show(w);
+}
+
+/* The ones that are there; of equal captions each counts, and the first is encoded. */
+static void find_gaps(Filling *w, int items, bool flip)
+{
+    for (int i = 0; i < items; i++)
+        for (int f = 0; f <= flip; f++) {
+            const Gap g = {i, f};
+            CacheKey key;
+            const size_t floats = key_of(w, &g, key);
+            if (cache_has(w->cache, key, floats))
+                w->done++;
+            else
+                w->gaps[w->count++] = g;
+        }
+}
+
+static int by_caption(const void *a, const void *b, void *arg)
+{
+    const Gap *p = a, *q = b;
+    const Dataset *d = arg;
+    const int order = strcmp(dataset_caption(d, p->item), dataset_caption(d, q->item));
+    return order ? order : p->item - q->item;
+}
+
+static int by_item(const void *a, const void *b)
+{
+    return ((const Gap *)a)->item - ((const Gap *)b)->item;
+}
+
+/* Captions that are equal are encoded once. */
+static void leave_out_equal(Filling *w)
+{
+    int64_t kept = 0;
+    qsort_r(w->gaps, (size_t)w->count, sizeof *w->gaps, by_caption, (void *)w->dataset);
+    for (int64_t k = 0; k < w->count; k++)
+        if (k == 0 || strcmp(dataset_caption(w->dataset, w->gaps[k].item),
+                             dataset_caption(w->dataset, w->gaps[kept - 1].item)) != 0)
+            w->gaps[kept++] = w->gaps[k];
+    w->total -= (int)(w->count - kept);
+    w->count = kept;
+    qsort(w->gaps, (size_t)kept, sizeof *w->gaps, by_item);
+}
+
+/* Latents and texts that somebody else's run made are as good as one's own, and are named all the same. */
+static void tell_reused(const Filling *w)
+{
+    if (w->done)
+        log_info("%s: %s of %d of %d %s used again, as they were encoded before", dataset_path(w->dataset),
+                 w->views ? "latents" : "text", w->done, w->total, w->views ? "pictures" : "captions");
+}
+
+/* Process 0 looks, all encode. */
+static Status fill(Filling *w, Comm *comm, int items, bool flip, size_t most)
+{
+    w->total = items * (flip ? 2 : 1);
+    w->gaps = mem_calloc((size_t)w->total + 1, sizeof *w->gaps);
+    w->values = mem_alloc(most * sizeof *w->values);
+    const Status s = w->gaps && w->values ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && comm->rank == 0)
+        find_gaps(w, items, flip);
+    TRY(comm_agree(comm, s));
+    tell_reused(w);
+    if (!w->views && w->count)
+        leave_out_equal(w);
+    TRY(show(w));
+    TRY(comm_tell(comm, &w->count, sizeof w->count));
+    TRY(comm_tell(comm, w->gaps, (size_t)w->count * sizeof *w->gaps));
+    TRY(comm_work(comm, &(CommWork){.count = w->count,
+                                    .bytes = most * sizeof *w->values,
+                                    .thing = w->values,
+                                    .make = make_entry,
+                                    .take = take_entry,
+                                    .arg = w}));
+    return comm->rank == 0 ? STATUS_OK : cache_refresh(w->cache);
+}
+
+Status caching_fill_latents(Caching *c, Comm *comm, Cache *cache, const Views *v, bool flip,
+                            CachingProgress progress, void *arg)
+{
+    Filling w = {.c = c, .cache = cache, .views = v, .dataset = v->dataset, .progress = progress, .arg = arg};
+    size_t most = 0;
+    for (int i = 0; i < v->count; i++) {
+        const size_t floats = caching_latents_floats(c, v->fits[i].bucket);
+        most = floats > most ? floats : most;
+    }
+    const Status s = fill(&w, comm, v->count, flip, most);
+    mem_free(w.gaps);
+    mem_free(w.values);
+    return s;
+}
+
+Status caching_fill_texts(Caching *c, Comm *comm, Cache *cache, const Dataset *d, CachingProgress progress,
+                          void *arg)
+{
+    Filling w = {.c = c, .cache = cache, .dataset = d, .progress = progress, .arg = arg};
+    const Status s = fill(&w, comm, dataset_count(d), false, caching_text_floats(c));
+    mem_free(w.gaps);
+    mem_free(w.values);
+    return s;
 }

@@ -10,10 +10,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define CUT_SHOWN 10      /* captions that are too long are named up to this many */
 #define CUT_LOOKED 100000 /* long captions whose tokens are counted: a second of them */
-#define SHOWN_AFTER 1.0   /* seconds: a cache that is complete is read in less, and nothing is shown */
+#define SHOWN_AFTER 1.0   /* seconds: what takes less is not shown */
+
+/* Progress ---------------------------------------------------------------------------------------------- */
 
 typedef struct Showing {
     Progress progress;
@@ -25,7 +28,7 @@ static bool show_cached(const char *what, int done, int total, void *arg)
 {
     Showing *s = arg;
     const double now = seconds_now();
-    if (done == 0)
+    if (s->began == 0)
         s->began = now;
     if (!s->progress.total && now - s->began > SHOWN_AFTER)
         progress_begin(&s->progress, what, strcmp(what, "text") == 0 ? "caption" : "picture", done, total);
@@ -38,123 +41,48 @@ static bool show_cached(const char *what, int done, int total, void *arg)
     return !stop_asked(s->stop);
 }
 
-static Status open_cache(Source *source, const char *folder, const char *name, const CacheKind *kind,
-                         int count, bool write, DatasetCache **out)
+/* Opening ----------------------------------------------------------------------------------------------- */
+
+char *encoded_path(const char *dataset)
 {
-    char *file = folder ? mem_printf("%s-%s.cache.h5", name, kind->what) : NULL;
-    char *path = file ? path_join(folder, file) : NULL;
-    Status s = path || !folder ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && folder && write)
-        s = owned_take(folder, file);
-    if (s == STATUS_OK)
-        s = cache_open_for(source->dataset, path, kind, count, out);
+    const size_t n = strlen(dataset);
+    const bool file = n > 3 && strcasecmp(dataset + n - 3, ".h5") == 0;
+    return mem_printf("%.*s.cache", (int)(file ? n - 3 : n), dataset);
+}
+
+/* Beside the dataset, and where nothing can be written there in the run's folder. */
+static Status open_cache(Source *source, const char *folder, const char *name, Comm *comm)
+{
+    char *beside = encoded_path(source->config->path), *file = mem_printf("%s.cache", name);
+    char *own = file ? path_join(folder, file) : NULL;
+    Status s = beside && own ? cache_open(beside, NULL, &source->cache) : STATUS_FAILED;
+    if (s == STATUS_OK && !cache_path(source->cache)) {
+        cache_close(source->cache);
+        source->cache = NULL;
+        s = comm->rank == 0 ? owned_take(folder, file) : STATUS_OK;
+        s = s == STATUS_OK ? cache_open(beside, own, &source->cache) : s;
+    }
+    mem_free(beside);
     mem_free(file);
-    mem_free(path);
+    mem_free(own);
     return s;
 }
 
-/* What `data build --cache` put into the dataset of one kind. */
-typedef struct BuiltIn {
-    const CacheKind *kind;
-    bool fits, others;
-} BuiltIn;
+/* Pictures ---------------------------------------------------------------------------------------------- */
 
-static void see_built_in(const char *key, const CacheArray *a, size_t count, void *arg)
-{
-    (void)count;
-    BuiltIn *b = arg;
-    if (strcmp(a->name, b->kind->arrays[0].name) == 0)
-        *(strcmp(key, b->kind->key) == 0 ? &b->fits : &b->others) = true;
-}
-
-/* Somebody took the time to make them. */
-static void tell_built_in(const Source *source, const CacheKind *kind)
-{
-    BuiltIn b = {.kind = kind};
-    if (cache_list(dataset_path(source->dataset), see_built_in, &b) == STATUS_OK && b.others && !b.fits)
-        log_warn("%s: what --cache put into it (%s) is not used: it was made with another model, dtype, "
-                 "resolution or "
-                 "clip skip, or by another version; this run encodes again",
-                 source->config->path, kind->what);
-}
-
-/* A picture, scaled and cut. */
+/* Those that are trained and those that are held out, each once. */
 typedef struct Placed {
     int picture;
     BucketFit fit;
 } Placed;
 
-/* What all caches of a run have in common. */
-typedef struct Caching {
-    const Config *config;
-    const char *folder;
-    Pipeline *pipeline;
-    Comm *comm;
-    const Model *m;
-    DType activations;
-    Showing showing;
-} Caching;
-
-/* One cache: its kind, for how many pictures or captions, and of which size they are (NULL: captions). */
-typedef struct Wanted {
-    Source *source;
-    const char *name;
-    CacheKind kind;
-    const SizedLatents *sized;
-    int count;
-} Wanted;
-
-static Views views_of(const Source *source, const Entries *e)
-{
-    return (Views){.dataset = source->dataset, .pictures = e->pictures, .fits = e->fits, .count = e->count};
-}
-
-static Status fill(Caching *c, const Wanted *w, DatasetCache *cache)
-{
-    if (!w->sized)
-        return caching_text(c->pipeline, c->comm, w->source->dataset, c->config->method.clip_skip, cache,
-                            show_cached, &c->showing);
-    const Views views = views_of(w->source, &w->sized->entries);
-    return caching_latents(c->pipeline, c->comm, &views, w->source->config->augment.flip, cache, show_cached,
-                           &c->showing);
-}
-
-static Status open_wanted(Caching *c, const Wanted *w, bool write, DatasetCache **cache)
-{
-    return open_cache(w->source, c->comm->rank > 0 && write ? NULL : c->folder, w->name, &w->kind, w->count,
-                      c->comm->rank == 0, cache);
-}
-
-/* The other processes help with nothing but the dataset open. */
-static Status fill_one(Caching *c, const Wanted *w, DatasetCache **cache)
-{
-    const bool first = c->comm->rank == 0;
-    TRY(open_wanted(c, w, true, cache));
-    if (first)
-        tell_built_in(w->source, &w->kind);
-    TRY(fill(c, w, *cache));
-    return comm_agree(c->comm, first ? cache_settle(*cache) : STATUS_OK);
-}
-
-/* They read the file once nothing more is written to it. */
-static Status open_filled(Caching *c, const Wanted *w, DatasetCache **cache)
-{
-    if (c->comm->rank == 0)
-        return STATUS_OK;
-    cache_close(*cache);
-    *cache = NULL;
-    return open_wanted(c, w, false, cache);
-}
-
-/* By picture; the same picture in the same size by how it is cut. */
 static int by_picture(const void *a, const void *b)
 {
     const Placed *p = a, *q = b;
     return p->picture != q->picture ? p->picture - q->picture : memcmp(&p->fit, &q->fit, sizeof p->fit);
 }
 
-/* Those of the entries, trained or held out, that have the size; each once. */
-static Status collect(const Source *source, Size size, Entries *out)
+static Status collect(const Source *source, Entries *out)
 {
     const Entries *const lists[] = {&source->entries, &source->held_entries};
     const size_t most = (size_t)lists[0]->count + (size_t)lists[1]->count;
@@ -165,8 +93,7 @@ static Status collect(const Source *source, Size size, Entries *out)
     const bool made = all && out->pictures && out->fits;
     for (int k = 0; k < 2 && made; k++)
         for (int i = 0; i < lists[k]->count; i++)
-            if (size_equal(lists[k]->fits[i].bucket, size))
-                all[n++] = (Placed){lists[k]->pictures[i], lists[k]->fits[i]};
+            all[n++] = (Placed){lists[k]->pictures[i], lists[k]->fits[i]};
     if (made)
         qsort(all, n, sizeof *all, by_picture);
     for (size_t i = 0; i < n; i++) {
@@ -179,83 +106,48 @@ static Status collect(const Source *source, Size size, Entries *out)
     return made ? STATUS_OK : STATUS_FAILED;
 }
 
-/* The cache of those of one size. */
-static Status want_latents(Caching *c, Source *source, SizedLatents *sized, const char *name, Wanted *w)
+static Status fill_latents(const Source *source, Caching *caching, Comm *comm, Showing *showing)
 {
-    const Views views = views_of(source, &sized->entries);
-    *w = (Wanted){.source = source, .name = name, .sized = sized, .count = sized->entries.count};
-    return caching_latents_kind(c->m, c->activations, &views, &w->kind);
+    Entries e = {0};
+    Status s = collect(source, &e);
+    const Views views = {
+        .dataset = source->dataset, .pictures = e.pictures, .fits = e.fits, .count = e.count};
+    if (s == STATUS_OK)
+        s = caching_fill_latents(caching, comm, source->cache, &views, source->config->augment.flip,
+                                 show_cached, showing);
+    entries_free(&e);
+    return s;
 }
 
-/* One for each size that the source's pictures come in. */
-static Status cache_latents(Caching *c, const RunSizes *sizes, Source *source, const char *name)
+/* Several captions of a picture are encoded as they come up. */
+static bool caches_texts(const Source *source, const Config *config)
 {
-    Wanted w;
-    source->latents = mem_calloc((size_t)sizes->count, sizeof *source->latents);
-    if (!source->latents)
-        return STATUS_FAILED;
-    for (int i = 0; i < sizes->count; i++) {
-        SizedLatents *sized = &source->latents[source->latents_count++];
-        TRY(collect(source, sizes->items[i].size, &sized->entries));
-        if (sized->entries.count == 0) {
-            entries_free(&sized->entries);
-            source->latents_count--;
-            continue;
-        }
-        TRY(want_latents(c, source, sized, name, &w));
-        TRY(fill_one(c, &w, &sized->cache));
-    }
-    for (int k = 0; k < source->latents_count; k++) {
-        TRY(want_latents(c, source, &source->latents[k], name, &w));
-        TRY(open_filled(c, &w, &source->latents[k].cache));
-    }
-    return STATUS_OK;
-}
-
-static Status cache_source(Caching *c, const RunSizes *sizes, Source *source, const char *name)
-{
-    const Config *config = c->config;
-    if (config->train.cache_latents)
-        TRY(cache_latents(c, sizes, source, name));
     if (!config->train.cache_text || config->method.text_encoder || source->caption)
-        return STATUS_OK;
-    if (dataset_has_several_captions(source->dataset)) {
+        return false;
+    if (dataset_has_several_captions(source->dataset))
         log_info("%s: has several captions of a picture, which are encoded as they come up, and not "
                  "beforehand (train.cache_text)",
                  source->config->path);
+    return !dataset_has_several_captions(source->dataset);
+}
+
+static Status cache_source(Sources *all, Source *source, const Config *config, const char *folder,
+                           const char *name, Comm *comm, Showing *showing)
+{
+    source->latents = config->train.cache_latents;
+    source->texts = caches_texts(source, config);
+    source->caching = all->caching;
+    if (!source->latents && !source->texts)
         return STATUS_OK;
-    }
-    {
-        Wanted w = {.source = source, .name = name, .count = dataset_count(source->dataset)};
-        TRY(caching_text_kind(c->m, c->activations, config->method.clip_skip, &w.kind));
-        TRY(fill_one(c, &w, &source->texts));
-        TRY(open_filled(c, &w, &source->texts));
-    }
+    TRY(comm_agree(comm, open_cache(source, folder, name, comm)));
+    if (source->latents)
+        TRY(fill_latents(source, all->caching, comm, showing));
+    if (source->texts)
+        TRY(caching_fill_texts(all->caching, comm, source->cache, source->dataset, show_cached, showing));
     return STATUS_OK;
 }
 
-Status encoded_latents(const Source *source, int picture, const BucketFit *fit, bool flipped, float *mean,
-                       float *std)
-{
-    for (int k = 0; k < source->latents_count; k++) {
-        const SizedLatents *sized = &source->latents[k];
-        const Placed wanted = {picture, *fit};
-        int low = 0, high = sized->entries.count;
-        while (low < high) {
-            const int middle = (low + high) / 2;
-            const Placed there = {sized->entries.pictures[middle], sized->entries.fits[middle]};
-            const int order = by_picture(&there, &wanted);
-            if (order == 0) {
-                const Views views = views_of(source, &sized->entries);
-                return caching_read_latents(sized->cache, &views, middle, flipped, mean, std);
-            }
-            low = order < 0 ? middle + 1 : low;
-            high = order < 0 ? high : middle;
-        }
-    }
-    return status_fail("%s: the latents of %s were not encoded", dataset_path(source->dataset),
-                       dataset_name(source->dataset, picture));
-}
+/* The whole --------------------------------------------------------------------------------------------- */
 
 /* Of the longest of several captions. */
 static Status count_tokens(const Model *m, const char *captions, int *most)
@@ -300,19 +192,28 @@ static Status tell_cut(const Source *s, const Model *m)
 Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, Comm *comm,
                      const Model *m, DType activations, const volatile sig_atomic_t *stop)
 {
-    Caching c = {config, folder, pipeline, comm, m, activations, {.stop = stop}};
+    Showing showing = {.stop = stop};
+    const int parts = (config->train.cache_latents ? CACHING_LATENTS : 0) |
+                      (config->train.cache_text && !config->method.text_encoder ? CACHING_TEXTS : 0);
+    TRY(caching_new(pipeline, activations, config->method.clip_skip, parts, &s->caching));
     for (int i = 0; i < s->count; i++)
         TRY(tell_cut(&s->items[i], m));
     for (int i = 0; i < s->count + (s->prior != NULL); i++) {
         char *name = source_label(config, i);
         Status status = name ? STATUS_OK : STATUS_FAILED;
         if (status == STATUS_OK)
-            status = cache_source(&c, &s->sizes, &s->items[i], name);
+            status = cache_source(s, &s->items[i], config, folder, name, comm, &showing);
         mem_free(name);
-        if (c.showing.progress.total)
-            progress_clear(&c.showing.progress);
-        c.showing.progress = (Progress){0};
+        if (showing.progress.total)
+            progress_clear(&showing.progress);
+        showing = (Showing){.stop = stop};
         TRY(status);
     }
     return STATUS_OK;
+}
+
+Status encoded_latents(const Source *source, const Entries *e, int entry, bool flipped, float *moments)
+{
+    return caching_latents(source->caching, source->cache, source->dataset, e->pictures[entry],
+                           &e->fits[entry], flipped, moments);
 }

@@ -1,7 +1,6 @@
 /* What a run encodes once, before its first step: latents of every picture at every size that it comes in,
- * and captions. Caches that the datasets bring are used; what is missing is encoded into files of the run's
- * own.
- */
+ * and captions. A dataset's cache lies beside it (cat.h5 or the folder cat: cat.cache) and is every run's;
+ * where that cannot be written, what is missing goes into the run's folder. */
 #ifndef ATL_ENCODED_H
 #define ATL_ENCODED_H
 
@@ -13,8 +12,11 @@
 Status sources_cache(Sources *s, const Config *config, const char *folder, Pipeline *pipeline, Comm *comm,
                      const Model *m, DType activations, const volatile sig_atomic_t *stop);
 
-/* The moments of a picture that is scaled and cut so: (C,h,w) each. Only where source->latents is. */
-Status encoded_latents(const Source *source, int picture, const BucketFit *fit, bool flipped, float *mean,
-                       float *std);
+/* The moments of an entry's picture, (2,C,h,w). Only where source->latents. */
+Status encoded_latents(const Source *source, const Entries *e, int entry, bool flipped, float *moments);
+
+/* Where the cache of the dataset at that path lies: "cat.cache" of "cat.h5" and of the folder "cat". Caller:
+ * mem_free. NULL: out of memory. */
+char *encoded_path(const char *dataset);
 
 #endif

@@ -296,12 +296,7 @@ void sources_close(Sources *s)
         return;
     for (int i = 0; s->items && i < s->count + (s->prior != NULL); i++) {
         Source *source = &s->items[i];
-        for (int k = 0; k < source->latents_count; k++) {
-            cache_close(source->latents[k].cache);
-            entries_free(&source->latents[k].entries);
-        }
-        mem_free(source->latents);
-        cache_close(source->texts);
+        cache_close(source->cache);
         dataset_close(source->dataset);
         mem_free(source->trained);
         mem_free(source->held);
@@ -309,6 +304,7 @@ void sources_close(Sources *s)
         entries_free(&source->held_entries);
     }
     sizes_free(&s->sizes);
+    caching_free(s->caching);
     mem_free(s->items);
     mem_free(s);
 }

@@ -1,7 +1,6 @@
 /* The run's pictures: datasets opened, the held-out share set aside, caches of latents and texts.
  *
- * A folder named in the configuration is built into a dataset in the run's folder. Caches that the datasets
- * bring are used; what is missing is encoded into files of the run's own. */
+ * A folder named in the configuration is built into a dataset in the run's folder. */
 #ifndef ATL_SOURCES_H
 #define ATL_SOURCES_H
 
@@ -12,19 +11,13 @@
 
 #include <signal.h>
 
-/* The latents of those of a source's pictures that have one size. */
-typedef struct SizedLatents {
-    Entries entries; /* by their number in the dataset */
-    DatasetCache *cache;
-} SizedLatents;
-
 typedef struct Source {
     const ConfigDataset *config;
     const char *caption; /* of every picture, whatever the dataset says; NULL: the dataset's own */
     Dataset *dataset;
-    SizedLatents *latents; /* of each size; NULL: not cached */
-    int latents_count;
-    DatasetCache *texts; /* NULL: not cached */
+    Cache *cache;        /* of latents and texts; NULL: neither is cached */
+    Caching *caching;    /* the run's, which makes what is not there */
+    bool latents, texts; /* that are cached */
     int *trained, *held; /* numbers of pictures */
     int trained_count, held_count, repeats;
     int distinct; /* different ones in trained: where the dataset's repeats differ, a picture stands there as
@@ -38,6 +31,7 @@ typedef struct Sources {
     Source *prior; /* the class pictures (prior preservation); NULL: there are none, or not yet */
     ConfigDataset prior_config;
     RunSizes sizes;
+    Caching *caching;      /* NULL: nothing is encoded yet */
     int held_count;        /* all sources' held entries */
     int64_t epoch_samples; /* pictures × resolutions × repeats, without those held out */
 } Sources;

@@ -316,25 +316,6 @@ static size_t model_elements(const Model *m)
            layerset_elements(vae_layers(m->vae));
 }
 
-static size_t cache_bytes(const Setup *s)
-{
-    const Config *config = s->config;
-    const size_t latent = 2 * largest_latent(s) * sizeof(float);
-    size_t bytes = 0;
-    if (config->train.cache_latents && config_has_prior(config))
-        bytes += (size_t)config->prior.pictures * latent;
-    for (int i = 0; s->sources && i < s->sources->count; i++) {
-        const Source *source = &s->sources->items[i];
-        const size_t n = (size_t)dataset_count(source->dataset),
-                     views = n * (size_t)config_resolutions(config, source->config)->count;
-        if (config->train.cache_latents)
-            bytes += views * latent * (source->config->augment.flip ? 2 : 1);
-        if (config->train.cache_text)
-            bytes += n * (size_t)step_text_size(&s->shape) * sizeof(float);
-    }
-    return bytes;
-}
-
 DiskNeed disk_need(const Setup *s)
 {
     const Config *config = s->config;
@@ -351,6 +332,6 @@ DiskNeed disk_need(const Setup *s)
     else
         d.result =
             trained * dtype_size(config->output.dtype) * (size_t)(config->output.kohya + config->output.peft);
-    d.total = d.checkpoint * (size_t)saves + d.result + cache_bytes(s);
+    d.total = d.checkpoint * (size_t)saves + d.result;
     return d;
 }

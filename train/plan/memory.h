@@ -26,7 +26,7 @@ size_t memory_of_host(const MemoryNeed *m);
 typedef struct DiskNeed {
     size_t checkpoint; /* one of them */
     size_t result;     /* adapters, or the whole model */
-    size_t total;      /* every checkpoint kept and the one being written, results, caches, datasets built */
+    size_t total;      /* every checkpoint kept and the one being written, results, datasets built */
 } DiskNeed;
 
 /* The fullest phase of the run that s plans. Without s->sources what depends on pictures is left out. */

@@ -11,23 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* NAME.h5 and its caches, of each dataset and of the class pictures. */
+/* NAME.h5 of each dataset and of the class pictures. */
 static Status check_pictures(const Config *config, const char *folder)
 {
-    static const char *const endings[] = {".h5", "-latents.cache.h5", "-text.cache.h5"};
     for (int i = 0; i < config->dataset_count + config_has_prior(config); i++) {
         const char *path = i < config->dataset_count ? config->datasets[i].path : config->prior.path;
-        const bool made[] = {!file_exists(path) || file_is_dir(path), config->train.cache_latents,
-                             config->train.cache_text && !config->method.text_encoder};
-        char *label = source_label(config, i);
-        Status s = label ? STATUS_OK : STATUS_FAILED;
-        for (int k = 0; k < 3 && s == STATUS_OK; k++) {
-            char *name = made[k] ? mem_printf("%s%s", label, endings[k]) : NULL;
-            if (made[k])
-                s = name ? owned_check(folder, name) : STATUS_FAILED;
-            mem_free(name);
-        }
+        if (file_exists(path) && !file_is_dir(path))
+            continue;
+        char *label = source_label(config, i), *name = label ? mem_printf("%s.h5", label) : NULL;
+        const Status s = name ? owned_check(folder, name) : STATUS_FAILED;
         mem_free(label);
+        mem_free(name);
         TRY(s);
     }
     return STATUS_OK;

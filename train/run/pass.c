@@ -211,7 +211,7 @@ static bool input_trouble(const Pass *p, const LoaderSample *samples, Trouble *t
         if (!bad_latent && !bad_text)
             continue;
         t->found = true;
-        const bool cached = bad_latent ? source->latents != NULL : source->texts != NULL;
+        const bool cached = bad_latent ? source->latents : source->texts;
         t->first += batch_sample(b, i);
         t->count = 1;
         t->beside = 0;
@@ -219,9 +219,10 @@ static bool input_trouble(const Pass *p, const LoaderSample *samples, Trouble *t
                  bad_latent ? "latents" : "caption as the text encoder sees it",
                  cached ? ", as the cache has it" : "");
         snprintf(t->hint, sizeof t->hint, "%s",
-                 cached ? "remove the cache (*.cache.h5 in the run's folder, or build the dataset anew), "
-                          "or train.cache_latents: false and train.cache_text: false"
-                        : "another model.vae, or model.dtype: f32");
+                 cached
+                     ? "remove the cache (the .cache file beside the dataset), or train.cache_latents: false "
+                       "and train.cache_text: false"
+                     : "another model.vae, or model.dtype: f32");
         return true;
     }
     return false;

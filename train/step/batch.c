@@ -27,7 +27,7 @@ static Status encode_empty(Batch *b)
 {
     for (int i = 0; b->texts && i < b->sources->count; i++)
         if (b->sources->items[i].config->caption.dropout > 0)
-            return texts_get(b->texts, "", NULL, NULL, 0, b->one_text);
+            return texts_get(b->texts, "", NULL, b->one_text);
     return STATUS_OK;
 }
 
@@ -54,8 +54,7 @@ Status batch_new(const Config *config, const StepShape *shape, Sources *sources,
         ok &= (*scalars[i] = mem_calloc(B, sizeof(float))) != NULL;
     if (shape->masked)
         ok &= (b->roots = mem_calloc(B * n, sizeof(float))) && (b->masks = mask_cache_new());
-    ok &= (b->mean = mem_calloc(n, sizeof(float))) != NULL;
-    ok &= (b->deviation = mem_calloc(n, sizeof(float))) != NULL;
+    ok &= (b->moments = mem_calloc(2 * n, sizeof(float))) != NULL;
     ok &= (b->caption = mem_alloc(longest_caption(sources))) != NULL;
     if (shape->text_on_tape)
         ok &= (b->ids = mem_calloc(B * (size_t)shape->text.ids, sizeof(int32_t))) != NULL;
@@ -79,8 +78,8 @@ void batch_free(Batch *b)
 {
     if (!b)
         return;
-    float *const all[] = {b->latents,    b->noise, b->noisy,     b->target, b->timesteps, b->weights,
-                          b->per_sample, b->mean,  b->deviation, b->text,   b->one_text,  b->roots};
+    float *const all[] = {b->latents,    b->noise,   b->noisy, b->target,   b->timesteps, b->weights,
+                          b->per_sample, b->moments, b->text,  b->one_text, b->roots};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         mem_free(all[i]);
     mask_cache_free(b->masks);
@@ -91,12 +90,12 @@ void batch_free(Batch *b)
 
 /* Captions --------------------------------------------------------------------------------------------- */
 
-Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cache, const Dataset *d, int i)
+Status batch_caption(Batch *b, int place, const char *caption, const Source *source)
 {
     const StepShape *s = &b->shape;
     if (s->text_on_tape)
         return conditioning_ids(s->model, caption, b->ids + (int64_t)place * s->text.ids);
-    TRY(texts_get(b->texts, caption, cache, d, i, b->one_text));
+    TRY(texts_get(b->texts, caption, source, b->one_text));
     conditioning_place(&s->text, s->batch, place, b->one_text, b->text);
     return STATUS_OK;
 }
@@ -108,12 +107,12 @@ static Status fill_latent(Batch *b, const Source *source, const LoaderSample *sa
 {
     const StepShape *s = &b->shape;
     const int64_t n = step_latent_size(s);
+    float *mean = b->moments, *deviation = b->moments + n;
     if (source->latents)
-        TRY(encoded_latents(source, sample->picture, &source->entries.fits[sample->entry], sample->flipped,
-                            b->mean, b->deviation));
+        TRY(encoded_latents(source, &source->entries, sample->entry, sample->flipped, b->moments));
     else
-        TRY(pipeline_encode_picture(b->pipeline, sample->pixels, sample->size, b->mean, b->deviation));
-    objective_latent(key, b->mean, b->deviation, vae_config(s->model->vae)->scaling_factor, n, latent);
+        TRY(pipeline_encode_picture(b->pipeline, sample->pixels, sample->size, mean, deviation));
+    objective_latent(key, mean, deviation, vae_config(s->model->vae)->scaling_factor, n, latent);
     return STATUS_OK;
 }
 
@@ -178,8 +177,8 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
 
     const char *whole = source->caption ? source->caption : dataset_caption(source->dataset, sample->picture);
     const char *caption = caption_for(source->config, whole, key, b->caption);
-    return status_in(batch_caption(b, place, caption, source->texts, source->dataset, sample->picture),
-                     "caption of %s", dataset_name(source->dataset, sample->picture));
+    return status_in(batch_caption(b, place, caption, source), "caption of %s",
+                     dataset_name(source->dataset, sample->picture));
 }
 
 Status batch_fill(Batch *b, int64_t step, int first, const LoaderSample *samples, StepData *data)

@@ -22,8 +22,8 @@ typedef struct Batch {
     MaskCache *masks;
     float *one_text; /* what a text became, on its way to its place */
     int32_t *ids;
-    float *mean, *deviation; /* of one latent */
-    char *caption;           /* room for any caption of the sources, as a sample sees it */
+    float *moments; /* of one latent, (2,C,H,W) */
+    char *caption;  /* room for any caption of the sources, as a sample sees it */
 } Batch;
 
 /* Room for any size of sources->sizes. */
@@ -45,7 +45,7 @@ void batch_mask_roots(float *mask, int64_t area, int channels, float floor, bool
 /* Which of `samples` stands at this place of the batch. */
 int batch_sample(const Batch *b, int place);
 
-/* Puts caption number `place` of the batch in: its tokens, or its states. cache, d, i as for texts_get. */
-Status batch_caption(Batch *b, int place, const char *caption, DatasetCache *cache, const Dataset *d, int i);
+/* Puts caption number `place` of the batch in: its tokens, or its states. */
+Status batch_caption(Batch *b, int place, const char *caption, const Source *source);
 
 #endif

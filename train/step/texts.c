@@ -101,7 +101,7 @@ static Entry *add_entry(Texts *t, const char *caption, uint32_t bucket)
     return e;
 }
 
-Status texts_get(Texts *t, const char *caption, DatasetCache *cache, const Dataset *d, int i, float *out)
+Status texts_get(Texts *t, const char *caption, const Source *source, float *out)
 {
     const uint32_t bucket = bucket_of(caption);
     const size_t bytes = (size_t)t->size * sizeof(float);
@@ -112,8 +112,8 @@ Status texts_get(Texts *t, const char *caption, DatasetCache *cache, const Datas
             memcpy(out, e->states, bytes);
             return STATUS_OK;
         }
-    if (cache && strcmp(caption, dataset_caption(d, i)) == 0)
-        TRY(caching_read_text(cache, d, i, out));
+    if (source && source->texts)
+        TRY(caching_text(source->caching, source->cache, caption, out));
     else
         TRY(pipeline_encode_text(t->pipeline, caption, t->clip_skip, out));
     Entry *e = add_entry(t, caption, bucket);

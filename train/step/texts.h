@@ -4,15 +4,15 @@
 #define ATL_TEXTS_H
 
 #include "infer/pipeline/pipeline.h"
-#include "train/pictures/caching.h"
+#include "train/pictures/sources.h"
 
 typedef struct Texts Texts;
 
 /* size: floats of one text (conditioning_text_size). limit: bytes kept in memory (one text at least). */
 Status texts_new(Pipeline *pipeline, int clip_skip, int64_t size, size_t limit, Texts **out);
 void texts_free(Texts *t); /* NULL allowed */
-/* What the caption becomes, into out. If caption is the dataset's own for picture i and there is a cache,
- * they come from there; cache NULL: they are computed. */
-Status texts_get(Texts *t, const char *caption, DatasetCache *cache, const Dataset *d, int i, float *out);
+/* What the caption becomes, into out: from the cache of a source that has one, else computed. source NULL:
+ * computed. */
+Status texts_get(Texts *t, const char *caption, const Source *source, float *out);
 
 #endif

@@ -45,7 +45,7 @@ static int64_t latent_size(const StepShape *shape, Size pixels)
     return shape->channels * size_area(size_divided(pixels, vae_factor(shape->model->vae)));
 }
 
-static Status encode(const Held *h, const BucketFit *fit, Pipeline *pipeline, float *deviation)
+static Status encode(const Held *h, const BucketFit *fit, Pipeline *pipeline, float *mean, float *deviation)
 {
     Picture picture;
     TRY(status_in(dataset_picture(h->source->dataset, h->picture, fit, &picture), "%s: %s",
@@ -55,14 +55,14 @@ static Status encode(const Held *h, const BucketFit *fit, Pipeline *pipeline, fl
         picture_to_floats(&picture, pixels);
     picture_free(&picture);
     const Status s =
-        pixels ? pipeline_encode_picture(pipeline, pixels, fit->bucket, h->latent, deviation) : STATUS_FAILED;
+        pixels ? pipeline_encode_picture(pipeline, pixels, fit->bucket, mean, deviation) : STATUS_FAILED;
     mem_free(pixels);
     return s;
 }
 
 /* The latents of what a source holds out at one size. */
 static Status take_source(Validation *v, const Source *source, Size size, Pipeline *pipeline, float **at,
-                          float *deviation)
+                          float *moments)
 {
     const Entries *e = &source->held_entries;
     for (int i = 0; i < e->count; i++) {
@@ -71,8 +71,10 @@ static Status take_source(Validation *v, const Source *source, Size size, Pipeli
         Held *h = &v->held[v->count++];
         *h = (Held){source, e->pictures[i], size, *at};
         *at += latent_size(&v->shape, size);
-        TRY(source->latents ? encoded_latents(source, h->picture, &e->fits[i], false, h->latent, deviation)
-                            : encode(h, &e->fits[i], pipeline, deviation));
+        const int64_t n = latent_size(&v->shape, size);
+        TRY(source->latents ? encoded_latents(source, e, i, false, moments)
+                            : encode(h, &e->fits[i], pipeline, moments, moments + n));
+        memcpy(h->latent, moments, (size_t)n * sizeof *moments);
     }
     return STATUS_OK;
 }
@@ -85,13 +87,13 @@ static Status take_latents(Validation *v, const Sources *sources, Pipeline *pipe
         all += sizes->items[i].held * latent_size(&v->shape, sizes->items[i].size);
     v->held = mem_alloc((size_t)sources->held_count * sizeof *v->held);
     v->latents = mem_alloc((size_t)all * sizeof *v->latents);
-    float *deviation = mem_alloc((size_t)latent_size(&v->shape, sizes_largest(sizes)) * sizeof *deviation);
+    float *moments = mem_alloc(2 * (size_t)latent_size(&v->shape, sizes_largest(sizes)) * sizeof *moments);
     float *at = v->latents;
-    Status s = v->held && v->latents && deviation ? STATUS_OK : STATUS_FAILED;
+    Status s = v->held && v->latents && moments ? STATUS_OK : STATUS_FAILED;
     for (int k = 0; k < sizes->count && s == STATUS_OK; k++)
         for (int i = 0; i < sources->count && s == STATUS_OK; i++)
-            s = take_source(v, &sources->items[i], sizes->items[k].size, pipeline, &at, deviation);
-    mem_free(deviation);
+            s = take_source(v, &sources->items[i], sizes->items[k].size, pipeline, &at, moments);
+    mem_free(moments);
     TRY(s);
     const float scaling = vae_config(v->shape.model->vae)->scaling_factor;
     for (int64_t i = 0; i < all; i++)
@@ -164,7 +166,7 @@ static Status put_question(const Validation *v, Batch *b, int place, int j, int 
     const Dataset *d = source->dataset;
     const char *caption = caption_for_validation(source->config, dataset_caption(d, h->picture),
                                                  (SampleKey){key.seed, key.step, key.sample}, b->caption);
-    return batch_caption(b, place, caption, source->texts, d, h->picture);
+    return batch_caption(b, place, caption, source);
 }
 
 typedef struct Asking {
