@@ -238,44 +238,87 @@ static Tensor *doubled(Ctx *c, const Level *l, Tensor *h, const Tensor *beside)
     return conv2d(c, &l->resampler, CONV_SAME, upsample_to(c, h, H, W));
 }
 
-Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const Conditioning *text)
+/* Layer j of a level. */
+static Tensor *level_layer(Ctx *c, const Level *l, int j, Tensor *h, const Conditions *k)
+{
+    h = resnet(c, &l->resnets[j], h, k);
+    return l->attentions ? attend(c, &l->attentions[j], h, k) : h;
+}
+
+/* The level's layers from first to last - 1 on the way up, each with what was put aside last, of n. */
+static Tensor *up_layers(Ctx *c, const Level *l, int first, int last, Tensor *h, Tensor **aside, int *n,
+                         const Conditions *k)
+{
+    for (int j = first; j < last; j++)
+        h = level_layer(c, l, j, concat(c, h, aside[--*n]), k);
+    return h;
+}
+
+static Tensor *middle(Ctx *c, const UNet *u, Tensor *h, const Conditions *k)
+{
+    h = resnet(c, &u->mid_resnets[0], h, k);
+    if (!u->config.mid_attention)
+        return h;
+    h = attend(c, &u->mid_attention, h, k);
+    return resnet(c, &u->mid_resnets[1], h, k);
+}
+
+/* Layers of the last level up that are not of the deep part. */
+#define SHALLOW_LAYERS 2
+
+/* All between the first layer down, whose result is aside[1], and the last layers up. */
+static Tensor *deep_part(Ctx *c, const UNet *u, Tensor **aside, const Conditions *cond)
+{
+    const UNetConfig *k = &u->config;
+    int n = SHALLOW_LAYERS;
+    Tensor *h = aside[n - 1];
+    for (int i = 0; i < k->levels; i++) {
+        const Level *l = &u->down[i];
+        for (int j = i == 0; j < l->count; j++)
+            h = aside[n++] = level_layer(c, l, j, h, cond);
+        if (l->resampler.weight)
+            h = aside[n++] = conv2d(c, &l->resampler, CONV_DOWN, h);
+    }
+    h = middle(c, u, h, cond);
+    for (int i = 0; i < k->levels; i++) {
+        const Level *l = &u->up[i];
+        const int shallow = i == k->levels - 1 ? SHALLOW_LAYERS : 0;
+        h = up_layers(c, l, 0, l->count - shallow, h, aside, &n, cond);
+        if (l->resampler.weight)
+            h = doubled(c, l, h, aside[n - 1]);
+    }
+    return h;
+}
+
+Tensor *unet_forward_deep(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const Conditioning *text,
+                          Tensor **deep)
 {
     const UNetConfig *k = &u->config;
     const Conditions cond = {.temb = silu(c, time_embedding(c, u, timesteps, text->extra)),
                              .text = text->states};
     Tensor
         *aside[UNET_MAX_LEVELS * UNET_MAX_RESNETS + 1]; /* outputs of the way down, taken back last first */
-    int n = 0;
+    const Level *last = &u->up[k->levels - 1];
+    int n = SHALLOW_LAYERS;
 
-    Tensor *h = aside[n++] = conv2d(c, &u->conv_in, CONV_SAME, x);
-    for (int i = 0; i < k->levels; i++) {
-        const Level *l = &u->down[i];
-        for (int j = 0; j < l->count; j++) {
-            h = resnet(c, &l->resnets[j], h, &cond);
-            if (l->attentions)
-                h = attend(c, &l->attentions[j], h, &cond);
-            aside[n++] = h;
-        }
-        if (l->resampler.weight)
-            h = aside[n++] = conv2d(c, &l->resampler, CONV_DOWN, h);
-    }
-
-    h = resnet(c, &u->mid_resnets[0], h, &cond);
-    if (k->mid_attention) {
-        h = attend(c, &u->mid_attention, h, &cond);
-        h = resnet(c, &u->mid_resnets[1], h, &cond);
-    }
-
-    for (int i = 0; i < k->levels; i++) {
-        const Level *l = &u->up[i];
-        for (int j = 0; j < l->count; j++) {
-            h = resnet(c, &l->resnets[j], concat(c, h, aside[--n]), &cond);
-            if (l->attentions)
-                h = attend(c, &l->attentions[j], h, &cond);
-        }
-        if (l->resampler.weight)
-            h = doubled(c, l, h, aside[n - 1]);
-    }
+    aside[0] = conv2d(c, &u->conv_in, CONV_SAME, x);
+    aside[1] = level_layer(c, &u->down[0], 0, aside[0], &cond);
+    if (!*deep)
+        *deep = deep_part(c, u, aside, &cond);
+    Tensor *h = up_layers(c, last, last->count - SHALLOW_LAYERS, last->count, *deep, aside, &n, &cond);
     h = group_norm_silu(c, &u->conv_norm_out, k->norm_groups, k->norm_eps, h);
     return conv2d(c, &u->conv_out, CONV_SAME, h);
+}
+
+Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const Conditioning *text)
+{
+    Tensor *deep = NULL;
+    return unet_forward_deep(c, u, x, timesteps, text, &deep);
+}
+
+int unet_deep_channels(const UNet *u)
+{
+    const UNetConfig *k = &u->config;
+    const bool whole = u->up[k->levels - 1].count > SHALLOW_LAYERS || k->levels == 1;
+    return k->channels[whole ? 0 : 1];
 }

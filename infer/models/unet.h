@@ -41,5 +41,11 @@ LayerSet *unet_layers(UNet *u);
  * told its guidance scale g, extra (B,1): 1000 (g - 1), or NULL -> (B,H,W,out) in the context's dtype. Every
  * resnet and transformer block is a checkpointed() segment. */
 Tensor *unet_forward(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const Conditioning *text);
+/* The same, for results of the deep part that are used again (DeepCache, Ma et al. 2023). All but the first
+ * layer on the way down and the last two on the way up, and the convolutions at the ends, is skipped where
+ * *deep (B,H,W,D) is there, D unet_deep_channels; else it is computed and put there. */
+Tensor *unet_forward_deep(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, const Conditioning *text,
+                          Tensor **deep);
+int unet_deep_channels(const UNet *u);
 
 #endif

@@ -14,6 +14,8 @@ struct Pipeline {
     Ctx *c;
     Stages *stages;
     Prompts *prompts;
+    bool rests; /* what of the model is not needed gives back its memory: */
+    Offload rest;
     SampleTrace trace;
     void *trace_arg;
     Guard *guard; /* or NULL */

@@ -39,6 +39,12 @@ Status pipeline_new(Ctx *c, Model *m, Pipeline **out)
     return s;
 }
 
+void pipeline_rest(Pipeline *p, Offload what)
+{
+    p->rests = true;
+    p->rest = what;
+}
+
 const Model *pipeline_model(const Pipeline *p)
 {
     return p->m;

@@ -7,6 +7,7 @@
 #include "infer/safety/guard.h"
 #include "infer/text/chunks.h"
 #include "begin.h"
+#include "fewer.h"
 
 /* A second pass over the picture, enlarged: A1111's "hires fix". */
 typedef struct SampleHires {
@@ -35,6 +36,7 @@ typedef struct SampleRequest {
     const EmbeddingSet *embeddings; /* or NULL */
     SampleBegin begin;              /* borrowed pictures */
     SampleHires hires;
+    SampleFewer fewer;
     float variation; /* share of the way from the seed's noise to variation_seed's, to 1; 0: the seed's */
     uint64_t variation_seed;
     int vae_tile;  /* pixels a side of the tiles that the VAE works by; 0: the whole picture at once */
@@ -81,6 +83,10 @@ typedef struct Pipeline Pipeline;
  * size and keeps the plans. */
 Status pipeline_new(Ctx *c, Model *m, Pipeline **out);
 void pipeline_free(Pipeline *p);
+/* What of the model gives back its memory, as far as it comes from files again, while it is not needed, on
+ * the processor: off: the text encoder alone, which is used once for each prompt; idle: the VAE too; all: the
+ * UNet. Before this nothing does. */
+void pipeline_rest(Pipeline *p, Offload what);
 const Model *pipeline_model(const Pipeline *p);
 /* The largest arena that a picture of this size needs, in bytes, without computing anything. */
 Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes);

@@ -10,7 +10,7 @@
 /* What a plan depends on: the work, the sizes, and the ranks of the adapters attached. */
 typedef struct StageKey {
     int kind, batch, dtype, vectors;
-    unsigned wrap;
+    unsigned wrap, deep;
     Size size;
     ConditioningShape text;
     uint64_t adapters;
@@ -47,6 +47,8 @@ typedef struct Work {
     const int32_t *ids;
     const TokenVectors *vectors;
     float timestep;
+    DeepUse use;
+    float *deep;
     float *out;
 } Work;
 
@@ -70,7 +72,12 @@ static void unet_step(Ctx *c, const Work *w)
         ctx_input(c, DTYPE_F32, 4, (int64_t[]){B, k->in_channels, w->size.height, w->size.width}, w->x);
     Tensor *t = ctx_input(c, DTYPE_F32, 1, &B, timesteps);
     const Conditioning text = conditioning_input(c, &w->shape, w->batch, w->text);
-    Tensor *y = unet_forward(c, w->m->unet, from_nchw(c, x), t, &text);
+    const int64_t between[] = {B, w->size.height, w->size.width, unet_deep_channels(w->m->unet)};
+    Tensor *deep =
+        w->use == DEEP_TAKEN ? cast(c, ctx_input(c, DTYPE_F32, 4, between, w->deep), c->dtype) : NULL;
+    Tensor *y = unet_forward_deep(c, w->m->unet, from_nchw(c, x), t, &text, &deep);
+    if (w->use == DEEP_KEPT)
+        ctx_read(c, deep, w->deep);
     ctx_read(c, to_nchw(c, y), w->out);
 }
 
@@ -170,6 +177,7 @@ static Status find_plan(Stages *s, Work *w, const Plan **out)
     key.vectors = w->vectors != NULL;
     key.size = w->size;
     key.wrap = s->wrap;
+    key.deep = (unsigned)w->use;
     key.text = w->shape;
     key.adapters = hash_adapters(set);
     return plans_get(s->plans, s->c, &key, sizeof key, run_work, w, out);
@@ -296,9 +304,11 @@ Status stage_text_plan(Stages *s, int clip_skip, size_t *bytes)
     return perform(s, (Work){.kind = STAGE_TEXT, .clip_skip = clip_skip}, bytes);
 }
 
-Status stage_unet_plan(Stages *s, int batch, Size size, const ConditioningShape *text, size_t *bytes)
+Status stage_unet_plan(Stages *s, int batch, Size size, const ConditioningShape *text, DeepUse use,
+                       size_t *bytes)
 {
-    return perform(s, (Work){.kind = STAGE_UNET, .batch = batch, .size = size, .shape = *text}, bytes);
+    return perform(s, (Work){.kind = STAGE_UNET, .batch = batch, .size = size, .shape = *text, .use = use},
+                   bytes);
 }
 
 Status stage_decode_plan(Stages *s, Size size, size_t *bytes)
@@ -353,17 +363,18 @@ Status stage_text(Stages *s, int clip_skip, const int32_t *ids, const TokenVecto
         conditioning_text_size(&shape));
 }
 
-Status stage_unet(Stages *s, int batch, Size size, const float *x, float timestep,
-                  const ConditioningShape *shape, const float *text, float *out)
+Status stage_unet(Stages *s, const UNetCall *k)
 {
     const Work w = {.kind = STAGE_UNET,
-                    .batch = batch,
-                    .size = size,
-                    .x = x,
-                    .timestep = timestep,
-                    .shape = *shape,
-                    .text = text,
-                    .out = out};
+                    .batch = k->batch,
+                    .size = k->size,
+                    .x = k->x,
+                    .timestep = k->timestep,
+                    .shape = k->shape,
+                    .text = k->text,
+                    .use = k->use,
+                    .deep = k->deep,
+                    .out = k->out};
     return perform(s, w, NULL);
 }
 

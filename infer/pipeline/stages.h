@@ -17,9 +17,13 @@ void stages_free(Stages *s);
 /* From now on maps go on at the opposite edge: bits of kernels/ctx.h's Wrap. */
 void stages_wrap(Stages *s, unsigned wrap);
 
+/* What of the UNet's deep part is kept for later calls: f32 (batch,h,w,D), D unet_deep_channels. */
+typedef enum DeepUse { DEEP_FORGOTTEN, DEEP_KEPT, DEEP_TAKEN } DeepUse;
+
 /* Bytes of arena that each needs for these sizes; nothing is computed. */
 Status stage_text_plan(Stages *s, int clip_skip, size_t *bytes);
-Status stage_unet_plan(Stages *s, int batch, Size size, const ConditioningShape *text, size_t *bytes);
+Status stage_unet_plan(Stages *s, int batch, Size size, const ConditioningShape *text, DeepUse use,
+                       size_t *bytes);
 Status stage_decode_plan(Stages *s, Size size, size_t *bytes);
 Status stage_encode_plan(Stages *s, Size size, size_t *bytes);
 
@@ -31,11 +35,18 @@ double stage_encode_flop(Stages *s, Size size);
 /* ids, as conditioning_ids gives them, and vectors in place of some tokens' own, or NULL -> out:
  * conditioning_text_size floats. */
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, const TokenVectors *vectors, float *out);
-/* x f32 (batch,C,h,w), one timestep for all, text: the floats of a batch of that shape -> out f32
- * (batch,C,h,w).
- */
-Status stage_unet(Stages *s, int batch, Size size, const float *x, float timestep,
-                  const ConditioningShape *shape, const float *text, float *out);
+/* One evaluation of the UNet. */
+typedef struct UNetCall {
+    int batch;
+    Size size;
+    ConditioningShape shape;
+    const float *x, *text; /* (batch,C,h,w); the floats of a batch of that shape */
+    float timestep;        /* one for all */
+    DeepUse use;
+    float *deep; /* written, or read */
+    float *out;  /* (batch,C,h,w) */
+} UNetCall;
+Status stage_unet(Stages *s, const UNetCall *call);
 /* z f32 (4,h,w), divided by the scaling factor -> out f32 (h·f,w·f,3), about [-1,1]. */
 Status stage_decode(Stages *s, Size size, const float *z, float *out);
 /* pixels f32 (H,W,3) in [-1,1] -> out f32 (8,H/f,W/f): means, then log-variances. */

@@ -13,6 +13,7 @@
 #include "tiles.h"
 
 #include "kernels/base/mem.h"
+#include "kernels/device.h"
 
 #include <math.h>
 #include <string.h>
@@ -85,14 +86,28 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
 static Status walk_allocate(Walk *w)
 {
     const size_t B = (size_t)w->batch, n = w->n, in = (size_t)w->channels * w->plane;
-    const size_t all = (size_t)conditioning_size(&w->shape, w->batch);
+    const size_t all = (size_t)conditioning_size(&w->shape, w->batch),
+                 one = (size_t)conditioning_size(&w->shape, 1);
+    const SampleFewer *f = &w->r->fewer;
+    const size_t direction = f->guide_every > 1 ? n : 0;
+    const size_t deep = f->deep_every > 1 ? B * w->plane * (size_t)unet_deep_channels(w->p->m->unet) : 0;
     const struct {
         float **at;
         size_t count;
-    } parts[] = {{&w->x, n},           {&w->before, n},         {&w->guided, n},
-                 {&w->input, B * in},  {&w->prediction, B * n}, {&w->text, all},
-                 {&w->spare, n},       {&w->drawn, n},          {&w->original, n},
-                 {&w->mask, w->plane}, {&w->more, in - n}};
+    } parts[] = {{&w->x, n},
+                 {&w->before, n},
+                 {&w->guided, n},
+                 {&w->input, B * in},
+                 {&w->prediction, B * n},
+                 {&w->text, all},
+                 {&w->spare, n},
+                 {&w->drawn, n},
+                 {&w->original, n},
+                 {&w->mask, w->plane},
+                 {&w->more, in - n},
+                 {&w->text_one, one},
+                 {&w->direction, direction},
+                 {&w->deep, deep}};
     const size_t count = sizeof parts / sizeof *parts;
     size_t total = 0;
     for (size_t i = 0; i < count; i++)
@@ -135,7 +150,8 @@ static Status walk_plan(Walk *w, size_t *bytes)
     if (w->r->begin.picture || w->channels > LATENT_CHANNELS)
         TRY(plan_encode(w, &encode));
     TRY(stage_text_plan(w->p->stages, w->r->clip_skip, &text));
-    TRY(stage_unet_plan(w->p->stages, w->batch, w->size, &w->shape, &unet));
+    TRY(stage_unet_plan(w->p->stages, w->batch, w->size, &w->shape,
+                        w->r->fewer.deep_every > 1 ? DEEP_KEPT : DEEP_FORGOTTEN, &unet));
     TRY(plan_decode(w, &decode));
     *bytes = text > unet ? text : unet;
     *bytes = *bytes > decode ? *bytes : decode;
@@ -174,6 +190,13 @@ static void seed_noise(Walk *w)
     w->added = apart ? noise_source(&w->random_added) : w->noise;
 }
 
+/* Gives back the part's memory where that is asked for. */
+static void rest(const Walk *w, LayerSet *part, Offload least)
+{
+    if (w->p->rests && w->p->rest >= least && w->p->c->dev->host_memory)
+        layerset_rest(part);
+}
+
 static Status walk_prepare(Walk *w)
 {
     size_t bytes;
@@ -183,6 +206,7 @@ static Status walk_prepare(Walk *w)
     TRY(walk_plan(w, &bytes));
     TRY(ctx_reserve(w->p->c, bytes));
     TRY(told_encode(w->told));
+    rest(w, clip_layers(w->p->m->clip), OFFLOAD_OFF);
     seed_noise(w);
     return walk_start(w);
 }
@@ -199,36 +223,11 @@ static Status check_finite(const Walk *w, int step)
     return STATUS_OK;
 }
 
-static double deviation(const float *x, size_t n)
-{
-    double sum = 0, squares = 0;
-    for (size_t k = 0; k < n; k++)
-        sum += (double)x[k];
-    for (size_t k = 0; k < n; k++)
-        squares += ((double)x[k] - sum / (double)n) * ((double)x[k] - sum / (double)n);
-    return sqrt(squares / (double)(n - 1));
-}
-
-/* Ho & Salimans 2022: away from the prediction without the prompt. Lin et al. 2024, formula 15, 16: and as
- * far as asked for back to the spread of the prediction with it, which guidance widens. */
-static void guide(Walk *w)
-{
-    const float *without = w->prediction, *with = w->prediction + (size_t)(w->batch - 1) * w->n;
-    for (size_t k = 0; k < w->n; k++)
-        w->guided[k] = w->batch == 2 ? without[k] + w->r->guidance * (with[k] - without[k]) : with[k];
-    const float share = w->batch == 2 ? (float)w->r->guidance_rescale : 0;
-    if (share <= 0)
-        return;
-    const float ratio = (float)(deviation(with, w->n) / deviation(w->guided, w->n));
-    for (size_t k = 0; k < w->n; k++)
-        w->guided[k] = share * (w->guided[k] * ratio) + (1 - share) * w->guided[k];
-}
-
 static Status walk_trace(const Walk *w, int i)
 {
     const SampleStep step = {.step = i + 1 - w->first,
                              .steps = sampler_steps(w->sampler) - w->first,
-                             .batch = w->batch,
+                             .batch = w->batch_done,
                              .channels = LATENT_CHANNELS,
                              .input_channels = w->channels,
                              .size = w->size,
@@ -236,7 +235,7 @@ static Status walk_trace(const Walk *w, int i)
                              .timestep = sampler_timestep(w->sampler, i),
                              .latents = w->before,
                              .input = w->input,
-                             .conditioning = w->text,
+                             .conditioning = w->batch_done < w->batch ? w->text_one : w->text,
                              .prediction = w->prediction,
                              .guided = w->guided,
                              .result = w->x};
@@ -253,9 +252,7 @@ static Status walk_step(Walk *w, int i)
         memcpy(w->input + w->n, w->more, (in - w->n) * sizeof *w->x);
     if (w->batch == 2)
         memcpy(w->input + in, w->input, in * sizeof *w->x);
-    TRY(stage_unet(w->p->stages, w->batch, w->size, w->input, sampler_timestep(w->sampler, i), &w->shape,
-                   w->text, w->prediction));
-    guide(w);
+    TRY(walk_predict(w, i));
     sampler_step(w->sampler, i, w->guided, &w->added, w->x);
     walk_blend(w, i);
     TRY(check_finite(w, i + 1 - w->first));
@@ -328,7 +325,9 @@ static Status walk_all(Walk *w, SampleProgress progress, void *arg, SampleResult
 
 static Status walk_picture(Walk *w, Picture *out)
 {
+    rest(w, unet_layers(w->p->m->unet), OFFLOAD_ALL);
     TRY(decode(w->p, w->x, w->size, w->tile, out));
+    rest(w, vae_layers(w->p->m->vae), OFFLOAD_IDLE);
     return pastes(w->r) ? canvas_paste(&w->canvas, out) : STATUS_OK;
 }
 

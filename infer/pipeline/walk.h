@@ -25,13 +25,18 @@ typedef struct Walk {
     ConditioningShape shape; /* of text */
     Canvas canvas;           /* of r->begin, where there is a picture */
     float *memory;
-    float *x, *before, *guided; /* (n) */
-    float *input, *prediction;  /* (batch,channels,h,w), (batch,n) */
-    float *text, *spare;        /* spare (n) */
-    float *drawn;               /* (n): the noise that x was begun with; for x beside a picture only */
-    float *original;            /* (n): the picture's latents, scaled; likewise */
-    float *mask;                /* (plane): 1 is painted anew; likewise */
-    float *more;                /* (channels - 4,h,w): what the UNet is given beside the latents */
+    float *x, *before, *guided;     /* (n) */
+    float *input, *prediction;      /* (batch,channels,h,w), (batch,n) */
+    float *text, *text_one, *spare; /* a batch's; the prompt's alone; (n) */
+    float *direction; /* (n): the guidance of the last step that had both halves, where that is kept */
+    bool direction_known;
+    float *deep;     /* (batch,h,w,D): the UNet's deep part, where that is kept */
+    int deep_batch;  /* of how many it is; 0: of none yet */
+    int batch_done;  /* predictions of the step */
+    float *drawn;    /* (n): the noise that x was begun with; for x beside a picture only */
+    float *original; /* (n): the picture's latents, scaled; likewise */
+    float *mask;     /* (plane): 1 is painted anew; likewise */
+    float *more;     /* (channels - 4,h,w): what the UNet is given beside the latents */
 } Walk;
 
 /* How the steps are counted where only a share of them is done: a walk of `grid` steps of which the first
@@ -39,6 +44,8 @@ typedef struct Walk {
 Status begin_steps(const SampleRequest *r, int *grid, int *skipped);
 /* Fills x and what else the walk begins with, drawing noise in diffusers' order. */
 Status walk_start(Walk *w);
+/* Fills in prediction and guided for step i from input. */
+Status walk_predict(Walk *w, int i);
 /* What is done to x after step i: outside of the mask it is the picture's again. */
 void walk_blend(Walk *w, int i);
 

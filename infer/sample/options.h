@@ -13,7 +13,7 @@
 typedef struct SampleArguments {
     const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
         *trace, *prompts, *sheet_pictures, *format, *again, *live, *tiling, *hires_upscale, *vae_tile,
-        *lora_dir;
+        *lora_dir, *cfg_interval, *max_memory;
     BeginArguments begin;
     OptionList lora_texts, sheet_texts;
     SampleRequest request;
@@ -21,7 +21,7 @@ typedef struct SampleArguments {
     PromptOptions words;
     double guidance, variation;
     int threads, batch, quality;
-    bool json, matrix;
+    bool json, matrix, dtype_given, quantise_given;
     char *own_prompt, *own_negative;  /* where request's are none of the command line's words */
     char *options;                    /* what else was given, for the picture's settings (given.h); or NULL */
     UsedLora loras[SAMPLE_MAX_LORAS]; /* of the command line, then of the prompt */

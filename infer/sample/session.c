@@ -6,6 +6,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/stop.h"
 #include "kernels/devices/devices.h"
+#include "memory_limit.h"
 
 #include <string.h>
 
@@ -56,6 +57,13 @@ static Offload offload_of(const char *word)
     return !strcmp(word, "all") ? OFFLOAD_ALL : !strcmp(word, "off") ? OFFLOAD_OFF : OFFLOAD_IDLE;
 }
 
+/* On the processor auto lets only the text encoder rest, which is not needed again: the VAE would be prepared
+ * anew for each picture. */
+static Offload rest_of(const SampleArguments *a)
+{
+    return !strcmp(a->offload, "auto") && !a->max_memory ? OFFLOAD_OFF : offload_of(a->offload);
+}
+
 static bool is(const char *a, const char *b)
 {
     return a == b || (a && b && !strcmp(a, b));
@@ -65,8 +73,9 @@ bool session_same_model(const SampleArguments *a, const SampleArguments *b)
 {
     return is(a->model, b->model) && is(a->prediction, b->prediction) && is(a->dtype, b->dtype) &&
            is(a->device, b->device) && is(a->offload, b->offload) && is(a->quantise, b->quantise) &&
-           is(a->guard.safety, b->guard.safety) && is(a->guard.prompt_filter, b->guard.prompt_filter) &&
-           is(a->guard.watermark, b->guard.watermark) && a->threads == b->threads;
+           is(a->max_memory, b->max_memory) && is(a->guard.safety, b->guard.safety) &&
+           is(a->guard.prompt_filter, b->guard.prompt_filter) && is(a->guard.watermark, b->guard.watermark) &&
+           a->threads == b->threads;
 }
 
 static void unload(Session *s)
@@ -79,7 +88,7 @@ static void unload(Session *s)
     s->model = NULL;
 }
 
-static Status load(Session *s, const SampleArguments *a)
+static Status load(Session *s, SampleArguments *a)
 {
     DType dtype;
     const Device *dev;
@@ -87,6 +96,10 @@ static Status load(Session *s, const SampleArguments *a)
     TRY(status_in(guard_prompt(s->guard, a->request.prompt), "sample"));
     TRY(dtype_parse(a->dtype, &dtype));
     TRY(status_in(device_choose(a->device, &dtype, &dev), "sample: --device"));
+    TRY(begin_arguments_open(&a->begin, &a->request.begin));
+    if (a->max_memory)
+        TRY(memory_limit_apply(a, dev, &dtype));
+    s->vae_tile = a->request.vae_tile;
     TRY(model_open(&(ModelRequest){.name = a->model,
                                    .parts = MODEL_ALL,
                                    .dtype = dtype,
@@ -160,6 +173,7 @@ static Status attach(Session *s, const SampleArguments *a)
     }
     TRY(pipeline_new(s->c, s->model, &s->pipeline));
     pipeline_guard(s->pipeline, s->guard);
+    pipeline_rest(s->pipeline, rest_of(a));
     return STATUS_OK;
 }
 
@@ -169,6 +183,8 @@ Status session_check(const Session *s, SampleArguments *a)
 {
     int steps;
     TRY(begin_arguments_open(&a->begin, &a->request.begin));
+    if (a->max_memory && !strcmp(a->vae_tile, "auto"))
+        a->request.vae_tile = s->vae_tile;
     TRY(status_in(pipeline_choose_size(s->model, &a->request), "sample"));
     TRY(status_in(guard_admit(s->guard, a->request.prompt, &a->request.size), "sample"));
     TRY(status_in(pipeline_steps(s->model, &a->request, &steps), "sample"));

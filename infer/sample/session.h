@@ -18,6 +18,7 @@ typedef struct Session {
     int lora_count;
     char weights[MODEL_HASH_SIZE];
     Licence licence; /* the model's */
+    int vae_tile;    /* that --max-memory has chosen for the model that is loaded, or that was asked for */
     bool told;       /* what might surprise has been said */
 } Session;
 

@@ -48,6 +48,18 @@ static void set_hires(json_t *settings, const SampleHires *h)
                                                    "hires_upscale", h->pixels ? "lanczos" : "latent"));
 }
 
+static void set_fewer(json_t *settings, const SampleFewer *f)
+{
+    char interval[48];
+    snprintf(interval, sizeof interval, "%g:%g", (double)f->guided_above, (double)f->guided_below);
+    if (f->guided_below > 0)
+        json_object_set_new(settings, "cfg_interval", json_string(interval));
+    if (f->guide_every > 1)
+        json_object_set_new(settings, "cfg_every", json_integer(f->guide_every));
+    if (f->deep_every > 1)
+        json_object_set_new(settings, "deepcache", json_integer(f->deep_every));
+}
+
 json_t *way_settings(const SampleRequest *r, const BeginArguments *begin)
 {
     static const char *const AXES[] = {"off", "x", "y", "xy"};
@@ -61,6 +73,7 @@ json_t *way_settings(const SampleRequest *r, const BeginArguments *begin)
     }
     if (r->wrap)
         json_object_set_new(settings, "tiling", json_string(AXES[r->wrap & (WRAP_X | WRAP_Y)]));
+    set_fewer(settings, &r->fewer);
     if (r->vae_tile)
         json_object_set_new(settings, "vae_tile", json_integer(r->vae_tile));
     return settings;

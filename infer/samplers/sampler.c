@@ -378,6 +378,11 @@ float sampler_timestep(const Sampler *s, int i)
     return s->from[i].t;
 }
 
+float sampler_sigma(const Sampler *s, int i)
+{
+    return s->from[i].noise / s->from[i].signal;
+}
+
 float sampler_initial_scale(const Sampler *s)
 {
     return s->initial_scale;

@@ -75,6 +75,7 @@ int sampler_steps(const Sampler *s); /* evaluations of the model */
 int sampler_order(
     const Sampler *s); /* the user's k-th step, from 0, begins at k times this, as in diffusers */
 float sampler_timestep(const Sampler *s, int i);                         /* what the model is told */
+float sampler_sigma(const Sampler *s, int i);                            /* noise over signal at step i */
 float sampler_initial_scale(const Sampler *s);                           /* the first x = noise * this */
 void sampler_input(const Sampler *s, int i, const float *x, float *out); /* what the model is given for x */
 /* x of step i and the model's (guided) output -> x of step i+1, in place. */

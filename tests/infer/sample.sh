@@ -64,8 +64,23 @@ holds two.png "Denoising strength: 0.5, Hires upscale: 1.5, Hires upscaler: Late
 holds two.png "Variation seed: 9, Variation seed strength: 0.25, Tiling: True"
 holds two.png '"variation":0.25,"variation_seed":"9","tiling":"x"'
 draw 0 "${heart[@]}" --seed 5 --width 256 --vae-tile 64 --out tiles.png
+# what fits into so much is chosen and said, and it is enough; where nothing is, what would be
+tiny=(--model builtin:tiny --prompt "a red heart" --steps 1 --width 512 --height 512 --out fit.png)
+draw 0 "${tiny[@]}" --json
+peak() { grep -oE '"peak_bytes": [0-9]+' out | grep -oE '[0-9]+'; }
+whole=$(peak)
+draw 0 "${tiny[@]}" --json --max-memory 2G
+says "needed in f32"
+limit=$((whole * 7 / 10))
+draw 0 "${tiny[@]}" --json --max-memory $limit
+says "MB are needed in"
+[ "$(peak)" -le $limit ] || fail "--max-memory $limit: $(peak) were taken (without: $whole)"
+draw 2 "${tiny[@]}" --max-memory 20M
+says "the least that this picture needs is"
+draw 2 "${tiny[@]}" --max-memory 2X
+says "is no size"
 draw 2 "${heart[@]}" --vae-tile small
-says "--vae-tile small: is neither a number of pixels nor off"
+says "--vae-tile small: is neither a number of pixels nor auto nor off"
 draw 2 "${heart[@]}" --width 256 --vae-tile 64 --tiling x
 says "do not go together"
 draw 2 "${heart[@]}" --strength 0.5

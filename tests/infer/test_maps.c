@@ -59,7 +59,10 @@ static void compare_unet(Fixture *f, Size size, const char *key)
     ConditioningShape shape = conditioning_shape(f->m);
     float *x = drawn(60, n), *text = drawn(61, (size_t)conditioning_text_size(&shape)),
           *out = mem_alloc(n * sizeof *out);
-    assert_ok(stage_unet(f->stages, 1, size, x, 500, &shape, text, out));
+    assert_ok(stage_unet(
+        f->stages,
+        &(UNetCall){
+            .batch = 1, .size = size, .shape = shape, .x = x, .text = text, .timestep = 500, .out = out}));
     assert_close(key, out, golden(f->golden, "%s", key), MODULE_TOLERANCE);
     mem_free(x);
     mem_free(text);
