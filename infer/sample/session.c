@@ -1,13 +1,14 @@
 #include "session.h"
 
+#include "infer/pipeline/memory_limit.h"
 #include "infer/samplers/sampler.h"
 #include "infer/text/prompt_syntax.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/stop.h"
 #include "kernels/devices/devices.h"
-#include "memory_limit.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* What is said of a request ------------------------------------------------------------------------------ */
@@ -88,6 +89,32 @@ static void unload(Session *s)
     s->model = NULL;
 }
 
+static Status limit_memory(SampleArguments *a, const Device *dev, DType *dtype)
+{
+    size_t limit;
+    char tiles[64] = "";
+    MemoryChoice m = {.model = a->model,
+                      .dev = dev,
+                      .threads = a->threads,
+                      .request = &a->request,
+                      .keep_dtype = a->dtype_given,
+                      .keep_int8 = a->quantise_given,
+                      .keep_tile = strcmp(a->vae_tile, "auto") != 0,
+                      .dtype = *dtype,
+                      .int8 = !strcmp(a->quantise, "int8"),
+                      .tile = a->request.vae_tile};
+    TRY(memory_limit_parse(a->max_memory, &limit));
+    TRY(memory_limit_choose(&m, limit));
+    if (m.tile)
+        snprintf(tiles, sizeof tiles, ", the VAE by tiles of %d pixels", m.tile);
+    log_info("--max-memory %s: %.0f MB are needed in %s%s%s", a->max_memory, (double)m.bytes / 1e6,
+             dtype_name(m.dtype), m.int8 ? ", UNet and text encoder in 8 bits" : "", tiles);
+    *dtype = m.dtype;
+    a->quantise = m.int8 ? "int8" : a->quantise;
+    a->request.vae_tile = m.tile;
+    return STATUS_OK;
+}
+
 static Status load(Session *s, SampleArguments *a)
 {
     DType dtype;
@@ -98,7 +125,7 @@ static Status load(Session *s, SampleArguments *a)
     TRY(status_in(device_choose(a->device, &dtype, &dev), "sample: --device"));
     TRY(begin_arguments_open(&a->begin, &a->request.begin));
     if (a->max_memory)
-        TRY(memory_limit_apply(a, dev, &dtype));
+        TRY(status_in(limit_memory(a, dev, &dtype), "sample: --max-memory"));
     s->vae_tile = a->request.vae_tile;
     TRY(model_open(&(ModelRequest){.name = a->model,
                                    .parts = MODEL_ALL,

@@ -1,10 +1,8 @@
 #include "memory_limit.h"
 
-#include "kernels/base/log.h"
 #include "kernels/base/machine.h"
 #include "kernels/device.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,7 +28,7 @@ Status memory_limit_parse(const char *text, size_t *bytes)
                         : !strcmp(end, "")                        ? 1
                                                                   : 0;
     if (end == text || !(unit > 0) || !(number > 0) || !(number * unit < 1e18))
-        return status_refuse("sample: --max-memory %s: is no size; write 2G, 1500M, or bytes", text);
+        return status_refuse("%s: is no size; write 2G, 1500M, or bytes", text);
     *bytes = (size_t)(number * unit);
     return STATUS_OK;
 }
@@ -78,75 +76,45 @@ static Status need_of(Model *m, Ctx *c, const SampleRequest *r, size_t *bytes)
     return STATUS_OK;
 }
 
-static Status need(const SampleArguments *a, const Device *dev, DType dtype, const SampleRequest *r,
-                   bool int8, size_t *bytes)
+static Status need(const MemoryChoice *m, DType dtype, bool int8, int tile, size_t *bytes)
 {
-    Model *m = NULL;
-    Status s = model_open(&(ModelRequest){.name = a->model,
+    Model *model = NULL;
+    SampleRequest r = *m->request;
+    r.vae_tile = tile;
+    Status s = model_open(&(ModelRequest){.name = m->model,
                                           .parts = MODEL_ALL,
                                           .dtype = dtype,
                                           .quantised = int8 ? MODEL_UNET | MODEL_TEXT : 0,
                                           .described = true},
-                          &m);
+                          &model);
     if (s == STATUS_OK) {
-        Ctx *c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = a->threads});
-        s = c ? need_of(m, c, r, bytes) : STATUS_FAILED;
+        Ctx *c = ctx_new(m->dev, &(CtxOptions){.dtype = dtype, .threads = m->threads});
+        s = c ? need_of(model, c, &r, bytes) : STATUS_FAILED;
         ctx_free(c);
     }
-    model_free(m);
+    model_free(model);
     return s;
 }
 
-/* What is left of the saving where something was asked for by name. */
-static Saving allowed(const SampleArguments *a, Saving s, DType dtype)
+Status memory_limit_choose(MemoryChoice *m, size_t limit)
 {
-    if (strcmp(a->vae_tile, "auto") != 0 || a->request.wrap)
-        s.tile = 0;
-    s.half = s.half && !a->dtype_given && dtype == DTYPE_F32;
-    s.int8 = s.int8 && !a->quantise_given;
-    return s;
-}
-
-static Status try_saving(const SampleArguments *a, const Device *dev, DType dtype, Saving s, size_t *bytes)
-{
-    SampleRequest r = a->request;
-    if (s.tile)
-        r.vae_tile = s.tile;
-    return need(a, dev, s.half ? DTYPE_BF16 : dtype, &r, s.int8 || !strcmp(a->quantise, "int8"), bytes);
-}
-
-static void take(SampleArguments *a, Saving s, DType *dtype, size_t bytes)
-{
-    char tiles[64] = "";
-    if (s.tile) {
-        a->request.vae_tile = s.tile;
-        snprintf(tiles, sizeof tiles, ", the VAE by tiles of %d pixels", s.tile);
-    }
-    if (s.half)
-        *dtype = DTYPE_BF16;
-    if (s.int8)
-        a->quantise = "int8";
-    log_info("--max-memory %s: %.0f MB are needed in %s%s%s", a->max_memory, (double)bytes / MEGA,
-             dtype_name(*dtype), !strcmp(a->quantise, "int8") ? ", UNet and text encoder in 8 bits" : "",
-             tiles);
-}
-
-Status memory_limit_apply(SampleArguments *a, const Device *dev, DType *dtype)
-{
-    size_t limit, bytes = 0, least = SIZE_MAX;
-    TRY(memory_limit_parse(a->max_memory, &limit));
+    size_t least = SIZE_MAX;
     for (int i = 0; i < SAVING_COUNT; i++) {
-        const Saving s = allowed(a, SAVINGS[i], *dtype);
-        TRY(try_saving(a, dev, *dtype, s, &bytes));
-        if (bytes <= limit) {
-            take(a, s, dtype, bytes);
+        const Saving *s = &SAVINGS[i];
+        const bool half = s->half && !m->keep_dtype && m->dtype == DTYPE_F32;
+        const bool int8 = m->int8 || (s->int8 && !m->keep_int8);
+        const int tile = s->tile && !m->keep_tile && !m->request->wrap ? s->tile : m->tile;
+        const DType dtype = half ? DTYPE_BF16 : m->dtype;
+        TRY(need(m, dtype, int8, tile, &m->bytes));
+        if (m->bytes <= limit) {
+            m->dtype = dtype;
+            m->int8 = int8;
+            m->tile = tile;
             return STATUS_OK;
         }
-        least = bytes < least ? bytes : least;
+        least = m->bytes < least ? m->bytes : least;
     }
     return status_refuse(
-        "sample: --max-memory %s: the least that this picture needs is %.0f MB; ask for a smaller "
-        "--width and --height%s",
-        a->max_memory, (double)least / MEGA,
-        a->dtype_given || a->quantise_given ? ", or leave --dtype and --quantise away" : "");
+        "the least that this picture needs is %.0f MB; ask for a smaller --width and --height%s",
+        (double)least / MEGA, m->keep_dtype || m->keep_int8 ? ", or leave --dtype and --quantise away" : "");
 }
