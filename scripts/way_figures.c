@@ -191,6 +191,7 @@ static Status distances(Figures *f)
             r.prompt = PROMPTS[k];
             r.steps = STEPS;
             r.guidance = 4;
+            r.sampler = "ddim";
             TRY(pipeline_sample(p, &r, NULL, NULL, &all));
             r.fewer = CHOICES[i].fewer;
             TRY(pipeline_sample(p, &r, NULL, NULL, &some));

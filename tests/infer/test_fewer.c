@@ -48,6 +48,7 @@ static void open_fixture(Fixture *f, const char *kind)
     assert_ok(pipeline_new(f->c, f->m, &f->p));
     pipeline_trace(f->p, trace, f);
     f->r.prompt = "a red heart";
+    f->r.sampler = "ddim";
     f->r.guidance = 4;
     f->r.steps = 6;
     f->r.seed = 3;
