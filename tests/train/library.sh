@@ -27,7 +27,7 @@ moved/bin/atelier model info builtin:tiny | grep -q "^path .*$work/moved/.*share
 # drew PROGRAM FILE: runs it as docs/library.md does
 drew() {
     "$1" builtin:tiny "a red heart" "$2" >"$work/out" 2>"$work/err" || fail "$1: $(tail -n 3 "$work/err")"
-    grep -q "sample: step 21 of 21" err || fail "$1 is not told of its steps: $(tail -n 3 "$work/err")"
+    grep -q "sample: step 20 of 20" err || fail "$1 is not told of its steps: $(tail -n 3 "$work/err")"
     "$atelier" sample --model builtin:tiny --prompt "a red heart" --seed 42 --out wanted.png >/dev/null 2>&1
     [ "$(head -c 24 "$2" | cksum)" = "$(head -c 24 wanted.png | cksum)" ] || fail "$2 is no such picture as atelier draws"
 }
