@@ -43,20 +43,21 @@ static Status add_value(Again *a, const char *option, const json_t *value)
     return STATUS_OK;
 }
 
-/* The file as it is named where the command runs, or beside the picture. A name alone was kept. */
-static Status add_file(Again *a, const char *option, const char *name, const char *after, const char *picture)
+/* The file as it is named where the command runs, or beside the picture: a name alone was kept. needed: there
+ * is no other way to give it. */
+static Status add_file(Again *a, const char *option, const char *name, const char *after, const char *picture,
+                       bool needed)
 {
-    if (file_exists(name))
-        return words_add(&a->words, "--%s=%s%s", option, name, after);
-    char *folder = path_parent(picture), *path = folder ? path_join(folder, name) : NULL;
-    const Status s = !path ? STATUS_FAILED
-                     : file_exists(path)
-                         ? words_add(&a->words, "--%s=%s%s", option, path, after)
-                         : status_refuse("was made with --%s %s, which is neither here nor beside it; "
-                                         "put it there",
-                                         option, name);
+    char *folder = path_parent(picture), *beside = folder ? path_join(folder, name) : NULL;
+    Status s = beside ? STATUS_OK : STATUS_FAILED;
+    const bool is_beside = s == STATUS_OK && !file_exists(name) && file_exists(beside);
+    if (s == STATUS_OK && needed && !is_beside && !file_exists(name))
+        s = status_refuse("was made with --%s %s, which is neither here nor beside it; put it there", option,
+                          name);
+    if (s == STATUS_OK)
+        s = words_add(&a->words, "--%s=%s%s", option, is_beside ? beside : name, after);
     mem_free(folder);
-    mem_free(path);
+    mem_free(beside);
     return s;
 }
 
@@ -72,7 +73,7 @@ static Status add_loras(Again *a, const json_t *settings, const char *picture)
             continue;
         char *strength = mem_printf(":%.7g%s%s", json_number_value(json_object_get(lora, "scale")),
                                     parts ? ":" : "", parts ? parts : "");
-        const Status s = strength ? add_file(a, "lora", file, strength, picture) : STATUS_FAILED;
+        const Status s = strength ? add_file(a, "lora", file, strength, picture, true) : STATUS_FAILED;
         mem_free(strength);
         TRY(s);
     }
@@ -91,7 +92,7 @@ static Status add_others(Again *a, const json_t *settings, const char *picture)
         if (!name)
             continue;
         if (value && given_is_file(name))
-            TRY(add_file(a, name, value, "", picture));
+            TRY(add_file(a, name, value, "", picture, false));
         else
             TRY(value ? words_add(&a->words, "--%s=%s", name, value) : words_add(&a->words, "--%s", name));
     }

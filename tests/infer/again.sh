@@ -42,6 +42,17 @@ rm beside/heart.safetensors
 run 2 sample --again beside/one.png --model "$model" --out again.png
 says "was made with --lora heart.safetensors, which is neither here nor beside it"
 
+# a picture that it began from can be another one now
+run 0 sample --model "$model" --prompt "a red heart" --steps 2 --seed 1 --out begun.png
+run 0 sample --model "$model" --prompt "a red heart" --steps 3 --init begun.png --strength 0.7 --out init.png
+run 0 sample --again init.png --model "$model" --out again.png
+same init.png again.png
+mv begun.png moved.png
+run 2 sample --again init.png --model "$model" --out again.png
+says "begun.png"
+run 0 sample --again init.png --model "$model" --init moved.png --out again.png
+says "the same picture as init.png, in every pixel"
+
 # one of a sheet, and a sheet over a picture
 run 0 sample --model "$model" --prompt "a red heart" --steps 2 --sheet seed=4..6 --out sheet.png --sheet-pictures cells
 run 0 sample --again sheet.png:2 --model "$model" --out again.png
