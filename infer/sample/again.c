@@ -43,25 +43,41 @@ static Status add_value(Again *a, const char *option, const json_t *value)
     return STATUS_OK;
 }
 
-/* The file as it is named where the command runs, or beside the picture: a name alone was kept. needed: there
- * is no other way to give it. */
-static Status add_file(Again *a, const char *option, const char *name, const char *after, const char *picture,
-                       bool needed)
+/* FOLDER/NAME where that is there. Caller: mem_free. *path NULL: it is not. */
+static Status find_in(const char *folder, const char *name, char **path)
 {
-    char *folder = path_parent(picture), *beside = folder ? path_join(folder, name) : NULL;
-    Status s = beside ? STATUS_OK : STATUS_FAILED;
-    const bool is_beside = s == STATUS_OK && !file_exists(name) && file_exists(beside);
-    if (s == STATUS_OK && needed && !is_beside && !file_exists(name))
-        s = status_refuse("was made with --%s %s, which is neither here nor beside it; put it there", option,
-                          name);
+    if (*path || !folder)
+        return STATUS_OK;
+    *path = path_join(folder, name);
+    if (!*path)
+        return STATUS_FAILED;
+    if (!file_exists(*path)) {
+        mem_free(*path);
+        *path = NULL;
+    }
+    return STATUS_OK;
+}
+
+/* The file as it is named where the command runs, or in one of the places: a name alone was kept. needed:
+ * there is no other way to give it. */
+static Status add_file(Again *a, const char *option, const char *name, const char *after,
+                       const AgainPlaces *places, bool needed)
+{
+    char *path = NULL;
+    Status s = file_exists(name) ? STATUS_OK : find_in(places->beside, name, &path);
+    if (s == STATUS_OK && needed && !file_exists(name))
+        s = find_in(places->lora_dir, name, &path);
+    if (s == STATUS_OK && needed && !path && !file_exists(name))
+        s = status_refuse(
+            "was made with --%s %s, which is neither here nor beside it nor in --lora-dir; put it there",
+            option, name);
     if (s == STATUS_OK)
-        s = words_add(&a->words, "--%s=%s%s", option, is_beside ? beside : name, after);
-    mem_free(folder);
-    mem_free(beside);
+        s = words_add(&a->words, "--%s=%s%s", option, path ? path : name, after);
+    mem_free(path);
     return s;
 }
 
-static Status add_loras(Again *a, const json_t *settings, const char *picture)
+static Status add_loras(Again *a, const json_t *settings, const AgainPlaces *places)
 {
     size_t i;
     json_t *lora;
@@ -73,7 +89,7 @@ static Status add_loras(Again *a, const json_t *settings, const char *picture)
             continue;
         char *strength = mem_printf(":%.7g%s%s", json_number_value(json_object_get(lora, "scale")),
                                     parts ? ":" : "", parts ? parts : "");
-        const Status s = strength ? add_file(a, "lora", file, strength, picture, true) : STATUS_FAILED;
+        const Status s = strength ? add_file(a, "lora", file, strength, places, true) : STATUS_FAILED;
         mem_free(strength);
         TRY(s);
     }
@@ -81,7 +97,7 @@ static Status add_loras(Again *a, const json_t *settings, const char *picture)
 }
 
 /* "options": [["schedule", "karras"], …]: whatever else was given. */
-static Status add_others(Again *a, const json_t *settings, const char *picture)
+static Status add_others(Again *a, const json_t *settings, const AgainPlaces *places)
 {
     size_t i;
     json_t *pair;
@@ -92,7 +108,7 @@ static Status add_others(Again *a, const json_t *settings, const char *picture)
         if (!name)
             continue;
         if (value && given_is_file(name))
-            TRY(add_file(a, name, value, "", picture, false));
+            TRY(add_file(a, name, value, "", places, false));
         else
             TRY(value ? words_add(&a->words, "--%s=%s", name, value) : words_add(&a->words, "--%s", name));
     }
@@ -112,7 +128,7 @@ static Status add_model(Again *a, const json_t *settings)
                : STATUS_OK;
 }
 
-static Status add_settings(Again *a, const json_t *settings, const char *picture)
+static Status add_settings(Again *a, const json_t *settings, const AgainPlaces *places)
 {
     if (!json_is_object(settings))
         return status_refuse("holds settings that are not as atelier writes them");
@@ -124,8 +140,8 @@ static Status add_settings(Again *a, const json_t *settings, const char *picture
             TRY(add_value(a, OPTIONS[i].option, value));
     }
     TRY(add_model(a, settings));
-    TRY(add_loras(a, settings, picture));
-    return add_others(a, settings, picture);
+    TRY(add_loras(a, settings, places));
+    return add_others(a, settings, places);
 }
 
 /* number 0: the only one. */
@@ -142,7 +158,7 @@ static Status choose(const json_t *settings, int64_t number, const json_t **out)
     return STATUS_OK;
 }
 
-Status again_settings(Again *a, const char *text, int64_t number, const char *picture)
+Status again_settings(Again *a, const char *text, int64_t number, const AgainPlaces *places)
 {
     json_error_t error;
     const json_t *one = NULL;
@@ -151,14 +167,14 @@ Status again_settings(Again *a, const char *text, int64_t number, const char *pi
         return status_refuse("holds settings that cannot be read: %s", error.text);
     Status s = choose(settings, number, &one);
     if (s == STATUS_OK)
-        s = add_settings(a, one, picture);
+        s = add_settings(a, one, places);
     json_decref(settings);
     return s;
 }
 
 /* The picture -------------------------------------------------------------------------------------------- */
 
-static Status take(Again *a, const uint8_t *bytes, size_t size, int64_t number, const char *path)
+static Status take(Again *a, const uint8_t *bytes, size_t size, int64_t number, const AgainPlaces *places)
 {
     char *settings = NULL, *parameters = NULL;
     if (picture_format(bytes, size) == PICTURE_UNKNOWN)
@@ -167,7 +183,7 @@ static Status take(Again *a, const uint8_t *bytes, size_t size, int64_t number, 
     if (s == STATUS_OK && !settings)
         s = picture_text(bytes, size, PICTURE_COMMENT, &parameters);
     if (s == STATUS_OK && settings)
-        s = again_settings(a, settings, number, path);
+        s = again_settings(a, settings, number, places);
     else if (s == STATUS_OK && parameters)
         s = parameters_read(parameters, &a->words);
     else if (s == STATUS_OK)
@@ -193,19 +209,22 @@ static Status split(const char *file, char **path, int64_t *number)
     return *path ? STATUS_OK : STATUS_FAILED;
 }
 
-Status again_read(const char *file, Again *out)
+Status again_read(const char *file, const char *lora_dir, Again *out)
 {
     char *path, *bytes = NULL;
     size_t size;
     int64_t number;
     *out = (Again){0};
     TRY(split(file, &path, &number));
-    Status s = file_check_source(path, "picture");
+    char *folder = path_parent(path);
+    Status s = folder ? file_check_source(path, "picture") : STATUS_FAILED;
     if (s == STATUS_OK)
         s = file_read(path, FILE_LIMIT, &bytes, &size);
     if (s == STATUS_OK)
-        s = status_in(take(out, (const uint8_t *)bytes, size, number, path), "%s", path);
+        s = status_in(take(out, (const uint8_t *)bytes, size, number, &(AgainPlaces){folder, lora_dir}), "%s",
+                      path);
     mem_free(bytes);
+    mem_free(folder);
     mem_free(path);
     return status_in(s, "sample: --again");
 }

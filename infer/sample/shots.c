@@ -278,7 +278,7 @@ static Status read_first(Shots *s, int argc, char **argv)
 
 static Status read_again(Shots *s, int argc, char **argv)
 {
-    TRY(again_read(s->first.again, &s->again));
+    TRY(again_read(s->first.again, s->first.lora_dir, &s->again));
     TRY(read_first(s, argc, argv));
     if (s->first.model)
         return STATUS_OK;

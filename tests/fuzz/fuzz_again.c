@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_check(parameters_read(text, &w));
     read_as_options(&w);
     words_free(&w);
-    fuzz_check(again_settings(&again, text, size % 3, "picture.png"));
+    fuzz_check(again_settings(&again, text, size % 3, &(AgainPlaces){.beside = "."}));
     read_as_options(&again.words);
     again_free(&again);
     prompts(data, size);

@@ -40,7 +40,14 @@ run 0 sample --again beside/one.png --model "$model" --out again.png
 same beside/one.png again.png
 rm beside/heart.safetensors
 run 2 sample --again beside/one.png --model "$model" --out again.png
-says "was made with --lora heart.safetensors, which is neither here nor beside it"
+says "was made with --lora heart.safetensors, which is neither here nor beside it nor in --lora-dir"
+
+mkdir loras && cp "$lora" loras/heart.safetensors
+run 0 sample --again beside/one.png --model "$model" --lora-dir loras --out again.png
+same beside/one.png again.png
+run 0 sample --model "$model" --prompt "a heart <lora:heart:0.6>" --lora-dir loras --steps 2 --out tagged.png
+run 0 sample --again tagged.png --model "$model" --lora-dir loras --out again.png
+says "the same picture as tagged.png, in every pixel"
 
 # a picture that it began from can be another one now
 run 0 sample --model "$model" --prompt "a red heart" --steps 2 --seed 1 --out begun.png
