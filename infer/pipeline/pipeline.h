@@ -66,7 +66,7 @@ typedef Status (*SampleTrace)(const SampleStep *step, void *arg);
 typedef struct SampleView {
     Size size;            /* of the latents, (h,w) below */
     int factor, channels; /* of pixels a latent a side; C */
-    const float *latents; /* f32 (1,C,h,w) */
+    const float *latents; /* f32 (1,C,h,w), scaled: what the picture is taken to be without its noise */
 } SampleView;
 /* Called after every step; returning false stops (STATUS_INTERRUPTED). */
 typedef bool (*SampleProgress)(int step, int steps, const SampleView *view, void *arg);

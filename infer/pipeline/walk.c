@@ -312,7 +312,7 @@ static Status walk_all(Walk *w, SampleProgress progress, void *arg, SampleResult
     TRY(walk_prepare(w));
     for (int i = w->first; i < end; i++) {
         TRY(walk_step(w, i));
-        const SampleView view = {w->size, vae_factor(w->p->m->vae), LATENT_CHANNELS, w->x};
+        const SampleView view = {w->size, vae_factor(w->p->m->vae), LATENT_CHANNELS, sampler_x0(w->sampler)};
         if (progress && !progress(i + 1 - w->first, steps, &view, arg))
             return status_interrupted();
     }

@@ -139,6 +139,28 @@ static Status add_schedule(Words *w, const char *option, const char *value)
     return STATUS_OK;
 }
 
+/* "Latent" and its kin, or "Lanczos"; models that enlarge are not here. */
+static Status add_upscaler(Words *w, const char *option, const char *value)
+{
+    (void)option;
+    const bool latent = !strncasecmp(value, "Latent", 6), lanczos = !strcasecmp(value, "Lanczos");
+    if (!latent && !lanczos)
+        log_warn("--again: the upscaler \"%s\" is not here; Lanczos is taken", value);
+    return words_add(w, "--hires-upscale=%s", latent ? "latent" : "lanczos");
+}
+
+static Status add_rng(Words *w, const char *option, const char *value)
+{
+    (void)option;
+    return words_add(w, "--rng=%s", strcasecmp(value, "CPU") ? "cuda" : "cpu");
+}
+
+static Status add_tiling(Words *w, const char *option, const char *value)
+{
+    (void)option;
+    return strcasecmp(value, "True") ? STATUS_OK : words_add(w, "--tiling=xy");
+}
+
 /* Names of the model and programs, which no option follows from. */
 static Status pass_over(Words *w, const char *option, const char *value)
 {
@@ -161,6 +183,11 @@ static const struct {
     {"Clip skip", "clip-skip", add_same},
     {"Variation seed", "variation-seed", add_same},
     {"Variation seed strength", "variation", add_same},
+    {"Hires upscale", "hires", add_same},
+    {"Hires steps", "hires-steps", add_same},
+    {"Hires upscaler", NULL, add_upscaler},
+    {"RNG", NULL, add_rng},
+    {"Tiling", NULL, add_tiling},
     {"Model", NULL, pass_over},
     {"Model hash", NULL, pass_over},
     {"VAE", NULL, pass_over},
@@ -202,7 +229,13 @@ Status parameters_read(const char *text, Words *w)
         const char *begin = negative + 1 + strlen(NEGATIVE);
         TRY(words_add(w, "--negative=%.*s", (int)(end - begin), begin));
     }
-    for (Pair pair; next_pair(&settings, &pair);)
-        TRY(take_pair(w, &pair));
+    /* of one key two meanings: a second pass's strength, or that of a picture which is not in the text */
+    const bool second_pass = strstr(settings, "Hires upscale:") != NULL;
+    for (Pair pair; next_pair(&settings, &pair);) {
+        if (second_pass && !strcmp(pair.key, "Denoising strength"))
+            TRY(words_add(w, "--hires-strength=%.*s", pair.length, pair.value));
+        else
+            TRY(take_pair(w, &pair));
+    }
     return STATUS_OK;
 }

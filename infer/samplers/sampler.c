@@ -423,6 +423,11 @@ void sampler_step(Sampler *s, int i, const float *output, const NoiseSource *noi
     s->family->step(&step, s->state);
 }
 
+const float *sampler_x0(const Sampler *s)
+{
+    return s->x0;
+}
+
 void sampler_add_noise(const Sampler *s, int start, const float *x0, const float *noise, float *out)
 {
     level_mix(s->from[start], x0, noise, out, s->n);

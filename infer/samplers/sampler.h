@@ -80,6 +80,8 @@ float sampler_initial_scale(const Sampler *s);                           /* the 
 void sampler_input(const Sampler *s, int i, const float *x, float *out); /* what the model is given for x */
 /* x of step i and the model's (guided) output -> x of step i+1, in place. */
 void sampler_step(Sampler *s, int i, const float *output, const NoiseSource *noise, float *x);
+/* What the last step took the picture to be without its noise. */
+const float *sampler_x0(const Sampler *s);
 /* Noises clean latents to the level of step `start` (picture to picture). */
 void sampler_add_noise(const Sampler *s, int start, const float *x0, const float *noise, float *out);
 

@@ -60,6 +60,19 @@ static void schedules_stand_alone_or_after_the_sampler(void **state)
              "--compat=a1111\n--prompt=x\n--steps=5\n--sampler=euler\n--seed=1\n");
 }
 
+static void a_second_pass_has_its_own_strength(void **state)
+{
+    (void)state;
+    comes_to(
+        "x\nSteps: 5, Sampler: DDIM, Seed: 1, Denoising strength: 0.6, Hires upscale: 1.5, Hires steps: 3, "
+        "Hires "
+        "upscaler: Latent (nearest), RNG: NV, Tiling: True",
+        "--compat=a1111\n--prompt=x\n--steps=5\n--sampler=ddim\n--seed=1\n--hires-strength=0.6\n--hires=1.5\n"
+        "--hires-steps=3\n--hires-upscale=latent\n--rng=cuda\n--tiling=xy\n");
+    comes_to("x\nSteps: 5, Sampler: DDIM, Seed: 1, Denoising strength: 0.6",
+             "--compat=a1111\n--prompt=x\n--steps=5\n--sampler=ddim\n--seed=1\n");
+}
+
 static void refused(const char *text, const char *message)
 {
     Words w = {0};
@@ -85,6 +98,7 @@ int main(void)
         cmocka_unit_test(settings_become_options),
         cmocka_unit_test(prompts_may_have_several_lines),
         cmocka_unit_test(schedules_stand_alone_or_after_the_sampler),
+        cmocka_unit_test(a_second_pass_has_its_own_strength),
         cmocka_unit_test(what_is_no_settings_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
