@@ -239,8 +239,13 @@ static void pictures_are_begun_from_and_painted_over(void **state)
     AtlPicture mask = {.width = first.width, .height = first.height, .rgb = white};
     for (int y = 0; y < mask.height; y++)
         memset(white + 3 * y * mask.width, 255, 3 * (size_t)(mask.width / 2));
-    AtlSample s = {
-        .size = sizeof s, .prompt = "a cat", .steps = 4, .seed = 9, .init = &first, .strength = 0.5};
+    AtlSample s = {.size = sizeof s,
+                   .prompt = "a cat",
+                   .sampler = "ddim",
+                   .steps = 4,
+                   .seed = 9,
+                   .init = &first,
+                   .strength = 0.5};
     h.steps = 0;
     assert_ok(atl_sample(m, &s, &second));
     assert_int_equal(h.steps, 2);
