@@ -23,6 +23,20 @@ static bool rename_beginning(const Renamed *table, size_t count, const char *pre
 #define RENAME(table, prefix, key, out)                                                                      \
     rename_beginning(table, sizeof(table) / sizeof *(table), prefix, key, out)
 
+/* The other way round. */
+static bool back_to_beginning(const Renamed *table, size_t count, const char *prefix, const char *key,
+                              char *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        const size_t n = strlen(table[i].to);
+        if (!strncmp(key, table[i].to, n))
+            return snprintf(out, KEYMAP_MAX, "%s%s%s", prefix, table[i].from, key + n) < KEYMAP_MAX;
+    }
+    return false;
+}
+#define BACK(table, prefix, key, out)                                                                        \
+    back_to_beginning(table, sizeof(table) / sizeof *(table), prefix, key, out)
+
 /* UNet ------------------------------------------------------------------------------------------------- */
 
 static const Renamed unet_ends[] = {
@@ -89,6 +103,56 @@ bool keymap_unet(const char *key, int layers_per_block, char out[KEYMAP_MAX])
     return false;
 }
 
+/* "WORD.i." at the beginning of key: i, and what comes after it; NULL: something else stands there. */
+static const char *indexed(const char *key, const char *word, int *i)
+{
+    const size_t n = strlen(word);
+    int used = 0;
+    if (strncmp(key, word, n) || sscanf(key + n, "%3d.%n", i, &used) != 1 || used == 0 || *i < 0)
+        return NULL;
+    return key + n + used;
+}
+
+/* A residual block or a transformer at a place of the row: "SECTION.(first + r).k." */
+static bool block_back(const char *section, int first, const char *rest, char *out)
+{
+    char prefix[64];
+    int r;
+    const char *inner = indexed(rest, "resnets.", &r);
+    if (inner) {
+        snprintf(prefix, sizeof prefix, "%s%d.0.", section, first + r);
+        return BACK(unet_resnet, prefix, inner, out);
+    }
+    inner = indexed(rest, "attentions.", &r);
+    if (inner)
+        snprintf(prefix, sizeof prefix, "%s%d.1.", section, first + r);
+    return inner && BACK(transformer_parts, prefix, inner, out);
+}
+
+bool keymap_unet_back(const char *name, int layers_per_block, const bool *up_attention, char out[KEYMAP_MAX])
+{
+    const int row = layers_per_block + 1;
+    char prefix[64];
+    int b, r;
+    const char *rest;
+    if (BACK(unet_ends, "", name, out))
+        return true;
+    if ((rest = indexed(name, "down_blocks.", &b))) {
+        snprintf(prefix, sizeof prefix, "input_blocks.%d.0.", 1 + b * row + layers_per_block);
+        return BACK(downsample, prefix, rest, out) || block_back("input_blocks.", 1 + b * row, rest, out);
+    }
+    if ((rest =
+             indexed(name, "up_blocks.", &b))) { /* resampling comes after the transformer, if there is one */
+        snprintf(prefix, sizeof prefix, "output_blocks.%d.%d.", b * row + layers_per_block,
+                 up_attention[b] ? 2 : 1);
+        return BACK(upsample, prefix, rest, out) || block_back("output_blocks.", b * row, rest, out);
+    }
+    if ((rest = indexed(name, "mid_block.resnets.", &r)))
+        return r < 2 && BACK(unet_resnet, r == 0 ? "middle_block.0." : "middle_block.2.", rest, out);
+    return (rest = indexed(name, "mid_block.attentions.", &r)) && r == 0 &&
+           BACK(transformer_parts, "middle_block.1.", rest, out);
+}
+
 /* VAE -------------------------------------------------------------------------------------------------- */
 
 static const Renamed vae_whole[] = {{"quant_conv.", "quant_conv."}, {"post_quant_conv.", "post_quant_conv."}};
@@ -145,6 +209,35 @@ bool keymap_vae(const char *key, int levels, char out[KEYMAP_MAX])
     return RENAME(vae_resnet, prefix, rest + used, out);
 }
 
+bool keymap_vae_back(const char *name, int levels, char out[KEYMAP_MAX])
+{
+    if (BACK(vae_whole, "", name, out))
+        return true;
+    const bool encoder = !strncmp(name, "encoder.", 8);
+    if (!encoder && strncmp(name, "decoder.", 8) != 0)
+        return false;
+    const char *half = encoder ? "encoder." : "decoder.", *rest = name + 8, *inner;
+    if (BACK(vae_ends, half, rest, out))
+        return true;
+    char prefix[96];
+    int i, r;
+    if ((inner = indexed(rest, "mid_block.resnets.", &r))) {
+        snprintf(prefix, sizeof prefix, "%smid.block_%d.", half, r + 1);
+        return BACK(vae_resnet, prefix, inner, out);
+    }
+    rest = indexed(rest, encoder ? "down_blocks." : "up_blocks.", &i);
+    if (!rest || i >= levels)
+        return false;
+    snprintf(prefix, sizeof prefix, "%s%s.%d.", half, encoder ? "down" : "up", encoder ? i : levels - 1 - i);
+    if (BACK(vae_resamplers, prefix, rest, out))
+        return true;
+    const size_t n = strlen(prefix);
+    if (!(inner = indexed(rest, "resnets.", &r)))
+        return false;
+    snprintf(prefix + n, sizeof prefix - n, "block.%d.", r);
+    return BACK(vae_resnet, prefix, inner, out);
+}
+
 /* OpenCLIP --------------------------------------------------------------------------------------------- */
 
 static const Renamed openclip_ends[] = {
@@ -176,4 +269,26 @@ bool keymap_openclip(const char *key, char out[KEYMAP_PARTS][KEYMAP_MAX], int *p
     for (int k = 0; k < 3; k++)
         snprintf(out[k], KEYMAP_MAX, "%sself_attn.%s.%s", prefix, thirds[k], weight ? "weight" : "bias");
     return true;
+}
+
+bool keymap_openclip_back(const char *name, char out[KEYMAP_MAX], int *third)
+{
+    static const char *const thirds[] = {"self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."};
+    char prefix[64];
+    int i;
+    *third = -1;
+    if (BACK(openclip_ends, "", name, out))
+        return true;
+    const char *rest = indexed(name, "text_model.encoder.layers.", &i);
+    if (!rest)
+        return false;
+    snprintf(prefix, sizeof prefix, "transformer.resblocks.%d.", i);
+    for (int k = 0; k < KEYMAP_PARTS; k++) {
+        const size_t n = strlen(thirds[k]);
+        if (!strncmp(rest, thirds[k], n)) {
+            *third = k;
+            return snprintf(out, KEYMAP_MAX, "%sattn.in_proj_%s", prefix, rest + n) < KEYMAP_MAX;
+        }
+    }
+    return BACK(openclip_layer, prefix, rest, out);
 }

@@ -40,56 +40,92 @@ Status refuse_other_files(const char *path, const uint8_t *head, size_t n)
     return STATUS_OK;
 }
 
-#define LORA "is a LoRA, not a model; give it with --lora beside the model it was made for"
+#define LORA "lora", "is a LoRA", ", not a model; give it with --lora beside the model it was made for"
+#define CONTROLNET "controlnet", "is a ControlNet", ", not a model"
+#define EMBEDDING "embedding", "is a textual-inversion embedding", ", not a model"
+#define WHOLE "; give the file or folder of the whole model"
+#define SUPPORTED "; Stable Diffusion 1.x and 2.x are supported"
+#define SDXL "sdxl", "is an SDXL model", SUPPORTED
+#define VAE "vae", "is an autoencoder (VAE) alone", WHOLE ", and this one with --vae"
 
-/* In this order: a LoRA of an SDXL model is a LoRA. */
-static const struct {
-    const char *part; /* of a key; "^" first: its beginning */
-    const char *what;
-} KINDS[] = {
+/* In this order: a LoRA of an SDXL model is a LoRA, an SDXL model has a UNet and a VAE too. */
+static const FileKind KINDS[] = {
     {"^lora_unet_", LORA},
     {"^lora_te", LORA},
+    {"^lycoris_", LORA},
     {".lora_A.", LORA},
     {".lora_down.", LORA},
     {".lora.down.", LORA},
-    {"^controlnet_cond_embedding.", "is a ControlNet, not a model"},
-    {"^text_model.", "is a text encoder alone; give the file or folder of the whole model"},
-    {"^emb_params", "is a textual-inversion embedding, not a model"},
-    {"^control_model.", "is a ControlNet, not a model"},
-    {"^input_hint_block.", "is a ControlNet, not a model"},
-    {"^conditioner.embedders.", "is an SDXL model; Stable Diffusion 1.x and 2.x are supported"},
-    {"joint_blocks.", "is a Stable Diffusion 3 model; Stable Diffusion 1.x and 2.x are supported"},
-    {"double_blocks.", "is a Flux model; Stable Diffusion 1.x and 2.x are supported"},
+    {".lora_linear_layer.", LORA},
+    {".hada_w1_a", LORA},
+    {".lokr_w1", LORA},
+    {"^controlnet_cond_embedding.", CONTROLNET},
+    {"^control_model.", CONTROLNET},
+    {"^input_hint_block.", CONTROLNET},
+    {"^conditioner.embedders.", SDXL},
+    {"joint_blocks.", "sd3", "is a Stable Diffusion 3 model", SUPPORTED},
+    {"double_blocks.", "flux", "is a Flux model", SUPPORTED},
+    {"^" KEYMAP_UNET "input_blocks.0.0.weight", "model", "is a Stable Diffusion model", ""},
+    {"^text_model.", "text_encoder", "is a text encoder alone", WHOLE},
+    {"^emb_params", EMBEDDING},
+    {"^string_to_param", EMBEDDING},
+    {"^clip_l", EMBEDDING},
+    {"^ip_adapter.", "ip_adapter", "is an IP-Adapter", ", not a model"},
+    {"^image_proj.", "ip_adapter", "is an IP-Adapter", ", not a model"},
+    {"^concept_embeds", "safety_checker", "is a safety checker", ", not a model"},
+    {".motion_modules.", "motion", "is an AnimateDiff motion module", ", not a model"},
+    {"^body.0.rdb1.", "upscaler", "is an upscaler (ESRGAN)", ", not a model"},
+    {"^model.0.weight", "upscaler", "is an upscaler (ESRGAN)", ", not a model"},
+    {"^" KEYMAP_VAE "encoder.conv_in.weight", VAE},
+    {"^encoder.conv_in.weight", VAE},
+    {"^decoder.layers.", "taesd", "is a tiny autoencoder (TAESD)", WHOLE},
+    {"^conv_in.weight", "unet", "is one part of a diffusers model",
+     "; give the folder that holds model_index.json"},
 };
+static const FileKind UNKNOWN = {
+    "", "unknown", "holds no Stable Diffusion model (no " KEYMAP_UNET "input_blocks.0.0.weight)", ""};
 
 static bool has_part(const char *key, const char *part)
 {
     return part[0] == '^' ? !strncmp(key, part + 1, strlen(part + 1)) : strstr(key, part) != NULL;
 }
 
-Status refuse_other_models(const char *path, const TensorFile *f)
+/* diffusers' embeddings: one tensor, named after the word that it stands for. */
+static bool is_bare_embedding(const TensorFile *f)
 {
+    static const int64_t widths[] = {768, 1024, 1280};
+    const TensorEntry *e = tensorfile_count(f) == 1 ? tensorfile_entry(f, 0) : NULL;
+    for (int i = 0; e && i < 3; i++)
+        if (e->ndim >= 1 && e->ndim <= 2 && e->shape[e->ndim - 1] == widths[i] && !strchr(e->name, '.'))
+            return true;
+    return false;
+}
+
+const FileKind *file_kind(const TensorFile *f)
+{
+    static const FileKind bare = {"", EMBEDDING};
     for (size_t k = 0; k < sizeof KINDS / sizeof *KINDS; k++)
         for (int i = 0; i < tensorfile_count(f); i++)
             if (has_part(tensorfile_entry(f, i)->name, KINDS[k].part))
-                return status_refuse("%s: %s", path, KINDS[k].what);
+                return &KINDS[k];
+    return is_bare_embedding(f) ? &bare : &UNKNOWN;
+}
+
+Status refuse_other_models(const char *path, const TensorFile *f)
+{
+    const FileKind *kind = file_kind(f);
+    if (strcmp(kind->word, "model") != 0)
+        return status_refuse("%s: %s%s", path, kind->what, kind->advice);
     const TensorEntry *first = tensorfile_find(f, KEYMAP_UNET "input_blocks.0.0.weight");
-    if (first && first->ndim == 4 && first->shape[1] != 4)
-        return status_refuse("%s: its UNet takes %lld channels (%s); models with 4 are supported", path,
-                             (long long)first->shape[1],
-                             first->shape[1] == 9   ? "an inpainting model"
-                             : first->shape[1] == 5 ? "a depth model"
-                             : first->shape[1] == 8 ? "an instruct-pix2pix model"
-                                                    : "a special model");
-    if (first)
+    const int64_t channels = first && first->ndim == 4 ? first->shape[1] : 4;
+    if (channels == 4 || channels == 9)
         return STATUS_OK;
-    if (tensorfile_find(f, KEYMAP_VAE "encoder.conv_in.weight") ||
-        tensorfile_find(f, "encoder.conv_in.weight"))
-        return status_refuse("%s: is an autoencoder (VAE) alone; give the file or folder of the whole model",
-                             path);
-    if (tensorfile_find(f, "conv_in.weight"))
-        return status_refuse(
-            "%s: is one part of a diffusers model; give the folder that holds model_index.json", path);
-    return status_refuse("%s: holds no Stable Diffusion model (no %sinput_blocks.0.0.weight)", path,
-                         KEYMAP_UNET);
+    return status_refuse(
+        "%s: its UNet takes %lld channels (%s); models with 4, and inpainting models with 9, are "
+        "supported",
+        path, (long long)channels,
+        channels == 5   ? "a depth model"
+        : channels == 7 ? "an upscaling model"
+        : channels == 8 ? "an instruct-pix2pix model"
+                        : "a special model");
 }

@@ -6,8 +6,15 @@
 
 /* By its first bytes: refuses what is no file of tensors, or of a format that is not read. */
 Status refuse_other_files(const char *path, const uint8_t *head, size_t n);
-/* By its keys: refuses a file that holds something else than a Stable Diffusion 1.x or 2.x model.
- */
+/* What a file of tensors holds, by its keys. */
+typedef struct FileKind {
+    const char *part;   /* of a key; "^" first: its beginning */
+    const char *word;   /* "lora", "vae", "model", … for programs */
+    const char *what;   /* "is a LoRA" */
+    const char *advice; /* "; give it with …" for whoever gave it as a model, or "" */
+} FileKind;
+const FileKind *file_kind(const TensorFile *f);
+/* Refuses a file that holds something else than a Stable Diffusion 1.x or 2.x model. */
 Status refuse_other_models(const char *path, const TensorFile *f);
 
 #endif

@@ -15,34 +15,58 @@ static bool is_float(DType t)
     return t == DTYPE_F32 || t == DTYPE_BF16 || t == DTYPE_F16;
 }
 
+/* What the item is written as, and how many numbers there are to write. */
+static Status look_at(const SafeItem *item, ElementType *type, int64_t *count)
+{
+    const Tensor *t = item->tensor;
+    if (t) {
+        *type = element_of_dtype(item->dtype);
+        *count = tensor_count(t);
+        return item->dtype == t->dtype || (is_float(item->dtype) && is_float(t->dtype))
+                   ? STATUS_OK
+                   : status_fail("tensor %s: %s cannot be written as %s", item->name, dtype_name(t->dtype),
+                                 dtype_name(item->dtype));
+    }
+    *type = item->type;
+    *count = 0;
+    for (int i = 0; i < item->piece_count; i++) {
+        DType dtype;
+        const TensorEntry *e = item->pieces[i].entry;
+        *count += item->pieces[i].count;
+        if (e->type != *type && !(element_dtype(*type, &dtype) && element_converts(e->type, dtype)))
+            return status_fail("tensor %s: %s cannot be written as %s", item->name, e->type_name,
+                               element_name(*type));
+    }
+    return STATUS_OK;
+}
+
 /* Adds the item's entry to the header; its bytes begin at *offset, which moves on. */
 static Status describe_item(json_t *header, const SafeItem *item, uint64_t *offset)
 {
     const Tensor *t = item->tensor;
-    const int ndim = item->ndim < 0 ? t->ndim : item->ndim;
-    const int64_t *shape = item->ndim < 0 ? t->shape : item->shape;
-    if (item->dtype != t->dtype && !(is_float(item->dtype) && is_float(t->dtype)))
-        return status_fail("tensor %s: %s cannot be written as %s", item->name, dtype_name(t->dtype),
-                           dtype_name(item->dtype));
-    int64_t count = 1;
+    const bool own = t && item->ndim < 0;
+    const int ndim = own ? t->ndim : item->ndim;
+    const int64_t *shape = own ? t->shape : item->shape;
+    ElementType type = ELEMENT_OTHER;
+    int64_t given = 0, count = 1;
+    TRY(look_at(item, &type, &given));
     json_t *sizes = json_array();
     for (int i = 0; i < ndim; i++) {
         count *= shape[i];
         json_array_append_new(sizes, json_integer(shape[i]));
     }
-    if (count != tensor_count(t)) {
+    if (count != given) {
         json_decref(sizes);
         return status_fail("tensor %s: %lld elements do not fill the shape it is written with", item->name,
-                           (long long)tensor_count(t));
+                           (long long)given);
     }
     if (!strcmp(item->name, "__metadata__") || json_object_get(header, item->name)) {
         json_decref(sizes);
         return status_fail("tensor %s: the name is given twice or reserved", item->name);
     }
-    const uint64_t end = *offset + (uint64_t)count * dtype_size(item->dtype);
-    json_t *entry =
-        json_pack("{s:s, s:o, s:[I,I]}", "dtype", safetensors_type_name(element_of_dtype(item->dtype)),
-                  "shape", sizes, "data_offsets", (json_int_t)*offset, (json_int_t)end);
+    const uint64_t end = *offset + (uint64_t)count * element_size(type);
+    json_t *entry = json_pack("{s:s, s:o, s:[I,I]}", "dtype", safetensors_type_name(type), "shape", sizes,
+                              "data_offsets", (json_int_t)*offset, (json_int_t)end);
     *offset = end;
     if (!entry || json_object_set_new(header, item->name, entry) != 0)
         return status_fail("tensor %s: the name is not valid UTF-8, or out of memory", item->name);
@@ -86,9 +110,29 @@ static Status write_header(AtomicFile *out, json_t *header)
 
 #define CHUNK 65536 /* elements taken at a time, of at most 8 bytes */
 
+static Status write_piece(AtomicFile *out, const SafePiece *p, ElementType type, void *chunk)
+{
+    DType dtype = DTYPE_F32;
+    element_dtype(type, &dtype);
+    for (int64_t i = 0; i < p->count; i += CHUNK) {
+        const int64_t k = p->count - i < CHUNK ? p->count - i : CHUNK;
+        if (p->entry->type == type)
+            tensor_entry_read_raw(p->entry, p->first + i, k, chunk);
+        else
+            TRY(tensor_entry_read_part(p->entry, p->first + i, k, dtype, chunk));
+        TRY(atomic_write(out, chunk, (size_t)k * element_size(type)));
+    }
+    tensorfile_release(p->entry->file);
+    return STATUS_OK;
+}
+
 static Status write_item(AtomicFile *out, const SafeItem *item, void *chunk)
 {
     const Tensor *t = item->tensor;
+    for (int i = 0; !t && i < item->piece_count; i++)
+        TRY(write_piece(out, &item->pieces[i], item->type, chunk));
+    if (!t)
+        return STATUS_OK;
     if (item->fetch)
         TRY(item->fetch(t, item->arg));
     if (item->dtype == t->dtype && !t->home)

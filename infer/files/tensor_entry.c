@@ -68,6 +68,17 @@ static void read_strided(const TensorEntry *e, int64_t first, int64_t n, DType t
     }
 }
 
+void tensor_entry_read_raw(const TensorEntry *e, int64_t first, int64_t n, void *to)
+{
+    const size_t size = element_size(e->type);
+    if (!e->strides)
+        memcpy(to, (const uint8_t *)e->data + (size_t)first * size, (size_t)n * size);
+    else
+        for (int64_t i = 0; i < n; i++)
+            memcpy((uint8_t *)to + (size_t)i * size,
+                   (const uint8_t *)e->data + (size_t)place_of(e, first + i) * size, size);
+}
+
 Status tensor_entry_read_part(const TensorEntry *e, int64_t first, int64_t n, DType type, void *to)
 {
     if (!element_converts(e->type, type))

@@ -23,7 +23,7 @@ typedef struct TensorEntry {
     const int64_t *shape;   /* its elements can be counted: tensor_entry_count */
     const int64_t *strides; /* in elements; NULL: one row after another without gaps */
     const void *data;       /* in the mapping; aligned to 1 byte only */
-    size_t bytes;           /* in the file */
+    size_t bytes;           /* in the file; with strides: from its first to its last number */
 } TensorEntry;
 
 typedef struct TensorMeta {
@@ -59,6 +59,8 @@ const void *tensor_entry_mapped(const TensorEntry *e, DType type);
 Status tensor_entry_read(const TensorEntry *e, DType type, void *to);
 /* n of them from the first on. */
 Status tensor_entry_read_part(const TensorEntry *e, int64_t first, int64_t n, DType type, void *to);
+/* n of them from the first on, as they are stored, row after row. Of a known type. */
+void tensor_entry_read_raw(const TensorEntry *e, int64_t first, int64_t n, void *to);
 /* Fills t, wherever it lives, with its numbers from the first on. */
 Status tensor_entry_load(const TensorEntry *e, int64_t first, Tensor *t);
 /* Refuses a tensor of which one of n numbers, from the first on, is NaN or infinity or would be in this type;

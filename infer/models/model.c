@@ -19,24 +19,26 @@ typedef struct Source {
     const ModelRequest *r;
     char *path;
     bool is_folder;
-    char *vae; /* folder of the VAE in place of the model's own, or NULL */
+    char *vae; /* folder or file of the VAE in place of the model's own, or NULL */
     SingleFile single;
+    VaeFile vae_file; /* where it is a file */
     ModelShapes shapes;
 } Source;
 
 /* r->vae itself, or its folder of that name: a whole model's. */
-static Status find_vae(const char *vae, char **folder)
+static Status find_vae(const char *vae, Source *src)
 {
-    char *inner = path_join(vae, PARTS[PART_VAE].folder);
-    if (!inner)
-        return STATUS_FAILED;
-    if (file_is_dir(inner)) {
-        *folder = inner;
-        return STATUS_OK;
+    char *path = NULL;
+    TRY(model_find(vae, &path));
+    if (!file_is_dir(path)) {
+        src->vae = path;
+        return vae_file_open(path, &src->vae_file);
     }
-    mem_free(inner);
-    *folder = mem_strdup(vae);
-    return *folder ? STATUS_OK : STATUS_FAILED;
+    char *inner = path_join(path, PARTS[PART_VAE].folder);
+    const bool whole = inner && file_is_dir(inner);
+    src->vae = whole ? inner : path;
+    mem_free(whole ? path : inner);
+    return inner ? STATUS_OK : STATUS_FAILED;
 }
 
 /* Configurations --------------------------------------------------------------------------------------- */
@@ -115,6 +117,11 @@ static Status read_part(Source *src, Model *m, PartId id, bool needed)
 
 static Status read_folder(Source *src, Model *m)
 {
+    if (src->r->ema)
+        return status_refuse(
+            "%s: a diffusers folder has one set of weights, and no EMA beside it; leave out --ema "
+            "(model.ema)",
+            src->path);
     TRY(refuse_other_folders(src->path));
     TRY(read_part(src, m, PART_UNET, true)); /* first: a folder without one is no model */
     for (int i = 0; i < PART_COUNT; i++)
@@ -123,9 +130,21 @@ static Status read_folder(Source *src, Model *m)
     return read_text(src->path, "scheduler/scheduler_config.json", false, &m->scheduler_json);
 }
 
-static Status read_single(Source *src, Model *m)
+/* The file, or the averages in it. */
+static Status open_single(Source *src)
 {
     TRY(single_file_open(src->path, &src->single));
+    src->single.ema = src->r->ema;
+    if (src->r->ema && !single_file_has_ema(&src->single))
+        return status_refuse("%s: has no EMA weights (" KEYMAP_EMA
+                             "*) beside its own; leave out --ema (model.ema)",
+                             src->path);
+    return STATUS_OK;
+}
+
+static Status read_single(Source *src, Model *m)
+{
+    TRY(open_single(src));
     src->shapes = src->single.shapes;
     for (int i = 0; i < PART_COUNT; i++) {
         m->config_json[i] = PARTS[i].kind->json(part_config((PartId)i, &src->shapes));
@@ -136,6 +155,25 @@ static Status read_single(Source *src, Model *m)
     return m->scheduler_json ? STATUS_OK : status_fail("out of memory");
 }
 
+/* Of a file that is diffusers' its config.json, where that lies beside it; else what its tensors say. */
+static Status read_vae_config(Source *src, Model *m)
+{
+    char **json = &m->config_json[PART_VAE];
+    if (!src->vae_file.file)
+        return read_config(PART_VAE, src->vae, "config.json", true, json, &src->shapes);
+    if (!src->vae_file.original) {
+        char *folder = path_parent(src->vae);
+        const Status s =
+            folder ? read_config(PART_VAE, folder, "config.json", false, json, &src->shapes) : STATUS_FAILED;
+        mem_free(folder);
+        if (s != STATUS_OK || *json)
+            return s;
+    }
+    src->shapes.vae = src->vae_file.shapes.vae;
+    *json = vae_config_json(&src->shapes.vae);
+    return *json ? STATUS_OK : status_fail("out of memory");
+}
+
 /* The configuration of the VAE that was named takes the place of the model's own. */
 static Status read_other_vae(Source *src, Model *m)
 {
@@ -143,17 +181,17 @@ static Status read_other_vae(Source *src, Model *m)
     const int own = src->shapes.vae.levels;
     mem_free(m->config_json[PART_VAE]);
     m->config_json[PART_VAE] = NULL;
-    TRY(read_config(PART_VAE, src->vae, "config.json", true, &m->config_json[PART_VAE], &src->shapes));
+    TRY(read_vae_config(src, m));
     const int levels = src->shapes.vae.levels;
     if (had_one && levels != own)
         return status_refuse(
             "%s: halves a picture's side %d times, the model's own VAE %d times; take one that fits",
             src->vae, levels - 1, own - 1);
-    m->vae_folder = mem_strdup(src->vae);
-    return m->vae_folder ? STATUS_OK : STATUS_FAILED;
+    m->vae_path = mem_strdup(src->vae);
+    return m->vae_path ? STATUS_OK : STATUS_FAILED;
 }
 
-/* The parts have to fit each other. */
+/* The parts have to fit each other. An inpainting model takes a mask and the masked picture's latents too. */
 static Status check_fit(const Source *src, const Model *m)
 {
     const UNetConfig *unet = &src->shapes.unet;
@@ -192,6 +230,8 @@ static Status find_weights(const Source *src, PartId id, Weights **out)
     const DType dtype = r->wide & 1 << id ? DTYPE_F32 : r->dtype;
     if (r->random && p->drawn)
         return weights_random(stream_of(r->seed, id), dtype, out);
+    if (id == PART_VAE && src->vae_file.file)
+        return vae_file_weights(&src->vae_file, dtype, out);
     if (!src->is_folder && !(id == PART_VAE && src->vae))
         return single_file_weights(&src->single, id, dtype, out);
     char *folder = part_folder(src, id);
@@ -286,6 +326,7 @@ static Status load_parts(Model *m, Source *src)
 {
     bool own_tokenizer = false, own_schedule = false;
     set_sizes(m, &src->shapes);
+    m->inpainting = src->shapes.unet.in_channels != src->shapes.unet.out_channels;
     TRY(load_schedule(m, src, &own_schedule));
     if (src->r->parts & MODEL_TOKENIZER)
         TRY(load_tokenizer(m, src, &own_tokenizer));
@@ -302,6 +343,7 @@ static Status load_source(Source *src, Model **out)
     if (!m)
         return STATUS_FAILED;
     m->random = src->r->random;
+    m->ema = src->r->ema;
     m->name = mem_strdup(src->r->name);
     m->folder = src->is_folder ? mem_strdup(src->path) : NULL;
     Status s = m->name && (m->folder || !src->is_folder) ? STATUS_OK : STATUS_FAILED;
@@ -324,6 +366,7 @@ static Status load_source(Source *src, Model **out)
 static void close_source(Source *src)
 {
     single_file_close(&src->single);
+    vae_file_close(&src->vae_file);
     mem_free(src->path);
     mem_free(src->vae);
 }
@@ -335,7 +378,7 @@ Status model_open(const ModelRequest *r, Model **out)
     Status s = model_find(r->name, &src.path);
     if (s == STATUS_OK) {
         src.is_folder = file_is_dir(src.path);
-        s = r->vae ? find_vae(r->vae, &src.vae) : STATUS_OK;
+        s = r->vae ? find_vae(r->vae, &src) : STATUS_OK;
     }
     if (s == STATUS_OK)
         s = load_source(&src, out);
@@ -381,18 +424,19 @@ static Status source_of(const Model *m, const ModelRequest *r, Source *src)
     src->r = r;
     src->is_folder = m->folder;
     TRY(model_find(m->name, &src->path));
-    if (m->vae_folder && !(src->vae = mem_strdup(m->vae_folder)))
-        return STATUS_FAILED;
-    return src->is_folder ? STATUS_OK : single_file_open(src->path, &src->single);
+    if (m->vae_path)
+        TRY(find_vae(m->vae_path, src));
+    return src->is_folder ? STATUS_OK : open_single(src);
 }
 
 Status model_weights(const Model *m, PartId part, Weights **out)
 {
     *out = NULL;
-    const ModelRequest r = {.name = m->name};
+    const ModelRequest r = {.name = m->name, .ema = m->ema};
     Source src = {0};
     Status s = source_of(m, &r, &src);
-    char *folder = s == STATUS_OK && src.is_folder ? part_folder(&src, part) : NULL;
+    const bool in_file = !src.is_folder || (part == PART_VAE && src.vae_file.file);
+    char *folder = s == STATUS_OK && !in_file ? part_folder(&src, part) : NULL;
     if (s == STATUS_OK && (!folder || weights_in_folder(folder, PARTS[part].kind->stem)))
         s = find_weights(&src, part, out);
     mem_free(folder);
@@ -478,7 +522,7 @@ void model_free(Model *m)
     tokenizer_free(m->tokenizer);
     schedule_free(&m->schedule);
     mem_free(m->scheduler_json);
-    mem_free(m->vae_folder);
+    mem_free(m->vae_path);
     mem_free(m->name);
     mem_free(m->folder);
     mem_free(m);

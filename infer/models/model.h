@@ -32,14 +32,16 @@ typedef struct ModelShapes {
 } ModelShapes;
 
 typedef struct Model {
-    char *name;       /* as asked for: "builtin:tiny", a path */
-    char *folder;     /* diffusers folder, or NULL for a single file */
-    char *vae_folder; /* of the VAE in place of the model's own, or NULL */
+    char *name;     /* as asked for: "builtin:tiny", a path */
+    char *folder;   /* diffusers folder, or NULL for a single file */
+    char *vae_path; /* folder or file of the VAE in place of the model's own, or NULL */
+    bool ema;       /* the UNet's weights are the averages of a single file */
     Clip *clip;
     UNet *unet;
     Vae *vae;
     Tokenizer *tokenizer;
     NoiseSchedule schedule;
+    bool inpainting;  /* the UNet takes a mask and the masked picture's latents beside the noisy ones */
     bool random;      /* UNet and text encoder began from random weights */
     int default_size; /* UNet's sample_size × VAE factor, pixels */
     Offload offload;
@@ -51,11 +53,13 @@ typedef struct Model {
 
 typedef struct ModelRequest {
     const char *name; /* "builtin:tiny", a diffusers folder, a single file */
-    const char *vae;  /* folder of another VAE, or of a model whose VAE is taken; NULL: the model's own */
-    int parts;        /* ModelPart bits; a UNet's configuration is always read */
-    DType dtype;      /* what frozen weights are stored in */
-    int wide;         /* ModelPart bits of what is stored as f32 instead */
-    int quantised;    /* ModelPart bits of parts whose weights are stored in 8 bits (layerset_quantise) */
+    const char
+        *vae;    /* another VAE: its folder or file, or a model's whose VAE is taken; NULL: the model's own */
+    bool ema;    /* the averages of the UNet's weights that a single file has beside them (model_ema.*) */
+    int parts;   /* ModelPart bits; a UNet's configuration is always read */
+    DType dtype; /* what frozen weights are stored in */
+    int wide;    /* ModelPart bits of what is stored as f32 instead */
+    int quantised; /* ModelPart bits of parts whose weights are stored in 8 bits (layerset_quantise) */
     /* Random weights of the shapes that the configurations give: training from scratch, tests. The VAE,
      * tokenizer and schedule are read. */
     bool random;

@@ -118,11 +118,12 @@ static void add_class(json_t *index, const char *name, const char *library, cons
     json_object_set_new(index, name, json_pack("[s?,s?]", library, class_name));
 }
 
-char *model_index_json(const char *scheduler_json)
+char *model_index_json(const char *scheduler_json, bool inpainting)
 {
     json_t *scheduler = json_parse(scheduler_json, 0, NULL);
     const char *kind = json_string_value(json_object_get(scheduler, "_class_name"));
-    json_t *index = json_pack("{s:s}", "_class_name", "StableDiffusionPipeline");
+    json_t *index = json_pack("{s:s}", "_class_name",
+                              inpainting ? "StableDiffusionInpaintPipeline" : "StableDiffusionPipeline");
     add_class(index, "scheduler", "diffusers", kind ? kind : "PNDMScheduler");
     for (int i = 0; i < PART_COUNT; i++) {
         add_class(index, PARTS[i].folder, PARTS[i].kind->library, PARTS[i].kind->class_name);

@@ -11,7 +11,7 @@ char *clip_config_json(const ClipConfig *k);
 /* The same scheduler_config.json with another prediction_type. NULL: out of memory. Caller: mem_free. */
 char *config_with_prediction(const char *json, PredictionType prediction);
 char *scheduler_config_json(PredictionType prediction); /* SD1.5's schedule */
-char *model_index_json(const char *scheduler_json);
+char *model_index_json(const char *scheduler_json, bool inpainting);
 /* json with the element type it names (torch_dtype, dtype) replaced, if it names one. */
 char *config_with_dtype(const char *json, DType dtype);
 #endif

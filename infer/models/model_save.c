@@ -114,7 +114,8 @@ static Status write_model_part(const Model *m, PartId id, const char *folder, DT
     Model *again = NULL;
     if (is_read_again(m, id, dtype))
         TRY(model_open(
-            &(ModelRequest){.name = m->name, .vae = m->vae_folder, .parts = 1 << id, .dtype = dtype},
+            &(ModelRequest){
+                .name = m->name, .vae = m->vae_path, .ema = m->ema, .parts = 1 << id, .dtype = dtype},
             &again));
     const Model *const weights = again ? again : m, *const texts = m->config_json[id] ? m : weights;
     Status s = write_part(folder, id, texts->config_json[id], part_layers(id, weights), dtype);
@@ -129,7 +130,7 @@ static Status write_parts(const Model *m, const char *folder, DType dtype)
     for (int i = 0; i < PART_COUNT; i++)
         TRY(write_model_part(m, (PartId)i, folder, dtype));
     TRY(write_text(folder, "scheduler/scheduler_config.json", m->scheduler_json));
-    char *index = model_index_json(m->scheduler_json);
+    char *index = model_index_json(m->scheduler_json, m->inpainting);
     const Status s = write_text(folder, "model_index.json", index); /* last: the folder is whole */
     mem_free(index);
     return s;

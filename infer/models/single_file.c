@@ -7,6 +7,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define OPENCLIP_LAYERS_USED 23
@@ -82,32 +83,69 @@ static Status read_unet(const SingleFile *f, UNetConfig *k)
     return STATUS_OK;
 }
 
-static Status read_vae(const SingleFile *f, VaeConfig *k)
+/* What the shape of an autoencoder is read off, as the original code and as diffusers name it. */
+typedef struct VaeNames {
+    const char *in, *level, *layer, *attention, *old_attention;
+} VaeNames;
+static const VaeNames original_names = {"encoder.conv_in.weight", "encoder.down.%d.block.0.conv1.weight",
+                                        "encoder.down.0.block.%d.conv1.weight", "encoder.mid.attn_1.q.weight",
+                                        "encoder.mid.attn_1.q.weight"};
+static const VaeNames diffusers_names = {
+    "encoder.conv_in.weight", "encoder.down_blocks.%d.resnets.0.conv1.weight",
+    "encoder.down_blocks.0.resnets.%d.conv1.weight", "encoder.mid_block.attentions.0.to_q.weight",
+    "encoder.mid_block.attentions.0.query.weight"};
+
+static const TensorEntry *vae_entry(const TensorFile *f, const char *prefix, const char *name)
+{
+    char key[KEYMAP_MAX];
+    snprintf(key, sizeof key, "%s%s", prefix, name);
+    return tensorfile_find(f, key);
+}
+
+static const TensorEntry *numbered_entry(const TensorFile *f, const char *prefix, const char *name, int i)
+{
+    char inner[KEYMAP_MAX];
+    const char *at = strstr(name, "%d");
+    snprintf(inner, sizeof inner, "%.*s%d%s", (int)(at - name), name, i, at + 2);
+    return vae_entry(f, prefix, inner);
+}
+
+/* What is wrong with it; NULL: nothing, and *k is filled in. */
+static const char *read_vae(const TensorFile *f, const char *prefix, const VaeNames *names, VaeConfig *k)
 {
     *k = (VaeConfig){.in_channels = 3,
                      .out_channels = 3,
                      .norm_groups = 32,
-                     .sample_size = f->shapes.unet.sample_size * 8,
+                     .sample_size = SD1_SAMPLE_SIZE * 8,
                      .scaling_factor = 0.18215f,
-                     .mid_attention = entry(f, KEYMAP_VAE "encoder.mid.attn_1.q.weight") != NULL,
-                     .use_quant_conv = entry(f, KEYMAP_VAE "quant_conv.weight") != NULL,
-                     .use_post_quant_conv = entry(f, KEYMAP_VAE "post_quant_conv.weight") != NULL};
-    if (!entry(f, KEYMAP_VAE "encoder.conv_in.weight"))
-        return unfit(f, "the file lacks the autoencoder (" KEYMAP_VAE "*)");
-    while (entry(f, KEYMAP_VAE "encoder.down.%d.block.0.conv1.weight", k->levels)) {
+                     .mid_attention =
+                         vae_entry(f, prefix, names->attention) || vae_entry(f, prefix, names->old_attention),
+                     .use_quant_conv = vae_entry(f, prefix, "quant_conv.weight") != NULL,
+                     .use_post_quant_conv = vae_entry(f, prefix, "post_quant_conv.weight") != NULL};
+    if (!vae_entry(f, prefix, names->in))
+        return "the file lacks the autoencoder (" KEYMAP_VAE "*)";
+    const TensorEntry *e;
+    while ((e = numbered_entry(f, prefix, names->level, k->levels))) {
         if (k->levels == VAE_MAX_LEVELS)
-            return unfit(f, "the autoencoder has too many levels");
-        const int C = dim(entry(f, KEYMAP_VAE "encoder.down.%d.block.0.conv1.weight", k->levels), 0);
+            return "the autoencoder has too many levels";
+        const int C = dim(e, 0);
         if (C < 1 || C % k->norm_groups)
-            return unfit(f, "the autoencoder's channels do not split into 32 groups");
+            return "the autoencoder's channels do not split into 32 groups";
         k->channels[k->levels++] = C;
     }
-    while (entry(f, KEYMAP_VAE "encoder.down.0.block.%d.conv1.weight", k->layers_per_block))
+    while (k->layers_per_block <= 16 && numbered_entry(f, prefix, names->layer, k->layers_per_block))
         k->layers_per_block++;
-    k->latent_channels = dim(entry(f, KEYMAP_VAE "decoder.conv_in.weight"), 1);
+    k->latent_channels = dim(vae_entry(f, prefix, "decoder.conv_in.weight"), 1);
     if (k->levels < 1 || k->layers_per_block > 16 || k->latent_channels < 1)
-        return unfit(f, "the autoencoder's tensors are incomplete");
-    return STATUS_OK;
+        return "the autoencoder's tensors are incomplete";
+    return NULL;
+}
+
+static Status read_own_vae(const SingleFile *f, VaeConfig *k)
+{
+    const char *wrong = read_vae(f->file, KEYMAP_VAE, &original_names, k);
+    k->sample_size = f->shapes.unet.sample_size * 8;
+    return wrong ? unfit(f, wrong) : STATUS_OK;
 }
 
 /* CLIP's keys with or without "text_model."; the shape of TEXT_MODEL.WHAT. */
@@ -162,23 +200,39 @@ static Status read_clip(const SingleFile *f, ClipConfig *k)
     return STATUS_OK;
 }
 
-/* SD2 predicts v unless it was trained for 875,000 steps: that one is the 512-pixel base (diffusers' rule).
- * Fine-tuned models of the v kind may carry a key v_pred. */
+/* What the file says itself: a mark that v models of others carry, or metadata ("modelspec", which several
+ * programs write). */
+static bool read_told_prediction(const TensorFile *f, PredictionType *out)
+{
+    const char *told = tensorfile_metadata(f, "modelspec.prediction_type");
+    const bool v = tensorfile_find(f, "v_pred") || (told && !strncmp(told, "v", 1));
+    *out = v ? PREDICT_V : PREDICT_EPSILON;
+    return v || (told && !strcmp(told, "epsilon"));
+}
+
+/* How long it was trained for, in steps: a tensor, or beside the tensors of a .ckpt. 0: not said. */
+static double read_steps(const TensorFile *f)
+{
+    const TensorEntry *e = tensorfile_find(f, "global_step");
+    const char *text = tensorfile_metadata(f, "global_step");
+    double number = 0;
+    if (e && tensor_entry_number(e, &number) == STATUS_OK)
+        return number;
+    return text ? strtod(text, NULL) : 0;
+}
+
+/* Where nothing is said, SD2 predicts v unless it was trained for 875,000 steps: that one is the 512-pixel
+ * base (diffusers' rule), from which its inpainting model was made too. */
 static void read_prediction(SingleFile *f)
 {
     f->build = entry(f, KEYMAP_OPENCLIP "token_embedding.weight") ? BUILD_SD2 : BUILD_SD1;
     f->prediction_known = true;
-    f->prediction = PREDICT_EPSILON;
-    if (tensorfile_find(f->file, "v_pred")) {
-        f->prediction = PREDICT_V;
+    if (read_told_prediction(f->file, &f->prediction) || f->build != BUILD_SD2)
         return;
-    }
-    if (f->build != BUILD_SD2)
-        return;
-    const TensorEntry *steps = tensorfile_find(f->file, "global_step");
-    double number = 0;
-    f->prediction_known = steps && tensor_entry_number(steps, &number) == STATUS_OK;
-    f->prediction = number == 875000 ? PREDICT_EPSILON : PREDICT_V;
+    const double steps = read_steps(f->file);
+    const bool inpainting = dim(entry(f, KEYMAP_UNET "input_blocks.0.0.weight"), 1) == 9;
+    f->prediction = steps == 875000 || inpainting ? PREDICT_EPSILON : PREDICT_V;
+    f->prediction_known = steps > 0 || inpainting;
 }
 
 Status single_file_open(const char *path, SingleFile *out)
@@ -192,7 +246,7 @@ Status single_file_open(const char *path, SingleFile *out)
         s = read_unet(&f, &f.shapes.unet);
     }
     if (s == STATUS_OK)
-        s = read_vae(&f, &f.shapes.vae);
+        s = read_own_vae(&f, &f.shapes.vae);
     if (s == STATUS_OK)
         s = read_clip(&f, &f.shapes.clip);
     if (s != STATUS_OK) {
@@ -224,6 +278,33 @@ static Status add_key(const SingleFile *f, PartId part, const char *key, const T
     return STATUS_OK;
 }
 
+/* The average of a tensor of the UNet: its key without the dots (LitEma in the original code). NULL: none. */
+static const TensorEntry *average_of(const SingleFile *f, const TensorEntry *e)
+{
+    char key[KEYMAP_MAX] = KEYMAP_EMA;
+    size_t n = strlen(key);
+    for (const char *c = e->name + strlen("model."); *c && n + 1 < sizeof key; c++)
+        if (*c != '.')
+            key[n++] = *c;
+    key[n] = 0;
+    return tensorfile_find(f->file, key);
+}
+
+bool single_file_has_ema(const SingleFile *f)
+{
+    const TensorEntry *e = entry(f, KEYMAP_UNET "input_blocks.0.0.weight");
+    return e && average_of(f, e);
+}
+
+static Status add_average(const SingleFile *f, const char *key, const TensorEntry *e, Weights *w)
+{
+    const TensorEntry *average = average_of(f, e);
+    if (!average || !tensor_entry_is_shaped(average, e->ndim, e->shape))
+        return status_refuse("%s: has no EMA of %s; take the weights without EMA", tensorfile_path(f->file),
+                             e->name);
+    return add_key(f, PART_UNET, key, average, w);
+}
+
 Status single_file_weights(const SingleFile *f, PartId part, DType dtype, Weights **out)
 {
     const char *prefix = PARTS[part].single[f->build].prefix;
@@ -233,7 +314,68 @@ Status single_file_weights(const SingleFile *f, PartId part, DType dtype, Weight
     for (int i = 0; i < tensorfile_count(f->file) && s == STATUS_OK; i++) {
         const TensorEntry *e = tensorfile_entry(f->file, i);
         if (!strncmp(e->name, prefix, n))
-            s = add_key(f, part, e->name + n, e, *out);
+            s = f->ema && part == PART_UNET ? add_average(f, e->name + n, e, *out)
+                                            : add_key(f, part, e->name + n, e, *out);
+    }
+    if (s != STATUS_OK) {
+        weights_close(*out);
+        *out = NULL;
+    }
+    return s;
+}
+
+/* A VAE alone -------------------------------------------------------------------------------------------- */
+
+static Status read_vae_file(VaeFile *f)
+{
+    static const char *const prefixes[] = {KEYMAP_VAE, "", "vae."};
+    const char *wrong = "no names of an autoencoder";
+    for (int i = 0; i < 3; i++)
+        for (int original = 0; original < 2; original++) {
+            const VaeNames *names = original ? &original_names : &diffusers_names;
+            if (!numbered_entry(f->file, prefixes[i], names->level, 0))
+                continue;
+            f->prefix = prefixes[i];
+            f->original = original;
+            wrong = read_vae(f->file, f->prefix, names, &f->shapes.vae);
+            return wrong ? status_refuse("%s: %s: not a VAE of Stable Diffusion", tensorfile_path(f->file),
+                                         wrong)
+                         : STATUS_OK;
+        }
+    return status_refuse("%s: %s, not a VAE", tensorfile_path(f->file), file_kind(f->file)->what);
+}
+
+Status vae_file_open(const char *path, VaeFile *out)
+{
+    *out = (VaeFile){0};
+    VaeFile f = {0};
+    TRY(tensorfile_open(path, &f.file));
+    const Status s = read_vae_file(&f);
+    if (s == STATUS_OK)
+        *out = f;
+    else
+        vae_file_close(&f);
+    return s;
+}
+
+void vae_file_close(VaeFile *f)
+{
+    tensorfile_close(f->file);
+    *f = (VaeFile){0};
+}
+
+Status vae_file_weights(const VaeFile *f, DType dtype, Weights **out)
+{
+    const size_t n = strlen(f->prefix);
+    TRY(weights_new(tensorfile_path(f->file), dtype, out));
+    Status s = STATUS_OK;
+    for (int i = 0; i < tensorfile_count(f->file) && s == STATUS_OK; i++) {
+        const TensorEntry *e = tensorfile_entry(f->file, i);
+        char name[KEYMAP_MAX];
+        if (strncmp(e->name, f->prefix, n) != 0)
+            continue;
+        const bool renamed = f->original && keymap_vae(e->name + n, f->shapes.vae.levels, name);
+        s = weights_add(*out, renamed ? name : e->name + n, e, 0, 1);
     }
     if (s != STATUS_OK) {
         weights_close(*out);

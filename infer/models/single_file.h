@@ -1,5 +1,6 @@
-/* A whole Stable Diffusion 1.x or 2.x model in one safetensors file, as most models are handed around: no
- * config.json, tokenizer or schedule, so that the configurations are read off the tensors' names and shapes.
+/* Models in one file, as most are handed around: a whole Stable Diffusion 1.x or 2.x model, or a VAE alone.
+ * There is no config.json, tokenizer or schedule, so that the configurations are read off the tensors' names
+ * and shapes; what this program wrote itself has them in its metadata.
  */
 #ifndef ATL_SINGLE_FILE_H
 #define ATL_SINGLE_FILE_H
@@ -13,13 +14,27 @@ typedef struct SingleFile {
     TensorFile *file;
     ModelShapes shapes;
     SingleBuild build;
-    bool prediction_known;     /* false: SD2 and the file does not say */
+    bool ema;              /* the UNet's weights are the averages that training kept of them (model_ema.*) */
+    bool prediction_known; /* false: SD2 and the file does not say */
     PredictionType prediction; /* what the name or the file says; SD2's usual v where nothing does */
 } SingleFile;
 
-/* Other kinds of files (pickled, GGUF, a LoRA, SDXL, inpainting, …) are recognised, named and refused. */
+/* Other kinds of files (GGUF, a LoRA, SDXL, a depth model, …) are recognised, named and refused. */
 Status single_file_open(const char *path, SingleFile *out);
 void single_file_close(SingleFile *f);
 Status single_file_weights(const SingleFile *f, PartId part, DType dtype, Weights **out);
+bool single_file_has_ema(const SingleFile *f);
+
+/* A VAE in a file: diffusers', or the original code's with or without "first_stage_model."; a whole model's
+ * too. */
+typedef struct VaeFile {
+    TensorFile *file;
+    ModelShapes shapes; /* the VAE's alone */
+    const char *prefix;
+    bool original; /* the names are the original code's, not diffusers' */
+} VaeFile;
+Status vae_file_open(const char *path, VaeFile *out);
+void vae_file_close(VaeFile *f);
+Status vae_file_weights(const VaeFile *f, DType dtype, Weights **out);
 
 #endif

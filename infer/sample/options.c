@@ -72,6 +72,13 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
         {NULL, OPTION_HEADING, NULL, .help = "What to draw"},
         {"model", OPTION_TEXT, &a->model, .value = "M",
          .help = "A diffusers folder, a single .safetensors or .ckpt file, or builtin:tiny."},
+        {"vae", OPTION_TEXT, &a->vae, .value = "V",
+         .help = "Another VAE: a diffusers folder, a file (.safetensors, .ckpt, .pt; diffusers' names or the "
+                 "original ones), or a model whose VAE is taken.",
+         .shown = "the model's own"},
+        {"ema", OPTION_FLAG, &a->ema,
+         .help = "Draws with the averages of the UNet's weights that some single files have beside them "
+                 "(model_ema.*)."},
         {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE[:PART=SCALE...]]",
          .help =
              "An adapter: a file with kohya's, PEFT's or diffusers' names (LoRA, LoHa, LoKr, DoRA), or "

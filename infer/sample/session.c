@@ -72,11 +72,11 @@ static bool is(const char *a, const char *b)
 
 bool session_same_model(const SampleArguments *a, const SampleArguments *b)
 {
-    return is(a->model, b->model) && is(a->prediction, b->prediction) && is(a->dtype, b->dtype) &&
-           is(a->device, b->device) && is(a->offload, b->offload) && is(a->quantise, b->quantise) &&
-           is(a->max_memory, b->max_memory) && is(a->guard.safety, b->guard.safety) &&
-           is(a->guard.prompt_filter, b->guard.prompt_filter) && is(a->guard.watermark, b->guard.watermark) &&
-           a->threads == b->threads;
+    return is(a->model, b->model) && is(a->vae, b->vae) && a->ema == b->ema &&
+           is(a->prediction, b->prediction) && is(a->dtype, b->dtype) && is(a->device, b->device) &&
+           is(a->offload, b->offload) && is(a->quantise, b->quantise) && is(a->max_memory, b->max_memory) &&
+           is(a->guard.safety, b->guard.safety) && is(a->guard.prompt_filter, b->guard.prompt_filter) &&
+           is(a->guard.watermark, b->guard.watermark) && a->threads == b->threads;
 }
 
 static void unload(Session *s)
@@ -128,6 +128,8 @@ static Status load(Session *s, SampleArguments *a)
         TRY(status_in(limit_memory(a, dev, &dtype), "sample: --max-memory"));
     s->vae_tile = a->request.vae_tile;
     TRY(model_open(&(ModelRequest){.name = a->model,
+                                   .vae = a->vae,
+                                   .ema = a->ema,
                                    .parts = MODEL_ALL,
                                    .dtype = dtype,
                                    .quantised = strcmp(a->quantise, "int8") ? 0 : MODEL_UNET | MODEL_TEXT},

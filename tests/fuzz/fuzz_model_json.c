@@ -89,7 +89,8 @@ static void read_config(char which, const char *json)
     }
     fuzz_check(s);
     mem_free(config_with_dtype(json, DTYPE_F16));
-    mem_free(model_index_json(json));
+    mem_free(model_index_json(json, false));
+    mem_free(model_index_json(json, true));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -480,7 +480,6 @@ static void other_safetensors_are_named(void **state)
         {{"text_model.embeddings.token_embedding.weight"}, "a text encoder", 0},
         {{"conv_in.weight"}, "one part of a diffusers model", 0},
         {{"something.else"}, "no Stable Diffusion model", 0},
-        {{UNET_IN}, "an inpainting model", 9},
         {{UNET_IN}, "a depth model", 5},
         {{UNET_IN}, "an instruct-pix2pix model", 8},
         {{UNET_IN, "model.diffusion_model.out.2.weight"}, "do not form levels", 4},

@@ -407,10 +407,10 @@ bad 2 'sub/data: there is no such folder' "(\`data\` starts at the configuration
     train sub/run.yaml --set dataset.path=data
 bad 2 'sub/m: there is no such file or folder (a model is a' "(\`m\` starts at the configuration's folder" -- \
     train sub/run.yaml --set model.base=m
-bad 2 'model.vae: ' 'sub/m: there is no such folder' "(\`m\` starts at" -- \
+bad 2 'model.vae: ' 'sub/m: there is no such folder or file' "(\`m\` starts at" -- \
     train sub/run.yaml --set dataset.path=../data --set model.vae=m
 bad 2 'data: has no config.json' -- train run.yaml --set model.vae=data
-bad 2 'model.vae: ' 'data.h5: is not a folder' -- train run.yaml --set model.vae=data.h5
+bad 2 'data.h5: is an HDF5 file' -- train run.yaml --set model.vae=data.h5
 printf 'PK\003\004zipped' >cats.zip
 bad 1 'cats.zip: is a zip archive, not an HDF5 file; unpack it' -- train run.yaml --set dataset.path=cats.zip
 bad 2 'cats.zip: is not a folder' -- data build cats.zip --out set.h5

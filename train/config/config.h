@@ -81,7 +81,8 @@ typedef struct Config {
         ModelInit init; /* random: UNet and text encoder start from random weights (training from scratch) */
         Quantise quantise;
         int prediction; /* 0: as the model says; else 1 + its place in the table of objectives */
-        char *vae;      /* another VAE folder, or NULL */
+        char *vae;      /* another VAE, folder or file, or NULL */
+        bool ema;       /* start from the averages of a single file */
     } model;
     ConfigDataset datasets[CONFIG_MAX_LIST];
     int dataset_count;

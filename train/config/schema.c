@@ -65,7 +65,9 @@ static const SchemaKey KEYS[] = {
  .more = "auto takes what the model says. Single files of Stable Diffusion 2.x mostly do not: they are taken to predict v, "
          "as the 768-pixel models do; the 512-pixel base needs epsilon." OBJECTIVE_SENTENCES},
 {.path = "model.vae", .freedom = KEY_PLACE, .type = KEY_PATH, .offset = AT(model.vae), .preset_note = "the model's own",
- .help = "Another VAE: a diffusers VAE folder."},
+ .help = "Another VAE: a diffusers folder, a file (.safetensors, .ckpt, .pt), or a model whose VAE is taken."},
+{.path = "model.ema", .type = KEY_SWITCH, .offset = AT(model.ema), .preset = "false",
+ .help = "Start from the averages of the UNet's weights that some single files have beside them (model_ema.*)."},
 
 /* dataset */
 {.path = "dataset.path", .freedom = KEY_PLACE, .type = KEY_PATH, .offset = IN(path), .required = true,

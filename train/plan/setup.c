@@ -26,6 +26,7 @@ static Status load_model(const Config *config, bool described, Model **out)
 {
     ModelRequest r = {.name = config->model.base,
                       .vae = config->model.vae,
+                      .ema = config->model.ema,
                       .parts = MODEL_ALL,
                       .dtype = config->model.dtype,
                       .random = config->model.init == MODEL_INIT_RANDOM,
@@ -37,10 +38,8 @@ static Status load_model(const Config *config, bool described, Model **out)
         r.wide = MODEL_UNET | (config->method.text_encoder ? MODEL_TEXT : 0);
     if (!model_is_builtin(r.name) && !file_exists(r.name))
         return config_path_missing(config, r.name, MODEL_KINDS);
-    if (r.vae && !file_is_dir(r.vae))
-        return status_in(file_exists(r.vae) ? status_refuse("%s: is not a folder", r.vae)
-                                            : config_path_missing(config, r.vae, "folder"),
-                         "model.vae");
+    if (r.vae && !model_is_builtin(r.vae) && !file_exists(r.vae))
+        return status_in(config_path_missing(config, r.vae, "folder or file"), "model.vae");
     TRY(model_open(&r, out));
     Model *m = *out;
     if (unet_config(m->unet)->in_channels != unet_config(m->unet)->out_channels)
