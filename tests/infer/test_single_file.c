@@ -1,6 +1,6 @@
 /* Single-file models against the diffusers folders that they are: the same weights under both layouts' names
- * give the same bytes, from the prompt to the picture. Which name is which is taken from diffusers' own
- * converters (scripts/reference/single_files.py), so nothing here knows the key map under test. And the other
+ * give the same bytes, from the prompt to the picture. The names come from
+ * formats/single_model.h. And the other
  * files that people give as models: each is named and refused. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "infer/models/model_config.h"
+#include "infer/models/parts.h"
 #include "infer/models/single_file.h"
 #include "infer/pipeline/pipeline.h"
 #include "infer/text/tokenizer_write.h"
@@ -17,292 +18,12 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/device.h"
+#include "tests/infer/formats/single_model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define LAST_LAYER "cond_stage_model.model.transformer.resblocks.22."
-
-typedef struct Variant {
-    const char *kind; /* the folder in tests/golden/single */
-    DType dtype;
-    PredictionType prediction;
-    int64_t global_step; /* 0: the file does not say */
-    bool told;           /* the user says what it predicts */
-    bool v_pred;         /* the mark of v models made by others than SD2's authors */
-    bool training_state; /* EMA, betas, position numbers beside the weights, as in files saved by a trainer */
-    bool bare_clip;      /* no "text_model." in the text encoder's names */
-    bool flat_attention; /* the autoencoder's attention as (C,C), not (C,C,1,1) */
-    bool linear;         /* the transformers' proj_in and proj_out as (C,C) in a model of SD1's build */
-    bool last_layer;     /* OpenCLIP's 24th layer and projection, which SD2 does not use */
-} Variant;
-
-typedef struct Row {
-    char *single, *part, *key;
-    int ndim;
-    int64_t shape[4];
-    float *values;
-} Row;
-
-static char work[64], single_path[96], folder_path[96], saved_path[96];
-
-static int make_work(void **state)
-{
-    (void)state;
-    strcpy(work, "/tmp/atelier-single-XXXXXX");
-    if (!mkdtemp(work))
-        return -1;
-    snprintf(single_path, sizeof single_path, "%s/model.safetensors", work);
-    snprintf(folder_path, sizeof folder_path, "%s/folder", work);
-    snprintf(saved_path, sizeof saved_path, "%s/saved", work);
-    return 0;
-}
-
-static int remove_work(void **state)
-{
-    (void)state;
-    return dir_remove(work);
-}
-
-static void ok(Status s)
-{
-    if (s != STATUS_OK)
-        fail_msg("%s", status_message());
-}
-
-/* Weights ---------------------------------------------------------------------------------------------- */
-
-static int64_t row_size(const Row *r)
-{
-    int64_t n = 1;
-    for (int i = 0; i < r->ndim; i++)
-        n *= r->shape[i];
-    return n;
-}
-
-/* Numbers that differ everywhere, of the size that keeps a network's numbers in bounds: norms near 1, biases
- * near 0, weights by the width of what goes in. */
-static void draw(Row *r, uint32_t seed)
-{
-    const int64_t n = row_size(r);
-    const bool norm = r->ndim == 1 && strstr(r->key, "norm") && strstr(r->key, "weight");
-    double size = 0.1, middle = norm ? 1 : 0;
-    if (r->ndim > 1) {
-        size = 1.7; /* of a uniform number: its standard deviation is 1/sqrt(3) of it */
-        for (int64_t fan = n / r->shape[0]; fan > 1; fan /= 4)
-            size /= 2;
-    }
-    r->values = mem_alloc((size_t)n * sizeof *r->values);
-    assert_non_null(r->values);
-    uint32_t x = seed * 2654435761u + 1;
-    for (int64_t i = 0; i < n; i++) {
-        x ^= x << 13, x ^= x >> 17, x ^= x << 5; /* Marsaglia's xorshift */
-        r->values[i] = (float)(middle + size * ((double)(int32_t)x / 2147483648.0));
-    }
-}
-
-static int read_rows(const char *kind, char **text, Row **rows)
-{
-    char path[512], *save = NULL;
-    size_t size;
-    int n = 0;
-    snprintf(path, sizeof path, TEST_GOLDEN "/single/%s/keys.txt", kind);
-    ok(file_read(path, 1 << 20, text, &size));
-    *rows = mem_calloc(2000, sizeof **rows);
-    assert_non_null(*rows);
-    for (char *line = strtok_r(*text, "\n", &save); line; line = strtok_r(NULL, "\n", &save), n++) {
-        char *inner = NULL;
-        Row *r = &(*rows)[n];
-        assert_true(n < 2000);
-        r->single = strtok_r(line, " ", &inner);
-        r->part = strtok_r(NULL, " ", &inner);
-        r->key = strtok_r(NULL, " ", &inner);
-        for (char *d = strtok_r(NULL, "x", &inner); d; d = strtok_r(NULL, "x", &inner))
-            r->shape[r->ndim++] = strtoll(d, NULL, 10);
-        assert_in_range(r->ndim, 1, 4);
-        draw(r, (uint32_t)n);
-    }
-    return n;
-}
-
-static void free_rows(char *text, Row *rows, int n)
-{
-    for (int i = 0; i < n; i++)
-        mem_free(rows[i].values);
-    mem_free(rows);
-    mem_free(text);
-}
-
-/* Files ------------------------------------------------------------------------------------------------ */
-
-typedef struct Items {
-    SafeItem items[2400];
-    void *values[2400]; /* NULL: the row's */
-    int count;
-} Items;
-
-static void add_item(Items *l, const char *name, DType dtype, DType written, int ndim, const int64_t *shape,
-                     const void *values, void *own)
-{
-    assert_true(l->count < 2400);
-    l->values[l->count] = own;
-    l->items[l->count++] = (SafeItem){.name = mem_strdup(name),
-                                      .tensor = tensor_over((void *)values, dtype, ndim, shape),
-                                      .dtype = written,
-                                      .ndim = -1};
-}
-
-static void write_items(Items *l, const char *path)
-{
-    ok(safetensors_write(path, l->items, l->count, NULL, 0));
-    for (int i = 0; i < l->count; i++) {
-        mem_free((char *)l->items[i].name);
-        tensor_free((Tensor *)l->items[i].tensor);
-        mem_free(l->values[i]);
-    }
-    mem_free(l);
-}
-
-/* A (C,C,1,1) of these is a (C,C) to the variant. */
-static int dims_of(const Variant *v, const Row *r, const char *key)
-{
-    const bool square = r->ndim == 4 && r->shape[2] == 1 && r->shape[3] == 1;
-    return v->linear && square && (strstr(key, "proj_in") || strstr(key, "proj_out")) ? 2 : r->ndim;
-}
-
-static void add_number(Items *l, const char *name, DType dtype, int64_t value)
-{
-    int64_t *own = mem_calloc(1, sizeof *own);
-    if (dtype == DTYPE_I32)
-        memcpy(own, &(int32_t){(int32_t)value}, 4);
-    else
-        *own = value;
-    add_item(l, name, dtype, dtype, 0, NULL, own, own);
-}
-
-static void add_other_tensors(Items *l, const Variant *v)
-{
-    static const float wrong[1000] = {7, -7};
-    static const int64_t positions[77] = {5};
-    if (v->global_step)
-        add_number(l, "global_step", DTYPE_I64, v->global_step);
-    if (v->v_pred)
-        add_item(l, "v_pred", DTYPE_F32, DTYPE_F32, 1, (int64_t[]){0}, wrong, NULL);
-    if (!v->training_state)
-        return;
-    add_item(l, "betas", DTYPE_F32, DTYPE_F32, 1, (int64_t[]){1000}, wrong, NULL);
-    add_item(l, "model_ema.decay", DTYPE_F32, DTYPE_F32, 0, NULL, wrong, NULL);
-    add_number(l, "model_ema.num_updates", DTYPE_I32, 9);
-    add_item(l, "model_ema.diffusion_modelinput_blocks00weight", DTYPE_F32, DTYPE_F32, 4,
-             (int64_t[]){1, 4, 3, 3}, wrong, NULL);
-    add_item(l, "cond_stage_model.transformer.text_model.embeddings.position_ids", DTYPE_I64, DTYPE_I64, 2,
-             (int64_t[]){1, 77}, positions, NULL);
-}
-
-/* The row again under the name of the layer after the last, with other numbers. */
-static void add_unused_layer(Items *l, const Variant *v, const char *name, const int64_t *shape, int ndim)
-{
-    char other[256];
-    Row r = {.key = "norm.weight", .ndim = ndim};
-    memcpy(r.shape, shape, sizeof r.shape);
-    draw(&r, 77);
-    snprintf(other, sizeof other, "cond_stage_model.model.transformer.resblocks.23.%s",
-             name + strlen(LAST_LAYER));
-    add_item(l, other, DTYPE_F32, v->dtype, ndim, shape, r.values, r.values);
-}
-
-static void write_single(const Variant *v, const Row *rows, int n)
-{
-    Items *l = mem_calloc(1, sizeof *l);
-    for (int i = 0; i < n;) {
-        int parts = 1;
-        while (i + parts < n && !strcmp(rows[i].single, rows[i + parts].single))
-            parts++;
-        char name[256];
-        const char *skip = v->bare_clip ? strstr(rows[i].single, ".text_model.") : NULL;
-        snprintf(name, sizeof name, "%.*s%s", skip ? (int)(skip - rows[i].single) : 0, rows[i].single,
-                 skip ? skip + strlen(".text_model") : rows[i].single);
-        int64_t shape[4];
-        memcpy(shape, rows[i].shape, sizeof shape);
-        int ndim = dims_of(v, &rows[i], name);
-        const int64_t size = row_size(&rows[i]);
-        float *own = NULL;
-        if (parts > 1) {
-            own = mem_alloc((size_t)(parts * size) * sizeof *own);
-            for (int k = 0; k < parts; k++)
-                memcpy(own + k * size, rows[i + k].values, (size_t)size * sizeof *own);
-            shape[0] *= parts;
-        }
-        if (!v->flat_attention && strstr(name, ".attn_1.") && ndim == 2) {
-            shape[2] = shape[3] = 1;
-            ndim = 4;
-        }
-        add_item(l, name, DTYPE_F32, v->dtype, ndim, shape, own ? own : rows[i].values, own);
-        if (v->last_layer && !strncmp(name, LAST_LAYER, strlen(LAST_LAYER)))
-            add_unused_layer(l, v, name, shape, ndim);
-        i += parts;
-    }
-    if (v->last_layer)
-        add_item(l, "cond_stage_model.model.text_projection", DTYPE_F32, v->dtype, 2, (int64_t[]){64, 64},
-                 rows[0].values, NULL);
-    add_other_tensors(l, v);
-    write_items(l, single_path);
-}
-
-static void write_in_folder(const char *part, const char *name, const char *text)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s/%s", folder_path, part, name);
-    ok(file_write_atomic(path, text, strlen(text)));
-}
-
-static void write_config(const Variant *v, const char *part)
-{
-    static const char no[] = "\"use_linear_projection\": false", yes[] = "\"use_linear_projection\": true ";
-    char path[512], *text;
-    size_t size;
-    snprintf(path, sizeof path, TEST_GOLDEN "/single/%s/%s/config.json", v->kind, part);
-    ok(file_read(path, 1 << 20, &text, &size));
-    if (v->linear && !strcmp(part, "unet")) {
-        assert_non_null(strstr(text, no));
-        memcpy(strstr(text, no), yes, strlen(yes));
-    }
-    write_in_folder(part, "config.json", text);
-    mem_free(text);
-}
-
-static void write_folder(const Variant *v, const Row *rows, int n)
-{
-    static const char *const parts[] = {"unet", "vae", "text_encoder"};
-    for (int p = 0; p < 3; p++) {
-        char path[256];
-        Items *l = mem_calloc(1, sizeof *l);
-        for (int i = 0; i < n; i++)
-            if (!strcmp(rows[i].part, parts[p]))
-                add_item(l, rows[i].key, DTYPE_F32, v->dtype, dims_of(v, &rows[i], rows[i].key),
-                         rows[i].shape, rows[i].values, NULL);
-        write_config(v, parts[p]);
-        snprintf(path, sizeof path, "%s/%s/%s.safetensors", folder_path, parts[p],
-                 p == 2 ? "model" : "diffusion_pytorch_model");
-        write_items(l, path);
-    }
-    char scheduler[512];
-    snprintf(
-        scheduler, sizeof scheduler,
-        "{\"_class_name\": \"PNDMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012,"
-        " \"beta_schedule\": \"scaled_linear\", \"num_train_timesteps\": 1000, \"set_alpha_to_one\": false,"
-        " \"skip_prk_steps\": true, \"steps_offset\": 1, \"clip_sample\": false,"
-        " \"prediction_type\": \"%s\"}",
-        v->prediction == PREDICT_V ? "v_prediction" : "epsilon");
-    write_in_folder("scheduler", "scheduler_config.json", scheduler);
-    if (!strcmp(v->kind, "sd2")) { /* SD2's folders have a tokenizer that pads with "!"; SD1's is CLIP's */
-        char path[256];
-        snprintf(path, sizeof path, "%s/tokenizer", folder_path);
-        ok(clip_tokenizer_write(path, "!"));
-    }
-}
 
 /* Comparing -------------------------------------------------------------------------------------------- */
 
@@ -379,7 +100,7 @@ static void compare(const Variant *v, bool save)
     Outcome folder, single, saved;
     if (file_exists(folder_path))
         ok(dir_remove(folder_path));
-    const int n = read_rows(v->kind, &text, &rows);
+    const int n = read_rows(v, &text, &rows);
     write_single(v, rows, n);
     write_folder(v, rows, n);
     free_rows(text, rows, n);
@@ -393,6 +114,14 @@ static void compare(const Variant *v, bool save)
     run_model(m, &single);
     assert_int_equal(m->default_size, !strcmp(v->kind, "sd2") && v->prediction == PREDICT_V ? 768 : 512);
     same_outcome(&folder, &single);
+    sample_result_free(&single.sample);
+    write_ckpt_of(single_path, ckpt_path);
+    Model *pickled = load_in_silence(ckpt_path);
+    if (v->told)
+        ok(model_set_prediction(pickled, v->prediction));
+    run_model(pickled, &single);
+    same_outcome(&folder, &single);
+    model_free(pickled);
     if (save)
         ok(model_save(m, saved_path, v->dtype));
     model_free(m);
@@ -457,6 +186,141 @@ static void what_a_model_predicts_can_be_said(void **state)
 #define UNET_IN "model.diffusion_model.input_blocks.0.0.weight"
 
 /* Safetensors files that are no model: by one key. */
+/* Numbers of all layers, of two models of one kind. */
+static void same_weights(const Model *a, const Model *b)
+{
+    for (int p = 0; p < PART_COUNT; p++) {
+        const LayerSet *x = part_layers((PartId)p, a), *y = part_layers((PartId)p, b);
+        assert_int_equal(x->count, y->count);
+        for (int i = 0; i < x->count; i++) {
+            const Layer *l = x->items[i], *k = y->items[i];
+            assert_string_equal(l->name, k->name);
+            assert_int_equal(tensor_count(l->weight), tensor_count(k->weight));
+            assert_memory_equal(l->weight->data, k->weight->data, tensor_bytes(l->weight));
+            assert_int_equal(l->bias != NULL, k->bias != NULL);
+            if (l->bias)
+                assert_memory_equal(l->bias->data, k->bias->data, tensor_bytes(l->bias));
+        }
+    }
+}
+
+static void write_all(const Variant *v)
+{
+    char *text;
+    Row *rows;
+    if (file_exists(folder_path))
+        ok(dir_remove(folder_path));
+    const int n = read_rows(v, &text, &rows);
+    write_single(v, rows, n);
+    write_folder(v, rows, n);
+    write_ckpt_of(single_path, ckpt_path);
+    free_rows(text, rows, n);
+}
+
+static void inpainting_models_load_from_every_layout(void **state)
+{
+    (void)state;
+    static const Variant KINDS[] = {{.kind = "sd1", .dtype = DTYPE_F16, .inpainting = true},
+                                    {.kind = "sd2", .dtype = DTYPE_F16, .inpainting = true}};
+    for (int i = 0; i < 2; i++) {
+        write_all(&KINDS[i]);
+        Model *folder = load(folder_path), *single = load_in_silence(single_path), *ckpt = load(ckpt_path);
+        assert_true(folder->inpainting && single->inpainting && ckpt->inpainting);
+        assert_int_equal(single->schedule.prediction, PREDICT_EPSILON);
+        assert_int_equal(single->default_size, 512);
+        same_weights(folder, single);
+        same_weights(folder, ckpt);
+        model_free(folder);
+        model_free(single);
+        model_free(ckpt);
+    }
+}
+
+static Model *load_ema(const char *path)
+{
+    Model *m = NULL;
+    ok(model_open(&(ModelRequest){.name = path, .parts = MODEL_ALL, .dtype = DTYPE_F32, .ema = true}, &m));
+    return m;
+}
+
+static void averages_are_taken_where_they_are_asked_for(void **state)
+{
+    (void)state;
+    write_all(&(Variant){.kind = "sd1", .dtype = DTYPE_F16, .ema = true});
+    Model *folder = load(folder_path), *own = load_in_silence(single_path), *single = load_ema(single_path),
+          *ckpt = load_ema(ckpt_path), *none = NULL;
+    same_weights(folder, single);
+    same_weights(folder, ckpt);
+    assert_memory_not_equal(unet_layers(own->unet)->items[0]->weight->data,
+                            unet_layers(folder->unet)->items[0]->weight->data, 64);
+    model_free(folder);
+    model_free(own);
+    model_free(single);
+    model_free(ckpt);
+    ModelRequest r = {.name = folder_path, .parts = MODEL_ALL, .dtype = DTYPE_F32, .ema = true};
+    assert_int_equal(model_open(&r, &none), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "no EMA"));
+    write_all(&(Variant){.kind = "sd1", .dtype = DTYPE_F16});
+    r.name = single_path;
+    assert_int_equal(model_open(&r, &none), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "has no EMA weights (model_ema.*)"));
+}
+
+/* A VAE in a file of its own: diffusers' with its config.json beside it and without, the original code's
+ * alone, with its prefix, and within a whole model; as .safetensors and as .ckpt. */
+static void a_vae_in_a_file_is_the_folder_s(void **state)
+{
+    (void)state;
+    const Variant v = {.kind = "sd1", .dtype = DTYPE_F16};
+    char *text, path[160], bare[160], alone[160];
+    Row *rows;
+    write_all(&v);
+    const int n = read_rows(&v, &text, &rows);
+    Items *prefixed = items_new(), *plain = items_new(), *own = items_new();
+    for (int i = 0; i < n; i++)
+        if (!strcmp(rows[i].part, "vae")) {
+            const Row *r = &rows[i];
+            add_item(prefixed, r->single, DTYPE_F32, DTYPE_F16, r->ndim, r->shape, r->values, NULL);
+            add_item(plain, strchr(r->single, '.') + 1, DTYPE_F32, DTYPE_F16, r->ndim, r->shape, r->values,
+                     NULL);
+            add_item(own, r->key, DTYPE_F32, DTYPE_F16, r->ndim, r->shape, r->values, NULL);
+        }
+    snprintf(path, sizeof path, "%s/prefixed.safetensors", work);
+    snprintf(bare, sizeof bare, "%s/bare.safetensors", work);
+    snprintf(alone, sizeof alone, "%s/alone.safetensors", work);
+    write_items(prefixed, path);
+    write_items(plain, bare);
+    write_items(own, alone);
+    free_rows(text, rows, n);
+    char pickled[160], beside[160];
+    snprintf(pickled, sizeof pickled, "%s/vae.pt", work);
+    snprintf(beside, sizeof beside, "%s/vae/diffusion_pytorch_model.safetensors", folder_path);
+    write_ckpt_of(bare, pickled);
+    Model *folder = load(folder_path);
+    const char *const files[] = {path, bare, alone, pickled, beside, single_path, ckpt_path, folder_path};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        Model *m = NULL;
+        ok(model_open(
+            &(ModelRequest){.name = folder_path, .vae = files[i], .parts = MODEL_ALL, .dtype = DTYPE_F32},
+            &m));
+        same_weights(folder, m);
+        assert_float_equal(vae_config(m->vae)->scaling_factor, vae_config(folder->vae)->scaling_factor, 0);
+        Weights *w = NULL;
+        ok(model_weights(m, PART_VAE, &w));
+        assert_true(weights_total(w).numbers > 0);
+        weights_close(w);
+        model_free(m);
+    }
+    model_free(folder);
+    Model *m = NULL;
+    const char *lora = TEST_GOLDEN "/lora/kohya.safetensors";
+    assert_int_equal(
+        model_open(&(ModelRequest){.name = folder_path, .vae = lora, .parts = MODEL_ALL, .dtype = DTYPE_F32},
+                   &m),
+        STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "is a LoRA, not a VAE"));
+}
+
 static void other_safetensors_are_named(void **state)
 {
     (void)state;
@@ -486,7 +350,7 @@ static void other_safetensors_are_named(void **state)
     };
     static const float zeros[9 * 9];
     for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++) {
-        Items *l = mem_calloc(1, sizeof *l);
+        Items *l = items_new();
         Model *m = NULL;
         for (int k = 0; k < 2 && FILES[i].keys[k]; k++)
             add_item(l, FILES[i].keys[k], DTYPE_F32, DTYPE_F32, 4,
@@ -548,9 +412,9 @@ static void incomplete_files_name_what_they_lack(void **state)
     char *text;
     Row *rows;
     const Variant v = {.kind = "sd1", .dtype = DTYPE_F16};
-    const int n = read_rows(v.kind, &text, &rows);
+    const int n = read_rows(&v, &text, &rows);
     for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++) {
-        Items *l = mem_calloc(1, sizeof *l);
+        Items *l = items_new();
         Model *m = NULL;
         for (int k = 0; k < n; k++)
             if (strcmp(rows[k].part, FILES[i].lacking) != 0 && strcmp(rows[k].single, FILES[i].lacking) != 0)
@@ -573,6 +437,9 @@ int main(void)
         cmocka_unit_test(a_single_sd2_file_is_its_folder),
         cmocka_unit_test(an_sd2_base_file_predicts_the_noise),
         cmocka_unit_test(what_a_model_predicts_can_be_said),
+        cmocka_unit_test(inpainting_models_load_from_every_layout),
+        cmocka_unit_test(averages_are_taken_where_they_are_asked_for),
+        cmocka_unit_test(a_vae_in_a_file_is_the_folder_s),
         cmocka_unit_test(other_safetensors_are_named),
         cmocka_unit_test(other_formats_are_named),
         cmocka_unit_test(incomplete_files_name_what_they_lack),
