@@ -237,6 +237,14 @@ const TensorEntry *tensorfile_find(const TensorFile *f, const char *name)
     return NULL;
 }
 
+bool tensorfile_holds(const TensorFile *f, const char *beginning)
+{
+    for (int i = 0; i < f->count; i++)
+        if (!strncmp(f->entries[i].name, beginning, strlen(beginning)))
+            return true;
+    return false;
+}
+
 const char *tensorfile_metadata(const TensorFile *f, const char *key)
 {
     for (int i = 0; i < f->metadata_count; i++)

@@ -41,7 +41,8 @@ const char *tensorfile_format(const TensorFile *f); /* "safetensors" */
 int tensorfile_count(const TensorFile *f);
 const TensorEntry *tensorfile_entry(const TensorFile *f, int i);           /* in the order of the data */
 const TensorEntry *tensorfile_find(const TensorFile *f, const char *name); /* NULL: not there */
-const char *tensorfile_metadata(const TensorFile *f, const char *key);     /* NULL: not there */
+bool tensorfile_holds(const TensorFile *f, const char *beginning);     /* a tensor whose name begins so? */
+const char *tensorfile_metadata(const TensorFile *f, const char *key); /* NULL: not there */
 int tensorfile_metadata_count(const TensorFile *f);
 TensorMeta tensorfile_metadata_entry(const TensorFile *f, int i);
 /* Gives back the mapped pages; they come again when touched. After each tensor that was read for good: the

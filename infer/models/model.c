@@ -146,12 +146,18 @@ static Status read_single(Source *src, Model *m)
 {
     TRY(open_single(src));
     src->shapes = src->single.shapes;
+    m->file = tensorfile_share(src->single.file);
     for (int i = 0; i < PART_COUNT; i++) {
-        m->config_json[i] = PARTS[i].kind->json(part_config((PartId)i, &src->shapes));
+        char path[64];
+        snprintf(path, sizeof path, "%s/config.json", PARTS[i].folder);
+        const char *text = single_text(m->file, path);
+        m->config_json[i] =
+            text ? mem_strdup(text) : PARTS[i].kind->json(part_config((PartId)i, &src->shapes));
         if (!m->config_json[i])
             return status_fail("out of memory");
     }
-    m->scheduler_json = scheduler_config_json(src->single.prediction);
+    const char *schedule = single_text(m->file, "scheduler/scheduler_config.json");
+    m->scheduler_json = schedule ? mem_strdup(schedule) : scheduler_config_json(src->single.prediction);
     return m->scheduler_json ? STATUS_OK : status_fail("out of memory");
 }
 
@@ -267,14 +273,26 @@ static Status load_part(Model *m, Source *src, PartId id)
     return s;
 }
 
-static Status load_tokenizer(Model *m, const Source *src, bool *builtin)
+/* The folder's or the file's own, or CLIP's. */
+static Status open_tokenizer(Model *m, const Source *src, bool *builtin)
 {
     char *folder = src->is_folder ? path_join(src->path, "tokenizer") : NULL;
-    *builtin = !folder || !file_is_dir(folder);
-    Status s = *builtin ? tokenizer_builtin(&m->tokenizer) : tokenizer_open(folder, &m->tokenizer);
-    if (s == STATUS_OK && src->single.build == BUILD_SD2)
-        s = tokenizer_set_pad(m->tokenizer, "!", 0);
+    const bool there = folder && file_is_dir(folder);
+    Status s = there            ? tokenizer_open(folder, &m->tokenizer)
+               : src->is_folder ? STATUS_OK
+                                : single_tokenizer(&src->single, &m->tokenizer);
     mem_free(folder);
+    *builtin = s == STATUS_OK && !m->tokenizer;
+    if (*builtin)
+        s = tokenizer_builtin(&m->tokenizer);
+    if (s == STATUS_OK && *builtin && src->single.build == BUILD_SD2)
+        s = tokenizer_set_pad(m->tokenizer, "!", 0);
+    return s;
+}
+
+static Status load_tokenizer(Model *m, const Source *src, bool *builtin)
+{
+    Status s = open_tokenizer(m, src, builtin);
     const int entries = src->shapes.clip.vocab_size;
     if (s == STATUS_OK && m->config_json[PART_TEXT] && tokenizer_vocab_size(m->tokenizer) > entries)
         s = status_refuse("%s: its tokenizer has %d entries, its text encoder only %d", src->path,
@@ -284,7 +302,8 @@ static Status load_tokenizer(Model *m, const Source *src, bool *builtin)
 
 static Status load_schedule(Model *m, const Source *src, bool *builtin)
 {
-    *builtin = !src->is_folder || !m->scheduler_json;
+    *builtin =
+        !src->is_folder ? !single_text(m->file, "scheduler/scheduler_config.json") : !m->scheduler_json;
     if (!m->scheduler_json && !(m->scheduler_json = scheduler_config_json(PREDICT_EPSILON)))
         return status_fail("out of memory");
     char *origin = mem_printf("%s/scheduler/scheduler_config.json", src->path);
@@ -519,6 +538,7 @@ void model_free(Model *m)
         PARTS[i].kind->destroy(part_network((PartId)i, m));
         mem_free(m->config_json[i]);
     }
+    tensorfile_close(m->file);
     tokenizer_free(m->tokenizer);
     schedule_free(&m->schedule);
     mem_free(m->scheduler_json);

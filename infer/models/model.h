@@ -32,10 +32,11 @@ typedef struct ModelShapes {
 } ModelShapes;
 
 typedef struct Model {
-    char *name;     /* as asked for: "builtin:tiny", a path */
-    char *folder;   /* diffusers folder, or NULL for a single file */
-    char *vae_path; /* folder or file of the VAE in place of the model's own, or NULL */
-    bool ema;       /* the UNet's weights are the averages of a single file */
+    char *name;       /* as asked for: "builtin:tiny", a path */
+    char *folder;     /* diffusers folder, or NULL for a single file */
+    TensorFile *file; /* the single file, or NULL */
+    char *vae_path;   /* folder or file of the VAE in place of the model's own, or NULL */
+    bool ema;         /* the UNet's weights are the averages of a single file */
     Clip *clip;
     UNet *unet;
     Vae *vae;
@@ -95,6 +96,10 @@ Status model_find(const char *name, char **path);
  * Parts that m was loaded without are read from where it came, and so are frozen ones that it holds in
  * another 16-bit type than asked for. */
 Status model_save(const Model *m, const char *folder, DType dtype);
+/* The folder's small files alone: configurations, which name dtype if it is not NULL, schedule and tokenizer;
+ * and model_index.json, which makes a folder whole. m has configurations of all parts. */
+Status model_save_texts(const Model *m, const char *folder, const DType *dtype);
+Status model_save_index(const Model *m, const char *folder);
 /* The memory that model_save takes for the largest part that it reads again. m has all parts, or their
  * shapes. */
 size_t model_save_bytes(const Model *m, DType dtype);

@@ -5,6 +5,7 @@
 #include "kernels/base/mem.h"
 #include "model_config.h"
 #include "parts.h"
+#include "single_file.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -66,24 +67,49 @@ static Status copy_file(const char *from, const char *to, const char *name)
     return s;
 }
 
+static Status copy_files(const char *from, const char *to)
+{
+    char **names = NULL;
+    int count = 0;
+    Status s = dir_list(from, &names, &count);
+    for (int i = 0; i < count && s == STATUS_OK; i++)
+        s = copy_file(from, to, names[i]);
+    dir_list_free(names, count);
+    return s;
+}
+
+/* Those that a single file has in its metadata; *any: whether it has. */
+static Status write_texts(const TensorFile *f, const char *folder, bool *any)
+{
+    static const char begin[] = SINGLE_TEXT "tokenizer/";
+    for (int i = 0; f && i < tensorfile_metadata_count(f); i++) {
+        const TensorMeta meta = tensorfile_metadata_entry(f, i);
+        const char *name = meta.key + strlen(begin);
+        if (strncmp(meta.key, begin, strlen(begin)) != 0 || strchr(name, '/') || *name == '.')
+            continue;
+        *any = true;
+        TRY(write_text(folder, name, meta.value));
+    }
+    return STATUS_OK;
+}
+
+static Status write_clip_tokenizer(const Model *m, const char *folder)
+{
+    ClipConfig clip;
+    TRY(clip_config_parse(m->config_json[PART_TEXT], "text_encoder", &clip));
+    return clip_tokenizer_write(folder, clip.pad == 0 ? "!" : "<|endoftext|>");
+}
+
 /* The files that the model came with, or CLIP's own. */
 static Status write_tokenizer(const Model *m, const char *folder)
 {
     char *to = path_join(folder, "tokenizer"), *from = m->folder ? path_join(m->folder, "tokenizer") : NULL;
     Status s = to && (from || !m->folder) ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && from && file_is_dir(from)) {
-        char **names = NULL;
-        int count = 0;
-        s = dir_list(from, &names, &count);
-        for (int i = 0; i < count && s == STATUS_OK; i++)
-            s = copy_file(from, to, names[i]);
-        dir_list_free(names, count);
-    } else if (s == STATUS_OK) {
-        ClipConfig clip;
-        s = clip_config_parse(m->config_json[PART_TEXT], "text_encoder", &clip);
-        if (s == STATUS_OK)
-            s = clip_tokenizer_write(to, clip.pad == 0 ? "!" : "<|endoftext|>");
-    }
+    bool any = from && file_is_dir(from);
+    if (s == STATUS_OK)
+        s = any ? copy_files(from, to) : write_texts(m->file, to, &any);
+    if (s == STATUS_OK && !any)
+        s = write_clip_tokenizer(m, to);
     mem_free(to);
     mem_free(from);
     return s;
@@ -130,10 +156,29 @@ static Status write_parts(const Model *m, const char *folder, DType dtype)
     for (int i = 0; i < PART_COUNT; i++)
         TRY(write_model_part(m, (PartId)i, folder, dtype));
     TRY(write_text(folder, "scheduler/scheduler_config.json", m->scheduler_json));
+    return model_save_index(m, folder); /* last: the folder is whole */
+}
+
+Status model_save_index(const Model *m, const char *folder)
+{
     char *index = model_index_json(m->scheduler_json, m->inpainting);
-    const Status s = write_text(folder, "model_index.json", index); /* last: the folder is whole */
+    const Status s = write_text(folder, "model_index.json", index);
     mem_free(index);
     return s;
+}
+
+Status model_save_texts(const Model *m, const char *folder, const DType *dtype)
+{
+    for (int i = 0; i < PART_COUNT; i++) {
+        char name[64];
+        char *config = dtype ? config_with_dtype(m->config_json[i], *dtype) : mem_strdup(m->config_json[i]);
+        snprintf(name, sizeof name, "%s/config.json", PARTS[i].folder);
+        const Status s = config ? write_text(folder, name, config) : STATUS_FAILED;
+        mem_free(config);
+        TRY(s);
+    }
+    TRY(write_text(folder, "scheduler/scheduler_config.json", m->scheduler_json));
+    return write_tokenizer(m, folder);
 }
 
 Status model_save(const Model *m, const char *folder, DType dtype)

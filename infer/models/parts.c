@@ -147,6 +147,25 @@ static bool openclip_names(const char *key, const void *config, char names[KEYMA
     return keymap_openclip(key, names, count);
 }
 
+static bool unet_name_back(const char *name, const void *config, char key[KEYMAP_MAX], int *third)
+{
+    const UNetConfig *k = config;
+    *third = -1;
+    return keymap_unet_back(name, k->layers_per_block, k->up_attention, key);
+}
+
+static bool vae_name_back(const char *name, const void *config, char key[KEYMAP_MAX], int *third)
+{
+    *third = -1;
+    return keymap_vae_back(name, ((const VaeConfig *)config)->levels, key);
+}
+
+static bool openclip_name_back(const char *name, const void *config, char key[KEYMAP_MAX], int *third)
+{
+    (void)config;
+    return keymap_openclip_back(name, key, third);
+}
+
 /* The table -------------------------------------------------------------------------------------------- */
 
 static const char *const NONE[] = {NULL};
@@ -156,15 +175,15 @@ static const char *const VAE_UNNEEDED[] = {"loss.", "model_ema.", NULL};
 
 /* In the order in which a picture goes through them. */
 const Part PARTS[PART_COUNT] = {
-    [PART_TEXT] =
-        {.folder = "text_encoder",
-         .kind = &CLIP_TEXT,
-         .config = offsetof(ModelShapes, clip),
-         .network = offsetof(Model, clip),
-         .stream = 2,
-         .drawn = true,
-         .unneeded = TEXT_UNNEEDED,
-         .single = {[BUILD_SD1] = {KEYMAP_CLIP, NULL}, [BUILD_SD2] = {KEYMAP_OPENCLIP, openclip_names}}},
+    [PART_TEXT] = {.folder = "text_encoder",
+                   .kind = &CLIP_TEXT,
+                   .config = offsetof(ModelShapes, clip),
+                   .network = offsetof(Model, clip),
+                   .stream = 2,
+                   .drawn = true,
+                   .unneeded = TEXT_UNNEEDED,
+                   .single = {[BUILD_SD1] = {KEYMAP_CLIP, NULL, NULL},
+                              [BUILD_SD2] = {KEYMAP_OPENCLIP, openclip_names, openclip_name_back}}},
     [PART_UNET] = {.folder = "unet",
                    .kind = &UNET,
                    .config = offsetof(ModelShapes, unet),
@@ -172,7 +191,8 @@ const Part PARTS[PART_COUNT] = {
                    .stream = 0,
                    .drawn = true,
                    .unneeded = NONE,
-                   .single = {{KEYMAP_UNET, unet_names}, {KEYMAP_UNET, unet_names}}},
+                   .single = {{KEYMAP_UNET, unet_names, unet_name_back},
+                              {KEYMAP_UNET, unet_names, unet_name_back}}},
     [PART_VAE] = {.folder = "vae",
                   .kind = &KL_VAE,
                   .config = offsetof(ModelShapes, vae),
@@ -180,7 +200,7 @@ const Part PARTS[PART_COUNT] = {
                   .stream = 1,
                   .drawn = false,
                   .unneeded = VAE_UNNEEDED,
-                  .single = {{KEYMAP_VAE, vae_names}, {KEYMAP_VAE, vae_names}}},
+                  .single = {{KEYMAP_VAE, vae_names, vae_name_back}, {KEYMAP_VAE, vae_names, vae_name_back}}},
 };
 
 void *part_config(PartId id, ModelShapes *shapes)

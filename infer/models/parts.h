@@ -16,6 +16,8 @@ typedef enum SingleBuild { BUILD_SD1, BUILD_SD2, BUILD_COUNT } SingleBuild;
 typedef struct SingleNames {
     const char *prefix;
     bool (*rename)(const char *key, const void *config, char names[KEYMAP_PARTS][KEYMAP_MAX], int *count);
+    /* The other way; *third as keymap_openclip_back has it. */
+    bool (*name_back)(const char *name, const void *config, char key[KEYMAP_MAX], int *third);
 } SingleNames;
 
 /* A kind of network: its functions, with types left out. config: UNetConfig, …; network: UNet, …. */

@@ -235,26 +235,88 @@ static void read_prediction(SingleFile *f)
     f->prediction_known = steps > 0 || inpainting;
 }
 
+/* All of it read off the tensors. */
+static Status read_tensors(SingleFile *f)
+{
+    TRY(read_unet(f, &f->shapes.unet));
+    TRY(read_own_vae(f, &f->shapes.vae));
+    return read_clip(f, &f->shapes.clip);
+}
+
+const char *single_text(const TensorFile *f, const char *path)
+{
+    char key[128];
+    snprintf(key, sizeof key, SINGLE_TEXT "%s", path);
+    return tensorfile_metadata(f, key);
+}
+
+/* The parts' configurations as the metadata have them; false: they have not all. */
+static Status read_texts(SingleFile *f, bool *told)
+{
+    *told = false;
+    for (int i = 0; i < PART_COUNT; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "%s/config.json", PARTS[i].folder);
+        const char *text = single_text(f->file, path);
+        if (!text)
+            return STATUS_OK;
+        TRY(status_in(PARTS[i].kind->parse(text, path, part_config((PartId)i, &f->shapes)), "%s",
+                      tensorfile_path(f->file)));
+    }
+    *told = true;
+    return STATUS_OK;
+}
+
+static Status open_file(const char *path, SingleFile *f)
+{
+    TRY(tensorfile_open(path, &f->file));
+    TRY(refuse_other_models(path, f->file));
+    read_prediction(f);
+    return STATUS_OK;
+}
+
 Status single_file_open(const char *path, SingleFile *out)
 {
     *out = (SingleFile){0};
     SingleFile f = {0};
-    TRY(tensorfile_open(path, &f.file));
-    Status s = refuse_other_models(path, f.file);
-    if (s == STATUS_OK) {
-        read_prediction(&f);
-        s = read_unet(&f, &f.shapes.unet);
-    }
+    bool told = false;
+    Status s = open_file(path, &f);
     if (s == STATUS_OK)
-        s = read_own_vae(&f, &f.shapes.vae);
-    if (s == STATUS_OK)
-        s = read_clip(&f, &f.shapes.clip);
+        s = read_texts(&f, &told);
+    if (s == STATUS_OK && !told)
+        s = read_tensors(&f);
     if (s != STATUS_OK) {
         tensorfile_close(f.file);
         return s;
     }
     *out = f;
     return STATUS_OK;
+}
+
+Status single_file_read_tensors(const char *path, ModelShapes *out)
+{
+    SingleFile f = {0};
+    Status s = open_file(path, &f);
+    if (s == STATUS_OK)
+        s = read_tensors(&f);
+    *out = f.shapes;
+    single_file_close(&f);
+    return s;
+}
+
+static const char *tokenizer_text(void *arg, const char *name)
+{
+    char path[96];
+    snprintf(path, sizeof path, "tokenizer/%s", name);
+    return single_text(arg, path);
+}
+
+Status single_tokenizer(const SingleFile *f, Tokenizer **out)
+{
+    *out = NULL;
+    if (!single_text(f->file, "tokenizer/vocab.json") && !single_text(f->file, "tokenizer/tokenizer.json"))
+        return STATUS_OK;
+    return status_in(tokenizer_open_texts(tokenizer_text, f->file, out), "%s", tensorfile_path(f->file));
 }
 
 void single_file_close(SingleFile *f)

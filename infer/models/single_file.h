@@ -25,6 +25,16 @@ void single_file_close(SingleFile *f);
 Status single_file_weights(const SingleFile *f, PartId part, DType dtype, Weights **out);
 bool single_file_has_ema(const SingleFile *f);
 
+/* What a diffusers folder says in its small files stands in the metadata of a single file that this program
+ * wrote, so that it reads from it all that it read from the folder: the text of FOLDER/PATH under this and
+ * PATH. */
+#define SINGLE_TEXT "atelier:"
+const char *single_text(const TensorFile *f, const char *path); /* NULL: the file does not say */
+/* Its own tokenizer; *out NULL: it has none. */
+Status single_tokenizer(const SingleFile *f, Tokenizer **out);
+/* What others read off the same file: the shapes that its tensors tell, whatever its metadata say. */
+Status single_file_read_tensors(const char *path, ModelShapes *out);
+
 /* A VAE in a file: diffusers', or the original code's with or without "first_stage_model."; a whole model's
  * too. */
 typedef struct VaeFile {

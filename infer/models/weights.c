@@ -161,6 +161,22 @@ static Entry *find_spelled(const Weights *w, const char *key)
     return e;
 }
 
+static Status missing(const Weights *w, const char *key)
+{
+    return status_fail("%s: tensor %s is missing; do its weights and its config.json belong together?",
+                       w->origin, key);
+}
+
+Status weights_find(const Weights *w, const char *key, SafePiece *out)
+{
+    const Entry *f = find_spelled(w, key);
+    if (!f)
+        return missing(w, key);
+    const int64_t count = tensor_entry_count(f->e) / f->parts;
+    *out = (SafePiece){f->e, f->part * count, count};
+    return STATUS_OK;
+}
+
 void weights_describe(Weights *w)
 {
     w->described = true;
@@ -292,8 +308,7 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
 {
     Entry *f = find_spelled(w, key);
     if (!f)
-        return status_fail("%s: tensor %s is missing; do its weights and its config.json belong together?",
-                           w->origin, key);
+        return missing(w, key);
     if (!shapes_agree(f, ndim, shape))
         return wrong_shape(w, f, ndim, shape);
     if (!element_is_float(f->e->type))

@@ -53,6 +53,9 @@ typedef struct WeightsTotal {
 } WeightsTotal;
 WeightsTotal weights_total(const Weights *w);
 
+/* Where the tensor of this name lies, whichever way its file spells it. */
+Status weights_find(const Weights *w, const char *key, SafePiece *out);
+
 /* Adds what tells these weights from others of the same shapes: names, shapes, and of each tensor its first
  * and last bytes as they are stored. Next to nothing is read for it. */
 void weights_hash(const Weights *w, Sha256 *s);

@@ -250,13 +250,13 @@ Status tokenizer_builtin(Tokenizer **out)
     return s;
 }
 
-Status tokenizer_open(const char *folder, Tokenizer **out)
+static Status open_from(const char *folder, TokenizerText *text, void *arg, Tokenizer **out)
 {
     *out = NULL;
     Tokenizer *t = mem_calloc(1, sizeof *t);
     if (!t)
         return STATUS_FAILED;
-    Status s = vocabulary_open(folder, &t->v);
+    Status s = folder ? vocabulary_open(folder, &t->v) : vocabulary_open_texts(text, arg, &t->v);
     if (s == STATUS_OK)
         s = normalise_specials(&t->v);
     if (s != STATUS_OK)
@@ -264,6 +264,16 @@ Status tokenizer_open(const char *folder, Tokenizer **out)
     else
         *out = t;
     return s;
+}
+
+Status tokenizer_open(const char *folder, Tokenizer **out)
+{
+    return open_from(folder, NULL, NULL, out);
+}
+
+Status tokenizer_open_texts(TokenizerText *text, void *arg, Tokenizer **out)
+{
+    return open_from(NULL, text, arg, out);
 }
 
 void tokenizer_free(Tokenizer *t)

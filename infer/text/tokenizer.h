@@ -12,6 +12,9 @@ typedef struct Tokenizer Tokenizer;
 Status tokenizer_builtin(Tokenizer **out); /* CLIP's own 49,408 entries */
 Status tokenizer_open(const char *folder,
                       Tokenizer **out); /* vocab.json, merges.txt, tokenizer_config.json */
+/* The same from texts: the file of that name in such a folder, or NULL. */
+typedef const char *TokenizerText(void *arg, const char *name);
+Status tokenizer_open_texts(TokenizerText *text, void *arg, Tokenizer **out);
 void tokenizer_free(Tokenizer *t);
 int tokenizer_vocab_size(const Tokenizer *t);
 /* Pads with `token`, whose id it is, and makes it special as transformers does with a pad token: SD2's is

@@ -45,6 +45,8 @@ Status vocabulary_builtin(Vocabulary *out);
 /* tokenizer.json, or vocab.json and merges.txt; special tokens as tokenizer_config.json and
  * special_tokens_map.json have them, CLIP's where they say nothing. */
 Status vocabulary_open(const char *folder, Vocabulary *out);
+/* The same from texts: the file of that name in such a folder, or NULL. */
+Status vocabulary_open_texts(const char *(*text)(void *arg, const char *name), void *arg, Vocabulary *out);
 void vocabulary_free(Vocabulary *v);
 /* Makes text (which is token id) special and matched exactly, once; a later call for the same text wins. */
 Status vocabulary_add_special(Vocabulary *v, const char *text, int32_t id, bool normalized);

@@ -23,6 +23,13 @@
 
 #define MAX_ID ((int64_t)1 << 24) /* of a token; the largest vocabularies have a quarter of a million */
 
+/* Where the texts come from: a folder, or a function. */
+typedef struct Origin {
+    const char *folder; /* and its name in messages */
+    const char *(*text)(void *arg, const char *name);
+    void *arg;
+} Origin;
+
 typedef struct Files {
     json_t *vocab;     /* text -> id; borrowed from tokenizer or own */
     json_t *tokenizer; /* tokenizer.json, or NULL */
@@ -30,26 +37,38 @@ typedef struct Files {
     json_t *map;       /* special_tokens_map.json, or NULL */
 } Files;
 
-/* NULL in *out where the file is not there. */
-static Status read_json(const char *folder, const char *name, json_t **out)
+/* A text of the caller's, with its length; NULL: it is not there. */
+static Status read_text(const Origin *o, const char *name, char **text, size_t *size)
 {
-    *out = NULL;
-    char *path = path_join(folder, name);
+    *text = NULL;
+    if (o->text) {
+        const char *there = o->text(o->arg, name);
+        *size = there ? strlen(there) : 0;
+        return there && !(*text = mem_strdup(there)) ? STATUS_FAILED : STATUS_OK;
+    }
+    char *path = path_join(o->folder, name);
     if (!path)
         return STATUS_FAILED;
-    Status s = STATUS_OK;
-    char *text = NULL;
-    size_t size;
-    if (file_exists(path)) {
-        s = file_read(path, JSON_LIMIT, &text, &size);
-        json_error_t error;
-        if (s == STATUS_OK && !(*out = json_read(text, size, 0, &error)))
-            s = status_refuse("%s:%d:%d: not valid JSON: %s", path, error.line, error.column, error.text);
-        if (s == STATUS_OK && !json_is_object(*out))
-            s = status_refuse("%s: a JSON object is expected", path);
-    }
-    mem_free(text);
+    const Status s = file_exists(path) ? file_read(path, JSON_LIMIT, text, size) : STATUS_OK;
     mem_free(path);
+    return s;
+}
+
+/* NULL in *out where the file is not there. */
+static Status read_json(const Origin *o, const char *name, json_t **out)
+{
+    char *text;
+    size_t size;
+    json_error_t error;
+    *out = NULL;
+    TRY(read_text(o, name, &text, &size));
+    Status s = STATUS_OK;
+    if (text && !(*out = json_read(text, size, 0, &error)))
+        s = status_refuse("%s/%s:%d:%d: not valid JSON: %s", o->folder, name, error.line, error.column,
+                          error.text);
+    if (s == STATUS_OK && *out && !json_is_object(*out))
+        s = status_refuse("%s/%s: a JSON object is expected", o->folder, name);
+    mem_free(text);
     return s;
 }
 
@@ -173,19 +192,18 @@ static Status read_merges_json(Vocabulary *v, const Files *f, const json_t *merg
     return STATUS_OK;
 }
 
-static Status read_merges(Vocabulary *v, const Files *f, const char *folder)
+static Status read_merges(Vocabulary *v, const Files *f, const Origin *o)
 {
     if (f->tokenizer)
         return status_in(
             read_merges_json(v, f, json_object_get(json_object_get(f->tokenizer, "model"), "merges")),
-            "%s/tokenizer.json", folder);
-    char *path = path_join(folder, "merges.txt"), *text = NULL;
+            "%s/tokenizer.json", o->folder);
+    char *text;
     size_t size;
-    Status s = path ? file_read(path, JSON_LIMIT, &text, &size) : STATUS_FAILED;
-    if (s == STATUS_OK)
-        s = status_in(read_merges_text(v, f, text), "%s", path);
+    TRY(read_text(o, "merges.txt", &text, &size));
+    const Status s = status_in(text ? read_merges_text(v, f, text) : status_refuse("there is no such file"),
+                               "%s/merges.txt", o->folder);
     mem_free(text);
-    mem_free(path);
     return s;
 }
 
@@ -290,37 +308,37 @@ static Status add_specials(Vocabulary *v, const Files *f)
 
 /* The whole -------------------------------------------------------------------------------------------- */
 
-static Status open_files(const char *folder, Files *f)
+static Status open_files(const Origin *o, Files *f)
 {
-    TRY(read_json(folder, "tokenizer_config.json", &f->config));
-    TRY(read_json(folder, "special_tokens_map.json", &f->map));
-    TRY(read_json(folder, "tokenizer.json", &f->tokenizer));
+    TRY(read_json(o, "tokenizer_config.json", &f->config));
+    TRY(read_json(o, "special_tokens_map.json", &f->map));
+    TRY(read_json(o, "tokenizer.json", &f->tokenizer));
     if (f->tokenizer)
         f->vocab = json_incref(json_object_get(json_object_get(f->tokenizer, "model"), "vocab"));
     else
-        TRY(read_json(folder, "vocab.json", &f->vocab));
+        TRY(read_json(o, "vocab.json", &f->vocab));
     if (!f->vocab)
-        return status_refuse("%s: neither tokenizer.json nor vocab.json gives a vocabulary", folder);
+        return status_refuse("%s: neither tokenizer.json nor vocab.json gives a vocabulary", o->folder);
     if (!json_is_object(f->vocab))
-        return status_refuse("%s: the vocabulary is not of CLIP's kind (byte-level BPE)", folder);
+        return status_refuse("%s: the vocabulary is not of CLIP's kind (byte-level BPE)", o->folder);
     return STATUS_OK;
 }
 
-static Status fill(Vocabulary *v, const Files *f, const char *folder)
+static Status fill(Vocabulary *v, const Files *f, const Origin *o)
 {
-    TRY(status_in(check_ids(v, f), "%s", folder));
-    TRY(status_in(add_specials(v, f), "%s", folder));
+    TRY(status_in(check_ids(v, f), "%s", o->folder));
+    TRY(status_in(add_specials(v, f), "%s", o->folder));
     find_bytes(v, f);
-    return read_merges(v, f, folder);
+    return read_merges(v, f, o);
 }
 
-Status vocabulary_open(const char *folder, Vocabulary *out)
+static Status open_origin(const Origin *o, Vocabulary *out)
 {
     Files f = {0};
     *out = (Vocabulary){0};
-    Status s = open_files(folder, &f);
+    Status s = open_files(o, &f);
     if (s == STATUS_OK)
-        s = fill(out, &f, folder);
+        s = fill(out, &f, o);
     if (s != STATUS_OK)
         vocabulary_free(out);
     json_decref(f.vocab);
@@ -328,4 +346,14 @@ Status vocabulary_open(const char *folder, Vocabulary *out)
     json_decref(f.config);
     json_decref(f.map);
     return s;
+}
+
+Status vocabulary_open(const char *folder, Vocabulary *out)
+{
+    return open_origin(&(Origin){.folder = folder}, out);
+}
+
+Status vocabulary_open_texts(const char *(*text)(void *arg, const char *name), void *arg, Vocabulary *out)
+{
+    return open_origin(&(Origin){.folder = "tokenizer", .text = text, .arg = arg}, out);
 }

@@ -6,7 +6,10 @@
 . "$(dirname "$0")/../checks" "$1"
 
 prints() {
-    grep -qF -- "$1" "$work/out" || fail "\"$1\" is not in the output of the last command"
+    local text
+    for text in "$@"; do
+        grep -qF -- "$text" "$work/out" || fail "\"$text\" is not in the output of the last command"
+    done
 }
 
 fits_a_terminal() {
@@ -17,7 +20,7 @@ fits_a_terminal() {
 
 # Help -------------------------------------------------------------------------------------------------------------------
 for command in "train" "sample" "data build" "data lint" "data info" "config show" "config check" "config explain" "config schema" \
-    "config reference" "lora info" "model info" "bench" "doctor"; do
+    "config reference" "lora info" "model info" "model convert" "bench" "doctor"; do
     for form in "$command --help" "$command -h" "help $command"; do
         # shellcheck disable=SC2086
         run 0 $form
@@ -166,5 +169,30 @@ done
 printf 'PK\003\004pickled' >"$work/model.ckpt"
 run 1 model info "$work/model.ckpt"
 says 'is a zip archive without its directory'
+
+# The other layout.
+run 0 model convert builtin:tiny "$work/tiny.safetensors"
+prints "$work/tiny.safetensors"
+says 'other programs take it for that of Stable Diffusion'
+run 0 model info "$work/tiny.safetensors" --json
+prints '"layout": "single file"' '"format": "safetensors"' '"inpainting": false' '"ema_weights": false'
+run 0 model convert "$work/tiny.safetensors" "$work/tiny" --dtype f32
+run 0 model info "$work/tiny" --json
+prints '"layout": "diffusers folder"' '"f32"'
+run 2 model convert builtin:tiny "$work/tiny"
+says 'is there already'
+run 2 model convert builtin:tiny "$work/tiny.ckpt"
+says 'single files are written as .safetensors'
+run 2 model convert builtin:tiny "$work/other" --ema
+says 'has one set of weights'
+
+# What files are that are no models.
+golden=$(dirname "$0")/../golden
+run 0 model info "$golden/lora/kohya.safetensors" --json
+prints '"kind": "lora"' '"format": "safetensors"'
+run 0 model info "$golden/torch/embedding.pt" --json
+prints '"kind": "embedding"' '"format": "ckpt"'
+run 0 model info "$work/tiny/vae/diffusion_pytorch_model.safetensors" --json
+prints '"kind": "vae"' '"latent_channels": 4'
 
 finish "all commands answer"

@@ -1,13 +1,17 @@
 /* `atelier model info`: what a model is made of. Configurations are read and checked as for loading; of the
  * weights only the files' headers are looked at. */
+#include "infer/files/recognise.h"
 #include "infer/models/parts.h"
+#include "infer/models/single_file.h"
 #include "infer/safety/licence.h"
+#include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
 #include "train/objectives/objective.h"
 #include "commands.h"
 #include "dispatch.h"
 #include "facts.h"
+#include "model_convert.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -33,6 +37,11 @@ static const char *kind_of(const UNetConfig *unet)
         return "Stable Diffusion 2.x";
     return unet->linear_projection ? "Stable Diffusion 2.x's architecture in another size"
                                    : "Stable Diffusion 1.x's architecture in another size";
+}
+
+static json_t *kind_fact(const Model *m, const UNetConfig *unet)
+{
+    return json_sprintf("%s%s", kind_of(unet), m->inpainting ? ", inpainting" : "");
 }
 
 /* One part: what is stored of it, and its shape. */
@@ -78,16 +87,100 @@ static Status collect(const Model *m, const char *path, json_t *facts)
     json_object_set_new(facts, "model", json_string(m->name));
     json_object_set_new(facts, "path", json_string(path));
     json_object_set_new(facts, "layout", json_string(m->folder ? "diffusers folder" : "single file"));
+    if (m->file)
+        json_object_set_new(facts, "format", json_string(tensorfile_format(m->file)));
+    json_object_set_new(facts, "file_bytes", json_integer((json_int_t)path_bytes(path)));
     if (s == STATUS_OK)
-        json_object_set_new(facts, "kind", json_string(kind_of(&shapes.unet)));
+        json_object_set_new(facts, "kind", kind_fact(m, &shapes.unet));
     add_licence(m, facts);
     json_object_set_new(facts, "prediction_type", json_string(objective_for(m->schedule.prediction)->name));
+    json_object_set_new(facts, "inpainting", json_boolean(m->inpainting));
+    json_object_set_new(facts, "ema_weights", json_boolean(m->file && tensorfile_holds(m->file, KEYMAP_EMA)));
     json_object_set_new(facts, "default_size", json_integer(m->default_size));
     json_object_set_new(facts, "size_multiple", json_integer(m->size_multiple));
     json_object_set_new(facts, "parameters", json_integer(parameters));
     for (int i = 0; i < PART_COUNT; i++)
         json_object_set_new(facts, PARTS[i].folder, parts[i]);
     return s;
+}
+
+/* Files that are no model ------------------------------------------------------------------------------- */
+
+static WeightsTotal total_of(const TensorFile *f)
+{
+    WeightsTotal t = {0};
+    for (int i = 0; i < tensorfile_count(f); i++) {
+        const TensorEntry *e = tensorfile_entry(f, i);
+        if (!element_is_float(e->type))
+            continue;
+        t.numbers += tensor_entry_count(e);
+        t.bytes += (int64_t)e->bytes;
+        t.types[e->type] = true;
+    }
+    return t;
+}
+
+static void vae_facts(const char *path, json_t *facts)
+{
+    VaeFile v;
+    if (vae_file_open(path, &v) != STATUS_OK)
+        return;
+    json_object_set_new(facts, "names", json_string(v.original ? "the original code's" : "diffusers'"));
+    PARTS[PART_VAE].kind->facts(&v.shapes.vae, facts);
+    vae_file_close(&v);
+}
+
+/* Textual inversion: the width tells which text encoder it is for, its rows how many tokens it takes. */
+static void embedding_facts(const TensorFile *f, json_t *facts)
+{
+    const TensorEntry *widest = NULL;
+    for (int i = 0; i < tensorfile_count(f); i++) {
+        const TensorEntry *e = tensorfile_entry(f, i);
+        if (element_is_float(e->type) && e->ndim >= 1 && e->ndim <= 2)
+            widest = e;
+    }
+    if (!widest)
+        return;
+    const json_int_t width = widest->shape[widest->ndim - 1];
+    json_object_set_new(facts, "tokens", json_integer(widest->ndim == 2 ? widest->shape[0] : 1));
+    json_object_set_new(facts, "width", json_integer(width));
+    if (width == 768 || width == 1024)
+        json_object_set_new(facts, "made_for",
+                            json_string(width == 768 ? "Stable Diffusion 1.x" : "Stable Diffusion 2.x"));
+}
+
+static void other_facts(const TensorFile *f, const FileKind *kind, json_t *facts)
+{
+    const WeightsTotal total = total_of(f);
+    json_object_set_new(facts, "file", json_string(tensorfile_path(f)));
+    json_object_set_new(facts, "kind", json_string(kind->word));
+    json_object_set_new(facts, "what", json_string(kind->what));
+    json_object_set_new(facts, "format", json_string(tensorfile_format(f)));
+    json_object_set_new(facts, "tensors", json_integer(tensorfile_count(f)));
+    total_facts(&total, facts);
+    json_object_del(facts, "weights_missing");
+    if (!strcmp(kind->word, "vae"))
+        vae_facts(tensorfile_path(f), facts);
+    if (!strcmp(kind->word, "embedding"))
+        embedding_facts(f, facts);
+    if (!strcmp(kind->word, "lora"))
+        json_object_set_new(facts, "more", json_string("atelier lora info"));
+}
+
+/* *other: it was a file of something else than a model, and facts say what. */
+static Status look_at_file(const char *path, json_t *facts, bool *other)
+{
+    TensorFile *f;
+    *other = false;
+    if (file_is_dir(path))
+        return STATUS_OK;
+    TRY(tensorfile_open(path, &f));
+    const FileKind *kind = file_kind(f);
+    *other = strcmp(kind->word, "model") != 0 && strcmp(kind->word, "unknown") != 0;
+    if (*other)
+        other_facts(f, kind, facts);
+    tensorfile_close(f);
+    return STATUS_OK;
 }
 
 static Status info(int argc, char **argv)
@@ -100,9 +193,11 @@ static Status info(int argc, char **argv)
     const Command command = {
         .name = "model info",
         .usage = "FOLDER|FILE|builtin:NAME [--json]",
-        .summary = "Says what a model is: its kind and parts, their parameters and what they are stored in, "
-                   "the size of "
-                   "pictures it was made for, and what its UNet predicts. The weights are not loaded.",
+        .summary =
+            "Says what a model is: its kind and parts, their parameters and what they are stored in, "
+            "the size of pictures it was made for, whether it has averages (EMA) and is for inpainting, and "
+            "what its UNet predicts. Of a LoRA, a VAE, an embedding or another program's file it says what "
+            "that is. The weights are not loaded.",
         .example = "atelier model info builtin:tiny",
         .options = options,
         .option_count = 1,
@@ -118,9 +213,12 @@ static Status info(int argc, char **argv)
     Model *m = NULL;
     json_t *facts = json_object();
     Status s = model_find(names.items[0], &path);
+    bool other = false;
     if (s == STATUS_OK)
+        s = look_at_file(path, facts, &other);
+    if (s == STATUS_OK && !other)
         s = model_load(names.items[0], 0, DTYPE_F32, &m);
-    if (s == STATUS_OK)
+    if (s == STATUS_OK && !other)
         s = collect(m, path, facts);
     if (s == STATUS_OK)
         s = facts_print(json_incref(facts), as_json);
@@ -139,6 +237,8 @@ int command_model(int argc, char **argv)
 {
     static const Subcommand COMMANDS[] = {
         {"info", "FOLDER|FILE|builtin:NAME", "say what a model is made of", command_info, false},
+        {"convert", "MODEL OUT [--dtype TYPE]", "write it as a single file or as a folder",
+         command_model_convert, false},
     };
     static const Family FAMILY = {
         .name = "model",

@@ -1,0 +1,28 @@
+/* A model written in the other layout, diffusers folder or single file, with the tensors as they are stored.
+ */
+#ifndef ATL_CONVERT_H
+#define ATL_CONVERT_H
+
+#include "infer/models/model.h"
+
+typedef struct ConvertRequest {
+    const char *from; /* a model */
+    const char *to;   /* nothing is there; NAME.safetensors: a single file, anything else a folder */
+    const char *vae;  /* as ModelRequest has it */
+    bool ema;
+    const DType *dtype; /* NULL: each tensor keeps its type */
+} ConvertRequest;
+
+typedef struct ConvertResult {
+    bool single; /* a file was made, not a folder */
+    int tensors;
+    bool told_alone; /* others cannot read from this file what they need to know: only this program does */
+} ConvertResult;
+
+bool convert_makes_file(const char *to);
+Status model_convert(const ConvertRequest *r, ConvertResult *out);
+/* The two halves, onto a path that is the caller's to make whole. */
+Status single_write(const Model *m, const char *path, const DType *dtype, ConvertResult *out);
+Status folder_write(const Model *m, const char *folder, const DType *dtype, ConvertResult *out);
+
+#endif

@@ -1,0 +1,355 @@
+/* Models from one layout into the other: the names are diffusers' own converter's, the tensors come back bit
+ * for bit in their types and shapes, and the picture is the same. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "infer/convert/convert.h"
+#include "infer/files/keymap.h"
+#include "infer/models/single_file.h"
+#include "infer/pipeline/pipeline.h"
+#include "kernels/base/file.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mem.h"
+#include "kernels/device.h"
+#include "tests/infer/formats/single_model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char target[96], again[96];
+
+static void quiet(void *unused, LogLevel level, const char *text)
+{
+    (void)unused;
+    (void)level;
+    (void)text;
+}
+
+static void make(const Variant *v)
+{
+    char *text;
+    Row *rows;
+    const char *const old[] = {folder_path, target, again};
+    for (int i = 0; i < 3; i++)
+        if (file_is_dir(old[i]))
+            ok(dir_remove(old[i]));
+        else
+            remove(old[i]);
+    const int n = read_rows(v, &text, &rows);
+    write_single(v, rows, n);
+    write_folder(v, rows, n);
+    write_ckpt_of(single_path, ckpt_path);
+    free_rows(text, rows, n);
+}
+
+static ConvertResult convert(const char *from, const char *to)
+{
+    ConvertResult result;
+    ok(model_convert(&(ConvertRequest){.from = from, .to = to}, &result));
+    return result;
+}
+
+static int set_up(void **state)
+{
+    log_to(quiet, NULL);
+    if (make_work(state) != 0)
+        return -1;
+    snprintf(target, sizeof target, "%s/made.safetensors", work);
+    snprintf(again, sizeof again, "%s/made", work);
+    return 0;
+}
+
+/* Every tensor of wanted is in f, and the other way round but for marks of the kind. */
+static void same_file(const char *path, const char *wanted_path)
+{
+    TensorFile *f, *wanted;
+    ok(tensorfile_open(path, &f));
+    ok(tensorfile_open(wanted_path, &wanted));
+    for (int i = 0; i < tensorfile_count(wanted); i++) {
+        const TensorEntry *e = tensorfile_entry(wanted, i), *found = tensorfile_find(f, e->name);
+        char a[96];
+        if (!found)
+            fail_msg("%s: has no %s", path, e->name);
+        if (found->type != e->type || !tensor_entry_is_shaped(found, e->ndim, e->shape))
+            fail_msg("%s is %s", e->name, tensor_entry_describe(found, a, sizeof a));
+        if (memcmp(found->data, e->data, e->bytes) != 0)
+            fail_msg("%s: other numbers", e->name);
+    }
+    assert_int_equal(tensorfile_count(f), tensorfile_count(wanted));
+    tensorfile_close(f);
+    tensorfile_close(wanted);
+}
+
+static void same_folder(const char *folder, const char *wanted)
+{
+    static const char *const files[] = {"unet/diffusion_pytorch_model.safetensors",
+                                        "vae/diffusion_pytorch_model.safetensors",
+                                        "text_encoder/model.safetensors"};
+    for (int i = 0; i < 3; i++) {
+        char a[256], b[256];
+        snprintf(a, sizeof a, "%s/%s", folder, files[i]);
+        snprintf(b, sizeof b, "%s/%s", wanted, files[i]);
+        same_file(a, b);
+    }
+}
+
+static void draw_with(const char *model, uint8_t rgb[64 * 64 * 3])
+{
+    Model *m = NULL;
+    Pipeline *p = NULL;
+    SampleResult result;
+    SampleRequest r = sample_request_default();
+    Ctx *c = ctx_new(device_cpu(), &(CtxOptions){.dtype = DTYPE_F32});
+    ok(model_load(model, MODEL_ALL, DTYPE_F32, &m));
+    ok(pipeline_new(c, m, &p));
+    r.prompt = "a lighthouse at dusk";
+    r.steps = 2;
+    r.size = size_square(64);
+    ok(pipeline_sample(p, &r, NULL, NULL, &result));
+    memcpy(rgb, result.picture.rgb, 64 * 64 * 3);
+    sample_result_free(&result);
+    pipeline_free(p);
+    ctx_free(c);
+    model_free(m);
+}
+
+/* Names ---------------------------------------------------------------------------------------------------
+ */
+
+static void names_go_back_to_diffusers_own(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"sd1", "sd2"};
+    for (int k = 0; k < 2; k++) {
+        char *text;
+        Row *rows;
+        const Variant v = {.kind = kinds[k], .dtype = DTYPE_F16};
+        const int n = read_rows(&v, &text, &rows);
+        make(&v);
+        SingleFile f;
+        ok(single_file_open(single_path, &f));
+        for (int i = 0; i < n; i++)
+            for (int p = 0; p < PART_COUNT; p++) {
+                const SingleNames *names = &PARTS[p].single[f.build];
+                char key[KEYMAP_MAX], whole[2 * KEYMAP_MAX];
+                int third = -1;
+                if (strcmp(PARTS[p].folder, rows[i].part) != 0)
+                    continue;
+                snprintf(key, sizeof key, "%s", rows[i].key);
+                if (names->name_back &&
+                    !names->name_back(rows[i].key, part_config((PartId)p, &f.shapes), key, &third))
+                    fail_msg("%s has no name", rows[i].key);
+                snprintf(whole, sizeof whole, "%s%s", names->prefix, key);
+                assert_string_equal(whole, rows[i].single);
+                assert_int_equal(third >= 0, strstr(key, "in_proj") != NULL);
+            }
+        single_file_close(&f);
+        free_rows(text, rows, n);
+    }
+}
+
+static void names_of_nothing_have_none(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"",
+                                        "down_blocks.0.resnets.x.norm1.weight",
+                                        "mid_block.resnets.2.norm1.weight",
+                                        "up_blocks.0.",
+                                        "mid_block.attentions.1.norm.weight",
+                                        "encoder.down_blocks.9.x",
+                                        "text_model.encoder.layers.0.something.weight"};
+    const bool attention[8] = {false};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char key[KEYMAP_MAX];
+        int third;
+        assert_false(keymap_unet_back(names[i], 2, attention, key));
+        assert_false(keymap_vae_back(names[i], 4, key));
+        assert_false(keymap_openclip_back(names[i], key, &third));
+    }
+}
+
+/* There and back ------------------------------------------------------------------------------------------
+ */
+
+static void a_folder_becomes_the_single_file_and_comes_back(void **state)
+{
+    (void)state;
+    static const Variant KINDS[] = {
+        {.kind = "sd1", .dtype = DTYPE_F16},
+        {.kind = "sd1", .dtype = DTYPE_BF16, .inpainting = true},
+        {.kind = "sd2", .dtype = DTYPE_F32, .prediction = PREDICT_V},
+    };
+    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++) {
+        make(&KINDS[i]);
+        const ConvertResult single = convert(folder_path, target);
+        assert_true(single.single && !single.told_alone);
+        same_file(target, single_path);
+        assert_false(convert(target, again).single);
+        same_folder(again, folder_path);
+        ok(dir_remove(again));
+        convert(ckpt_path, again);
+        same_folder(again, folder_path);
+        remove(target);
+        convert(ckpt_path, target);
+        same_file(target, single_path);
+    }
+}
+
+/* SD2's base predicts the noise, which a single file says by the steps of its training; an SD1 model of v by
+ * a tensor. */
+static void what_is_predicted_is_told(void **state)
+{
+    (void)state;
+    static const struct {
+        Variant v;
+        const char *mark;
+    } KINDS[] = {{{.kind = "sd2", .dtype = DTYPE_F16}, "global_step"},
+                 {{.kind = "sd1", .dtype = DTYPE_F16, .prediction = PREDICT_V}, "v_pred"}};
+    for (int i = 0; i < 2; i++) {
+        make(&KINDS[i].v);
+        convert(folder_path, target);
+        TensorFile *f;
+        Model *m;
+        double steps = 0;
+        ok(tensorfile_open(target, &f));
+        const TensorEntry *mark = tensorfile_find(f, KINDS[i].mark);
+        assert_non_null(mark);
+        if (i == 0) {
+            ok(tensor_entry_number(mark, &steps));
+            assert_true(steps == 875000);
+        }
+        assert_string_equal(tensorfile_metadata(f, "modelspec.prediction_type"), i == 0 ? "epsilon" : "v");
+        tensorfile_close(f);
+        ok(model_load(target, 0, DTYPE_F32, &m));
+        assert_int_equal(m->schedule.prediction, KINDS[i].v.prediction);
+        model_free(m);
+    }
+}
+
+static void every_layout_draws_the_same_picture(void **state)
+{
+    (void)state;
+    static uint8_t folder[64 * 64 * 3], other[64 * 64 * 3];
+    make(&(Variant){.kind = "sd2", .dtype = DTYPE_F16, .prediction = PREDICT_V});
+    convert(folder_path, target);
+    convert(target, again);
+    draw_with(folder_path, folder);
+    const char *const others[] = {single_path, ckpt_path, target, again};
+    for (int i = 0; i < 4; i++) {
+        draw_with(others[i], other);
+        assert_memory_equal(folder, other, sizeof folder);
+    }
+}
+
+/* Its sizes, heads, schedule and tokenizer are nobody else's: only metadata can say them. */
+static void a_model_of_another_kind_comes_back_whole(void **state)
+{
+    (void)state;
+    Model *a, *b;
+    remove(target);
+    if (file_is_dir(again))
+        ok(dir_remove(again));
+    assert_true(convert("builtin:tiny", target).told_alone);
+    convert(target, again);
+    const char *const made[] = {target, again};
+    ok(model_load("builtin:tiny", MODEL_TOKENIZER, DTYPE_F32, &a));
+    for (int i = 0; i < 2; i++) {
+        ok(model_load(made[i], MODEL_TOKENIZER, DTYPE_F32, &b));
+        for (int p = 0; p < PART_COUNT; p++)
+            assert_string_equal(a->config_json[p], b->config_json[p]);
+        assert_string_equal(a->scheduler_json, b->scheduler_json);
+        assert_int_equal(tokenizer_vocab_size(a->tokenizer), tokenizer_vocab_size(b->tokenizer));
+        model_free(b);
+    }
+    model_free(a);
+}
+
+/* Types ---------------------------------------------------------------------------------------------------
+ */
+
+static ElementType type_in(const char *path, const char *name)
+{
+    TensorFile *f;
+    ok(tensorfile_open(path, &f));
+    const TensorEntry *e = tensorfile_find(f, name);
+    assert_non_null(e);
+    const ElementType type = e->type;
+    tensorfile_close(f);
+    return type;
+}
+
+static void types_are_kept_or_what_was_asked_for(void **state)
+{
+    (void)state;
+    static const char norm[] = "model.diffusion_model.out.0.weight";
+    ConvertResult result;
+    const DType f32 = DTYPE_F32;
+    make(&(Variant){.kind = "sd1", .dtype = DTYPE_BF16});
+    convert(folder_path, target);
+    assert_int_equal(type_in(target, norm), ELEMENT_BF16);
+    remove(target);
+    ok(model_convert(&(ConvertRequest){.from = folder_path, .to = target, .dtype = &f32}, &result));
+    assert_int_equal(type_in(target, norm), ELEMENT_F32);
+}
+
+static void averages_become_the_weights(void **state)
+{
+    (void)state;
+    ConvertResult result;
+    make(&(Variant){.kind = "sd1", .dtype = DTYPE_F16, .ema = true});
+    ok(model_convert(&(ConvertRequest){.from = single_path, .to = again, .ema = true}, &result));
+    same_folder(again, folder_path);
+}
+
+/* Refusals ------------------------------------------------------------------------------------------------
+ */
+
+static void what_would_be_lost_is_refused(void **state)
+{
+    (void)state;
+    ConvertResult result;
+    make(&(Variant){.kind = "sd1", .dtype = DTYPE_F16});
+    convert(folder_path, target);
+    const struct {
+        const char *to, *what;
+    } TARGETS[] = {
+        {target, "is there already"}, {"x.ckpt", "written as .safetensors"}, {"", "an empty name"}};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(model_convert(&(ConvertRequest){.from = folder_path, .to = TARGETS[i].to}, &result),
+                         STATUS_REFUSED);
+        assert_non_null(strstr(status_message(), TARGETS[i].what));
+    }
+    char lacking[160];
+    snprintf(lacking, sizeof lacking, "%s/vae/diffusion_pytorch_model.safetensors", folder_path);
+    remove(lacking);
+    assert_int_not_equal(model_convert(&(ConvertRequest){.from = folder_path, .to = again}, &result),
+                         STATUS_OK);
+    assert_false(file_exists(again));
+    char **names;
+    int count;
+    ok(dir_list(work, &names, &count));
+    for (int i = 0; i < count; i++)
+        assert_null(strstr(names[i], "atelier-part"));
+    dir_list_free(names, count);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_go_back_to_diffusers_own),
+        cmocka_unit_test(names_of_nothing_have_none),
+        cmocka_unit_test(a_folder_becomes_the_single_file_and_comes_back),
+        cmocka_unit_test(what_is_predicted_is_told),
+        cmocka_unit_test(every_layout_draws_the_same_picture),
+        cmocka_unit_test(a_model_of_another_kind_comes_back_whole),
+        cmocka_unit_test(types_are_kept_or_what_was_asked_for),
+        cmocka_unit_test(averages_become_the_weights),
+        cmocka_unit_test(what_would_be_lost_is_refused),
+    };
+    return cmocka_run_group_tests_name("convert", tests, set_up, remove_work);
+}
