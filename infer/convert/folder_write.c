@@ -3,7 +3,7 @@
 #include "stored.h"
 
 #include "infer/files/tensor_list.h"
-#include "kernels/base/file.h"
+#include "infer/safety/licence.h"
 #include "kernels/base/mem.h"
 
 #include <stdlib.h>
@@ -33,5 +33,6 @@ Status folder_write(const Model *m, const char *folder, const DType *dtype, Conv
     for (int i = 0; i < PART_COUNT; i++)
         TRY(write_part(m, (PartId)i, folder, dtype, out));
     TRY(model_save_texts(m, folder, dtype));
+    TRY(licence_carry(m, folder));
     return model_save_index(m, folder); /* last: the folder is whole */
 }

@@ -13,7 +13,7 @@
 
 #include "infer/files/tensor_list.h"
 #include "infer/models/single_file.h"
-#include "kernels/base/file.h"
+#include "infer/safety/licence.h"
 #include "kernels/base/mem.h"
 
 #include <stdio.h>
@@ -147,6 +147,9 @@ static Status add_spec(Writer *w)
     TRY(add_meta(w, mem_strdup("modelspec.prediction_type"), mem_strdup(v ? "v" : "epsilon")));
     TRY(add_meta(w, mem_strdup("modelspec.resolution"),
                  mem_printf("%dx%d", w->m->default_size, w->m->default_size)));
+    const Licence licence = licence_of(w->m);
+    if (licence.name[0])
+        TRY(add_meta(w, mem_strdup("modelspec.license"), mem_strdup(licence.name)));
     return w->shapes.unet.channels[0] != 320 ? STATUS_OK
                                              : add_meta(w, mem_strdup("modelspec.architecture"),
                                                         mem_strdup(!sd2 ? "stable-diffusion-v1"
