@@ -1,20 +1,22 @@
-/* `atelier model info`: what a model is made of. Configurations are read and checked as for loading; of the
- * weights only the files' headers are looked at. */
+/* `atelier model convert`, and `atelier model info`: what a model is made of. Configurations are read and
+ * checked as for loading; of the weights only the files' headers are looked at. */
+#include "infer/convert/convert.h"
 #include "infer/files/recognise.h"
 #include "infer/models/parts.h"
 #include "infer/models/single_file.h"
 #include "infer/safety/licence.h"
 #include "kernels/base/file.h"
+#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
 #include "train/objectives/objective.h"
 #include "commands.h"
 #include "dispatch.h"
 #include "facts.h"
-#include "model_convert.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static void total_facts(const WeightsTotal *t, json_t *o)
 {
@@ -233,12 +235,88 @@ static int command_info(int argc, char **argv)
     return command_end(info(argc, argv));
 }
 
+/* Converting --------------------------------------------------------------------------------------------- */
+
+typedef struct ConvertArguments {
+    OptionList names;
+    const char *vae, *dtype;
+    bool ema;
+} ConvertArguments;
+
+static Status parse_convert(int argc, char **argv, ConvertArguments *a, bool *done)
+{
+    const Option options[] = {
+        {.name = "dtype",
+         .kind = OPTION_TEXT,
+         .out = &a->dtype,
+         .value = "TYPE",
+         .choices = DTYPE_CHOICES,
+         .help = "Stores every tensor in this type.",
+         .shown = "each as it is, bit for bit"},
+        {.name = "vae",
+         .kind = OPTION_TEXT,
+         .out = &a->vae,
+         .value = "V",
+         .help = "Another VAE in place of the model's own: a folder, a file, or a model whose VAE is taken."},
+        {.name = "ema",
+         .kind = OPTION_FLAG,
+         .out = &a->ema,
+         .help = "Takes the averages of the UNet's weights that some single files have beside them "
+                 "(model_ema.*)."},
+    };
+    const Command command = {
+        .name = "model convert",
+        .usage = "MODEL OUT [--dtype TYPE] [--vae V] [--ema]",
+        .summary =
+            "Writes a model in the other layout: as a single file, where OUT ends in .safetensors, which "
+            "AUTOMATIC1111, ComfyUI and others take as a checkpoint; or as a diffusers folder. MODEL is a "
+            "folder, a .safetensors or .ckpt file, or builtin:tiny. What stands beside the model's own "
+            "tensors (averages, a safety checker, a training's state) is left out.",
+        .example = "atelier model convert builtin:tiny tiny.safetensors",
+        .options = options,
+        .option_count = sizeof options / sizeof *options,
+        .positional = &a->names,
+        .min_positional = 2,
+        .max_positional = 2,
+        .positional_name = "a model and what to write",
+    };
+    return options_parse(&command, argc, argv, done);
+}
+
+static Status convert(int argc, char **argv)
+{
+    ConvertArguments a = {0};
+    ConvertResult result;
+    DType dtype;
+    bool done;
+    TRY(parse_convert(argc, argv, &a, &done));
+    if (done)
+        return STATUS_OK;
+    if (a.dtype)
+        TRY(dtype_parse(a.dtype, &dtype));
+    const char *to = a.names.items[1];
+    const ConvertRequest r = {
+        .from = a.names.items[0], .to = to, .vae = a.vae, .ema = a.ema, .dtype = a.dtype ? &dtype : NULL};
+    TRY(model_convert(&r, &result));
+    log_info("%s: %d tensors, %.2f GB, a %s", to, result.tensors, (double)path_bytes(to) / 1e9,
+             result.single ? "single file" : "diffusers folder");
+    if (result.single && !result.told_alone)
+        log_info("  copy it to models/Stable-diffusion (AUTOMATIC1111) or models/checkpoints (ComfyUI)");
+    return dprintf(STDOUT_FILENO, "%s\n", to) < 0 ? status_fail("standard output cannot be written to: %m")
+                                                  : STATUS_OK;
+}
+
+static int command_convert(int argc, char **argv)
+{
+    return command_end(convert(argc, argv));
+}
+
 int command_model(int argc, char **argv)
 {
     static const Subcommand COMMANDS[] = {
         {"info", "FOLDER|FILE|builtin:NAME", "say what a model is made of", command_info, false},
-        {"convert", "MODEL OUT [--dtype TYPE]", "write it as a single file or as a folder",
-         command_model_convert, false},
+        {"convert", "MODEL OUT [--dtype TYPE]", "write it as a single file or as a folder", command_convert,
+         false},
     };
     static const Family FAMILY = {
         .name = "model",
