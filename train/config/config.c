@@ -379,6 +379,22 @@ static Status check_output(Reader *r)
     return STATUS_OK;
 }
 
+/* A LoRA and a whole model have formats of their own. */
+static Status check_formats(Reader *r)
+{
+    const Config *c = r->config;
+    const YamlNode *at = given(r, "output.formats", 0);
+    if (at && c->method.kind == METHOD_FULL && (c->output.kohya || c->output.peft))
+        return yaml_refuse(
+            at, "output.formats: kohya and peft are formats of a LoRA; with method.kind: full, which "
+                "saves a diffusers folder, it is [single] or nothing");
+    if (c->method.kind == METHOD_LORA && c->output.single)
+        return yaml_refuse(
+            at, "output.formats: single is a whole model in one file, which method.kind: full makes; a "
+                "LoRA's are kohya and peft");
+    return STATUS_OK;
+}
+
 /* A picture after the other takes a seed more, and none is taken twice. */
 static Status check_seed(Reader *r, const char *key, uint64_t seed, int pictures)
 {
@@ -407,6 +423,7 @@ static Status check_together(Reader *r)
             return yaml_refuse(given(r, "dataset.crop", i),
                                "dataset.crop: random does not go with train.cache_latents: true (cached "
                                "latents can only be mirrored); remove one of them");
+    TRY(check_formats(r));
     TRY(check_seed(r, "preview.seed", c->preview.seed, c->preview.prompt_count));
     return config_has_prior(c) ? check_seed(r, "prior.seed", c->prior.seed, c->prior.pictures) : STATUS_OK;
 }

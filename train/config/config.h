@@ -158,7 +158,7 @@ typedef struct Config {
         char *dir;
         int64_t save_every;
         int keep;
-        bool kohya, peft; /* output.formats */
+        bool kohya, peft, single; /* output.formats */
         DType dtype;
     } output;
 } Config;

@@ -19,7 +19,7 @@ static_assert(SWITCH_AUTO == 0 && SWITCH_ON == 1 && SWITCH_OFF == 2,
 static_assert(MASK_AUTO == 0 && MASK_ALPHA == 1 && MASK_NONE == 2, "MASK_CHOICES has the order of MaskFrom");
 static_assert(CAPTION_LINES_JOIN == 0 && CAPTION_LINES_PICK == 1 && CAPTION_LINES_FIRST == 2,
               "CAPTION_LINES_CHOICES has the order of CaptionLines");
-static_assert(offsetof(Config, output.peft) == offsetof(Config, output.kohya) + sizeof(bool), "KEY_FLAGS");
+static_assert(offsetof(Config, output.single) == offsetof(Config, output.kohya) + 2 * sizeof(bool), "KEY_FLAGS");
 
 static const SchemaSection SECTIONS[] = {
     {"model", "The model that is fine-tuned."},
@@ -358,8 +358,11 @@ static const SchemaKey KEYS[] = {
 {.path = "output.keep", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(output.keep), .min = 1, .max = 1000000, .preset = "3",
  .help = "How many checkpoints stay; older ones are removed.",
  .more = "With held-out pictures (validation.share) the checkpoint of the step with the least validation loss stays besides."},
-{.path = "output.formats", .freedom = KEY_FREE, .type = KEY_FLAGS, .offset = AT(output.kohya), .choices = "kohya|peft", .preset = "kohya",
- .help = "The LoRA's formats: kohya (A1111, ComfyUI, diffusers and others), peft (diffusers, PEFT)."},
+{.path = "output.formats", .freedom = KEY_FREE, .type = KEY_FLAGS, .offset = AT(output.kohya), .choices = "kohya|peft|single", .preset = "kohya",
+ .help = "The LoRA's formats: kohya (A1111, ComfyUI, diffusers and others), peft (diffusers, PEFT). A whole model's: "
+         "single, a checkpoint file for A1111 and ComfyUI beside the diffusers folder.",
+ .more = "With method.kind: full the folder `model` is always written; [single] adds `model.safetensors`, which "
+         "`atelier model convert` makes of the folder too."},
 {.path = "output.dtype", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(output.dtype), .choices = DTYPE_CHOICES, .preset = "f16",
  .help = "What the result's weights are stored in."},
 };
@@ -377,8 +380,6 @@ static const SchemaRule RULES[] = {
     {"method.alpha", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
     {"method.targets", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
     {"method.init", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
-    {"output.formats", "method.kind", true, METHOD_FULL, NO_EXCUSE,
-     "does nothing with method.kind: full, which saves a diffusers folder; remove it"},
     {"train.epochs", "train.steps", false, 0, WHILE_OFF, "and train.steps are both given; keep one of them"},
     {"train.steps", "train.epochs", false, 0, WHILE_OFF, "and train.epochs are both given; keep one of them"},
     {"train.cache_text", "method.text_encoder", true, true, WHILE_OFF,

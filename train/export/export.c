@@ -1,5 +1,6 @@
 #include "export.h"
 
+#include "infer/convert/convert.h"
 #include "infer/files/tensor_list.h"
 #include "infer/safety/licence.h"
 #include "kernels/adapter.h"
@@ -132,5 +133,16 @@ Status export_model(const Export *e, const char *folder)
         dir_remove(old);
     mem_free(part);
     mem_free(old);
+    return status_in(s, "writing the model");
+}
+
+Status export_single(const char *folder, const char *path)
+{
+    Model *m = NULL;
+    ConvertResult made = {0};
+    TRY(model_open(&(ModelRequest){.name = folder, .parts = MODEL_ALL, .dtype = DTYPE_F32, .described = true},
+                   &m));
+    const Status s = single_write(m, path, NULL, &made);
+    model_free(m);
     return status_in(s, "writing the model");
 }

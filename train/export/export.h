@@ -27,5 +27,8 @@ int export_files(const Config *config, ExportFile out[ADAPTER_SPELLINGS]);
 Status export_adapter(const Export *e, AdapterSpelling spelling, const char *path);
 /* A diffusers folder; an existing one is replaced as a whole. */
 Status export_model(const Export *e, const char *folder);
+/* Such a folder as a single file. */
+#define EXPORT_SINGLE "model.safetensors"
+Status export_single(const char *folder, const char *path);
 
 #endif

@@ -328,7 +328,8 @@ DiskNeed disk_need(const Setup *s)
     saves += config->validation.share > 0;        /* the best one */
     DiskNeed d = {.checkpoint = trained * sizeof(float) + parameters_all_optimizer_bytes(s->parameters)};
     if (config->method.kind == METHOD_FULL)
-        d.result = model_elements(s->model) * dtype_size(config->output.dtype);
+        d.result =
+            model_elements(s->model) * dtype_size(config->output.dtype) * (1 + (size_t)config->output.single);
     else
         d.result =
             trained * dtype_size(config->output.dtype) * (size_t)(config->output.kohya + config->output.peft);

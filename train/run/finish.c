@@ -27,12 +27,26 @@ static Status export_one(const Export *e, const char *run, const ExportFile *fil
     return s;
 }
 
+/* The folder that was written once more, as one file. */
+static Status export_as_file(const char *run)
+{
+    char *folder = path_in(run, "model"), *path = path_in(run, EXPORT_SINGLE);
+    Status s = folder && path ? owned_take(run, EXPORT_SINGLE) : STATUS_FAILED;
+    if (s == STATUS_OK)
+        s = export_single(folder, path);
+    mem_free(folder);
+    mem_free(path);
+    return s;
+}
+
 Status finish_export(const Setup *s, const char *run)
 {
     ExportFile files[ADAPTER_SPELLINGS];
     const Export e = setup_export(s);
-    if (s->config->method.kind == METHOD_FULL)
-        return export_one(&e, run, NULL);
+    if (s->config->method.kind == METHOD_FULL) {
+        TRY(export_one(&e, run, NULL));
+        return s->config->output.single ? export_as_file(run) : STATUS_OK;
+    }
     const int count = export_files(s->config, files);
     for (int i = 0; i < count; i++)
         TRY(export_one(&e, run, &files[i]));
@@ -152,6 +166,10 @@ static void say_what_next(const Setup *s, const char *run)
     const bool whole = config->method.kind == METHOD_FULL;
     char *result = path_in(run, "%s", whole ? "model" : "lora.safetensors");
     if (result && whole) {
+        if (config->output.single)
+            log_info("  copy " EXPORT_SINGLE
+                     ", under a name of your own, to models/Stable-diffusion (AUTOMATIC1111) "
+                     "or models/checkpoints (ComfyUI)");
         say_how_to_draw(s, result, NULL);
     } else if (result && config->output.kohya) {
         log_info(
@@ -189,6 +207,8 @@ static void say(const Setup *s, const char *run, const CheckpointState *state, b
         say_best(s, run, state);
     if (config->method.kind == METHOD_FULL)
         made[count++] = (Made){"model", "model"};
+    if (config->method.kind == METHOD_FULL && config->output.single)
+        made[count++] = (Made){"the same as a single file", EXPORT_SINGLE};
     if (config->method.kind == METHOD_LORA && config->output.kohya)
         made[count++] = (Made){"LoRA", "lora.safetensors"};
     if (config->method.kind == METHOD_LORA && config->output.peft)

@@ -93,6 +93,8 @@ Status names_check(const Config *config, const char *folder)
     if (config->method.kind == METHOD_FULL) {
         TRY(check_inputs(config, folder));
         TRY(owned_check(folder, "model"));
+        if (config->output.single)
+            TRY(owned_check(folder, EXPORT_SINGLE));
     }
     for (int i = 0; i < count; i++)
         TRY(owned_check(folder, files[i].name));

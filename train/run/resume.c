@@ -203,8 +203,9 @@ static Status is_longer(const Config *config, const char *folder, int64_t done, 
 /* The first result that the configuration asks for and that is not there; NULL: all are. Caller: mem_free. */
 static char *missing_result(const Config *config, const char *folder)
 {
-    ExportFile files[ADAPTER_SPELLINGS] = {{.name = "model"}};
-    const int count = config->method.kind == METHOD_FULL ? 1 : export_files(config, files);
+    ExportFile files[ADAPTER_SPELLINGS] = {{.name = "model"}, {.name = EXPORT_SINGLE}};
+    const int count =
+        config->method.kind == METHOD_FULL ? 1 + config->output.single : export_files(config, files);
     for (int i = 0; i < count; i++) {
         char *path = path_in(folder, "%s", files[i].name);
         if (!path || !file_exists(path))
