@@ -19,7 +19,8 @@ static_assert(SWITCH_AUTO == 0 && SWITCH_ON == 1 && SWITCH_OFF == 2,
 static_assert(MASK_AUTO == 0 && MASK_ALPHA == 1 && MASK_NONE == 2, "MASK_CHOICES has the order of MaskFrom");
 static_assert(CAPTION_LINES_JOIN == 0 && CAPTION_LINES_PICK == 1 && CAPTION_LINES_FIRST == 2,
               "CAPTION_LINES_CHOICES has the order of CaptionLines");
-static_assert(offsetof(Config, output.single) == offsetof(Config, output.kohya) + 2 * sizeof(bool), "KEY_FLAGS");
+static_assert(offsetof(Config, output.single) == offsetof(Config, output.kohya) + 2 * sizeof(bool),
+              "KEY_FLAGS");
 
 static const SchemaSection SECTIONS[] = {
     {"model", "The model that is fine-tuned."},
