@@ -379,12 +379,13 @@ static Status check_output(Reader *r)
     return STATUS_OK;
 }
 
-/* A LoRA and a whole model have formats of their own. */
+/* A LoRA and a whole model have formats of their own. A configuration that was written out has the default,
+ * kohya, whatever is trained. */
 static Status check_formats(Reader *r)
 {
     const Config *c = r->config;
     const YamlNode *at = given(r, "output.formats", 0);
-    if (at && c->method.kind == METHOD_FULL && (c->output.kohya || c->output.peft))
+    if (at && c->method.kind == METHOD_FULL && (c->output.peft || (c->output.kohya && c->output.single)))
         return yaml_refuse(
             at, "output.formats: kohya and peft are formats of a LoRA; with method.kind: full, which "
                 "saves a diffusers folder, it is [single] or nothing");
