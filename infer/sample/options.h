@@ -12,6 +12,7 @@
 
 typedef struct SampleArguments {
     const char *vae; /* in place of the model's own */
+    bool ema;
     const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
         *trace, *prompts, *sheet_pictures, *format, *again, *live, *tiling, *hires_upscale, *vae_tile,
         *lora_dir, *cfg_interval, *max_memory;
