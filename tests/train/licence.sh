@@ -27,9 +27,15 @@ for name in lora lora.peft; do
 done
 grep -aq '"license":"creativeml-openrail-m"' licensed/samples/step-000001.png || fail "the preview does not say the licence"
 echo "CreativeML Open RAIL-M" >base/LICENSE
-run 0 train run.yaml --set output.dir=whole --set method.kind=full
+run 0 train run.yaml --set output.dir=whole --set method.kind=full --set "output.formats=[single]"
 grep -q '^license: creativeml-openrail-m$' whole/model/README.md || fail "the model's card does not name the licence"
 cmp -s base/LICENSE whole/model/LICENSE || fail "the licence's text is left behind"
 run 0 model info whole/model
 grep -q 'creativeml-openrail-m' out || fail "the trained model's licence is not read: \$(cat out)"
+# The same model as one file: it says the licence too, and draws the same picture.
+head -c 200000 whole/model.safetensors | grep -aq '"modelspec.license":"creativeml-openrail-m"' ||
+    fail "model.safetensors does not carry the licence"
+run 0 sample --model whole/model --prompt cat --steps 1 --save-latents folder.safetensors --out a.png
+run 0 sample --model whole/model.safetensors --prompt cat --steps 1 --save-latents single.safetensors --out b.png
+cmp -s folder.safetensors single.safetensors || fail "the single file draws another picture than the folder"
 finish "results carry the licence"
