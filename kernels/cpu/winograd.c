@@ -8,7 +8,7 @@
  *     V = Bᵀ d B    U = G g Gᵀ    M[p] = V[p] U[p] for each point p: (tiles,C) · (C,K)    y = Aᵀ M A
  *
  * so 36 products a tile and pair of channels instead of 144. Points in each direction are 0, ±2/3, ±3/2 and
- * ∞: with them, in f32, a result of 640 channels is off by 2.5e-6 of the largest value, where 0, ±1, ±2, ∞
+ * ∞: with them, in f32, a result of 640 channels is off by 5e-6 of the largest value, where 0, ±1, ±2, ∞
  * give 1.2e-5 and the direct sum 3.6e-7. Arithmetic is f32 whatever the storage.
  *
  * Tiling. A group of at most GROUP tiles is evaluated whole, all channels (V, in the third-level cache: a
