@@ -17,6 +17,7 @@ static const Compat PROGRAMS[] = {
      .clip_skip_none = 1,
      .prompts = PROMPT_A1111,
      .strength = STRENGTH_SHARE_AND_ONE,
+     .inpaint = INPAINT_CALLS,
      .pastes = true,
      .sampling = SAMPLER_A1111,
      .rng = "cuda"},

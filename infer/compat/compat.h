@@ -12,6 +12,11 @@
  * ⌊n / s⌋. */
 typedef enum StrengthRule { STRENGTH_SHARE, STRENGTH_SHARE_AND_ONE, STRENGTH_LONGER_GRID } StrengthRule;
 
+/* What inpainting does for what is outside of the mask: after each step x is the picture's there again, with
+ * the noise that belongs there; or at each call of the model the picture without noise that it sees in x is
+ * (of samplers that go by timesteps: x itself, as the model is given it), and x in the end. */
+typedef enum InpaintRule { INPAINT_STEPS, INPAINT_CALLS } InpaintRule;
+
 typedef struct Compat {
     const char *name, *label;
     /* Clip skip where all of the text encoder's layers are used: diffusers counts those left out, A1111 from
@@ -27,6 +32,7 @@ typedef struct Compat {
     /* A picture's latents are drawn from what the VAE says they may be, with the picture's own seed;
      * otherwise they are its mean (A1111 draws them, but from a generator that no seed sets). */
     bool draws_latents;
+    InpaintRule inpaint;
     bool pastes; /* inpainting: what is not masked is put back as it was, whatever the VAE made of it */
 } Compat;
 

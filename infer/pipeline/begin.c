@@ -5,7 +5,8 @@
  *
  * Inpainting with an ordinary model: after each step everything outside of the mask is the picture's again,
  * with as much noise as belongs there (Lugmayr et al. 2022, without the resampling). A model of nine channels
- * sees the mask and the picture without what is under it. */
+ * sees the mask and the picture without what is under it. A1111 makes what the model says, or is given, the
+ * picture's outside of the mask, of both kinds of models. */
 #include "infer/compat/compat.h"
 #include "kernels/base/mem.h"
 #include "mask.h"
@@ -132,11 +133,17 @@ static Status fill_original(Walk *w)
     return b->picture ? encode_canvas(w, false, w->original) : STATUS_OK;
 }
 
+static bool blends_calls(const Walk *w)
+{
+    return w->canvas.work_mask.rgb && compat_of(w->r->compat)->inpaint == INPAINT_CALLS;
+}
+
 Status walk_start(Walk *w)
 {
     const SampleBegin *b = &w->r->begin;
     const bool mask = w->canvas.work_mask.rgb, nine = w->more;
-    const bool noise_alone = (!b->picture && !b->latents) || (mask && begin_strength(b) >= 1);
+    const bool noise_alone =
+        (!b->picture && !b->latents) || (mask && begin_strength(b) >= 1 && !blends_calls(w));
     fill_mask(w);
     if (!(nine && noise_alone))
         TRY(fill_original(w));
@@ -156,17 +163,36 @@ Status walk_start(Walk *w)
     return STATUS_OK;
 }
 
-void walk_blend(Walk *w, int i)
+/* x (n) becomes the original outside of the mask. */
+static void blend(const Walk *w, const float *original, float *x)
 {
-    if (!w->canvas.work_mask.rgb || w->more)
-        return;
-    const float *original = w->original;
-    if (i + 1 < sampler_steps(w->sampler)) {
-        sampler_add_noise(w->sampler, i + 1, w->original, w->drawn, w->spare);
-        original = w->spare;
-    }
     for (size_t k = 0; k < w->n; k++) {
         const float m = w->mask[k % w->plane];
-        w->x[k] = (1 - m) * original[k] + m * w->x[k];
+        x[k] = (1 - m) * original[k] + m * x[k];
     }
+}
+
+void walk_blend_input(Walk *w)
+{
+    if (blends_calls(w) && sampler_goes_by_timesteps(w->sampler))
+        blend(w, w->original, w->input);
+}
+
+void walk_blend_guided(Walk *w, int i)
+{
+    if (!blends_calls(w) || sampler_goes_by_timesteps(w->sampler))
+        return;
+    sampler_picture(w->sampler, i, w->x, w->guided, w->spare);
+    blend(w, w->original, w->spare);
+    sampler_output(w->sampler, i, w->x, w->spare, w->guided);
+}
+
+void walk_blend(Walk *w, int i)
+{
+    const bool last = i + 1 == sampler_steps(w->sampler), calls = blends_calls(w);
+    if (!w->canvas.work_mask.rgb || (calls ? !last : w->more != NULL))
+        return;
+    if (!last)
+        sampler_add_noise(w->sampler, i + 1, w->original, w->drawn, w->spare);
+    blend(w, last ? w->original : w->spare, w->x);
 }

@@ -38,9 +38,8 @@ static Status check_model(const Model *m)
     return STATUS_OK;
 }
 
-/* The sampler of r for n numbers, its step that is done first, and the generator that its noise is drawn
- * from. */
-static Status choose_sampler(const Model *m, const SampleRequest *r, size_t n, Sampler **out, int *first,
+/* The sampler of r for n numbers, and the generator that its noise is drawn from. */
+static Status choose_sampler(const Model *m, const SampleRequest *r, size_t n, Sampler **out,
                              NoiseKind *noise)
 {
     const Compat *compat = compat_of(r->compat);
@@ -51,11 +50,9 @@ static Status choose_sampler(const Model *m, const SampleRequest *r, size_t n, S
                                   .schedule = r->schedule,
                                   .convention = compat->sampling,
                                   .noise = compat->noise_apart ? NOISE_CPU : *noise,
-                                  .seed = r->seed};
-    TRY(sampler_new(&choice, &m->schedule, grid, n, out));
-    const int last = sampler_steps(*out) - 1, asked = skipped * sampler_order(*out);
-    *first = asked < last ? asked : last;
-    return STATUS_OK;
+                                  .seed = r->seed,
+                                  .skipped = skipped};
+    return sampler_new(&choice, &m->schedule, grid, n, out);
 }
 
 static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
@@ -76,7 +73,8 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
             "tiles of the VAE and a picture that fits to itself do not go together: the tiles' edges "
             "are not the picture's");
     stages_wrap(p->stages, r->wrap);
-    TRY(choose_sampler(p->m, r, w->n, &w->sampler, &w->first, &w->rng));
+    TRY(choose_sampler(p->m, r, w->n, &w->sampler, &w->rng));
+    w->first = sampler_first(w->sampler);
     TRY(told_read(p->prompts, r, sampler_steps(w->sampler), &w->told)); /* all, as A1111 counts them */
     w->shape = told_shape(w->told);
     w->batch = told_batch(w->told);
@@ -247,12 +245,14 @@ static Status walk_step(Walk *w, int i)
     memcpy(w->before, w->x, w->n * sizeof *w->x);
     told_at(w->told, i - w->first, w->text);
     sampler_input(w->sampler, i, w->x, w->input);
+    walk_blend_input(w);
     const size_t in = (size_t)w->channels * w->plane;
     if (w->more)
         memcpy(w->input + w->n, w->more, (in - w->n) * sizeof *w->x);
     if (w->batch == 2)
         memcpy(w->input + in, w->input, in * sizeof *w->x);
     TRY(walk_predict(w, i));
+    walk_blend_guided(w, i);
     sampler_step(w->sampler, i, w->guided, &w->added, w->x);
     walk_blend(w, i);
     TRY(check_finite(w, i + 1 - w->first));
@@ -350,10 +350,9 @@ Status pass_sample(Pipeline *p, const SampleRequest *r, bool picture, SampleProg
 Status pass_steps(const Model *m, const SampleRequest *r, int *steps)
 {
     Sampler *s;
-    int first;
     NoiseKind noise;
-    TRY(choose_sampler(m, r, 0, &s, &first, &noise));
-    *steps = sampler_steps(s) - first;
+    TRY(choose_sampler(m, r, 0, &s, &noise));
+    *steps = sampler_steps(s) - sampler_first(s);
     sampler_free(s);
     return STATUS_OK;
 }

@@ -46,7 +46,10 @@ Status begin_steps(const SampleRequest *r, int *grid, int *skipped);
 Status walk_start(Walk *w);
 /* Fills in prediction and guided for step i from input. */
 Status walk_predict(Walk *w, int i);
-/* What is done to x after step i: outside of the mask it is the picture's again. */
+/* Outside of the mask it is the picture's again, where the program that is followed does it there: of the
+ * latents that the UNet is given, of what it said at step i, of x after step i. */
+void walk_blend_input(Walk *w);
+void walk_blend_guided(Walk *w, int i);
 void walk_blend(Walk *w, int i);
 
 /* One pass: pipeline_plan(), pipeline_flop(), pipeline_steps() and pipeline_sample() of a request without a

@@ -72,6 +72,7 @@ struct Sampler {
     float final_sigma;            /* where the last one ends */
     NoiseLevel *base, *from, *to; /* of each call */
     int calls;
+    int skipped; /* of the user's steps */
     float initial_scale;
     size_t n;
     float *x0, *noise, *scratch; /* (n) */

@@ -5,7 +5,12 @@
  *
  * Until there are four, it takes as many as there are, and makes the first step twice, the second time with
  * the mean of the model's outputs at both ends. Where the model's file does not say skip_prk_steps, the first
- * three steps are of Runge and Kutta instead, four calls each. */
+ * three steps are of Runge and Kutta instead, four calls each; not where steps are skipped, in whose middle
+ * that would begin.
+ *
+ * With steps skipped it is the first that is done which is made twice. diffusers leaves out calls of the
+ * whole walk, the one made twice among them, and makes the second that is left a repetition: from there on x
+ * has the noise of the timestep before the one that it is taken for. */
 #include "family.h"
 
 #include <string.h>
@@ -70,11 +75,26 @@ static void points_to_one(Sampler *s, int total, int stride)
     }
 }
 
+/* Of the calls that are not skipped the first is an ordinary one, the second the first's repetition. */
+static void repeat_second(const Calls *c, int stride)
+{
+    Sampler *s = c->s;
+    const int calls = s->calls, first = sampler_first(s);
+    const int at[] = {(int)s->from[first].t, (int)s->from[first + 1 < calls ? first + 1 : first].t};
+    s->calls = first;
+    add_call(c, at[0], at[0], at[0] - stride);
+    if (first + 1 < calls)
+        add_call(c, at[1] + stride, at[1], at[1]);
+    s->calls = calls;
+}
+
 static Status levels(Sampler *s, const NoiseSchedule *schedule)
 {
     const Calls c = {s, schedule};
     const int stride = schedule->train_steps / s->steps;
-    const bool runge_kutta = s->settings.runge_kutta && s->convention == SAMPLER_DIFFUSERS;
+    const bool diffusers = s->convention == SAMPLER_DIFFUSERS;
+    const bool runge_kutta = s->settings.runge_kutta && diffusers && s->skipped == 0;
+    const int twice = diffusers ? 0 : s->skipped;
     if (runge_kutta && s->steps < KEPT)
         return status_refuse(
             "%d sampling steps; the model's scheduler_config.json does not set skip_prk_steps, "
@@ -88,11 +108,13 @@ static Status levels(Sampler *s, const NoiseSchedule *schedule)
     for (int i = runge_kutta ? 3 : 0; i < s->point_count; i++) {
         const int t = point(s, i, stride);
         add_call(&c, t, t, t - stride);
-        if (i == 0 && s->point_count > 1) {
-            const int next = point(s, 1, stride);
+        if (i == twice && i + 1 < s->point_count) {
+            const int next = point(s, i + 1, stride);
             add_call(&c, next + stride, next, next);
         }
     }
+    if (diffusers && s->skipped > 0)
+        repeat_second(&c, stride);
     s->initial_scale = 1;
     return STATUS_OK;
 }
@@ -149,7 +171,7 @@ static void step(const SamplerStep *s, void *memory)
         runge_kutta(s, state);
         return;
     }
-    if (!rk && s->index == 1) { /* the first step once more */
+    if (!rk && s->index == sampler_first(s->sampler) + 1) { /* the first step once more */
         for (size_t k = 0; k < n; k++)
             mixed[k] = (s->output[k] + outputs[3 * n + k]) / 2;
         go(s, state, began, mixed);

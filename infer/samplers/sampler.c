@@ -337,6 +337,7 @@ Status sampler_new(const SamplerChoice *choice, const NoiseSchedule *schedule, i
     s->convention = choice->convention;
     s->timesteps = timesteps_of(family, choice->convention);
     s->steps = steps;
+    s->skipped = choice->skipped;
     s->n = n;
     const Status status = prepare(s, choice, schedule);
     if (status != STATUS_OK)
@@ -371,6 +372,12 @@ int sampler_steps(const Sampler *s)
 int sampler_order(const Sampler *s)
 {
     return s->family->kind.twice ? 2 : 1;
+}
+
+int sampler_first(const Sampler *s)
+{
+    const int last = s->calls - 1, asked = s->skipped * sampler_order(s);
+    return asked < last ? asked : last;
 }
 
 float sampler_timestep(const Sampler *s, int i)
@@ -421,6 +428,21 @@ void sampler_step(Sampler *s, int i, const float *output, const NoiseSource *noi
                               .sampler = s,
                               .source = noise};
     s->family->step(&step, s->state);
+}
+
+void sampler_picture(Sampler *s, int i, const float *x, const float *output, float *x0)
+{
+    level_split(s->from[i], s->prediction, x, output, x0, s->noise, s->n);
+}
+
+void sampler_output(const Sampler *s, int i, const float *x, const float *x0, float *output)
+{
+    level_output(s->from[i], s->prediction, x, x0, output, s->n);
+}
+
+bool sampler_goes_by_timesteps(const Sampler *s)
+{
+    return s->family->grid == GRID_OF_TIMESTEPS;
 }
 
 const float *sampler_x0(const Sampler *s)

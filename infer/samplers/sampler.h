@@ -58,6 +58,7 @@ typedef struct SamplerChoice {
     SamplerConvention convention;
     NoiseKind noise; /* of a Brownian motion, and its seed: the picture's */
     uint64_t seed;
+    int skipped; /* of the user's steps, the first so many are left out: the walk begins at a picture */
 } SamplerChoice;
 
 /* What auto comes to for a model with this schedule: the sampler's name. */
@@ -74,10 +75,17 @@ const char *sampler_name(const Sampler *s);
 int sampler_steps(const Sampler *s); /* evaluations of the model */
 int sampler_order(
     const Sampler *s); /* the user's k-th step, from 0, begins at k times this, as in diffusers */
+int sampler_first(const Sampler *s); /* the step that is done first: the first that is not skipped */
 float sampler_timestep(const Sampler *s, int i);                         /* what the model is told */
 float sampler_sigma(const Sampler *s, int i);                            /* noise over signal at step i */
 float sampler_initial_scale(const Sampler *s);                           /* the first x = noise * this */
 void sampler_input(const Sampler *s, int i, const float *x, float *out); /* what the model is given for x */
+/* What the model's output at step i takes the picture to be without its noise, and back: what it would have
+ * put out for x0. (n) each */
+void sampler_picture(Sampler *s, int i, const float *x, const float *output, float *x0);
+void sampler_output(const Sampler *s, int i, const float *x, const float *x0, float *output);
+/* It is a sampler of timesteps, not of noise levels, where both are known: DDIM and PNDM. */
+bool sampler_goes_by_timesteps(const Sampler *s);
 /* x of step i and the model's (guided) output -> x of step i+1, in place. */
 void sampler_step(Sampler *s, int i, const float *output, const NoiseSource *noise, float *x);
 /* What the last step took the picture to be without its noise. */

@@ -53,3 +53,12 @@ void level_split(NoiseLevel l, PredictionType p, const float *x, const float *ou
             break;
         }
 }
+
+void level_output(NoiseLevel l, PredictionType p, const float *x, const float *x0, float *out, size_t n)
+{
+    const float share = l.noise / sqrtf(l.power);
+    for (size_t k = 0; k < n; k++)
+        out[k] = p == PREDICT_EPSILON ? (x[k] - l.signal * x0[k]) / l.noise
+                 : p == PREDICT_V     ? (l.signal * x[k] / l.power - x0[k]) / share
+                                      : x0[k];
+}

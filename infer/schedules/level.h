@@ -33,5 +33,7 @@ void level_input(NoiseLevel l, const float *x, float *out, size_t n);
 /* What the model's output says is in x: the picture, and the noise. */
 void level_split(NoiseLevel l, PredictionType p, const float *x, const float *output, float *x0, float *noise,
                  size_t n);
+/* The output of the model that says that the picture in x is x0; out may be x0. The level has noise. */
+void level_output(NoiseLevel l, PredictionType p, const float *x, const float *x0, float *out, size_t n);
 
 #endif

@@ -7,6 +7,8 @@ Reads tests/golden/models/sd1 and writes to tests/golden/:
                             inpaint4 and inpaint9; img2img.picture and inpaint4.picture (3,32,32): the first one decoded
                             masked.SAMPLER: inpaint4 with only the masked part at full size (padding_mask_crop 3), and
                             masked.picture (3,40,48), what comes of it, pasted
+                            a1111.SAMPLER.STRENGTH: inpainting as AUTOMATIC1111 does it with a model of 4 channels, written
+                            out here in plain PyTorch; the mask is white where 8 <= x < 20 and 12 <= y < 26
                             odd.N: the UNet's output for odd latents N (0…2), x = randn(50 + N)
 
 The pictures that a test has to repeat are made of whole numbers: of W x H, pixel (x,y) of channel c is
@@ -27,8 +29,9 @@ import numpy as np
 import torch
 import transformers
 from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
-                       EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline,
-                       StableDiffusionPipeline, UNet2DConditionModel)
+                       EulerDiscreteScheduler, HeunDiscreteScheduler, KDPM2DiscreteScheduler, PNDMScheduler,
+                       StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline, StableDiffusionPipeline,
+                       UniPCMultistepScheduler, UNet2DConditionModel)
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -36,6 +39,8 @@ GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 SD1 = GOLDEN / "models" / "sd1"
 SAMPLERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "euler_a": EulerAncestralDiscreteScheduler,
             "dpmpp_2m": DPMSolverMultistepScheduler}
+IMG2IMG_SAMPLERS = {"pndm": PNDMScheduler, "heun": HeunDiscreteScheduler, "dpm2": KDPM2DiscreteScheduler,
+                    "unipc": UniPCMultistepScheduler}  # whose steps are more than one call, or remember earlier ones
 PARTS = StableDiffusionPipeline.from_pretrained(SD1, torch_dtype=torch.float32).components
 PROMPT, NEGATIVE, SEED = "a red heart on a blue background", "ugly", 42
 
@@ -81,7 +86,7 @@ def load(cls, sampler, unet):
     raw = json.loads((SD1 / "scheduler" / "scheduler_config.json").read_text())
     more = {} if unet is None else {"unet": unet}
     pipe = cls(**(PARTS | more), requires_safety_checker=False)
-    pipe.scheduler = SAMPLERS[sampler].from_config(raw)
+    pipe.scheduler = (SAMPLERS | IMG2IMG_SAMPLERS)[sampler].from_config(raw)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -89,6 +94,60 @@ def load(cls, sampler, unet):
 def run(pipe, strength, kind, **more):
     return pipe(PROMPT, negative_prompt=NEGATIVE, strength=strength, num_inference_steps=10, guidance_scale=5,
                 generator=torch.Generator().manual_seed(SEED), output_type=kind, **more).images
+
+
+class A1111:
+    """Inpainting that keeps the picture outside of the mask at each call of the model: of the denoised latents, or with
+    DDIM of those that the model is given, and once more in the end. 10 steps of which min(s, 0.999) 10 + 1 are done."""
+
+    def __init__(self, strength):
+        self.vae, self.unet = PARTS["vae"], PARTS["unet"]
+        self.alphas = torch.from_numpy(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)).float()
+        self.skipped = 10 - int(min(strength, 0.999) * 10) - 1
+        pixels = chw(picture(32, 32)).float()[None] / 127.5 - 1
+        self.original = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
+        self.noise = randn(SEED, 1, 4, 16, 16)
+        self.mask = torch.zeros(1, 1, 16, 16)
+        self.mask[..., 6:13, 4:10] = 1
+        ids = PARTS["tokenizer"]([NEGATIVE, PROMPT], padding="max_length", max_length=77, return_tensors="pt").input_ids
+        self.states = PARTS["text_encoder"](ids)[0]
+
+    def blend(self, x):
+        return self.mask * x + (1 - self.mask) * self.original
+
+    def epsilon(self, x, t):
+        u, p = self.unet(torch.cat([x, x]), torch.tensor(float(t)), self.states).sample.chunk(2)
+        return u + 5 * (p - u)
+
+    def denoised(self, x, sigma, t):
+        return self.blend(x - sigma * self.epsilon(x / (sigma * sigma + 1) ** 0.5, t))
+
+    def k_diffusion(self, heun):
+        t = torch.linspace(999, 0, 10)
+        logs = ((1 - self.alphas) / self.alphas).sqrt().log()
+        low = t.floor().long().clamp(max=998)
+        sigmas = torch.cat([torch.lerp(logs[low], logs[low + 1], t - low).exp(), torch.zeros(1)])
+        x = self.original + self.noise * sigmas[self.skipped]
+        for i in range(self.skipped, 10):
+            slope = (x - self.denoised(x, sigmas[i], t[i])) / sigmas[i]
+            step = sigmas[i + 1] - sigmas[i]
+            if heun and i < 9:
+                y = x + step * slope
+                slope = (slope + (y - self.denoised(y, sigmas[i + 1], t[i + 1])) / sigmas[i + 1]) / 2
+            x = x + step * slope
+        return self.blend(x)
+
+    def ddim(self):
+        t = list(range(901, 0, -100))
+        a = self.alphas[t]
+        x = a[self.skipped].sqrt() * self.original + (1 - a[self.skipped]).sqrt() * self.noise
+        for i in range(self.skipped, 9):
+            e = self.epsilon(self.blend(x), t[i])
+            x = a[i + 1].sqrt() * (x - (1 - a[i]).sqrt() * e) / a[i].sqrt() + (1 - a[i + 1]).sqrt() * e
+        return self.blend(x)
+
+    def run(self, sampler):
+        return self.ddim() if sampler == "ddim" else self.k_diffusion(sampler == "heun")
 
 
 def chw(image):
@@ -108,10 +167,13 @@ def main():
              "inpaint9": (StableDiffusionInpaintPipeline, wide, {"image": init, "mask_image": where, "height": 32,
                                                                  "width": 32})}
     for kind, (cls, unet, more) in kinds.items():
-        for sampler in SAMPLERS:
+        for sampler in [*SAMPLERS, *(IMG2IMG_SAMPLERS if kind == "img2img" else [])]:
             for strength in (0.75, 1.0):
                 out[f"{kind}.{sampler}.{strength}"] = run(load(cls, sampler, unet), strength, "latent", **more)
         out[f"{kind}.picture"] = chw(run(load(cls, "ddim", unet), 0.75, "pil", **more)[0])
+    for sampler in ("ddim", "euler", "heun"):
+        for strength in (0.75, 1.0):
+            out[f"a1111.{sampler}.{strength}"] = A1111(strength).run(sampler)
     more = {"image": picture(48, 40), "mask_image": hole(48, 40), "height": 32, "width": 32, "padding_mask_crop": 3}
     out["masked.picture"] = chw(run(load(StableDiffusionInpaintPipeline, "ddim", None), 0.75, "pil", **more)[0])
     save_file({k: v.contiguous() for k, v in out.items()}, GOLDEN / "pipelines.safetensors",

@@ -304,6 +304,26 @@ static void each_way_to_treat_a_mask_counts(void **state)
     end_case(&k);
 }
 
+static void inpainting_follows_a1111_at_each_call(void **state)
+{
+    (void)state;
+    static const char *const SAMPLERS[] = {"ddim", "euler", "heun"};
+    Case k;
+    begin_case(&k);
+    k.r.steps = 10;
+    k.r.compat = compat_find("a1111");
+    k.r.rng = "cpu";
+    for (int i = 0; i < 6; i++) {
+        char key[64];
+        k.r.sampler = SAMPLERS[i / 2];
+        k.r.begin.strength = i % 2 ? 1 : 0.75;
+        snprintf(key, sizeof key, "a1111.%s.%s", k.r.sampler, i % 2 ? "1.0" : "0.75");
+        draw(&k);
+        assert_close(key, k.result.latents->data, golden(k.f.golden, "%s", key), LATENT_TOLERANCE);
+    }
+    end_case(&k);
+}
+
 static void a_filled_hole_takes_the_colours_around_it(void **state)
 {
     (void)state;
@@ -453,6 +473,7 @@ int main(void)
         cmocka_unit_test(the_masked_part_alone_is_diffusers),
         cmocka_unit_test(what_is_pasted_back_keeps_its_bytes),
         cmocka_unit_test(each_way_to_treat_a_mask_counts),
+        cmocka_unit_test(inpainting_follows_a1111_at_each_call),
         cmocka_unit_test(a_filled_hole_takes_the_colours_around_it),
         cmocka_unit_test(a_blurred_mask_keeps_its_sum_and_its_symmetry),
         cmocka_unit_test(strength_is_counted_as_each_program_does),

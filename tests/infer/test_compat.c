@@ -20,30 +20,50 @@ static void programs_are_found_by_name(void **state)
     assert_ptr_equal(compat_of(compat_find("a1111")), compat_find("a1111"));
 }
 
-static void programs_sample_in_their_own_way(void **state)
+/* Every field, so that a change of a row is one that was meant. */
+static void each_program_has_its_own_ways(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name;
-        SamplerConvention sampling;
-        const char *rng;
-        bool apart;
-    } rows[] = {{"diffusers", SAMPLER_DIFFUSERS, "cpu", false},
-                {"a1111", SAMPLER_A1111, "cuda", false},
-                {"comfy", SAMPLER_COMFY, "cpu", true}};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    static const Compat ROWS[] = {{"diffusers", "diffusers", 0, PROMPT_PLAIN, SAMPLER_DIFFUSERS, "cpu", false,
+                                   STRENGTH_SHARE, true, INPAINT_STEPS, false},
+                                  {"a1111", "AUTOMATIC1111", 1, PROMPT_A1111, SAMPLER_A1111, "cuda", false,
+                                   STRENGTH_SHARE_AND_ONE, false, INPAINT_CALLS, true},
+                                  {"comfy", "ComfyUI", 1, PROMPT_COMFY, SAMPLER_COMFY, "cpu", true,
+                                   STRENGTH_LONGER_GRID, false, INPAINT_STEPS, false}};
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
         NoiseKind kind;
-        const Compat *c = compat_find(rows[i].name);
-        assert_int_equal(c->sampling, rows[i].sampling);
-        assert_string_equal(c->rng, rows[i].rng);
-        assert_int_equal(c->noise_apart, rows[i].apart);
+        const Compat *want = &ROWS[i], *c = compat_find(want->name);
+        assert_non_null(c);
+        assert_string_equal(c->name, want->name);
+        assert_string_equal(c->label, want->label);
+        assert_int_equal(c->clip_skip_none, want->clip_skip_none);
+        assert_int_equal(c->prompts, want->prompts);
+        assert_int_equal(c->sampling, want->sampling);
+        assert_string_equal(c->rng, want->rng);
+        assert_int_equal(c->noise_apart, want->noise_apart);
+        assert_int_equal(c->strength, want->strength);
+        assert_int_equal(c->draws_latents, want->draws_latents);
+        assert_int_equal(c->inpaint, want->inpaint);
+        assert_int_equal(c->pastes, want->pastes);
         assert_int_equal(noise_kind_parse(c->rng, &kind), STATUS_OK);
     }
+}
+
+/* COMPAT_CHOICES names the rows, and no others. */
+static void the_choices_are_the_rows(void **state)
+{
+    (void)state;
+    char words[] = COMPAT_CHOICES, *rest = words;
+    int count = 0;
+    for (char *word; (word = strsep(&rest, "|")); count++)
+        assert_non_null(compat_find(word));
+    assert_int_equal(count, 3);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(programs_are_found_by_name),
-                                       cmocka_unit_test(programs_sample_in_their_own_way)};
+                                       cmocka_unit_test(each_program_has_its_own_ways),
+                                       cmocka_unit_test(the_choices_are_the_rows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
