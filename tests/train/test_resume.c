@@ -2,6 +2,7 @@
  * one that was not, or if batch and accumulate saw different numbers. */
 #include "runs.h"
 
+#include "data/pictures/picture.h"
 #include "infer/files/safetensors.h"
 #include "train/pictures/sources.h"
 #include "train/run/resume.h"
@@ -448,6 +449,59 @@ static void a_dataset_file_trains_as_its_folder_does(void **state)
     mem_free(file);
 }
 
+static void write_wide_picture(const char *folder)
+{
+    char *parent = mem_printf("%s/%s", work, folder), *path = mem_printf("%s/wide.png", parent),
+         *name = mem_printf("%s/wide.txt", folder);
+    Picture p;
+    assert_int_equal(picture_new((Size){96, 48}, &p), STATUS_OK);
+    for (int i = 0; i < 3 * 96 * 48; i++)
+        p.rgb[i] = (uint8_t)(i % 96);
+    assert_int_equal(dir_make(parent), STATUS_OK);
+    assert_int_equal(picture_write_png(path, &p, NULL, 0), STATUS_OK);
+    write_in(name, "wide");
+    picture_free(&p);
+    mem_free(parent);
+    mem_free(path);
+    mem_free(name);
+}
+
+/* The run's own configuration as a version without buckets wrote it. */
+static void forget_buckets(const char *name)
+{
+    char *path = mem_printf("%s/%s/config.yaml", work, name), *text;
+    size_t size;
+    assert_int_equal(file_read(path, 1 << 20, &text, &size), STATUS_OK);
+    char *line = strstr(text, "    buckets: ");
+    assert_non_null(line);
+    char *next = strchr(line, '\n') + 1;
+    memmove(line, next, strlen(next) + 1);
+    assert_int_equal(file_write_atomic(path, text, strlen(text)), STATUS_OK);
+    mem_free(text);
+    mem_free(path);
+}
+
+/* Its pictures were squares, and stay so; also the second time, when its configuration says so. */
+static void a_run_from_before_buckets_goes_on_without_them(void **state)
+{
+    (void)state;
+#define WIDE SD1, "dataset.path=wide", "optimizer.schedule=constant", "train.batch=1"
+    write_wide_picture("wide");
+    train(config_for("squares", WIDE, "dataset.buckets=off", "train.steps=6", (char *)NULL), NULL);
+    train(config_for("shapes", WIDE, "train.steps=6", (char *)NULL), NULL);
+    train(config_for("before", WIDE, "dataset.buckets=off", "train.steps=2", (char *)NULL), NULL);
+    forget_buckets("before");
+    assert_int_equal(
+        go_on(config_for("before", WIDE, "dataset.buckets=on", "train.steps=4", (char *)NULL), false),
+        STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "dataset.buckets is true and was false"));
+    assert_int_equal(go_on(config_for("before", WIDE, "train.steps=4", (char *)NULL), false), STATUS_OK);
+    assert_int_equal(go_on(config_for("before", WIDE, "train.steps=6", (char *)NULL), false), STATUS_OK);
+    assert_same_file("squares", "before", "checkpoints/step-000006/weights.safetensors");
+    assert_true(number("squares", 5, "loss") != number("shapes", 5, "loss"));
+#undef WIDE
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -467,6 +521,7 @@ int main(void)
         cmocka_unit_test(every_kohya_folder_has_its_own_repeats),
         cmocka_unit_test(datasets_of_one_name_are_kept_apart),
         cmocka_unit_test(a_dataset_file_trains_as_its_folder_does),
+        cmocka_unit_test(a_run_from_before_buckets_goes_on_without_them),
     };
     return cmocka_run_group_tests(tests, open_work, remove_work);
 }

@@ -287,7 +287,8 @@ static Status resolve(Reader *r)
         c->preview.every = 0;
     bool varied = false, moved = false;
     for (int i = 0; i < c->dataset_count; i++) {
-        const ConfigDataset *d = &c->datasets[i];
+        ConfigDataset *d = &c->datasets[i];
+        d->buckets_open = !given(r, "dataset.buckets", i);
         varied |= d->caption.shuffle || d->caption.wildcards || d->caption.tag_dropout > 0 ||
                   d->caption.keep_separator;
         moved |= d->crop == CROP_RANDOM || d->augment.shift > 0 || d->augment.scale > 0;

@@ -26,6 +26,7 @@ typedef struct ConfigDataset {
     int repeats;            /* 0: the dataset's own (kohya's folder name), else this */
     Resolutions resolution; /* none: train.resolution */
     bool buckets, enlarge;
+    bool buckets_open;                       /* dataset.buckets was not given */
     int bucket_step, bucket_min, bucket_max; /* 0: as the model and the resolution have it */
     Crop crop;
     bool skip_bad;

@@ -39,10 +39,27 @@ static Status changed(const char *folder, const char *what, bool allow_changes)
                          folder, what, folder);
 }
 
+/* A run's own configuration says everything that its version knew: where it says nothing of buckets, every
+ * picture became a square. */
+static void take_over_buckets(Config *config, Config *old)
+{
+    for (int i = 0; i < old->dataset_count; i++)
+        old->datasets[i].buckets &= !old->datasets[i].buckets_open;
+    for (int i = 0; i < config->dataset_count && i < old->dataset_count; i++) {
+        ConfigDataset *d = &config->datasets[i];
+        if (d->buckets_open && d->buckets != old->datasets[i].buckets) {
+            d->buckets = old->datasets[i].buckets;
+            log_info("dataset %s: dataset.buckets is %s, as the run was begun", d->path,
+                     d->buckets ? "on" : "off");
+        }
+    }
+}
+
 /* What the run chose where the configuration leaves it open, so that the bytes stay the same on another
  * machine. */
-static Status take_over(Config *config, const Config *old)
+static Status take_over(Config *config, Config *old)
 {
+    take_over_buckets(config, old);
     if (config->train.mode == MODE_AUTO)
         config->train.mode = old->train.mode;
     if (config->train.checkpointing == SWITCH_AUTO)
