@@ -51,8 +51,14 @@ Ctx *ctx_new(const Device *dev, const CtxOptions *options)
         log_warn("OpenMP gives %d of the %d threads that are asked for (see OMP_THREAD_LIMIT)", c->threads,
                  s->options.threads);
     c->recording = true;
-    omp_set_num_threads(c->threads);
+    ctx_enter(c);
     return c;
+}
+
+void ctx_enter(const Ctx *c)
+{
+    omp_set_dynamic(0);
+    omp_set_num_threads(c->threads);
 }
 
 /* A host's loose tensors come from malloc, one by one, so that the sanitizers see their ends. */

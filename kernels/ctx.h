@@ -59,6 +59,9 @@ struct Ctx {
 int ctx_threads(int wanted);
 Ctx *ctx_new(const Device *dev, const CtxOptions *options); /* NULL: out of memory */
 void ctx_free(Ctx *c);
+/* The calling thread's regions have c's number of threads from now on, as those of the thread that made c
+ * have; OpenMP keeps that number for each thread. */
+void ctx_enter(const Ctx *c);
 
 /* Runs fn on shapes alone and plans its memory. *plan is the caller's: plan_free(). */
 Status ctx_rehearse(Ctx *c, StepFn fn, void *arg, Plan **plan);

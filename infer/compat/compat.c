@@ -10,6 +10,7 @@ static const Compat PROGRAMS[] = {
      .prompts = PROMPT_PLAIN,
      .strength = STRENGTH_SHARE,
      .draws_latents = true,
+     .checks_pictures = true,
      .sampling = SAMPLER_DIFFUSERS,
      .rng = "cpu"},
     {.name = "a1111",

@@ -34,6 +34,7 @@ typedef struct Compat {
     bool draws_latents;
     InpaintRule inpaint;
     bool pastes; /* inpainting: what is not masked is put back as it was, whatever the VAE made of it */
+    bool checks_pictures; /* by the model's own safety checker, where nothing is said */
 } Compat;
 
 #define COMPAT_CHOICES "diffusers|a1111|comfy"

@@ -67,13 +67,32 @@ static Status all_passes(Pipeline *p, const SampleRequest *r, SampleProgress pro
     return s;
 }
 
+Status pipeline_final_size(const Model *m, const SampleRequest *r, Size *size)
+{
+    SampleRequest last;
+    TRY(hires_pass(m, r, hires_passes(r) - 1, &last));
+    TRY(pipeline_choose_size(m, &last));
+    *size = last.size;
+    return STATUS_OK;
+}
+
+static Status admit(const Pipeline *p, const SampleRequest *r)
+{
+    Size size;
+    TRY(pipeline_final_size(p->m, r, &size));
+    return guard_admit(p->guard, r->prompt, r->unmarked ? NULL : &size);
+}
+
 Status pipeline_sample(Pipeline *p, const SampleRequest *r, SampleProgress progress, void *arg,
                        SampleResult *out)
 {
     *out = (SampleResult){0};
-    Status s = all_passes(p, r, progress, arg, out);
+    Status s = p->guard ? admit(p, r) : STATUS_OK;
+    if (s == STATUS_OK)
+        s = all_passes(p, r, progress, arg, out);
     if (s == STATUS_OK && p->guard)
-        s = guard_picture(p->guard, r->seed, !r->unmarked, &out->picture, &out->flagged);
+        s = guard_picture(p->guard, r->seed, compat_of(r->compat)->checks_pictures, !r->unmarked,
+                          &out->picture, &out->flagged);
     if (s != STATUS_OK)
         sample_result_free(out);
     return s;

@@ -114,6 +114,8 @@ Status pipeline_check_size(const Model *m, Size *size);
 /* The same for r, where a side of 0 becomes the begun picture's own, rounded down to what the model makes;
  * the default where there is none, or where only a part of it is worked at. */
 Status pipeline_choose_size(const Model *m, SampleRequest *r);
+/* The size of what r's last pass draws. */
+Status pipeline_final_size(const Model *m, const SampleRequest *r, Size *size);
 /* What a text becomes, one caption at a time (design, section 2): conditioning_text_size floats, the
  * caller's. */
 Status pipeline_encode_text(Pipeline *p, const char *prompt, int clip_skip, float *out);

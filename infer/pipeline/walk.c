@@ -63,7 +63,6 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
     TRY(pipeline_choose_size(p->m, &sized));
     TRY(prompts_check_clip_skip(p->m, r->clip_skip));
     w->size = size_divided(sized.size, vae_factor(p->m->vae));
-    TRY(p->guard ? guard_admit(p->guard, r->prompt, r->unmarked ? NULL : &sized.size) : STATUS_OK);
     w->channels = unet_config(p->m->unet)->in_channels;
     w->plane = (size_t)size_area(w->size);
     w->n = (size_t)LATENT_CHANNELS * w->plane;

@@ -38,10 +38,14 @@ Status guard_new(const GuardRequest *r, Guard **out)
     return s;
 }
 
+static bool is_auto(const Guard *g)
+{
+    return !g->request.safety || !strcmp(g->request.safety, "auto");
+}
+
 Status guard_load(Guard *g, const Model *m, Ctx *c, bool described)
 {
-    const char *safety = g->request.safety ? g->request.safety : "auto";
-    const bool wanted = !strcmp(safety, "on") || (!strcmp(safety, "auto") && safety_checker_is_there(m));
+    const bool wanted = is_auto(g) ? safety_checker_is_there(m) : !strcmp(g->request.safety, "on");
     return wanted && !g->checker ? safety_checker_open(m, c, described, &g->checker) : STATUS_OK;
 }
 
@@ -90,10 +94,10 @@ static Status check(Guard *g, uint64_t seed, Picture *picture, bool *flagged)
     return STATUS_OK;
 }
 
-Status guard_picture(Guard *g, uint64_t seed, bool marked, Picture *picture, bool *flagged)
+Status guard_picture(Guard *g, uint64_t seed, bool checked, bool marked, Picture *picture, bool *flagged)
 {
     *flagged = false;
-    if (g->checker)
+    if (g->checker && (checked || !is_auto(g)))
         TRY(check(g, seed, picture, flagged));
     return g->watermark && marked ? watermark_write(picture, g->watermark, strlen(g->watermark)) : STATUS_OK;
 }

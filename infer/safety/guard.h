@@ -32,8 +32,9 @@ Status guard_prompt(const Guard *g, const char *prompt);
 /* The same, and a size that is too small for the watermark: before a picture is drawn. NULL: it will not be
  * marked. */
 Status guard_admit(const Guard *g, const char *prompt, const Size *marked);
-/* A picture that the checker flags becomes black, with a warning that names its seed; *flagged says so. Then
- * the watermark is written, if it is to be marked. */
-Status guard_picture(Guard *g, uint64_t seed, bool marked, Picture *picture, bool *flagged);
+/* A picture that the checker flags becomes black, with a warning that names its seed; *flagged says so.
+ * checked: also where the request leaves it to what the program that is followed does. Then the watermark is
+ * written, if it is to be marked. */
+Status guard_picture(Guard *g, uint64_t seed, bool checked, bool marked, Picture *picture, bool *flagged);
 
 #endif

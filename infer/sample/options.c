@@ -374,6 +374,9 @@ Status sample_arguments_read(int argc, char **argv, SampleArguments *a, bool *do
     TRY(begin_arguments_check(&a->begin, &a->request.begin));
     TRY(check_way(a));
     TRY(prompt_options_apply(&a->words, &a->request));
+    if ((!a->guard.safety || !strcmp(a->guard.safety, "auto")) &&
+        !compat_of(a->request.compat)->checks_pictures)
+        a->guard.safety = "off"; /* not even loaded */
     TRY(sample_loras_read(a));
     return parse_seeds(a);
 }

@@ -211,11 +211,13 @@ static Status attach(Session *s, const SampleArguments *a)
 Status session_check(const Session *s, SampleArguments *a)
 {
     int steps;
+    Size final;
     TRY(begin_arguments_open(&a->begin, &a->request.begin));
     if (a->max_memory && !strcmp(a->vae_tile, "auto"))
         a->request.vae_tile = s->vae_tile;
     TRY(status_in(pipeline_choose_size(s->model, &a->request), "sample"));
-    TRY(status_in(guard_admit(s->guard, a->request.prompt, &a->request.size), "sample"));
+    TRY(status_in(pipeline_final_size(s->model, &a->request, &final), "sample"));
+    TRY(status_in(guard_admit(s->guard, a->request.prompt, &final), "sample"));
     TRY(status_in(pipeline_steps(s->model, &a->request, &steps), "sample"));
     a->request.sampler = pipeline_sampler(s->model, &a->request);
     return STATUS_OK;

@@ -44,6 +44,13 @@ says "seed 5: the safety checker flags this picture"
 draw 0 $guarded --safety off --out open.png
 [ ! -s err ] || grep -q "safety" err && fail "the checker works though it is off: $(cat err)"
 cmp -s black.png open.png && fail "the checker does nothing"
+# programs that do not check pictures
+for program in a1111 comfy; do
+    draw 0 $guarded --compat $program --out theirs.png
+    grep -q "safety" err && fail "--compat $program checks pictures: $(cat err)"
+    draw 0 $guarded --compat $program --safety on --out theirs.png
+    says "seed 5: the safety checker flags this picture"
+done
 
 rm $weights
 draw 2 $guarded --out none.png
@@ -76,6 +83,11 @@ draw 0 $plain "${size[@]}" --watermark on --out marked.jpg
 says "JPEG"
 draw 2 $plain --watermark on --out none.png
 says "32x32 is too small"
+draw 0 $plain --watermark on --hires 8 --hires-steps 1 --hires-strength 1 --out large.png
+run 0 picture watermark large.png
+grep -q "^large.png: StableDiffusionV1 (" out || fail "the final size of two passes does not count: $(cat out)"
+draw 2 $plain --watermark on --hires 4 --out none.png
+says "128x128 is too small"
 draw 0 $plain --watermark off --out off.png
 [ "$(tail -c 1000 off.png | cksum)" = "$(tail -c 1000 plain.png | cksum)" ] || fail "--watermark off changes the picture"
 run 2 picture watermark nowhere.png

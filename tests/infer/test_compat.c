@@ -25,11 +25,11 @@ static void each_program_has_its_own_ways(void **state)
 {
     (void)state;
     static const Compat ROWS[] = {{"diffusers", "diffusers", 0, PROMPT_PLAIN, SAMPLER_DIFFUSERS, "cpu", false,
-                                   STRENGTH_SHARE, true, INPAINT_STEPS, false},
+                                   STRENGTH_SHARE, true, INPAINT_STEPS, false, true},
                                   {"a1111", "AUTOMATIC1111", 1, PROMPT_A1111, SAMPLER_A1111, "cuda", false,
-                                   STRENGTH_SHARE_AND_ONE, false, INPAINT_CALLS, true},
+                                   STRENGTH_SHARE_AND_ONE, false, INPAINT_CALLS, true, false},
                                   {"comfy", "ComfyUI", 1, PROMPT_COMFY, SAMPLER_COMFY, "cpu", true,
-                                   STRENGTH_LONGER_GRID, false, INPAINT_STEPS, false}};
+                                   STRENGTH_LONGER_GRID, false, INPAINT_STEPS, false, false}};
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
         NoiseKind kind;
         const Compat *want = &ROWS[i], *c = compat_find(want->name);
@@ -45,6 +45,7 @@ static void each_program_has_its_own_ways(void **state)
         assert_int_equal(c->draws_latents, want->draws_latents);
         assert_int_equal(c->inpaint, want->inpaint);
         assert_int_equal(c->pastes, want->pastes);
+        assert_int_equal(c->checks_pictures, want->checks_pictures);
         assert_int_equal(noise_kind_parse(c->rng, &kind), STATUS_OK);
     }
 }

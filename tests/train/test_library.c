@@ -11,6 +11,7 @@
 #include "train/atelier.h"
 
 #include <fcntl.h>
+#include <omp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,7 +40,8 @@ typedef struct Heard {
     void (*then)(struct Heard *h);
     AtlModel *model;
     AtlRun *run;
-    int inner; /* status of the call from inside */
+    int inner;          /* status of the call from inside */
+    atomic_int threads; /* OpenMP's, at the last step */
 } Heard;
 
 static void hear(void *arg, int level, const char *text)
@@ -60,6 +62,7 @@ static int follow(void *arg, const char *label, const char *unit, int64_t done, 
     if (strcmp(label, "sample") && strcmp(label, "train"))
         return 0;
     h->steps++;
+    h->threads = omp_get_max_threads();
     if (h->then)
         h->then(h);
     return h->stop_at && done >= h->stop_at;
@@ -167,6 +170,28 @@ static void models_in_threads_know_nothing_of_each_other(void **state)
         }
         atl_model_close(together[i].model);
     }
+}
+
+/* OpenMP keeps them for each thread, and the model was opened in another one. */
+static void *draw_with_three(void *arg)
+{
+    omp_set_num_threads(3);
+    AtlPicture p = draw(arg, 1);
+    atl_picture_free(&p);
+    assert_int_equal(omp_get_max_threads(), 3);
+    return NULL;
+}
+
+static void a_model_keeps_its_threads_wherever_it_is_drawn_with(void **state)
+{
+    (void)state;
+    Heard h = {0};
+    pthread_t thread;
+    AtlModel *m = open_model(SD1, &h);
+    assert_int_equal(pthread_create(&thread, NULL, draw_with_three, m), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(h.threads, 1);
+    atl_model_close(m);
 }
 
 static void draw_inside(Heard *h)
@@ -435,6 +460,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_picture_is_the_programs),
         cmocka_unit_test(models_in_threads_know_nothing_of_each_other),
+        cmocka_unit_test(a_model_keeps_its_threads_wherever_it_is_drawn_with),
         cmocka_unit_test(a_handle_does_one_thing_and_can_be_stopped),
         cmocka_unit_test(adapters_come_and_go),
         cmocka_unit_test(pictures_are_begun_from_and_painted_over),

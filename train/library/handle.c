@@ -41,7 +41,7 @@ Status handle_enter(Handle *h, const char *what)
         return status_refuse("%s: is busy in another call; wait for it, or stop it first", what);
     h->log_before = log_redirect((LogTarget){pass_message, h});
     h->progress_before = progress_redirect((ProgressTarget){pass_progress, h});
-    h->threads_before = omp_get_max_threads(); /* contexts set both (kernels/ctx.c) */
+    h->threads_before = omp_get_max_threads(); /* ctx_enter sets both */
     h->dynamic_before = omp_get_dynamic();
     return STATUS_OK;
 }

@@ -162,6 +162,7 @@ void atl_model_stop(AtlModel *m)
 static Status enter(AtlModel *m)
 {
     TRY(handle_enter(&m->handle, m->model->name));
+    ctx_enter(m->c);
     m->handle.stop = 0;
     if (m->c->dev != device_cpu())
         handle_take_card(&m->handle);
