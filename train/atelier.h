@@ -128,10 +128,27 @@ typedef struct AtlSample {
     int clip_skip;        /* last layers of the text encoder that are left out */
     /* From another picture, and over a part of it; pictures of another size are pulled to the one that is
      * drawn. */
-    const AtlPicture *init; /* what is begun from; NULL: noise alone */
-    double strength;        /* share of the steps that are done, to 1; 0: 0.8, with a mask 1 */
-    const AtlPicture *mask; /* white: painted anew; NULL: everything */
-    int mask_blur;          /* pixels by which its edge is softened */
+    const AtlPicture *init;  /* what is begun from; NULL: noise alone */
+    double strength;         /* share of the steps that are done, to 1; 0: 0.8, with a mask 1 */
+    const AtlPicture *mask;  /* white: painted anew; NULL: everything */
+    int mask_blur;           /* pixels by which its edge is softened */
+    const char *schedule;    /* of noise levels: "karras", another of `atelier sample --help`; NULL: "auto" */
+    const char *rng;         /* whose noise: "cpu", "cuda", "cuda:rtx3060"; NULL: as compat has it */
+    double guidance_rescale; /* 0 to 1: how far guidance keeps to the unguided prediction's spread; 0: not */
+    /* A second pass over the picture enlarged, from noise alone. */
+    double hires_scale;        /* of each side, to 16; 0 or 1: none */
+    int hires_steps;           /* 0: as many as steps */
+    double hires_strength;     /* share of them that is done, to 1; 0: 0.7 */
+    const char *hires_upscale; /* what is enlarged: "latent", or "lanczos": the picture; NULL: "latent" */
+    int vae_tile;              /* the VAE works by tiles of so many pixels a side; 0: at once */
+    float variation;           /* share of the way to variation_seed's noise, to 1; 0: the seed's alone */
+    uint64_t variation_seed;
+    /* Whose conventions: "diffusers", "a1111", "comfy"; NULL: "diffusers". The other two read emphasis and
+     * long prompts, and check no pictures unless AtlModelOptions.safety is "on". clip_skip counts the same
+     * with all; <lora:...> in a prompt is not read: atl_model_add_lora. */
+    const char *compat;
+    const char *const *embeddings; /* files of words for prompts (textual inversion); read at each call */
+    int embedding_count;
 } AtlSample;
 
 /* Draws a picture: the same that `atelier sample` draws. *out is the caller's to free, and empty after a

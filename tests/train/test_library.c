@@ -94,6 +94,18 @@ static void assert_same(const AtlPicture *a, const AtlPicture *b)
     assert_memory_equal(a->rgb, b->rgb, 3 * (size_t)a->width * (size_t)a->height);
 }
 
+static int run_quietly(int argc, char **words)
+{
+    const int keep = dup(1), null = open("/dev/null", O_WRONLY);
+    dup2(null, 1);
+    const int status = atl_main(argc, words);
+    fflush(stdout);
+    dup2(keep, 1);
+    close(keep);
+    close(null);
+    return status;
+}
+
 static void the_picture_is_the_programs(void **state)
 {
     (void)state;
@@ -105,14 +117,7 @@ static void the_picture_is_the_programs(void **state)
     snprintf(out, sizeof out, "--out=%s", path);
     char *words[] = {"atelier", "sample", "--model",  SD1,   "--prompt",  "a red heart", "--steps", "3",
                      "--seed",  "5",      "--device", "cpu", "--threads", "1",           out,       NULL};
-    const int keep = dup(1), null = open("/dev/null", O_WRONLY);
-    dup2(null, 1);
-    const int status = atl_main((int)(sizeof words / sizeof *words) - 1, words);
-    fflush(stdout);
-    dup2(keep, 1);
-    close(keep);
-    close(null);
-    assert_int_equal(status, ATL_OK);
+    assert_ok(run_quietly((int)(sizeof words / sizeof *words) - 1, words));
     assert_ok(atl_picture_read(path, &theirs));
     assert_same(&mine, &theirs);
     assert_int_equal(h.steps, 4); /* PNDM asks once more */
@@ -311,6 +316,127 @@ static void pictures_are_begun_from_and_painted_over(void **state)
     atl_model_close(m);
 }
 
+/* Draws, and returns whether it is another picture than `plain`, with `says` in its settings. */
+static void assert_other(AtlModel *m, const AtlPicture *plain, AtlSample s, const char *says, int side)
+{
+    AtlPicture p;
+    s.size = sizeof s;
+    s.prompt = s.prompt ? s.prompt : "a (a1111:1.5) heart";
+    s.steps = 3;
+    s.seed = 3;
+    assert_ok(atl_sample(m, &s, &p));
+    assert_int_equal(p.width, side);
+    if (!strstr(p.settings, says))
+        fail_msg("%s is not in %s", says, p.settings);
+    if (side == plain->width)
+        assert_memory_not_equal(p.rgb, plain->rgb, 3 * (size_t)side * (size_t)side);
+    atl_picture_free(&p);
+}
+
+static void every_way_of_drawing_counts(void **state)
+{
+    (void)state;
+    Heard h = {0};
+    AtlPicture plain, tiled;
+    AtlModel *m = open_model(SD1, &h);
+    const char *const words[] = {TEST_GOLDEN "/../fuzz/corpus/embedding/a1111.safetensors"};
+    const AtlSample s = {.size = sizeof s, .prompt = "a (a1111:1.5) heart", .steps = 3, .seed = 3};
+    assert_ok(atl_sample(m, &s, &plain));
+    assert_non_null(strstr(plain.settings, "\"sampler\":\"pndm\"")); /* what the model's file says */
+    const int side = plain.width;
+    assert_other(m, &plain, (AtlSample){.sampler = "euler", .schedule = "karras"}, "\"schedule\":\"karras\"",
+                 side);
+    assert_other(m, &plain, (AtlSample){.rng = "cuda"}, "\"rng\":\"cuda\"", side);
+    assert_other(m, &plain, (AtlSample){.guidance_rescale = 0.5}, "\"guidance_rescale\":0.5", side);
+    assert_other(m, &plain, (AtlSample){.variation = 0.25f, .variation_seed = 8}, "\"variation_seed\":\"8\"",
+                 side);
+    assert_other(m, &plain, (AtlSample){.compat = "comfy"}, "\"compat\":\"comfy\"", side);
+    assert_other(m, &plain, (AtlSample){.embeddings = words, .embedding_count = 1}, "a1111.safetensors",
+                 side);
+    assert_other(m, &plain, (AtlSample){.hires_scale = 2, .hires_steps = 2, .hires_strength = 0.5},
+                 "\"hires_steps\":2", 2 * side);
+    assert_other(m, &plain, (AtlSample){.hires_scale = 2, .hires_upscale = "lanczos"},
+                 "\"hires_upscale\":\"lanczos\"", 2 * side);
+    AtlSample large = s;
+    large.width = large.height = 256;
+    large.steps = 1;
+    large.vae_tile = 128;
+    assert_ok(atl_sample(m, &large, &tiled));
+    assert_non_null(strstr(tiled.settings, "\"vae_tile\":128"));
+    atl_picture_free(&tiled);
+    atl_picture_free(&plain);
+    atl_model_close(m);
+}
+
+static void the_program_draws_it_again(void **state)
+{
+    (void)state;
+    Heard h = {0};
+    AtlPicture mine, theirs;
+    char path[128], out[160];
+    AtlModel *m = open_model(SD1, &h);
+    const AtlSample s = {.size = sizeof s,
+                         .prompt = "a (red:1.3) heart",
+                         .sampler = "euler_a",
+                         .steps = 3,
+                         .seed = 4,
+                         .clip_skip = 1,
+                         .schedule = "karras",
+                         .rng = "cpu",
+                         .guidance_rescale = 0.3,
+                         .hires_scale = 2,
+                         .hires_steps = 4,
+                         .hires_strength = 0.5,
+                         .hires_upscale = "lanczos",
+                         .variation = 0.2f,
+                         .variation_seed = 11,
+                         .compat = "a1111"};
+    assert_ok(atl_sample(m, &s, &mine));
+    snprintf(path, sizeof path, "%s/said.png", work);
+    snprintf(out, sizeof out, "--out=%s/again.png", work);
+    assert_ok(atl_picture_write(&mine, path));
+    char *words[] = {"atelier",  "sample", "--again",   path, "--model", SD1,
+                     "--device", "cpu",    "--threads", "1",  out,       NULL};
+    assert_ok(run_quietly((int)(sizeof words / sizeof *words) - 1, words));
+    assert_ok(atl_picture_read(out + strlen("--out="), &theirs));
+    assert_same(&mine, &theirs);
+    atl_picture_free(&mine);
+    atl_picture_free(&theirs);
+    atl_model_close(m);
+}
+
+static void values_out_of_range_are_refused_by_name(void **state)
+{
+    (void)state;
+    Heard h = {0};
+    AtlPicture p;
+    AtlModel *m = open_model(SD1, &h);
+    const struct {
+        AtlSample sample;
+        const char *says;
+    } wrong[] = {{{.schedule = "magic"}, "magic"},
+                 {{.rng = "dice"}, "dice"},
+                 {{.guidance_rescale = 2}, "AtlSample.guidance_rescale"},
+                 {{.variation = -1}, "AtlSample.variation"},
+                 {{.compat = "paint"}, "AtlSample.compat"},
+                 {{.hires_scale = 0.5}, "AtlSample.hires_scale"},
+                 {{.hires_steps = -1}, "AtlSample.hires_steps"},
+                 {{.hires_strength = 2}, "AtlSample.hires_strength"},
+                 {{.hires_upscale = "magic"}, "AtlSample.hires_upscale"},
+                 {{.vae_tile = -1}, "AtlSample.vae_tile"},
+                 {{.embedding_count = 1}, "AtlSample.embedding_count"},
+                 {{.embeddings = (const char *const[]){"nowhere.pt"}, .embedding_count = 1}, "nowhere.pt"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        AtlSample s = wrong[i].sample;
+        s.size = sizeof s;
+        s.prompt = "x";
+        assert_int_not_equal(atl_sample(m, &s, &p), ATL_OK);
+        if (!strstr(atl_message(), wrong[i].says))
+            fail_msg("%s does not say %s", atl_message(), wrong[i].says);
+    }
+    atl_model_close(m);
+}
+
 static void what_is_wrong_is_refused_with_a_reason(void **state)
 {
     (void)state;
@@ -464,6 +590,9 @@ int main(void)
         cmocka_unit_test(a_handle_does_one_thing_and_can_be_stopped),
         cmocka_unit_test(adapters_come_and_go),
         cmocka_unit_test(pictures_are_begun_from_and_painted_over),
+        cmocka_unit_test(every_way_of_drawing_counts),
+        cmocka_unit_test(the_program_draws_it_again),
+        cmocka_unit_test(values_out_of_range_are_refused_by_name),
         cmocka_unit_test(what_is_wrong_is_refused_with_a_reason),
         cmocka_unit_test(a_run_trains_stops_and_goes_on_to_the_same_bytes),
     };

@@ -2,15 +2,13 @@
 #include "handle.h"
 
 #include "infer/adapters/adapters.h"
-#include "infer/pipeline/pipeline.h"
 #include "infer/safety/licence.h"
 #include "infer/sample/picture_text.h"
 #include "kernels/base/mem.h"
 #include "kernels/devices/devices.h"
+#include "request.h"
 
 #include <string.h>
-
-#define MASK_BLUR_MOST 1024 /* pixels */
 
 struct AtlModel {
     Handle handle;
@@ -211,63 +209,23 @@ static bool step_done(int step, int steps, const SampleView *view, void *arg)
     return handle_progress(arg, "sample", "step", step, steps, "");
 }
 
-/* The host's pixels as the library's own kind of picture. */
-static Status borrow(const char *field, const AtlPicture *from, Picture *out)
+/* What has been asked for, its size and sampler chosen. */
+static Status draw_request(AtlModel *m, SampleRequest *r, SampleResult *result)
 {
-    if (!from->rgb || from->width < 1 || from->height < 1)
-        return status_refuse("AtlSample.%s: there is no picture in it", field);
-    *out = (Picture){{from->width, from->height}, from->rgb};
-    return STATUS_OK;
-}
-
-static Status begin_of(const AtlSample *s, Picture *init, Picture *mask, SampleBegin *b)
-{
-    if (!s->init)
-        return s->mask ? status_refuse("AtlSample.mask goes with init: there is nothing to paint over")
-                       : STATUS_OK;
-    TRY(borrow("init", s->init, init));
-    b->picture = init;
-    if (s->mask)
-        TRY(borrow("mask", s->mask, mask));
-    b->mask = s->mask ? mask : NULL;
-    if (!(s->strength >= 0 && s->strength <= 1))
-        return status_refuse("AtlSample.strength is %g: it goes from 0 to 1", s->strength);
-    if (s->mask_blur < 0 || s->mask_blur > MASK_BLUR_MOST)
-        return status_refuse("AtlSample.mask_blur is %d: it goes from 0 to %d", s->mask_blur, MASK_BLUR_MOST);
-    b->strength = s->strength;
-    b->blur = s->mask_blur;
-    return STATUS_OK;
-}
-
-static SampleRequest request_of(const AtlSample *s)
-{
-    SampleRequest r = sample_request_default();
-    r.prompt = s->prompt;
-    r.negative = s->negative;
-    r.steps = s->steps ? s->steps : r.steps;
-    r.guidance = s->guidance != 0 ? s->guidance : r.guidance;
-    r.sampler = s->sampler ? s->sampler : r.sampler;
-    r.seed = s->seed;
-    r.size = (Size){s->width, s->height};
-    r.clip_skip = s->clip_skip;
-    return r;
-}
-
-static Status draw(AtlModel *m, const AtlSample *s, AtlPicture *out)
-{
-    SampleRequest r = request_of(s);
-    SampleResult result = {0};
-    Picture init, mask;
     int steps;
-    TRY(begin_of(s, &init, &mask, &r.begin));
-    TRY(pipeline_choose_size(m->model, &r));
-    TRY(pipeline_steps(m->model, &r, &steps));
+    TRY(pipeline_choose_size(m->model, r));
+    TRY(pipeline_steps(m->model, r, &steps));
+    r->sampler = pipeline_sampler(m->model, r);
     if (!m->pipeline)
         TRY(pipeline_new(m->c, m->model, &m->pipeline));
     pipeline_guard(m->pipeline, m->guard);
-    TRY(pipeline_sample(m->pipeline, &r, step_done, &m->handle, &result));
+    return pipeline_sample(m->pipeline, r, step_done, &m->handle, result);
+}
+
+static Status hand_over(const AtlModel *m, const Asked *a, SampleResult *result, AtlPicture *out)
+{
     const GuardRequest guard = {m->safety, m->prompt_filter, m->watermark};
-    out->settings = picture_settings(&(PictureOrigin){.request = &r,
+    out->settings = picture_settings(&(PictureOrigin){.request = &a->request,
                                                       .model = m->model->name,
                                                       .weights = m->weights,
                                                       .loras = m->used,
@@ -275,16 +233,30 @@ static Status draw(AtlModel *m, const AtlSample *s, AtlPicture *out)
                                                       .dtype = dtype_name(m->dtype),
                                                       .licence = m->licence.name,
                                                       .watermark = guard_watermark(&guard),
-                                                      .flagged = result.flagged});
-    if (out->settings) {
-        out->width = result.picture.size.width;
-        out->height = result.picture.size.height;
-        out->flagged = result.flagged;
-        out->rgb = result.picture.rgb;
-        result.picture.rgb = NULL;
-    }
+                                                      .flagged = result->flagged,
+                                                      .options = a->options});
+    if (!out->settings)
+        return STATUS_FAILED;
+    out->width = result->picture.size.width;
+    out->height = result->picture.size.height;
+    out->flagged = result->flagged;
+    out->rgb = result->picture.rgb;
+    result->picture.rgb = NULL;
+    return STATUS_OK;
+}
+
+static Status draw(AtlModel *m, const AtlSample *s, AtlPicture *out)
+{
+    Asked a;
+    SampleResult result = {0};
+    Status status = asked_read(s, m->model, &a);
+    if (status == STATUS_OK)
+        status = draw_request(m, &a.request, &result);
+    if (status == STATUS_OK)
+        status = hand_over(m, &a, &result, out);
     sample_result_free(&result);
-    return out->settings ? STATUS_OK : STATUS_FAILED;
+    asked_free(&a);
+    return status;
 }
 
 /* Bytes of the first version's. */
