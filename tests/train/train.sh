@@ -92,6 +92,14 @@ cmp <(pixels "$work/drawn.png") <(pixels "$work/shown/samples/step-000003.png") 
 # Latents and texts that lie beside the dataset are used where they fit, by every run, and what is missing is added.
 expect 0 "$atelier" data build "$work/pictures" --out "$work/cached.h5" --cache latents,text --resolution 32 --dtype f32 \
     --model "$here/tests/golden/models/sd1"
+expect 0 "$atelier" data build "$work/pictures" --out "$work/rebuilt.h5" --cache latents,text --resolution 32 --dtype f32 \
+    --model "$here/tests/golden/models/sd1"
+cp "$work/rebuilt.cache" "$work/kept.cache"
+rm "$work/rebuilt.h5"
+expect 0 "$atelier" data build "$work/pictures" --out "$work/rebuilt.h5" --cache latents,text --resolution 32 --dtype f32 \
+    --model "$here/tests/golden/models/sd1"
+grep -q "rebuilt.h5: latents of \([0-9]*\) of \1 pictures used again" "$work/err" || fail "built anew, all was encoded anew"
+cmp "$work/rebuilt.cache" "$work/kept.cache" || fail "building anew changed the cache"
 cached() { train 0 --set dataset.path=cached.h5 --set method.text_encoder=false --set train.steps=1 --set output.dir="$@"; }
 before=$(sha256sum "$work/cached.cache")
 cached fits

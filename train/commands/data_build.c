@@ -153,13 +153,15 @@ typedef struct Encoding {
     Cache *cache;
     Caching *caching;
     Progress progress;
+    const char *shown; /* what progress is about: "latents" */
 } Encoding;
 
 static bool show_encoded(const char *what, int done, int total, void *arg)
 {
     Encoding *e = arg;
-    if (done == 0)
-        progress_begin(&e->progress, what, strcmp(what, "text") == 0 ? "caption" : "picture", 0, total);
+    if (!e->shown || strcmp(e->shown, what)) /* the first of it may have been done before */
+        progress_begin(&e->progress, what, strcmp(what, "text") == 0 ? "caption" : "picture", done, total);
+    e->shown = what;
     progress_update(&e->progress, done, NULL);
     if (done == total)
         progress_end(&e->progress);
