@@ -16,9 +16,13 @@ typedef struct Rows {
     int64_t w1_rows, w1_columns, w2_rows, w2_columns;
 } Rows;
 
-/* What is stored in 8 bits, times the scale of its row. */
+/* What is stored in 8 bits, times the scale of its row. A weight that is only described counts as ones. */
 static Status read_weight(const Tensor *w, float *out)
 {
+    for (int64_t i = 0; !w->data && i < tensor_count(w); i++)
+        out[i] = 1;
+    if (!w->data)
+        return STATUS_OK;
     if (w->dtype != DTYPE_I8)
         return tensor_get(w, out, DTYPE_F32);
     const int64_t n = tensor_count(w), rows = w->shape[0];

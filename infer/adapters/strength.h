@@ -33,6 +33,12 @@ typedef struct AdapterStrength {
     int list_count;
 } AdapterStrength;
 
+/* An adapter's file with the strength that it is taken at. */
+typedef struct UsedLora {
+    const char *path; /* as given */
+    AdapterStrength strength;
+} UsedLora;
+
 AdapterStrength adapter_strength(float whole);
 /* What is written as above, all of the text; refuses what is not. */
 Status adapter_strength_parse(const char *text, AdapterStrength *out);

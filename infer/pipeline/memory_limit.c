@@ -1,6 +1,8 @@
 #include "memory_limit.h"
 
+#include "infer/adapters/adapters.h"
 #include "kernels/base/machine.h"
+#include "kernels/base/mem.h"
 #include "kernels/device.h"
 
 #include <stdlib.h>
@@ -33,14 +35,29 @@ Status memory_limit_parse(const char *text, size_t *bytes)
     return STATUS_OK;
 }
 
+static size_t bytes_of(const Tensor *t)
+{
+    return t ? tensor_bytes(t) : 0;
+}
+
+static size_t adapters_bytes(const Layer *l)
+{
+    size_t bytes = 0;
+    for (const Adapter *a = l->adapters; a; a = a->next) {
+        for (int i = 0; i < ADAPTER_TENSORS; i++)
+            bytes += bytes_of(a->tensors[i]);
+        bytes += bytes_of(a->weight_factor) + bytes_of(a->delta_factor);
+    }
+    return bytes;
+}
+
 static size_t layers_bytes(const LayerSet *set)
 {
     size_t bytes = 0;
     for (int i = 0; i < set->count; i++) {
         const Layer *l = set->items[i];
-        bytes += l->weight ? tensor_bytes(l->weight) : 0;
-        bytes += l->weight && l->weight->scales ? tensor_bytes(l->weight->scales) : 0;
-        bytes += l->bias ? tensor_bytes(l->bias) : 0;
+        bytes += bytes_of(l->weight) + bytes_of(l->weight ? l->weight->scales : NULL) + bytes_of(l->bias);
+        bytes += adapters_bytes(l);
         bytes += layerset_packed_bytes(set, l);
     }
     return bytes;
@@ -56,8 +73,9 @@ static size_t host_bytes(const Model *m, const SampleRequest *r)
     return pixels * (3 * sizeof(float) + 3 + 4) + between;
 }
 
-/* Of the device's memory, for a's picture made that way. The model is described, not loaded. */
-static Status need_of(Model *m, Ctx *c, const SampleRequest *r, size_t *bytes)
+/* Of the device's memory, for a picture made that way, beside what the program has: `taken`. The model is
+ * described, not loaded; its adapters are attached. */
+static Status need_of(Model *m, Ctx *c, const SampleRequest *r, size_t taken, size_t *bytes)
 {
     Pipeline *p;
     size_t arena = 0;
@@ -72,15 +90,73 @@ static Status need_of(Model *m, Ctx *c, const SampleRequest *r, size_t *bytes)
     *bytes = arena + layers_bytes(unet_layers(m->unet)) + layers_bytes(clip_layers(m->clip)) +
              layers_bytes(vae_layers(m->vae));
     if (c->dev->host_memory)
-        *bytes += machine_current_bytes() + UNCOUNTED_BYTES + host_bytes(m, &sized);
+        *bytes += taken + UNCOUNTED_BYTES + host_bytes(m, &sized);
     return STATUS_OK;
+}
+
+typedef struct Attached {
+    Model *m;
+    const MemoryPicture *of; /* NULL: none yet */
+    LoraFile **files;
+    int count;
+} Attached;
+
+static void detach(Attached *a)
+{
+    while (a->count > 0)
+        lora_detach(a->m, a->files[--a->count]);
+    mem_free(a->files);
+    *a = (Attached){.m = a->m};
+}
+
+static bool same_loras(const MemoryPicture *a, const MemoryPicture *b)
+{
+    bool same = a->lora_count == b->lora_count;
+    for (int i = 0; same && i < a->lora_count; i++)
+        same = strcmp(a->loras[i].path, b->loras[i].path) == 0 &&
+               adapter_strength_same(&a->loras[i].strength, &b->loras[i].strength);
+    return same;
+}
+
+/* The picture's adapters in place of those of the picture before. */
+static Status attach(Attached *a, const MemoryPicture *picture)
+{
+    if (a->of && same_loras(a->of, picture))
+        return STATUS_OK;
+    detach(a);
+    a->files = mem_calloc((size_t)picture->lora_count + 1, sizeof *a->files);
+    if (!a->files)
+        return STATUS_FAILED;
+    for (; a->count < picture->lora_count; a->count++)
+        TRY(lora_attach_as(a->m, picture->loras[a->count].path, &picture->loras[a->count].strength,
+                           &a->files[a->count]));
+    a->of = picture;
+    return STATUS_OK;
+}
+
+/* What the picture that needs most needs. */
+static Status need_of_all(const MemoryChoice *m, Model *model, Ctx *c, int tile, size_t *bytes)
+{
+    const size_t taken = machine_current_bytes();
+    Attached attached = {.m = model};
+    Status s = STATUS_OK;
+    *bytes = 0;
+    for (int i = 0; s == STATUS_OK && i < m->count; i++) {
+        SampleRequest r = *m->pictures[i].request;
+        size_t one = 0;
+        r.vae_tile = m->keep_tile ? r.vae_tile : tile;
+        s = attach(&attached, &m->pictures[i]);
+        if (s == STATUS_OK)
+            s = need_of(model, c, &r, taken, &one);
+        *bytes = one > *bytes ? one : *bytes;
+    }
+    detach(&attached);
+    return s;
 }
 
 static Status need(const MemoryChoice *m, DType dtype, bool int8, int tile, size_t *bytes)
 {
     Model *model = NULL;
-    SampleRequest r = *m->request;
-    r.vae_tile = tile;
     Status s = model_open(&(ModelRequest){.name = m->model,
                                           .parts = MODEL_ALL,
                                           .dtype = dtype,
@@ -89,11 +165,19 @@ static Status need(const MemoryChoice *m, DType dtype, bool int8, int tile, size
                           &model);
     if (s == STATUS_OK) {
         Ctx *c = ctx_new(m->dev, &(CtxOptions){.dtype = dtype, .threads = m->threads});
-        s = c ? need_of(model, c, &r, bytes) : STATUS_FAILED;
+        s = c ? need_of_all(m, model, c, tile, bytes) : STATUS_FAILED;
         ctx_free(c);
     }
     model_free(model);
     return s;
+}
+
+static bool one_wraps(const MemoryChoice *m)
+{
+    for (int i = 0; i < m->count; i++)
+        if (m->pictures[i].request->wrap)
+            return true;
+    return false;
 }
 
 Status memory_limit_choose(MemoryChoice *m, size_t limit)
@@ -103,7 +187,7 @@ Status memory_limit_choose(MemoryChoice *m, size_t limit)
         const Saving *s = &SAVINGS[i];
         const bool half = s->half && !m->keep_dtype && m->dtype == DTYPE_F32;
         const bool int8 = m->int8 || (s->int8 && !m->keep_int8);
-        const int tile = s->tile && !m->keep_tile && !m->request->wrap ? s->tile : m->tile;
+        const int tile = s->tile && !m->keep_tile && !one_wraps(m) ? s->tile : m->tile;
         const DType dtype = half ? DTYPE_BF16 : m->dtype;
         TRY(need(m, dtype, int8, tile, &m->bytes));
         if (m->bytes <= limit) {
@@ -114,7 +198,8 @@ Status memory_limit_choose(MemoryChoice *m, size_t limit)
         }
         least = m->bytes < least ? m->bytes : least;
     }
-    return status_refuse(
-        "the least that this picture needs is %.0f MB; ask for a smaller --width and --height%s",
-        (double)least / MEGA, m->keep_dtype || m->keep_int8 ? ", or leave --dtype and --quantise away" : "");
+    return status_refuse("the least that %s is %.0f MB; ask for a smaller --width and --height%s",
+                         m->count > 1 ? "the picture that needs most needs" : "this picture needs",
+                         (double)least / MEGA,
+                         m->keep_dtype || m->keep_int8 ? ", or leave --dtype and --quantise away" : "");
 }

@@ -2,21 +2,31 @@
 #ifndef ATL_MEMORY_LIMIT_H
 #define ATL_MEMORY_LIMIT_H
 
+#include "infer/adapters/strength.h"
 #include "pipeline.h"
+
+/* A picture that is to fit, with the adapters that it is drawn with. */
+typedef struct MemoryPicture {
+    const SampleRequest *request;
+    const UsedLora *loras;
+    int lora_count;
+} MemoryPicture;
 
 typedef struct MemoryChoice {
     const char *model; /* as ModelRequest has it */
     const Device *dev;
     int threads;
-    const SampleRequest *request;
-    bool keep_dtype, keep_int8, keep_tile; /* was asked for by name, and stays */
+    const MemoryPicture *pictures; /* all that are drawn with the model so loaded */
+    int count;
+    bool keep_dtype, keep_int8, keep_tile; /* was asked for by name, and stays; a tile is each request's
+                                              own then */
     DType dtype;                           /* these three: what is taken without a limit, then with it */
     bool int8;                             /* weights of UNet and text encoder in 8 bits */
     int tile;                              /* SampleRequest.vae_tile */
-    size_t bytes;                          /* what is needed then, of the device's memory */
+    size_t bytes; /* what the picture that needs most needs then, of the device's memory */
 } MemoryChoice;
 
-/* The least change first. Nothing is loaded: shapes are planned. Refused where nothing fits, with what the
+/* The least change first. No model is loaded: shapes are planned. Refused where nothing fits, with what the
  * least needs. */
 Status memory_limit_choose(MemoryChoice *m, size_t limit);
 /* "2G", "1500M", "2147483648". */

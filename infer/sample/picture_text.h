@@ -8,11 +8,6 @@
 #include "kernels/base/json.h"
 #include "begin_arguments.h"
 
-typedef struct UsedLora {
-    const char *path; /* as given; only its last part is written */
-    AdapterStrength strength;
-} UsedLora;
-
 /* {"file": file, "scale": 0.8, "strength": "te=0.5"} */
 json_t *used_lora_json(const UsedLora *l, const char *file);
 
@@ -20,7 +15,7 @@ typedef struct PictureOrigin {
     const SampleRequest *request; /* with its size filled in */
     const char *model;            /* as asked for; only its last part is written, of "cat/model" both */
     const char *weights;          /* model_hash() */
-    const UsedLora *loras;
+    const UsedLora *loras;        /* of whose paths only the last part is written */
     int lora_count;
     const char *dtype;
     const char *licence;         /* the model's (licence.h); NULL or "": none is known */

@@ -399,6 +399,8 @@ static Status run(Work *w)
     w->paths = mem_calloc((size_t)w->shots.count, sizeof *w->paths);
     if (!w->paths)
         return STATUS_FAILED;
+    w->session.all = w->shots.sets;
+    w->session.all_count = w->shots.set_count;
     TRY(session_use(&w->session, w->shots.items[0].a));
     TRY(check_all(w));
     if (w->shots.again.weights && strcmp(w->shots.again.weights, w->session.weights))

@@ -89,14 +89,39 @@ static void unload(Session *s)
     s->model = NULL;
 }
 
-static Status limit_memory(SampleArguments *a, const Device *dev, DType *dtype)
+/* Those of all pictures that are drawn with the model that a asks for. *out: caller's, mem_free. */
+static Status list_pictures(const Session *s, const SampleArguments *a, MemoryPicture **out, int *count)
+{
+    *count = 0;
+    *out = mem_calloc((size_t)s->all_count, sizeof **out);
+    if (!*out)
+        return STATUS_FAILED;
+    for (int i = 0; i < s->all_count; i++) {
+        SampleArguments *b = &s->all[i];
+        if (!session_same_model(a, b))
+            continue;
+        TRY(begin_arguments_open(&b->begin, &b->request.begin));
+        (*out)[(*count)++] = (MemoryPicture){&b->request, b->loras, b->lora_count};
+    }
+    return STATUS_OK;
+}
+
+/* For all of these pictures, as they then need not be looked at again. */
+static void take_quantise(Session *s, const SampleArguments *a, const char *word)
+{
+    for (int i = 0; i < s->all_count; i++)
+        if (&s->all[i] != a && session_same_model(a, &s->all[i]))
+            s->all[i].quantise = word;
+}
+
+static Status limit_memory(Session *s, SampleArguments *a, const Device *dev, DType *dtype)
 {
     size_t limit;
     char tiles[64] = "";
+    MemoryPicture *pictures;
     MemoryChoice m = {.model = a->model,
                       .dev = dev,
                       .threads = a->threads,
-                      .request = &a->request,
                       .keep_dtype = a->dtype_given,
                       .keep_int8 = a->quantise_given,
                       .keep_tile = strcmp(a->vae_tile, "auto") != 0,
@@ -104,13 +129,21 @@ static Status limit_memory(SampleArguments *a, const Device *dev, DType *dtype)
                       .int8 = !strcmp(a->quantise, "int8"),
                       .tile = a->request.vae_tile};
     TRY(memory_limit_parse(a->max_memory, &limit));
-    TRY(memory_limit_choose(&m, limit));
+    Status status = list_pictures(s, a, &pictures, &m.count);
+    m.pictures = pictures;
+    if (status == STATUS_OK)
+        status = memory_limit_choose(&m, limit);
+    mem_free(pictures);
+    TRY(status);
     if (m.tile)
         snprintf(tiles, sizeof tiles, ", the VAE by tiles of %d pixels", m.tile);
     log_info("--max-memory %s: %.0f MB are needed in %s%s%s", a->max_memory, (double)m.bytes / 1e6,
              dtype_name(m.dtype), m.int8 ? ", UNet and text encoder in 8 bits" : "", tiles);
     *dtype = m.dtype;
-    a->quantise = m.int8 ? "int8" : a->quantise;
+    if (m.int8) {
+        take_quantise(s, a, "int8");
+        a->quantise = "int8";
+    }
     a->request.vae_tile = m.tile;
     return STATUS_OK;
 }
@@ -125,7 +158,7 @@ static Status load(Session *s, SampleArguments *a)
     TRY(status_in(device_choose(a->device, &dtype, &dev), "sample: --device"));
     TRY(begin_arguments_open(&a->begin, &a->request.begin));
     if (a->max_memory)
-        TRY(status_in(limit_memory(a, dev, &dtype), "sample: --max-memory"));
+        TRY(status_in(limit_memory(s, a, dev, &dtype), "sample: --max-memory"));
     s->vae_tile = a->request.vae_tile;
     TRY(model_open(&(ModelRequest){.name = a->model,
                                    .vae = a->vae,

@@ -8,6 +8,8 @@
 #include "options.h"
 
 typedef struct Session {
+    SampleArguments *all; /* whose pictures it will be used for: --max-memory looks at those of one model */
+    int all_count;
     const SampleArguments *a; /* what it is made ready for; NULL: nothing */
     Model *model;
     Ctx *c;

@@ -77,6 +77,8 @@ says "MB are needed in"
 [ "$(peak)" -le $limit ] || fail "--max-memory $limit: $(peak) were taken (without: $whole)"
 draw 2 "${tiny[@]}" --max-memory 20M
 says "the least that this picture needs is"
+draw 2 "${tiny[@]}" --max-memory 20M --sheet width=64,512
+says "the least that the picture that needs most needs is"
 draw 2 "${tiny[@]}" --max-memory 2X
 says "is no size"
 draw 2 "${heart[@]}" --vae-tile small
