@@ -31,7 +31,7 @@ struct Dataset {
     MaskColumns masks;        /* of a view sha256 alone */
     char **mask_paths;        /* where a view's masks lie, "": none; or NULL */
     char **names, **paths;    /* one block each; paths: where a view's pictures lie, or NULL */
-    uint64_t *caption_offset; /* (count+1), as stored */
+    uint32_t *caption_offset; /* (count+1), as stored but in 32 bits, which LIMIT fits */
     char *missing;            /* what stands for an empty caption, or NULL */
     char *captions;           /* each followed by a 0: caption i begins at caption_offset[i] + i */
 };
@@ -131,7 +131,7 @@ static Status check_images(const Dataset *d)
 
 static Status check_captions(const Dataset *d, const char *text, uint64_t size)
 {
-    const uint64_t *at = d->caption_offset;
+    const uint32_t *at = d->caption_offset; /* HDF5 makes the largest of what does not fit */
     if (at[0] != 0 || at[d->count] != size)
         return status_fail("%s: /captions/offset does not span /captions/text; the file is damaged", d->path);
     for (int i = 0; i < d->count; i++)
@@ -149,7 +149,7 @@ static Status check_captions(const Dataset *d, const char *text, uint64_t size)
 static Status read_captions(Dataset *d)
 {
     hsize_t dims[1] = {(hsize_t)d->count + 1}, size[1] = {0};
-    TRY(h5_read_array(d->file, d->path, "/captions/offset", H5T_NATIVE_UINT64, 1, dims, LIMIT,
+    TRY(h5_read_array(d->file, d->path, "/captions/offset", H5T_NATIVE_UINT32, 1, dims, LIMIT,
                       (void *)&d->caption_offset));
     TRY(h5_read_array(d->file, d->path, "/captions/text", H5T_NATIVE_UINT8, 1, size, LIMIT,
                       (void *)&d->captions));
@@ -159,9 +159,9 @@ static Status read_captions(Dataset *d)
         return STATUS_FAILED;
     d->captions = larger;
     for (int i = d->count - 1; i >= 0; i--) { /* each moves behind the zeros of those before it */
-        const uint64_t at = d->caption_offset[i], length = d->caption_offset[i + 1] - at;
+        const size_t at = d->caption_offset[i], length = d->caption_offset[i + 1] - at;
         memmove(larger + at + i, larger + at, length);
-        larger[at + (uint64_t)i + length] = 0;
+        larger[at + (size_t)i + length] = 0;
     }
     return STATUS_OK;
 }
@@ -259,12 +259,20 @@ static char **texts_of(const View *v, const char *(*text)(const ViewRow *))
     return all;
 }
 
+static Status check_captions_fit(const char *path, uint64_t bytes)
+{
+    return bytes <= LIMIT
+               ? STATUS_OK
+               : status_refuse("%s: the captions have more than %zu MB together", path, LIMIT >> 20);
+}
+
 static Status allocate_rows(Dataset *d, const View *v)
 {
     const size_t n = (size_t)v->count;
     uint64_t captions = 0;
     for (size_t i = 0; i < n; i++)
         captions += strlen(v->rows[i].caption) + 1;
+    TRY(check_captions_fit(d->path, captions));
     d->count = v->count;
     d->width = mem_alloc(n * sizeof *d->width);
     d->height = mem_alloc(n * sizeof *d->height);
@@ -288,7 +296,7 @@ static Status allocate_rows(Dataset *d, const View *v)
 
 static void fill_rows(Dataset *d, const View *v)
 {
-    uint64_t at = 0;
+    uint32_t at = 0;
     for (int i = 0; i < v->count; i++) {
         const ViewRow *row = &v->rows[i];
         d->width[i] = (uint32_t)row->size.width;
@@ -301,7 +309,7 @@ static void fill_rows(Dataset *d, const View *v)
         memcpy(d->masks.sha256 + (size_t)SHA256_SIZE * (size_t)i, row->mask_sha256, SHA256_SIZE);
         d->caption_offset[i] = at; /* captions are followed by a 0, which offsets do not count */
         strcpy(d->captions + at + i, row->caption);
-        at += strlen(row->caption);
+        at += (uint32_t)strlen(row->caption);
     }
     d->caption_offset[v->count] = at;
 }
@@ -369,7 +377,7 @@ Status dataset_set_missing_caption(Dataset *d, const char *caption)
 
 /* The captions of all pictures, styled, in one block. */
 typedef struct Restyled {
-    uint64_t *offset;
+    uint32_t *offset;
     char *text;
     uint64_t size, capacity;
 } Restyled;
@@ -380,21 +388,22 @@ static Status restyle(const Dataset *d, int i, const CaptionStyle *style, Restyl
     char *styled;
     TRY(caption_style(dataset_caption(d, i), style, &styled));
     const uint64_t size = strlen(styled) + 1;
-    if (r->size + size > r->capacity) {
+    const Status s = check_captions_fit(d->path, r->size + size);
+    if (s == STATUS_OK && r->size + size > r->capacity) {
         const uint64_t capacity = 2 * r->capacity + size;
         char *more = mem_realloc(r->text, capacity);
         r->text = more ? more : r->text;
         r->capacity = more ? capacity : r->capacity;
     }
-    const bool fits = r->size + size <= r->capacity;
+    const bool fits = s == STATUS_OK && r->size + size <= r->capacity;
     if (fits) {
         memcpy(r->text + r->size, styled, size);
-        r->offset[i] = r->size - (uint64_t)i;
+        r->offset[i] = (uint32_t)(r->size - (uint64_t)i);
         r->size += size;
-        r->offset[i + 1] = r->size - (uint64_t)(i + 1);
+        r->offset[i + 1] = (uint32_t)(r->size - (uint64_t)(i + 1));
     }
     mem_free(styled);
-    return fits ? STATUS_OK : STATUS_FAILED;
+    return s != STATUS_OK || fits ? s : STATUS_FAILED;
 }
 
 Status dataset_style_captions(Dataset *d, const CaptionStyle *style)
@@ -407,7 +416,7 @@ Status dataset_style_captions(Dataset *d, const CaptionStyle *style)
         s = restyle(d, i, style, &r);
     if (s == STATUS_OK) {
         char *const text = d->captions;
-        uint64_t *const offset = d->caption_offset;
+        uint32_t *const offset = d->caption_offset;
         d->captions = r.text, d->caption_offset = r.offset;
         r = (Restyled){.text = text, .offset = offset};
     }
