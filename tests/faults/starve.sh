@@ -21,7 +21,8 @@ fed() {
     mkdir -p "$work/run"
     case $3 in
     0)
-        same_end "$1" "$4"
+        # an old checkpoint may stay, which is said
+        grep -q "^atelier: warning: .*cannot be removed: " "$work/err" || same_end "$1" "$4"
         diff <(printed "$work/out") <(printed "$work/printed-$1") > /dev/null || fail "$4: prints something else"
         ;;
     1 | 2)

@@ -278,6 +278,7 @@ void checkpoint_prune(const char *run, int64_t newest, int keep, int64_t every, 
     char *all = path_join(run, "checkpoints"), **names = NULL;
     int count = 0, kept = 0, i;
     if (!all || dir_list(all, &names, &count) != STATUS_OK) {
+        log_warn("older checkpoints cannot be removed: %s", status_message());
         mem_free(all);
         return;
     }
