@@ -29,12 +29,17 @@ says 'prompts are plain text: "(red:1.5)"'
 pixels a1111 --prompt 'a (red:1.5) heart' --compat a1111
 quiet 'plain text'
 pixels syntax --prompt 'a (red:1.5) heart' --prompt-syntax a1111
+pixels told --prompt 'a (red:1.5) heart' --compat a1111 --prompt-syntax a1111
+pixels untold --prompt 'a (red:1.5) heart' --compat a1111 --prompt-syntax plain
 pixels comfy --prompt 'a (red:1.5) heart' --compat comfy
-pixels one --prompt 'a (red:1.0) heart' --prompt-syntax a1111
+pixels one --prompt 'a (red:1.0) heart' --compat a1111
 other plain words
 other a1111 comfy
 other a1111 plain
-same a1111 syntax
+other syntax plain
+other syntax words
+same a1111 told
+other a1111 untold
 
 # words that change: before the change it is one picture, with another afterwards it is none of both
 pixels fish --prompt 'a blue heart' --compat a1111
@@ -58,7 +63,9 @@ draw 0 --prompt 'x BREAK y BREAK z' --negative 'a BREAK b' --compat a1111
 pixels skipped --prompt 'a heart' --clip-skip 1
 says 'clip skip 1, as diffusers counts: 1 layer of the text encoder left out (1 in diffusers, 2 in AUTOMATIC1111, -2 in ComfyUI)'
 pixels theirs --prompt 'a heart' --clip-skip 2 --compat a1111
-same skipped theirs
+says 'clip skip 2, as AUTOMATIC1111 counts: 1 layer of the text encoder left out'
+pixels none --prompt 'a heart' --clip-skip 1 --compat a1111
+other none theirs
 draw 2 --prompt 'a heart' --clip-skip 0 --compat a1111
 says 'AUTOMATIC1111 counts from 1'
 
@@ -113,7 +120,7 @@ cp "$here/tests/fuzz/corpus/embedding/diffusers.bin" toys
 pixels plain_toy --prompt 'a toy heart'
 pixels toy --prompt 'a toy heart' --embedding toys/toy.safetensors
 pixels folder --prompt 'a toy heart' --embedding-dir toys
-pixels comfy_toy --prompt 'a embedding:toy heart' --compat comfy --embedding-dir toys
+pixels comfy_toy --prompt 'a embedding:toy heart' --prompt-syntax comfy --embedding-dir toys
 pixels word --prompt 'a <cat-toy>, heart' --embedding-dir toys
 pixels plain_word --prompt 'a <cat-toy>, heart'
 other toy plain_toy
