@@ -1,4 +1,5 @@
 /* A diffusers folder of a model's stored tensors. */
+#include "carry.h"
 #include "convert.h"
 #include "stored.h"
 
@@ -34,5 +35,6 @@ Status folder_write(const Model *m, const char *folder, const DType *dtype, Conv
         TRY(write_part(m, (PartId)i, folder, dtype, out));
     TRY(model_save_texts(m, folder, dtype));
     TRY(licence_carry(m, folder));
-    return model_save_index(m, folder); /* last: the folder is whole */
+    TRY(carry_parts(m, folder));
+    return carry_index(m, folder); /* last: the folder is whole */
 }

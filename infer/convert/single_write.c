@@ -7,6 +7,7 @@
  * in their ways: what is predicted by a tensor (global_step, v_pred), and "modelspec" metadata. For this
  * program the texts themselves stand in the metadata, under "atelier:" and their path in the folder, so that
  * nothing is lost on the way to a single file and back. */
+#include "carry.h"
 #include "convert.h"
 #include "stored.h"
 #include "texts.h"
@@ -195,6 +196,8 @@ Status single_write(const Model *m, const char *path, const DType *dtype, Conver
         s = safetensors_write(path, w.items, w.count, w.meta, w.meta_count);
     if (s == STATUS_OK)
         s = texts_needed(path, &w.shapes, &out->told_alone);
+    if (s == STATUS_OK)
+        s = carry_tell_left_out(m);
     out->tensors = w.count;
     free_writer(&w);
     return s;

@@ -97,9 +97,8 @@ Status model_find(const char *name, char **path);
  * another 16-bit type than asked for. */
 Status model_save(const Model *m, const char *folder, DType dtype);
 /* The folder's small files alone: configurations, which name dtype if it is not NULL, schedule and tokenizer;
- * and model_index.json, which makes a folder whole. m has configurations of all parts. */
+ * not model_index.json, which makes a folder whole. m has configurations of all parts. */
 Status model_save_texts(const Model *m, const char *folder, const DType *dtype);
-Status model_save_index(const Model *m, const char *folder);
 /* The memory that model_save takes for the largest part that it reads again. m has all parts, or their
  * shapes. */
 size_t model_save_bytes(const Model *m, DType dtype);

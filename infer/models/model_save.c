@@ -151,20 +151,20 @@ static Status write_model_part(const Model *m, PartId id, const char *folder, DT
     return s;
 }
 
-static Status write_parts(const Model *m, const char *folder, DType dtype)
-{
-    for (int i = 0; i < PART_COUNT; i++)
-        TRY(write_model_part(m, (PartId)i, folder, dtype));
-    TRY(write_text(folder, "scheduler/scheduler_config.json", m->scheduler_json));
-    return model_save_index(m, folder); /* last: the folder is whole */
-}
-
-Status model_save_index(const Model *m, const char *folder)
+static Status write_index(const Model *m, const char *folder)
 {
     char *index = model_index_json(m->scheduler_json, m->inpainting);
     const Status s = write_text(folder, "model_index.json", index);
     mem_free(index);
     return s;
+}
+
+static Status write_parts(const Model *m, const char *folder, DType dtype)
+{
+    for (int i = 0; i < PART_COUNT; i++)
+        TRY(write_model_part(m, (PartId)i, folder, dtype));
+    TRY(write_text(folder, "scheduler/scheduler_config.json", m->scheduler_json));
+    return write_index(m, folder); /* last: the folder is whole */
 }
 
 Status model_save_texts(const Model *m, const char *folder, const DType *dtype)

@@ -23,11 +23,13 @@
 
 static char target[96], again[96];
 
+static char warned[1000]; /* the last warning */
+
 static void quiet(void *unused, LogLevel level, const char *text)
 {
     (void)unused;
-    (void)level;
-    (void)text;
+    if (level == LOG_WARN)
+        snprintf(warned, sizeof warned, "%s", text);
 }
 
 static void make(const Variant *v)
@@ -246,27 +248,109 @@ static void every_layout_draws_the_same_picture(void **state)
     }
 }
 
-/* Its sizes, heads, schedule and tokenizer are nobody else's: only metadata can say them. */
-static void a_model_of_another_kind_comes_back_whole(void **state)
+/* What is nobody else's, sizes, heads, layers, schedule and tokenizer, only metadata can say. */
+static void comes_back_whole(const char *model, bool alone)
 {
-    (void)state;
     Model *a, *b;
     remove(target);
     if (file_is_dir(again))
         ok(dir_remove(again));
-    assert_true(convert("builtin:tiny", target).told_alone);
+    assert_int_equal(convert(model, target).told_alone, alone);
     convert(target, again);
     const char *const made[] = {target, again};
-    ok(model_load("builtin:tiny", MODEL_TOKENIZER, DTYPE_F32, &a));
+    ok(model_load(model, MODEL_TOKENIZER, DTYPE_F32, &a));
     for (int i = 0; i < 2; i++) {
         ok(model_load(made[i], MODEL_TOKENIZER, DTYPE_F32, &b));
         for (int p = 0; p < PART_COUNT; p++)
             assert_string_equal(a->config_json[p], b->config_json[p]);
         assert_string_equal(a->scheduler_json, b->scheduler_json);
+        assert_int_equal(a->schedule.prediction, b->schedule.prediction);
         assert_int_equal(tokenizer_vocab_size(a->tokenizer), tokenizer_vocab_size(b->tokenizer));
         model_free(b);
     }
     model_free(a);
+}
+
+static void a_model_of_another_kind_comes_back_whole(void **state)
+{
+    (void)state;
+    comes_back_whole("builtin:tiny", true);
+    comes_back_whole(TEST_GOLDEN "/models/sd1", true);
+    comes_back_whole(TEST_GOLDEN "/models/sd2", true);
+    same_folder(again, TEST_GOLDEN "/models/sd2");
+}
+
+/* Other parts ---------------------------------------------------------------------------------------------
+ */
+
+static void put(const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder_path, name);
+    ok(file_write_atomic(path, text, strlen(text)));
+}
+
+static void carried(const char *name, const char *wanted)
+{
+    char path[256], *text;
+    size_t size;
+    snprintf(path, sizeof path, "%s/%s", again, name);
+    ok(file_read(path, 1 << 20, &text, &size));
+    assert_string_equal(text, wanted);
+    mem_free(text);
+}
+
+static void make_with_other_parts(void)
+{
+    make(&(Variant){.kind = "sd1", .dtype = DTYPE_F16});
+    put("safety_checker/config.json", "{}");
+    put("safety_checker/onnx/model.bin", "weights");
+    put("feature_extractor/preprocessor_config.json", "{\"size\": 224}");
+    put("image_encoder/weights.bin", "known by the index alone");
+    put("samples/1.txt", "no part");
+    put("model_index.json", "{\"_class_name\": \"Other\", \"requires_safety_checker\": true,"
+                            " \"safety_checker\": [\"stable_diffusion\", \"StableDiffusionSafetyChecker\"],"
+                            " \"feature_extractor\": [\"transformers\", \"CLIPImageProcessor\"],"
+                            " \"image_encoder\": [\"transformers\", \"CLIPVisionModel\"],"
+                            " \"gone\": [\"diffusers\", \"NotThere\"], \"note\": 7}");
+}
+
+static void a_folder_keeps_the_parts_that_nothing_is_drawn_with(void **state)
+{
+    (void)state;
+    char path[256], *text;
+    size_t size;
+    make_with_other_parts();
+    convert(folder_path, again);
+    carried("safety_checker/config.json", "{}");
+    carried("safety_checker/onnx/model.bin", "weights");
+    carried("feature_extractor/preprocessor_config.json", "{\"size\": 224}");
+    carried("image_encoder/weights.bin", "known by the index alone");
+    snprintf(path, sizeof path, "%s/samples", again);
+    assert_false(file_exists(path));
+    snprintf(path, sizeof path, "%s/model_index.json", again);
+    ok(file_read(path, 1 << 20, &text, &size));
+    static const char *const said[] = {"StableDiffusionPipeline\"",
+                                       "StableDiffusionSafetyChecker",
+                                       "CLIPImageProcessor",
+                                       "CLIPVisionModel",
+                                       "\"note\": 7",
+                                       "\"requires_safety_checker\": true"};
+    for (int i = 0; i < 6; i++)
+        if (!strstr(text, said[i]))
+            fail_msg("%s is not in %s", said[i], text);
+    assert_null(strstr(text, "NotThere"));
+    mem_free(text);
+}
+
+static void a_single_file_says_what_it_leaves_out(void **state)
+{
+    (void)state;
+    make_with_other_parts();
+    warned[0] = 0;
+    convert(folder_path, target);
+    assert_non_null(
+        strstr(warned, "no place for feature_extractor, image_encoder, safety_checker: left out"));
 }
 
 /* Types ---------------------------------------------------------------------------------------------------
@@ -347,6 +431,8 @@ int main(void)
         cmocka_unit_test(what_is_predicted_is_told),
         cmocka_unit_test(every_layout_draws_the_same_picture),
         cmocka_unit_test(a_model_of_another_kind_comes_back_whole),
+        cmocka_unit_test(a_folder_keeps_the_parts_that_nothing_is_drawn_with),
+        cmocka_unit_test(a_single_file_says_what_it_leaves_out),
         cmocka_unit_test(types_are_kept_or_what_was_asked_for),
         cmocka_unit_test(averages_become_the_weights),
         cmocka_unit_test(what_would_be_lost_is_refused),
