@@ -45,7 +45,8 @@ static void clean(const char *text, size_t size)
     if (s != STATUS_OK || !caption)
         return;
     const size_t length = strlen(caption);
-    if (text_invalid_utf8(caption, length) >= 0 || length > size || strpbrk(caption, "\r\n\t"))
+    if (text_invalid_utf8(caption, length) >= 0 || length > size || strpbrk(caption, "\r\t") ||
+        strchr("\n ", caption[0]) || strchr("\n ", caption[length - 1]))
         fuzz_fail("a caption that is not clean");
     if (caption_clean(caption, length, &twice) != STATUS_OK || strcmp(caption, twice ? twice : "") != 0)
         fuzz_fail("a clean caption changes when cleaned again");

@@ -73,8 +73,8 @@ static void what_is_encoded_already_is_named(void **state)
     log_to(take, NULL);
     train(config_for("cached", SD1, "train.steps=2", (char *)NULL), log);
     log_to(NULL, NULL);
-    says("pictures.h5: latents of 7 of 7 pictures used again, as they were encoded before", true);
-    says("pictures.h5: text of 7 of 7 captions used again, as they were encoded before", true);
+    says("pictures.h5: latents of 7 of 7 pictures used again, as encoded before", true);
+    says("pictures.h5: text of 7 of 7 captions used again, as encoded before", true);
     mem_free(log);
 }
 

@@ -4,6 +4,7 @@
 #include "data/loader/sample.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/text.h"
 #include "hashing.h"
 
 #include <stdio.h>
@@ -295,8 +296,9 @@ static void leave_out_equal(Filling *w)
 static void tell_reused(const Filling *w)
 {
     if (w->done)
-        log_info("%s: %s of %d of %d %s used again, as they were encoded before", dataset_path(w->dataset),
-                 w->views ? "latents" : "text", w->done, w->total, w->views ? "pictures" : "captions");
+        log_info("%s: %s of %d of %d %s%s used again, as encoded before", dataset_path(w->dataset),
+                 w->views ? "latents" : "text", w->done, w->total, w->views ? "picture" : "caption",
+                 text_plural(w->total));
 }
 
 /* Process 0 looks, all encode. */
