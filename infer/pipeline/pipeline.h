@@ -24,6 +24,7 @@ typedef struct SampleRequest {
     float guidance;                /* 7.5; 1 or less: no guidance */
     double guidance_rescale;       /* 0 to 1: how far the guided prediction takes the other's spread */
     const char *sampler;           /* one of SAMPLER_WORDS */
+    float eta;                     /* SamplerChoice's */
     const char *schedule;          /* one of SCHEDULE_WORDS; NULL: auto */
     const char *rng;               /* as noise_kind_parse() takes it; NULL: what compat says */
     uint64_t seed;

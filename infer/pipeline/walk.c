@@ -48,6 +48,7 @@ static Status choose_sampler(const Model *m, const SampleRequest *r, size_t n, S
     TRY(noise_kind_parse(r->rng ? r->rng : compat->rng, noise));
     const SamplerChoice choice = {.name = r->sampler,
                                   .schedule = r->schedule,
+                                  .eta = r->eta,
                                   .convention = compat->sampling,
                                   .noise = compat->noise_apart ? NOISE_CPU : *noise,
                                   .seed = r->seed,

@@ -162,6 +162,8 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .shown = "auto: what the model says"},
         {"schedule", OPTION_TEXT, &r->schedule, .value = "NAME", .help = schedules,
          .shown = "auto: what the model says"},
+        {"eta", OPTION_FLOAT, &a->eta, .value = "E", .min = 0, .max = 1,
+         .help = "Sampler ddim: the share of each step's noise that is fresh. 1: as in DDPM.", .shown = "0"},
         {"seed", OPTION_TEXT, &a->seeds_text, .value = "N[,N...]",
          .help = "One picture for each. The noise is PyTorch's for that seed.", .shown = "0"},
         {"rng", OPTION_TEXT, &r->rng, .value = "cpu|cuda[:GPU]",
@@ -340,6 +342,7 @@ static Status check_way(SampleArguments *a)
     SampleRequest *r = &a->request;
     uint64_t tile = 0;
     r->variation = (float)a->variation;
+    r->eta = (float)a->eta;
     r->wrap = (strchr(a->tiling, 'x') ? WRAP_X : 0) | (strchr(a->tiling, 'y') ? WRAP_Y : 0);
     r->hires.pixels = !strcmp(a->hires_upscale, "lanczos");
     if (strcmp(a->vae_tile, "off") && strcmp(a->vae_tile, "auto") &&

@@ -21,7 +21,7 @@ typedef struct SampleArguments {
     SampleRequest request;
     GuardRequest guard;
     PromptOptions words;
-    double guidance, variation;
+    double guidance, eta, variation;
     int threads, batch, quality;
     bool json, matrix, dtype_given, quantise_given;
     char *own_prompt, *own_negative;  /* where request's are none of the command line's words */

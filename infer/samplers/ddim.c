@@ -1,8 +1,10 @@
-/* DDIM with eta 0 (Song et al. 2021, formula 12): the next x is made of the picture as the model sees it now
- * and of the noise, at the next level,
+/* DDIM (Song et al. 2021, formulas 12 and 16): the next x is made of the picture as the model sees it now and
+ * of the noise, at the next level; with eta some of that noise is fresh,
  *
- *     x' = √ᾱ' x0 + √(1-ᾱ') ε */
+ *     s = η √((1-ᾱ')/(1-ᾱ) (1-ᾱ/ᾱ')),   x' = √ᾱ' x0 + √(1-ᾱ'-s²) ε + s ε' */
 #include "family.h"
+
+#include <math.h>
 
 /* As diffusers: from t to t - ⌊T/n⌋, wherever the next step begins. */
 static Status levels_by_stride(Sampler *s, const NoiseSchedule *schedule)
@@ -40,10 +42,25 @@ static Status levels(Sampler *s, const NoiseSchedule *schedule)
     return s->convention == SAMPLER_A1111 ? levels_to_one(s, schedule) : levels_by_stride(s, schedule);
 }
 
+/* ε' (n) */
+static size_t state_bytes(size_t n)
+{
+    return n * sizeof(float);
+}
+
 static void step(const SamplerStep *s, void *state)
 {
-    (void)state;
-    level_mix(s->to, s->x0, s->noise, s->x, s->n);
+    const float eta = s->sampler->eta, *fresh = state;
+    if (eta <= 0) {
+        level_mix(s->to, s->x0, s->noise, s->x, s->n);
+        return;
+    }
+    const float before = s->from.signal / s->to.signal, share = s->to.noise / s->from.noise;
+    const float added = eta * share * sqrtf(fmaxf(0, 1 - before * before));
+    const float kept = sqrtf(fmaxf(0, s->to.noise * s->to.noise - added * added));
+    sampler_fresh(s, s->from.noise, s->to.noise, state);
+    for (size_t k = 0; k < s->n; k++)
+        s->x[k] = s->to.signal * s->x0[k] + kept * s->noise[k] + added * fresh[k];
 }
 
 static const SettingsDefaults ABSENT = {
@@ -56,6 +73,8 @@ const SamplerFamily sampler_ddim = {
     .timesteps = TIMESTEP_WHOLE,
     .grid = GRID_OF_TIMESTEPS,
     .absent = &ABSENT,
+    .takes_eta = true,
+    .state_bytes = state_bytes,
     .levels = levels,
     .step = step,
 };

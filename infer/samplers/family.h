@@ -45,6 +45,7 @@ typedef struct SamplerFamily {
     TimestepKind timesteps;  /* as diffusers' scheduler rounds them */
     GridOf grid;
     bool open_end;                  /* leading and linspace: with a last point, at the clean end, left out */
+    bool takes_eta;                 /* SamplerChoice.eta */
     bool whole_range;               /* its curves run over all of the schedule */
     const SettingsDefaults *absent; /* what the file follows of settings.h; NULL: nothing */
     const SamplerSetting *settings; /* key NULL after the last; NULL: none */
@@ -74,6 +75,7 @@ struct Sampler {
     int calls;
     int skipped; /* of the user's steps */
     float initial_scale;
+    float eta;
     size_t n;
     float *x0, *noise, *scratch; /* (n) */
     Brownian *motion;            /* over σ; NULL: fresh noise is the source's */

@@ -326,6 +326,8 @@ Status sampler_new(const SamplerChoice *choice, const NoiseSchedule *schedule, i
     if (!family)
         return unknown_sampler(name);
     TRY(check_settings(family, schedule));
+    if (choice->eta > 0 && !family->takes_eta)
+        return status_refuse("sampler %s takes no eta; ddim does", family->kind.name);
     const int most = schedule->train_steps - family->open_end;
     if (steps < 1 || steps > most)
         return status_refuse("%d sampling steps; the model's schedule allows 1 to %d", steps, most);
@@ -335,6 +337,7 @@ Status sampler_new(const SamplerChoice *choice, const NoiseSchedule *schedule, i
     s->family = family;
     s->prediction = schedule->prediction;
     s->convention = choice->convention;
+    s->eta = choice->eta;
     s->timesteps = timesteps_of(family, choice->convention);
     s->steps = steps;
     s->skipped = choice->skipped;

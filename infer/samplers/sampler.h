@@ -59,6 +59,7 @@ typedef struct SamplerChoice {
     NoiseKind noise; /* of a Brownian motion, and its seed: the picture's */
     uint64_t seed;
     int skipped; /* of the user's steps, the first so many are left out: the walk begins at a picture */
+    float eta;   /* share of a step's noise that is fresh, from 0 (none) to 1 (as in DDPM); ddim's alone */
 } SamplerChoice;
 
 /* What auto comes to for a model with this schedule: the sampler's name. */

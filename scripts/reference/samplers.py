@@ -7,7 +7,7 @@
     brownian.SEED.FROM.TO               an increment of torchsde's Brownian tree over [0.1, 14.6], 16 numbers
     cuda.SEED.SMS.THREADS.SIZES         PyTorch's noise on a GPU with so many multiprocessors and threads on each, drawn
                                         in calls of SIZES, thread by thread
-    (CASE's metadata is JSON: scheduler_config.json as `config`, and the words of --schedule and --compat)
+    (CASE's metadata is JSON: scheduler_config.json as `config`, and --eta, the words of --schedule and --compat)
 
 diffusers is the reference where it has a sampler and a schedule; k-diffusion's own functions, on the grids of
 AUTOMATIC1111 and ComfyUI, for those two.
@@ -66,6 +66,8 @@ def walk(case, sampler, steps, config, grid=None, **words):
     generator = torch.Generator().manual_seed(SEED)
     first = x = torch.randn(1, 4, 2, 2, generator=generator) * s.init_noise_sigma
     extra = {"generator": generator} if "generator" in inspect.signature(s.step).parameters else {}
+    if "eta" in words:
+        extra["eta"] = words["eta"]
     for t in s.timesteps:
         x = s.step(schedule.fake_model(s.scale_model_input(x, t), t), t, x, **extra).prev_sample
     keep(case, sampler, steps, s.timesteps, first.flatten(), x.flatten())
@@ -104,6 +106,9 @@ def diffusers_cases():
         if sampler in WITH_ZERO_SNR:
             walk("zero_snr", sampler, 20, {**SD, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True,
                                            "timestep_spacing": "trailing"})
+    for case, eta in (("eta_half", 0.5), ("eta_one", 1.0)):
+        for steps in (7, 20):
+            walk(case, "ddim", steps, SD, eta=eta)
     walk("sgm_uniform", "euler", 20, SD, sgm_uniform, schedule="sgm_uniform")
     for case, key in CURVES.items():  # a word of the user's instead of the file's
         metadata[f"asked_{case}"] = metadata[case].replace(f'"{key}": true', f'"{key}": false')

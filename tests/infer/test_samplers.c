@@ -57,6 +57,7 @@ static void open_case(const char *name, const char *sampler, Case *c)
     snprintf(c->word, sizeof c->word, "%s", word ? word : SCHEDULE_AUTO);
     c->choice =
         (SamplerChoice){.name = sampler, .schedule = c->word, .convention = compat->sampling, .seed = 7};
+    c->choice.eta = (float)json_number_value(json_object_get(facts, "eta"));
     c->noise_apart = compat->noise_apart;
     free(config);
     json_decref(facts);
@@ -361,9 +362,21 @@ static int close_golden(void **state)
     return 0;
 }
 
+static void fresh_noise_is_refused_where_it_counts_for_nothing(void **state)
+{
+    (void)state;
+    Case c;
+    Sampler *s;
+    open_case("eta_half", "euler", &c);
+    assert_int_equal(sampler_new(&c.choice, &c.schedule, 7, N, &s), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "eta"));
+    schedule_free(&c.schedule);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fresh_noise_is_refused_where_it_counts_for_nothing),
         cmocka_unit_test(every_sampler_of_the_table_is_whole),
         cmocka_unit_test(every_schedule_has_its_word),
         cmocka_unit_test(samplers_walk_as_others),
