@@ -270,8 +270,9 @@ static Status parse_convert(int argc, char **argv, ConvertArguments *a, bool *do
         .summary =
             "Writes a model in the other layout: as a single file, where OUT ends in .safetensors, which "
             "AUTOMATIC1111, ComfyUI and others take as a checkpoint; or as a diffusers folder. MODEL is a "
-            "folder, a .safetensors or .ckpt file, or builtin:tiny. What stands beside the model's own "
-            "tensors (averages, a safety checker, a training's state) is left out.",
+            "folder, a .safetensors or .ckpt file, or builtin:tiny. Averages and a training's "
+            "state are left out, and from a single file a folder's other parts (a safety checker); a folder "
+            "keeps those.",
         .example = "atelier model convert builtin:tiny tiny.safetensors",
         .options = options,
         .option_count = sizeof options / sizeof *options,
