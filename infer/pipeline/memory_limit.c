@@ -158,6 +158,8 @@ static Status need(const MemoryChoice *m, DType dtype, bool int8, int tile, size
 {
     Model *model = NULL;
     Status s = model_open(&(ModelRequest){.name = m->model,
+                                          .vae = m->vae,
+                                          .ema = m->ema,
                                           .parts = MODEL_ALL,
                                           .dtype = dtype,
                                           .quantised = int8 ? MODEL_UNET | MODEL_TEXT : 0,

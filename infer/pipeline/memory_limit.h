@@ -13,7 +13,8 @@ typedef struct MemoryPicture {
 } MemoryPicture;
 
 typedef struct MemoryChoice {
-    const char *model; /* as ModelRequest has it */
+    const char *model, *vae; /* as ModelRequest has them */
+    bool ema;
     const Device *dev;
     int threads;
     const MemoryPicture *pictures; /* all that are drawn with the model so loaded */

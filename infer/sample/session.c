@@ -120,6 +120,8 @@ static Status limit_memory(Session *s, SampleArguments *a, const Device *dev, DT
     char tiles[64] = "";
     MemoryPicture *pictures;
     MemoryChoice m = {.model = a->model,
+                      .vae = a->vae,
+                      .ema = a->ema,
                       .dev = dev,
                       .threads = a->threads,
                       .keep_dtype = a->dtype_given,

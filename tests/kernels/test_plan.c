@@ -277,6 +277,7 @@ static void a_question_of_the_device_that_fails_fails_the_rehearsal(void **state
             break;
         assert_int_not_equal(s, STATUS_OK);
     }
+    device_cpu()->unpack(&n.layer);
     tensor_free(n.layer.weight);
     ctx_free(c);
 }
