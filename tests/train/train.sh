@@ -100,6 +100,14 @@ expect 0 "$atelier" data build "$work/pictures" --out "$work/rebuilt.h5" --cache
     --model "$here/tests/golden/models/sd1"
 grep -q "rebuilt.h5: latents of \([0-9]*\) of \1 pictures used again" "$work/err" || fail "built anew, all was encoded anew"
 cmp "$work/rebuilt.cache" "$work/kept.cache" || fail "building anew changed the cache"
+# another VAE's latents are others
+expect 0 "$atelier" data build "$work/pictures" --out "$work/other-vae.h5" --cache latents --resolution 32 --dtype f32 \
+    --model "$here/tests/golden/models/sd1" --vae "$here/tests/golden/models/sd2"
+cp "$work/other-vae.cache" "$work/rebuilt.cache"
+rm "$work/rebuilt.h5"
+expect 0 "$atelier" data build "$work/pictures" --out "$work/rebuilt.h5" --cache latents --resolution 32 --dtype f32 \
+    --model "$here/tests/golden/models/sd1"
+grep -q "used again" "$work/err" && fail "latents of another VAE were used"
 cached() { train 0 --set dataset.path=cached.h5 --set method.text_encoder=false --set train.steps=1 --set output.dir="$@"; }
 before=$(sha256sum "$work/cached.cache")
 cached fits

@@ -21,7 +21,7 @@
 
 typedef struct Arguments {
     const char *folder, *out, *caption;
-    const char *cache, *model, *dtype, *device, *folder_names;
+    const char *cache, *model, *vae, *dtype, *device, *folder_names;
     int resolution, clip_skip;
     bool skip_bad, flip, square, json;
     bool latents, text; /* of cache */
@@ -63,6 +63,8 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         {"model", OPTION_TEXT, &a->model, .value = "M",
          .help = "The model that will be trained: a diffusers folder, a .safetensors or .ckpt file, or "
                  "builtin:tiny."},
+        {"vae", OPTION_TEXT, &a->vae, .value = "V",
+         .help = "Another VAE than the model's own: as model.vae of the configuration."},
         {"resolution", OPTION_INT, &a->resolution, .value = "N",
          .help = "As train.resolution of the configuration.", .min = 16, .max = 4096,
          .shown = "the size the model was made for"},
@@ -107,10 +109,11 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
     a->text = a->cache && strstr(a->cache, "text");
     if (a->cache && !a->model)
         return status_refuse("data build: --cache needs --model, the model that is to be trained");
-    if (!a->cache && (a->model || a->resolution || a->square || a->flip || a->clip_skip))
-        return status_refuse("data build: --model, --resolution, --square, --flip and --clip-skip say how to "
-                             "encode; give --cache "
-                             "latents,text with them");
+    if (!a->cache && (a->model || a->vae || a->resolution || a->square || a->flip || a->clip_skip))
+        return status_refuse(
+            "data build: --model, --vae, --resolution, --square, --flip and --clip-skip say how to "
+            "encode; give --cache "
+            "latents,text with them");
     return check_out(a->out);
 }
 
@@ -182,8 +185,10 @@ static Status check_model(const Arguments *a)
     const Device *dev;
     TRY(dtype_parse(a->dtype, &dtype));
     TRY(status_in(device_choose(a->device, &dtype, &dev), "data build: --device"));
-    TRY(model_open(&(ModelRequest){.name = a->model, .parts = parts_of(a), .dtype = dtype, .described = true},
-                   &m));
+    TRY(model_open(
+        &(ModelRequest){
+            .name = a->model, .vae = a->vae, .parts = parts_of(a), .dtype = dtype, .described = true},
+        &m));
     const int side = a->resolution, multiple = m->size_multiple;
     model_free(m);
     if (side % multiple)
@@ -222,7 +227,9 @@ static Status encode_with_model(Encoding *e)
     const Device *dev;
     TRY(dtype_parse(e->a->dtype, &e->dtype));
     TRY(device_choose(e->a->device, &e->dtype, &dev));
-    TRY(model_load(e->a->model, parts_of(e->a), e->dtype, &e->model));
+    TRY(model_open(
+        &(ModelRequest){.name = e->a->model, .vae = e->a->vae, .parts = parts_of(e->a), .dtype = e->dtype},
+        &e->model));
     e->c = ctx_new(dev, &(CtxOptions){.dtype = e->dtype, .stop = stop_flag()});
     if (!e->c)
         return STATUS_FAILED;
