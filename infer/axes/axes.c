@@ -1,5 +1,6 @@
 #include "axes.h"
 
+#include "kernels/base/buffer.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
@@ -182,15 +183,18 @@ static Status choose_parts(char *const *parts, int count, Axis *out)
     *out = (Axis){.kind = AXIS_PARTS, .key = mem_strdup("matrix")};
     Status s = out->key ? STATUS_OK : STATUS_FAILED;
     for (unsigned chosen = 0; s == STATUS_OK && chosen < 1u << count; chosen++) {
-        char *text = mem_strdup("");
-        for (int i = 0; text && i < count; i++) {
+        Buffer with = {0};
+        char *text = NULL;
+        const char *between = "";
+        for (int i = 0; i < count; i++) {
             if (!(chosen >> i & 1))
                 continue;
-            char *longer = mem_printf("%s%s%s", text, *text ? ", " : "", parts[i]);
-            mem_free(text);
-            text = longer;
+            buffer_add(&with, "%s%s", between, parts[i]);
+            between = ", ";
         }
-        s = text ? axis_add(out, *text ? text : "(without)", text) : STATUS_FAILED;
+        s = buffer_take(&with, &text);
+        if (s == STATUS_OK)
+            s = axis_add(out, *text ? text : "(without)", text);
         mem_free(text);
     }
     return s;

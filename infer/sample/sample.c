@@ -6,6 +6,7 @@
 #include "infer/files/marks.h"
 #include "infer/pipeline/pipeline.h"
 #include "infer/safety/watermark.h"
+#include "kernels/base/buffer.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"
@@ -234,17 +235,18 @@ static Status make_pictures(Work *w)
 /* The settings of all pictures that are on the sheet. Caller: mem_free. */
 static char *sheet_settings(const Work *w)
 {
-    char *all = mem_strdup("{\"pictures\":[");
-    for (int i = 0, count = 0; all && i < w->shots.count; i++) {
+    Buffer all = {0};
+    char *text;
+    const char *between = "";
+    buffer_add(&all, "{\"pictures\":[");
+    for (int i = 0; i < w->shots.count; i++) {
         if (!w->settings[i])
             continue;
-        char *longer = mem_printf("%s%s%s", all, count++ ? "," : "", w->settings[i]);
-        mem_free(all);
-        all = longer;
+        buffer_add(&all, "%s%s", between, w->settings[i]);
+        between = ",";
     }
-    char *text = all ? mem_printf("%s]}", all) : NULL;
-    mem_free(all);
-    return text;
+    buffer_add(&all, "]}");
+    return buffer_take(&all, &text) == STATUS_OK ? text : NULL;
 }
 
 /* Also of pictures that were made before something failed. */

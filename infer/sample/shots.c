@@ -3,6 +3,7 @@
 #include "shots.h"
 
 #include "infer/axes/prompt_file.h"
+#include "kernels/base/buffer.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
@@ -69,19 +70,12 @@ static Status read_axes(Shots *s)
 /* text with every `word` in it replaced. Caller: mem_free. */
 static char *replaced(const char *text, const char *word, const char *by)
 {
-    char *out = mem_strdup("");
-    const size_t length = strlen(word);
-    while (out) {
-        const char *at = strstr(text, word);
-        char *longer =
-            at ? mem_printf("%s%.*s%s", out, (int)(at - text), text, by) : mem_printf("%s%s", out, text);
-        mem_free(out);
-        out = longer;
-        if (!at)
-            break;
-        text = at + length;
-    }
-    return out;
+    Buffer out = {0};
+    char *all;
+    for (const char *at; (at = strstr(text, word)) != NULL; text = at + strlen(word))
+        buffer_add(&out, "%.*s%s", (int)(at - text), text, by);
+    buffer_add(&out, "%s", text);
+    return buffer_take(&out, &all) == STATUS_OK ? all : NULL;
 }
 
 static Status own_prompt(SampleArguments *a, char *text)

@@ -3,9 +3,9 @@
  * of a cell in one colour, the lower in another. A cell is taken to be twice as high as wide. */
 #include "terminal_picture.h"
 
+#include "kernels/base/buffer.h"
 #include "kernels/base/mem.h"
 
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,41 +59,6 @@ static Size fitted(Size picture, int rows, int unit_height)
     return (Size){width > 0 ? width : 1, height};
 }
 
-/* Text in memory -------------------------------------------------------------------------------------------
- */
-
-typedef struct Text {
-    char *bytes;
-    size_t size, capacity;
-    bool failed;
-} Text;
-
-static void append(Text *t, const char *bytes, size_t count)
-{
-    if (t->size + count > t->capacity) {
-        const size_t capacity = 2 * (t->size + count) + 4096;
-        char *more = t->failed ? NULL : mem_realloc(t->bytes, capacity);
-        t->failed = !more;
-        if (!more)
-            return;
-        t->bytes = more;
-        t->capacity = capacity;
-    }
-    memcpy(t->bytes + t->size, bytes, count);
-    t->size += count;
-}
-
-static void say(Text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(Text *t, const char *format, ...)
-{
-    char line[128];
-    va_list args;
-    va_start(args, format);
-    const int n = vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    append(t, line, n < (int)sizeof line ? (size_t)n : sizeof line - 1);
-}
-
 static char *base64(const uint8_t *bytes, size_t size, size_t *count)
 {
     static const char LETTERS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -112,30 +77,30 @@ static char *base64(const uint8_t *bytes, size_t size, size_t *count)
 /* The ways -------------------------------------------------------------------------------------------------
  */
 
-static Status draw_kitty(Text *t, const char *letters, size_t count, int rows)
+static Status draw_kitty(Buffer *t, const char *letters, size_t count, int rows)
 {
     for (size_t at = 0; at < count; at += PIECE) {
         const size_t n = count - at < PIECE ? count - at : PIECE;
         if (at == 0) /* one picture, which the next takes the place of; C=1: the cursor stays */
-            say(t, "\033_Ga=T,f=100,i=4177,p=1,q=2,C=1,r=%d,m=%d;", rows, at + n < count);
+            buffer_add(t, "\033_Ga=T,f=100,i=4177,p=1,q=2,C=1,r=%d,m=%d;", rows, at + n < count);
         else
-            say(t, "\033_Gm=%d;", at + n < count);
-        append(t, letters + at, n);
-        say(t, "\033\\");
+            buffer_add(t, "\033_Gm=%d;", at + n < count);
+        buffer_add(t, "%.*s", (int)n, letters + at);
+        buffer_add(t, "\033\\");
     }
-    say(t, "\033[%dB\r", rows);
+    buffer_add(t, "\033[%dB\r", rows);
     return STATUS_OK;
 }
 
-static Status draw_iterm(Text *t, const char *letters, size_t count, int rows)
+static Status draw_iterm(Buffer *t, const char *letters, size_t count, int rows)
 {
-    say(t, "\033]1337;File=inline=1;height=%d;preserveAspectRatio=1:", rows);
-    append(t, letters, count);
-    say(t, "\a\r\n");
+    buffer_add(t, "\033]1337;File=inline=1;height=%d;preserveAspectRatio=1:", rows);
+    buffer_add(t, "%.*s", (int)count, letters);
+    buffer_add(t, "\a\r\n");
     return STATUS_OK;
 }
 
-static Status draw_png(Text *t, TerminalWay way, const Picture *p, int rows)
+static Status draw_png(Buffer *t, TerminalWay way, const Picture *p, int rows)
 {
     uint8_t *bytes;
     size_t size, count;
@@ -145,9 +110,9 @@ static Status draw_png(Text *t, TerminalWay way, const Picture *p, int rows)
     if (!letters)
         return STATUS_FAILED;
     for (int i = 0; i < rows && way == TERMINAL_KITTY; i++)
-        say(t, "\n"); /* room below, where the terminal has to scroll */
+        buffer_add(t, "\n"); /* room below, where the terminal has to scroll */
     if (way == TERMINAL_KITTY)
-        say(t, "\033[%dA", rows);
+        buffer_add(t, "\033[%dA", rows);
     const Status s =
         way == TERMINAL_KITTY ? draw_kitty(t, letters, count, rows) : draw_iterm(t, letters, count, rows);
     mem_free(letters);
@@ -163,21 +128,21 @@ static int cube(const uint8_t *rgb)
 }
 
 /* count times the same letter; from four on that is shorter said. */
-static void repeat(Text *t, char letter, int count)
+static void repeat(Buffer *t, char letter, int count)
 {
     if (count > 3)
-        say(t, "!%d%c", count, letter);
+        buffer_add(t, "!%d%c", count, letter);
     for (int i = 0; i < count && count <= 3; i++)
-        append(t, &letter, 1);
+        buffer_add(t, "%c", letter);
 }
 
 /* One colour of a band: a letter a column, whose bits are its six pixels. */
-static void draw_sixels(Text *t, const Picture *p, int top, int colour)
+static void draw_sixels(Buffer *t, const Picture *p, int top, int colour)
 {
     const int width = p->size.width;
     char last = 0;
     int count = 0;
-    say(t, "#%d", colour);
+    buffer_add(t, "#%d", colour);
     for (int x = 0; x < width; x++) {
         int bits = 0;
         for (int y = 0; y < 6 && top + y < p->size.height; y++)
@@ -191,14 +156,14 @@ static void draw_sixels(Text *t, const Picture *p, int top, int colour)
     }
     if (last != 63) /* nothing is left out at a line's end */
         repeat(t, last, count);
-    append(t, "$", 1);
+    buffer_add(t, "$");
 }
 
-static void draw_sixel(Text *t, const Picture *p)
+static void draw_sixel(Buffer *t, const Picture *p)
 {
-    say(t, "\033Pq\"1;1;%d;%d", p->size.width, p->size.height);
+    buffer_add(t, "\033Pq\"1;1;%d;%d", p->size.width, p->size.height);
     for (int i = 0; i < LEVELS * LEVELS * LEVELS; i++)
-        say(t, "#%d;2;%d;%d;%d", i, i / 36 * 20, i / 6 % 6 * 20, i % 6 * 20);
+        buffer_add(t, "#%d;2;%d;%d;%d", i, i / 36 * 20, i / 6 % 6 * 20, i % 6 * 20);
     for (int top = 0; top < p->size.height; top += 6) {
         bool used[LEVELS * LEVELS * LEVELS] = {false};
         const int below = top + 6 < p->size.height ? top + 6 : p->size.height;
@@ -207,24 +172,25 @@ static void draw_sixel(Text *t, const Picture *p)
         for (int colour = 0; colour < LEVELS * LEVELS * LEVELS; colour++)
             if (used[colour])
                 draw_sixels(t, p, top, colour);
-        append(t, "-", 1);
+        buffer_add(t, "-");
     }
-    say(t, "\033\\\r");
+    buffer_add(t, "\033\\\r");
 }
 
-static void draw_blocks(Text *t, const Picture *p)
+static void draw_blocks(Buffer *t, const Picture *p)
 {
     for (int y = 0; y + 1 < p->size.height; y += 2) {
         for (int x = 0; x < p->size.width; x++) {
             const uint8_t *up = p->rgb + 3 * ((size_t)y * (size_t)p->size.width + (size_t)x);
             const uint8_t *low = up + 3 * (size_t)p->size.width;
-            say(t, "\033[38;2;%d;%d;%d;48;2;%d;%d;%dm\u2580", up[0], up[1], up[2], low[0], low[1], low[2]);
+            buffer_add(t, "\033[38;2;%d;%d;%d;48;2;%d;%d;%dm\u2580", up[0], up[1], up[2], low[0], low[1],
+                       low[2]);
         }
-        say(t, "\033[0m\033[K\n");
+        buffer_add(t, "\033[0m\033[K\n");
     }
 }
 
-static Status draw_scaled(Text *t, TerminalWay way, const Picture *p, int rows)
+static Status draw_scaled(Buffer *t, TerminalWay way, const Picture *p, int rows)
 {
     Picture scaled;
     TRY(picture_resize(p, fitted(p->size, rows, way == TERMINAL_SIXEL ? CELL_HEIGHT : 2), &scaled));
@@ -238,17 +204,19 @@ static Status draw_scaled(Text *t, TerminalWay way, const Picture *p, int rows)
 
 Status terminal_draw(FILE *to, TerminalWay way, const Picture *picture, int rows)
 {
-    Text t = {0};
+    Buffer t = {0};
+    char *text = NULL;
     if (way == TERMINAL_NONE)
         return STATUS_OK;
     Status s = way == TERMINAL_KITTY || way == TERMINAL_ITERM ? draw_png(&t, way, picture, rows)
                                                               : draw_scaled(&t, way, picture, rows);
-    if (s == STATUS_OK && t.failed)
-        s = STATUS_FAILED;
+    const Status whole = buffer_take(&t, &text);
+    if (s == STATUS_OK)
+        s = whole;
     if (s == STATUS_OK) {
-        fwrite(t.bytes, 1, t.size, to);
+        fputs(text, to);
         fflush(to);
     }
-    mem_free(t.bytes);
+    mem_free(text);
     return s;
 }
