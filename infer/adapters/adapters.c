@@ -25,8 +25,8 @@
 /* A layer that can carry an adapter, and what the file has for it. */
 typedef struct Module {
     char name[ADAPTER_MODULE_SIZE];
+    PartId part;
     Layer *layer;
-    bool text_encoder;
     const AdapterKind *kind;
     const TensorEntry *tensors[ADAPTER_TENSORS], *alpha;
     const TensorEntry *magnitude; /* DoRA's lengths */
@@ -62,14 +62,14 @@ static bool may_carry(const Layer *l)
            !(size >= length && strcmp(l->name + size - length, END) == 0);
 }
 
-static Status add_modules(ModuleList *list, const LayerSet *set, bool text_encoder)
+static Status add_modules(ModuleList *list, PartId part, const LayerSet *set)
 {
     for (int i = 0; i < set->count; i++) {
         if (!may_carry(set->items[i]))
             continue;
         Module *module = &list->items[list->count++];
-        *module = (Module){.layer = set->items[i], .text_encoder = text_encoder};
-        TRY(adapter_module(module->layer->name, text_encoder, module->name));
+        *module = (Module){.part = part, .layer = set->items[i]};
+        TRY(adapter_module(part, module->layer->name, module->name));
     }
     return STATUS_OK;
 }
@@ -83,9 +83,9 @@ static Status list_modules(Model *m, ModuleList *list)
     if (!list->items)
         return STATUS_FAILED;
     if (unet)
-        TRY(add_modules(list, unet, false));
+        TRY(add_modules(list, PART_UNET, unet));
     if (text)
-        TRY(add_modules(list, text, true));
+        TRY(add_modules(list, PART_TEXT, text));
     qsort(list->items, (size_t)list->count, sizeof *list->items, by_name);
     return STATUS_OK;
 }
@@ -239,11 +239,11 @@ static Status module_scale(const Module *m, const Adapter *a, const AdapterSetti
     const int64_t rank = a->kind->rank(a);
     *said = m->alpha != NULL;
     *scale = 1;
-    if (!m->magnitude && adapter_settings_dora(settings, m->text_encoder))
+    if (!m->magnitude && adapter_settings_dora(settings, m->part))
         return status_fail("`%s`: use_dora is said, but its lora_magnitude_vector is not there",
                            m->first->name);
     if (!m->alpha)
-        TRY(adapter_settings_scale(settings, m->layer->name, m->text_encoder, rank, scale, said));
+        TRY(adapter_settings_scale(settings, m->part, m->layer->name, rank, scale, said));
     else
         TRY(tensor_entry_number(m->alpha, &alpha));
     if (m->alpha && rank)
@@ -268,7 +268,7 @@ static Status make_adapters(LoraFile *file, const ModuleList *list, const Adapte
         return STATUS_FAILED;
     for (int i = 0; i < list->count; i++) {
         const Module *m = &list->items[i];
-        const float own = adapter_strength_of(strength, m->layer->name, m->text_encoder);
+        const float own = adapter_strength_of(strength, m->part, m->layer->name);
         if (!m->kind && !m->alpha && !m->magnitude)
             continue;
         file->there++;

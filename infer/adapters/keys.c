@@ -50,14 +50,19 @@ static const struct {
 } KINDS[] = {ATL_ADAPTERS(KIND)};
 #define KIND_COUNT (int)(sizeof KINDS / sizeof *KINDS)
 
+#define DOTTED_PARTS                                                                                         \
+    {                                                                                                        \
+        [PART_UNET] = "unet.", [PART_TEXT] = "text_encoder."                                                 \
+    }
 static const struct {
-    const char *name, *unet, *text_encoder; /* what stands before a layer's path */
-    bool flat;                              /* "_" for the path's "." */
-    const char *alpha;                      /* ending, or NULL: said elsewhere */
+    const char *name;
+    const char *parts[PART_COUNT]; /* what stands before a layer's path; NULL: it has no adapters */
+    bool flat;                     /* "_" for the path's "." */
+    const char *alpha;             /* ending, or NULL: said elsewhere */
 } SPELLINGS[ADAPTER_SPELLINGS] = {
-    [SPELLED_KOHYA] = {"kohya", "lora_unet_", "lora_te_", true, ".alpha"},
-    [SPELLED_PEFT] = {"peft", "unet.", "text_encoder.", false, NULL},
-    [SPELLED_DIFFUSERS] = {"diffusers", "unet.", "text_encoder.", false, NULL},
+    [SPELLED_KOHYA] = {"kohya", {[PART_UNET] = "lora_unet_", [PART_TEXT] = "lora_te_"}, true, ".alpha"},
+    [SPELLED_PEFT] = {"peft", DOTTED_PARTS, false, NULL},
+    [SPELLED_DIFFUSERS] = {"diffusers", DOTTED_PARTS, false, NULL},
 };
 
 /* DoRA's lengths, beside any kind. */
@@ -96,9 +101,9 @@ bool adapter_spelling_has_alpha(AdapterSpelling s)
 /* Writing ------------------------------------------------------------------------------------------------ */
 
 /* prefix + layer + ending */
-static char *spelled(AdapterSpelling s, const char *layer, bool text_encoder, const char *ending)
+static char *spelled(AdapterSpelling s, PartId part, const char *layer, const char *ending)
 {
-    const char *prefix = text_encoder ? SPELLINGS[s].text_encoder : SPELLINGS[s].unet;
+    const char *prefix = SPELLINGS[s].parts[part];
     char *key = mem_printf("%s%s%s", prefix, layer, ending);
     for (size_t i = 0; key && SPELLINGS[s].flat && i < strlen(prefix) + strlen(layer); i++)
         if (key[i] == '.')
@@ -106,26 +111,26 @@ static char *spelled(AdapterSpelling s, const char *layer, bool text_encoder, co
     return key;
 }
 
-char *adapter_key(AdapterSpelling s, const char *layer, bool text_encoder, const AdapterKind *kind, int role)
+char *adapter_key(AdapterSpelling s, PartId part, const char *layer, const AdapterKind *kind, int role)
 {
     for (int k = 0; k < KIND_COUNT; k++)
         if (KINDS[k].kind == kind && (*KINDS[k].endings)[s][role][0])
-            return spelled(s, layer, text_encoder, (*KINDS[k].endings)[s][role][0]);
+            return spelled(s, part, layer, (*KINDS[k].endings)[s][role][0]);
     status_fail("%s's files have no name for a %s's %s", SPELLINGS[s].name, kind->title, kind->roles[role]);
     return NULL;
 }
 
-char *adapter_alpha_key(AdapterSpelling s, const char *layer, bool text_encoder)
+char *adapter_alpha_key(AdapterSpelling s, PartId part, const char *layer)
 {
     if (SPELLINGS[s].alpha)
-        return spelled(s, layer, text_encoder, SPELLINGS[s].alpha);
+        return spelled(s, part, layer, SPELLINGS[s].alpha);
     status_fail("%s's files have no tensor for alpha", SPELLINGS[s].name);
     return NULL;
 }
 
-Status adapter_module(const char *layer, bool text_encoder, char out[ADAPTER_MODULE_SIZE])
+Status adapter_module(PartId part, const char *layer, char out[ADAPTER_MODULE_SIZE])
 {
-    char *name = spelled(SPELLED_KOHYA, layer, text_encoder, "");
+    char *name = spelled(SPELLED_KOHYA, part, layer, "");
     if (!name)
         return STATUS_FAILED;
     const int n = snprintf(out, ADAPTER_MODULE_SIZE, "%s", name);
@@ -224,7 +229,7 @@ static Status name_module(const char *path, AdapterKey *out)
 {
     if (begins_with(path, "lora_unet_") || begins_with(path, "lora_te")) {
         out->spelling = SPELLED_KOHYA;
-        out->text_encoder = begins_with(path, "lora_te");
+        out->part = begins_with(path, "lora_te") ? PART_TEXT : PART_UNET;
         const size_t size = strlen(path);
         if (size >= ADAPTER_MODULE_SIZE)
             return status_fail("%s: the name is too long", path);
@@ -235,19 +240,20 @@ static Status name_module(const char *path, AdapterKey *out)
         out->spelling = SPELLED_PEFT;
     if (begins_with(path, "base_model.model."))
         path += strlen("base_model.model.");
+    out->part = PART_UNET;
     if (begins_with(path, "unet.")) {
         path += strlen("unet.");
     } else if (begins_with(path, "text_encoder.")) {
         path += strlen("text_encoder.");
-        out->text_encoder = true;
-    } else {
-        out->text_encoder = begins_with(path, "text_model.") || begins_with(path, "encoder.layers.");
+        out->part = PART_TEXT;
+    } else if (begins_with(path, "text_model.") || begins_with(path, "encoder.layers.")) {
+        out->part = PART_TEXT;
     }
     char full[ADAPTER_MODULE_SIZE + 32];
     /* transformers 5 leaves text_model out */
-    const bool is_short = out->text_encoder && begins_with(path, "encoder.");
+    const bool is_short = out->part == PART_TEXT && begins_with(path, "encoder.");
     snprintf(full, sizeof full, "%s%s", is_short ? "text_model." : "", path);
-    return adapter_module(full, out->text_encoder, out->module);
+    return adapter_module(out->part, full, out->module);
 }
 
 void adapter_key_parse(const char *key, AdapterKey *out)

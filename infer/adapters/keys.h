@@ -11,6 +11,7 @@
 #ifndef ATL_ADAPTER_KEYS_H
 #define ATL_ADAPTER_KEYS_H
 
+#include "infer/models/model.h"
 #include "kernels/adapter.h"
 
 #define ADAPTER_MODULE_SIZE 256
@@ -42,18 +43,18 @@ typedef struct AdapterKey {
     int role;
     const char *other;                /* for messages */
     char module[ADAPTER_MODULE_SIZE]; /* "lora_unet_…", "lora_te_…" */
-    bool text_encoder;
+    PartId part;
 } AdapterKey;
 
 /* Never fails: what cannot be read is ADAPTER_KEY_UNKNOWN. */
 void adapter_key_parse(const char *key, AdapterKey *out);
 
-/* The key of a layer's tensor, or of its alpha. Caller: mem_free. NULL: out of memory, or that spelling has
- * no name for it; the message says which. */
-char *adapter_key(AdapterSpelling s, const char *layer, bool text_encoder, const AdapterKind *kind, int role);
-char *adapter_alpha_key(AdapterSpelling s, const char *layer, bool text_encoder);
+/* The key of the tensor of a part's layer, or of its alpha. Caller: mem_free. NULL: out of memory, or that
+ * spelling has no name for it; the message says which. */
+char *adapter_key(AdapterSpelling s, PartId part, const char *layer, const AdapterKind *kind, int role);
+char *adapter_alpha_key(AdapterSpelling s, PartId part, const char *layer);
 
 /* The module that a layer is; STATUS_FAILED if its name does not fit. */
-Status adapter_module(const char *layer, bool text_encoder, char out[ADAPTER_MODULE_SIZE]);
+Status adapter_module(PartId part, const char *layer, char out[ADAPTER_MODULE_SIZE]);
 
 #endif

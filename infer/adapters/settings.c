@@ -1,5 +1,6 @@
 #include "settings.h"
 
+#include "infer/models/parts.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
@@ -83,24 +84,24 @@ static const char *place_of(const AdapterSettings *s)
 }
 
 /* A setting of a part: "unet.r", or "r" in a file of one part. */
-static const json_t *setting(const AdapterSettings *s, bool text_encoder, const char *key)
+static const json_t *setting(const AdapterSettings *s, PartId part, const char *key)
 {
     char full[64];
-    snprintf(full, sizeof full, "%s.%s", text_encoder ? "text_encoder" : "unet", key);
+    snprintf(full, sizeof full, "%s.%s", PARTS[part].folder, key);
     const json_t *found = s->beside ? NULL : json_object_get(s->json, full);
     return found ? found : json_object_get(s->json, key);
 }
 
 /* LoraConfig calls it lora_alpha, LoHaConfig and LoKrConfig alpha. */
-static const json_t *base_alpha(const AdapterSettings *s, bool text_encoder)
+static const json_t *base_alpha(const AdapterSettings *s, PartId part)
 {
-    const json_t *alpha = setting(s, text_encoder, "lora_alpha");
-    return alpha ? alpha : setting(s, text_encoder, "alpha");
+    const json_t *alpha = setting(s, part, "lora_alpha");
+    return alpha ? alpha : setting(s, part, "alpha");
 }
 
-bool adapter_settings_alpha(const AdapterSettings *s, bool text_encoder, double *alpha)
+bool adapter_settings_alpha(const AdapterSettings *s, PartId part, double *alpha)
 {
-    const json_t *value = s ? base_alpha(s, text_encoder) : NULL;
+    const json_t *value = s ? base_alpha(s, part) : NULL;
     if (!json_is_number(value) && !(s && s->beside))
         return false;
     *alpha = json_is_number(value) ? json_number_value(value) : PEFT_ALPHA;
@@ -184,13 +185,13 @@ static bool names_layer(const char *pattern, const char *path)
 }
 
 /* The first number in a rank_pattern or alpha_pattern whose key names the layer; *found stays NULL: none. */
-static Status find_pattern(const AdapterSettings *s, bool text_encoder, const char *key, const char *layer,
+static Status find_pattern(const AdapterSettings *s, PartId part, const char *key, const char *layer,
                            const json_t **found)
 {
     const char *pattern;
     json_t *value;
     *found = NULL;
-    json_object_foreach((json_t *)setting(s, text_encoder, key), pattern, value)
+    json_object_foreach((json_t *)setting(s, part, key), pattern, value)
     {
         if (!is_understood(pattern))
             return status_fail("%s: %s `%s`: of regular expressions only . .* \\. ^ | are understood",
@@ -206,14 +207,14 @@ static Status find_pattern(const AdapterSettings *s, bool text_encoder, const ch
 /* Scale -------------------------------------------------------------------------------------------------- */
 
 /* Switches and ways to begin that change what the tensors mean. */
-static Status refuse_others(const AdapterSettings *s, bool text_encoder)
+static Status refuse_others(const AdapterSettings *s, PartId part)
 {
     static const char *const SWITCHES[] = {"use_qalora", "use_bdlora", "lora_bias"};
     static const char *const BEGINNINGS[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
     for (size_t i = 0; i < sizeof SWITCHES / sizeof *SWITCHES; i++)
-        if (json_is_true(setting(s, text_encoder, SWITCHES[i])))
+        if (json_is_true(setting(s, part, SWITCHES[i])))
             return status_fail("%s: %s is not supported", place_of(s), SWITCHES[i]);
-    const char *begin = json_string_value(setting(s, text_encoder, "init_lora_weights"));
+    const char *begin = json_string_value(setting(s, part, "init_lora_weights"));
     for (size_t i = 0; begin && i < sizeof BEGINNINGS / sizeof *BEGINNINGS; i++)
         if (strncmp(begin, BEGINNINGS[i], strlen(BEGINNINGS[i])) == 0)
             return status_fail("%s: init_lora_weights %s changes the model's own weights; save the adapter "
@@ -222,18 +223,18 @@ static Status refuse_others(const AdapterSettings *s, bool text_encoder)
     return STATUS_OK;
 }
 
-bool adapter_settings_dora(const AdapterSettings *s, bool text_encoder)
+bool adapter_settings_dora(const AdapterSettings *s, PartId part)
 {
-    return s && json_is_true(setting(s, text_encoder, "use_dora"));
+    return s && json_is_true(setting(s, part, "use_dora"));
 }
 
 /* The rank the settings give the layer, which has to be its tensors' where both have one. */
-static Status settings_rank(const AdapterSettings *s, const char *layer, bool text_encoder, int64_t *rank)
+static Status settings_rank(const AdapterSettings *s, PartId part, const char *layer, int64_t *rank)
 {
     const json_t *r;
-    TRY(find_pattern(s, text_encoder, "rank_pattern", layer, &r));
+    TRY(find_pattern(s, part, "rank_pattern", layer, &r));
     if (!r)
-        r = setting(s, text_encoder, "r");
+        r = setting(s, part, "r");
     const double said = json_is_number(r) ? json_number_value(r) : 0;
     if (said >= 1 && *rank == 0)
         *rank = (int64_t)said;
@@ -243,7 +244,7 @@ static Status settings_rank(const AdapterSettings *s, const char *layer, bool te
     return STATUS_OK;
 }
 
-Status adapter_settings_scale(const AdapterSettings *s, const char *layer, bool text_encoder, int64_t rank,
+Status adapter_settings_scale(const AdapterSettings *s, PartId part, const char *layer, int64_t rank,
                               double *scale, bool *said)
 {
     double alpha = 0;
@@ -252,15 +253,15 @@ Status adapter_settings_scale(const AdapterSettings *s, const char *layer, bool 
     *said = false;
     if (!s)
         return STATUS_OK;
-    TRY(refuse_others(s, text_encoder));
-    TRY(settings_rank(s, layer, text_encoder, &rank));
-    TRY(find_pattern(s, text_encoder, "alpha_pattern", layer, &pattern));
-    *said = adapter_settings_alpha(s, text_encoder, &alpha) || pattern;
+    TRY(refuse_others(s, part));
+    TRY(settings_rank(s, part, layer, &rank));
+    TRY(find_pattern(s, part, "alpha_pattern", layer, &pattern));
+    *said = adapter_settings_alpha(s, part, &alpha) || pattern;
     if (pattern)
         alpha = json_number_value(pattern);
     if (!*said || rank < 1)
         return STATUS_OK;
-    const bool rslora = json_is_true(setting(s, text_encoder, "use_rslora"));
+    const bool rslora = json_is_true(setting(s, part, "use_rslora"));
     *scale = alpha / (rslora ? sqrt((double)rank) : (double)rank);
     return STATUS_OK;
 }

@@ -7,6 +7,7 @@
 #define ATL_ADAPTER_SETTINGS_H
 
 #include "infer/files/tensor_file.h"
+#include "infer/models/model.h"
 
 typedef struct AdapterSettings AdapterSettings;
 
@@ -18,11 +19,11 @@ void adapter_settings_free(AdapterSettings *s); /* NULL allowed */
 /* What the layer's output is multiplied by. rank is that of its tensors, 0: they have none. *said is false
  * where the settings, or the lack of them (NULL), say nothing about the layer: then it is 1. Fails where they
  * say what is not supported, or do not fit the tensors. */
-Status adapter_settings_scale(const AdapterSettings *s, const char *layer, bool text_encoder, int64_t rank,
+Status adapter_settings_scale(const AdapterSettings *s, PartId part, const char *layer, int64_t rank,
                               double *scale, bool *said);
 /* They say that there are DoRA's lengths. */
-bool adapter_settings_dora(const AdapterSettings *s, bool text_encoder);
+bool adapter_settings_dora(const AdapterSettings *s, PartId part);
 /* Their alpha, of layers that no pattern names; false: there is none. */
-bool adapter_settings_alpha(const AdapterSettings *s, bool text_encoder, double *alpha);
+bool adapter_settings_alpha(const AdapterSettings *s, PartId part, double *alpha);
 
 #endif

@@ -1,5 +1,6 @@
 #include "strength.h"
 
+#include "infer/models/parts.h"
 #include "kernels/base/buffer.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
@@ -30,8 +31,8 @@ static Status read_number(const char *text, const char *what, float *out)
     return STATUS_OK;
 }
 
-static Status add_block(AdapterStrength *s, const char *prefix, const char *rest, bool text_encoder,
-                        bool listed, float factor)
+static Status add_block(AdapterStrength *s, PartId part, const char *prefix, const char *rest, bool listed,
+                        float factor)
 {
     if (s->count == STRENGTH_BLOCKS)
         return status_refuse("more than %d blocks", STRENGTH_BLOCKS);
@@ -39,7 +40,7 @@ static Status add_block(AdapterStrength *s, const char *prefix, const char *rest
     const int n = snprintf(b->name, sizeof b->name, "%s%s", prefix, rest);
     if (n >= STRENGTH_NAME)
         return status_refuse("`%s` is too long for a block's name", rest);
-    b->text_encoder = text_encoder;
+    b->part = part;
     b->listed = listed;
     b->factor = factor;
     s->count++;
@@ -48,12 +49,12 @@ static Status add_block(AdapterStrength *s, const char *prefix, const char *rest
 
 static const struct {
     const char *word, *path;
-    bool text_encoder;
+    PartId part;
 } WORDS[] = {
-    {"down", "down_blocks", false},
-    {"mid", "mid_block", false},
-    {"up", "up_blocks", false},
-    {"te", "text_model.encoder.layers", true},
+    {"down", "down_blocks", PART_UNET},
+    {"mid", "mid_block", PART_UNET},
+    {"up", "up_blocks", PART_UNET},
+    {"te", "text_model.encoder.layers", PART_TEXT},
 };
 
 /* "down.1" and the like, as the model's files call it. */
@@ -62,9 +63,9 @@ static Status add_named(AdapterStrength *s, const char *name, float factor)
     for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++) {
         const size_t n = strlen(WORDS[i].word);
         if (begins_with(name, WORDS[i].word) && (!name[n] || name[n] == '.'))
-            return add_block(s, WORDS[i].path, name + n, WORDS[i].text_encoder, false, factor);
+            return add_block(s, WORDS[i].part, WORDS[i].path, name + n, false, factor);
     }
-    return add_block(s, "", name, begins_with(name, "text_model."), false, factor);
+    return add_block(s, begins_with(name, "text_model.") ? PART_TEXT : PART_UNET, "", name, false, factor);
 }
 
 /* The blocks of SD1.x and SD2.x in the original files' numbers: IN00 to IN11, MID, OUT00 to OUT11. */
@@ -73,15 +74,15 @@ static Status add_input(AdapterStrength *s, int i, float factor)
     char name[32];
     const int b = (i - 1) / 3, r = (i - 1) % 3;
     if (i == 0)
-        return add_block(s, "conv_in", "", false, true, factor);
+        return add_block(s, PART_UNET, "conv_in", "", true, factor);
     if (r == 2) {
         snprintf(name, sizeof name, "%d.downsamplers", b);
-        return add_block(s, "down_blocks.", name, false, true, factor);
+        return add_block(s, PART_UNET, "down_blocks.", name, true, factor);
     }
     snprintf(name, sizeof name, "%d.resnets.%d", b, r);
-    TRY(add_block(s, "down_blocks.", name, false, true, factor));
+    TRY(add_block(s, PART_UNET, "down_blocks.", name, true, factor));
     snprintf(name, sizeof name, "%d.attentions.%d", b, r);
-    return add_block(s, "down_blocks.", name, false, true, factor);
+    return add_block(s, PART_UNET, "down_blocks.", name, true, factor);
 }
 
 static Status add_output(AdapterStrength *s, int i, float factor)
@@ -89,11 +90,11 @@ static Status add_output(AdapterStrength *s, int i, float factor)
     char name[32];
     const int b = i / 3, r = i % 3;
     snprintf(name, sizeof name, "%d.resnets.%d", b, r);
-    TRY(add_block(s, "up_blocks.", name, false, true, factor));
+    TRY(add_block(s, PART_UNET, "up_blocks.", name, true, factor));
     snprintf(name, sizeof name, "%d.attentions.%d", b, r);
-    TRY(add_block(s, "up_blocks.", name, false, true, factor));
+    TRY(add_block(s, PART_UNET, "up_blocks.", name, true, factor));
     snprintf(name, sizeof name, "%d.upsamplers", b);
-    return r == 2 ? add_block(s, "up_blocks.", name, false, true, factor) : STATUS_OK;
+    return r == 2 ? add_block(s, PART_UNET, "up_blocks.", name, true, factor) : STATUS_OK;
 }
 
 /* BASE, then the blocks; of 17 those with attention alone. BASE is the text encoder. */
@@ -102,10 +103,10 @@ static Status add_list(AdapterStrength *s, const float *values, int count)
     static const int INPUTS[] = {1, 2, 4, 5, 7, 8};
     const bool all = count == 26;
     const int inputs = all ? 12 : 6, outputs = all ? 12 : 9;
-    TRY(add_block(s, "text_model", "", true, true, values[0]));
+    TRY(add_block(s, PART_TEXT, "text_model", "", true, values[0]));
     for (int i = 0; i < inputs; i++)
         TRY(add_input(s, all ? i : INPUTS[i], values[1 + i]));
-    TRY(add_block(s, "mid_block", "", false, true, values[1 + inputs]));
+    TRY(add_block(s, PART_UNET, "mid_block", "", true, values[1 + inputs]));
     for (int i = 0; i < outputs; i++)
         TRY(add_output(s, all ? i : i + 3, values[2 + inputs + i]));
     return STATUS_OK;
@@ -235,27 +236,26 @@ bool adapter_strength_same(const AdapterStrength *a, const AdapterStrength *b)
 /* Asking ------------------------------------------------------------------------------------------------- */
 
 /* The block is the layer, or begins its path. */
-static bool holds(const BlockStrength *b, const char *layer, bool text_encoder)
+static bool holds(const BlockStrength *b, PartId part, const char *layer)
 {
     const size_t n = strlen(b->name);
-    return b->text_encoder == text_encoder && begins_with(layer, b->name) && (!layer[n] || layer[n] == '.');
+    return b->part == part && begins_with(layer, b->name) && (!layer[n] || layer[n] == '.');
 }
 
-float adapter_strength_of(const AdapterStrength *s, const char *layer, bool text_encoder)
+float adapter_strength_of(const AdapterStrength *s, PartId part, const char *layer)
 {
-    const float part = text_encoder ? s->text : s->unet;
+    const float own = part == PART_UNET ? s->unet : s->text;
     const BlockStrength *best = NULL;
     for (int i = 0; i < s->count; i++)
-        if (holds(&s->blocks[i], layer, text_encoder) &&
-            (!best || strlen(s->blocks[i].name) >= strlen(best->name)))
+        if (holds(&s->blocks[i], part, layer) && (!best || strlen(s->blocks[i].name) >= strlen(best->name)))
             best = &s->blocks[i];
-    return (isnan(part) ? s->whole : part) * (best ? best->factor : 1);
+    return (isnan(own) ? s->whole : own) * (best ? best->factor : 1);
 }
 
 static bool any_layer(const BlockStrength *b, const LayerSet *set)
 {
     for (int i = 0; i < set->count; i++)
-        if (holds(b, set->items[i]->name, b->text_encoder))
+        if (holds(b, b->part, set->items[i]->name))
             return true;
     return false;
 }
@@ -264,9 +264,7 @@ Status adapter_strength_check(const AdapterStrength *s, const Model *m)
 {
     for (int i = 0; i < s->count; i++) {
         const BlockStrength *b = &s->blocks[i];
-        const LayerSet *set = b->text_encoder ? m->clip ? clip_layers(m->clip) : NULL
-                              : m->unet       ? unet_layers(m->unet)
-                                              : NULL;
+        const LayerSet *set = part_layers(b->part, m);
         if (set && !b->listed && !any_layer(b, set))
             return status_refuse(
                 "the model has no block `%s`; blocks are called down.0, mid, up.1, te.0, or by their "

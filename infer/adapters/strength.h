@@ -19,8 +19,9 @@
 #define STRENGTH_LIST 26
 
 typedef struct BlockStrength {
-    char name[STRENGTH_NAME];  /* "down_blocks.1" */
-    bool text_encoder, listed; /* listed: of lbw, where models need not have it */
+    char name[STRENGTH_NAME]; /* "down_blocks.1" */
+    PartId part;
+    bool listed; /* of lbw, where models need not have it */
     float factor;
 } BlockStrength;
 
@@ -46,8 +47,8 @@ Status adapter_strength_parse(const char *text, AdapterStrength *out);
 char *adapter_strength_text(const AdapterStrength *s);
 bool adapter_strength_same(const AdapterStrength *a, const AdapterStrength *b);
 
-/* What counts for a layer. */
-float adapter_strength_of(const AdapterStrength *s, const char *layer, bool text_encoder);
+/* What counts for a part's layer. */
+float adapter_strength_of(const AdapterStrength *s, PartId part, const char *layer);
 /* Refuses a block that the model has not. */
 Status adapter_strength_check(const AdapterStrength *s, const Model *m);
 

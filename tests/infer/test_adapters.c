@@ -123,27 +123,30 @@ static void what_is_written_of_every_kind_is_read(void **state)
     (void)state;
 #define KIND(name) &adapter_##name,
     static const AdapterKind *const KINDS[] = {ATL_ADAPTERS(KIND)};
-    static const char *const LAYERS[] = {"down_blocks.0.resnets.0.conv1",
-                                         "text_model.encoder.layers.0.mlp.fc1"};
+    static const struct {
+        PartId part;
+        const char *name;
+    } LAYERS[] = {{PART_UNET, "down_blocks.0.resnets.0.conv1"},
+                  {PART_TEXT, "text_model.encoder.layers.0.mlp.fc1"}};
     AdapterKey k;
     for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
         for (int s = SPELLED_KOHYA; s <= SPELLED_PEFT; s++)
-            for (int text = 0; text < 2; text++)
+            for (int p = 0; p < 2; p++)
                 for (int r = 0; r < ADAPTER_TENSORS && KINDS[i]->roles[r]; r++) {
                     char module[ADAPTER_MODULE_SIZE];
-                    char *key = adapter_key((AdapterSpelling)s, LAYERS[text], text, KINDS[i], r);
+                    char *key = adapter_key((AdapterSpelling)s, LAYERS[p].part, LAYERS[p].name, KINDS[i], r);
                     if (!key)
                         fail_msg("%s", status_message());
                     adapter_key_parse(key, &k);
-                    assert_int_equal(adapter_module(LAYERS[text], text, module), STATUS_OK);
+                    assert_int_equal(adapter_module(LAYERS[p].part, LAYERS[p].name, module), STATUS_OK);
                     if (k.type != ADAPTER_KEY_TENSOR || k.kind != KINDS[i] || k.role != r ||
-                        (int)k.spelling != s || k.text_encoder != text || strcmp(k.module, module) != 0)
+                        (int)k.spelling != s || k.part != LAYERS[p].part || strcmp(k.module, module) != 0)
                         fail_msg("`%s` is read as something else", key);
                     mem_free(key);
                 }
-    assert_null(adapter_key(SPELLED_DIFFUSERS, "x", false, &adapter_loha, LOHA_W1_A));
+    assert_null(adapter_key(SPELLED_DIFFUSERS, PART_UNET, "x", &adapter_loha, LOHA_W1_A));
     assert_string_equal(status_message(), "diffusers's files have no name for a LoHa's w1_a");
-    assert_null(adapter_alpha_key(SPELLED_PEFT, "x", false));
+    assert_null(adapter_alpha_key(SPELLED_PEFT, PART_UNET, "x"));
 }
 
 static void targets_are_the_layers_that_others_train(void **state)
@@ -159,12 +162,12 @@ static void targets_are_the_layers_that_others_train(void **state)
     mem_free(layers);
     assert_int_equal(lora_unet_layers(m, LORA_ATTENTION_MLP, &layers, &count), STATUS_OK);
     assert_int_equal(count, 4 * 12);
-    assert_int_equal(adapter_module(layers[0]->name, false, name), STATUS_OK);
+    assert_int_equal(adapter_module(PART_UNET, layers[0]->name, name), STATUS_OK);
     assert_string_equal(name, "lora_unet_down_blocks_0_attentions_0_proj_in");
     mem_free(layers);
     assert_int_equal(lora_text_layers(m, &layers, &count), STATUS_OK);
     assert_int_equal(count, 3 * 6);
-    assert_int_equal(adapter_module(layers[0]->name, true, name), STATUS_OK);
+    assert_int_equal(adapter_module(PART_TEXT, layers[0]->name, name), STATUS_OK);
     assert_memory_equal(name, "lora_te_text_model_encoder_layers_0_", 36);
     mem_free(layers);
     model_free(m);

@@ -20,31 +20,31 @@ static void each_layer_has_the_strength_of_its_part_and_block(void **state)
     (void)state;
     static const struct {
         const char *text, *layer;
-        bool text_encoder;
+        PartId part;
         double strength;
     } CASES[] = {
-        {"0.8", "mid_block.attentions.0.proj_in", false, 0.8},
-        {"0.8", "text_model.encoder.layers.0.mlp.fc1", true, 0.8},
-        {"0.8:te=0.5", "text_model.encoder.layers.0.mlp.fc1", true, 0.5},
-        {"0.8:te=0.5", "conv_in", false, 0.8},
-        {"0.8:unet=0", "text_model.encoder.layers.0.mlp.fc1", true, 0.8},
-        {"0.8:unet=0", "conv_in", false, 0},
-        {"te=0.5", "conv_in", false, 1},
-        {"0.5:0.8", "conv_in", false, 0.8},
-        {"0.5:0.8", "text_model.encoder.layers.0.mlp.fc1", true, 0.5},
-        {"0.8,te=0.5,mid=0,down.1=0.5", "mid_block.resnets.0.conv1", false, 0},
-        {"0.8,te=0.5,mid=0,down.1=0.5", "down_blocks.1.resnets.0.conv1", false, 0.4},
-        {"0.8,te=0.5,mid=0,down.1=0.5", "down_blocks.10.resnets.0.conv1", false, 0.8},
-        {"2:down=0:down.1=1", "down_blocks.0.resnets.0.conv1", false, 0},
-        {"2:down.1=1:down=0", "down_blocks.1.resnets.0.conv1", false, 2},
-        {"1:up.2.attentions.0=0.25", "up_blocks.2.attentions.0.proj_in", false, 0.25},
-        {"1:te.1=0", "text_model.encoder.layers.1.mlp.fc1", true, 0},
-        {"1:te.1=0", "text_model.encoder.layers.11.mlp.fc1", true, 1},
-        {"1:conv_in=0.5", "conv_in", false, 0.5},
+        {"0.8", "mid_block.attentions.0.proj_in", PART_UNET, 0.8},
+        {"0.8", "text_model.encoder.layers.0.mlp.fc1", PART_TEXT, 0.8},
+        {"0.8:te=0.5", "text_model.encoder.layers.0.mlp.fc1", PART_TEXT, 0.5},
+        {"0.8:te=0.5", "conv_in", PART_UNET, 0.8},
+        {"0.8:unet=0", "text_model.encoder.layers.0.mlp.fc1", PART_TEXT, 0.8},
+        {"0.8:unet=0", "conv_in", PART_UNET, 0},
+        {"te=0.5", "conv_in", PART_UNET, 1},
+        {"0.5:0.8", "conv_in", PART_UNET, 0.8},
+        {"0.5:0.8", "text_model.encoder.layers.0.mlp.fc1", PART_TEXT, 0.5},
+        {"0.8,te=0.5,mid=0,down.1=0.5", "mid_block.resnets.0.conv1", PART_UNET, 0},
+        {"0.8,te=0.5,mid=0,down.1=0.5", "down_blocks.1.resnets.0.conv1", PART_UNET, 0.4},
+        {"0.8,te=0.5,mid=0,down.1=0.5", "down_blocks.10.resnets.0.conv1", PART_UNET, 0.8},
+        {"2:down=0:down.1=1", "down_blocks.0.resnets.0.conv1", PART_UNET, 0},
+        {"2:down.1=1:down=0", "down_blocks.1.resnets.0.conv1", PART_UNET, 2},
+        {"1:up.2.attentions.0=0.25", "up_blocks.2.attentions.0.proj_in", PART_UNET, 0.25},
+        {"1:te.1=0", "text_model.encoder.layers.1.mlp.fc1", PART_TEXT, 0},
+        {"1:te.1=0", "text_model.encoder.layers.11.mlp.fc1", PART_TEXT, 1},
+        {"1:conv_in=0.5", "conv_in", PART_UNET, 0.5},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         const AdapterStrength s = parsed(CASES[i].text);
-        const float got = adapter_strength_of(&s, CASES[i].layer, CASES[i].text_encoder);
+        const float got = adapter_strength_of(&s, CASES[i].part, CASES[i].layer);
         if (fabs((double)got - CASES[i].strength) > 1e-6)
             fail_msg("%s, %s: %g", CASES[i].text, CASES[i].layer, (double)got);
     }
@@ -58,26 +58,25 @@ static void lists_name_the_blocks_of_the_original_files(void **state)
         parsed("1:lbw=0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1.0,1.1,1.2,1.3,1.4,1.5,1.6,1.7");
     static const struct {
         const char *layer;
-        bool text_encoder;
+        PartId part;
         double strength;
     } CASES[] = {
-        {"text_model.encoder.layers.3.mlp.fc1", true, 0.1},
-        {"down_blocks.0.attentions.0.proj_in", false, 0.2},
-        {"down_blocks.0.resnets.1.conv1", false, 0.3},
-        {"down_blocks.2.attentions.1.proj_in", false, 0.7},
-        {"mid_block.attentions.0.proj_in", false, 0.8},
-        {"up_blocks.1.attentions.0.proj_in", false, 0.9},
-        {"up_blocks.3.attentions.2.proj_in", false, 1.7},
-        {"conv_in", false, 1},
+        {"text_model.encoder.layers.3.mlp.fc1", PART_TEXT, 0.1},
+        {"down_blocks.0.attentions.0.proj_in", PART_UNET, 0.2},
+        {"down_blocks.0.resnets.1.conv1", PART_UNET, 0.3},
+        {"down_blocks.2.attentions.1.proj_in", PART_UNET, 0.7},
+        {"mid_block.attentions.0.proj_in", PART_UNET, 0.8},
+        {"up_blocks.1.attentions.0.proj_in", PART_UNET, 0.9},
+        {"up_blocks.3.attentions.2.proj_in", PART_UNET, 1.7},
+        {"conv_in", PART_UNET, 1},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
-        if (fabs((double)adapter_strength_of(&few, CASES[i].layer, CASES[i].text_encoder) -
-                 CASES[i].strength) > 1e-6)
+        if (fabs((double)adapter_strength_of(&few, CASES[i].part, CASES[i].layer) - CASES[i].strength) > 1e-6)
             fail_msg("%s", CASES[i].layer);
     const AdapterStrength all = parsed("1:lbw=0,2,1,1,3,1,1,1,1,1,1,1,1,1,1,1,4,1,1,1,1,1,1,1,1,1");
-    assert_true(adapter_strength_of(&all, "conv_in", false) == 2);
-    assert_true(adapter_strength_of(&all, "down_blocks.0.downsamplers.0.conv", false) == 3);
-    assert_true(adapter_strength_of(&all, "up_blocks.0.upsamplers.0.conv", false) == 4);
+    assert_true(adapter_strength_of(&all, PART_UNET, "conv_in") == 2);
+    assert_true(adapter_strength_of(&all, PART_UNET, "down_blocks.0.downsamplers.0.conv") == 3);
+    assert_true(adapter_strength_of(&all, PART_UNET, "up_blocks.0.upsamplers.0.conv") == 4);
 }
 
 static void what_is_written_is_read_again(void **state)

@@ -10,6 +10,7 @@
 
 #include "infer/adapters/adapters.h"
 #include "infer/files/safetensors.h"
+#include "infer/models/parts.h"
 #include "kernels/adapter.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
@@ -158,7 +159,7 @@ static void come_back(AdapterSpelling spelling)
         fail_msg("%s", status_message());
     for (int i = 0; i < f.parameters->module_count; i++) {
         const LoraModule *module = &f.parameters->modules[i];
-        LayerSet *set = module->text_encoder ? clip_layers(m->clip) : unet_layers(m->unet);
+        LayerSet *set = part_layers(module->part, m);
         const Adapter *a = layerset_find(set, module->layer->name)->adapters;
         assert_non_null(a);
         assert_true(a->scale == 0.5f);

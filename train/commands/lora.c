@@ -180,8 +180,7 @@ static json_t *alpha_facts(const LoraFacts *f, const AdapterSettings *settings)
     double alpha;
     if (f->alphas)
         return range_facts(f->alpha_min, f->alpha_max, false);
-    return adapter_settings_alpha(settings, f->modules[0].key.text_encoder, &alpha) ? json_real(alpha)
-                                                                                    : json_null();
+    return adapter_settings_alpha(settings, f->modules[0].key.part, &alpha) ? json_real(alpha) : json_null();
 }
 
 static json_t *collect(const char *path, const TensorFile *file, const LoraFacts *f,
@@ -197,7 +196,7 @@ static json_t *collect(const char *path, const TensorFile *file, const LoraFacts
             json_array_append_new(types, json_string(element_name((ElementType)t)));
     for (int i = 0; i < f->count; i++) {
         const Module *m = &f->modules[i];
-        text += m->key.text_encoder;
+        text += m->key.part != PART_UNET;
         convolutions += m->convolution;
         low = m->rank && (!low || m->rank < low) ? m->rank : low;
         high = m->rank > high ? m->rank : high;

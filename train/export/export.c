@@ -27,11 +27,10 @@ static void add_module(const Export *e, const LoraModule *m, AdapterSpelling spe
     const char *layer = m->layer->name;
     const Adapter *a = &m->adapter;
     if (adapter_spelling_has_alpha(spelling))
-        tensorlist_add(l, adapter_alpha_key(spelling, layer, m->text_encoder), e->parameters->alpha, dtype);
+        tensorlist_add(l, adapter_alpha_key(spelling, m->part, layer), e->parameters->alpha, dtype);
     for (int r = 0; r < ADAPTER_TENSORS; r++)
         if (a->tensors[r])
-            tensorlist_add(l, adapter_key(spelling, layer, m->text_encoder, a->kind, r), a->tensors[r],
-                           dtype);
+            tensorlist_add(l, adapter_key(spelling, m->part, layer, a->kind, r), a->tensors[r], dtype);
 }
 
 /* The hashes that A1111 shows: of everything after the header, and the old one of a piece in the middle. Both

@@ -1,5 +1,6 @@
 #include "export_metadata.h"
 
+#include "infer/models/parts.h"
 #include "infer/safety/licence.h"
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
@@ -224,20 +225,21 @@ Status export_metadata_kohya(const Export *e, ExportMetadata *m)
 }
 
 /* peft's LoraConfig of one part, under "unet." or "text_encoder.". */
-static Status peft_part(const Export *e, json_t *all, bool text_encoder, const char *part)
+static Status peft_part(const Export *e, json_t *all, PartId part)
 {
+    const char *name = PARTS[part].folder;
     json_t *modules = json_array();
     if (!modules)
         return status_fail("out of memory");
     for (int i = 0; i < e->parameters->module_count; i++)
-        if (e->parameters->modules[i].text_encoder == text_encoder)
+        if (e->parameters->modules[i].part == part)
             json_array_append_new(modules, json_string(e->parameters->modules[i].layer->name));
     char key[64];
-    snprintf(key, sizeof key, "%s.r", part);
+    snprintf(key, sizeof key, "%s.r", name);
     json_object_set_new(all, key, json_integer(e->config->method.rank));
-    snprintf(key, sizeof key, "%s.lora_alpha", part);
+    snprintf(key, sizeof key, "%s.lora_alpha", name);
     json_object_set_new(all, key, json_real((double)e->config->method.alpha));
-    snprintf(key, sizeof key, "%s.target_modules", part);
+    snprintf(key, sizeof key, "%s.target_modules", name);
     json_object_set_new(all, key, modules);
     return STATUS_OK;
 }
@@ -245,9 +247,9 @@ static Status peft_part(const Export *e, json_t *all, bool text_encoder, const c
 Status export_metadata_peft(const Export *e, ExportMetadata *m)
 {
     json_t *all = json_object();
-    Status s = all ? peft_part(e, all, false, "unet") : STATUS_FAILED;
+    Status s = all ? peft_part(e, all, PART_UNET) : STATUS_FAILED;
     if (s == STATUS_OK && e->config->method.text_encoder)
-        s = peft_part(e, all, true, "text_encoder");
+        s = peft_part(e, all, PART_TEXT);
     if (s != STATUS_OK) {
         json_decref(all);
         return s;

@@ -115,9 +115,8 @@ static Status write_tensors(const char *folder, const char *file, const Paramete
                 take_from(p, i, &fetching, &l, part);
         }
     for (int i = 0; !*what[0].suffix && i < p->module_count; i++)
-        tensorlist_add(
-            &l, adapter_alpha_key(SPELLED_KOHYA, p->modules[i].layer->name, p->modules[i].text_encoder),
-            p->alpha, DTYPE_F32);
+        tensorlist_add(&l, adapter_alpha_key(SPELLED_KOHYA, p->modules[i].part, p->modules[i].layer->name),
+                       p->alpha, DTYPE_F32);
     const Status s = there ? tensorlist_write(&l, path, NULL, 0) : STATUS_FAILED;
     tensorlist_free(&l);
     for (int k = 0; k < kinds; k++)

@@ -157,7 +157,7 @@ static Status compare_module(const TensorFile *f, const LoraModule *m, AdapterSp
     for (int r = 0; r < ADAPTER_TENSORS && s == STATUS_OK; r++) {
         if (!m->adapter.tensors[r])
             continue;
-        char *key = adapter_key(spelling, m->layer->name, m->text_encoder, m->adapter.kind, r);
+        char *key = adapter_key(spelling, m->part, m->layer->name, m->adapter.kind, r);
         s = key ? compare_tensor(f, key, m->adapter.tensors[r]) : STATUS_FAILED;
         mem_free(key);
     }

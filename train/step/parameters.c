@@ -85,20 +85,20 @@ static Status adapter_new(Parameters *p, const Config *config, LoraModule *modul
     return STATUS_OK;
 }
 
-static Status lora_add(Parameters *p, const Config *config, Layer **layers, int count, bool text_encoder)
+static Status lora_add(Parameters *p, const Config *config, PartId part, Layer **layers, int count)
 {
-    const ParameterGroup group = text_encoder ? GROUP_TEXT : GROUP_UNET;
+    const ParameterGroup group = part == PART_UNET ? GROUP_UNET : GROUP_TEXT;
     for (int i = 0; i < count; i++) {
         LoraModule *module = &p->modules[p->module_count];
+        module->part = part;
         module->layer = layers[i];
-        module->text_encoder = text_encoder;
         p->module_count++; /* from here on parameters_free takes care of it */
         TRY(adapter_new(p, config, module, p->module_count - 1));
         const Adapter *a = &module->adapter;
         for (int r = 0; r < ADAPTER_TENSORS; r++)
             if (a->tensors[r])
-                TRY(list_add(p, adapter_key(SPELLED_KOHYA, layers[i]->name, text_encoder, a->kind, r),
-                             a->tensors[r], group));
+                TRY(list_add(p, adapter_key(SPELLED_KOHYA, part, layers[i]->name, a->kind, r), a->tensors[r],
+                             group));
     }
     return STATUS_OK;
 }
@@ -130,9 +130,9 @@ static Status lora_attach_all(Parameters *p, const Config *config, Model *m, boo
     if (s == STATUS_OK)
         s = lora_room(p, config, described, unet, unet_count, text, text_count);
     if (s == STATUS_OK)
-        s = lora_add(p, config, unet, unet_count, false);
+        s = lora_add(p, config, PART_UNET, unet, unet_count);
     if (s == STATUS_OK)
-        s = lora_add(p, config, text, text_count, true);
+        s = lora_add(p, config, PART_TEXT, text, text_count);
     p->layer_count = p->module_count;
     mem_free(unet);
     mem_free(text);

@@ -30,8 +30,8 @@ typedef struct Parameter {
 
 /* A LoRA adapter being trained: y += alpha/rank · up(down(x)). */
 typedef struct LoraModule {
+    PartId part;
     Layer *layer;
-    bool text_encoder;
     Adapter adapter; /* attached to layer */
 } LoraModule;
 
