@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import resource
+import subprocess
 import sys
 import time
 
@@ -99,31 +100,35 @@ def run_torch(a):
     return f"PyTorch {torch.__version__.split('+')[0]}, diffusers {diffusers.__version__}", work(a, dtype)
 
 
+def model_path(a):
+    return os.path.join(a.cache, f"unet-{a.res}.xml")
+
+
+def convert(a):
+    import openvino
+    import torch
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = unet().eval()
+
+        def forward(self, x, t, text):
+            return self.inner(x, t, text, return_dict=False)[0]
+
+    side = a.res // 8
+    shapes = {"x": [2, 4, side, side], "t": [2], "text": [2, 77, 768]}
+    example = (torch.randn(shapes["x"]), torch.tensor([500, 500]), torch.randn(shapes["text"]))
+    with torch.no_grad():
+        model = openvino.convert_model(Plain(), example_input=example, input=list(shapes.items()))
+    openvino.save_model(model, model_path(a))
+
+
 def openvino_model(a):
-    """The UNet converted once: OpenVINO's memory is then its own, without PyTorch's."""
-    path = os.path.join(a.cache, f"unet-{a.res}.xml")
-    if not os.path.exists(path):
-        if os.fork() == 0:
-            import openvino
-            import torch
-
-            class Plain(torch.nn.Module):
-                def __init__(self):
-                    super().__init__()
-                    self.inner = unet().eval()
-
-                def forward(self, x, t, text):
-                    return self.inner(x, t, text, return_dict=False)[0]
-
-            side = a.res // 8
-            shapes = {"x": [2, 4, side, side], "t": [2], "text": [2, 77, 768]}
-            example = (torch.randn(shapes["x"]), torch.tensor([500, 500]), torch.randn(shapes["text"]))
-            with torch.no_grad():
-                model = openvino.convert_model(Plain(), example_input=example, input=list(shapes.items()))
-            openvino.save_model(model, path)
-            os._exit(0)
-        os.wait()
-    return path
+    """The UNet, converted once and by a process of its own: OpenVINO's memory is then its own, without PyTorch's."""
+    if not os.path.exists(model_path(a)):
+        subprocess.run([sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--convert"], check=True)
+    return model_path(a)
 
 
 def run_openvino(a):
@@ -156,8 +161,11 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--checkpointing", action="store_true")
     p.add_argument("--cache", default=".")
+    p.add_argument("--convert", action="store_true", help="only make OpenVINO's model")
     a = p.parse_args()
     try:
+        if a.convert:
+            return convert(a)
         program, seconds = {"torch": run_torch, "openvino": run_openvino}[a.program](a)
     except ModuleNotFoundError as e:
         print(e, file=sys.stderr)
