@@ -16,13 +16,25 @@ adds_up() {
         fail "$1: the operations are not the whole, or one of them took no time"
 }
 
-for piece in unet train; do
+for piece in unet encode train full; do
     # shellcheck disable=SC2086
     run 0 bench $piece $tiny --profile --json
     cp "$work/out" "$work/$piece.json"
     adds_up "$work/$piece.json"
 done
 grep -q '"op": "conv2d backward"' "$work/train.json" || fail "no backward pass in a training step's operations"
+
+# Twice the pictures are twice the work, and another one.
+# shellcheck disable=SC2086
+run 0 bench encode $tiny --batch 2 --json
+flop() { sed -n 's/^ *"flop": \([0-9.e+]*\),*$/\1/p' "$1" | head -1; }
+awk -v one="$(flop "$work/encode.json")" -v two="$(flop "$work/out")" 'BEGIN { exit !(one > 0 && two > 1.9 * one && two < 2.1 * one) }' ||
+    fail "--batch 2 is not twice the arithmetic"
+# shellcheck disable=SC2086
+run 2 bench encode $tiny --batch 2 --against "$work/encode.json"
+says "another batch"
+awk -v lora="$(flop "$work/train.json")" -v full="$(flop "$work/full.json")" 'BEGIN { exit !(full > 1.2 * lora) }' ||
+    fail "training the whole is no more arithmetic than a LoRA"
 
 # shellcheck disable=SC2086
 run 0 bench unet $tiny --profile --against "$work/unet.json"

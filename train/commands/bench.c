@@ -44,6 +44,7 @@ typedef struct Bench {
     ConditioningShape shape; /* of text */
     Size size;               /* of the latents */
     float *latents, *noise, *text, *timesteps, *weights, *per_sample;
+    float *picture; /* (B,3,resolution,resolution), for encoding alone */
     int32_t *ids;
     /* train */
     Config config;
@@ -71,6 +72,13 @@ static void vae_piece(Ctx *c, void *arg)
     Tensor *z = from_nchw(
         c, ctx_input(c, DTYPE_F32, 4, (int64_t[]){b->batch, 4, b->size.height, b->size.width}, b->latents));
     ctx_keep(c, vae_decode(c, b->model->vae, z));
+}
+
+static void encode_piece(Ctx *c, void *arg)
+{
+    const Bench *b = arg;
+    const int64_t shape[] = {b->batch, 3, b->resolution, b->resolution};
+    ctx_keep(c, vae_encode(c, b->model->vae, from_nchw(c, ctx_input(c, DTYPE_F32, 4, shape, b->picture))));
 }
 
 static void clip_piece(Ctx *c, void *arg)
@@ -109,8 +117,10 @@ static const struct Piece {
 } PIECES[] = {
     {"unet", MODEL_UNET, 2, unet_piece, no_more},
     {"vae", MODEL_VAE, 1, vae_piece, no_more},
+    {"encode", MODEL_VAE, 1, encode_piece, no_more},
     {"clip", MODEL_TEXT, 1, clip_piece, no_more},
     {"train", MODEL_UNET, 1, train_piece, change_weights},
+    {"full", MODEL_UNET, 1, train_piece, change_weights},
 };
 
 /* Making ready ----------------------------------------------------------------------------------------- */
@@ -123,9 +133,14 @@ static float *normal_numbers(int64_t n, uint32_t stream)
     return x;
 }
 
-static Status make_inputs(Bench *b)
+static Status make_inputs(Bench *b, const struct Piece *piece)
 {
     const int64_t latents = b->batch * 4 * size_area(b->size);
+    if (piece->fn == encode_piece) {
+        b->picture = normal_numbers(b->batch * 3 * b->resolution * b->resolution, 4);
+        if (!b->picture)
+            return STATUS_FAILED;
+    }
     b->latents = normal_numbers(latents, 1);
     b->noise = normal_numbers(latents, 2);
     b->text = normal_numbers(conditioning_size(&b->shape, (int)b->batch), 3);
@@ -144,10 +159,11 @@ static Status make_inputs(Bench *b)
     return STATUS_OK;
 }
 
-/* A LoRA of rank 4 on diffusers' set of layers, batch 1: what the other programs' figures are for. */
-static Status make_training(Bench *b)
+/* The whole UNet, or a LoRA of rank 4 on diffusers' set of layers: what the other programs' figures are for.
+ */
+static Status make_training(Bench *b, bool full)
 {
-    b->config.method.kind = METHOD_LORA;
+    b->config.method.kind = full ? METHOD_FULL : METHOD_LORA;
     b->config.method.targets = TARGETS_ATTENTION;
     b->config.method.rank = RANK;
     b->config.method.alpha = RANK;
@@ -183,6 +199,7 @@ static void free_all(Bench *b)
     model_free(b->model);
     ctx_free(b->c);
     mem_free(b->latents);
+    mem_free(b->picture);
     mem_free(b->noise);
     mem_free(b->text);
     mem_free(b->timesteps);
@@ -268,7 +285,7 @@ static Status run_bench(Bench *b, const struct Piece *piece, const char *device,
     const Device *dev;
     TRY(status_in(device_choose(device, &dtype, &dev), "bench: --device"));
     const int factor = 1 << (b->which->shapes.vae.levels - 1);
-    b->batch = piece->batch;
+    b->batch = b->batch ? b->batch : piece->batch;
     b->size = size_square(b->resolution / factor);
     b->shape = (ConditioningShape){.ids = b->which->shapes.clip.positions,
                                    .tokens = b->which->shapes.clip.positions,
@@ -281,16 +298,19 @@ static Status run_bench(Bench *b, const struct Piece *piece, const char *device,
         json_object_set_new(facts, "checkpointing", json_true());
     json_object_set_new(facts, "size", json_string(b->which->name));
     json_object_set_new(facts, "resolution", json_integer(b->resolution));
+    json_object_set_new(facts, "batch", json_integer(b->batch));
     json_object_set_new(facts, "dtype", json_string(dtype_name(dtype)));
     json_object_set_new(facts, "device", json_sprintf("%s (%s)", dev->name, dev->chip));
     json_object_set_new(facts, "threads", json_integer(b->c->threads));
     if (b->against)
         TRY(bench_before(b->against, facts, &b->before));
     TRY(measure_peak(b, &peak));
-    TRY(make_inputs(b));
-    TRY(model_make(b->which->name, &b->which->shapes, piece->parts, dtype, MODEL_SEED, &b->model));
-    if (strcmp(piece->name, "train") == 0)
-        TRY(make_training(b));
+    const bool full = strcmp(piece->name, "full") == 0; /* trained weights are f32 */
+    TRY(make_inputs(b, piece));
+    TRY(model_make(b->which->name, &b->which->shapes, piece->parts, full ? DTYPE_F32 : dtype, MODEL_SEED,
+                   &b->model));
+    if (piece->fn == train_piece)
+        TRY(make_training(b, full));
     TRY(measure_piece(b, piece, &median, &flop));
     json_t *runs = json_array();
     for (int i = 0; i < b->repeat; i++)
@@ -348,7 +368,7 @@ static const struct Piece *find_piece(const char *name)
 static Status bench(int argc, char **argv)
 {
     const char *size = "sd15", *dtype_word = "bf16", *device = DEVICE_AUTO;
-    int resolution = 0, repeat = 0, threads = 0;
+    int resolution = 0, batch = 0, repeat = 0, threads = 0;
     const char *against = NULL;
     bool as_json = false, checkpointing = false, profiling = false, done;
     OptionList works = {0};
@@ -368,6 +388,14 @@ static Status bench(int argc, char **argv)
          .max = 4096,
          .shown = "the size the model was made for",
          .help = "Side of the picture in pixels."},
+        {.name = "batch",
+         .kind = OPTION_INT,
+         .out = &batch,
+         .value = "N",
+         .min = 1,
+         .max = 256,
+         .shown = "2 for unet, else 1",
+         .help = "Pictures at once."},
         {.name = "dtype",
          .kind = OPTION_TEXT,
          .out = &dtype_word,
@@ -400,7 +428,7 @@ static Status bench(int argc, char **argv)
         {.name = "checkpointing",
          .kind = OPTION_FLAG,
          .out = &checkpointing,
-         .help = "For train: computes activations again instead of keeping them."},
+         .help = "For train and full: computes activations again instead of keeping them."},
         {.name = "profile",
          .kind = OPTION_FLAG,
          .out = &profiling,
@@ -418,10 +446,11 @@ static Status bench(int argc, char **argv)
     };
     const Command command = {
         .name = "bench",
-        .usage = "[unet|vae|clip|train] [options]",
+        .usage = "[unet|vae|encode|clip|train|full] [options]",
         .summary = "Measures how fast this machine is, on random weights; no model is needed. unet, which is "
                    "measured where nothing is said: one guided sampling step (a batch of two). vae: decoding "
-                   "one picture. clip: encoding one prompt. train: one LoRA step of rank 4 with batch 1.",
+                   "one picture. encode: encoding one. clip: encoding one prompt. train: one LoRA step of "
+                   "rank 4. full: one step that trains all of the UNet's weights.",
         .example = "atelier bench unet --size tiny\n"
                    "atelier bench train --size sd15 --res 512 --dtype bf16\n"
                    "atelier bench unet --size tiny --profile --json > before.json\n"
@@ -438,11 +467,12 @@ static Status bench(int argc, char **argv)
         return STATUS_OK;
     const struct Piece *piece = find_piece(works.count ? works.items[0] : "unet");
     if (!piece)
-        return status_refuse("bench: %s: it is one of unet, vae, clip, train", works.items[0]);
+        return status_refuse("bench: %s: it is one of unet, vae, encode, clip, train, full", works.items[0]);
     Bench b = {.which = bench_model(size),
                .checkpointing = checkpointing,
                .profiling = profiling,
                .against = against};
+    b.batch = batch;
     b.resolution = resolution ? resolution : b.which->resolution;
     b.repeat = repeat ? repeat : strcmp(size, "tiny") == 0 ? 20 : 3;
     TRY(check_resolution(b.which, b.resolution));

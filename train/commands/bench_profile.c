@@ -105,7 +105,8 @@ static const char *text_of(const json_t *o, const char *key)
 
 static Status same_work(const char *path, const json_t *before, const json_t *now)
 {
-    static const char *const keys[] = {"work", "size", "resolution", "dtype", "threads", "checkpointing"};
+    static const char *const keys[] = {"work",  "size",    "resolution",   "batch",
+                                       "dtype", "threads", "checkpointing"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const json_t *a = json_object_get(before, keys[i]), *b = json_object_get(now, keys[i]);
         if (!a && !json_object_get(before, "median_s"))
