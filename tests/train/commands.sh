@@ -66,7 +66,7 @@ says 'did you mean train.steps?'
 run 2 bench unet --sizes tiny
 says 'unknown option --sizes; did you mean --size?'
 run 2 bench unett
-says 'unet, vae, clip, train'
+says 'unet, vae, encode, clip, train, full'
 run 2 bench --size large
 run 2 bench unet --size tiny --res 20
 says 'multiples of 16'
