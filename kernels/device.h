@@ -217,6 +217,8 @@ struct Device {
     /* embedding */
     Status (*embedding)(const Tensor *ids, const Tensor *w, Tensor *y);
     Status (*embedding_backward)(const Tensor *ids, const Tensor *grad_y, Tensor *grad_w); /* f32, added to */
+    Status (*take_rows)(const Tensor *x, const Tensor *rows, Tensor *y);
+    Status (*take_rows_backward)(const Tensor *rows, const Tensor *grad_y, Tensor *grad_x);
     Status (*timestep_embedding)(const Tensor *t, bool flip_sin_to_cos, float downscale_freq_shift,
                                  Tensor *y);
 

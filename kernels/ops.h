@@ -14,8 +14,8 @@
 /* clang-format off */
 #define ATL_OPS(X)                                                                                              \
     X(linear) X(linear_add) X(linear_geglu) X(matmul) X(conv2d) X(conv2d_add) X(group_norm) X(group_norm_silu)    \
-    X(layer_norm) X(silu) X(gelu) X(quick_gelu) X(geglu) X(attention) X(embedding) X(concat) X(add) X(add_rows)   \
-    X(multiply) X(reshape) X(slice_batch) X(cast) X(mse_loss)
+    X(layer_norm) X(silu) X(gelu) X(quick_gelu) X(geglu) X(attention) X(embedding) X(take_rows) X(concat) X(add)  \
+    X(add_rows) X(multiply) X(reshape) X(slice_batch) X(cast) X(mse_loss)
 /* clang-format on */
 
 /* linear family ---------------------------------------------------------------------------------------- */
@@ -94,6 +94,8 @@ Tensor *to_nchw(Ctx *c, Tensor *x);
 
 /* ids i32 (B,T), weight (N,D) -> (B,T,D) in the context's dtype. */
 Tensor *embedding(Ctx *c, const Layer *l, Tensor *ids);
+/* x (B,T,D), rows i32 (B) -> (B,D): token rows[b] of each b. A text's first end token is what SDXL pools. */
+Tensor *take_rows(Ctx *c, Tensor *x, Tensor *rows);
 /* Vaswani et al. 2017 as diffusers has it: t f32 (B) -> (B,dim); flip_sin_to_cos and downscale_freq_shift as
  * in the UNet's config. No gradient. */
 Tensor *timestep_embedding(Ctx *c, Tensor *t, int64_t dim, bool flip_sin_to_cos, float downscale_freq_shift);

@@ -1,10 +1,12 @@
-/* Tables of vectors, looked up by number, and the sine and cosine features of a timestep. */
+/* Tables of vectors and texts' tokens, looked up by number, and the sine and cosine features of a timestep.
+ */
 #include "kernels/floats.h"
 #include "families.h"
 #include "pieces.h"
 #include "vec.h"
 
 #include <math.h>
+#include <string.h>
 
 /* ids i32 (N), w (V,D) -> y (N,D). A number outside the table is refused with its place. */
 static Status check_ids(const Tensor *ids, int64_t V)
@@ -61,6 +63,58 @@ static Status cpu_embedding_backward(const Tensor *ids, const Tensor *grad_y, Te
     return STATUS_OK;
 }
 
+/* A row outside of x is refused with its place. */
+static Status check_rows(const Tensor *rows, int64_t T)
+{
+    const int32_t *row = rows->data;
+    for (int64_t b = 0; b < tensor_count(rows); b++)
+        if (row[b] < 0 || row[b] >= T)
+            return status_refuse("row %lld is number %d, there are %lld", (long long)b, row[b], (long long)T);
+    return STATUS_OK;
+}
+
+/* x (B,T,D), rows i32 (B) -> y (B,D) */
+static Status cpu_take_rows(const Tensor *x, const Tensor *rows, Tensor *y)
+{
+    FLOATS_ONLY(x, y);
+    const int64_t B = x->shape[0], T = x->shape[1], D = x->shape[2];
+    const int32_t *row = rows->data;
+    TRY(check_rows(rows, T));
+    for (int64_t b = 0; b < B; b++)
+        convert_floats(at_element(y->data, y->dtype, b * D), y->dtype,
+                       at_element(x->data, x->dtype, (b * T + row[b]) * D), x->dtype, D);
+    return STATUS_OK;
+}
+
+typedef struct TakeArgs {
+    const Tensor *rows, *grad_y;
+    Tensor *grad_x;
+} TakeArgs;
+
+/* Tokens first … last-1 of all texts: the gradient of the one that was taken, zeros in the others. */
+static void take_rows_backward_piece(const void *args, int64_t first, int64_t last)
+{
+    const TakeArgs *s = args;
+    const int64_t T = s->grad_x->shape[1], D = s->grad_x->shape[2];
+    const DType type = s->grad_x->dtype;
+    for (int64_t i = first; i < last; i++) {
+        void *to = at_element(s->grad_x->data, type, i * D);
+        if (i % T == ((const int32_t *)s->rows->data)[i / T])
+            convert_floats(to, type, at_element(s->grad_y->data, s->grad_y->dtype, i / T * D),
+                           s->grad_y->dtype, D);
+        else
+            memset(to, 0, (size_t)D * dtype_size(type));
+    }
+}
+
+static Status cpu_take_rows_backward(const Tensor *rows, const Tensor *grad_y, Tensor *grad_x)
+{
+    FLOATS_ONLY(grad_y, grad_x);
+    for_pieces(grad_x->shape[0] * grad_x->shape[1], grad_x->shape[2], take_rows_backward_piece,
+               &(TakeArgs){.rows = rows, .grad_y = grad_y, .grad_x = grad_x});
+    return STATUS_OK;
+}
+
 /* diffusers' get_timestep_embedding: frequencies 10000^(-i / (half - shift)), i < half = dim/2; (sin, cos) of
  * t times frequency, or (cos, sin) if flipped; an odd dim ends in 0. Rounded to f32 where PyTorch rounds: at
  * t = 999 the last bit of a frequency is worth 6e-5. */
@@ -90,5 +144,7 @@ void ISA(embedding_table)(Device *d)
 {
     d->embedding = cpu_embedding;
     d->embedding_backward = cpu_embedding_backward;
+    d->take_rows = cpu_take_rows;
+    d->take_rows_backward = cpu_take_rows_backward;
     d->timestep_embedding = cpu_timestep_embedding;
 }

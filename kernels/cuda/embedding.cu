@@ -1,4 +1,4 @@
-/* Tables of vectors, looked up by number, and the sine and cosine features of a timestep.
+/* Tables of vectors and texts' tokens, looked up by number, and the sine and cosine features of a timestep.
  *
  * Numbers lie on the device, so one outside of the table cannot be refused; its row is NaN, which is found
  * and named as any other. */
@@ -69,6 +69,58 @@ static Status cuda_embedding_backward(const Tensor *ids, const Tensor *grad_y, T
                              floats_of(grad_y), floats_of(grad_w), V, D));
 }
 
+/* x (B,T,D), rows i32 (B) -> y (B,D); block (columns, text) */
+template <typename T, int N>
+__global__ static void take_rows_kernel(Floats x, const int32_t *rows, Floats y, int64_t tokens, int64_t D)
+{
+    const int64_t c = ((int64_t)blockIdx.y * THREADS + threadIdx.x) * N, b = blockIdx.x, row = rows[b];
+    float v[N];
+    if (c >= D)
+        return;
+    if (row >= 0 && row < tokens)
+        load<T, N>(x, (b * tokens + row) * D + c, v);
+    else
+        for (int j = 0; j < N; j++)
+            v[j] = nanf("");
+    store<T, N>(y, b * D + c, v);
+}
+
+static Status cuda_take_rows(const Tensor *x, const Tensor *rows, Tensor *y)
+{
+    FLOATS_ONLY(x, y);
+    const int64_t B = x->shape[0], tokens = x->shape[1], D = x->shape[2];
+    WITH_PACKS(is_packed(x, D) && is_packed(y, D), x->dtype == y->dtype, y->dtype, T, N,
+               return LAUNCH(dim3((unsigned)B, blocks_for(D, THREADS * N)), dim3(THREADS), 0,
+                             (take_rows_kernel<T, N>), floats_of(x), (const int32_t *)rows->data,
+                             floats_of(y), tokens, D));
+}
+
+/* grad_x: grad_y in the token that was taken, zeros in the others; block (columns, token of all texts) */
+template <typename T, int N>
+__global__ static void take_rows_backward_kernel(const int32_t *rows, Floats g, Floats grad_x, int tokens,
+                                                 int64_t D)
+{
+    const int64_t c = ((int64_t)blockIdx.y * THREADS + threadIdx.x) * N;
+    const int b = blockIdx.x / tokens, token = blockIdx.x - b * tokens;
+    float v[N] = {};
+    if (c >= D)
+        return;
+    if (token == rows[b])
+        load<T, N>(g, b * D + c, v);
+    store<T, N>(grad_x, blockIdx.x * D + c, v);
+}
+
+static Status cuda_take_rows_backward(const Tensor *rows, const Tensor *grad_y, Tensor *grad_x)
+{
+    FLOATS_ONLY(grad_y, grad_x);
+    const int64_t B = grad_x->shape[0], tokens = grad_x->shape[1], D = grad_x->shape[2];
+    WITH_PACKS(is_packed(grad_y, D) && is_packed(grad_x, D), grad_y->dtype == grad_x->dtype, grad_x->dtype, T,
+               N,
+               return LAUNCH(dim3((unsigned)(B * tokens), blocks_for(D, THREADS * N)), dim3(THREADS), 0,
+                             (take_rows_backward_kernel<T, N>), (const int32_t *)rows->data,
+                             floats_of(grad_y), floats_of(grad_x), (int)tokens, D));
+}
+
 /* diffusers' get_timestep_embedding: frequencies 10000^(-i / (dim/2 - shift)), i < dim/2; (sin, cos) of
  * t times frequency, or (cos, sin) if flipped; an odd dim ends in 0. Rounded to f32 where PyTorch rounds: at
  * t = 999 the last bit of a frequency is worth 6e-5. Block (features, picture). */
@@ -100,5 +152,7 @@ void cuda_embedding_table(Device *d)
 {
     d->embedding = cuda_embedding;
     d->embedding_backward = cuda_embedding_backward;
+    d->take_rows = cuda_take_rows;
+    d->take_rows_backward = cuda_take_rows_backward;
     d->timestep_embedding = cuda_timestep_embedding;
 }

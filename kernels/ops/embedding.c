@@ -32,6 +32,36 @@ Tensor *embedding(Ctx *c, const Layer *l, Tensor *ids)
     return y;
 }
 
+/* in: x, rows */
+static void take_rows_backward(Ctx *c, Node *n)
+{
+    op_begin(c, "take_rows backward", NULL);
+    op_use(c, n->in[1]), op_use(c, n->out->grad);
+    Tensor *d = grad_target(c, n->in[0]);
+    RUN(c, c->dev->take_rows_backward(n->in[1], n->out->grad, d));
+    grad_add(c, n->in[0], d);
+}
+
+Tensor *take_rows(Ctx *c, Tensor *x, Tensor *rows)
+{
+    op_begin(c, "take_rows", NULL);
+    const bool fits =
+        x->ndim == 3 && rows->ndim == 1 && rows->dtype == DTYPE_I32 && rows->shape[0] == x->shape[0];
+    if (!fits) {
+        char p[80], q[80];
+        op_fail(c, "needs (B,T,D) and (B) numbers in i32, not %s and %s", tensor_describe(x, p, sizeof p),
+                tensor_describe(rows, q, sizeof q));
+    }
+    const int64_t shape[] = {x->shape[0], tensor_dim(x, -1)};
+    op_use(c, x), op_use(c, rows);
+    Tensor *y = ctx_tensor(c, x->dtype, 2, shape);
+    RUN(c, c->dev->take_rows(x, rows, y));
+    Node *n = tape_record(c, "take_rows", NULL, y, fits && x->requires_grad, take_rows_backward);
+    if (n)
+        n->in[0] = x, n->in[1] = rows;
+    return y;
+}
+
 Tensor *timestep_embedding(Ctx *c, Tensor *t, int64_t dim, bool flip_sin_to_cos, float downscale_freq_shift)
 {
     op_begin(c, "timestep_embedding", NULL);

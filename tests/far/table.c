@@ -292,6 +292,8 @@ static Status far_slice_channels(const Tensor *x, int64_t first, Tensor *y)
 /* embedding */
 FAR_3(embedding)
 FAR_3(embedding_backward)
+FAR_3(take_rows)
+FAR_3(take_rows_backward)
 
 static Status run_timestep_embedding(Call *k)
 {
@@ -418,6 +420,8 @@ static void fill_in(void)
     far.to_nchw = far_to_nchw;
     far.embedding = far_embedding;
     far.embedding_backward = far_embedding_backward;
+    far.take_rows = far_take_rows;
+    far.take_rows_backward = far_take_rows_backward;
     far.timestep_embedding = far_timestep_embedding;
     far.mse_loss = far_mse_loss;
     far.mse_loss_backward = far_mse_loss_backward;

@@ -227,6 +227,15 @@ static Tensor *wrong_id(Ctx *c, Tensor *x)
     return embedding(c, ctx_copy(c, &l, sizeof l),
                      ctx_input(c, DTYPE_I32, 1, (const int64_t[]){2}, (int32_t[]){0, 2}));
 }
+static Tensor *wrong_row(Ctx *c, Tensor *x)
+{
+    return take_rows(c, reshape(c, x, 3, (const int64_t[]){2, 3, 2}),
+                     ctx_input(c, DTYPE_I32, 1, (const int64_t[]){2}, (int32_t[]){2, 3}));
+}
+static Tensor *wrong_rows(Ctx *c, Tensor *x)
+{
+    return take_rows(c, x, ctx_input(c, DTYPE_I32, 1, (const int64_t[]){2}, (int32_t[]){0, 0}));
+}
 
 typedef struct Wrong {
     WrongFn fn;
@@ -253,6 +262,8 @@ static void shapes_that_do_not_fit_are_named(void **state)
         {wrong_batch, "slice_batch: 1 to 2 of 2"},
         {wrong_loss, "mse_loss: prediction (2,6) f32 and target (4,3) f32"},
         {wrong_id, "embedding (token_embedding): token 1 is number 2, the table has 2 entries"},
+        {wrong_row, "take_rows: row 1 is number 3, there are 3"},
+        {wrong_rows, "take_rows: needs (B,T,D) and (B) numbers in i32, not (2,6) f32 and (2) i32"},
     };
     Ctx *c = ctx_new(device_cpu(), NULL);
     (void)state;

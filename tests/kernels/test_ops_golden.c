@@ -142,6 +142,10 @@ static Tensor *run_embedding(Ctx *c, Tensor **in)
 {
     return embedding(c, layer_of(c, in[0], NULL), in[1]);
 }
+static Tensor *run_take_rows(Ctx *c, Tensor **in)
+{
+    return take_rows(c, in[0], in[1]);
+}
 static Tensor *run_concat(Ctx *c, Tensor **in)
 {
     return concat(c, in[0], in[1]);
@@ -198,6 +202,7 @@ static const Case cases[] = {
     CASE(attention, false),
     CASE(attention_causal, false),
     CASE(embedding, true),
+    CASE(take_rows, false),
     CASE(concat, false),
     CASE(add, false),
     CASE(add_rows, false, true),
