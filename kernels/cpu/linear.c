@@ -136,7 +136,8 @@ static Status bf16_product(Gemm g, char *scratch)
 
 /* Products in f32, by panels --------------------------------------------------------------------------- */
 
-enum { PANEL_BYTES = 4 << 20 };
+/* Columns are cut where rows would become few: sgemm packs b once for every panel of rows. */
+enum { PANEL_BYTES = 4 << 20, PANEL_COLUMNS = 2048 };
 
 /* How a product is cut: (mb,kb) panels of op(a), (kb,nb) of op(b), (mb,nb) of y. A panel of an operand that
  * is f32 already needs no memory. */
@@ -165,6 +166,8 @@ static Panels panels_of(const Gemm *g)
     if (a)
         p.mb = panel_rows(g->m, p.kb > 512 ? p.kb : 512);
     if (y || g->bias || g->adds) {
+        if (p.nb > PANEL_COLUMNS)
+            p.nb = PANEL_COLUMNS;
         const int64_t rows = panel_rows(g->m, p.nb);
         p.mb = rows < p.mb ? rows : p.mb;
     }
