@@ -1,13 +1,18 @@
 /* Captions from their files to what a sample sees. Breaks if something were drawn that seed, step and place
  * do not tell, if a part were lost or moved that is kept, or if sd-scripts' settings meant something else
- * here (its process_caption: library/train_util.py). */
+ * here (its process_caption: tests/golden/captions.json, written by scripts/reference/captions.py). */
 #include "tests/data/pictures.h"
 
 #include "data/dataset/dataset.h"
 #include "kernels/base/log.h"
 #include "train/step/captions.h"
 
+#include <jansson.h>
+#include <math.h>
+
 #define TIMES 400
+#define MANY 4000
+#define SIGMAS 5 /* that a count may be away from its share */
 
 static char folder[64];
 
@@ -43,6 +48,73 @@ static void each_comes(const ConfigDataset *d, const char *caption, const char *
 #define EACH_COMES(d, caption, ...)                                                                          \
     each_comes(d, caption, (const char *const[]){__VA_ARGS__},                                               \
                (int)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)))
+
+/* As the reference has them: dataset.caption.* of a configuration. */
+static ConfigDataset settings_of(const json_t *j, CaptionStyle *style)
+{
+    const char *lines = json_string_value(json_object_get(j, "lines")),
+               *separator = json_string_value(json_object_get(j, "separator")),
+               *mark = json_string_value(json_object_get(j, "keep_separator"));
+    *style = (CaptionStyle){json_string_value(json_object_get(j, "prefix")),
+                            json_string_value(json_object_get(j, "suffix")),
+                            !lines                       ? CAPTION_LINES_JOIN
+                            : strcmp(lines, "pick") == 0 ? CAPTION_LINES_PICK
+                                                         : CAPTION_LINES_FIRST};
+    return (ConfigDataset){
+        .caption = {.dropout = (float)json_number_value(json_object_get(j, "dropout")),
+                    .tag_dropout = (float)json_number_value(json_object_get(j, "tag_dropout")),
+                    .shuffle = json_is_true(json_object_get(j, "shuffle")),
+                    .wildcards = json_is_true(json_object_get(j, "wildcards")),
+                    .keep_tokens = (int)json_integer_value(json_object_get(j, "keep_tokens")),
+                    .separator = (char *)(uintptr_t)separator,
+                    .keep_separator = (char *)(uintptr_t)mark}};
+}
+
+static void check_shares(const char *caption, const json_t *wanted, json_t *counts)
+{
+    const char *text;
+    json_t *share;
+    json_object_foreach((json_t *)(uintptr_t)wanted, text, share)
+    {
+        const double p = json_number_value(share), got = json_number_value(json_object_get(counts, text));
+        if (fabs(got - p * MANY) > SIGMAS * sqrt(p * (1 - p) * MANY) + 0.5)
+            fail_msg("\"%s\" became \"%s\" %.0f times of %d, not %.0f", caption, text, got, MANY, p * MANY);
+    }
+}
+
+static void check_case(const json_t *c)
+{
+    CaptionStyle style;
+    char *styled;
+    const char *caption = json_string_value(json_object_get(c, "caption"));
+    const json_t *wanted = json_object_get(c, "outcomes");
+    const ConfigDataset d = settings_of(json_object_get(c, "settings"), &style);
+    assert_ok(caption_style(caption, &style, &styled));
+    char *room = malloc(caption_room(styled));
+    json_t *counts = json_object();
+    for (uint32_t i = 0; i < MANY; i++) {
+        const char *got =
+            caption_for(&d, styled, (SampleKey){.seed = 5, .step = 1 + i / 4, .sample = i % 4}, room);
+        if (!json_object_get(wanted, got))
+            fail_msg("\"%s\" became \"%s\"", caption, got);
+        json_object_set_new(counts, got, json_real(1 + json_number_value(json_object_get(counts, got))));
+    }
+    check_shares(caption, wanted, counts);
+    json_decref(counts);
+    mem_free(styled);
+    free(room);
+}
+
+/* All that may come of a caption there comes of it here, as often, and nothing else. */
+static void captions_become_what_sd_scripts_makes_of_them(void **state)
+{
+    (void)state;
+    json_t *cases = json_load_file(TEST_GOLDEN "/captions.json", 0, NULL);
+    assert_true(json_array_size(cases) > 20);
+    for (size_t i = 0; i < json_array_size(cases); i++)
+        check_case(json_array_get(cases, i));
+    json_decref(cases);
+}
 
 static void wildcards_are_sd_scripts(void **state)
 {
@@ -180,6 +252,7 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(captions_become_what_sd_scripts_makes_of_them),
         cmocka_unit_test(wildcards_are_sd_scripts),
         cmocka_unit_test(one_of_several_is_taken),
         cmocka_unit_test(kept_parts_stay_where_they_are),
