@@ -5,6 +5,8 @@
 #include "data/lint/lint.h"
 #include "kernels/base/log.h"
 
+#include <lcms2.h>
+
 #define GOOD 1000
 #define SIDE 64
 #define SEEN 12 /* tokens, which are words here */
@@ -115,9 +117,41 @@ static void plant_losses(void)
 {
     const Size size = size_square(SIDE);
     plant("l-strip", (Size){12 * SIDE, SIDE}, 5101, PLAIN);
+    plant("l-trimmed", (Size){SIDE, 7 * SIDE}, 5104, PLAIN);
     plant("l-long", size, 5102, "a photo of a sks thing that goes on and on for more words than are seen");
     plant("l-black", size, 5103, PLAIN);
     write_black("l-black.mask.png", size);
+}
+
+/* A JPEG with another white and other primaries than sRGB's, in an APP2 behind its first marker. */
+static void plant_profile(void)
+{
+    static const cmsCIExyYTRIPLE primaries = {{0.68, 0.32, 1}, {0.265, 0.69, 1}, {0.15, 0.06, 1}};
+    cmsCIExyY white;
+    uint8_t head[18] = {0xFF, 0xE2, 0, 0, 'I', 'C', 'C', '_', 'P', 'R', 'O', 'F', 'I', 'L', 'E', 0, 1, 1};
+    cmsToneCurve *const curve = cmsBuildGamma(NULL, 1.8), *const curves[] = {curve, curve, curve};
+    cmsUInt32Number bytes;
+    size_t size;
+    cmsWhitePointFromTemp(&white, 5000);
+    cmsHPROFILE profile = cmsCreateRGBProfile(&white, &primaries, curves);
+    assert_true(cmsSaveProfileToMem(profile, NULL, &bytes));
+    Picture p = make_picture(size_square(SIDE), 5206, 0);
+    uint8_t *jpeg, *all;
+    assert_ok(picture_encode(&p, PICTURE_JPEG, 0, NULL, 0, &jpeg, &size));
+    all = malloc(size + sizeof head + bytes);
+    head[2] = (uint8_t)((bytes + 16) >> 8);
+    head[3] = (uint8_t)(bytes + 16);
+    memcpy(all, jpeg, 2);
+    memcpy(all + 2, head, sizeof head);
+    assert_true(cmsSaveProfileToMem(profile, all + 2 + sizeof head, &bytes));
+    memcpy(all + 2 + sizeof head + bytes, jpeg + 2, size - 2);
+    write_bytes("n-profile.jpg", all, size + sizeof head + bytes);
+    write_text(folder, "n-profile.txt", PLAIN);
+    cmsCloseProfile(profile);
+    cmsFreeToneCurve(curve);
+    picture_free(&p);
+    mem_free(jpeg);
+    free(all);
 }
 
 static void plant_notes(void)
@@ -129,6 +163,7 @@ static void plant_notes(void)
     plant("n-alone", size, 5202, "zebra");
     plant("n-small", size_square(SIDE / 3), 5203, PLAIN);
     plant("n-wide", (Size){2 * SIDE, SIDE}, 5204, PLAIN);
+    plant_profile();
     write_text(folder, "n-nobody.txt", PLAIN);
     write_black("n-lost.mask.png", size);
     write_grid("Copy of 0001.png", size, 5205, 0);
@@ -170,12 +205,14 @@ static const Finding wanted[] = {
     {LINT_ERROR, "has no caption; e-blank.txt is empty", "e-blank.png"},
     {LINT_ERROR, "the mask of", "e-mask.png"},
     {LINT_LOSS, "less than half of the picture is used", "l-strip.png"},
+    {LINT_LOSS, "more than a third of the picture is cut away", "l-trimmed.png"},
     {LINT_LOSS, "longer than the 12 tokens", "l-long.png"},
     {LINT_LOSS, "mask is black", "l-black.png"},
     {LINT_NOTE, "is the same file as", "n-same.png"},
     {LINT_NOTE, "pair of pictures looks nearly the same", "n-alike.png"},
     {LINT_NOTE, "has no word that another one has", "n-alone.png"},
     {LINT_NOTE, "enlarged more than twice", "n-small.png"},
+    {LINT_NOTE, "its colour profile is not sRGB's", "n-profile.jpg"},
     {LINT_NOTE, "fewer pictures than a step", NULL},
     {LINT_NOTE, "not used: n-nobody.txt", NULL},
     {LINT_NOTE, "not used: n-lost.mask.png (a mask", NULL},
@@ -222,7 +259,7 @@ static void each_is_found_once(void **state)
                                    .tokens_seen = SEEN},
                            &pictures));
     framer_free(framer);
-    assert_int_equal(pictures, GOOD + 8 + 3 + 6);
+    assert_int_equal(pictures, GOOD + 8 + 4 + 7);
     for (int i = 0; i < WANTED; i++)
         if (times[i] != 1)
             fail_msg("told %d times: %s %s", times[i], wanted[i].part, wanted[i].name ? wanted[i].name : "");
