@@ -18,11 +18,13 @@
 #define SMALL_RESOLUTION 256 /* below it steps are finer: it is no model of the usual sizes */
 #define FINE_STEP 16
 
-Status data_framer(int resolution, bool square, Framer **out)
+Status data_framer(int resolution, bool square, SizeModel model, Framer **out)
 {
     const int side = resolution ? resolution : USUAL_RESOLUTION;
     FrameRule rule = {.side = side, .buckets = !square, .enlarge = true};
-    TRY(frame_settle(&rule, side < SMALL_RESOLUTION ? FINE_STEP : 8, side));
+    if (model.multiple == 0)
+        model = (SizeModel){side < SMALL_RESOLUTION ? FINE_STEP : 8, side};
+    TRY(frame_settle(&rule, model.multiple, model.made_for));
     return framer_new(&rule, out);
 }
 
@@ -217,7 +219,7 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const FoldersTa
 static Status print_facts(const DataInfo *info, const Dataset *d, const FoldersTaken *taken)
 {
     Framer *framer;
-    TRY(data_framer(info->resolution, info->square, &framer));
+    TRY(data_framer(info->resolution, info->square, info->model, &framer));
     json_t *facts = dataset_facts(info->path, d, taken, info->built);
     Status s = facts ? add_buckets(info, d, framer, facts) : STATUS_OK;
     if (facts && s == STATUS_OK)

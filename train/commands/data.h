@@ -3,6 +3,7 @@
 #define ATL_COMMANDS_DATA_H
 
 #include "data/dataset/dataset.h"
+#include "train/sizes/sizes.h"
 #include "dispatch.h"
 
 #define FOLDER_NAMES_HELP                                                                                    \
@@ -20,12 +21,14 @@ typedef struct DataInfo {
     bool json;
     const DatasetSummary *built; /* what building it came to, or NULL */
     int resolution;              /* that buckets are told for; 0: 512 */
+    SizeModel model;             /* that they are told for; multiple 0: a usual one */
     bool square;
 } DataInfo;
 /* Prints what a dataset file holds. */
 Status data_print_info(const DataInfo *info);
 
-/* What pictures are trained as by a configuration that says no more than this; resolution 0: 512. */
-Status data_framer(int resolution, bool square, Framer **out);
+/* What pictures are trained as by a configuration that says no more than this; resolution 0: 512; multiple 0:
+ * of a model that is usual for the resolution. */
+Status data_framer(int resolution, bool square, SizeModel model, Framer **out);
 
 #endif

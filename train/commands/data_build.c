@@ -25,6 +25,7 @@ typedef struct Arguments {
     int resolution, clip_skip;
     bool skip_bad, flip, square, json;
     bool latents, text; /* of cache */
+    SizeModel sizes;    /* of the model, where latents are encoded */
 } Arguments;
 
 /* A dataset may be replaced by another, but not under a run that goes on with it. */
@@ -177,8 +178,8 @@ static int parts_of(const Arguments *a)
     return (a->latents ? MODEL_VAE : 0) | (a->text ? MODEL_TEXT | MODEL_TOKENIZER : 0);
 }
 
-/* What can be said of the model before the pictures are read. */
-static Status check_model(const Arguments *a)
+/* What can be said of the model before the pictures are read: fills what was left open. */
+static Status check_model(Arguments *a)
 {
     Model *m;
     DType dtype;
@@ -189,8 +190,13 @@ static Status check_model(const Arguments *a)
         &(ModelRequest){
             .name = a->model, .vae = a->vae, .parts = parts_of(a), .dtype = dtype, .described = true},
         &m));
-    const int side = a->resolution, multiple = m->size_multiple;
+    const int multiple = m->size_multiple;
+    if (a->latents) {
+        a->sizes = (SizeModel){multiple, m->default_size};
+        a->resolution = a->resolution ? a->resolution : m->default_size;
+    }
     model_free(m);
+    const int side = a->resolution;
     if (side % multiple)
         return status_refuse("data build: --resolution %d is not a multiple of %d; take %d or %d", side,
                              multiple, side / multiple * multiple, (side / multiple + 1) * multiple);
@@ -200,12 +206,9 @@ static Status check_model(const Arguments *a)
 /* Every picture as a run with buckets trains it, or as one without. */
 static Status encode_latents(Encoding *e)
 {
-    const int side = e->a->resolution ? e->a->resolution : e->model->default_size;
-    FrameRule rule = {.side = side, .buckets = !e->a->square, .enlarge = true};
     Framer *framer;
     const int n = dataset_count(e->dataset);
-    TRY(frame_settle(&rule, e->model->size_multiple, e->model->default_size));
-    TRY(framer_new(&rule, &framer));
+    TRY(data_framer(e->a->resolution, e->a->square, e->a->sizes, &framer));
     int *pictures = mem_alloc((size_t)n * sizeof *pictures);
     BucketFit *fits = mem_alloc((size_t)n * sizeof *fits);
     Status s = pictures && fits ? STATUS_OK : STATUS_FAILED;
@@ -256,7 +259,7 @@ static Status encode(const Arguments *a, Cache *cache)
     return s;
 }
 
-static Status build_and_encode(const Arguments *a, DatasetSummary *summary)
+static Status build_and_encode(Arguments *a, DatasetSummary *summary)
 {
     char *path = encoded_path(a->out);
     Cache *cache = NULL;
@@ -285,6 +288,11 @@ int command_data_build(int argc, char **argv)
     DatasetSummary summary;
     s = a.cache ? build_and_encode(&a, &summary) : build(&a, a.out, &summary);
     if (s == STATUS_OK)
-        s = data_print_info(&(DataInfo){.path = a.out, .json = a.json, .built = &summary});
+        s = data_print_info(&(DataInfo){.path = a.out,
+                                        .json = a.json,
+                                        .built = &summary,
+                                        .resolution = a.resolution,
+                                        .model = a.sizes,
+                                        .square = a.square});
     return command_end(s);
 }

@@ -165,7 +165,7 @@ static Status lint(int argc, char **argv, bool *bad)
               .arg = &f,
               .stop = stop_flag()};
     Framer *framer;
-    TRY(data_framer(resolution, square, &framer));
+    TRY(data_framer(resolution, square, (SizeModel){0}, &framer));
     l.framer = framer;
     const Status s = look(&l, &f, sheet, json);
     framer_free(framer);
