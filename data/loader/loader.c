@@ -27,8 +27,10 @@ typedef struct Slot {
     int64_t step; /* 0: free */
     int taken, done;
     LoaderSample *samples; /* (step_samples) */
-    float *pixels;         /* (step_samples,H,W,3) */
+    float *pixels;         /* (own places,H,W,3) */
+    float *masks;          /* (own places,H,W) / mask_factor */
     char **failures;       /* (step_samples): messages; NULL: none */
+    bool failed;           /* one of them */
 } Slot;
 
 struct Loader {
@@ -45,6 +47,7 @@ struct Loader {
     int64_t next_step; /* the next one that loader_next gives */
     int64_t take_step; /* the step that samples are being taken of */
     PixelCache *cache;
+    MaskCache *mask_cache;
 
     pthread_mutex_t lock;
     pthread_cond_t work, ready; /* a slot became free; a step became complete */
@@ -117,22 +120,36 @@ static Slot *next_work(Loader *l)
         return NULL; /* still the caller's */
     slot->step = l->take_step;
     slot->taken = slot->done = 0;
+    slot->failed = false;
     return slot;
 }
 
-static void make_sample(Loader *l, Slot *slot, int place)
+static Status fill_sample(Loader *l, Slot *slot, int place, size_t own)
 {
     LoaderSample *s = &slot->samples[place];
     const LoaderSource *from = &l->sources[s->source];
+    if (l->o.pixels) {
+        s->pixels = slot->pixels + 3 * (size_t)size_area(s->size) * own;
+        TRY(sample_pixels(from, l->o.seed, slot->step, place, l->cache, s));
+    }
+    if (l->o.mask_factor == 0 || !mask_is_there(from->dataset, from->mask, s->picture))
+        return STATUS_OK;
+    s->mask = slot->masks + (size_t)size_area(size_divided(s->size, l->o.mask_factor)) * own;
+    return sample_mask(l->mask_cache, from->dataset, from->mask,
+                       &(MaskView){s->picture, s->window, s->flipped}, l->o.mask_factor, s->mask);
+}
+
+/* False: it failed, and that is written down if there is memory for it. */
+static bool make_sample(Loader *l, Slot *slot, int place)
+{
+    const LoaderSample *s = &slot->samples[place];
+    const Dataset *d = l->sources[s->source].dataset;
     const int own = own_place(l, place);
-    if (own < 0)
-        return;
-    s->pixels = slot->pixels + 3 * (size_t)size_area(s->size) * (size_t)own;
-    if (sample_pixels(from, l->o.seed, slot->step, place, l->cache, s) == STATUS_OK)
-        return;
-    slot->failures[place] = mem_printf("%s: %s: %s", dataset_path(from->dataset),
-                                       dataset_name(from->dataset, s->picture), status_message());
-    s->pixels = NULL;
+    if (own < 0 || fill_sample(l, slot, place, (size_t)own) == STATUS_OK)
+        return true;
+    slot->failures[place] =
+        mem_printf("%s: %s: %s", dataset_path(d), dataset_name(d, s->picture), status_message());
+    return false;
 }
 
 static void *work(void *arg)
@@ -151,8 +168,9 @@ static void *work(void *arg)
             begin_step(l, slot->step);
         choose_sample(l, slot->step, place, &slot->samples[place]);
         pthread_mutex_unlock(&l->lock);
-        make_sample(l, slot, place);
+        const bool made = make_sample(l, slot, place);
         pthread_mutex_lock(&l->lock);
+        slot->failed |= !made;
         if (++slot->done == l->step_samples)
             pthread_cond_broadcast(&l->ready);
     }
@@ -193,20 +211,29 @@ static Status check_options(const LoaderOptions *o)
     return o->beside ? check_source(o->beside) : STATUS_OK;
 }
 
+/* Whether samples have something that is made ahead, by threads. */
+static bool works_ahead(const Loader *l)
+{
+    return l->o.pixels || l->o.mask_factor > 0;
+}
+
 static Status allocate_slots(Loader *l)
 {
     l->slots = mem_calloc((size_t)l->slot_count, sizeof *l->slots);
     if (!l->slots)
         return STATUS_FAILED;
     const size_t batch = (size_t)l->step_samples;
-    const size_t pixels = 3 * (size_t)l->most_pixels;
+    const size_t pixels = 3 * (size_t)l->most_pixels, factor = (size_t)l->o.mask_factor;
     for (int i = 0; i < l->slot_count; i++) {
         Slot *slot = &l->slots[i];
         slot->samples = mem_calloc(batch, sizeof *slot->samples);
         slot->failures = mem_calloc(batch, sizeof *slot->failures);
         if (l->o.pixels)
             slot->pixels = mem_alloc(own_places(l) * pixels * sizeof *slot->pixels);
-        if (!slot->samples || !slot->failures || (l->o.pixels && !slot->pixels))
+        if (factor)
+            slot->masks =
+                mem_alloc(own_places(l) * ((size_t)l->most_pixels / (factor * factor)) * sizeof *slot->masks);
+        if (!slot->samples || !slot->failures || (l->o.pixels && !slot->pixels) || (factor && !slot->masks))
             return STATUS_FAILED;
     }
     return STATUS_OK;
@@ -295,7 +322,7 @@ Status loader_new(const LoaderOptions *o, Loader **out)
     l->o.threads = o->threads > 0 ? o->threads : DEFAULT_THREADS;
     if (l->o.share == 0)
         l->o.share = o->batch;
-    l->slot_count = o->pixels ? (o->ahead > 0 ? o->ahead : DEFAULT_AHEAD) + 1 : 1;
+    l->slot_count = works_ahead(l) ? (o->ahead > 0 ? o->ahead : DEFAULT_AHEAD) + 1 : 1;
     l->next_step = l->take_step = o->first_step;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->work, NULL);
@@ -303,7 +330,9 @@ Status loader_new(const LoaderOptions *o, Loader **out)
     Status s = fill(l);
     if (s == STATUS_OK && o->pixels)
         s = pixel_cache_new(l->sources, o->source_count + (o->beside != NULL), &l->cache);
-    if (s == STATUS_OK && o->pixels)
+    if (s == STATUS_OK && o->mask_factor > 0 && !(l->mask_cache = mask_cache_new()))
+        s = STATUS_FAILED;
+    if (s == STATUS_OK && works_ahead(l))
         s = start_threads(l);
     if (s != STATUS_OK)
         loader_free(l);
@@ -327,9 +356,11 @@ void loader_free(Loader *l)
             release_slot(l, &l->slots[i]);
         mem_free(l->slots[i].samples);
         mem_free(l->slots[i].pixels);
+        mem_free(l->slots[i].masks);
         mem_free(l->slots[i].failures);
     }
     pixel_cache_free(l->cache);
+    mask_cache_free(l->mask_cache);
     pthread_cond_destroy(&l->ready);
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);
@@ -346,7 +377,15 @@ int64_t loader_epoch_samples(const Loader *l)
     return l->starts[l->o.source_count];
 }
 
-static Status next_with_pixels(Loader *l, const LoaderSample **samples)
+static Status failure_of(const Loader *l, const Slot *slot)
+{
+    for (int i = 0; i < l->step_samples; i++)
+        if (slot->failures[i])
+            return status_fail("%s", slot->failures[i]);
+    return status_fail("out of memory in the loader");
+}
+
+static Status next_made(Loader *l, const LoaderSample **samples)
 {
     Slot *slot = slot_of(l, l->next_step);
     pthread_mutex_lock(&l->lock);
@@ -358,9 +397,8 @@ static Status next_with_pixels(Loader *l, const LoaderSample **samples)
         pthread_cond_wait(&l->ready, &l->lock);
     pthread_mutex_unlock(&l->lock);
     l->next_step++;
-    for (int i = 0; i < l->step_samples; i++)
-        if (!slot->samples[i].pixels && own_place(l, i) >= 0)
-            return status_fail("%s", slot->failures[i] ? slot->failures[i] : "out of memory in the loader");
+    if (slot->failed)
+        return failure_of(l, slot);
     *samples = slot->samples;
     return STATUS_OK;
 }
@@ -368,8 +406,8 @@ static Status next_with_pixels(Loader *l, const LoaderSample **samples)
 Status loader_next(Loader *l, const LoaderSample **samples)
 {
     *samples = NULL;
-    if (l->o.pixels)
-        return next_with_pixels(l, samples);
+    if (works_ahead(l))
+        return next_made(l, samples);
     begin_step(l, l->next_step);
     for (int i = 0; i < l->step_samples; i++)
         choose_sample(l, l->next_step, i, &l->slots[0].samples[i]);

@@ -3,8 +3,8 @@
 #ifndef ATL_LOADER_H
 #define ATL_LOADER_H
 
-#include "data/dataset/dataset.h"
 #include "data/pictures/buckets.h"
+#include "mask.h"
 
 typedef struct LoaderSource {
     Dataset *dataset;
@@ -14,6 +14,7 @@ typedef struct LoaderSource {
     int count, repeats;
     bool random_crop, flip;
     float shift, scale; /* augmentation before the VAE: up to ± shift of the side, scale 1±scale; 0: none */
+    MaskFrom mask;
 } LoaderSource;
 
 typedef struct LoaderOptions {
@@ -27,7 +28,8 @@ typedef struct LoaderOptions {
     /* Which places of the batch (and as many beside) this process computes, of several that share a step: the
      * others get no pixels. share 0: all. */
     int share_first, share;
-    bool pixels; /* false: only tell which pictures (latents come from a cache) */
+    bool pixels;     /* false: only tell which pictures (latents come from a cache) */
+    int mask_factor; /* masks come too, so much smaller than the pictures; 0: none */
     /* One more source, or NULL, in an order of its own: after a step's samples come as many of it and of the
      * step's size, with source = source_count. The samples before them are those that come without it. */
     const LoaderSource *beside;
@@ -40,6 +42,7 @@ typedef struct LoaderSample {
     bool flipped;
     PictureWindow window; /* what of the picture it shows */
     float *pixels;        /* (H,W,3), in [-1,1], or NULL */
+    float *mask;          /* (H,W) / mask_factor, in [0,1]; NULL: all counts */
 } LoaderSample;
 
 typedef struct Loader Loader;

@@ -5,6 +5,7 @@
 
 #include "kernels/base/mem.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #define BUCKETS 4096
@@ -20,22 +21,29 @@ struct Kept {
 };
 
 struct MaskCache {
+    pthread_mutex_t lock;
     Kept *buckets[BUCKETS];
     size_t bytes;
 };
 
 MaskCache *mask_cache_new(void)
 {
-    return mem_calloc(1, sizeof(MaskCache));
+    MaskCache *c = mem_calloc(1, sizeof *c);
+    if (c)
+        pthread_mutex_init(&c->lock, NULL);
+    return c;
 }
 
 void mask_cache_free(MaskCache *c)
 {
-    for (int i = 0; c && i < BUCKETS; i++)
+    if (!c)
+        return;
+    for (int i = 0; i < BUCKETS; i++)
         for (Kept *k = c->buckets[i], *next; k; k = next) {
             next = k->next;
             mem_free(k);
         }
+    pthread_mutex_destroy(&c->lock);
     mem_free(c);
 }
 
@@ -44,12 +52,15 @@ static bool same_window(const PictureWindow *a, const PictureWindow *b)
     return size_equal(a->whole, b->whole) && size_equal(a->size, b->size) && a->x == b->x && a->y == b->y;
 }
 
-static Kept *find(const MaskCache *c, const Dataset *d, MaskFrom from, const LoaderSample *s)
+/* One that is there is never changed. */
+static const Kept *find(MaskCache *c, const Dataset *d, MaskFrom from, const MaskView *v)
 {
-    Kept *k = c->buckets[(unsigned)s->picture % BUCKETS];
-    while (k && (k->dataset != d || k->picture != s->picture || k->from != from ||
-                 !same_window(&k->window, &s->window)))
+    pthread_mutex_lock(&c->lock);
+    const Kept *k = c->buckets[(unsigned)v->picture % BUCKETS];
+    while (k && (k->dataset != d || k->picture != v->picture || k->from != from ||
+                 !same_window(&k->window, &v->window)))
         k = k->next;
+    pthread_mutex_unlock(&c->lock);
     return k;
 }
 
@@ -107,44 +118,52 @@ static void write_floats(const float *values, Size size, bool flipped, float *ou
             *out++ = values[y * size.width + (flipped ? size.width - 1 - x : x)];
 }
 
-/* Keeps k where there is room, else *own is k, the caller's to free. */
-static void keep(MaskCache *c, Kept *k, size_t bytes, Kept **own)
+/* True: k is the cache's now. Two threads may have read the same mask; both are kept. */
+static bool keep(MaskCache *c, Kept *k, size_t bytes)
 {
-    *own = c->bytes + bytes > MASK_CACHE_BYTES ? k : NULL;
-    if (*own)
-        return;
-    Kept **bucket = &c->buckets[(unsigned)k->picture % BUCKETS];
-    k->next = *bucket;
-    *bucket = k;
-    c->bytes += bytes;
+    pthread_mutex_lock(&c->lock);
+    const bool room = c->bytes + bytes <= MASK_CACHE_BYTES;
+    if (room) {
+        Kept **bucket = &c->buckets[(unsigned)k->picture % BUCKETS];
+        k->next = *bucket;
+        *bucket = k;
+        c->bytes += bytes;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return room;
 }
 
-Status sample_mask(MaskCache *c, Dataset *d, MaskFrom from, const LoaderSample *s, int factor, float *out)
+static Status read_values(const Dataset *d, MaskFrom from, const MaskView *v, int factor, size_t bytes,
+                          Kept **out)
 {
-    const Size small = size_divided(s->window.size, factor);
+    Picture p;
+    TRY(dataset_has_mask(d, v->picture) ? read_mask(d, v->picture, &v->window, &p)
+                                        : read_alpha(d, v->picture, &v->window, &p));
+    Kept *k = *out = mem_alloc(bytes);
+    if (k) {
+        *k = (Kept){.dataset = d, .picture = v->picture, .from = from, .window = v->window};
+        take_means(&p, factor, k->values);
+    }
+    picture_free(&p);
+    return k ? STATUS_OK : STATUS_FAILED;
+}
+
+Status sample_mask(MaskCache *c, Dataset *d, MaskFrom from, const MaskView *v, int factor, float *out)
+{
+    const Size small = size_divided(v->window.size, factor);
     const int64_t n = size_area(small);
     const size_t bytes = sizeof(Kept) + (size_t)n * sizeof(float);
-    if (!mask_is_there(d, from, s->picture)) {
+    if (!mask_is_there(d, from, v->picture)) {
         for (int64_t i = 0; i < n; i++)
             out[i] = 1;
         return STATUS_OK;
     }
-    Kept *k = find(c, d, from, s), *own = NULL;
-    if (!k) {
-        Picture p;
-        TRY(dataset_has_mask(d, s->picture) ? read_mask(d, s->picture, &s->window, &p)
-                                            : read_alpha(d, s->picture, &s->window, &p));
-        k = mem_alloc(bytes);
-        if (k) {
-            *k = (Kept){.dataset = d, .picture = s->picture, .from = from, .window = s->window};
-            take_means(&p, factor, k->values);
-            keep(c, k, bytes, &own);
-        }
-        picture_free(&p);
-        if (!k)
-            return STATUS_FAILED;
-    }
-    write_floats(k->values, small, s->flipped, out);
-    mem_free(own);
+    const Kept *kept = c ? find(c, d, from, v) : NULL;
+    Kept *read = NULL;
+    if (!kept)
+        TRY(read_values(d, from, v, factor, bytes, &read));
+    write_floats(kept ? kept->values : read->values, small, v->flipped, out);
+    if (read && !(c && keep(c, read, bytes)))
+        mem_free(read);
     return STATUS_OK;
 }

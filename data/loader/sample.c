@@ -61,7 +61,7 @@ void sample_choose(const LoaderSource *source, uint64_t seed, int64_t step, int 
     const PictureWindow w = draw_window(source, s, key);
     s->flipped = source->flip && random_u32(key, 0) >> 31;
     s->window = w;
-    s->pixels = NULL;
+    s->pixels = s->mask = NULL;
 }
 
 /* Pictures kept ---------------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 . "$(dirname "$0")/common" "$1"
 says() { grep -q -- "$1" "$work/out" "$work/err" || fail "it does not say: $1"; }
 same() { cmp -s "$work/$1/lora.safetensors" "$work/$2/lora.safetensors"; }
+before() { grep -o '"validation_loss_before": *[-0-9.e]*' "$work/$1/log.jsonl"; }
 losses() { grep -o '"loss": *[-0-9.e]*' "$work/$1/log.jsonl"; } # the file itself names its dataset
 
 mkdir "$work/pictures"
@@ -43,6 +44,23 @@ train 0 file --set dataset.path="$work/set.h5"
 train 0 alpha --set dataset.mask=alpha
 says "else the picture's alpha channel"
 same alpha masked && fail "an alpha channel has no effect"
+
+# Held-out pictures count as those that are trained do: by their masks, and as much as their dataset.
+cp "$work/pictures/a.mask.png" "$work/pictures/b.mask.png"
+held=(--set validation.share=0.5 --set validation.every=1)
+train 0 held-masked "${held[@]}"
+train 0 held-decoded "${held[@]}" --set train.cache_latents=false
+train 0 held-whole "${held[@]}" --set loss.mask_floor=1
+train 0 held-plain "${held[@]}" --set dataset.mask=none
+[ "$(before held-masked)" = "$(before held-decoded)" ] || fail "latents from a cache are measured otherwise"
+[ "$(before held-whole)" = "$(before held-plain)" ] || fail "with a floor of 1 all counts in validation"
+[ "$(before held-masked)" != "$(before held-plain)" ] || fail "a mask has no effect on the validation loss"
+rm "$work/pictures/b.mask.png"
+cp -r "$work/pictures" "$work/others"
+sed 's/^dataset: \(.*\)/dataset: [\1, {path: others, caption: {missing: x}, weight: 0}]/' "$work/run.yaml" > "$work/two.yaml"
+expect 0 "$atelier" train "$work/two.yaml" --set output.dir="$work/two" "${held[@]}"
+train 0 one "${held[@]}"
+[ "$(before two)" = "$(before one)" ] || fail "a dataset without weight counts in validation"
 
 # Going on with a run of which a mask has changed.
 train 0 stopped --set optimizer.schedule=constant --set output.save_every=1

@@ -5,7 +5,7 @@
 #include "tests/data/pictures.h"
 
 #include "data/dataset/dataset.h"
-#include "data/loader/mask.h"
+#include "data/loader/loader.h"
 #include "infer/files/tensor_file.h"
 #include "kernels/base/log.h"
 #include "kernels/ctx.h"
@@ -96,10 +96,10 @@ static int tear_down(void **state)
     return dir_remove(folder) != STATUS_OK;
 }
 
-static LoaderSample whole(int picture)
+static MaskView whole(int picture)
 {
     const Size size = {WIDTH, HEIGHT};
-    return (LoaderSample){.picture = picture, .window = {.whole = size, .size = size}};
+    return (MaskView){.picture = picture, .window = {.whole = size, .size = size}};
 }
 
 /* Masks ------------------------------------------------------------------------------------------------- */
@@ -113,12 +113,12 @@ static void test_areas(void **state)
     for (int k = 0; k < 3; k++) {
         float all[B * AREA], none[AREA];
         for (int i = 0; i < B; i++) {
-            const LoaderSample s = whole(i);
+            const MaskView s = whole(i);
             assert_ok(sample_mask(cache, sets[k], MASK_AUTO, &s, FACTOR, all + i * AREA));
         }
         assert_close("area", all, B * AREA);
         assert_false(dataset_has_mask(sets[k], 3));
-        const LoaderSample unmasked = whole(3);
+        const MaskView unmasked = whole(3);
         assert_ok(sample_mask(cache, sets[k], MASK_AUTO, &unmasked, FACTOR, none));
         for (int i = 0; i < AREA; i++)
             assert_true(none[i] == 1);
@@ -131,7 +131,7 @@ static void test_windows_and_mirrors(void **state)
     (void)state;
     float plain[AREA], cut[AREA], turned[AREA], off[AREA];
     MaskCache *cache = mask_cache_new();
-    LoaderSample s = whole(0);
+    MaskView s = whole(0);
     assert_ok(sample_mask(cache, in_file, MASK_AUTO, &s, FACTOR, plain));
     s.flipped = true;
     assert_ok(sample_mask(cache, in_file, MASK_AUTO, &s, FACTOR, turned));
@@ -178,7 +178,7 @@ static void test_alpha(void **state)
         mem_free(bytes);
     }
     assert_ok(dataset_view(&(DatasetBuild){.folder = apart, .caption = "x"}, &summary, &d));
-    LoaderSample s = {.window = {.whole = dataset_size(d, 0), .size = {FACTOR, FACTOR}}};
+    MaskView s = {.window = {.whole = dataset_size(d, 0), .size = {FACTOR, FACTOR}}};
     float value, other;
     MaskCache *cache = mask_cache_new();
     assert_ok(sample_mask(cache, d, MASK_ALPHA, &s, FACTOR, &value));
@@ -187,6 +187,51 @@ static void test_alpha(void **state)
     mask_cache_free(cache);
     dataset_close(d);
     assert_ok(dir_remove(apart));
+}
+
+/* Made by its threads, with pixels and without; mirrored and cut as the sample is. */
+static void test_the_loader_brings_them(void **state)
+{
+    (void)state;
+    static const int pictures[] = {0, 1, 2, 3};
+    enum { SIDE = 4 * FACTOR, COUNT = SIDE / FACTOR * SIDE / FACTOR, BATCH = 4, STEPS = 6 };
+    LoaderSource source = {.dataset = in_file,
+                           .pictures = pictures,
+                           .count = 4,
+                           .repeats = 1,
+                           .flip = true,
+                           .random_crop = true};
+    for (int run = 0; run < 6; run++) {
+        Loader *l;
+        int masked = 0;
+        source.mask = run == 5 ? MASK_NONE : MASK_AUTO;
+        assert_ok(loader_new(&(LoaderOptions){.sources = &source,
+                                              .source_count = 1,
+                                              .size = {SIDE, SIDE},
+                                              .batch = BATCH,
+                                              .seed = 7,
+                                              .threads = 1 + run / 2,
+                                              .first_step = 1,
+                                              .pixels = run % 2,
+                                              .mask_factor = FACTOR},
+                             &l));
+        for (int step = 0; step < STEPS; step++) {
+            const LoaderSample *s;
+            assert_ok(loader_next(l, &s));
+            for (int i = 0; i < BATCH; i++) {
+                float wanted[COUNT];
+                const MaskView view = {s[i].picture, s[i].window, s[i].flipped};
+                assert_true((s[i].pixels != NULL) == run % 2);
+                masked += s[i].mask != NULL;
+                if (!s[i].mask)
+                    continue;
+                assert_ok(sample_mask(NULL, in_file, MASK_AUTO, &view, FACTOR, wanted));
+                assert_memory_equal(s[i].mask, wanted, sizeof wanted);
+            }
+        }
+        assert_int_equal(masked, run == 5 ? 0 : 3 * STEPS); /* d has none */
+        loader_free(l);
+    }
 }
 
 static void test_other_shapes_are_refused(void **state)
@@ -247,7 +292,7 @@ static void check_loss(const char *name, float floor, bool normalise)
     read_golden("weights", a.weights, B);
     MaskCache *cache = mask_cache_new();
     for (int i = 0; i < B; i++) {
-        const LoaderSample s = whole(i);
+        const MaskView s = whole(i);
         assert_ok(sample_mask(cache, in_file, MASK_AUTO, &s, FACTOR, a.roots + i * C * AREA));
         batch_mask_roots(a.roots + i * C * AREA, AREA, C, floor, normalise);
     }
@@ -274,7 +319,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_areas),  cmocka_unit_test(test_windows_and_mirrors),
         cmocka_unit_test(test_alpha),  cmocka_unit_test(test_other_shapes_are_refused),
-        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_losses), cmocka_unit_test(test_the_loader_brings_them),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -186,15 +186,21 @@ static size_t step_host_bytes(const Setup *s)
     const size_t B = (size_t)s->shape.batch, latent = largest_latent(s) * sizeof(float),
                  text = (size_t)step_text_size(&s->shape) * sizeof(float), pixels = 3 * largest_area(s),
                  per_step = B * (size_t)config->train.accumulate;
-    size_t bytes = B * (4 * latent + text) + text;
+    const bool masked = s->shape.masked;
+    size_t bytes = B * ((4 + (size_t)masked) * latent + text) + text;
     if (!config->method.text_encoder) {
         const size_t kept = (pictures_count(s) + 1 + config_has_prior(config)) * text;
         bytes += kept < SETUP_TEXTS_BYTES ? kept : SETUP_TEXTS_BYTES;
     }
     if (s->sources)
-        bytes += (size_t)s->sources->held_count * latent;
+        bytes += (size_t)s->sources->held_count * (1 + (size_t)masked) * latent;
     if (!config->train.cache_latents)
-        bytes += LOADER_STEPS * per_step * pixels * sizeof(float) + decoding_bytes(s);
+        bytes += LOADER_STEPS * per_step * pixels * sizeof(float);
+    if (masked)
+        bytes += smaller((pictures_count(s) + LOADER_STEPS * per_step) * latent / (size_t)s->shape.channels,
+                         MASK_CACHE_BYTES);
+    if (!config->train.cache_latents || masked)
+        bytes += decoding_bytes(s);
     if (has_previews(config)) {
         const int side = s->model->default_size;
         const Size size = {config->preview.width ? config->preview.width : side,

@@ -140,7 +140,8 @@ static LoaderSource loader_source(const Source *s)
                           .random_crop = s->config->crop == CROP_RANDOM,
                           .flip = s->config->augment.flip,
                           .shift = s->config->augment.shift,
-                          .scale = s->config->augment.scale};
+                          .scale = s->config->augment.scale,
+                          .mask = s->config->mask};
 }
 
 static Status open_loader(Trainer *t)
@@ -164,7 +165,8 @@ static Status open_loader(Trainer *t)
                              .seed = config->train.seed,
                              .threads = config->train.loader_threads,
                              .first_step = t->state.step + 1,
-                             .pixels = !config->train.cache_latents};
+                             .pixels = !config->train.cache_latents,
+                             .mask_factor = t->setup->shape.masked ? vae_factor(t->setup->model->vae) : 0};
     return loader_new(&o, &t->loader);
 }
 

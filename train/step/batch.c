@@ -53,7 +53,7 @@ Status batch_new(const Config *config, const StepShape *shape, Sources *sources,
     for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
         ok &= (*scalars[i] = mem_calloc(B, sizeof(float))) != NULL;
     if (shape->masked)
-        ok &= (b->roots = mem_calloc(B * n, sizeof(float))) && (b->masks = mask_cache_new());
+        ok &= (b->roots = mem_calloc(B * n, sizeof(float))) != NULL;
     ok &= (b->moments = mem_calloc(2 * n, sizeof(float))) != NULL;
     ok &= (b->caption = mem_alloc(longest_caption(sources))) != NULL;
     if (shape->text_on_tape)
@@ -82,7 +82,6 @@ void batch_free(Batch *b)
                           b->per_sample, b->moments, b->text,  b->one_text, b->roots};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         mem_free(all[i]);
-    mask_cache_free(b->masks);
     mem_free(b->ids);
     mem_free(b->caption);
     mem_free(b);
@@ -130,16 +129,11 @@ void batch_mask_roots(float *mask, int64_t area, int channels, float floor, bool
         memcpy(mask + k * area, mask, (size_t)area * sizeof *mask);
 }
 
-static Status fill_mask(Batch *b, const Source *source, const LoaderSample *sample, float *roots)
+void batch_mask(const Config *config, const float *mask, int64_t area, int channels, float *roots)
 {
-    const StepShape *s = &b->shape;
-    TRY(status_in(sample_mask(b->masks, source->dataset, source->config->mask, sample,
-                              vae_factor(s->model->vae), roots),
-                  "%s: %s", dataset_path(source->dataset), dataset_name(source->dataset, sample->picture)));
-    const bool there = mask_is_there(source->dataset, source->config->mask, sample->picture);
-    batch_mask_roots(roots, size_area(s->size), s->channels, there ? b->config->loss.mask_floor : 1,
-                     there && b->config->loss.mask_normalise);
-    return STATUS_OK;
+    for (int64_t i = 0; i < area; i++)
+        roots[i] = mask ? mask[i] : 1;
+    batch_mask_roots(roots, area, channels, config->loss.mask_floor, mask && config->loss.mask_normalise);
 }
 
 int batch_sample(const Batch *b, int place)
@@ -173,7 +167,7 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
     b->timesteps[place] = (float)t;
     b->weights[place] = batch_loss_weight(b->config, schedule, place, t) * source->config->weight;
     if (s->masked)
-        TRY(fill_mask(b, source, sample, b->roots + place * n));
+        batch_mask(b->config, sample->mask, area, s->channels, b->roots + place * n);
 
     const char *whole = source->caption ? source->caption : dataset_caption(source->dataset, sample->picture);
     const char *caption = caption_for(source->config, whole, key, b->caption);

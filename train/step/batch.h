@@ -18,8 +18,7 @@ typedef struct Batch {
     /* (B,…) each, as StepData has them */
     float *latents; /* (B,C,H,W) scaled, before noise */
     float *noise, *noisy, *target, *timesteps, *weights, *text, *per_sample;
-    float *roots; /* (B,C,H,W) of masks, where the shape has any */
-    MaskCache *masks;
+    float *roots;    /* (B,C,H,W) of masks, where the shape has any */
     float *one_text; /* what a text became, on its way to its place */
     int32_t *ids;
     float *moments; /* of one latent, (2,C,H,W) */
@@ -42,6 +41,8 @@ float batch_loss_weight(const Config *config, const NoiseSchedule *schedule, int
 /* A mask (H,W) in [0,1], which comes first in room for (C,H,W), becomes the roots that a step is given:
  * √max(mask, floor), where normalise by the mean of that, for each channel. */
 void batch_mask_roots(float *mask, int64_t area, int channels, float floor, bool normalise);
+/* The roots (C,H,W) of a mask (H,W) as the configuration has it count; mask NULL: all counts. */
+void batch_mask(const Config *config, const float *mask, int64_t area, int channels, float *roots);
 /* Which of `samples` stands at this place of the batch. */
 int batch_sample(const Batch *b, int place);
 

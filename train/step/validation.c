@@ -16,6 +16,7 @@ typedef struct Held {
     int picture;
     Size size;     /* in pixels */
     float *latent; /* (C,H,W), scaled */
+    float *roots;  /* (C,H,W) of its mask; NULL: the run has no masks */
 } Held;
 
 /* What is asked in one run of the step: as many of `count` questions from `first` on as go into a batch. */
@@ -30,13 +31,13 @@ struct Validation {
     int count;
     Asked *batches;
     int batch_count;
-    float *latents;
+    float *latents, *roots;
 };
 
 Step validation_step(const StepShape *shape)
 {
     Step s = {.shape = *shape};
-    s.shape.backward = s.shape.checkpointing = s.shape.report = s.shape.masked = false;
+    s.shape.backward = s.shape.checkpointing = s.shape.report = false;
     return s;
 }
 
@@ -60,6 +61,23 @@ static Status encode(const Held *h, const BucketFit *fit, Pipeline *pipeline, fl
     return s;
 }
 
+/* h's mask as training has it count. */
+static Status take_mask(const Validation *v, const Held *h, const BucketFit *fit, float *mask)
+{
+    const int factor = vae_factor(v->shape.model->vae);
+    Dataset *d = h->source->dataset;
+    const MaskView view = {.picture = h->picture,
+                           .window = {.whole = fit->scaled, .x = fit->x, .y = fit->y, .size = fit->bucket}};
+    const MaskFrom from = h->source->config->mask;
+    const bool there = mask_is_there(d, from, h->picture);
+    if (there)
+        TRY(status_in(sample_mask(NULL, d, from, &view, factor, mask), "%s: %s", dataset_path(d),
+                      dataset_name(d, h->picture)));
+    batch_mask(v->config, there ? mask : NULL, size_area(size_divided(fit->bucket, factor)),
+               v->shape.channels, h->roots);
+    return STATUS_OK;
+}
+
 /* The latents of what a source holds out at one size. */
 static Status take_source(Validation *v, const Source *source, Size size, Pipeline *pipeline, float **at,
                           float *moments)
@@ -69,12 +87,14 @@ static Status take_source(Validation *v, const Source *source, Size size, Pipeli
         if (!size_equal(e->fits[i].bucket, size))
             continue;
         Held *h = &v->held[v->count++];
-        *h = (Held){source, e->pictures[i], size, *at};
+        *h = (Held){source, e->pictures[i], size, *at, v->roots ? v->roots + (*at - v->latents) : NULL};
         *at += latent_size(&v->shape, size);
         const int64_t n = latent_size(&v->shape, size);
         TRY(source->latents ? encoded_latents(source, e, i, false, moments)
                             : encode(h, &e->fits[i], pipeline, moments, moments + n));
         memcpy(h->latent, moments, (size_t)n * sizeof *moments);
+        if (h->roots)
+            TRY(take_mask(v, h, &e->fits[i], moments));
     }
     return STATUS_OK;
 }
@@ -87,6 +107,8 @@ static Status take_latents(Validation *v, const Sources *sources, Pipeline *pipe
         all += sizes->items[i].held * latent_size(&v->shape, sizes->items[i].size);
     v->held = mem_alloc((size_t)sources->held_count * sizeof *v->held);
     v->latents = mem_alloc((size_t)all * sizeof *v->latents);
+    if (v->shape.masked && !(v->roots = mem_alloc((size_t)all * sizeof *v->roots)))
+        return STATUS_FAILED;
     float *moments = mem_alloc(2 * (size_t)latent_size(&v->shape, sizes_largest(sizes)) * sizeof *moments);
     float *at = v->latents;
     Status s = v->held && v->latents && moments ? STATUS_OK : STATUS_FAILED;
@@ -144,6 +166,7 @@ void validation_free(Validation *v)
         return;
     mem_free(v->held);
     mem_free(v->latents);
+    mem_free(v->roots);
     mem_free(v->batches);
     mem_free(v);
 }
@@ -162,6 +185,8 @@ static Status put_question(const Validation *v, Batch *b, int place, int j, int 
                       b->target + place * n);
     b->timesteps[place] = (float)t;
     b->weights[place] = 1;
+    if (h->roots)
+        memcpy(b->roots + place * n, h->roots, (size_t)n * sizeof *h->roots);
     const Source *source = h->source;
     const Dataset *d = source->dataset;
     const char *caption = caption_for_validation(source->config, dataset_caption(d, h->picture),
@@ -175,7 +200,7 @@ typedef struct Asking {
     ValidationPlan plan;
     void *plan_arg;
     Batch *b;
-    double sum;
+    double sum, weights; /* of the losses, each as much as its dataset counts */
     Progress progress;
 } Asking;
 
@@ -207,6 +232,7 @@ static Status run_batch(int64_t k, void *losses, void *arg)
                           .target = b->target,
                           .timesteps = b->timesteps,
                           .weights = b->weights,
+                          .roots = b->roots,
                           .text = b->text,
                           .ids = b->ids,
                           .per_sample = b->per_sample}};
@@ -221,8 +247,11 @@ static Status add_losses(int64_t k, const void *losses, void *arg)
 {
     Asking *a = arg;
     const Asked *asked = &a->v->batches[k];
-    for (int i = 0; i < asked->count; i++)
-        a->sum += (double)((const float *)losses)[i];
+    for (int i = 0; i < asked->count; i++) {
+        const Held *h = &a->v->held[(asked->first + i) / VALIDATION_QUESTIONS];
+        a->sum += (double)h->source->config->weight * (double)((const float *)losses)[i];
+        a->weights += (double)h->source->config->weight;
+    }
     progress_update(&a->progress, (asked->first + asked->count) / VALIDATION_QUESTIONS, NULL);
     return STATUS_OK;
 }
@@ -247,8 +276,8 @@ Status validation_run(Validation *v, Comm *comm, Ctx *c, ValidationPlan plan, vo
     progress_clear(&a.progress);
     mem_free(losses);
     TRY(s);
-    TRY(comm_tell(comm, &a.sum, sizeof a.sum));
-    *loss = a.sum / (v->count * VALIDATION_QUESTIONS);
+    *loss = a.weights > 0 ? a.sum / a.weights : 0;
+    TRY(comm_tell(comm, loss, sizeof *loss));
     return STATUS_OK;
 }
 

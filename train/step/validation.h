@@ -2,8 +2,10 @@
  * be compared.
  *
  * Each picture is asked at four timesteps, one in each quarter of the schedule, with PyTorch's noise of seed
- * + number of the picture. The latent is the posterior's mean, the caption whole; the loss is the plain mean
- * of squares, without min-SNR weights. A picture with several resolutions counts at each. */
+ * + number of the picture. The latent is the posterior's mean, the caption whole; the loss is the mean of
+ * squares that training makes smaller: as masks and the datasets' weights have it count, but without weights
+ * of timesteps (min-SNR), of which each picture has the same ones. A picture with several resolutions counts
+ * at each. */
 #ifndef ATL_VALIDATION_H
 #define ATL_VALIDATION_H
 
