@@ -194,7 +194,7 @@ static void missing_pictures_are_drawn_and_found_again(void **state)
     Config c = dog(3, path);
     assert_int_equal(prior_look(&c, model, &need), STATUS_OK);
     assert_true(need.there == 0 && need.missing == 3);
-    assert_int_equal(prior_draw(&c, pipeline, comm_alone(), NULL), STATUS_OK);
+    assert_int_equal(prior_draw(&c, NULL, pipeline, comm_alone(), NULL), STATUS_OK);
     assert_int_equal(prior_look(&c, model, &need), STATUS_OK);
     assert_true(need.there == 3 && need.missing == 0);
     char *caption = read_file(path, "class-00002.txt", &size[0]);
@@ -214,7 +214,7 @@ static void missing_pictures_are_drawn_and_found_again(void **state)
     picture_free(&written);
     snprintf(name, sizeof name, "%s/class-00001.png", path);
     remove(name);
-    assert_int_equal(prior_draw(&c, pipeline, comm_alone(), NULL), STATUS_OK);
+    assert_int_equal(prior_draw(&c, NULL, pipeline, comm_alone(), NULL), STATUS_OK);
     char *after = read_file(path, "class-00001.png", &size[1]);
     assert_int_equal(size[0], size[1]);
     assert_memory_equal(before, after, size[0]);
@@ -230,6 +230,57 @@ static void missing_pictures_are_drawn_and_found_again(void **state)
     assert_true(need.there == 2 && need.missing == 0);
 }
 
+static Size drawn_size(const char *path, int i)
+{
+    char name[32];
+    size_t bytes;
+    Size size;
+    int orientation;
+    snprintf(name, sizeof name, "class-%05d.png", i);
+    char *file = read_file(path, name, &bytes);
+    assert_int_equal(picture_info((uint8_t *)file, bytes, &size, &orientation), STATUS_OK);
+    mem_free(file);
+    return size;
+}
+
+/* Without prior.resolution: each size that is trained first, and then as often as its samples come. */
+static void they_come_in_the_subjects_sizes(void **state)
+{
+    (void)state;
+    RunSize items[] = {{.size = {24, 40}, .samples = 2},
+                       {.size = {32, 32}, .held = 3},
+                       {.size = {40, 24}, .samples = 9},
+                       {.size = {48, 16}, .samples = 1}};
+    static const int wanted[] = {2, 0, 3, 2, 2, 2, 2};
+    enum { COUNT = sizeof wanted / sizeof *wanted };
+    const RunSizes sizes = {items, 4};
+    char path[96];
+    size_t bytes, squares;
+    PriorNeed need;
+    Config c = dog(COUNT, path);
+    c.prior.path = strcat(path, "-sizes");
+    c.prior.resolution = 0;
+    assert_int_equal(prior_draw(&c, &sizes, pipeline, comm_alone(), NULL), STATUS_OK);
+    for (int i = 0; i < COUNT; i++)
+        if (!size_equal(drawn_size(path, i), items[wanted[i]].size))
+            fail_msg("class picture %d is %d x %d", i, drawn_size(path, i).width, drawn_size(path, i).height);
+    assert_int_equal(prior_plan(pipeline, &c, &sizes, &need, &bytes), STATUS_OK);
+    assert_true(size_equal(need.largest, items[0].size) && need.flop > 0);
+
+    /* another subject takes what is there, and what it lacks comes in its sizes; not so a square that is
+     * asked for */
+    RunSize square = {.size = {32, 32}, .samples = 1};
+    c.prior.pictures = COUNT + 1;
+    assert_int_equal(prior_draw(&c, &(RunSizes){&square, 1}, pipeline, comm_alone(), NULL), STATUS_OK);
+    assert_true(size_equal(drawn_size(path, COUNT), square.size));
+    assert_true(size_equal(drawn_size(path, 0), items[2].size));
+    c.prior.resolution = 32;
+    assert_int_equal(prior_look(&c, model, &need), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "was drawn with"));
+    assert_int_equal(prior_plan(pipeline, &c, &sizes, &need, &squares), STATUS_OK);
+    assert_true(size_equal(need.largest, size_square(32)) && squares > 0);
+}
+
 static void stopping_keeps_what_is_done(void **state)
 {
     (void)state;
@@ -237,7 +288,7 @@ static void stopping_keeps_what_is_done(void **state)
     PriorNeed need;
     volatile sig_atomic_t stop = 1;
     Config c = dog(5, path);
-    assert_int_equal(prior_draw(&c, pipeline, comm_alone(), &stop), STATUS_INTERRUPTED);
+    assert_int_equal(prior_draw(&c, NULL, pipeline, comm_alone(), &stop), STATUS_INTERRUPTED);
     assert_int_equal(prior_look(&c, model, &need), STATUS_OK);
     assert_true(need.there == 3 && need.missing == 2);
 }
@@ -299,6 +350,7 @@ int main(void)
         cmocka_unit_test(the_loss_and_its_gradient_are_those_of_diffusers),
         cmocka_unit_test(accumulating_pairs_the_same_pictures),
         cmocka_unit_test(missing_pictures_are_drawn_and_found_again),
+        cmocka_unit_test(they_come_in_the_subjects_sizes),
         cmocka_unit_test(stopping_keeps_what_is_done),
         cmocka_unit_test(pictures_of_other_settings_are_refused),
     };

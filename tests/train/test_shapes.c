@@ -138,6 +138,37 @@ static void class_pictures_come_in_the_subjects_sizes(void **state)
     config_free(config);
 }
 
+/* Drawn in the sizes that the subject comes in, so that none is cut; the same ones where some were lost. */
+static void class_pictures_are_drawn_in_the_subjects_sizes(void **state)
+{
+    (void)state;
+    enum { WANTED = 14 };
+#define DRAWN                                                                                                \
+    EVERYTHING, "train.steps=2", "prior.path=drawn", "prior.pictures=14", "prior.steps=1", "preview.every=0"
+    train(config_for("first", SD1, DRAWN, (char *)NULL), NULL);
+    Config *config = config_for("looked", SD1, DRAWN, (char *)NULL);
+    Setup *s = setup_of(config, "looked");
+    char *folder = path_join(work, "looked");
+    assert_ok(sources_open_prior(s->sources, config, folder, SOURCES_ANEW, NULL));
+    const Entries *e = &s->sources->prior->entries;
+    assert_true(e->count == WANTED && s->sizes.count > 5);
+    for (int i = 0; i < WANTED; i++)
+        assert_true(size_equal(dataset_size(s->sources->prior->dataset, e->pictures[i]), e->fits[i].bucket));
+    mem_free(folder);
+    setup_free(s);
+    config_free(config);
+    char *command = mem_printf("cd %s && cp -r drawn kept && rm drawn/class-0000[147]*", work);
+    assert_int_equal(system(command), 0);
+    mem_free(command);
+    train(config_for("second", SD1, DRAWN, (char *)NULL), NULL);
+    assert_same_file("first", "second", "lora.safetensors");
+    for (int i = 0; i < WANTED; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "class-%05d.png", i);
+        assert_same_file("drawn", "kept", name);
+    }
+}
+
 /* Square pictures make one bucket, and the run is the one without buckets to the last byte. */
 static void square_pictures_train_as_without_buckets(void **state)
 {
@@ -180,6 +211,7 @@ int main(void)
         cmocka_unit_test(a_resumed_run_ends_in_the_same_bytes),
         cmocka_unit_test(every_size_is_planned),
         cmocka_unit_test(class_pictures_come_in_the_subjects_sizes),
+        cmocka_unit_test(class_pictures_are_drawn_in_the_subjects_sizes),
         cmocka_unit_test(square_pictures_train_as_without_buckets),
         cmocka_unit_test(settings_reach_the_pictures),
     };

@@ -308,7 +308,10 @@ static const SchemaKey KEYS[] = {
 {.path = "prior.sampler", .type = KEY_TEXT, .offset = AT(prior.sampler), .choices = SAMPLER_WORDS, .preset = SAMPLER_AUTO,
  .preset_note = "what the model says", .help = "The sampler of class pictures."},
 {.path = "prior.resolution", .type = KEY_INT, .offset = AT(prior.resolution), .min = 0, .max = 4096, .multiple = 8,
- .preset = "0", .preset_note = "the size the model was made for", .help = "Side of a class picture, in pixels."},
+ .preset = "0", .preset_note = "the sizes that the subject's pictures are trained at",
+ .help = "Side of a class picture, in pixels: all are drawn square.",
+ .more = "Without it they are drawn in the subject's sizes, each as often as it comes, and none is cut. Where the subject is "
+         "trained at more than the model was made for, give that size: it draws a larger picture badly."},
 
 /* validation */
 {.path = "validation.share", .type = KEY_FLOAT, .offset = AT(validation.share), .min = 0, .max = 0.9, .preset = "0",

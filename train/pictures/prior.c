@@ -25,7 +25,8 @@
 
 /* Requests --------------------------------------------------------------------------------------------- */
 
-SampleRequest prior_request(const Config *config, int i)
+/* For class picture number i. Its size is filled in, as it is written into the picture. */
+static Status prior_request(const Config *config, const Model *m, int i, Size size, SampleRequest *out)
 {
     SampleRequest r = sample_request_default();
     r.prompt = config->prior.prompt;
@@ -35,18 +36,18 @@ SampleRequest prior_request(const Config *config, int i)
     if (config->prior.sampler)
         r.sampler = config->prior.sampler;
     r.seed = config->prior.seed + (uint64_t)i;
-    r.size = size_square(config->prior.resolution);
+    r.size = size;
     r.clip_skip = config->method.clip_skip;
     r.unmarked = true;
-    return r;
+    r.sampler = pipeline_sampler(m, &r);
+    *out = r;
+    return status_in(pipeline_check_size(m, &out->size), "prior.resolution");
 }
 
-/* The same with its size filled in, as it is written into the picture. */
-static Status sized_request(const Config *config, const Model *m, int i, SampleRequest *r)
+/* Whether class pictures have the sizes of the subject's. */
+static bool follows_subject(const Config *config)
 {
-    *r = prior_request(config, i);
-    r->sampler = pipeline_sampler(m, r);
-    return status_in(pipeline_check_size(m, &r->size), "prior.resolution");
+    return config->prior.resolution == 0;
 }
 
 static PictureOrigin origin_of(const Config *config, const char *weights, const SampleRequest *r)
@@ -57,22 +58,41 @@ static PictureOrigin origin_of(const Config *config, const char *weights, const 
                            .dtype = dtype_name(config->model.dtype)};
 }
 
-Status prior_plan(Pipeline *p, const Config *config, size_t *bytes, double *flop)
+Status prior_plan(Pipeline *p, const Config *config, const RunSizes *sizes, PriorNeed *need, size_t *bytes)
 {
-    SampleRequest r;
-    TRY(sized_request(config, pipeline_model(p), 0, &r));
-    TRY(status_in(pipeline_plan(p, &r, bytes), "class pictures"));
-    *flop = pipeline_flop(p, &r);
+    RunSize square = {.size = size_square(config->prior.resolution), .samples = 1};
+    const RunSizes drawn = follows_subject(config) ? *sizes : (RunSizes){&square, 1};
+    double samples = 0, flop = 0;
+    need->largest = (Size){0};
+    *bytes = 0;
+    for (int i = 0; i < drawn.count; i++) {
+        SampleRequest r;
+        size_t one;
+        if (drawn.items[i].samples == 0)
+            continue;
+        TRY(prior_request(config, pipeline_model(p), 0, drawn.items[i].size, &r));
+        TRY(status_in(pipeline_plan(p, &r, &one), "class pictures"));
+        *bytes = one > *bytes ? one : *bytes;
+        if (size_area(r.size) > size_area(need->largest))
+            need->largest = r.size;
+        samples += (double)drawn.items[i].samples;
+        flop += (double)drawn.items[i].samples * pipeline_flop(p, &r);
+    }
+    need->flop = flop / samples;
     return STATUS_OK;
 }
 
 /* Looking ---------------------------------------------------------------------------------------------- */
 
-/* What may differ between a picture that is there and one that would be drawn now: its last bits, and how the
- * model's folder is called. Pictures of before do not say which weights drew them; there the name has to do.
- */
-static void let_be(json_t *now, const json_t *then)
+/* What may differ between a picture that is there and one that would be drawn now: its last bits, how the
+ * model's folder is called, and its size where another subject's was another. Pictures of before do not say
+ * which weights drew them; there the name has to do. */
+static void let_be(const Config *config, json_t *now, const json_t *then)
 {
+    if (follows_subject(config)) {
+        json_object_del(now, "width");
+        json_object_del(now, "height");
+    }
     json_object_del(now, "version");
     json_object_del(now, "dtype");
     json_object_del(now, json_object_get(then, "weights") ? "model" : "weights");
@@ -83,7 +103,7 @@ static Status compare_settings(const Config *config, const char *path, const jso
 {
     const char *key;
     json_t *value;
-    let_be(now, then);
+    let_be(config, now, then);
     json_object_foreach(now, key, value)
     {
         json_t *other = json_object_get(then, key);
@@ -109,7 +129,7 @@ static Status check_picture(const Config *config, const Model *m, const char *we
     SampleRequest r;
     char *bytes = NULL, *text = NULL;
     size_t size;
-    TRY(sized_request(config, m, i, &r));
+    TRY(prior_request(config, m, i, size_square(config->prior.resolution), &r));
     TRY(file_read(path, PNG_LIMIT, &bytes, &size));
     Status s = status_in(picture_text((const uint8_t *)bytes, size, PICTURE_SETTINGS, &text),
                          "class picture %s", path);
@@ -235,7 +255,7 @@ Status prior_look(const Config *config, const Model *m, PriorNeed *out)
     SampleRequest r;
     int there = 0;
     out->there = out->missing = 0;
-    TRY(sized_request(config, m, 0, &r));
+    TRY(prior_request(config, m, 0, size_square(config->prior.resolution), &r));
     if (file_is_dir(path)) {
         TRY(model_hash(m, look.weights));
         TRY(for_each_number(config, true, look_at, &look));
@@ -254,6 +274,8 @@ Status prior_look(const Config *config, const Model *m, PriorNeed *out)
 
 typedef struct Drawing {
     const Config *config;
+    const RunSizes *run; /* the subject's */
+    Size *sizes;         /* of each class picture */
     Pipeline *p;
     Comm *comm;
     char weights[MODEL_HASH_SIZE];
@@ -299,12 +321,19 @@ static Status write_both(const Drawing *d, int i, const char *path, const Sample
     return s;
 }
 
+/* The request for the k-th of those that are drawn next. */
+static Status request_of(const Drawing *d, int64_t k, SampleRequest *out)
+{
+    const int i = d->numbers[k];
+    return prior_request(d->config, pipeline_model(d->p), i, d->sizes[i], out);
+}
+
 static Status draw_one(int64_t k, void *rgb, void *arg)
 {
     Drawing *d = arg;
     SampleRequest r;
     SampleResult result = {0};
-    TRY(sized_request(d->config, pipeline_model(d->p), d->numbers[k], &r));
+    TRY(request_of(d, k, &r));
     const Status s = status_in(pipeline_sample(d->p, &r, step_done, d, &result),
                                "class picture %s/" NAME_FORMAT ".png", d->config->prior.path, d->numbers[k]);
     if (s == STATUS_OK && result.flagged) {
@@ -324,7 +353,7 @@ static Status take_one(int64_t k, const void *rgb, void *arg)
 {
     Drawing *d = arg;
     SampleRequest r;
-    TRY(sized_request(d->config, pipeline_model(d->p), d->numbers[k], &r));
+    TRY(request_of(d, k, &r));
     char *path = picture_path(d->config, d->numbers[k], ".png");
     const Picture picture = {r.size, (uint8_t *)(uintptr_t)rgb};
     const Status s = path ? write_both(d, d->numbers[k], path, &r, &picture) : STATUS_FAILED;
@@ -443,12 +472,32 @@ static Status draw_until_there(Drawing *d, size_t bytes, void *one)
     }
 }
 
+/* The size of each class picture, and room for the pixels of any. */
+static Status choose_sizes(Drawing *d, size_t *bytes)
+{
+    const int count = d->config->prior.pictures;
+    d->sizes = mem_alloc((size_t)count * sizeof *d->sizes);
+    if (!d->sizes)
+        return STATUS_FAILED;
+    if (follows_subject(d->config))
+        TRY(sizes_sequence(d->run, count, d->sizes));
+    int64_t most = 0;
+    for (int i = 0; i < count; i++) {
+        if (!follows_subject(d->config))
+            d->sizes[i] = size_square(d->config->prior.resolution);
+        most = size_area(d->sizes[i]) > most ? size_area(d->sizes[i]) : most;
+    }
+    *bytes = 3 * (size_t)most;
+    return STATUS_OK;
+}
+
 static Status draw_all(Drawing *d)
 {
     SampleRequest r;
-    TRY(sized_request(d->config, pipeline_model(d->p), 0, &r));
+    size_t bytes;
+    TRY(choose_sizes(d, &bytes));
+    TRY(prior_request(d->config, pipeline_model(d->p), 0, d->sizes[0], &r));
     TRY(pipeline_steps(pipeline_model(d->p), &r, &d->steps));
-    const size_t bytes = 3 * (size_t)size_area(r.size);
     void *one = mem_alloc(bytes);
     if (!one)
         return STATUS_FAILED;
@@ -476,9 +525,10 @@ static Status look_again(const Drawing *d)
                                                     : STATUS_OK;
 }
 
-Status prior_draw(const Config *config, Pipeline *p, Comm *comm, const volatile sig_atomic_t *stop)
+Status prior_draw(const Config *config, const RunSizes *sizes, Pipeline *p, Comm *comm,
+                  const volatile sig_atomic_t *stop)
 {
-    Drawing d = {.config = config, .p = p, .comm = comm, .stop = stop};
+    Drawing d = {.config = config, .run = sizes, .p = p, .comm = comm, .stop = stop};
     d.missing = mem_calloc((size_t)config->prior.pictures + 1, sizeof *d.missing);
     d.numbers = mem_calloc((size_t)comm->size, sizeof *d.numbers);
     Status s = d.numbers && d.missing ? STATUS_OK : STATUS_FAILED;
@@ -492,6 +542,7 @@ Status prior_draw(const Config *config, Pipeline *p, Comm *comm, const volatile 
         s = comm_agree(comm, s == STATUS_OK ? look_again(&d) : s);
     }
     sharing_close(d.sharing);
+    mem_free(d.sizes);
     mem_free(d.numbers);
     mem_free(d.missing);
     return s;

@@ -343,6 +343,19 @@ static void tell_captions(const Sources *s)
     }
 }
 
+/* Drawn for another subject, or somebody's own. */
+static void tell_sizes(const Source *prior)
+{
+    const Entries *e = &prior->entries;
+    int others = 0;
+    for (int i = 0; i < e->count; i++)
+        others += !size_equal(dataset_size(prior->dataset, e->pictures[i]), e->fits[i].bucket);
+    if (others)
+        log_info("%s: %d of the class pictures %s not of the sizes that the subject comes in, and %s scaled "
+                 "and cut to them",
+                 prior->config->path, others, others == 1 ? "is" : "are", others == 1 ? "is" : "are");
+}
+
 Status sources_open_prior(Sources *s, const Config *config, const char *folder, SourcesKept keep,
                           const volatile sig_atomic_t *stop)
 {
@@ -365,5 +378,7 @@ Status sources_open_prior(Sources *s, const Config *config, const char *folder, 
     for (int i = 0; i < wanted; i++)
         prior->trained[prior->trained_count++] = i;
     tell_captions(s);
-    return sizes_share(&s->sizes, prior->dataset, wanted, &prior->entries);
+    TRY(sizes_share(&s->sizes, prior->dataset, wanted, &prior->entries));
+    tell_sizes(prior);
+    return STATUS_OK;
 }

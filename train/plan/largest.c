@@ -30,7 +30,6 @@ static void set_arena(const Setup *s, Largest *l)
 {
     const Config *c = s->config;
     const Size preview = largest_preview(s);
-    const int class_side = c->prior.resolution ? c->prior.resolution : s->model->default_size;
     const int width = s->arena_size.width, height = s->arena_size.height;
     char part[128];
     switch (s->arena_work) {
@@ -56,7 +55,7 @@ static void set_arena(const Setup *s, Largest *l)
         set(l, s->arena_bytes, part, "preview.width and preview.height");
         return;
     case ARENA_CLASS:
-        snprintf(part, sizeof part, "drawing class pictures of %d×%d pixels", class_side, class_side);
+        snprintf(part, sizeof part, "drawing class pictures of %d×%d pixels", width, height);
         set(l, s->arena_bytes, part, "prior.resolution");
         return;
     }

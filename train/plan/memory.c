@@ -243,10 +243,9 @@ static Phase fullest_phase(const Setup *s)
         steps.weights += touched(&clip);
     Phase most = steps;
     if (s->prior.missing > 0) {
-        const Size size = size_square(config->prior.resolution ? config->prior.resolution : m->default_size);
         const Phase drawing = {own + touched(&unet) + touched(&clip) + touched(&decoder) +
                                    guard_bytes(s->guard),
-                               s->arena_bytes, 3 * (size_t)size_area(size) * (2 + sizeof(float))};
+                               s->arena_bytes, 3 * (size_t)size_area(s->prior.largest) * (2 + sizeof(float))};
         most = fuller(most, drawing);
     }
     if (config->train.cache_latents)

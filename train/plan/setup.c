@@ -226,8 +226,10 @@ static Status plan_all(Setup *s)
         take_larger(s, bytes, ARENA_PREVIEW, (Size){0});
     }
     if (s->prior.missing > 0) {
-        TRY(prior_plan(s->pipeline, config, &bytes, &s->prior.flop));
-        take_larger(s, bytes, ARENA_CLASS, (Size){0});
+        RunSize square;
+        const RunSizes sizes = sizes_of(s, &square);
+        TRY(prior_plan(s->pipeline, config, &sizes, &s->prior, &bytes));
+        take_larger(s, bytes, ARENA_CLASS, s->prior.largest);
     }
     return STATUS_OK;
 }

@@ -57,11 +57,12 @@ static const char *flop_text(double flop, char *buf, size_t size)
 static void print_prior(const Setup *s, FILE *out)
 {
     const Config *config = s->config;
-    char missing[128] = "", flop[32];
+    char missing[160] = "", flop[32];
+    const bool sizes = config->prior.resolution == 0 && s->sizes.count > 1;
     if (s->prior.missing)
-        snprintf(missing, sizeof missing, "; %d %s missing and drawn first: %d step%s each, %s together",
-                 s->prior.missing, s->prior.missing == 1 ? "is" : "are", config->prior.steps,
-                 text_plural(config->prior.steps),
+        snprintf(missing, sizeof missing, "; %d %s missing and drawn first%s: %d step%s each, %s together",
+                 s->prior.missing, s->prior.missing == 1 ? "is" : "are", sizes ? ", in the sizes below" : "",
+                 config->prior.steps, text_plural(config->prior.steps),
                  flop_text(s->prior.flop * s->prior.missing, flop, sizeof flop));
     say(out, "class      %s: %d of %d picture%s of \"%s\"%s", config->prior.path, s->prior.there,
         config->prior.pictures, text_plural(config->prior.pictures), config->prior.prompt, missing);

@@ -183,7 +183,7 @@ static Status prepare_prior(Trainer *t)
     if (!config_has_prior(t->config))
         return STATUS_OK;
     if (!s->prior_built) {
-        TRY(prior_draw(t->config, s->pipeline, t->comm, stop_of(t)));
+        TRY(prior_draw(t->config, &s->sizes, s->pipeline, t->comm, stop_of(t)));
         layerset_rest(vae_layers(s->model->vae));
     }
     TRY(by_first(t, open_prior));

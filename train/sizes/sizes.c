@@ -133,43 +133,70 @@ Size sizes_largest(const RunSizes *s)
 
 typedef struct Shape {
     double ratio; /* width over height */
+    int64_t area;
     int number;
 } Shape;
+
+static Shape shape_of(Size s, int number)
+{
+    return (Shape){(double)s.width / s.height, size_area(s), number};
+}
 
 static int by_shape(const void *a, const void *b)
 {
     const Shape *p = a, *q = b;
-    return p->ratio != q->ratio ? (p->ratio > q->ratio) - (p->ratio < q->ratio) : p->number - q->number;
+    return p->ratio != q->ratio ? (p->ratio > q->ratio) - (p->ratio < q->ratio)
+           : p->area != q->area ? (p->area > q->area) - (p->area < q->area)
+                                : p->number - q->number;
 }
 
-static double ratio_of(Size s)
+/* The size that is trained and that most of its share of `count` pictures is missing of. While there is one
+ * that has none yet, only those count. */
+static int furthest_behind(const RunSizes *s, double samples, int count, const int *shares)
 {
-    return (double)s.width / s.height;
-}
-
-/* How many of `count` pictures each of the sizes gets (0: it is not trained): one each, and the rest where
- * most of its share is missing. */
-static void divide(const RunSizes *s, int count, int *shares)
-{
-    int given = 0;
-    double samples = 0;
+    bool all_have = true;
+    for (int i = 0; i < s->count; i++)
+        all_have &= s->items[i].samples == 0 || shares[i] > 0;
+    int best = 0;
+    double most = -INFINITY;
     for (int i = 0; i < s->count; i++) {
-        shares[i] = s->items[i].samples > 0;
-        given += shares[i];
-        samples += (double)s->items[i].samples;
-    }
-    for (; given < count; given++) {
-        int best = 0;
-        double most = -INFINITY;
-        for (int i = 0; i < s->count; i++) {
-            const double missing = (double)s->items[i].samples / samples * count - shares[i];
-            if (shares[i] && missing > most) {
-                most = missing;
-                best = i;
-            }
+        const double missing = (double)s->items[i].samples / samples * count - shares[i];
+        if (s->items[i].samples > 0 && (all_have || shares[i] == 0) && missing > most) {
+            most = missing;
+            best = i;
         }
-        shares[best]++;
     }
+    return best;
+}
+
+/* shares (s->count): how many of `count` pictures each size has, or of as many as there are sizes; sequence
+ * (count), or NULL: the size of each. */
+static void divide(const RunSizes *s, int count, int *shares, Size *sequence)
+{
+    double samples = 0;
+    int trained = 0;
+    for (int i = 0; i < s->count; i++) {
+        shares[i] = 0;
+        samples += (double)s->items[i].samples;
+        trained += s->items[i].samples > 0;
+    }
+    const int all = count > trained ? count : trained;
+    for (int n = 0; n < all; n++) {
+        const int size = furthest_behind(s, samples, n + 1, shares);
+        shares[size]++;
+        if (sequence && n < count)
+            sequence[n] = s->items[size].size;
+    }
+}
+
+Status sizes_sequence(const RunSizes *s, int count, Size *out)
+{
+    int *shares = mem_alloc((size_t)s->count * sizeof *shares);
+    if (!shares)
+        return STATUS_FAILED;
+    divide(s, count, shares, out);
+    mem_free(shares);
+    return STATUS_OK;
 }
 
 static int by_number(const void *a, const void *b)
@@ -202,12 +229,12 @@ Status sizes_share(const RunSizes *s, const Dataset *dataset, int count, Entries
     Status status = pictures && sizes && shares ? entries_room(out, n + m) : STATUS_FAILED;
     if (status == STATUS_OK) {
         for (int i = 0; i < count; i++)
-            pictures[i] = (Shape){ratio_of(dataset_size(dataset, i)), i};
+            pictures[i] = shape_of(dataset_size(dataset, i), i);
         for (int i = 0; i < s->count; i++)
-            sizes[i] = (Shape){ratio_of(s->items[i].size), i};
+            sizes[i] = shape_of(s->items[i].size, i);
         qsort(pictures, n, sizeof *pictures, by_shape);
         qsort(sizes, m, sizeof *sizes, by_shape);
-        divide(s, count, shares);
+        divide(s, count, shares, NULL);
         hand_out(s, sizes, shares, pictures, dataset, count, out);
     }
     mem_free(pictures);

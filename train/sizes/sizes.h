@@ -47,8 +47,12 @@ Status sizes_add(RunSizes *s, const Entries *e, int repeats);
 /* A size that has samples: of the largest area. */
 Size sizes_largest(const RunSizes *s);
 
-/* Class pictures for each size that is trained, in proportion to its samples: every picture once, and every
- * size at least one; of those that are wider than others the wider sizes get theirs. */
+/* The sizes that `count` class pictures are drawn at, one after the other: each that is trained once, those
+ * with most samples first, then in proportion to their samples. So the first of them are the same however
+ * many follow. out (count). */
+Status sizes_sequence(const RunSizes *s, int count, Size *out);
+/* Class pictures for each size that is trained, as many as are drawn at it (sizes_sequence): every picture
+ * once, and every size at least one; of those that are wider than others the wider sizes get theirs. */
 Status sizes_share(const RunSizes *s, const Dataset *dataset, int count, Entries *out);
 
 #endif
