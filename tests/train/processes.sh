@@ -75,6 +75,33 @@ expect 0 train three --processes 3
 same three
 [ "$(grep -c '^train .*100%' "$work/err")" = 1 ] || fail "not one process speaks"
 
+# The same of pictures of many shapes, each at two resolutions: class pictures are drawn in their sizes, masks weigh the
+# loss, some are held out; the latents from a cache and without.
+mkdir "$work/shapes"
+for name in png-rgb.png jpeg-exif6.jpg webp-exif8.webp jpeg-grey.jpg jpeg-exif5.jpg png-palette.png; do
+    cp "$here/tests/golden/pictures/$name" "$work/shapes"
+done
+cp "$here/data/examples/bell.jpg" "$here/data/examples/carrot.jpg" "$work/shapes"
+cp "$here/tests/golden/pictures/png-rgb.png" "$work/shapes/png-rgb.mask.png"
+of_shapes() { # DIR WORD…
+    rm -rf "$work/class"
+    expect 0 train "$1" --set dataset.path="$work/shapes" --set "dataset.caption.missing=a red thing" --set "dataset.resolution=[32, 48]" \
+        --set prior.path="$work/class" --set "prior.prompt=a thing" --set prior.pictures=6 --set prior.steps=1 \
+        --set validation.share=0.2 --set validation.every=5 --set train.steps=10 "${@:2}"
+    mv "$work/class" "$work/$1/class"
+}
+of_shapes one-of-shapes
+of_shapes three-of-shapes --processes 3
+of_shapes two-of-shapes --processes 2 --set train.cache_latents=false
+for name in two three; do
+    cmp "$work/one-of-shapes/lora.safetensors" "$work/$name-of-shapes/lora.safetensors" || fail "$name processes: another result"
+    diff -r "$work/one-of-shapes/class" "$work/$name-of-shapes/class" || fail "$name processes: other class pictures"
+    for value in validation_loss best_validation_loss; do
+        [ "$(grep -o "\"$value\":[^,}]*" "$work/one-of-shapes/log.jsonl")" = "$(grep -o "\"$value\":[^,}]*" "$work/$name-of-shapes/log.jsonl")" ] ||
+            fail "$name processes: another $value"
+    done
+done
+
 # One is killed.
 begin killed 3
 kill -KILL "${ranks[2]}"
