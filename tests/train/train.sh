@@ -92,6 +92,7 @@ cmp <(pixels "$work/drawn.png") <(pixels "$work/shown/samples/step-000003.png") 
 # Latents and texts that lie beside the dataset are used where they fit, by every run, and what is missing is added.
 expect 0 "$atelier" data build "$work/pictures" --out "$work/cached.h5" --cache latents,text --resolution 32 --dtype f32 \
     --model "$here/tests/golden/models/sd1"
+grep -q "^buckets at 32$" "$work/out" || fail "other buckets than those that were encoded are told: $(cat "$work/out")"
 expect 0 "$atelier" data build "$work/pictures" --out "$work/rebuilt.h5" --cache latents,text --resolution 32 --dtype f32 \
     --model "$here/tests/golden/models/sd1"
 cp "$work/rebuilt.cache" "$work/kept.cache"
