@@ -2,8 +2,8 @@
 #ifndef ATL_CLIP_H
 #define ATL_CLIP_H
 
+#include "infer/weights/weights.h"
 #include "kernels/ops.h"
-#include "weights.h"
 
 typedef struct ClipConfig {
     int vocab_size, hidden, intermediate, layers, heads, positions;

@@ -2,8 +2,8 @@
 #ifndef ATL_RESNET_H
 #define ATL_RESNET_H
 
+#include "infer/weights/weights.h"
 #include "kernels/ops.h"
-#include "weights.h"
 
 typedef struct ResnetBlock {
     Layer norm1, conv1, time_emb_proj, norm2, conv2, conv_shortcut; /* the last where channels change */

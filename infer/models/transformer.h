@@ -3,8 +3,8 @@
 #ifndef ATL_TRANSFORMER_H
 #define ATL_TRANSFORMER_H
 
+#include "infer/weights/weights.h"
 #include "kernels/ops.h"
-#include "weights.h"
 
 typedef struct AttentionLayers {
     Layer to_q, to_k, to_v, to_out;

@@ -3,9 +3,9 @@
 #ifndef ATL_UNET_H
 #define ATL_UNET_H
 
+#include "infer/weights/weights.h"
 #include "kernels/ops.h"
 #include "conditioning.h"
-#include "weights.h"
 
 #define UNET_MAX_LEVELS 6
 #define UNET_MAX_RESNETS 17 /* of one level: layers_per_block + 1 on the way up */

@@ -3,8 +3,8 @@
 #ifndef ATL_VAE_H
 #define ATL_VAE_H
 
+#include "infer/weights/weights.h"
 #include "kernels/ops.h"
-#include "weights.h"
 
 #define VAE_MAX_LEVELS 6
 

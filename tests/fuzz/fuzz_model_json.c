@@ -6,8 +6,8 @@
 #include "infer/models/model_config.h"
 #include "infer/models/unet.h"
 #include "infer/models/vae.h"
-#include "infer/models/weights.h"
 #include "infer/samplers/sampler.h"
+#include "infer/weights/weights.h"
 #include "kernels/base/mem.h"
 
 #include <stdlib.h>

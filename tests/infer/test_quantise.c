@@ -2,8 +2,8 @@
  * as close to the whole ones as 8 bits are. Breaks if an operation reads a weight past op_weight(), or a
  * scale belongs to another row. */
 #include "infer/models/conditioning.h"
-#include "infer/models/layerset.h"
 #include "infer/models/model.h"
+#include "infer/weights/layerset.h"
 #include "kernels/ops.h"
 
 #include "tests/far/far.h"

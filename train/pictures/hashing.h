@@ -2,7 +2,7 @@
 #ifndef ATL_HASHING_H
 #define ATL_HASHING_H
 
-#include "infer/models/layerset.h"
+#include "infer/weights/layerset.h"
 #include "kernels/base/sha256.h"
 
 void hash_text(Sha256 *s, const char *text); /* with its 0; NULL as "" */
