@@ -17,11 +17,16 @@ typedef enum StrengthRule { STRENGTH_SHARE, STRENGTH_SHARE_AND_ONE, STRENGTH_LON
  * (of samplers that go by timesteps: x itself, as the model is given it), and x in the end. */
 typedef enum InpaintRule { INPAINT_STEPS, INPAINT_CALLS } InpaintRule;
 
+/* When SDXL's negative prompt is zeros instead of what a text becomes: where there is none; where it is
+ * empty; never, and no prompt is an empty one. */
+typedef enum ZeroRule { ZEROS_ABSENT, ZEROS_EMPTY, ZEROS_NEVER } ZeroRule;
+
 typedef struct Compat {
     const char *name, *label;
     /* Clip skip where all of the text encoder's layers are used: diffusers counts those left out, A1111 from
      * the end, beginning with 1. */
     int clip_skip_none;
+    ZeroRule zero_negative;
     PromptSyntax prompts;       /* what prompts are read as */
     SamplerConvention sampling; /* how grids of noise levels are read */
     const char *rng;            /* the generator that noise is drawn from where nothing is said */

@@ -96,9 +96,9 @@ static Status read_index(const Model *m, json_t **out)
 static bool is_own(const char *name)
 {
     for (int i = 0; i < PART_COUNT; i++)
-        if (!strcmp(name, PARTS[i].folder))
+        if (!strcmp(name, PARTS[i].folder) || (PARTS[i].tokenizer && !strcmp(name, PARTS[i].tokenizer)))
             return true;
-    return !strcmp(name, "tokenizer") || !strcmp(name, "scheduler");
+    return !strcmp(name, "scheduler");
 }
 
 static bool has(const char *folder, const char *name)
@@ -183,8 +183,7 @@ Status carry_index(const Model *m, const char *folder)
     json_t *old;
     json_error_t error;
     Status s = read_index(m, &old);
-    char *own = s == STATUS_OK ? model_index_json(m->scheduler_json, m->inpainting) : NULL,
-         *path = path_join(folder, INDEX);
+    char *own = s == STATUS_OK ? model_index_json(m) : NULL, *path = path_join(folder, INDEX);
     json_t *index = own ? json_parse(own, 0, &error) : NULL;
     if (s == STATUS_OK)
         s = index && path ? STATUS_OK : STATUS_FAILED;

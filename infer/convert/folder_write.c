@@ -32,7 +32,8 @@ static Status write_part(const Model *m, PartId id, const char *folder, const DT
 Status folder_write(const Model *m, const char *folder, const DType *dtype, ConvertResult *out)
 {
     for (int i = 0; i < PART_COUNT; i++)
-        TRY(write_part(m, (PartId)i, folder, dtype, out));
+        if (model_has(m, (PartId)i))
+            TRY(write_part(m, (PartId)i, folder, dtype, out));
     TRY(model_save_texts(m, folder, dtype));
     TRY(licence_carry(m, folder));
     TRY(carry_parts(m, folder));

@@ -162,12 +162,14 @@ static Status add_spec(Writer *w)
 
 static Status collect(Writer *w)
 {
-    static const PartId order[] = {PART_UNET, PART_VAE, PART_TEXT};
+    static const PartId order[PART_COUNT] = {PART_UNET, PART_VAE, PART_TEXT, PART_TEXT_2};
     for (int i = 0; i < PART_COUNT; i++)
-        TRY(PARTS[i].kind->parse(w->m->config_json[i], w->m->name, part_config((PartId)i, &w->shapes)));
+        if (model_has(w->m, (PartId)i))
+            TRY(PARTS[i].kind->parse(w->m->config_json[i], w->m->name, part_config((PartId)i, &w->shapes)));
     w->build = w->shapes.clip.quick_gelu ? BUILD_SD1 : BUILD_SD2;
     for (int i = 0; i < PART_COUNT; i++)
-        TRY(add_part(w, order[i]));
+        if (model_has(w->m, order[i]))
+            TRY(add_part(w, order[i]));
     TRY(add_marks(w));
     TRY(add_spec(w));
     return texts_each(w->m, add_text, w);

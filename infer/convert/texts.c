@@ -83,6 +83,8 @@ Status texts_each(const Model *m, TakeText *take, void *arg)
     bool usual = true;
     for (int i = 0; i < PART_COUNT; i++) {
         char path[64];
+        if (!model_has(m, (PartId)i))
+            continue;
         snprintf(path, sizeof path, "%s/config.json", PARTS[i].folder);
         TRY(take(arg, path, m->config_json[i]));
     }

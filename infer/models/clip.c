@@ -9,16 +9,21 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Configurations of OpenAI's own models name this id, which is no end of a text in their vocabulary; their
+ * texts end at the largest id (transformers' CLIPTextModel). */
+#define OLD_EOS 2
+
 struct Clip {
     ClipConfig config;
     LayerSet layers;
     Layer token_embedding, position_embedding, final_layer_norm;
+    Layer text_projection; /* absent without projection */
     ClipLayer *blocks;
 };
 
 /* Construction ----------------------------------------------------------------------------------------- */
 
-Status clip_config_parse(const char *json, const char *origin, ClipConfig *out)
+static Status parse_config(const char *json, const char *origin, bool projected, ClipConfig *out)
 {
     JsonConfig c;
     json_config_open(&c, json, origin);
@@ -39,6 +44,7 @@ Status clip_config_parse(const char *json, const char *origin, ClipConfig *out)
         .bos = json_config_int(&c, "bos_token_id", 49406, 0, 1 << 24),
         .eos = json_config_int(&c, "eos_token_id", 49407, 0, 1 << 24),
         .pad = json_config_int(&c, "pad_token_id", 1, 0, 1 << 24),
+        .projection = projected ? json_config_int(&c, "projection_dim", 512, 1, 1 << 16) : 0,
     };
     const char *act = json_config_text(&c, "hidden_act", "quick_gelu");
     k.quick_gelu = !strcmp(act, "quick_gelu");
@@ -49,6 +55,16 @@ Status clip_config_parse(const char *json, const char *origin, ClipConfig *out)
     TRY(json_config_close(&c));
     *out = k;
     return STATUS_OK;
+}
+
+Status clip_config_parse(const char *json, const char *origin, ClipConfig *out)
+{
+    return parse_config(json, origin, false, out);
+}
+
+Status clip_projected_config_parse(const char *json, const char *origin, ClipConfig *out)
+{
+    return parse_config(json, origin, true, out);
 }
 
 /* Where a layer's weights are asked for. */
@@ -110,6 +126,10 @@ Status clip_new(const ClipConfig *config, Weights *w, Clip **out)
         clip_layer_make(config, w, &m->layers, &m->blocks[i], "text_model.encoder.layers", i);
     weights_layer(w, &m->layers, &m->final_layer_norm, LAYER_NORM, true, 1, &D,
                   "text_model.final_layer_norm");
+    weights_random_normal(w, 1.0f / sqrtf((float)D));
+    if (config->projection)
+        weights_layer(w, &m->layers, &m->text_projection, LAYER_LINEAR, false, 2,
+                      (int64_t[]){config->projection, D}, "text_projection");
     weights_random_normal(w, 0);
     const Status s = weights_status(w);
     if (s != STATUS_OK) {
@@ -156,16 +176,58 @@ Tensor *clip_forward(Ctx *c, const Clip *m, int clip_skip, Tensor *ids)
     return clip_forward_with(c, m, clip_skip, ids, NULL, NULL);
 }
 
-Tensor *clip_forward_with(Ctx *c, const Clip *m, int clip_skip, Tensor *ids, Tensor *keep, Tensor *other)
+static Tensor *embed(Ctx *c, const Clip *m, Tensor *ids, Tensor *keep, Tensor *other)
 {
-    const ClipConfig *k = &m->config;
-    if (clip_skip < 0 || clip_skip >= k->layers)
-        op_fail(c, "clip_skip is %d, but the text encoder has %d layers", clip_skip, k->layers);
     Tensor *h = embedding(c, &m->token_embedding, ids);
     if (keep)
         h = add(c, multiply(c, h, keep), other);
-    h = add_rows(c, &m->position_embedding, h);
-    for (int i = 0; i < k->layers - clip_skip; i++)
-        h = clip_layer(c, k, &m->blocks[i], true, h);
+    return add_rows(c, &m->position_embedding, h);
+}
+
+/* The layers from first to last - 1. */
+static Tensor *run_layers(Ctx *c, const Clip *m, int first, int last, Tensor *h)
+{
+    for (int i = first; i < last; i++)
+        h = clip_layer(c, &m->config, &m->blocks[i], true, h);
+    return h;
+}
+
+static void check_skip(Ctx *c, const Clip *m, int clip_skip)
+{
+    if (clip_skip < 0 || clip_skip >= m->config.layers)
+        op_fail(c, "clip_skip is %d, but the text encoder has %d layers", clip_skip, m->config.layers);
+}
+
+Tensor *clip_forward_with(Ctx *c, const Clip *m, int clip_skip, Tensor *ids, Tensor *keep, Tensor *other)
+{
+    const ClipConfig *k = &m->config;
+    check_skip(c, m, clip_skip);
+    Tensor *h = run_layers(c, m, 0, k->layers - clip_skip, embed(c, m, ids, keep, other));
     return layer_norm(c, &m->final_layer_norm, k->eps, h);
+}
+
+Tensor *clip_penultimate(Ctx *c, const Clip *m, int clip_skip, const ClipText *text, Tensor **pooled)
+{
+    const ClipConfig *k = &m->config;
+    const int at = k->layers - 1 - clip_skip;
+    check_skip(c, m, clip_skip);
+    Tensor *states = run_layers(c, m, 0, at, embed(c, m, text->ids, text->keep, text->other));
+    if (text->rows) {
+        Tensor *last = layer_norm(c, &m->final_layer_norm, k->eps, run_layers(c, m, at, k->layers, states));
+        *pooled = linear(c, &m->text_projection, take_rows(c, last, text->rows));
+    }
+    return states;
+}
+
+int clip_row(const ClipConfig *k, const int32_t *ids, int n)
+{
+    int row = 0;
+    if (k->eos == OLD_EOS) {
+        for (int i = 1; i < n; i++)
+            row = ids[i] > ids[row] ? i : row;
+        return row;
+    }
+    while (row < n && ids[row] != k->eos)
+        row++;
+    return row < n ? row : 0;
 }

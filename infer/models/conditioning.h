@@ -3,10 +3,11 @@
  *
  *     SD1.x, SD2.x   states (B,77,768 or 1024)
  *     SDXL           states of two encoders side by side (B,77,2048), pooled (B,1280), six numbers of size
- * and crop SD3, FLUX      T5's states (B,T,4096), pooled (B,768 or 2048), a guidance number
+ *                    and crop
+ *     SD3, FLUX      T5's states (B,T,4096), pooled (B,768 or 2048), a guidance number
  *
  * How many encoders a model has is known in conditioning.c alone. On the host it is floats: a batch's lie
- * part after part, (B,T,D), (B,P), (B,N), and what a text alone gives is (T,D), (P). */
+ * part after part, (B,T,D), (B,P), (B,N), (B,G), and what a text alone gives is (T,D), (P). */
 #ifndef ATL_CONDITIONING_H
 #define ATL_CONDITIONING_H
 
@@ -15,29 +16,40 @@
 
 typedef struct Model Model;
 
+#define ENCODERS_MAX 2
+
 typedef struct ConditioningShape {
-    int ids;           /* tokens that a text becomes, of all encoders together */
-    int tokens, width; /* T and D */
-    int pooled;        /* P; 0: there is none */
-    int extra;         /* N: numbers that no text says; 0: none */
+    int ids;                  /* tokens that a text becomes, of all encoders together */
+    int tokens, width;        /* T and D */
+    int widths[ENCODERS_MAX]; /* of each encoder's states, which make up D; 0: there is no second */
+    int pooled;               /* P; 0: there is none */
+    int extra;                /* N: numbers of size, which no text says; 0: none */
+    int guidance;             /* G: 1 where the guidance scale is told, else 0 */
 } ConditioningShape;
 
 /* In a step, in the context's dtype. */
 typedef struct Conditioning {
-    Tensor *states; /* (B,T,D) */
-    Tensor *pooled; /* (B,P), or NULL */
-    Tensor *extra;  /* f32 (B,N), or NULL */
+    Tensor *states;   /* (B,T,D) */
+    Tensor *pooled;   /* (B,P), or NULL */
+    Tensor *extra;    /* f32 (B,N), or NULL */
+    Tensor *guidance; /* f32 (B,1), or NULL */
 } Conditioning;
 
-/* What m takes. Its text encoder, or the shapes of one, must be there. */
+/* What m takes. Its text encoders, or their shapes, must be there. guidance is 0: it is told where pictures
+ * are drawn, not in training. */
 ConditioningShape conditioning_shape(const Model *m);
 /* Floats of one text: states and pooled. */
 int64_t conditioning_text_size(const ConditioningShape *s);
 /* Floats of a batch. */
 int64_t conditioning_size(const ConditioningShape *s, int batch);
-/* Where the states (0), the pooled vector (1) and the extra numbers (2) of sample `place` begin among a
- * batch's floats, and how many they are. */
-#define CONDITIONING_PARTS 3
+/* Where a part of sample `place` begins among a batch's floats, and how many numbers it has there. */
+enum {
+    CONDITIONING_STATES,
+    CONDITIONING_POOLED,
+    CONDITIONING_EXTRA,
+    CONDITIONING_GUIDANCE,
+    CONDITIONING_PARTS
+};
 int64_t conditioning_part(const ConditioningShape *s, int batch, int place, int part, int64_t *count);
 /* Puts what a text gave in as sample number `place` of a batch. */
 void conditioning_place(const ConditioningShape *s, int batch, int place, const float *text, float *all);
@@ -47,15 +59,22 @@ Status conditioning_ids(const Model *m, const char *text, int32_t *ids);
 
 /* In a step: ------------------------------------------------------------------------------------------- */
 
-/* From tokens (B, ids), through the encoders: on the tape, where they are trained. The extra numbers are the
- * caller's to add. */
+/* From tokens (B, ids), through the encoders: on the tape, where they are trained. Numbers that no text says
+ * are the caller's to add. */
 Conditioning conditioning_encode(Ctx *c, const Model *m, int clip_skip, int batch, const int32_t *ids);
 /* The same of one text, with others in place of some tokens' vectors. */
 typedef struct TokenVectors {
-    const float *keep, *other; /* (T,D): 1 where a token's own stays, else 0; the others' numbers, else 0 */
+    /* (T,D) of each encoder, one after the other: 1 where a token's own stays, else 0; the others' numbers,
+     * else 0 */
+    const float *keep, *other;
 } TokenVectors;
 Conditioning conditioning_encode_with(Ctx *c, const Model *m, int clip_skip, const int32_t *ids,
                                       const TokenVectors *v);
+/* The same as pointers, one for each of a text's tokens, NULL where its own vector stays: made of them are
+ * keep and other, of as many numbers as a text has states. */
+void conditioning_vectors(const ConditioningShape *s, const float *const *vectors, float *keep, float *other);
+/* Width of the vector of token number i of a text. */
+int conditioning_vector_width(const ConditioningShape *s, int i);
 /* Reads out what conditioning_encode made of one text. */
 void conditioning_read(Ctx *c, const Conditioning *k, float *text);
 /* From a batch's floats. */

@@ -5,14 +5,16 @@
 #include "infer/schedules/schedule.h"
 #include "infer/text/tokenizer.h"
 #include "clip.h"
+#include "family.h"
 #include "unet.h"
 #include "vae.h"
 
 /* In the order in which a picture goes through them; parts.h has a row for each. */
-typedef enum PartId { PART_TEXT, PART_UNET, PART_VAE, PART_COUNT } PartId;
+typedef enum PartId { PART_TEXT, PART_TEXT_2, PART_UNET, PART_VAE, PART_COUNT } PartId;
 
 typedef enum ModelPart { /* bits */
-                         MODEL_TEXT = 1 << PART_TEXT,
+                         MODEL_TEXT =
+                             1 << PART_TEXT | 1 << PART_TEXT_2, /* all text encoders that there are */
                          MODEL_UNET = 1 << PART_UNET,
                          MODEL_VAE = 1 << PART_VAE,
                          MODEL_TOKENIZER = 1 << PART_COUNT,
@@ -26,7 +28,7 @@ typedef enum Offload { OFFLOAD_OFF, OFFLOAD_IDLE, OFFLOAD_ALL } Offload;
 
 /* The parts' configurations. */
 typedef struct ModelShapes {
-    ClipConfig clip;
+    ClipConfig clip, clip_2; /* the second is SDXL's */
     UNetConfig unet;
     VaeConfig vae;
 } ModelShapes;
@@ -38,13 +40,17 @@ typedef struct Model {
     char *vae_path;   /* folder or file of the VAE in place of the model's own, or NULL */
     bool ema;         /* the UNet's weights are the averages of a single file */
     Clip *clip;
+    Clip *clip_2; /* SDXL's second text encoder; NULL: there is none */
     UNet *unet;
     Vae *vae;
     Tokenizer *tokenizer;
+    Tokenizer *tokenizer_2; /* of the second text encoder, or NULL */
+    ModelFamily family;
     NoiseSchedule schedule;
-    bool inpainting;  /* the UNet takes a mask and the masked picture's latents beside the noisy ones */
-    bool random;      /* UNet and text encoder began from random weights */
-    int default_size; /* UNet's sample_size × VAE factor, pixels */
+    bool zero_negative; /* no negative prompt is zeros, not the states of "" (SDXL, where diffusers draws) */
+    bool inpainting;    /* the UNet takes a mask and the masked picture's latents beside the noisy ones */
+    bool random;        /* UNet and text encoder began from random weights */
+    int default_size;   /* UNet's sample_size × VAE factor, pixels */
     Offload offload;
     int size_multiple; /* VAE factor × 2^(UNet levels − 1) */
     /* Texts of the parts' configurations, as model_save writes them; or NULL. */
@@ -73,6 +79,8 @@ Status model_load(const char *name, int parts, DType dtype, Model **out);
 /* A model of these shapes with random weights, which no file describes: for `bench` and tests. */
 Status model_make(const char *name, const ModelShapes *shapes, int parts, DType dtype, uint64_t seed,
                   Model **out);
+/* Is the part one that models of m's family have? */
+bool model_has(const Model *m, PartId part);
 /* The tensors of one part where m came from; *out NULL: there are none. */
 Status model_weights(const Model *m, PartId part, Weights **out);
 /* Names what UNet and text encoder are, however their folder is called: 16 hex digits that follow from the

@@ -78,14 +78,15 @@ static Status copy_files(const char *from, const char *to)
     return s;
 }
 
-/* Those that a single file has in its metadata; *any: whether it has. */
-static Status write_texts(const TensorFile *f, const char *folder, bool *any)
+/* Those that a single file has in its metadata under this folder's name; *any: whether it has. */
+static Status write_texts(const TensorFile *f, const char *name_there, const char *folder, bool *any)
 {
-    static const char begin[] = SINGLE_TEXT "tokenizer/";
+    char begin[64];
+    const size_t n = (size_t)snprintf(begin, sizeof begin, SINGLE_TEXT "%s/", name_there);
     for (int i = 0; f && i < tensorfile_metadata_count(f); i++) {
         const TensorMeta meta = tensorfile_metadata_entry(f, i);
-        const char *name = meta.key + strlen(begin);
-        if (strncmp(meta.key, begin, strlen(begin)) != 0 || strchr(name, '/') || *name == '.')
+        const char *name = meta.key + n;
+        if (strncmp(meta.key, begin, n) != 0 || strchr(name, '/') || *name == '.')
             continue;
         *any = true;
         TRY(write_text(folder, name, meta.value));
@@ -93,23 +94,27 @@ static Status write_texts(const TensorFile *f, const char *folder, bool *any)
     return STATUS_OK;
 }
 
-static Status write_clip_tokenizer(const Model *m, const char *folder)
+static Status write_clip_tokenizer(const Model *m, PartId id, const char *folder)
 {
     ClipConfig clip;
-    TRY(clip_config_parse(m->config_json[PART_TEXT], "text_encoder", &clip));
-    return clip_tokenizer_write(folder, clip.pad == 0 ? "!" : "<|endoftext|>");
+    TRY(PARTS[id].kind->parse(m->config_json[id], PARTS[id].folder, &clip));
+    const bool zero = id == PART_TEXT_2 || clip.pad == 0;
+    return clip_tokenizer_write(folder, zero ? "!" : "<|endoftext|>");
 }
 
-/* The files that the model came with, or CLIP's own. */
-static Status write_tokenizer(const Model *m, const char *folder)
+/* The files of the part's tokenizer that the model came with, or CLIP's own. */
+static Status write_tokenizer(const Model *m, PartId id, const char *folder)
 {
-    char *to = path_join(folder, "tokenizer"), *from = m->folder ? path_join(m->folder, "tokenizer") : NULL;
+    const char *name = PARTS[id].tokenizer;
+    if (!name)
+        return STATUS_OK;
+    char *to = path_join(folder, name), *from = m->folder ? path_join(m->folder, name) : NULL;
     Status s = to && (from || !m->folder) ? STATUS_OK : STATUS_FAILED;
     bool any = from && file_is_dir(from);
     if (s == STATUS_OK)
-        s = any ? copy_files(from, to) : write_texts(m->file, to, &any);
+        s = any ? copy_files(from, to) : write_texts(m->file, name, to, &any);
     if (s == STATUS_OK && !any)
-        s = write_clip_tokenizer(m, to);
+        s = write_clip_tokenizer(m, id, to);
     mem_free(to);
     mem_free(from);
     return s;
@@ -145,15 +150,15 @@ static Status write_model_part(const Model *m, PartId id, const char *folder, DT
             &again));
     const Model *const weights = again ? again : m, *const texts = m->config_json[id] ? m : weights;
     Status s = write_part(folder, id, texts->config_json[id], part_layers(id, weights), dtype);
-    if (s == STATUS_OK && id == PART_TEXT)
-        s = write_tokenizer(texts, folder);
+    if (s == STATUS_OK)
+        s = write_tokenizer(texts, id, folder);
     model_free(again);
     return s;
 }
 
 static Status write_index(const Model *m, const char *folder)
 {
-    char *index = model_index_json(m->scheduler_json, m->inpainting);
+    char *index = model_index_json(m);
     const Status s = write_text(folder, "model_index.json", index);
     mem_free(index);
     return s;
@@ -162,7 +167,8 @@ static Status write_index(const Model *m, const char *folder)
 static Status write_parts(const Model *m, const char *folder, DType dtype)
 {
     for (int i = 0; i < PART_COUNT; i++)
-        TRY(write_model_part(m, (PartId)i, folder, dtype));
+        if (model_has(m, (PartId)i))
+            TRY(write_model_part(m, (PartId)i, folder, dtype));
     TRY(write_text(folder, "scheduler/scheduler_config.json", m->scheduler_json));
     return write_index(m, folder); /* last: the folder is whole */
 }
@@ -171,14 +177,16 @@ Status model_save_texts(const Model *m, const char *folder, const DType *dtype)
 {
     for (int i = 0; i < PART_COUNT; i++) {
         char name[64];
+        if (!model_has(m, (PartId)i))
+            continue;
         char *config = dtype ? config_with_dtype(m->config_json[i], *dtype) : mem_strdup(m->config_json[i]);
         snprintf(name, sizeof name, "%s/config.json", PARTS[i].folder);
         const Status s = config ? write_text(folder, name, config) : STATUS_FAILED;
         mem_free(config);
         TRY(s);
+        TRY(write_tokenizer(m, (PartId)i, folder));
     }
-    TRY(write_text(folder, "scheduler/scheduler_config.json", m->scheduler_json));
-    return write_tokenizer(m, folder);
+    return write_text(folder, "scheduler/scheduler_config.json", m->scheduler_json);
 }
 
 Status model_save(const Model *m, const char *folder, DType dtype)

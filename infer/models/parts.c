@@ -20,6 +20,10 @@ static Status parse_clip(const char *json, const char *origin, void *config)
 {
     return clip_config_parse(json, origin, config);
 }
+static Status parse_clip_projected(const char *json, const char *origin, void *config)
+{
+    return clip_projected_config_parse(json, origin, config);
+}
 static char *json_of_clip(const void *config)
 {
     return clip_config_json(config);
@@ -46,6 +50,8 @@ static void facts_of_clip(const void *config, json_t *o)
     json_object_set_new(o, "layers", json_integer(k->layers));
     json_object_set_new(o, "heads", json_integer(k->heads));
     json_object_set_new(o, "vocabulary", json_integer(k->vocab_size));
+    if (k->projection)
+        json_object_set_new(o, "projection", json_integer(k->projection));
 }
 
 static Status parse_unet(const char *json, const char *origin, void *config)
@@ -113,6 +119,11 @@ static void facts_of_vae(const void *config, json_t *o)
 static const PartKind CLIP_TEXT = {"transformers", "CLIPTextModel", "model",
                                    parse_clip,     json_of_clip,    create_clip,
                                    destroy_clip,   layers_of_clip,  facts_of_clip};
+static const PartKind CLIP_TEXT_PROJECTED = {"transformers", "CLIPTextModelWithProjection",
+                                             "model",        parse_clip_projected,
+                                             json_of_clip,   create_clip,
+                                             destroy_clip,   layers_of_clip,
+                                             facts_of_clip};
 static const PartKind UNET = {"diffusers",  "UNet2DConditionModel", "diffusion_pytorch_model",
                               parse_unet,   json_of_unet,           create_unet,
                               destroy_unet, layers_of_unet,         facts_of_unet};
@@ -168,28 +179,44 @@ static bool openclip_name_back(const char *name, const void *config, char key[KE
 
 /* The table -------------------------------------------------------------------------------------------- */
 
+#define ALL_FAMILIES ((1u << FAMILY_COUNT) - 1)
+
 static const char *const NONE[] = {NULL};
 static const char *const TEXT_UNNEEDED[] = {"position_ids",      "text_projection", "logit_scale",
                                             "visual_projection", "vision_model.",   NULL};
+static const char *const TEXT_2_UNNEEDED[] = {"position_ids", "logit_scale", "visual_projection",
+                                              "vision_model.", NULL};
 static const char *const VAE_UNNEEDED[] = {"loss.", "model_ema.", NULL};
 
 /* In the order in which a picture goes through them. */
 const Part PARTS[PART_COUNT] = {
     [PART_TEXT] = {.folder = "text_encoder",
+                   .tokenizer = "tokenizer",
                    .kind = &CLIP_TEXT,
                    .config = offsetof(ModelShapes, clip),
                    .network = offsetof(Model, clip),
                    .stream = 2,
                    .drawn = true,
+                   .families = ALL_FAMILIES,
                    .unneeded = TEXT_UNNEEDED,
                    .single = {[BUILD_SD1] = {KEYMAP_CLIP, NULL, NULL},
                               [BUILD_SD2] = {KEYMAP_OPENCLIP, openclip_names, openclip_name_back}}},
+    [PART_TEXT_2] = {.folder = "text_encoder_2",
+                     .tokenizer = "tokenizer_2",
+                     .kind = &CLIP_TEXT_PROJECTED,
+                     .config = offsetof(ModelShapes, clip_2),
+                     .network = offsetof(Model, clip_2),
+                     .stream = 3,
+                     .drawn = true,
+                     .families = 1u << FAMILY_SDXL,
+                     .unneeded = TEXT_2_UNNEEDED},
     [PART_UNET] = {.folder = "unet",
                    .kind = &UNET,
                    .config = offsetof(ModelShapes, unet),
                    .network = offsetof(Model, unet),
                    .stream = 0,
                    .drawn = true,
+                   .families = ALL_FAMILIES,
                    .unneeded = NONE,
                    .single = {{KEYMAP_UNET, unet_names, unet_name_back},
                               {KEYMAP_UNET, unet_names, unet_name_back}}},
@@ -199,9 +226,15 @@ const Part PARTS[PART_COUNT] = {
                   .network = offsetof(Model, vae),
                   .stream = 1,
                   .drawn = false,
+                  .families = ALL_FAMILIES,
                   .unneeded = VAE_UNNEEDED,
                   .single = {{KEYMAP_VAE, vae_names, vae_name_back}, {KEYMAP_VAE, vae_names, vae_name_back}}},
 };
+
+bool part_of_family(PartId id, ModelFamily f)
+{
+    return PARTS[id].families & 1u << f;
+}
 
 void *part_config(PartId id, ModelShapes *shapes)
 {

@@ -33,18 +33,21 @@ typedef struct PartKind {
 } PartKind;
 
 typedef struct Part {
-    const char *folder; /* and its name in model_index.json */
+    const char *folder;    /* and its name in model_index.json */
+    const char *tokenizer; /* folder of the one that belongs to it, or NULL */
     const PartKind *kind;
-    size_t config;   /* its place in ModelShapes */
-    size_t network;  /* its pointer's place in Model */
-    uint64_t stream; /* of random weights, each part its own; never another for a part that there is */
-    bool drawn;      /* random where the model is */
+    size_t config;     /* its place in ModelShapes */
+    size_t network;    /* its pointer's place in Model */
+    uint64_t stream;   /* of random weights, each part its own; never another for a part that there is */
+    bool drawn;        /* random where the model is */
+    unsigned families; /* bits of the ModelFamilys that have it */
     const char *const *unneeded; /* words in the names of tensors that may be there for nothing */
     SingleNames single[BUILD_COUNT];
 } Part;
 
 extern const Part PARTS[PART_COUNT];
 
+bool part_of_family(PartId id, ModelFamily f);
 void *part_config(PartId id, ModelShapes *shapes);
 /* NULL: the model was loaded without it. */
 void *part_network(PartId id, const Model *m);

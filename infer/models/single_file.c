@@ -61,6 +61,26 @@ static Status read_unet_levels(const SingleFile *f, UNetConfig *k)
     return STATUS_OK;
 }
 
+/* How many blocks each level's transformers have; where there are none it says 1, as other files do. The
+ * middle's are the last level's. */
+static void read_depths(const SingleFile *f, UNetConfig *k)
+{
+    const int row = k->layers_per_block + 1;
+    for (int i = 0; i < k->levels; i++) {
+        char at[64];
+        int *n = &k->transformer_layers[i];
+        if (i == k->levels - 1)
+            snprintf(at, sizeof at, "middle_block.1");
+        else if (k->down_attention[i])
+            snprintf(at, sizeof at, "input_blocks.%d.1", i * row + 1);
+        else
+            snprintf(at, sizeof at, "output_blocks.%d.1", (k->levels - 1 - i) * row);
+        while (*n < 64 && entry(f, KEYMAP_UNET "%s.transformer_blocks.%d.norm1.weight", at, *n))
+            ++*n;
+        *n += *n == 0;
+    }
+}
+
 static Status read_unet(const SingleFile *f, UNetConfig *k)
 {
     *k = (UNetConfig){.norm_groups = 32, .norm_eps = 1e-5f, .flip_sin_to_cos = true};
@@ -75,10 +95,8 @@ static Status read_unet(const SingleFile *f, UNetConfig *k)
     k->linear_projection = entry(f, KEYMAP_UNET "middle_block.1.proj_in.weight")->ndim == 2;
     k->cross_attention_dim =
         dim(entry(f, KEYMAP_UNET "middle_block.1.transformer_blocks.0.attn2.to_k.weight"), 1);
-    while (k->transformer_layers < 64 &&
-           entry(f, KEYMAP_UNET "middle_block.1.transformer_blocks.%d.norm1.weight", k->transformer_layers))
-        k->transformer_layers++;
-    if (k->in_channels < 1 || k->out_channels < 1 || k->cross_attention_dim < 1 || k->transformer_layers < 1)
+    read_depths(f, k);
+    if (k->in_channels < 1 || k->out_channels < 1 || k->cross_attention_dim < 1)
         return unfit(f, "the UNet's tensors are incomplete");
     return STATUS_OK;
 }
@@ -250,20 +268,24 @@ const char *single_text(const TensorFile *f, const char *path)
     return tensorfile_metadata(f, key);
 }
 
+static Status read_text(SingleFile *f, PartId id, bool *told)
+{
+    char path[64];
+    snprintf(path, sizeof path, "%s/config.json", PARTS[id].folder);
+    const char *text = single_text(f->file, path);
+    *told = text != NULL;
+    return !text ? STATUS_OK
+                 : status_in(PARTS[id].kind->parse(text, path, part_config(id, &f->shapes)), "%s",
+                             tensorfile_path(f->file));
+}
+
 /* The parts' configurations as the metadata have them; false: they have not all. */
 static Status read_texts(SingleFile *f, bool *told)
 {
-    *told = false;
-    for (int i = 0; i < PART_COUNT; i++) {
-        char path[64];
-        snprintf(path, sizeof path, "%s/config.json", PARTS[i].folder);
-        const char *text = single_text(f->file, path);
-        if (!text)
-            return STATUS_OK;
-        TRY(status_in(PARTS[i].kind->parse(text, path, part_config((PartId)i, &f->shapes)), "%s",
-                      tensorfile_path(f->file)));
-    }
-    *told = true;
+    TRY(read_text(f, PART_UNET, told)); /* tells what parts there are */
+    for (int i = 0; i < PART_COUNT && *told; i++)
+        if (i != PART_UNET && part_of_family((PartId)i, family_of(&f->shapes.unet)))
+            TRY(read_text(f, (PartId)i, told));
     return STATUS_OK;
 }
 

@@ -3,7 +3,8 @@
  *
  *     conv_in ─ down 0 ─ down 1 ─ … ─ middle ─ … ─ up 0 ─ up 1 ─ conv_norm_out ─ conv_out
  *
- * The time embedding enters every residual block, the text every transformer. */
+ * The time embedding enters every residual block, the text every transformer. SDXL adds to the time embedding
+ * what it is told of the whole text and of sizes. */
 #include "unet.h"
 
 #include "kernels/base/mem.h"
@@ -25,7 +26,8 @@ struct UNet {
     UNetConfig config;
     LayerSet layers;
     Layer conv_in, linear_1, linear_2, conv_norm_out, conv_out;
-    Layer cond_proj; /* of guidance; absent where it is not told */
+    Layer cond_proj;                  /* of guidance; absent where it is not told */
+    Layer add_linear_1, add_linear_2; /* of text and sizes; likewise */
     Level down[UNET_MAX_LEVELS], up[UNET_MAX_LEVELS];
     ResnetBlock mid_resnets[2]; /* the second only with attention between them */
     Transformer mid_attention;
@@ -43,7 +45,7 @@ static TransformerShape transformer_shape(const UNetConfig *k, int level)
     return (TransformerShape){.channels = k->channels[level],
                               .heads = k->heads[level],
                               .groups = k->norm_groups,
-                              .blocks = k->transformer_layers,
+                              .blocks = k->transformer_layers[level],
                               .text_dim = k->cross_attention_dim,
                               .linear_projection = k->linear_projection};
 }
@@ -140,6 +142,12 @@ static Status unet_init(UNet *u, Weights *w)
     if (k->guidance_channels)
         weights_layer(w, set, &u->cond_proj, LAYER_LINEAR, false, 2, (int64_t[]){C, k->guidance_channels},
                       "time_embedding.cond_proj");
+    if (k->addition_input) {
+        weights_layer(w, set, &u->add_linear_1, LAYER_LINEAR, true, 2, (int64_t[]){T, k->addition_input},
+                      "add_embedding.linear_1");
+        weights_layer(w, set, &u->add_linear_2, LAYER_LINEAR, true, 2, (int64_t[]){T, T},
+                      "add_embedding.linear_2");
+    }
     for (int i = 0; i < k->levels; i++)
         TRY(down_init(u, w, i));
     TRY(mid_init(u, w));
@@ -216,16 +224,33 @@ static Tensor *attend(Ctx *c, const Transformer *t, Tensor *x, const Conditions 
     return checkpointed(c, transformer, t, (Tensor *[]){x, k->text}, 2);
 }
 
-/* timesteps (B), and guidance (B,1) or NULL -> (B,T) */
-static Tensor *time_embedding(Ctx *c, const UNet *u, Tensor *timesteps, Tensor *guidance)
+/* pooled (B,P), numbers f32 (B,N) -> (B,T), added to temb */
+static Tensor *add_embedding(Ctx *c, const UNet *u, Tensor *pooled, Tensor *numbers, Tensor *temb)
 {
     const UNetConfig *k = &u->config;
+    if (!pooled || !numbers) {
+        op_fail(c, "the UNet is told a text's pooled vector and numbers of size, which are not given");
+        return temb;
+    }
+    const int64_t B = numbers->shape[0], N = numbers->shape[1], all = B * N;
+    Tensor *each = timestep_embedding(c, reshape(c, numbers, 1, &all), k->addition_width, k->flip_sin_to_cos,
+                                      k->freq_shift);
+    Tensor *h = concat(c, pooled, reshape(c, each, 2, (int64_t[]){B, N * k->addition_width}));
+    return linear_add(c, &u->add_linear_2, silu(c, linear(c, &u->add_linear_1, h)), temb);
+}
+
+/* timesteps (B), and what else is told -> (B,T) */
+static Tensor *time_embedding(Ctx *c, const UNet *u, Tensor *timesteps, const Conditioning *told)
+{
+    const UNetConfig *k = &u->config;
+    Tensor *guidance = told->guidance;
     Tensor *t = timestep_embedding(c, timesteps, k->channels[0], k->flip_sin_to_cos, k->freq_shift);
     if (k->guidance_channels && guidance) {
         Tensor *g = reshape(c, guidance, 1, timesteps->shape);
         t = linear_add(c, &u->cond_proj, timestep_embedding(c, g, k->guidance_channels, false, 1), t);
     }
-    return linear(c, &u->linear_2, silu(c, linear(c, &u->linear_1, t)));
+    t = linear(c, &u->linear_2, silu(c, linear(c, &u->linear_1, t)));
+    return k->addition_input ? add_embedding(c, u, told->pooled, told->extra, t) : t;
 }
 
 /* h at twice the size, or one position less where the way down had rounded up: as large as what is put aside.
@@ -294,8 +319,7 @@ Tensor *unet_forward_deep(Ctx *c, const UNet *u, Tensor *x, Tensor *timesteps, c
                           Tensor **deep)
 {
     const UNetConfig *k = &u->config;
-    const Conditions cond = {.temb = silu(c, time_embedding(c, u, timesteps, text->extra)),
-                             .text = text->states};
+    const Conditions cond = {.temb = silu(c, time_embedding(c, u, timesteps, text)), .text = text->states};
     Tensor
         *aside[UNET_MAX_LEVELS * UNET_MAX_RESNETS + 1]; /* outputs of the way down, taken back last first */
     const Level *last = &u->up[k->levels - 1];

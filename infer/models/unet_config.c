@@ -17,10 +17,7 @@ static const JsonAccepted ACCEPTED[] = {
     {"encoder_hid_dim", "null"},
     {"encoder_hid_dim_type", "null"},
     {"class_embed_type", "null"},
-    {"addition_embed_type", "null"},
-    {"addition_time_embed_dim", "null"},
     {"num_class_embeds", "null"},
-    {"projection_class_embeddings_input_dim", "null"},
     {"class_embeddings_concat", "false"},
     {"reverse_transformer_layers_per_block", "null"},
     {"resnet_time_scale_shift", "\"default\""},
@@ -59,15 +56,25 @@ static void parse_blocks(JsonConfig *c, const char *key, const char *with, const
     }
 }
 
-/* SDXL and its like have a list here; equal numbers are one number. */
-static int parse_depth(JsonConfig *c, int levels)
+/* What SDXL is told beside the text's states: text_time, a pooled text and numbers of size. */
+static void parse_addition(JsonConfig *c, UNetConfig *k)
 {
-    int depths[UNET_MAX_LEVELS];
-    json_config_ints(c, "transformer_layers_per_block", 1, 64, levels, depths);
-    for (int i = 1; i < levels; i++)
-        if (depths[i] != depths[0])
-            json_config_fail(c, "transformer_layers_per_block differs between levels: not supported");
-    return depths[0];
+    const char *type = json_config_text(c, "addition_embed_type", "");
+    if (!*type)
+        return;
+    if (strcmp(type, "text_time") != 0)
+        json_config_fail(c, "addition_embed_type: \"%s\" is not supported, only text_time is", type);
+    k->addition_width = json_config_int(c, "addition_time_embed_dim", 0, 2, 1 << 16);
+    k->addition_input = json_config_int(c, "projection_class_embeddings_input_dim", 0, 1, 1 << 18);
+    if (k->addition_width < 2 || k->addition_width % 2 || k->addition_input < 1)
+        json_config_fail(c, "text_time needs an even addition_time_embed_dim and "
+                            "projection_class_embeddings_input_dim");
+}
+
+int unet_size_numbers(const UNetConfig *k, int pooled)
+{
+    const int rest = k->addition_input - pooled;
+    return k->addition_width > 0 && rest > 0 && rest % k->addition_width == 0 ? rest / k->addition_width : -1;
 }
 
 static void parse_levels(JsonConfig *c, UNetConfig *k)
@@ -136,7 +143,7 @@ Status unet_config_parse(const char *json, const char *origin, UNetConfig *out)
     const char *heads =
         json_config_get(&c, "num_attention_heads") ? "num_attention_heads" : "attention_head_dim";
     json_config_ints(&c, heads, 8, 1 << 12, k.levels, k.heads);
-    k.transformer_layers = parse_depth(&c, k.levels);
+    json_config_ints(&c, "transformer_layers_per_block", 1, 64, k.levels, k.transformer_layers);
     int cross[UNET_MAX_LEVELS];
     json_config_ints(&c, "cross_attention_dim", 1280, 1 << 16, k.levels, cross);
     k.cross_attention_dim = cross[0];
@@ -149,6 +156,7 @@ Status unet_config_parse(const char *json, const char *origin, UNetConfig *out)
     k.flip_sin_to_cos = json_config_bool(&c, "flip_sin_to_cos", true);
     k.freq_shift = (float)json_config_float(&c, "freq_shift", 0, -1000, 1000);
     k.guidance_channels = json_config_int(&c, "time_cond_proj_dim", 0, 2, 1 << 16);
+    parse_addition(&c, &k);
     check_divisions(&c, &k);
     TRY(json_config_close(&c));
     *out = k;

@@ -87,8 +87,10 @@ static Status need_of(Model *m, Ctx *c, const SampleRequest *r, size_t taken, si
     pipeline_free(p);
     if (s != STATUS_OK)
         return s;
-    *bytes = arena + layers_bytes(unet_layers(m->unet)) + layers_bytes(clip_layers(m->clip)) +
-             layers_bytes(vae_layers(m->vae));
+    *bytes = arena;
+    for (int i = 0; i < PART_COUNT; i++)
+        if (part_network((PartId)i, m))
+            *bytes += layers_bytes(part_layers((PartId)i, m));
     if (c->dev->host_memory)
         *bytes += taken + UNCOUNTED_BYTES + host_bytes(m, &sized);
     return STATUS_OK;

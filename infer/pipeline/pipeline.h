@@ -4,6 +4,7 @@
 
 #include "infer/compat/compat.h"
 #include "infer/models/model.h"
+#include "infer/models/size_numbers.h"
 #include "infer/safety/guard.h"
 #include "infer/text/chunks.h"
 #include "begin.h"
@@ -19,7 +20,7 @@ typedef struct SampleHires {
 double hires_strength(const SampleHires *h); /* what 0 stands for */
 
 typedef struct SampleRequest {
-    const char *prompt, *negative; /* negative NULL: "" */
+    const char *prompt, *negative; /* negative NULL: none, which is "", or zeros (Compat.zero_negative) */
     int steps;                     /* 20 */
     float guidance;                /* 7.5; 1 or less: no guidance */
     double guidance_rescale;       /* 0 to 1: how far the guided prediction takes the other's spread */
@@ -30,6 +31,8 @@ typedef struct SampleRequest {
     uint64_t seed;
     Size size; /* in pixels; a side of 0: as pipeline_choose_size() says */
     int clip_skip;
+    /* What SDXL is told of sizes; of width 0, or top and left of 0: as the picture is. */
+    SizeNumbers sizes;
     bool unmarked;                  /* without the guard's watermark: the picture will be trained on */
     const Compat *compat;           /* the program whose conventions are followed; NULL: the default's */
     int steps_before;               /* of the pass before this one over the same picture; 0: there is none */

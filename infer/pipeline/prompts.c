@@ -2,6 +2,7 @@
  * two again and again, a schedule for as many as it has texts. */
 #include "prompts.h"
 
+#include "infer/models/parts.h"
 #include "kernels/base/mem.h"
 
 #include <string.h>
@@ -53,15 +54,12 @@ void prompts_free(Prompts *t)
     mem_free(t);
 }
 
-/* A number that differs when other adapters are on the text encoder, or the same ones count otherwise; *fixed
- * is false if its weights may change between two calls. Where an adapter lies says nothing: another may come
- * to lie there. */
-static uint64_t text_encoder_state(const Model *m, bool *fixed)
+/* A number that differs when other adapters are on the text encoders, or the same ones count otherwise;
+ * *fixed is false if their weights may change between two calls. Where an adapter lies says nothing: another
+ * may come to lie there. */
+static uint64_t encoder_state(uint64_t h, const LayerSet *set, bool *fixed)
 {
-    const LayerSet *set = clip_layers(m->clip);
-    uint64_t h = 0xcbf29ce484222325u;
-    *fixed = true;
-    for (int i = 0; i < set->count; i++) {
+    for (int i = 0; set && i < set->count; i++) {
         const Layer *l = set->items[i];
         *fixed = *fixed && !layer_trained(l);
         h = (h ^ l->changes) * 0x100000001b3u;
@@ -74,11 +72,18 @@ static uint64_t text_encoder_state(const Model *m, bool *fixed)
     return h;
 }
 
-static uint64_t hash_vectors(const float *const *vectors, int length, int width)
+static uint64_t text_encoder_state(const Model *m, bool *fixed)
+{
+    *fixed = true;
+    return encoder_state(encoder_state(0xcbf29ce484222325u, part_layers(PART_TEXT, m), fixed),
+                         part_layers(PART_TEXT_2, m), fixed);
+}
+
+static uint64_t hash_vectors(const ConditioningShape *s, const float *const *vectors)
 {
     uint64_t h = 0xcbf29ce484222325u;
-    for (int i = 0; vectors && i < length; i++)
-        for (int k = 0; vectors[i] && k < width; k++) {
+    for (int i = 0; vectors && i < s->ids; i++)
+        for (int k = 0; vectors[i] && k < conditioning_vector_width(s, i); k++) {
             uint32_t bits;
             memcpy(&bits, &vectors[i][k], sizeof bits);
             h = (h ^ bits ^ ((uint64_t)i << 32)) * 0x100000001b3u;
@@ -90,16 +95,12 @@ static uint64_t hash_vectors(const float *const *vectors, int length, int width)
 static Status encode_with(Prompts *t, const int32_t *ids, const float *const *vectors, int clip_skip,
                           float *out)
 {
-    const ClipConfig *k = clip_config(t->m->clip);
-    const size_t D = (size_t)k->hidden, n = (size_t)k->positions * D;
+    const ConditioningShape shape = conditioning_shape(t->m);
+    const size_t n = (size_t)shape.tokens * (size_t)shape.width;
     float *keep = mem_calloc(2 * n, sizeof *keep), *other = keep + n;
     if (!keep)
         return STATUS_FAILED;
-    for (size_t i = 0; i < n; i++) {
-        const float *vector = vectors[i / D];
-        keep[i] = vector ? 0 : 1;
-        other[i] = vector ? vector[i % D] : 0;
-    }
+    conditioning_vectors(&shape, vectors, keep, other);
     const Status s = stage_text(t->stages, clip_skip, ids, &(TokenVectors){keep, other}, out);
     mem_free(keep);
     return s;
@@ -108,8 +109,9 @@ static Status encode_with(Prompts *t, const int32_t *ids, const float *const *ve
 static Status encode_fresh(Prompts *t, const int32_t *ids, const float *const *vectors, int clip_skip,
                            float *out)
 {
+    const int count = conditioning_shape(t->m).ids;
     bool any = false;
-    for (int i = 0; vectors && i < clip_config(t->m->clip)->positions; i++)
+    for (int i = 0; vectors && i < count; i++)
         any |= vectors[i] != NULL;
     return any ? encode_with(t, ids, vectors, clip_skip, out)
                : stage_text(t->stages, clip_skip, ids, NULL, out);
@@ -149,11 +151,13 @@ static void keep_chunk(Prompts *t, const KeptChunk *key, size_t ids, const float
 
 Status prompts_check_clip_skip(const Model *m, int clip_skip)
 {
-    const ClipConfig *k = clip_config(m->clip);
-    if (clip_skip >= 0 && clip_skip < k->layers)
+    int layers = clip_config(m->clip)->layers;
+    if (m->clip_2 && clip_config(m->clip_2)->layers < layers)
+        layers = clip_config(m->clip_2)->layers;
+    if (clip_skip >= 0 && clip_skip < layers)
         return STATUS_OK;
     return status_refuse("clip_skip %d: the text encoder has %d layers, 0 to %d can be left out", clip_skip,
-                         k->layers, k->layers - 1);
+                         layers, layers - 1);
 }
 
 Status prompts_chunk(Prompts *t, const int32_t *ids, const float *const *vectors, int clip_skip, float *out)
@@ -166,7 +170,7 @@ Status prompts_chunk(Prompts *t, const int32_t *ids, const float *const *vectors
     const size_t id_bytes = (size_t)shape.ids * sizeof *ids;
     bool fixed;
     const KeptChunk key = {.ids = (int32_t *)ids,
-                           .vectors = hash_vectors(vectors, shape.ids, shape.width),
+                           .vectors = hash_vectors(&shape, vectors),
                            .clip_skip = clip_skip,
                            .adapters = text_encoder_state(t->m, &fixed)};
     KeptChunk *kept = fixed ? find_chunk(t, &key, id_bytes) : NULL;

@@ -11,8 +11,8 @@ void prompts_free(Prompts *t);                                     /* NULL allow
 const Model *prompts_model(const Prompts *t);
 /* Refuses more layers than the model's text encoder can leave out. */
 Status prompts_check_clip_skip(const Model *m, int clip_skip);
-/* One chunk, ids as long as the encoder has positions; vectors, as many pointers: what stands in place of a
- * token's own vector, NULL where nothing does; NULL: nowhere. out: conditioning_text_size floats. Made anew
+/* One chunk, ids as conditioning_ids gives them; vectors, as many pointers: what stands in place of a token's
+ * own vector, NULL where nothing does; NULL: nowhere. out: conditioning_text_size floats. Made anew
  * where the text encoder's weights or adapters have changed. */
 Status prompts_chunk(Prompts *t, const int32_t *ids, const float *const *vectors, int clip_skip, float *out);
 /* A caption: one chunk, cut where it is longer. */

@@ -1,5 +1,6 @@
 #include "stages.h"
 
+#include "infer/models/parts.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/plans.h"
@@ -141,10 +142,9 @@ static uint64_t hashed(uint64_t h, uint64_t number)
 }
 
 /* A number that differs where other adapters (by layer, kind and shapes) are attached. */
-static uint64_t hash_adapters(const LayerSet *set)
+static uint64_t hash_adapters(uint64_t h, const LayerSet *set)
 {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (int i = 0; i < set->count; i++)
+    for (int i = 0; set && i < set->count; i++)
         for (const Adapter *a = set->items[i]->adapters; a; a = a->next) {
             h = hashed(hashed(h, (uint64_t)i), (uint64_t)(uintptr_t)a->kind + (a->delta_factor != NULL));
             for (int t = 0; t < ADAPTER_TENSORS; t++)
@@ -157,7 +157,7 @@ static uint64_t hash_adapters(const LayerSet *set)
 static Status check_part(const Work *w)
 {
     const Model *m = w->m;
-    const bool text = m->clip, unet = m->unet, vae = m->vae;
+    const bool text = m->clip && (m->clip_2 || !model_has(m, PART_TEXT_2)), unet = m->unet, vae = m->vae;
     const bool there = w->kind == STAGE_TEXT ? text : w->kind == STAGE_UNET ? unet : vae;
     return there ? STATUS_OK : status_fail("%s was loaded without the parts that this needs", m->name);
 }
@@ -165,10 +165,8 @@ static Status check_part(const Work *w)
 static Status find_plan(Stages *s, Work *w, const Plan **out)
 {
     TRY(check_part(w));
-    Model *m = s->m;
-    LayerSet *set = w->kind == STAGE_TEXT   ? clip_layers(m->clip)
-                    : w->kind == STAGE_UNET ? unet_layers(m->unet)
-                                            : vae_layers(m->vae);
+    const Model *m = s->m;
+    const PartId part = w->kind == STAGE_TEXT ? PART_TEXT : w->kind == STAGE_UNET ? PART_UNET : PART_VAE;
     StageKey key;
     memset(&key, 0, sizeof key); /* gaps between its fields, too */
     key.kind = (int)w->kind;
@@ -179,7 +177,9 @@ static Status find_plan(Stages *s, Work *w, const Plan **out)
     key.wrap = s->wrap;
     key.deep = (unsigned)w->use;
     key.text = w->shape;
-    key.adapters = hash_adapters(set);
+    key.adapters = hash_adapters(0xcbf29ce484222325u, part_layers(part, m));
+    if (part == PART_TEXT)
+        key.adapters = hash_adapters(key.adapters, part_layers(PART_TEXT_2, m));
     return plans_get(s->plans, s->c, &key, sizeof key, run_work, w, out);
 }
 

@@ -26,9 +26,9 @@
 /* A text of a schedule. */
 typedef struct ToldText {
     const char *text;
-    PromptChunks chunks;
-    float *states; /* (chunks,positions,width), then what the first chunk has besides */
-    int times;     /* how often the schedule has it */
+    PromptChunks chunks[ENCODERS_MAX]; /* for each encoder; of the same tokens, but padded in its own way */
+    float *states;                     /* (chunks,positions,width), then what the first chunk has besides */
+    int times;                         /* how often the schedule has it */
 } ToldText;
 
 /* A prompt: texts, and which of them each part of its schedule is. */
@@ -37,14 +37,16 @@ typedef struct ToldPrompt {
     ToldText *texts;
     int count, chunks;
     int *part_text;
-    int last; /* the text that was told last; -1: none */
+    int last;   /* the text that was told last; -1: none */
+    bool zeros; /* in place of what a text becomes */
+    SizeNumbers sizes;
 } ToldPrompt;
 
 struct Told {
     Prompts *p;
     const SampleRequest *r;
     ConditioningShape one, shape; /* of a chunk; of a prompt */
-    int batch;
+    int encoders, batch;
     ToldPrompt prompts[2]; /* in the batch's order: the negative one, the prompt */
     float *text;           /* one of a batch */
 };
@@ -76,9 +78,24 @@ static int find_text(const ToldPrompt *p, const char *text)
     return -1;
 }
 
-static Status read_texts(Told *t, ToldPrompt *p)
+static const Tokenizer *tokenizer_of(const Told *t, int encoder)
 {
     const Model *m = prompts_model(t->p);
+    return encoder ? m->tokenizer_2 : m->tokenizer;
+}
+
+static Status read_chunks(Told *t, ToldPrompt *p, ToldText *text)
+{
+    for (int e = 0; e < t->encoders; e++) {
+        PromptChunks *c = &text->chunks[e];
+        TRY(prompt_chunks(tokenizer_of(t, e), t->r->embeddings, t->r->reading, text->text, t->one.tokens, c));
+        p->chunks = c->count > p->chunks ? c->count : p->chunks;
+    }
+    return STATUS_OK;
+}
+
+static Status read_texts(Told *t, ToldPrompt *p)
+{
     const int parts = p->schedule.count;
     p->last = -1;
     p->texts = mem_calloc((size_t)parts, sizeof *p->texts);
@@ -91,15 +108,14 @@ static Status read_texts(Told *t, ToldPrompt *p)
         if (k < 0) {
             k = p->count++;
             p->texts[k].text = text;
-            TRY(prompt_chunks(m->tokenizer, t->r->embeddings, t->r->reading, text, t->one.tokens,
-                              &p->texts[k].chunks));
+            TRY(read_chunks(t, p, &p->texts[k]));
         }
         p->texts[k].times++;
         p->part_text[i] = k;
-        p->chunks = p->texts[k].chunks.count > p->chunks ? p->texts[k].chunks.count : p->chunks;
     }
     for (int i = 0; i < p->count; i++)
-        TRY(prompt_chunks_pad(m->tokenizer, p->chunks, &p->texts[i].chunks));
+        for (int e = 0; e < t->encoders; e++)
+            TRY(prompt_chunks_pad(tokenizer_of(t, e), p->chunks, &p->texts[i].chunks[e]));
     return STATUS_OK;
 }
 
@@ -120,9 +136,36 @@ static bool takes_guidance(const Told *t)
     return m->unet && unet_config(m->unet)->guidance_channels > 0;
 }
 
-static Status read_both(Told *t, int steps)
+/* What is not said of sizes is the picture's. */
+static void read_sizes(const SizeNumbers *said, const SizeNumbers *otherwise, SizeNumbers *out)
+{
+    *out = *said;
+    if (!said->original.width)
+        out->original = otherwise->original;
+    if (!said->target.width)
+        out->target = otherwise->target;
+}
+
+static bool is_zeros(const Told *t, bool positive)
+{
+    const char *negative = t->r->negative;
+    if (positive || !prompts_model(t->p)->zero_negative)
+        return false;
+    switch (compat_of(t->r->compat)->zero_negative) {
+    case ZEROS_ABSENT:
+        return !negative;
+    case ZEROS_EMPTY:
+        return !negative || !*negative;
+    case ZEROS_NEVER:
+        break;
+    }
+    return false;
+}
+
+static Status read_both(Told *t, Size size, int steps)
 {
     const SampleRequest *r = t->r;
+    const SizeNumbers picture = {.original = size, .target = size};
     int chunks = 1;
     for (int i = 0; i < t->batch; i++) {
         const bool positive = i == t->batch - 1;
@@ -131,16 +174,18 @@ static Status read_both(Told *t, int steps)
         if (s == STATUS_OK)
             s = read_texts(t, &t->prompts[i]);
         TRY(status_in(s, "%s", positive ? "prompt" : "negative prompt"));
+        t->prompts[i].zeros = is_zeros(t, positive);
+        read_sizes(&r->sizes, &picture, &t->prompts[i].sizes);
         chunks = least_common_multiple(chunks, t->prompts[i].chunks);
     }
     t->shape = t->one;
     t->shape.tokens = t->one.tokens * chunks;
-    t->shape.extra = takes_guidance(t) ? 1 : 0;
+    t->shape.guidance = takes_guidance(t) ? 1 : 0;
     t->text = mem_alloc((size_t)conditioning_text_size(&t->shape) * sizeof *t->text);
     return t->text ? STATUS_OK : STATUS_FAILED;
 }
 
-Status told_read(Prompts *p, const SampleRequest *r, int steps, Told **out)
+Status told_read(Prompts *p, const SampleRequest *r, Size size, int steps, Told **out)
 {
     *out = NULL;
     Told *t = mem_calloc(1, sizeof *t);
@@ -149,8 +194,9 @@ Status told_read(Prompts *p, const SampleRequest *r, int steps, Told **out)
     t->p = p;
     t->r = r;
     t->one = conditioning_shape(prompts_model(p));
+    t->encoders = t->one.ids / t->one.tokens;
     t->batch = r->guidance > 1 && !takes_guidance(t) ? 2 : 1;
-    const Status s = read_both(t, steps);
+    const Status s = read_both(t, size, steps);
     if (s != STATUS_OK)
         told_free(t);
     else
@@ -163,7 +209,8 @@ void told_free(Told *t)
     for (int i = 0; t && i < 2; i++) {
         ToldPrompt *p = &t->prompts[i];
         for (int k = 0; k < p->count; k++) {
-            prompt_chunks_free(&p->texts[k].chunks);
+            for (int e = 0; e < ENCODERS_MAX; e++)
+                prompt_chunks_free(&p->texts[k].chunks[e]);
             mem_free(p->texts[k].states);
         }
         mem_free(p->texts);
@@ -193,40 +240,48 @@ static size_t chunk_size(const Told *t)
     return (size_t)t->one.tokens * (size_t)t->one.width;
 }
 
-static double sum_of(const float *z, size_t n)
+/* The columns of one encoder's states among those of all, which stand side by side. */
+typedef struct Columns {
+    size_t first, count, all;
+} Columns;
+
+static double sum_of(const float *z, size_t n, Columns c)
 {
     double sum = 0;
     for (size_t i = 0; i < n; i++)
-        sum += z[i];
+        if (i % c.all - c.first < c.count)
+            sum += z[i];
     return sum;
 }
 
-/* z w of chunk k of all texts, their mean kept. */
-static void weigh_a1111(const Told *t, ToldPrompt *p, int k)
+/* z w of chunk k of all texts, their mean kept; of one encoder. */
+static void weigh_a1111(const Told *t, ToldPrompt *p, int k, Columns c)
 {
-    const size_t n = chunk_size(t), D = (size_t)t->one.width;
+    const size_t n = chunk_size(t);
     double before = 0, after = 0;
     for (int i = 0; i < p->count; i++) {
         ToldText *text = &p->texts[i];
         float *z = text->states + (size_t)k * n;
-        const float *w = text->chunks.weights + (size_t)k * (size_t)t->one.tokens;
-        before += text->times * sum_of(z, n);
+        const float *w = text->chunks[0].weights + (size_t)k * (size_t)t->one.tokens;
+        before += text->times * sum_of(z, n, c);
         for (size_t j = 0; j < n; j++)
-            z[j] *= w[j / D];
-        after += text->times * sum_of(z, n);
+            if (j % c.all - c.first < c.count)
+                z[j] *= w[j / c.all];
+        after += text->times * sum_of(z, n, c);
     }
     const float factor = (float)(before / after);
     for (int i = 0; i < p->count && before != after && after != 0; i++)
         for (size_t j = 0; j < n; j++)
-            p->texts[i].states[(size_t)k * n + j] *= factor;
+            if (j % c.all - c.first < c.count)
+                p->texts[i].states[(size_t)k * n + j] *= factor;
 }
 
 /* (z - empty) w + empty */
 static void weigh_comfy(const Told *t, ToldText *text, const float *empty)
 {
     const size_t n = chunk_size(t), D = (size_t)t->one.width;
-    for (size_t j = 0; j < n * (size_t)text->chunks.count; j++) {
-        const float w = text->chunks.weights[j / D];
+    for (size_t j = 0; j < n * (size_t)text->chunks[0].count; j++) {
+        const float w = text->chunks[0].weights[j / D];
         if (w != 1)
             text->states[j] = (text->states[j] - empty[j % n]) * w + empty[j % n];
     }
@@ -250,33 +305,56 @@ static Status weigh(Told *t, ToldPrompt *p)
 {
     bool weighted = false;
     for (int i = 0; i < p->count; i++)
-        weighted |= p->texts[i].chunks.weighted;
-    if (!weighted)
+        weighted |= p->texts[i].chunks[0].weighted;
+    if (!weighted || p->zeros)
         return STATUS_OK;
     if (t->r->reading.syntax == PROMPT_COMFY)
         return weigh_from_empty(t, p);
-    for (int k = 0; k < p->chunks; k++)
-        weigh_a1111(t, p, k);
+    for (int k = 0; k < p->chunks; k++) {
+        Columns c = {.all = (size_t)t->one.width};
+        for (int e = 0; e < t->encoders; e++) {
+            c.count = (size_t)t->one.widths[e];
+            weigh_a1111(t, p, k, c);
+            c.first += c.count;
+        }
+    }
     return STATUS_OK;
 }
 
 /* Encoding ----------------------------------------------------------------------------------------------- */
 
-static Status encode_text(Told *t, ToldText *text)
+/* Chunk k, for all encoders -> out: states, and what there is besides. */
+static Status encode_chunk(Told *t, const ToldText *text, int k, float *out)
 {
-    const PromptChunks *c = &text->chunks;
-    const size_t n = chunk_size(t), besides = (size_t)t->one.pooled;
-    text->states = mem_alloc((n * (size_t)c->count + besides) * sizeof *text->states);
+    const size_t length = (size_t)t->one.tokens, ids = (size_t)t->one.ids;
+    int32_t *all = mem_alloc(ids * sizeof *all);
+    const float **vectors = mem_alloc(ids * sizeof *vectors);
+    Status s = all && vectors ? STATUS_OK : STATUS_FAILED;
+    for (int e = 0; s == STATUS_OK && e < t->encoders; e++) {
+        const PromptChunks *c = &text->chunks[e];
+        memcpy(all + (size_t)e * length, c->ids + (size_t)k * length, length * sizeof *all);
+        memcpy(vectors + (size_t)e * length, c->vectors + (size_t)k * length, length * sizeof *vectors);
+    }
+    if (s == STATUS_OK)
+        s = prompts_chunk(t->p, all, vectors, t->r->clip_skip, out);
+    mem_free(all);
+    mem_free(vectors);
+    return s;
+}
+
+static Status encode_text(Told *t, ToldText *text, bool zeros)
+{
+    const size_t n = chunk_size(t), besides = (size_t)t->one.pooled, chunks = (size_t)text->chunks[0].count;
+    text->states = mem_calloc(n * chunks + besides, sizeof *text->states);
     float *one = mem_alloc((n + besides) * sizeof *one);
     Status s = text->states && one ? STATUS_OK : STATUS_FAILED;
-    for (int k = 0; s == STATUS_OK && k < c->count; k++) {
-        const size_t at = (size_t)k * (size_t)c->length;
-        s = prompts_chunk(t->p, c->ids + at, c->vectors + at, t->r->clip_skip, one);
+    for (size_t k = 0; s == STATUS_OK && !zeros && k < chunks; k++) {
+        s = encode_chunk(t, text, (int)k, one);
         if (s != STATUS_OK)
             break;
-        memcpy(text->states + (size_t)k * n, one, n * sizeof *one);
+        memcpy(text->states + k * n, one, n * sizeof *one);
         if (k == 0)
-            memcpy(text->states + n * (size_t)c->count, one + n, besides * sizeof *one);
+            memcpy(text->states + n * chunks, one + n, besides * sizeof *one);
     }
     mem_free(one);
     return s;
@@ -286,7 +364,7 @@ Status told_encode(Told *t)
 {
     for (int i = 0; i < t->batch; i++) {
         for (int k = 0; k < t->prompts[i].count; k++)
-            TRY(encode_text(t, &t->prompts[i].texts[k]));
+            TRY(encode_text(t, &t->prompts[i].texts[k], t->prompts[i].zeros));
         TRY(weigh(t, &t->prompts[i]));
     }
     return STATUS_OK;
@@ -304,6 +382,18 @@ static int text_at(const ToldPrompt *p, int i)
     return p->part_text[part];
 }
 
+/* What is told besides the text. */
+static void tell_numbers(const Told *t, int place, float *text)
+{
+    int64_t count;
+    float *numbers = text + conditioning_part(&t->shape, t->batch, place, CONDITIONING_EXTRA, &count);
+    if (count)
+        size_numbers_write(&t->prompts[place].sizes, numbers);
+    numbers = text + conditioning_part(&t->shape, t->batch, place, CONDITIONING_GUIDANCE, &count);
+    if (count)
+        *numbers = GUIDANCE_UNIT * (t->r->guidance - 1);
+}
+
 void told_at(Told *t, int i, float *text)
 {
     for (int place = 0; place < t->batch; place++) {
@@ -318,9 +408,6 @@ void told_at(Told *t, int i, float *text)
             memcpy(t->text + at, p->texts[k].states, n * sizeof *t->text);
         memcpy(t->text + all, p->texts[k].states + n, (size_t)t->one.pooled * sizeof *t->text);
         conditioning_place(&t->shape, t->batch, place, t->text, text);
-        int64_t numbers;
-        float *extra = text + conditioning_part(&t->shape, t->batch, place, 2, &numbers);
-        if (numbers)
-            *extra = GUIDANCE_UNIT * (t->r->guidance - 1);
+        tell_numbers(t, place, text);
     }
 }

@@ -8,9 +8,10 @@
 
 typedef struct Told Told;
 
-/* Reads the prompts of a picture that is made in so many steps; nothing is computed. Without guidance (1 or
- * less) there is the prompt alone. What is wrong with a prompt is refused. r has to stay. */
-Status told_read(Prompts *p, const SampleRequest *r, int steps, Told **out);
+/* Reads the prompts of a picture of so many pixels that is made in so many steps; nothing is computed.
+ * Without guidance (1 or less) there is the prompt alone. What is wrong with a prompt is refused. r has to
+ * stay. */
+Status told_read(Prompts *p, const SampleRequest *r, Size size, int steps, Told **out);
 void told_free(Told *t); /* NULL allowed */
 /* A prompt of more chunks than the other makes both longer: each is repeated up to a common length, which
  * attention does not see. */

@@ -12,6 +12,7 @@
 #include "walk.h"
 #include "tiles.h"
 
+#include "infer/models/parts.h"
 #include "kernels/base/mem.h"
 #include "kernels/device.h"
 
@@ -21,7 +22,8 @@
 static Status check_model(const Model *m)
 {
     const UNetConfig *u = m->unet ? unet_config(m->unet) : NULL;
-    if (!u || !m->clip || !m->vae || !m->tokenizer)
+    if (!u || !m->clip || !m->vae || !m->tokenizer ||
+        (model_has(m, PART_TEXT_2) && (!m->clip_2 || !m->tokenizer_2)))
         return status_fail("%s was loaded without parts that sampling needs", m->name);
     if ((u->in_channels != LATENT_CHANNELS && u->in_channels != INPAINTING_CHANNELS) ||
         u->out_channels != LATENT_CHANNELS)
@@ -32,9 +34,10 @@ static Status check_model(const Model *m)
     if (vae_config(m->vae)->latent_channels != LATENT_CHANNELS)
         return status_refuse("%s: its VAE has %d latent channels, not %d", m->name,
                              vae_config(m->vae)->latent_channels, LATENT_CHANNELS);
-    if (clip_config(m->clip)->hidden != u->cross_attention_dim)
-        return status_refuse("%s: its text encoder gives %d numbers a token, its UNet takes %d", m->name,
-                             clip_config(m->clip)->hidden, u->cross_attention_dim);
+    const int width = conditioning_shape(m).width;
+    if (width != u->cross_attention_dim)
+        return status_refuse("%s: its text gives %d numbers a token, its UNet takes %d", m->name, width,
+                             u->cross_attention_dim);
     return STATUS_OK;
 }
 
@@ -75,7 +78,8 @@ static Status walk_begin(Walk *w, Pipeline *p, const SampleRequest *r)
     stages_wrap(p->stages, r->wrap);
     TRY(choose_sampler(p->m, r, w->n, &w->sampler, &w->rng));
     w->first = sampler_first(w->sampler);
-    TRY(told_read(p->prompts, r, sampler_steps(w->sampler), &w->told)); /* all, as A1111 counts them */
+    TRY(told_read(p->prompts, r, sized.size, sampler_steps(w->sampler),
+                  &w->told)); /* all, as A1111 counts them */
     w->shape = told_shape(w->told);
     w->batch = told_batch(w->told);
     return STATUS_OK;
@@ -189,10 +193,11 @@ static void seed_noise(Walk *w)
 }
 
 /* Gives back the part's memory where that is asked for. */
-static void rest(const Walk *w, LayerSet *part, Offload least)
+static void rest(const Walk *w, PartId part, Offload least)
 {
-    if (w->p->rests && w->p->rest >= least && w->p->c->dev->host_memory)
-        layerset_rest(part);
+    LayerSet *set = part_layers(part, w->p->m);
+    if (set && w->p->rests && w->p->rest >= least && w->p->c->dev->host_memory)
+        layerset_rest(set);
 }
 
 static Status walk_prepare(Walk *w)
@@ -204,7 +209,8 @@ static Status walk_prepare(Walk *w)
     TRY(walk_plan(w, &bytes));
     TRY(ctx_reserve(w->p->c, bytes));
     TRY(told_encode(w->told));
-    rest(w, clip_layers(w->p->m->clip), OFFLOAD_OFF);
+    rest(w, PART_TEXT, OFFLOAD_OFF);
+    rest(w, PART_TEXT_2, OFFLOAD_OFF);
     seed_noise(w);
     return walk_start(w);
 }
@@ -325,9 +331,9 @@ static Status walk_all(Walk *w, SampleProgress progress, void *arg, SampleResult
 
 static Status walk_picture(Walk *w, Picture *out)
 {
-    rest(w, unet_layers(w->p->m->unet), OFFLOAD_ALL);
+    rest(w, PART_UNET, OFFLOAD_ALL);
     TRY(decode(w->p, w->x, w->size, w->tile, out));
-    rest(w, vae_layers(w->p->m->vae), OFFLOAD_IDLE);
+    rest(w, PART_VAE, OFFLOAD_IDLE);
     return pastes(w->r) ? canvas_paste(&w->canvas, out) : STATUS_OK;
 }
 

@@ -125,7 +125,7 @@ static void states_are_those_of_the_vectors_in_the_table(void **state)
     r.guidance = 1;
     r.reading = (PromptReading){PROMPT_A1111, true};
     r.embeddings = &set;
-    assert_ok(told_read(prompts, &r, 20, &t));
+    assert_ok(told_read(prompts, &r, (Size){0}, 20, &t));
     float *text = mem_calloc((size_t)tensor_entry_count(e), sizeof *text);
     assert_non_null(text);
     assert_ok(told_encode(t));
@@ -134,7 +134,7 @@ static void states_are_those_of_the_vectors_in_the_table(void **state)
     told_free(t);
     /* other vectors under the same name give other states: what is kept is known by them */
     set.items[0].values[0] += 4;
-    assert_ok(told_read(prompts, &r, 20, &t));
+    assert_ok(told_read(prompts, &r, (Size){0}, 20, &t));
     float *other = mem_calloc((size_t)tensor_entry_count(e), sizeof *other);
     assert_non_null(other);
     assert_ok(told_encode(t));

@@ -259,7 +259,7 @@ static void compare_states(Fixture *f, const TensorFile *golden_file, const json
 {
     const SampleRequest r = request_of(item);
     Told *t;
-    assert_ok(told_read(f->prompts, &r, int_of(item, "steps"), &t));
+    assert_ok(told_read(f->prompts, &r, (Size){0}, int_of(item, "steps"), &t));
     const ConditioningShape shape = told_shape(t);
     const TensorEntry *e = golden(golden_file, "%s", text_of(item, "key"));
     assert_int_equal(conditioning_size(&shape, 1), tensor_entry_count(e));
@@ -305,7 +305,7 @@ static void prompts_of_unequal_length_are_repeated(void **state)
     r.prompt = "a BREAK b BREAK c";
     r.negative = "d BREAK e";
     r.reading = (PromptReading){PROMPT_A1111, true};
-    assert_ok(told_read(f.prompts, &r, 20, &t));
+    assert_ok(told_read(f.prompts, &r, (Size){0}, 20, &t));
     const ConditioningShape shape = told_shape(t);
     assert_int_equal(shape.tokens, 6 * 77);
     const size_t n = (size_t)77 * (size_t)shape.width;
@@ -319,7 +319,7 @@ static void prompts_of_unequal_length_are_repeated(void **state)
     mem_free(text);
     told_free(t);
     r.prompt = "a cat AND a dog";
-    assert_int_equal(told_read(f.prompts, &r, 20, &t), STATUS_REFUSED);
+    assert_int_equal(told_read(f.prompts, &r, (Size){0}, 20, &t), STATUS_REFUSED);
     assert_non_null(strstr(status_message(), "AND"));
     fixture_close(&f);
 }

@@ -30,15 +30,20 @@ static void total_facts(const WeightsTotal *t, json_t *o)
     json_object_set_new(o, "bytes", json_integer(t->bytes));
 }
 
-/* By what sets the two families apart: the width of the text, and how the transformers are joined on. */
+/* The families' own models are told by the width of the text and of the UNet. */
 static const char *kind_of(const UNetConfig *unet)
 {
+    const ModelFamily family = family_of(unet);
+    if (family == FAMILY_SDXL)
+        return unet->cross_attention_dim == 2048 && unet->channels[0] == 320
+                   ? "Stable Diffusion XL"
+                   : "Stable Diffusion XL's architecture in another size";
     if (unet->cross_attention_dim == 768 && unet->channels[0] == 320)
         return "Stable Diffusion 1.x";
     if (unet->cross_attention_dim == 1024 && unet->channels[0] == 320)
         return "Stable Diffusion 2.x";
-    return unet->linear_projection ? "Stable Diffusion 2.x's architecture in another size"
-                                   : "Stable Diffusion 1.x's architecture in another size";
+    return family == FAMILY_SD2 ? "Stable Diffusion 2.x's architecture in another size"
+                                : "Stable Diffusion 1.x's architecture in another size";
 }
 
 static json_t *kind_fact(const Model *m, const UNetConfig *unet)
@@ -82,8 +87,8 @@ static Status collect(const Model *m, const char *path, json_t *facts)
     ModelShapes shapes;
     Status s = STATUS_OK;
     for (int i = 0; i < PART_COUNT; i++) {
-        parts[i] = json_object();
-        if (s == STATUS_OK)
+        parts[i] = model_has(m, (PartId)i) ? json_object() : NULL;
+        if (s == STATUS_OK && parts[i])
             s = part_facts(m, (PartId)i, &shapes, parts[i], &parameters);
     }
     json_object_set_new(facts, "model", json_string(m->name));
@@ -102,7 +107,8 @@ static Status collect(const Model *m, const char *path, json_t *facts)
     json_object_set_new(facts, "size_multiple", json_integer(m->size_multiple));
     json_object_set_new(facts, "parameters", json_integer(parameters));
     for (int i = 0; i < PART_COUNT; i++)
-        json_object_set_new(facts, PARTS[i].folder, parts[i]);
+        if (parts[i])
+            json_object_set_new(facts, PARTS[i].folder, parts[i]);
     return s;
 }
 

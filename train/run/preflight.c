@@ -203,7 +203,8 @@ static Status try_model(const Export *e, const char *trial)
     char *folder = path_join(trial, "model");
     Status s = folder ? export_model(e, folder) : STATUS_FAILED;
     for (int i = 0; i < PART_COUNT && s == STATUS_OK; i++)
-        s = compare_model_part(folder, (PartId)i, part_layers((PartId)i, e->model));
+        if (model_has(e->model, (PartId)i))
+            s = compare_model_part(folder, (PartId)i, part_layers((PartId)i, e->model));
     mem_free(folder);
     return s;
 }

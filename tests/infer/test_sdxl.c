@@ -1,0 +1,387 @@
+/* SDXL: both text encoders, the UNet and whole pictures against diffusers, with a tiny random model
+ * (scripts/reference/sdxl.py). */
+#include "golden.h"
+
+#include "infer/models/parts.h"
+#include "infer/pipeline/pipeline.h"
+#include "infer/samplers/sampler.h"
+#include "kernels/base/json.h"
+#include "kernels/base/random.h"
+#include "tests/far/far.h"
+
+#define SDXL TEST_GOLDEN "/models/sdxl"
+enum { B = 2, TOKENS = 77 };
+
+typedef struct Fixture {
+    Model *m;
+    Ctx *c;
+    TensorFile *golden;
+    Pipeline *p;
+} Fixture;
+
+static void fixture_open(Fixture *f, const char *golden, DType dtype)
+{
+    assert_ok(model_load(SDXL, MODEL_ALL, dtype, &f->m));
+    f->c = ctx_new(test_device(), &(CtxOptions){.dtype = dtype, .threads = 2});
+    assert_non_null(f->c);
+    f->golden = golden_open(golden);
+    assert_ok(pipeline_new(f->c, f->m, &f->p)); /* places the model, too */
+}
+
+static void fixture_close(Fixture *f)
+{
+    pipeline_free(f->p);
+    ctx_free(f->c);
+    model_free(f->m);
+    tensorfile_close(f->golden);
+}
+
+static void a_folder_is_read(void **state)
+{
+    (void)state;
+    Model *m;
+    assert_ok(model_load(SDXL, MODEL_ALL, DTYPE_F32, &m));
+    assert_int_equal(m->family, FAMILY_SDXL);
+    assert_true(m->zero_negative);
+    assert_int_equal(m->default_size, 32);
+    const ConditioningShape s = conditioning_shape(m);
+    assert_int_equal(s.ids, 2 * TOKENS);
+    assert_int_equal(s.width, 16 + 24);
+    assert_int_equal(s.pooled, 20);
+    assert_int_equal(s.extra, 6);
+    assert_int_equal(clip_config(m->clip)->projection, 0);
+    for (int i = 0; i < PART_COUNT; i++)
+        assert_non_null(part_network((PartId)i, m));
+    model_free(m);
+}
+
+/* Modules ------------------------------------------------------------------------------------------------ */
+
+typedef struct Step {
+    const Fixture *f;
+    int clip_skip;
+    int32_t ids[B * 2 * TOKENS];
+    float *out;
+} Step;
+
+static Step step_new(const Fixture *f, int clip_skip)
+{
+    Step s = {.f = f, .clip_skip = clip_skip};
+    for (int i = 0; i < B; i++)
+        for (int e = 0; e < 2; e++) {
+            const int32_t *ids = (const int32_t *)golden(f->golden, "ids.%d", e + 1)->data;
+            memcpy(s.ids + (2 * i + e) * TOKENS, ids + i * TOKENS, TOKENS * sizeof *ids);
+        }
+    return s;
+}
+
+static void states_step(Ctx *c, void *arg)
+{
+    Step *s = arg;
+    ctx_read(c, conditioning_encode(c, s->f->m, s->clip_skip, B, s->ids).states, s->out);
+}
+
+static void pooled_step(Ctx *c, void *arg)
+{
+    Step *s = arg;
+    ctx_read(c, conditioning_encode(c, s->f->m, s->clip_skip, B, s->ids).pooled, s->out);
+}
+
+static Conditioning golden_text(Ctx *c, const Fixture *f)
+{
+    return (Conditioning){.states = cast(c, golden_input(c, golden(f->golden, "states")), c->dtype),
+                          .pooled = cast(c, golden_input(c, golden(f->golden, "pooled")), c->dtype),
+                          .extra = golden_input(c, golden(f->golden, "numbers"))};
+}
+
+static void unet_step(Ctx *c, void *arg)
+{
+    Step *s = arg;
+    const Fixture *f = s->f;
+    const Conditioning text = golden_text(c, f);
+    Tensor *x = from_nchw(c, golden_input(c, golden(f->golden, "unet.x"))),
+           *t = golden_input(c, golden(f->golden, "unet.t"));
+    ctx_read(c, to_nchw(c, unet_forward(c, f->m->unet, x, t, &text)), s->out);
+}
+
+/* Without and with a plan, which must give the same bytes; mem_free. */
+static float *compute(const Fixture *f, StepFn fn, int clip_skip, const char *name)
+{
+    const size_t bytes = golden(f->golden, "%s", name)->bytes;
+    Step s = step_new(f, clip_skip);
+    float *out = mem_calloc(1, bytes), *planned = mem_calloc(1, bytes);
+    Plan *plan = NULL;
+    s.out = out;
+    assert_ok(ctx_run(f->c, NULL, fn, &s));
+    s.out = planned;
+    assert_ok(ctx_rehearse(f->c, fn, &s, &plan));
+    assert_ok(ctx_run(f->c, plan, fn, &s));
+    assert_memory_equal(out, planned, bytes);
+    plan_free(plan);
+    mem_free(planned);
+    return out;
+}
+
+static void check(const Fixture *f, StepFn fn, int clip_skip, const char *name)
+{
+    float *out = compute(f, fn, clip_skip, name);
+    assert_close(name, out, golden(f->golden, "%s", name), MODULE_TOLERANCE);
+    mem_free(out);
+}
+
+static void modules_agree_with_the_reference(void **state)
+{
+    (void)state;
+    Fixture f;
+    fixture_open(&f, "models/sdxl.safetensors", DTYPE_F32);
+    check(&f, states_step, 0, "states");
+    check(&f, states_step, 1, "states.skip");
+    check(&f, pooled_step, 0, "pooled");
+    check(&f, pooled_step, 1, "pooled"); /* is of the last layer whatever is left out */
+    check(&f, unet_step, 0, "unet.out");
+    fixture_close(&f);
+}
+
+/* bf16 weights and activations may be off by what PyTorch's own bf16 is off, times 1.5. */
+static void bf16_is_as_exact_as_the_references(void **state)
+{
+    (void)state;
+    static const struct {
+        StepFn fn;
+        const char *name, *limit;
+    } modules[] = {{states_step, "states", "states.bf16"},
+                   {pooled_step, "pooled", "pooled.bf16"},
+                   {unet_step, "unet.out", "unet.bf16"}};
+    Fixture f;
+    fixture_open(&f, "models/sdxl.safetensors", DTYPE_BF16);
+    for (size_t i = 0; i < sizeof modules / sizeof *modules; i++) {
+        const TensorEntry *e = golden(f.golden, "%s", modules[i].name);
+        float *out = compute(&f, modules[i].fn, 0, modules[i].name), *want = golden_floats(e),
+              *limit = golden_floats(golden(f.golden, "%s", modules[i].limit));
+        const double error = l2_error(out, want, tensor_entry_count(e));
+        if (!(error <= 1.5 * (double)*limit))
+            fail_msg("%s in bf16: error %.3g, PyTorch's is %.3g", modules[i].name, error, (double)*limit);
+        mem_free(limit);
+        mem_free(want);
+        mem_free(out);
+    }
+    fixture_close(&f);
+}
+
+/* The numbers of size as the UNet's config says they are told: reference's add_time_proj. */
+static void numbers_step(Ctx *c, void *arg)
+{
+    Step *s = arg;
+    const UNetConfig *k = unet_config(s->f->m->unet);
+    const int64_t all = B * 6;
+    Tensor *n = reshape(c, golden_input(c, golden(s->f->golden, "numbers")), 1, &all);
+    ctx_read(c, timestep_embedding(c, n, k->addition_width, k->flip_sin_to_cos, k->freq_shift), s->out);
+}
+
+static void numbers_of_size_are_told_as_diffusers_tells_them(void **state)
+{
+    (void)state;
+    Fixture f;
+    fixture_open(&f, "models/sdxl.safetensors", DTYPE_F32);
+    check(&f, numbers_step, 0, "numbers.embedded");
+    fixture_close(&f);
+}
+
+/* Gradients ---------------------------------------------------------------------------------------------- */
+
+static const float TIMES[B] = {900, 250};
+enum { LATENTS = 4 * 16 * 16 };
+
+typedef struct Training {
+    Step text;
+    float noise[B * LATENTS], noisy[B * LATENTS], loss;
+} Training;
+
+static void training_new(const Fixture *f, Training *t)
+{
+    TorchRandom g;
+    float x0[B * LATENTS];
+    t->text = step_new(f, 0);
+    torch_seed(&g, 7);
+    torch_randn(&g, x0, B * LATENTS);
+    torch_seed(&g, 8);
+    torch_randn(&g, t->noise, B * LATENTS);
+    for (int i = 0; i < B * LATENTS; i++) {
+        const float a = (float)f->m->schedule.alphas_cumprod[(int)TIMES[i / LATENTS]];
+        t->noisy[i] = sqrtf(a) * x0[i] + sqrtf(1 - a) * t->noise[i];
+    }
+}
+
+static void full_step(Ctx *c, void *arg)
+{
+    Training *t = arg;
+    const Fixture *f = t->text.f;
+    const int64_t shape[] = {B, 4, 16, 16};
+    Tensor *x = from_nchw(c, ctx_input(c, DTYPE_F32, 4, shape, t->noisy)),
+           *target = from_nchw(c, ctx_input(c, DTYPE_F32, 4, shape, t->noise)),
+           *times = ctx_input(c, DTYPE_F32, 1, shape, TIMES);
+    Conditioning text = conditioning_encode(c, f->m, 0, B, t->text.ids);
+    text.extra = golden_input(c, golden(f->golden, "numbers"));
+    Tensor *loss = mse_loss(c, unet_forward(c, f->m->unet, x, times, &text), target, NULL, NULL);
+    ctx_read(c, loss, &t->loss);
+    ctx_backward(c, loss, 1.0f);
+}
+
+/* "unet.down_blocks.0….weight": its gradient. */
+static const Tensor *gradient_of(const Model *m, const char *name)
+{
+    for (int i = 0; i < PART_COUNT; i++) {
+        const size_t n = strlen(PARTS[i].folder);
+        if (strncmp(name, PARTS[i].folder, n) != 0 || name[n] != '.')
+            continue;
+        char layer[256];
+        snprintf(layer, sizeof layer, "%s", name + n + 1);
+        char *dot = strrchr(layer, '.');
+        *dot = 0;
+        const Layer *l = layerset_find(part_layers((PartId)i, m), layer);
+        if (l)
+            return !strcmp(dot + 1, "weight") ? l->weight->grad : l->bias->grad;
+    }
+    fail_msg("no layer %s", name);
+    return NULL;
+}
+
+/* The reference gives of each gradient g its norm, and the sum of g * r with r ~ N(0,1): an error e of g
+ * changes that sum by about |e|. whole: norm of all gradients together, for those that are 0 but for
+ * rounding. */
+static void check_gradient(const Fixture *f, const char *name, int number, double whole)
+{
+    const Tensor *g = gradient_of(f->m, name);
+    const size_t n = (size_t)tensor_count(g);
+    float *want = golden_floats(golden(f->golden, "full.%s", name)), *r = mem_alloc(n * sizeof *r),
+          *got = mem_alloc(n * sizeof *got);
+    TorchRandom random;
+    double norm = 0, sum = 0;
+    assert_ok(tensor_get(g, got, DTYPE_F32));
+    torch_seed(&random, (uint64_t)number);
+    torch_randn(&random, r, n);
+    for (size_t i = 0; i < n; i++) {
+        norm += (double)got[i] * got[i];
+        sum += (double)got[i] * r[i];
+    }
+    norm = sqrt(norm);
+    const double tolerance = MODULE_TOLERANCE * (double)want[0] + 1e-7 * whole;
+    if (!(fabs(norm - (double)want[0]) <= tolerance && fabs(sum - (double)want[1]) <= 3 * tolerance))
+        fail_msg("gradient of %s: norm %.7g and sum %.7g, the reference has %.7g and %.7g", name, norm, sum,
+                 (double)want[0], (double)want[1]);
+    mem_free(want);
+    mem_free(got);
+    mem_free(r);
+}
+
+static double norm_of_all(const Fixture *f)
+{
+    double whole = 0;
+    for (int i = 0; i < tensorfile_count(f->golden); i++) {
+        const TensorEntry *e = tensorfile_entry(f->golden, i);
+        if (strncmp(e->name, "full.", 5) != 0 || tensor_entry_count(e) != 2)
+            continue;
+        float *want = golden_floats(e);
+        whole += (double)want[0] * want[0];
+        mem_free(want);
+    }
+    return sqrt(whole);
+}
+
+static void gradients_of_all_weights_agree_with_the_reference(void **state)
+{
+    (void)state;
+    static const PartId trained[] = {PART_UNET, PART_TEXT, PART_TEXT_2};
+    Fixture f;
+    Flat flat;
+    int64_t room = 0;
+    fixture_open(&f, "models/sdxl.safetensors", DTYPE_F32);
+    for (int i = 0; i < 3; i++)
+        room += layerset_room(part_layers(trained[i], f.m));
+    assert_ok(flat_new(&flat, test_device(), NULL, room, false));
+    for (int i = 0; i < 3; i++)
+        assert_ok(layerset_train(part_layers(trained[i], f.m), &flat));
+    Training t;
+    training_new(&f, &t);
+    ctx_set_recording(f.c, true);
+    assert_ok(ctx_run(f.c, NULL, full_step, &t));
+    assert_close("loss", &t.loss, golden(f.golden, "full.loss"), MODULE_TOLERANCE);
+    char *names = mem_strdup(tensorfile_metadata(f.golden, "full.names")), *rest = names;
+    const double whole = norm_of_all(&f);
+    int number = 0;
+    for (char *name; (name = strsep(&rest, "\n")); number++)
+        check_gradient(&f, name, number, whole);
+    assert_true(number > 200);
+    mem_free(names);
+    fixture_close(&f);
+    flat_free(&flat);
+}
+
+/* Pictures ----------------------------------------------------------------------------------------------- */
+
+static int number_at(json_t *list, size_t i)
+{
+    return (int)json_integer_value(json_array_get(list, i));
+}
+
+static SampleRequest request_of(json_t *j)
+{
+    SampleRequest r = sample_request_default();
+    json_t *original = json_object_get(j, "original_size"), *target = json_object_get(j, "target_size"),
+           *crop = json_object_get(j, "crops_coords_top_left");
+    r.prompt = json_string_value(json_object_get(j, "prompt"));
+    r.negative = json_string_value(json_object_get(j, "negative")); /* null: there is none */
+    r.seed = (uint64_t)json_integer_value(json_object_get(j, "seed"));
+    r.sampler = json_string_value(json_object_get(j, "sampler"));
+    r.steps = (int)json_integer_value(json_object_get(j, "num_inference_steps"));
+    r.guidance = (float)json_number_value(json_object_get(j, "guidance_scale"));
+    r.clip_skip = (int)json_integer_value(json_object_get(j, "clip_skip"));
+    r.size.width = (int)json_integer_value(json_object_get(j, "width"));
+    r.size.height = (int)json_integer_value(json_object_get(j, "height"));
+    r.sizes = (SizeNumbers){.original = {number_at(original, 1), number_at(original, 0)},
+                            .top = number_at(crop, 0),
+                            .left = number_at(crop, 1),
+                            .target = {number_at(target, 1), number_at(target, 0)}};
+    return r;
+}
+
+static void check_latents(const Fixture *f, const TensorEntry *e)
+{
+    json_t *j = json_parse(tensorfile_metadata(f->golden, e->name), 0, NULL);
+    assert_non_null(j);
+    const SampleRequest r = request_of(j);
+    SampleResult result;
+    assert_ok(pipeline_sample(f->p, &r, NULL, NULL, &result));
+    assert_int_equal(tensor_count(result.latents), tensor_entry_count(e));
+    assert_close(e->name, result.latents->data, e, 1e-3);
+    sample_result_free(&result);
+    json_decref(j);
+}
+
+static void latents_are_diffusers(void **state)
+{
+    (void)state;
+    Fixture f;
+    int samplers;
+    fixture_open(&f, "sdxl.safetensors", DTYPE_F32);
+    const SamplerKind *kinds = sampler_kinds(&samplers);
+    for (int i = 0; i < samplers; i++)
+        for (int k = 0; k < 2; k++)
+            golden(f.golden, "%s.%d", kinds[i].name, k); /* none of them is forgotten */
+    for (int i = 0; i < tensorfile_count(f.golden); i++)
+        check_latents(&f, tensorfile_entry(f.golden, i));
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_folder_is_read),
+        cmocka_unit_test(modules_agree_with_the_reference),
+        cmocka_unit_test(bf16_is_as_exact_as_the_references),
+        cmocka_unit_test(numbers_of_size_are_told_as_diffusers_tells_them),
+        cmocka_unit_test(gradients_of_all_weights_agree_with_the_reference),
+        cmocka_unit_test(latents_are_diffusers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
