@@ -17,6 +17,11 @@ typedef enum StrengthRule { STRENGTH_SHARE, STRENGTH_SHARE_AND_ONE, STRENGTH_LON
  * (of samplers that go by timesteps: x itself, as the model is given it), and x in the end. */
 typedef enum InpaintRule { INPAINT_STEPS, INPAINT_CALLS } InpaintRule;
 
+/* What a clip skip does with SDXL, whose states are those before the last layer anyway: so many layers fewer
+ * of the prompt, and the negative prompt as ever; nothing; or it counts from the last layer, so that the
+ * first changes nothing. */
+typedef enum SkipRule { SKIP_OF_PROMPT, SKIP_NOTHING, SKIP_FROM_LAST } SkipRule;
+
 /* When SDXL's negative prompt is zeros instead of what a text becomes: where there is none; where it is
  * empty; never, and no prompt is an empty one. */
 typedef enum ZeroRule { ZEROS_ABSENT, ZEROS_EMPTY, ZEROS_NEVER } ZeroRule;
@@ -26,6 +31,7 @@ typedef struct Compat {
     /* Clip skip where all of the text encoder's layers are used: diffusers counts those left out, A1111 from
      * the end, beginning with 1. */
     int clip_skip_none;
+    SkipRule sdxl_skip;
     ZeroRule zero_negative;
     PromptSyntax prompts;       /* what prompts are read as */
     SamplerConvention sampling; /* how grids of noise levels are read */

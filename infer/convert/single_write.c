@@ -33,7 +33,8 @@ typedef struct Writer {
     int count, capacity;
     TensorMeta *meta; /* keys and values are its own */
     int meta_count, meta_capacity;
-    Tensor *marks[1];
+    Tensor *marks[2];
+    TurnedEntry turned; /* of the one matrix that lies there with rows and columns changed */
 } Writer;
 
 /* Tensors ------------------------------------------------------------------------------------------------ */
@@ -83,6 +84,17 @@ static void shape_as_original(PartId id, SafeItem *item)
     }
 }
 
+/* As the original code has it. */
+static Status turn(Writer *w, SafeItem *item)
+{
+    const int64_t rows = item->shape[0];
+    TRY(tensor_entry_turn(item->pieces[0].entry, &w->turned));
+    item->pieces[0].entry = &w->turned.entry;
+    item->shape[0] = item->shape[1];
+    item->shape[1] = rows;
+    return STATUS_OK;
+}
+
 static Status add_part(Writer *w, PartId id)
 {
     const SingleNames *names = &PARTS[id].single[w->build];
@@ -98,27 +110,44 @@ static Status add_part(Writer *w, PartId id)
                                  p->items[i].name, PARTS[id].folder);
         SafeItem item = stored_item(&p->items[i], mem_printf("%s%s", names->prefix, key), w->dtype);
         shape_as_original(id, &item);
+        if (names->turned && !strcmp(p->items[i].name, names->turned))
+            TRY(turn(w, &item));
         TRY(third < 0 || !item.name ? add_item(w, item) : add_third(w, item, third));
     }
     return STATUS_OK;
+}
+
+/* A tensor that says something by being there; takes it over. */
+static Status add_mark(Writer *w, const char *name, Tensor *mark)
+{
+    Tensor **at = &w->marks[w->marks[0] != NULL];
+    *at = mark;
+    return mark ? add_item(
+                      w,
+                      (SafeItem){.name = mem_strdup(name), .tensor = mark, .dtype = mark->dtype, .ndim = -1})
+                : STATUS_FAILED;
+}
+
+static bool ends_in_noise(const NoiseSchedule *s)
+{
+    return s->alphas_cumprod[s->train_steps - 1] <= 0;
 }
 
 /* What others know a model's kind by. */
 static Status add_marks(Writer *w)
 {
     const bool v = w->m->schedule.prediction == PREDICT_V;
+    const int64_t none = 0;
+    if (w->build == BUILD_SDXL && ends_in_noise(&w->m->schedule))
+        TRY(add_mark(w, "ztsnr", tensor_new(DTYPE_F32, 1, &none)));
     if (v == (w->build == BUILD_SD2)) /* as is expected of such a file */
         return STATUS_OK;
-    const int64_t none = 0;
-    w->marks[0] = v ? tensor_new(DTYPE_F32, 1, &none) : tensor_new(DTYPE_I64, 0, NULL);
-    if (!w->marks[0])
-        return STATUS_FAILED;
-    if (!v)
-        *(int64_t *)w->marks[0]->data = BASE_STEPS;
-    return add_item(w, (SafeItem){.name = mem_strdup(v ? "v_pred" : "global_step"),
-                                  .tensor = w->marks[0],
-                                  .dtype = w->marks[0]->dtype,
-                                  .ndim = -1});
+    if (v)
+        return add_mark(w, "v_pred", tensor_new(DTYPE_F32, 1, &none));
+    Tensor *steps = tensor_new(DTYPE_I64, 0, NULL);
+    if (steps)
+        *(int64_t *)steps->data = BASE_STEPS;
+    return add_mark(w, "global_step", steps);
 }
 
 /* Metadata ----------------------------------------------------------------------------------------------- */
@@ -142,7 +171,11 @@ static Status add_text(void *arg, const char *path, const char *text)
 
 static Status add_spec(Writer *w)
 {
-    const bool v = w->m->schedule.prediction == PREDICT_V, sd2 = w->build == BUILD_SD2;
+    static const char *const ARCHITECTURES[BUILD_COUNT][2] = {
+        {"stable-diffusion-v1", "stable-diffusion-v1"},
+        {"stable-diffusion-v2-512", "stable-diffusion-v2-768-v"},
+        {"stable-diffusion-xl-v1-base", "stable-diffusion-xl-v1-base"}};
+    const bool v = w->m->schedule.prediction == PREDICT_V;
     TRY(add_meta(w, mem_strdup("format"), mem_strdup("pt")));
     TRY(add_meta(w, mem_strdup("modelspec.sai_model_spec"), mem_strdup("1.0.0")));
     TRY(add_meta(w, mem_strdup("modelspec.prediction_type"), mem_strdup(v ? "v" : "epsilon")));
@@ -151,11 +184,9 @@ static Status add_spec(Writer *w)
     const Licence licence = licence_of(w->m);
     if (licence.name[0])
         TRY(add_meta(w, mem_strdup("modelspec.license"), mem_strdup(licence.name)));
-    return w->shapes.unet.channels[0] != 320 ? STATUS_OK
-                                             : add_meta(w, mem_strdup("modelspec.architecture"),
-                                                        mem_strdup(!sd2 ? "stable-diffusion-v1"
-                                                                   : v  ? "stable-diffusion-v2-768-v"
-                                                                        : "stable-diffusion-v2-512"));
+    return w->shapes.unet.channels[0] != 320
+               ? STATUS_OK
+               : add_meta(w, mem_strdup("modelspec.architecture"), mem_strdup(ARCHITECTURES[w->build][v]));
 }
 
 /* The whole ---------------------------------------------------------------------------------------------- */
@@ -166,7 +197,7 @@ static Status collect(Writer *w)
     for (int i = 0; i < PART_COUNT; i++)
         if (model_has(w->m, (PartId)i))
             TRY(PARTS[i].kind->parse(w->m->config_json[i], w->m->name, part_config((PartId)i, &w->shapes)));
-    w->build = w->shapes.clip.quick_gelu ? BUILD_SD1 : BUILD_SD2;
+    w->build = w->m->family == FAMILY_SDXL ? BUILD_SDXL : w->shapes.clip.quick_gelu ? BUILD_SD1 : BUILD_SD2;
     for (int i = 0; i < PART_COUNT; i++)
         if (model_has(w->m, order[i]))
             TRY(add_part(w, order[i]));
@@ -185,7 +216,8 @@ static void free_writer(Writer *w)
     }
     for (int i = 0; i < PART_COUNT; i++)
         stored_part_close(&w->parts[i]);
-    tensor_free(w->marks[0]);
+    for (int i = 0; i < 2; i++)
+        tensor_free(w->marks[i]);
     mem_free(w->items);
     mem_free(w->meta);
 }

@@ -44,9 +44,9 @@ static Status is_clip_s(const Tokenizer *t, bool *yes)
     return STATUS_OK;
 }
 
-static Status take_file(const char *folder, const char *name, TakeText *take, void *arg)
+static Status take_file(const char *folder, const char *inside, const char *name, TakeText *take, void *arg)
 {
-    char *path = path_join(folder, name), *inner = mem_printf("tokenizer/%s", name), *text = NULL;
+    char *path = path_join(folder, name), *inner = mem_printf("%s/%s", inside, name), *text = NULL;
     size_t size;
     Status s = path && inner ? STATUS_OK : STATUS_FAILED;
     if (s == STATUS_OK && !file_is_dir(path))
@@ -59,20 +59,22 @@ static Status take_file(const char *folder, const char *name, TakeText *take, vo
     return s;
 }
 
-static Status each_of_tokenizer(const Model *m, TakeText *take, void *arg)
+/* inside: the tokenizer's folder in a model's. */
+static Status each_of_tokenizer(const Model *m, const char *inside, TakeText *take, void *arg)
 {
-    char **names = NULL, *folder = m->folder ? path_join(m->folder, "tokenizer") : NULL;
+    char **names = NULL, *folder = m->folder ? path_join(m->folder, inside) : NULL, begin[64];
+    const size_t n = (size_t)snprintf(begin, sizeof begin, SINGLE_TEXT "%s/", inside);
     int count = 0;
     Status s = STATUS_OK;
     for (int i = 0; m->file && i < tensorfile_metadata_count(m->file) && s == STATUS_OK; i++) {
         const TensorMeta meta = tensorfile_metadata_entry(m->file, i);
-        if (!strncmp(meta.key, SINGLE_TEXT "tokenizer/", strlen(SINGLE_TEXT "tokenizer/")))
+        if (!strncmp(meta.key, begin, n))
             s = take(arg, meta.key + strlen(SINGLE_TEXT), meta.value);
     }
     if (folder && file_is_dir(folder))
         s = dir_list(folder, &names, &count);
     for (int i = 0; i < count && s == STATUS_OK; i++)
-        s = take_file(folder, names[i], take, arg);
+        s = take_file(folder, inside, names[i], take, arg);
     dir_list_free(names, count);
     mem_free(folder);
     return s;
@@ -80,7 +82,8 @@ static Status each_of_tokenizer(const Model *m, TakeText *take, void *arg)
 
 Status texts_each(const Model *m, TakeText *take, void *arg)
 {
-    bool usual = true;
+    const Tokenizer *const tokenizers[] = {m->tokenizer, m->tokenizer_2};
+    static const PartId encoders[] = {PART_TEXT, PART_TEXT_2};
     for (int i = 0; i < PART_COUNT; i++) {
         char path[64];
         if (!model_has(m, (PartId)i))
@@ -89,8 +92,14 @@ Status texts_each(const Model *m, TakeText *take, void *arg)
         TRY(take(arg, path, m->config_json[i]));
     }
     TRY(take(arg, "scheduler/scheduler_config.json", m->scheduler_json));
-    TRY(is_clip_s(m->tokenizer, &usual));
-    return usual ? STATUS_OK : each_of_tokenizer(m, take, arg);
+    for (int i = 0; i < 2; i++) {
+        bool usual = true;
+        if (tokenizers[i])
+            TRY(is_clip_s(tokenizers[i], &usual));
+        if (!usual)
+            TRY(each_of_tokenizer(m, PARTS[encoders[i]].tokenizer, take, arg));
+    }
+    return STATUS_OK;
 }
 
 /* What tensors do not tell --------------------------------------------------------------------------------
@@ -101,24 +110,31 @@ static bool same_ints(const int *a, const int *b, int n)
     return !memcmp(a, b, (size_t)n * sizeof *a);
 }
 
+static const char *other_text(const ClipConfig *c, const ClipConfig *d)
+{
+    return c->heads != d->heads                                 ? "the text encoder's number of heads"
+           : c->layers != d->layers                             ? "the text encoder's number of layers"
+           : c->quick_gelu != d->quick_gelu || c->eps != d->eps ? "the text encoder's hidden_act"
+                                                                : NULL;
+}
+
 /* The first thing that others take to be otherwise; NULL: none. Of sizes that shapes tell there is none. */
 static const char *other_than_told(const ModelShapes *real, const ModelShapes *told)
 {
     const UNetConfig *u = &real->unet, *v = &told->unet;
     const VaeConfig *x = &real->vae, *y = &told->vae;
-    const ClipConfig *c = &real->clip, *d = &told->clip;
     return !same_ints(u->heads, v->heads, u->levels) ? "the UNet's number of heads"
            : u->norm_groups != v->norm_groups        ? "the UNet's norm_num_groups"
            : u->norm_eps != v->norm_eps              ? "the UNet's norm_eps"
+           : u->addition_width != v->addition_width  ? "the UNet's addition_time_embed_dim"
            : u->flip_sin_to_cos != v->flip_sin_to_cos || u->freq_shift != v->freq_shift
                ? "the UNet's embedding of timesteps"
            : x->norm_groups != y->norm_groups ? "the VAE's norm_num_groups"
            : x->scaling_factor != y->scaling_factor || x->shift_factor != y->shift_factor
                ? "the VAE's scaling_factor"
-           : c->heads != d->heads                               ? "the text encoder's number of heads"
-           : c->layers != d->layers                             ? "the text encoder's number of layers"
-           : c->quick_gelu != d->quick_gelu || c->eps != d->eps ? "the text encoder's hidden_act"
-                                                                : NULL;
+           : real->clip_2.hidden && other_text(&real->clip_2, &told->clip_2)
+               ? other_text(&real->clip_2, &told->clip_2)
+               : other_text(&real->clip, &told->clip);
 }
 
 Status texts_needed(const char *path, const ModelShapes *shapes, bool *alone)

@@ -42,6 +42,8 @@ static bool back_to_beginning(const Renamed *table, size_t count, const char *pr
 static const Renamed unet_ends[] = {
     {"time_embed.0.", "time_embedding.linear_1."},
     {"time_embed.2.", "time_embedding.linear_2."},
+    {"label_emb.0.0.", "add_embedding.linear_1."},
+    {"label_emb.0.2.", "add_embedding.linear_2."},
     {"input_blocks.0.0.", "conv_in."},
     {"out.0.", "conv_norm_out."},
     {"out.2.", "conv_out."},
@@ -244,6 +246,7 @@ static const Renamed openclip_ends[] = {
     {"token_embedding.", "text_model.embeddings.token_embedding."},
     {"positional_embedding", "text_model.embeddings.position_embedding.weight"},
     {"ln_final.", "text_model.final_layer_norm."},
+    {"text_projection", "text_projection.weight"},
 };
 static const Renamed openclip_layer[] = {
     {"ln_1.", "layer_norm1."}, {"ln_2.", "layer_norm2."},   {"attn.out_proj.", "self_attn.out_proj."},

@@ -15,6 +15,9 @@
 #define KEYMAP_VAE "first_stage_model."
 #define KEYMAP_CLIP "cond_stage_model.transformer."
 #define KEYMAP_OPENCLIP "cond_stage_model.model."
+/* SDXL's two text encoders. */
+#define KEYMAP_XL_CLIP "conditioner.embedders.0.transformer."
+#define KEYMAP_XL_OPENCLIP "conditioner.embedders.1.model."
 
 /* "input_blocks.1.0.in_layers.0.weight" -> "down_blocks.0.resnets.0.norm1.weight" */
 bool keymap_unet(const char *key, int layers_per_block, char out[KEYMAP_MAX]);

@@ -44,11 +44,11 @@ Status refuse_other_files(const char *path, const uint8_t *head, size_t n)
 #define CONTROLNET "controlnet", "is a ControlNet", ", not a model"
 #define EMBEDDING "embedding", "is a textual-inversion embedding", ", not a model"
 #define WHOLE "; give the file or folder of the whole model"
-#define SUPPORTED "; Stable Diffusion 1.x and 2.x are supported"
-#define SDXL "sdxl", "is an SDXL model", SUPPORTED
+#define SUPPORTED "; Stable Diffusion 1.x, 2.x and XL are supported"
+#define EDM(of) "edm", "is a model with a noise schedule of its own (EDM, as " of " has it)", SUPPORTED
 #define VAE "vae", "is an autoencoder (VAE) alone", WHOLE ", and this one with --vae"
 
-/* In this order: a LoRA of an SDXL model is a LoRA, an SDXL model has a UNet and a VAE too. */
+/* In this order: a LoRA of an SDXL model is a LoRA, SDXL's refiner has a UNet and a VAE too. */
 static const FileKind KINDS[] = {
     {"^lora_unet_", LORA},
     {"^lora_te", LORA},
@@ -62,7 +62,10 @@ static const FileKind KINDS[] = {
     {"^controlnet_cond_embedding.", CONTROLNET},
     {"^control_model.", CONTROLNET},
     {"^input_hint_block.", CONTROLNET},
-    {"^conditioner.embedders.", SDXL},
+    {"^conditioner.embedders.0.model.", "sdxl_refiner", "is SDXL's refiner",
+     ", which only finishes what another model has drawn; give SDXL's base model"},
+    {"^edm_mean", EDM("Playground 2.5")},
+    {"^edm_vpred.", EDM("CosXL")},
     {"joint_blocks.", "sd3", "is a Stable Diffusion 3 model", SUPPORTED},
     {"double_blocks.", "flux", "is a Flux model", SUPPORTED},
     {"^" KEYMAP_UNET "input_blocks.0.0.weight", "model", "is a Stable Diffusion model", ""},

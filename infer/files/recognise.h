@@ -14,7 +14,7 @@ typedef struct FileKind {
     const char *advice; /* "; give it with …" for whoever gave it as a model, or "" */
 } FileKind;
 const FileKind *file_kind(const TensorFile *f);
-/* Refuses a file that holds something else than a Stable Diffusion 1.x or 2.x model. */
+/* Refuses a file that holds something else than a Stable Diffusion 1.x, 2.x or XL model. */
 Status refuse_other_models(const char *path, const TensorFile *f);
 
 #endif

@@ -137,6 +137,22 @@ Status tensor_entry_check_finite(const TensorEntry *e, int64_t first, int64_t n,
     return STATUS_OK;
 }
 
+Status tensor_entry_turn(const TensorEntry *e, TurnedEntry *out)
+{
+    if (e->ndim != 2)
+        return status_fail("%s: tensor %s has %d dimensions, a matrix is expected", tensorfile_path(e->file),
+                           e->name, e->ndim);
+    *out = (TurnedEntry){.entry = *e};
+    for (int i = 0; i < 2; i++) {
+        out->shape[i] = e->shape[1 - i];
+        out->strides[i] = e->strides ? e->strides[1 - i] : i == 0 ? 1 : e->shape[1];
+    }
+    out->entry.shape = out->shape;
+    const bool plain = out->strides[1] == 1 && out->strides[0] == out->shape[1];
+    out->entry.strides = plain ? NULL : out->strides;
+    return STATUS_OK;
+}
+
 Status tensor_entry_number(const TensorEntry *e, double *out)
 {
     if (e->type == ELEMENT_OTHER)

@@ -68,6 +68,13 @@ Status tensor_entry_load(const TensorEntry *e, int64_t first, Tensor *t);
  * names it and the number,
  * the file is the caller's to name. */
 Status tensor_entry_check_finite(const TensorEntry *e, int64_t first, int64_t n, DType type);
+/* A matrix with rows and columns changed, over the same numbers: entry points into the struct, which stays
+ * where it is. */
+typedef struct TurnedEntry {
+    TensorEntry entry;
+    int64_t shape[2], strides[2];
+} TurnedEntry;
+Status tensor_entry_turn(const TensorEntry *e, TurnedEntry *out); /* fails where e is no matrix */
 /* The number in a tensor of one element, of any type and number of dimensions. The message names no file. */
 Status tensor_entry_number(const TensorEntry *e, double *out);
 

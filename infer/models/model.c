@@ -68,32 +68,23 @@ static Status load_part(Model *m, Source *src, PartId id)
     return s;
 }
 
-/* The folder's or the file's own, or CLIP's. */
-static Status open_tokenizer(Model *m, const Source *src, bool *builtin)
+/* The folder's or the file's own tokenizer for this part, or CLIP's; *builtin: that. */
+static Status open_tokenizer(const Source *src, PartId id, Tokenizer **out, bool *builtin)
 {
-    char *folder = src->is_folder ? path_join(src->path, "tokenizer") : NULL;
+    const char *name = PARTS[id].tokenizer;
+    char *folder = src->is_folder ? path_join(src->path, name) : NULL;
     const bool there = folder && file_is_dir(folder);
-    Status s = there            ? tokenizer_open(folder, &m->tokenizer)
+    const bool zero =
+        id == PART_TEXT_2 || src->single.build == BUILD_SD2; /* what its encoder was trained with */
+    Status s = there            ? tokenizer_open(folder, out)
                : src->is_folder ? STATUS_OK
-                                : single_tokenizer(&src->single, &m->tokenizer);
+                                : single_tokenizer(&src->single, name, out);
     mem_free(folder);
-    *builtin = s == STATUS_OK && !m->tokenizer;
+    *builtin = s == STATUS_OK && !*out;
     if (*builtin)
-        s = tokenizer_builtin(&m->tokenizer);
-    if (s == STATUS_OK && *builtin && src->single.build == BUILD_SD2)
-        s = tokenizer_set_pad(m->tokenizer, "!", 0);
-    return s;
-}
-
-/* The second's: the folder's own, or CLIP's with the padding that it was trained with. */
-static Status open_tokenizer_2(Model *m, const Source *src)
-{
-    char *folder = src->is_folder ? path_join(src->path, "tokenizer_2") : NULL;
-    const bool there = folder && file_is_dir(folder);
-    Status s = there ? tokenizer_open(folder, &m->tokenizer_2) : tokenizer_builtin(&m->tokenizer_2);
-    mem_free(folder);
-    if (s == STATUS_OK && !there)
-        s = tokenizer_set_pad(m->tokenizer_2, "!", 0);
+        s = tokenizer_builtin(out);
+    if (s == STATUS_OK && *builtin && zero)
+        s = tokenizer_set_pad(*out, "!", 0);
     return s;
 }
 
@@ -108,11 +99,12 @@ static Status check_entries(const Model *m, const Source *src, PartId part, cons
 
 static Status load_tokenizers(Model *m, const Source *src, bool *builtin)
 {
-    TRY(open_tokenizer(m, src, builtin));
+    TRY(open_tokenizer(src, PART_TEXT, &m->tokenizer, builtin));
     TRY(check_entries(m, src, PART_TEXT, m->tokenizer, src->shapes.clip.vocab_size));
     if (!model_has(m, PART_TEXT_2))
         return STATUS_OK;
-    TRY(open_tokenizer_2(m, src));
+    bool second;
+    TRY(open_tokenizer(src, PART_TEXT_2, &m->tokenizer_2, &second));
     return check_entries(m, src, PART_TEXT_2, m->tokenizer_2, src->shapes.clip_2.vocab_size);
 }
 
@@ -120,7 +112,7 @@ static Status load_schedule(Model *m, const Source *src, bool *builtin)
 {
     *builtin =
         !src->is_folder ? !single_text(m->file, "scheduler/scheduler_config.json") : !m->scheduler_json;
-    if (!m->scheduler_json && !(m->scheduler_json = scheduler_config_json(m->family, PREDICT_EPSILON)))
+    if (!m->scheduler_json && !(m->scheduler_json = scheduler_config_json(m->family, PREDICT_EPSILON, false)))
         return status_fail("out of memory");
     char *origin = mem_printf("%s/scheduler/scheduler_config.json", src->path);
     if (!origin)
@@ -139,6 +131,7 @@ static void tell_defaults(const Model *m, const Source *src, bool tokenizer, boo
              tokenizer && schedule ? " and no " : "", schedule ? "schedule" : "", tokenizer ? "CLIP's" : "",
              tokenizer && schedule ? " and " : "",
              !schedule                             ? ""
+             : m->family == FAMILY_SDXL            ? "SDXL's (scaled_linear, Euler)"
              : m->schedule.prediction == PREDICT_V ? "SD2's (scaled_linear, predicting v)"
                                                    : "SD1.5's (scaled_linear, predicting the noise)",
              tokenizer && schedule ? " are" : " is");

@@ -126,24 +126,31 @@ char *config_with_prediction(const char *json, PredictionType prediction)
     return text_of(config);
 }
 
-static char *sdxl_scheduler_json(PredictionType prediction)
+static json_t *sdxl_scheduler(PredictionType prediction)
 {
-    return text_of(json_pack("{s:s, s:o, s:o, s:s, s:i, s:s, s:i, s:b, s:s, s:s}", "_class_name",
-                             "EulerDiscreteScheduler", "beta_start", json_real(0.00085), "beta_end",
-                             json_real(0.012), "beta_schedule", "scaled_linear", "num_train_timesteps", 1000,
-                             "timestep_spacing", "leading", "steps_offset", 1, "use_karras_sigmas", 0,
-                             "interpolation_type", "linear", "prediction_type", PREDICTIONS[prediction]));
+    return json_pack("{s:s, s:o, s:o, s:s, s:i, s:s, s:i, s:b, s:s, s:s}", "_class_name",
+                     "EulerDiscreteScheduler", "beta_start", json_real(0.00085), "beta_end", json_real(0.012),
+                     "beta_schedule", "scaled_linear", "num_train_timesteps", 1000, "timestep_spacing",
+                     "leading", "steps_offset", 1, "use_karras_sigmas", 0, "interpolation_type", "linear",
+                     "prediction_type", PREDICTIONS[prediction]);
 }
 
-char *scheduler_config_json(ModelFamily family, PredictionType prediction)
+static json_t *sd_scheduler(PredictionType prediction)
 {
-    if (family == FAMILY_SDXL)
-        return sdxl_scheduler_json(prediction);
-    return text_of(json_pack("{s:s, s:o, s:o, s:s, s:i, s:b, s:b, s:i, s:b, s:s}", "_class_name",
-                             "PNDMScheduler", "beta_start", json_real(0.00085), "beta_end", json_real(0.012),
-                             "beta_schedule", "scaled_linear", "num_train_timesteps", 1000,
-                             "set_alpha_to_one", 0, "skip_prk_steps", 1, "steps_offset", 1, "clip_sample", 0,
-                             "prediction_type", PREDICTIONS[prediction]));
+    return json_pack("{s:s, s:o, s:o, s:s, s:i, s:b, s:b, s:i, s:b, s:s}", "_class_name", "PNDMScheduler",
+                     "beta_start", json_real(0.00085), "beta_end", json_real(0.012), "beta_schedule",
+                     "scaled_linear", "num_train_timesteps", 1000, "set_alpha_to_one", 0, "skip_prk_steps", 1,
+                     "steps_offset", 1, "clip_sample", 0, "prediction_type", PREDICTIONS[prediction]);
+}
+
+char *scheduler_config_json(ModelFamily family, PredictionType prediction, bool zero_snr)
+{
+    json_t *config = family == FAMILY_SDXL ? sdxl_scheduler(prediction) : sd_scheduler(prediction);
+    if (zero_snr) {
+        json_object_set_new(config, "rescale_betas_zero_snr", json_true());
+        json_object_set_new(config, "timestep_spacing", json_string("trailing"));
+    }
+    return text_of(config);
 }
 
 static void add_class(json_t *index, const char *name, const char *library, const char *class_name)

@@ -186,8 +186,9 @@ static Status read_single(Source *src, Model *m)
             return status_fail("out of memory");
     }
     const char *schedule = single_text(m->file, "scheduler/scheduler_config.json");
-    m->scheduler_json =
-        schedule ? mem_strdup(schedule) : scheduler_config_json(m->family, src->single.prediction);
+    m->scheduler_json = schedule
+                            ? mem_strdup(schedule)
+                            : scheduler_config_json(m->family, src->single.prediction, src->single.zero_snr);
     return m->scheduler_json ? STATUS_OK : status_fail("out of memory");
 }
 

@@ -179,6 +179,16 @@ static bool openclip_name_back(const char *name, const void *config, char key[KE
 
 /* The table -------------------------------------------------------------------------------------------- */
 
+/* The same in every build. */
+#define UNET_SINGLE                                                                                          \
+    {                                                                                                        \
+        .prefix = KEYMAP_UNET, .rename = unet_names, .name_back = unet_name_back                             \
+    }
+#define VAE_SINGLE                                                                                           \
+    {                                                                                                        \
+        .prefix = KEYMAP_VAE, .rename = vae_names, .name_back = vae_name_back                                \
+    }
+
 #define ALL_FAMILIES ((1u << FAMILY_COUNT) - 1)
 
 static const char *const NONE[] = {NULL};
@@ -199,8 +209,11 @@ const Part PARTS[PART_COUNT] = {
                    .drawn = true,
                    .families = ALL_FAMILIES,
                    .unneeded = TEXT_UNNEEDED,
-                   .single = {[BUILD_SD1] = {KEYMAP_CLIP, NULL, NULL},
-                              [BUILD_SD2] = {KEYMAP_OPENCLIP, openclip_names, openclip_name_back}}},
+                   .single = {[BUILD_SD1] = {.prefix = KEYMAP_CLIP},
+                              [BUILD_SD2] = {.prefix = KEYMAP_OPENCLIP,
+                                             .rename = openclip_names,
+                                             .name_back = openclip_name_back},
+                              [BUILD_SDXL] = {.prefix = KEYMAP_XL_CLIP}}},
     [PART_TEXT_2] = {.folder = "text_encoder_2",
                      .tokenizer = "tokenizer_2",
                      .kind = &CLIP_TEXT_PROJECTED,
@@ -209,7 +222,11 @@ const Part PARTS[PART_COUNT] = {
                      .stream = 3,
                      .drawn = true,
                      .families = 1u << FAMILY_SDXL,
-                     .unneeded = TEXT_2_UNNEEDED},
+                     .unneeded = TEXT_2_UNNEEDED,
+                     .single = {[BUILD_SDXL] = {.prefix = KEYMAP_XL_OPENCLIP,
+                                                .rename = openclip_names,
+                                                .name_back = openclip_name_back,
+                                                .turned = "text_projection.weight"}}},
     [PART_UNET] = {.folder = "unet",
                    .kind = &UNET,
                    .config = offsetof(ModelShapes, unet),
@@ -218,8 +235,7 @@ const Part PARTS[PART_COUNT] = {
                    .drawn = true,
                    .families = ALL_FAMILIES,
                    .unneeded = NONE,
-                   .single = {{KEYMAP_UNET, unet_names, unet_name_back},
-                              {KEYMAP_UNET, unet_names, unet_name_back}}},
+                   .single = {UNET_SINGLE, UNET_SINGLE, UNET_SINGLE}},
     [PART_VAE] = {.folder = "vae",
                   .kind = &KL_VAE,
                   .config = offsetof(ModelShapes, vae),
@@ -228,7 +244,7 @@ const Part PARTS[PART_COUNT] = {
                   .drawn = false,
                   .families = ALL_FAMILIES,
                   .unneeded = VAE_UNNEEDED,
-                  .single = {{KEYMAP_VAE, vae_names, vae_name_back}, {KEYMAP_VAE, vae_names, vae_name_back}}},
+                  .single = {VAE_SINGLE, VAE_SINGLE, VAE_SINGLE}},
 };
 
 bool part_of_family(PartId id, ModelFamily f)

@@ -9,7 +9,7 @@
 #include "model.h"
 
 /* Whose names a single file uses. */
-typedef enum SingleBuild { BUILD_SD1, BUILD_SD2, BUILD_COUNT } SingleBuild;
+typedef enum SingleBuild { BUILD_SD1, BUILD_SD2, BUILD_SDXL, BUILD_COUNT } SingleBuild;
 
 /* How a build names a part's tensors: after the prefix as diffusers does, or by a key map, which gives *count
  * names of one tensor's rows; false: a key it does not know. */
@@ -18,6 +18,7 @@ typedef struct SingleNames {
     bool (*rename)(const char *key, const void *config, char names[KEYMAP_PARTS][KEYMAP_MAX], int *count);
     /* The other way; *third as keymap_openclip_back has it. */
     bool (*name_back)(const char *name, const void *config, char key[KEYMAP_MAX], int *third);
+    const char *turned; /* diffusers' name of a matrix that lies there with rows and columns changed */
 } SingleNames;
 
 /* A kind of network: its functions, with types left out. config: UNetConfig, …; network: UNet, …. */

@@ -1,4 +1,5 @@
-/* Models in one file, as most are handed around: a whole Stable Diffusion 1.x or 2.x model, or a VAE alone.
+/* Models in one file, as most are handed around: a whole Stable Diffusion 1.x, 2.x or XL model, or a VAE
+ * alone.
  * There is no config.json, tokenizer or schedule, so that the configurations are read off the tensors' names
  * and shapes; what this program wrote itself has them in its metadata.
  */
@@ -9,6 +10,8 @@
 
 #define SD1_SAMPLE_SIZE 64 /* latents' side: 512 pixels */
 #define SD2_SAMPLE_SIZE 96 /* 768 pixels, of models that predict v */
+#define SDXL_SAMPLE_SIZE 128
+#define SDXL_SCALING_FACTOR 0.13025f /* of its VAE */
 
 typedef struct SingleFile {
     TensorFile *file;
@@ -16,10 +19,11 @@ typedef struct SingleFile {
     SingleBuild build;
     bool ema;              /* the UNet's weights are the averages that training kept of them (model_ema.*) */
     bool prediction_known; /* false: SD2 and the file does not say */
+    bool zero_snr;         /* a mark says that its noise schedule ends in noise alone */
     PredictionType prediction; /* what the name or the file says; SD2's usual v where nothing does */
 } SingleFile;
 
-/* Other kinds of files (GGUF, a LoRA, SDXL, a depth model, …) are recognised, named and refused. */
+/* Other kinds of files (GGUF, a LoRA, SDXL's refiner, a depth model, …) are recognised, named and refused. */
 Status single_file_open(const char *path, SingleFile *out);
 void single_file_close(SingleFile *f);
 Status single_file_weights(const SingleFile *f, PartId part, DType dtype, Weights **out);
@@ -30,8 +34,8 @@ bool single_file_has_ema(const SingleFile *f);
  * PATH. */
 #define SINGLE_TEXT "atelier:"
 const char *single_text(const TensorFile *f, const char *path); /* NULL: the file does not say */
-/* Its own tokenizer; *out NULL: it has none. */
-Status single_tokenizer(const SingleFile *f, Tokenizer **out);
+/* The tokenizer of this folder's name; *out NULL: it has none. */
+Status single_tokenizer(const SingleFile *f, const char *folder, Tokenizer **out);
 /* What others read off the same file: the shapes that its tensors tell, whatever its metadata say. */
 Status single_file_read_tensors(const char *path, ModelShapes *out);
 

@@ -6,6 +6,7 @@
 #include "data/pictures/size.h"
 
 #define SIZE_NUMBERS 6
+#define SIZE_MOST 65536 /* a side, or what is cut off of it */
 
 typedef struct SizeNumbers {
     Size original;

@@ -77,6 +77,7 @@ Status vae_config_parse(const char *json, const char *origin, VaeConfig *out)
     k.use_quant_conv = json_config_bool(&c, "use_quant_conv", true);
     k.use_post_quant_conv = json_config_bool(&c, "use_post_quant_conv", true);
     k.mid_attention = json_config_bool(&c, "mid_block_add_attention", true);
+    k.force_upcast = json_config_bool(&c, "force_upcast", true);
     if (!(k.scaling_factor > 0))
         json_config_fail(&c, "scaling_factor is not positive");
     for (int i = 0; i < k.levels; i++)

@@ -1,6 +1,7 @@
 #include "memory_limit.h"
 
 #include "infer/adapters/adapters.h"
+#include "infer/models/parts.h"
 #include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "kernels/device.h"

@@ -31,8 +31,9 @@ typedef struct SampleRequest {
     uint64_t seed;
     Size size; /* in pixels; a side of 0: as pipeline_choose_size() says */
     int clip_skip;
-    /* What SDXL is told of sizes; of width 0, or top and left of 0: as the picture is. */
-    SizeNumbers sizes;
+    /* What SDXL is told of sizes; a size of 0 is the picture's. With the negative prompt: a size of 0 is that
+     * told with the prompt, and so is the crop where neither is given. */
+    SizeNumbers sizes, negative_sizes;
     bool unmarked;                  /* without the guard's watermark: the picture will be trained on */
     const Compat *compat;           /* the program whose conventions are followed; NULL: the default's */
     int steps_before;               /* of the pass before this one over the same picture; 0: there is none */

@@ -22,7 +22,7 @@ struct Stages {
     Model *m;
     Plans *plans;
     unsigned wrap;
-    bool wide_vae; /* it overflows in f16, and is computed in f32 */
+    bool wide_vae; /* it overflows in f16, or says that it does, and is computed in f32 */
 };
 
 typedef enum StageKind {
@@ -259,6 +259,22 @@ static Status perform_vae(Stages *s, Work w, int64_t in, int64_t out)
     return status;
 }
 
+/* Plans a piece of the VAE's work in the type that it will be done in. */
+static Status plan_vae(Stages *s, StageKind kind, Size size, size_t *bytes)
+{
+    const DType own = s->c->dtype;
+    if (own == DTYPE_F16 && s->wide_vae)
+        ctx_set_dtype(s->c, DTYPE_F32);
+    const Status status = perform(s, (Work){.kind = kind, .size = size}, bytes);
+    ctx_set_dtype(s->c, own);
+    return status;
+}
+
+static bool says_it_overflows(const Model *m)
+{
+    return m->family == FAMILY_SDXL && m->vae && vae_config(m->vae)->force_upcast;
+}
+
 Status stages_new(Ctx *c, Model *m, Stages **out)
 {
     TRY(model_place(m, c->dev));
@@ -267,6 +283,7 @@ Status stages_new(Ctx *c, Model *m, Stages **out)
         return STATUS_FAILED;
     (*out)->c = c;
     (*out)->m = m;
+    (*out)->wide_vae = says_it_overflows(m);
     (*out)->plans = plans_new(STAGES_PLAN_BYTES);
     if ((*out)->plans)
         return STATUS_OK;
@@ -313,19 +330,19 @@ Status stage_unet_plan(Stages *s, int batch, Size size, const ConditioningShape 
 
 Status stage_decode_plan(Stages *s, Size size, size_t *bytes)
 {
-    return perform(s, (Work){.kind = STAGE_DECODE, .size = size}, bytes);
+    return plan_vae(s, STAGE_DECODE, size, bytes);
 }
 
 Status stage_encode_plan(Stages *s, Size size, size_t *bytes)
 {
-    return perform(s, (Work){.kind = STAGE_ENCODE, .size = size}, bytes);
+    return plan_vae(s, STAGE_ENCODE, size, bytes);
 }
 
 static Status both(Stages *s, StageKind one, Size size, StageKind other, Size other_size, size_t *bytes)
 {
     size_t more;
-    TRY(perform(s, (Work){.kind = one, .size = size}, bytes));
-    TRY(perform(s, (Work){.kind = other, .size = other_size}, &more));
+    TRY(plan_vae(s, one, size, bytes));
+    TRY(plan_vae(s, other, other_size, &more));
     *bytes = *bytes > more ? *bytes : more;
     return STATUS_OK;
 }

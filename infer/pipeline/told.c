@@ -39,6 +39,7 @@ typedef struct ToldPrompt {
     int *part_text;
     int last;   /* the text that was told last; -1: none */
     bool zeros; /* in place of what a text becomes */
+    int clip_skip;
     SizeNumbers sizes;
 } ToldPrompt;
 
@@ -136,24 +137,30 @@ static bool takes_guidance(const Told *t)
     return m->unet && unet_config(m->unet)->guidance_channels > 0;
 }
 
-/* What is not said of sizes is the picture's. */
-static void read_sizes(const SizeNumbers *said, const SizeNumbers *otherwise, SizeNumbers *out)
+/* Of the prompt what is not said of sizes is the picture's, of the negative prompt the prompt's. */
+static SizeNumbers sizes_told(const SampleRequest *r, Size picture, bool positive)
 {
-    *out = *said;
-    if (!said->original.width)
-        out->original = otherwise->original;
-    if (!said->target.width)
-        out->target = otherwise->target;
+    SizeNumbers n = r->sizes;
+    const SizeNumbers *other = &r->negative_sizes;
+    n.original = n.original.width ? n.original : picture;
+    n.target = n.target.width ? n.target : picture;
+    if (positive || (!other->original.width && !other->target.width))
+        return n;
+    return (SizeNumbers){.original = other->original.width ? other->original : n.original,
+                         .top = other->top,
+                         .left = other->left,
+                         .target = other->target.width ? other->target : n.target};
 }
 
 static bool is_zeros(const Told *t, bool positive)
 {
     const char *negative = t->r->negative;
-    if (positive || !prompts_model(t->p)->zero_negative)
+    const Model *m = prompts_model(t->p);
+    if (positive || m->family != FAMILY_SDXL)
         return false;
     switch (compat_of(t->r->compat)->zero_negative) {
     case ZEROS_ABSENT:
-        return !negative;
+        return !negative && m->zero_negative;
     case ZEROS_EMPTY:
         return !negative || !*negative;
     case ZEROS_NEVER:
@@ -162,10 +169,26 @@ static bool is_zeros(const Told *t, bool positive)
     return false;
 }
 
+/* Layers that are left out of it. */
+static int clip_skip_of(const Told *t, bool positive)
+{
+    const int n = t->r->clip_skip;
+    if (prompts_model(t->p)->family != FAMILY_SDXL)
+        return n;
+    switch (compat_of(t->r->compat)->sdxl_skip) {
+    case SKIP_OF_PROMPT:
+        return positive ? n : 0;
+    case SKIP_NOTHING:
+        break;
+    case SKIP_FROM_LAST:
+        return n > 0 ? n - 1 : 0;
+    }
+    return 0;
+}
+
 static Status read_both(Told *t, Size size, int steps)
 {
     const SampleRequest *r = t->r;
-    const SizeNumbers picture = {.original = size, .target = size};
     int chunks = 1;
     for (int i = 0; i < t->batch; i++) {
         const bool positive = i == t->batch - 1;
@@ -175,7 +198,8 @@ static Status read_both(Told *t, Size size, int steps)
             s = read_texts(t, &t->prompts[i]);
         TRY(status_in(s, "%s", positive ? "prompt" : "negative prompt"));
         t->prompts[i].zeros = is_zeros(t, positive);
-        read_sizes(&r->sizes, &picture, &t->prompts[i].sizes);
+        t->prompts[i].clip_skip = clip_skip_of(t, positive);
+        t->prompts[i].sizes = sizes_told(r, size, positive);
         chunks = least_common_multiple(chunks, t->prompts[i].chunks);
     }
     t->shape = t->one;
@@ -293,7 +317,7 @@ static Status weigh_from_empty(Told *t, ToldPrompt *p)
     float *empty = mem_alloc((size_t)conditioning_text_size(&t->one) * sizeof *empty);
     Status s = ids && empty ? conditioning_ids(prompts_model(t->p), "", ids) : STATUS_FAILED;
     if (s == STATUS_OK)
-        s = prompts_chunk(t->p, ids, NULL, t->r->clip_skip, empty);
+        s = prompts_chunk(t->p, ids, NULL, p->clip_skip, empty);
     for (int i = 0; s == STATUS_OK && i < p->count; i++)
         weigh_comfy(t, &p->texts[i], empty);
     mem_free(ids);
@@ -324,7 +348,7 @@ static Status weigh(Told *t, ToldPrompt *p)
 /* Encoding ----------------------------------------------------------------------------------------------- */
 
 /* Chunk k, for all encoders -> out: states, and what there is besides. */
-static Status encode_chunk(Told *t, const ToldText *text, int k, float *out)
+static Status encode_chunk(Told *t, const ToldPrompt *p, const ToldText *text, int k, float *out)
 {
     const size_t length = (size_t)t->one.tokens, ids = (size_t)t->one.ids;
     int32_t *all = mem_alloc(ids * sizeof *all);
@@ -336,20 +360,20 @@ static Status encode_chunk(Told *t, const ToldText *text, int k, float *out)
         memcpy(vectors + (size_t)e * length, c->vectors + (size_t)k * length, length * sizeof *vectors);
     }
     if (s == STATUS_OK)
-        s = prompts_chunk(t->p, all, vectors, t->r->clip_skip, out);
+        s = prompts_chunk(t->p, all, vectors, p->clip_skip, out);
     mem_free(all);
     mem_free(vectors);
     return s;
 }
 
-static Status encode_text(Told *t, ToldText *text, bool zeros)
+static Status encode_text(Told *t, const ToldPrompt *p, ToldText *text)
 {
     const size_t n = chunk_size(t), besides = (size_t)t->one.pooled, chunks = (size_t)text->chunks[0].count;
     text->states = mem_calloc(n * chunks + besides, sizeof *text->states);
     float *one = mem_alloc((n + besides) * sizeof *one);
     Status s = text->states && one ? STATUS_OK : STATUS_FAILED;
-    for (size_t k = 0; s == STATUS_OK && !zeros && k < chunks; k++) {
-        s = encode_chunk(t, text, (int)k, one);
+    for (size_t k = 0; s == STATUS_OK && !p->zeros && k < chunks; k++) {
+        s = encode_chunk(t, p, text, (int)k, one);
         if (s != STATUS_OK)
             break;
         memcpy(text->states + k * n, one, n * sizeof *one);
@@ -364,7 +388,7 @@ Status told_encode(Told *t)
 {
     for (int i = 0; i < t->batch; i++) {
         for (int k = 0; k < t->prompts[i].count; k++)
-            TRY(encode_text(t, &t->prompts[i].texts[k], t->prompts[i].zeros));
+            TRY(encode_text(t, &t->prompts[i], &t->prompts[i].texts[k]));
         TRY(weigh(t, &t->prompts[i]));
     }
     return STATUS_OK;

@@ -179,6 +179,22 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .help = "Width in pixels.", .shown = "the size the model was made for"},
         {"height", OPTION_INT, &r->size.height, .value = "H", .min = 1, .max = PICTURE_MAX_SIDE,
          .help = "Height in pixels.", .shown = "the size the model was made for"},
+        {"original-size", OPTION_TEXT, &a->original_size, .value = "WxH",
+         .help = "SDXL: what size the picture is said to have had before it was made smaller; small ones "
+                 "give blurred pictures.",
+         .shown = "the picture's own"},
+        {"target-size", OPTION_TEXT, &a->target_size, .value = "WxH",
+         .help = "SDXL: what size it is said to be made for.", .shown = "the picture's own"},
+        {"crop-top", OPTION_INT, &r->sizes.top, .value = "N", .max = SIZE_MOST,
+         .help = "SDXL: how many rows are said to be cut off above; other than 0, subjects are cut off.",
+         .shown = "0"},
+        {"crop-left", OPTION_INT, &r->sizes.left, .value = "N", .max = SIZE_MOST,
+         .help = "SDXL: how many columns are said to be cut off on the left.", .shown = "0"},
+        {"negative-original-size", OPTION_TEXT, &a->negative_original_size, .value = "WxH",
+         .help = "SDXL: the same said with the negative prompt, such as 512x512: away from small pictures.",
+         .shown = "as with the prompt"},
+        {"negative-target-size", OPTION_TEXT, &a->negative_target_size, .value = "WxH",
+         .help = "SDXL: likewise.", .shown = "as with the prompt"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = DTYPE_CHOICES,
          .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32",
          .given = &a->dtype_given},
@@ -337,6 +353,31 @@ static Status parse_interval(const char *text, SampleFewer *out)
     return STATUS_OK;
 }
 
+/* "1024x768"; NULL: *out is left as it is. */
+static Status parse_size(const char *option, const char *text, Size *out)
+{
+    uint64_t width = 0, height = 0;
+    char word[32];
+    const size_t n = text ? strcspn(text, "x") : 0;
+    if (!text)
+        return STATUS_OK;
+    snprintf(word, sizeof word, "%.*s", (int)(n < 31 ? n : 31), text);
+    if (text[n] != 'x' || !text_to_uint(word, &width) || !text_to_uint(text + n + 1, &height) || width < 1 ||
+        height < 1 || width > SIZE_MOST || height > SIZE_MOST)
+        return status_refuse("sample: --%s %s: is no size as 1024x768, width first", option, text);
+    *out = (Size){(int)width, (int)height};
+    return STATUS_OK;
+}
+
+static Status parse_sizes(SampleArguments *a)
+{
+    SampleRequest *r = &a->request;
+    TRY(parse_size("original-size", a->original_size, &r->sizes.original));
+    TRY(parse_size("target-size", a->target_size, &r->sizes.target));
+    TRY(parse_size("negative-original-size", a->negative_original_size, &r->negative_sizes.original));
+    return parse_size("negative-target-size", a->negative_target_size, &r->negative_sizes.target);
+}
+
 static Status check_way(SampleArguments *a)
 {
     SampleRequest *r = &a->request;
@@ -350,6 +391,7 @@ static Status check_way(SampleArguments *a)
         return status_refuse("sample: --vae-tile %s: is neither a number of pixels nor auto nor off",
                              a->vae_tile);
     r->vae_tile = (int)tile;
+    TRY(parse_sizes(a));
     return a->cfg_interval ? parse_interval(a->cfg_interval, &r->fewer) : STATUS_OK;
 }
 

@@ -15,7 +15,8 @@ typedef struct SampleArguments {
     bool ema;
     const char *model, *prediction, *dtype, *device, *offload, *quantise, *seeds_text, *out, *save_latents,
         *trace, *prompts, *sheet_pictures, *format, *again, *live, *tiling, *hires_upscale, *vae_tile,
-        *lora_dir, *cfg_interval, *max_memory;
+        *lora_dir, *cfg_interval, *max_memory, *original_size, *target_size, *negative_original_size,
+        *negative_target_size;
     BeginArguments begin;
     OptionList lora_texts, sheet_texts;
     SampleRequest request;

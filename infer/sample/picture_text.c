@@ -175,6 +175,8 @@ char *picture_settings(const PictureOrigin *o)
                   r->negative ? r->negative : "", "steps", r->steps, "cfg", (double)r->guidance, "sampler",
                   r->sampler, "seed", seed, "width", r->size.width, "height", r->size.height, "clip_skip",
                   r->clip_skip, "dtype", o->dtype, "loras", lora_list(o));
+    if (!r->negative && o->tells_none)
+        json_object_set_new(settings, "negative", json_null());
     add_beside(settings, o);
     json_object_set_new(settings, "compat", json_string(compat_of(r->compat)->name));
     json_object_update_new(settings, way_settings(r, o->begin));

@@ -18,9 +18,10 @@ typedef struct PictureOrigin {
     const UsedLora *loras;        /* of whose paths only the last part is written */
     int lora_count;
     const char *dtype;
-    const char *licence;         /* the model's (licence.h); NULL or "": none is known */
-    const char *watermark;       /* the text that is written into the picture; NULL: none */
-    bool flagged;                /* by the safety checker, and black */
+    bool tells_none;       /* no negative prompt is another thing to the model than an empty one (SDXL) */
+    const char *licence;   /* the model's (licence.h); NULL or "": none is known */
+    const char *watermark; /* the text that is written into the picture; NULL: none */
+    bool flagged;          /* by the safety checker, and black */
     const BeginArguments *begin; /* whose files' last parts are written; NULL: nothing */
     const char *options;         /* given_options, or NULL */
 } PictureOrigin;

@@ -97,6 +97,7 @@ static Status write_with(const Work *w, const Picture *picture, char *parameters
 static PictureOrigin origin_of(const Work *w, const SampleArguments *a, const SampleRequest *r)
 {
     return (PictureOrigin){.request = r,
+                           .tells_none = w->session.model->family == FAMILY_SDXL,
                            .model = a->model,
                            .weights = w->session.weights,
                            .loras = a->loras,

@@ -29,6 +29,20 @@ static Status tell_cut(const Model *m, const SampleRequest *r, const char *what,
     return STATUS_OK;
 }
 
+/* Other models are not told sizes. */
+static Status check_sizes(const Session *s, const SampleRequest *r)
+{
+    const SizeNumbers *const all[] = {&r->sizes, &r->negative_sizes};
+    bool any = false;
+    for (int i = 0; i < 2; i++)
+        any |= all[i]->original.width || all[i]->target.width || all[i]->top || all[i]->left;
+    if (!any || s->model->family == FAMILY_SDXL)
+        return STATUS_OK;
+    return status_refuse("sample: --original-size, --target-size and --crop-* are told to SDXL models alone; "
+                         "%s is one of %s",
+                         s->model->name, family_name(s->model->family));
+}
+
 static Status tell_surprises(const Session *s, const SampleArguments *a)
 {
     const SampleRequest *r = &a->request;
@@ -36,6 +50,7 @@ static Status tell_surprises(const Session *s, const SampleArguments *a)
     if (r->reading.syntax == PROMPT_PLAIN)
         prompt_syntax_tell(prompts, 2);
     const NoiseSchedule *schedule = &s->model->schedule;
+    TRY(check_sizes(s, r));
     TRY(tell_cut(s->model, r, "prompt", r->prompt));
     if (r->negative)
         TRY(tell_cut(s->model, r, "negative", r->negative));

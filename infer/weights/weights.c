@@ -27,7 +27,8 @@
 typedef struct Entry {
     char *key;
     const TensorEntry *e;
-    int part, parts; /* rows of the first dimension */
+    int part, parts;     /* rows of the first dimension */
+    TurnedEntry *turned; /* what e points to, where the file has it otherwise; or NULL */
     bool used;
 } Entry;
 
@@ -83,8 +84,10 @@ void weights_close(Weights *w)
         return;
     if (w->shown)
         progress_clear(&w->progress);
-    for (int i = 0; i < w->count; i++)
+    for (int i = 0; i < w->count; i++) {
         mem_free(w->entries[i].key);
+        mem_free(w->entries[i].turned);
+    }
     tensorfiles_close(&w->files);
     mem_free(w->entries);
     mem_free(w->origin);
@@ -111,6 +114,21 @@ Status weights_add(Weights *w, const char *key, const TensorEntry *e, int part, 
     w->entries[w->count++] = (Entry){.key = copy, .e = e, .part = part, .parts = parts};
     w->sorted = false;
     return STATUS_OK;
+}
+
+Status weights_add_turned(Weights *w, const char *key, const TensorEntry *e)
+{
+    TurnedEntry *turned = mem_alloc(sizeof *turned);
+    if (!turned)
+        return STATUS_FAILED;
+    Status s = tensor_entry_turn(e, turned);
+    if (s == STATUS_OK)
+        s = weights_add(w, key, &turned->entry, 0, 1);
+    if (s != STATUS_OK)
+        mem_free(turned);
+    else
+        w->entries[w->count - 1].turned = turned;
+    return s;
 }
 
 void weights_show(Weights *w, const char *what)

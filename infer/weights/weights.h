@@ -31,6 +31,8 @@ void weights_close(
  * of e. A key given twice is refused when the first layer is asked for. */
 Status weights_new(const char *origin, DType dtype, Weights **out);
 Status weights_add(Weights *w, const char *key, const TensorEntry *e, int part, int parts);
+/* The same of a whole matrix, rows and columns changed. */
+Status weights_add_turned(Weights *w, const char *key, const TensorEntry *e);
 
 /* Other spellings: a key with `text` in it that is not there is looked for with `other` in its place. At most
  * 8; both strings are borrowed. */

@@ -185,8 +185,11 @@ def latents():
     prompt, negative, seed = PROMPTS[0]
     l.add("empty", pipe, "euler", prompt, "", seed)
     l.add("unguided", pipe, "euler", prompt, negative, seed, guidance_scale=1.0)
+    l.add("skip", pipe, "euler", prompt, negative, seed, clip_skip=1)
     l.add("sizes", pipe, "euler", prompt, negative, seed, width=48, height=32, original_size=(600, 800),
           crops_coords_top_left=(40, 8), target_size=(512, 640))
+    l.add("negative_sizes", pipe, "euler", prompt, negative, seed, negative_original_size=(100, 200),
+          negative_crops_coords_top_left=(3, 5), negative_target_size=(64, 32))
     return l
 
 

@@ -324,11 +324,18 @@ static int number_at(json_t *list, size_t i)
     return (int)json_integer_value(json_array_get(list, i));
 }
 
+/* Lists of a height and a width; NULL: not given. */
+static SizeNumbers sizes_of(json_t *original, json_t *crop, json_t *target)
+{
+    return (SizeNumbers){.original = {number_at(original, 1), number_at(original, 0)},
+                         .top = number_at(crop, 0),
+                         .left = number_at(crop, 1),
+                         .target = {number_at(target, 1), number_at(target, 0)}};
+}
+
 static SampleRequest request_of(json_t *j)
 {
     SampleRequest r = sample_request_default();
-    json_t *original = json_object_get(j, "original_size"), *target = json_object_get(j, "target_size"),
-           *crop = json_object_get(j, "crops_coords_top_left");
     r.prompt = json_string_value(json_object_get(j, "prompt"));
     r.negative = json_string_value(json_object_get(j, "negative")); /* null: there is none */
     r.seed = (uint64_t)json_integer_value(json_object_get(j, "seed"));
@@ -338,10 +345,11 @@ static SampleRequest request_of(json_t *j)
     r.clip_skip = (int)json_integer_value(json_object_get(j, "clip_skip"));
     r.size.width = (int)json_integer_value(json_object_get(j, "width"));
     r.size.height = (int)json_integer_value(json_object_get(j, "height"));
-    r.sizes = (SizeNumbers){.original = {number_at(original, 1), number_at(original, 0)},
-                            .top = number_at(crop, 0),
-                            .left = number_at(crop, 1),
-                            .target = {number_at(target, 1), number_at(target, 0)}};
+    r.sizes = sizes_of(json_object_get(j, "original_size"), json_object_get(j, "crops_coords_top_left"),
+                       json_object_get(j, "target_size"));
+    r.negative_sizes = sizes_of(json_object_get(j, "negative_original_size"),
+                                json_object_get(j, "negative_crops_coords_top_left"),
+                                json_object_get(j, "negative_target_size"));
     return r;
 }
 

@@ -342,12 +342,15 @@ tensors() { # FILE KEY...: a safetensors file with these names and a number each
 }
 other() { # KEY WHAT: a single file with this key is recognised, drawn with and trained on
     tensors other.safetensors "$1" model.diffusion_model.input_blocks.0.0.weight
-    draw 2 "other.safetensors: is $2; Stable Diffusion 1.x and 2.x are supported" -- --model other.safetensors
+    draw 2 "other.safetensors: is $2" -- --model other.safetensors
     bad 2 "other.safetensors: is $2" -- train run.yaml --set model.base=other.safetensors
 }
-other conditioner.embedders.0.transformer.x 'an SDXL model'
-other model.diffusion_model.joint_blocks.0.x 'a Stable Diffusion 3 model'
-other model.diffusion_model.double_blocks.0.x 'a Flux model'
+supported='; Stable Diffusion 1.x, 2.x and XL are supported'
+other conditioner.embedders.0.model.x "SDXL's refiner, which only finishes what another model has drawn"
+other edm_mean "a model with a noise schedule of its own (EDM, as Playground 2.5 has it)$supported"
+other edm_vpred.sigma_max "a model with a noise schedule of its own (EDM, as CosXL has it)$supported"
+other model.diffusion_model.joint_blocks.0.x "a Stable Diffusion 3 model$supported"
+other model.diffusion_model.double_blocks.0.x "a Flux model$supported"
 other_lora() { # KEY TEXT...: a LoRA with this key does not fit, and the message says for what it is
     tensors other.safetensors "$1"
     draw 2 other.safetensors "${@:2}" -- --lora other.safetensors
