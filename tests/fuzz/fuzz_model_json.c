@@ -1,5 +1,6 @@
 /* The JSON files of a diffusers folder. The first letter says which: u, v, c, s for the configurations of
- * UNet, VAE, text encoder and scheduler; i for the index of weights in several files. */
+ * UNet, VAE, text encoder, SDXL's second one (p) and scheduler; i for the index of weights in several files.
+ */
 #include "fuzz.h"
 
 #include "infer/models/clip.h"
@@ -48,6 +49,23 @@ static Status clip(const char *json)
     return clip_config_parse(json, "config.json", &k);
 }
 
+static Status projected(const char *json)
+{
+    ClipConfig k;
+    return clip_projected_config_parse(json, "config.json", &k);
+}
+
+/* The index that is written beside this scheduler_config.json. */
+static void write_indices(const char *json)
+{
+    for (int family = 0; family < FAMILY_COUNT; family++)
+        for (int inpainting = 0; inpainting < 2; inpainting++) {
+            const Model m = {
+                .scheduler_json = (char *)json, .family = (ModelFamily)family, .inpainting = inpainting};
+            mem_free(model_index_json(&m));
+        }
+}
+
 /* What was accepted of a schedule can be walked along by every sampler, or is refused by it. */
 static void walk_all(const NoiseSchedule *schedule)
 {
@@ -83,14 +101,15 @@ static void read_config(char which, const char *json)
         again(vae_config_json(&v), vae);
     else if (which == 'c' && (s = clip_config_parse(json, "config.json", &c)) == STATUS_OK)
         again(clip_config_json(&c), clip);
+    else if (which == 'p' && (s = clip_projected_config_parse(json, "config.json", &c)) == STATUS_OK)
+        again(clip_config_json(&c), projected);
     else if (which == 's' && (s = schedule_parse(json, "scheduler_config.json", &n)) == STATUS_OK) {
         walk_all(&n);
         schedule_free(&n);
     }
     fuzz_check(s);
     mem_free(config_with_dtype(json, DTYPE_F16));
-    mem_free(model_index_json(json, false));
-    mem_free(model_index_json(json, true));
+    write_indices(json);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -24,12 +24,13 @@ static void programs_are_found_by_name(void **state)
 static void each_program_has_its_own_ways(void **state)
 {
     (void)state;
-    static const Compat ROWS[] = {{"diffusers", "diffusers", 0, PROMPT_PLAIN, SAMPLER_DIFFUSERS, "cpu", false,
-                                   STRENGTH_SHARE, true, INPAINT_STEPS, false, true},
-                                  {"a1111", "AUTOMATIC1111", 1, PROMPT_A1111, SAMPLER_A1111, "cuda", false,
-                                   STRENGTH_SHARE_AND_ONE, false, INPAINT_CALLS, true, false},
-                                  {"comfy", "ComfyUI", 1, PROMPT_COMFY, SAMPLER_COMFY, "cpu", true,
-                                   STRENGTH_LONGER_GRID, false, INPAINT_STEPS, false, false}};
+    static const Compat ROWS[] = {
+        {"diffusers", "diffusers", 0, SKIP_OF_PROMPT, ZEROS_ABSENT, PROMPT_PLAIN, SAMPLER_DIFFUSERS, "cpu",
+         false, STRENGTH_SHARE, true, INPAINT_STEPS, false, true},
+        {"a1111", "AUTOMATIC1111", 1, SKIP_NOTHING, ZEROS_EMPTY, PROMPT_A1111, SAMPLER_A1111, "cuda", false,
+         STRENGTH_SHARE_AND_ONE, false, INPAINT_CALLS, true, false},
+        {"comfy", "ComfyUI", 1, SKIP_FROM_LAST, ZEROS_NEVER, PROMPT_COMFY, SAMPLER_COMFY, "cpu", true,
+         STRENGTH_LONGER_GRID, false, INPAINT_STEPS, false, false}};
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
         NoiseKind kind;
         const Compat *want = &ROWS[i], *c = compat_find(want->name);
@@ -37,6 +38,8 @@ static void each_program_has_its_own_ways(void **state)
         assert_string_equal(c->name, want->name);
         assert_string_equal(c->label, want->label);
         assert_int_equal(c->clip_skip_none, want->clip_skip_none);
+        assert_int_equal(c->sdxl_skip, want->sdxl_skip);
+        assert_int_equal(c->zero_negative, want->zero_negative);
         assert_int_equal(c->prompts, want->prompts);
         assert_int_equal(c->sampling, want->sampling);
         assert_string_equal(c->rng, want->rng);
