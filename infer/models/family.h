@@ -1,7 +1,7 @@
 /* Whose build a model is: which parts it has, what its UNet is told, and what other programs take for granted
  * of it. */
-#ifndef ATL_FAMILY_H
-#define ATL_FAMILY_H
+#ifndef ATL_MODEL_FAMILY_H
+#define ATL_MODEL_FAMILY_H
 
 typedef enum ModelFamily { FAMILY_SD1, FAMILY_SD2, FAMILY_SDXL, FAMILY_COUNT } ModelFamily;
 

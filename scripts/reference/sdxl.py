@@ -194,7 +194,7 @@ def latents():
 
 
 def main():
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     print(f"torch {torch.__version__}, diffusers {diffusers.__version__}, transformers {transformers.__version__}")
     save_folder(*make_parts())
     one, two, unet, _ = load()
