@@ -14,7 +14,8 @@ typedef struct VaeConfig {
     float scaling_factor, shift_factor;
     bool use_quant_conv, use_post_quant_conv;
     bool mid_attention; /* mid_block_add_attention */
-    bool force_upcast;  /* it overflows in f16; diffusers heeds that of SDXL's alone, where it is the default */
+    bool
+        force_upcast; /* it overflows in f16; diffusers heeds that of SDXL's alone, where it is the default */
 } VaeConfig;
 
 typedef struct Vae Vae;
