@@ -193,6 +193,19 @@ BucketFit bucket_fit_whole(BucketFit fit)
     return (BucketFit){.bucket = fit.bucket, .scaled = fit.bucket};
 }
 
+/* BucketManager.get_crop_ltrb(), and what follows from it in __getitem__(); halves are floored, as Python's
+ * // does, and the mirrored side cut off, as its int(). */
+BucketCorner bucket_corner(Size picture, Size bucket, bool mirrored)
+{
+    double width = bucket.width, height = bucket.height;
+    if (shape(bucket) > shape(picture))
+        width = bucket.height * shape(picture);
+    else
+        height = bucket.width / shape(picture);
+    const double left = floor((bucket.width - width) / 2), top = floor((bucket.height - height) / 2);
+    return (BucketCorner){(int)top, (int)(mirrored ? bucket.width - (left + width) : left)};
+}
+
 double bucket_fit_loss(const BucketFit *fit)
 {
     return 1 - (double)size_area(fit->bucket) / (double)size_area(fit->scaled);

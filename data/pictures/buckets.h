@@ -34,6 +34,12 @@ BucketFit bucket_fit_size(Size picture, Size size);
 BucketFit bucket_fit_whole(BucketFit fit);
 /* How much of the picture is cut away, from 0 to 1. */
 double bucket_fit_loss(const BucketFit *fit);
+/* Where sd-scripts tells SDXL that the picture began in its bucket, which is not where anything was cut: the
+ * margins of the picture as it would lie inside the bucket, whole. A mirrored picture's left is its right. */
+typedef struct BucketCorner {
+    int top, left;
+} BucketCorner;
+BucketCorner bucket_corner(Size picture, Size bucket, bool mirrored);
 /* Fails where a picture that is not enlarged is less than a step high or wide. */
 Status buckets_fit(const Buckets *b, Size picture, BucketFit *out);
 

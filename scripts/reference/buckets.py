@@ -118,4 +118,5 @@ def main():
     (root / "tests/golden/buckets.txt").write_text("".join(lines))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 /* Buckets against sd-scripts' rules, said again by scripts/reference/buckets.py: 10,000 sizes under each of
  * eight rules, by a hash over all answers and some of them in full. Breaks if a picture would be trained at
- * another size or with another part cut off than there. */
+ * another size or with another part cut off than there, or SDXL were told other numbers of its size. */
 #include "pictures.h"
 
 #include "data/pictures/buckets.h"
@@ -97,6 +97,37 @@ static void the_same_buckets_as_sd_scripts(void **state)
     fclose(golden);
 }
 
+/* scripts/reference/size_numbers.py: pictures enlarged and not in turn. */
+static void sdxl_is_told_the_numbers_of_sd_scripts(void **state)
+{
+    (void)state;
+    const BucketRule rules[] = {{{1024, 1024}, 512, 2048, 64, true}, {{1024, 1024}, 512, 2048, 64, false}};
+    Buckets *b[2];
+    char line[128];
+    uint64_t generator = 1;
+    int pictures = 0;
+    FILE *golden = fopen(TEST_GOLDEN "/size_numbers.txt", "r");
+    assert_non_null(golden);
+    for (int i = 0; i < 2; i++)
+        assert_ok(buckets_new(&rules[i], &b[i]));
+    for (int i = 0; i < SIZES && fgets(line, sizeof line, golden); i++, pictures++) {
+        BucketFit f;
+        Size p = next_picture(&generator, i);
+        while (buckets_fit(b[i % 2], p, &f) != STATUS_OK) /* sd-scripts does not take it either */
+            p = next_picture(&generator, ++i);
+        const BucketCorner corner = bucket_corner(p, f.bucket, false);
+        char ours[128];
+        snprintf(ours, sizeof ours, "%d %d  %d %d %d %d %d %d  %d\n", p.width, p.height, p.height, p.width,
+                 corner.top, corner.left, f.bucket.height, f.bucket.width,
+                 bucket_corner(p, f.bucket, true).left);
+        assert_string_equal(ours, line);
+    }
+    assert_int_equal(pictures, 1000);
+    for (int i = 0; i < 2; i++)
+        buckets_free(b[i]);
+    fclose(golden);
+}
+
 /* By hand: 512² in steps of 64 has 2:1 at 704 x 320; a photograph of 3:2 loses 12 lines. */
 static void a_photograph_keeps_its_head(void **state)
 {
@@ -152,6 +183,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_buckets_as_sd_scripts),
+        cmocka_unit_test(sdxl_is_told_the_numbers_of_sd_scripts),
         cmocka_unit_test(a_photograph_keeps_its_head),
         cmocka_unit_test(small_pictures_stay_small_where_asked),
         cmocka_unit_test(rules_that_do_not_go_together_are_refused),
