@@ -7,6 +7,7 @@
  * as all readers take it. */
 #include "adapters.h"
 
+#include "infer/models/parts.h"
 #include "infer/models/single_file.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -24,7 +25,6 @@
 
 /* A layer that can carry an adapter, and what the file has for it. */
 typedef struct Module {
-    char name[ADAPTER_MODULE_SIZE];
     PartId part;
     Layer *layer;
     const AdapterKind *kind;
@@ -33,9 +33,15 @@ typedef struct Module {
     bool peft_lengths;            /* which follow the scaled change */
     const TensorEntry *first;     /* of the tensors: for messages */
 } Module;
+/* One of the names that files have for it. */
+typedef struct ModuleName {
+    char name[ADAPTER_MODULE_SIZE];
+    int module;
+} ModuleName;
 typedef struct ModuleList {
     Module *items;
-    int count;
+    ModuleName *names; /* sorted */
+    int count, name_count;
 } ModuleList;
 
 struct LoraFile {
@@ -49,7 +55,7 @@ struct LoraFile {
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const Module *)a)->name, ((const Module *)b)->name);
+    return strcmp(((const ModuleName *)a)->name, ((const ModuleName *)b)->name);
 }
 
 /* A linear layer or a convolution, by its weight's dimensions: an embedding has two as well, and is told by
@@ -62,39 +68,51 @@ static bool may_carry(const Layer *l)
            !(size >= length && strcmp(l->name + size - length, END) == 0);
 }
 
-static Status add_modules(ModuleList *list, PartId part, const LayerSet *set)
+static Status add_module(ModuleList *list, const Model *m, PartId part, Layer *layer)
 {
-    for (int i = 0; i < set->count; i++) {
-        if (!may_carry(set->items[i]))
-            continue;
-        Module *module = &list->items[list->count++];
-        *module = (Module){.part = part, .layer = set->items[i]};
-        TRY(adapter_module(part, module->layer->name, module->name));
+    const AdapterLayer at = {m, part, layer->name};
+    char names[ADAPTER_NAMES][ADAPTER_MODULE_SIZE];
+    int count;
+    TRY(adapter_modules(&at, names, &count));
+    for (int k = 0; k < count; k++) {
+        ModuleName *n = &list->names[list->name_count++];
+        memcpy(n->name, names[k], sizeof n->name);
+        n->module = list->count;
     }
+    list->items[list->count++] = (Module){.part = part, .layer = layer};
     return STATUS_OK;
 }
 
+static const PartId CARRIERS[] = {PART_UNET, PART_TEXT, PART_TEXT_2};
+#define CARRIER_COUNT (sizeof CARRIERS / sizeof *CARRIERS)
+
 static Status list_modules(Model *m, ModuleList *list)
 {
-    const LayerSet *unet = m->unet ? unet_layers(m->unet) : NULL,
-                   *text = m->clip ? clip_layers(m->clip) : NULL;
-    list->items =
-        mem_alloc((size_t)((unet ? unet->count : 0) + (text ? text->count : 0)) * sizeof *list->items);
-    if (!list->items)
+    size_t room = 0;
+    for (size_t p = 0; p < CARRIER_COUNT; p++) {
+        const LayerSet *set = part_layers(CARRIERS[p], m);
+        room += set ? (size_t)set->count : 0;
+    }
+    list->items = mem_alloc(room * sizeof *list->items);
+    list->names = mem_alloc(ADAPTER_NAMES * room * sizeof *list->names);
+    if (!list->items || !list->names)
         return STATUS_FAILED;
-    if (unet)
-        TRY(add_modules(list, PART_UNET, unet));
-    if (text)
-        TRY(add_modules(list, PART_TEXT, text));
-    qsort(list->items, (size_t)list->count, sizeof *list->items, by_name);
+    for (size_t p = 0; p < CARRIER_COUNT; p++) {
+        const LayerSet *set = part_layers(CARRIERS[p], m);
+        for (int i = 0; set && i < set->count; i++)
+            if (may_carry(set->items[i]))
+                TRY(add_module(list, m, CARRIERS[p], set->items[i]));
+    }
+    qsort(list->names, (size_t)list->name_count, sizeof *list->names, by_name);
     return STATUS_OK;
 }
 
 static Module *find_module(const ModuleList *list, const char *name)
 {
-    Module key;
+    ModuleName key;
     memcpy(key.name, name, sizeof key.name);
-    return bsearch(&key, list->items, (size_t)list->count, sizeof key, by_name);
+    const ModuleName *found = bsearch(&key, list->names, (size_t)list->name_count, sizeof key, by_name);
+    return found ? &list->items[found->module] : NULL;
 }
 
 /* How keys of LoRAs for other kinds of models begin, and who writes them so. */
@@ -107,6 +125,7 @@ static const struct {
     {"lora_unet_input_blocks_", "SDXL, in ldm's names", "sd-scripts (kohya_ss)"},
     {"lora_unet_middle_block_", "SDXL, in ldm's names", "sd-scripts (kohya_ss)"},
     {"lora_unet_output_blocks_", "SDXL, in ldm's names", "sd-scripts (kohya_ss)"},
+#define SDXL_ROWS 6 /* up to here */
     {"lora_unet_double_blocks_", "Flux", "sd-scripts (kohya_ss)"},
     {"lora_unet_single_blocks_", "Flux", "sd-scripts (kohya_ss)"},
     {"lora_unet_joint_blocks_", "Stable Diffusion 3", "sd-scripts (kohya_ss)"},
@@ -114,7 +133,7 @@ static const struct {
     {"transformer.", "Flux or Stable Diffusion 3", "diffusers"},
 };
 
-static Status refuse_key(const char *key, const AdapterKey *k, int others)
+static Status refuse_key(const Model *m, const char *key, const AdapterKey *k, int others)
 {
     char more[64] = "";
     if (others)
@@ -122,7 +141,8 @@ static Status refuse_key(const char *key, const AdapterKey *k, int others)
     if (k->type == ADAPTER_KEY_OTHER)
         return status_refuse("`%s`%s: %s is not supported; LoRA, LoHa, LoKr and DoRA are", key, more,
                              k->other);
-    for (size_t i = 0; i < sizeof OTHER_MODELS / sizeof *OTHER_MODELS; i++)
+    for (size_t i = m->family == FAMILY_SDXL ? SDXL_ROWS : 0; i < sizeof OTHER_MODELS / sizeof *OTHER_MODELS;
+         i++)
         if (strncmp(key, OTHER_MODELS[i].start, strlen(OTHER_MODELS[i].start)) == 0)
             return status_refuse("`%s`%s: this LoRA is for %s, as %s write%s it, and the model is not", key,
                                  more, OTHER_MODELS[i].model, OTHER_MODELS[i].writer,
@@ -156,7 +176,7 @@ typedef struct Findings {
     bool kohya;
 } Findings;
 
-static Status place_keys(ModuleList *list, const TensorFile *f, Findings *found)
+static Status place_keys(const Model *m, ModuleList *list, const TensorFile *f, Findings *found)
 {
     const char *first_bad = NULL;
     AdapterKey first_key = {0};
@@ -168,9 +188,9 @@ static Status place_keys(ModuleList *list, const TensorFile *f, Findings *found)
         found->known += k.type != ADAPTER_KEY_UNKNOWN;
         found->alphas += k.type == ADAPTER_KEY_ALPHA;
         found->kohya |= k.type == ADAPTER_KEY_TENSOR && k.spelling == SPELLED_KOHYA;
-        Module *m = k.type <= ADAPTER_KEY_MAGNITUDE ? find_module(list, k.module) : NULL;
-        if (m) {
-            TRY(place_entry(m, e, &k));
+        Module *module = k.type <= ADAPTER_KEY_MAGNITUDE ? find_module(list, k.module) : NULL;
+        if (module) {
+            TRY(place_entry(module, e, &k));
             continue;
         }
         if (!bad++) {
@@ -182,7 +202,7 @@ static Status place_keys(ModuleList *list, const TensorFile *f, Findings *found)
         return status_refuse(
             "is not a LoRA: no key names a low-rank pair (`%s`, …); a model is given with --model",
             first_bad);
-    return bad ? refuse_key(first_bad, &first_key, bad - 1) : STATUS_OK;
+    return bad ? refuse_key(m, first_bad, &first_key, bad - 1) : STATUS_OK;
 }
 
 /* Adapters of modules ---------------------------------------------------------------------------------- */
@@ -340,7 +360,7 @@ static Status read_file(Model *m, const TensorFile *f, const AdapterStrength *st
     bool said_all = true;
     Status s = list_modules(m, &list);
     if (s == STATUS_OK)
-        s = place_keys(&list, f, &found);
+        s = place_keys(m, &list, f, &found);
     if (s == STATUS_OK)
         s = adapter_settings_read(f, !found.kohya && !found.alphas, &settings);
     if (s == STATUS_OK)
@@ -351,6 +371,7 @@ static Status read_file(Model *m, const TensorFile *f, const AdapterStrength *st
                  found.alphas || settings ? " for some layers" : "");
     adapter_settings_free(settings);
     mem_free(list.items);
+    mem_free(list.names);
     return s;
 }
 

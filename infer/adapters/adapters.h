@@ -10,11 +10,11 @@
 typedef enum LoraTargets { LORA_ATTENTION, LORA_ATTENTION_MLP } LoraTargets;
 
 /* Layers of the UNet a target names: attention: to_q to_k to_v to_out.0 of every attention (diffusers' 128 in
- * SD1.5); attention+mlp adds proj_in, proj_out, ff.net.0.proj, ff.net.2 (kohya's 192). In the order of the
- * UNet's LayerSet. *out: caller's, mem_free. */
+ * SD1.5, 560 in SDXL); attention+mlp adds proj_in, proj_out, ff.net.0.proj, ff.net.2 (kohya's 192, 722). In
+ * the order of the UNet's LayerSet. *out: caller's, mem_free. */
 Status lora_unet_layers(Model *m, LoraTargets targets, Layer ***out, int *count);
-/* The text encoder's q,k,v,out_proj, fc1, fc2 (72 in SD1.5). */
-Status lora_text_layers(Model *m, Layer ***out, int *count);
+/* A text encoder's q,k,v,out_proj, fc1, fc2 (72 in SD1.5; in SDXL 72 of the first and 192 of the second). */
+Status lora_text_layers(Model *m, PartId part, Layer ***out, int *count);
 
 /* Opens an adapter file, or the one in a folder as peft and diffusers write them. */
 Status adapter_file_open(const char *path, TensorFile **out);

@@ -89,5 +89,7 @@ const char *adapter_family(const TensorFile *f, char *why, size_t size)
 
 const char *model_family(const Model *m)
 {
+    if (m->family == FAMILY_SDXL)
+        return "SDXL";
     return m->unet ? family_of_width(unet_config(m->unet)->cross_attention_dim) : NULL;
 }

@@ -1,5 +1,6 @@
 #include "keys.h"
 
+#include "infer/files/keymap.h"
 #include "kernels/base/mem.h"
 #include "tucker.h"
 
@@ -52,7 +53,7 @@ static const struct {
 
 #define DOTTED_PARTS                                                                                         \
     {                                                                                                        \
-        [PART_UNET] = "unet.", [PART_TEXT] = "text_encoder."                                                 \
+        [PART_UNET] = "unet.", [PART_TEXT] = "text_encoder.", [PART_TEXT_2] = "text_encoder_2."              \
     }
 static const struct {
     const char *name;
@@ -60,7 +61,10 @@ static const struct {
     bool flat;                     /* "_" for the path's "." */
     const char *alpha;             /* ending, or NULL: said elsewhere */
 } SPELLINGS[ADAPTER_SPELLINGS] = {
-    [SPELLED_KOHYA] = {"kohya", {[PART_UNET] = "lora_unet_", [PART_TEXT] = "lora_te_"}, true, ".alpha"},
+    [SPELLED_KOHYA] = {"kohya",
+                       {[PART_UNET] = "lora_unet_", [PART_TEXT] = "lora_te_", [PART_TEXT_2] = "lora_te2_"},
+                       true,
+                       ".alpha"},
     [SPELLED_PEFT] = {"peft", DOTTED_PARTS, false, NULL},
     [SPELLED_DIFFUSERS] = {"diffusers", DOTTED_PARTS, false, NULL},
 };
@@ -100,43 +104,81 @@ bool adapter_spelling_has_alpha(AdapterSpelling s)
 
 /* Writing ------------------------------------------------------------------------------------------------ */
 
-/* prefix + layer + ending */
-static char *spelled(AdapterSpelling s, PartId part, const char *layer, const char *ending)
+/* prefix + path + ending */
+static char *joined(AdapterSpelling s, const char *prefix, const char *path, const char *ending)
 {
-    const char *prefix = SPELLINGS[s].parts[part];
-    char *key = mem_printf("%s%s%s", prefix, layer, ending);
-    for (size_t i = 0; key && SPELLINGS[s].flat && i < strlen(prefix) + strlen(layer); i++)
+    char *key = mem_printf("%s%s%s", prefix, path, ending);
+    for (size_t i = 0; key && SPELLINGS[s].flat && i < strlen(prefix) + strlen(path); i++)
         if (key[i] == '.')
             key[i] = '_';
     return key;
 }
 
-char *adapter_key(AdapterSpelling s, PartId part, const char *layer, const AdapterKind *kind, int role)
+/* What the original files call a layer of the UNet. */
+static bool original_path(const AdapterLayer *l, char out[KEYMAP_MAX])
+{
+    static const char END[] = ".weight";
+    const UNetConfig *u = unet_config(l->model->unet);
+    char name[KEYMAP_MAX];
+    if (snprintf(name, sizeof name, "%s%s", l->name, END) >= KEYMAP_MAX ||
+        !keymap_unet_back(name, u->layers_per_block, u->up_attention, out))
+        return false;
+    out[strlen(out) - (sizeof END - 1)] = 0;
+    return true;
+}
+
+static char *spelled(AdapterSpelling s, const AdapterLayer *l, const char *ending)
+{
+    char original[KEYMAP_MAX];
+    if (s == SPELLED_KOHYA && l->model->family == FAMILY_SDXL) {
+        if (l->part == PART_TEXT)
+            return joined(s, "lora_te1_", l->name, ending);
+        if (l->part == PART_UNET && original_path(l, original))
+            return joined(s, "lora_unet_", original, ending);
+    }
+    return joined(s, SPELLINGS[s].parts[l->part], l->name, ending);
+}
+
+char *adapter_key(AdapterSpelling s, const AdapterLayer *l, const AdapterKind *kind, int role)
 {
     for (int k = 0; k < KIND_COUNT; k++)
         if (KINDS[k].kind == kind && (*KINDS[k].endings)[s][role][0])
-            return spelled(s, part, layer, (*KINDS[k].endings)[s][role][0]);
+            return spelled(s, l, (*KINDS[k].endings)[s][role][0]);
     status_fail("%s's files have no name for a %s's %s", SPELLINGS[s].name, kind->title, kind->roles[role]);
     return NULL;
 }
 
-char *adapter_alpha_key(AdapterSpelling s, PartId part, const char *layer)
+char *adapter_alpha_key(AdapterSpelling s, const AdapterLayer *l)
 {
     if (SPELLINGS[s].alpha)
-        return spelled(s, part, layer, SPELLINGS[s].alpha);
+        return spelled(s, l, SPELLINGS[s].alpha);
     status_fail("%s's files have no tensor for alpha", SPELLINGS[s].name);
     return NULL;
 }
 
-Status adapter_module(PartId part, const char *layer, char out[ADAPTER_MODULE_SIZE])
+/* Takes the name over. */
+static Status take_module(char *name, const char *layer, char out[ADAPTER_MODULE_SIZE])
 {
-    char *name = spelled(SPELLED_KOHYA, part, layer, "");
     if (!name)
         return STATUS_FAILED;
     const int n = snprintf(out, ADAPTER_MODULE_SIZE, "%s", name);
     mem_free(name);
     return n < ADAPTER_MODULE_SIZE ? STATUS_OK
                                    : status_fail("layer name `%s` is too long for an adapter file", layer);
+}
+
+/* What PEFT's path of a layer is brought to. */
+static Status plain_module(PartId part, const char *path, char out[ADAPTER_MODULE_SIZE])
+{
+    return take_module(joined(SPELLED_KOHYA, SPELLINGS[SPELLED_KOHYA].parts[part], path, ""), path, out);
+}
+
+Status adapter_modules(const AdapterLayer *l, char out[ADAPTER_NAMES][ADAPTER_MODULE_SIZE], int *count)
+{
+    TRY(take_module(spelled(SPELLED_KOHYA, l, ""), l->name, out[0]));
+    TRY(plain_module(l->part, l->name, out[1]));
+    *count = strcmp(out[0], out[1]) ? 2 : 1;
+    return STATUS_OK;
 }
 
 /* Reading ------------------------------------------------------------------------------------------------ */
@@ -229,7 +271,9 @@ static Status name_module(const char *path, AdapterKey *out)
 {
     if (begins_with(path, "lora_unet_") || begins_with(path, "lora_te")) {
         out->spelling = SPELLED_KOHYA;
-        out->part = begins_with(path, "lora_te") ? PART_TEXT : PART_UNET;
+        out->part = begins_with(path, "lora_te2_") ? PART_TEXT_2
+                    : begins_with(path, "lora_te") ? PART_TEXT
+                                                   : PART_UNET;
         const size_t size = strlen(path);
         if (size >= ADAPTER_MODULE_SIZE)
             return status_fail("%s: the name is too long", path);
@@ -246,14 +290,17 @@ static Status name_module(const char *path, AdapterKey *out)
     } else if (begins_with(path, "text_encoder.")) {
         path += strlen("text_encoder.");
         out->part = PART_TEXT;
+    } else if (begins_with(path, "text_encoder_2.")) {
+        path += strlen("text_encoder_2.");
+        out->part = PART_TEXT_2;
     } else if (begins_with(path, "text_model.") || begins_with(path, "encoder.layers.")) {
         out->part = PART_TEXT;
     }
     char full[ADAPTER_MODULE_SIZE + 32];
     /* transformers 5 leaves text_model out */
-    const bool is_short = out->part == PART_TEXT && begins_with(path, "encoder.");
+    const bool is_short = out->part != PART_UNET && begins_with(path, "encoder.");
     snprintf(full, sizeof full, "%s%s", is_short ? "text_model." : "", path);
-    return adapter_module(out->part, full, out->module);
+    return plain_module(out->part, full, out->module);
 }
 
 void adapter_key_parse(const char *key, AdapterKey *out)

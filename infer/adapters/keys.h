@@ -7,7 +7,10 @@
  *                text_encoder.….q_proj.lora_linear_layer.down.weight
  *
  * A module is known by kohya's name for it, to which the others are brought: "lora_unet_" or "lora_te_" and
- * the layer's path with "_" for ".". */
+ * the layer's path with "_" for ".". Of SDXL kohya's files have lora_te1_ and lora_te2_, PEFT's text_encoder.
+ * and text_encoder_2.; sd-scripts calls the UNet's layers as the original files do,
+ * lora_unet_input_blocks_4_1_…, others as diffusers, lora_unet_down_blocks_1_attentions_0_…: both are read.
+ */
 #ifndef ATL_ADAPTER_KEYS_H
 #define ATL_ADAPTER_KEYS_H
 
@@ -42,19 +45,28 @@ typedef struct AdapterKey {
     const AdapterKind *kind;
     int role;
     const char *other;                /* for messages */
-    char module[ADAPTER_MODULE_SIZE]; /* "lora_unet_…", "lora_te_…" */
+    char module[ADAPTER_MODULE_SIZE]; /* "lora_unet_…", "lora_te_…", "lora_te1_…", "lora_te2_…" */
     PartId part;
 } AdapterKey;
 
 /* Never fails: what cannot be read is ADAPTER_KEY_UNKNOWN. */
 void adapter_key_parse(const char *key, AdapterKey *out);
 
-/* The key of the tensor of a part's layer, or of its alpha. Caller: mem_free. NULL: out of memory, or that
- * spelling has no name for it; the message says which. */
-char *adapter_key(AdapterSpelling s, PartId part, const char *layer, const AdapterKind *kind, int role);
-char *adapter_alpha_key(AdapterSpelling s, PartId part, const char *layer);
+/* A layer of a model. */
+typedef struct AdapterLayer {
+    const Model *model;
+    PartId part;
+    const char *name;
+} AdapterLayer;
 
-/* The module that a layer is; STATUS_FAILED if its name does not fit. */
-Status adapter_module(PartId part, const char *layer, char out[ADAPTER_MODULE_SIZE]);
+/* The key of a layer's tensor, or of its alpha. Caller: mem_free. NULL: out of memory, or that spelling has
+ * no name for it; the message says which. */
+char *adapter_key(AdapterSpelling s, const AdapterLayer *l, const AdapterKind *kind, int role);
+char *adapter_alpha_key(AdapterSpelling s, const AdapterLayer *l);
+
+/* The modules that a layer may be in files, the one that is written first; *count: how many. STATUS_FAILED
+ * if a name does not fit. */
+#define ADAPTER_NAMES 2
+Status adapter_modules(const AdapterLayer *l, char out[ADAPTER_NAMES][ADAPTER_MODULE_SIZE], int *count);
 
 #endif

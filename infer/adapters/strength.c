@@ -12,7 +12,10 @@
 
 AdapterStrength adapter_strength(float whole)
 {
-    return (AdapterStrength){.whole = whole, .unet = NAN, .text = NAN};
+    AdapterStrength s = {.whole = whole};
+    for (int i = 0; i < PART_COUNT; i++)
+        s.parts[i] = NAN;
+    return s;
 }
 
 static bool begins_with(const char *text, const char *start)
@@ -31,7 +34,7 @@ static Status read_number(const char *text, const char *what, float *out)
     return STATUS_OK;
 }
 
-static Status add_block(AdapterStrength *s, PartId part, const char *prefix, const char *rest, bool listed,
+static Status add_block(AdapterStrength *s, int parts, const char *prefix, const char *rest, bool listed,
                         float factor)
 {
     if (s->count == STRENGTH_BLOCKS)
@@ -40,22 +43,40 @@ static Status add_block(AdapterStrength *s, PartId part, const char *prefix, con
     const int n = snprintf(b->name, sizeof b->name, "%s%s", prefix, rest);
     if (n >= STRENGTH_NAME)
         return status_refuse("`%s` is too long for a block's name", rest);
-    b->part = part;
+    b->parts = parts;
     b->listed = listed;
     b->factor = factor;
     s->count++;
     return STATUS_OK;
 }
 
+#define FIRST_TEXT (1 << PART_TEXT)
+#define SECOND_TEXT (1 << PART_TEXT_2)
 static const struct {
     const char *word, *path;
-    PartId part;
+    int parts;
 } WORDS[] = {
-    {"down", "down_blocks", PART_UNET},
-    {"mid", "mid_block", PART_UNET},
-    {"up", "up_blocks", PART_UNET},
-    {"te", "text_model.encoder.layers", PART_TEXT},
+    {"down", "down_blocks", MODEL_UNET},
+    {"mid", "mid_block", MODEL_UNET},
+    {"up", "up_blocks", MODEL_UNET},
+    {"te", "text_model.encoder.layers", MODEL_TEXT},
+    {"te1", "text_model.encoder.layers", FIRST_TEXT},
+    {"te2", "text_model.encoder.layers", SECOND_TEXT},
 };
+
+/* Words for a part as a whole. */
+static const struct {
+    const char *word;
+    int parts;
+} PART_WORDS[] = {{"te", MODEL_TEXT}, {"te1", FIRST_TEXT}, {"te2", SECOND_TEXT}, {"unet", MODEL_UNET}};
+#define PART_WORD_COUNT (sizeof PART_WORDS / sizeof *PART_WORDS)
+
+static void set_parts(AdapterStrength *s, int parts, float value)
+{
+    for (int i = 0; i < PART_COUNT; i++)
+        if (parts & 1 << i)
+            s->parts[i] = value;
+}
 
 /* "down.1" and the like, as the model's files call it. */
 static Status add_named(AdapterStrength *s, const char *name, float factor)
@@ -63,26 +84,26 @@ static Status add_named(AdapterStrength *s, const char *name, float factor)
     for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++) {
         const size_t n = strlen(WORDS[i].word);
         if (begins_with(name, WORDS[i].word) && (!name[n] || name[n] == '.'))
-            return add_block(s, WORDS[i].part, WORDS[i].path, name + n, false, factor);
+            return add_block(s, WORDS[i].parts, WORDS[i].path, name + n, false, factor);
     }
-    return add_block(s, begins_with(name, "text_model.") ? PART_TEXT : PART_UNET, "", name, false, factor);
+    return add_block(s, begins_with(name, "text_model.") ? MODEL_TEXT : MODEL_UNET, "", name, false, factor);
 }
 
-/* The blocks of SD1.x and SD2.x in the original files' numbers: IN00 to IN11, MID, OUT00 to OUT11. */
+/* The blocks in the original files' numbers: IN00 to IN11, MID, OUT00 to OUT11; SDXL has those up to 08. */
 static Status add_input(AdapterStrength *s, int i, float factor)
 {
     char name[32];
     const int b = (i - 1) / 3, r = (i - 1) % 3;
     if (i == 0)
-        return add_block(s, PART_UNET, "conv_in", "", true, factor);
+        return add_block(s, MODEL_UNET, "conv_in", "", true, factor);
     if (r == 2) {
         snprintf(name, sizeof name, "%d.downsamplers", b);
-        return add_block(s, PART_UNET, "down_blocks.", name, true, factor);
+        return add_block(s, MODEL_UNET, "down_blocks.", name, true, factor);
     }
     snprintf(name, sizeof name, "%d.resnets.%d", b, r);
-    TRY(add_block(s, PART_UNET, "down_blocks.", name, true, factor));
+    TRY(add_block(s, MODEL_UNET, "down_blocks.", name, true, factor));
     snprintf(name, sizeof name, "%d.attentions.%d", b, r);
-    return add_block(s, PART_UNET, "down_blocks.", name, true, factor);
+    return add_block(s, MODEL_UNET, "down_blocks.", name, true, factor);
 }
 
 static Status add_output(AdapterStrength *s, int i, float factor)
@@ -90,25 +111,33 @@ static Status add_output(AdapterStrength *s, int i, float factor)
     char name[32];
     const int b = i / 3, r = i % 3;
     snprintf(name, sizeof name, "%d.resnets.%d", b, r);
-    TRY(add_block(s, PART_UNET, "up_blocks.", name, true, factor));
+    TRY(add_block(s, MODEL_UNET, "up_blocks.", name, true, factor));
     snprintf(name, sizeof name, "%d.attentions.%d", b, r);
-    TRY(add_block(s, PART_UNET, "up_blocks.", name, true, factor));
+    TRY(add_block(s, MODEL_UNET, "up_blocks.", name, true, factor));
     snprintf(name, sizeof name, "%d.upsamplers", b);
-    return r == 2 ? add_block(s, PART_UNET, "up_blocks.", name, true, factor) : STATUS_OK;
+    return r == 2 ? add_block(s, MODEL_UNET, "up_blocks.", name, true, factor) : STATUS_OK;
 }
 
-/* BASE, then the blocks; of 17 those with attention alone. BASE is the text encoder. */
-static Status add_list(AdapterStrength *s, const float *values, int count)
+/* BASE, which is the text encoders, then blocks: those with attention, or all. */
+typedef struct BlockList {
+    int count, input_count, first_output;
+    int inputs[12];
+} BlockList;
+static const BlockList LISTS[] = {
+    {17, 6, 3, {1, 2, 4, 5, 7, 8}},
+    {26, 12, 0, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}},
+    {12, 4, 0, {4, 5, 7, 8}},
+    {20, 9, 0, {0, 1, 2, 3, 4, 5, 6, 7, 8}},
+};
+
+static Status add_list(AdapterStrength *s, const BlockList *list, const float *values)
 {
-    static const int INPUTS[] = {1, 2, 4, 5, 7, 8};
-    const bool all = count == 26;
-    const int inputs = all ? 12 : 6, outputs = all ? 12 : 9;
-    TRY(add_block(s, PART_TEXT, "text_model", "", true, values[0]));
-    for (int i = 0; i < inputs; i++)
-        TRY(add_input(s, all ? i : INPUTS[i], values[1 + i]));
-    TRY(add_block(s, PART_UNET, "mid_block", "", true, values[1 + inputs]));
-    for (int i = 0; i < outputs; i++)
-        TRY(add_output(s, all ? i : i + 3, values[2 + inputs + i]));
+    TRY(add_block(s, MODEL_TEXT, "text_model", "", true, *values++));
+    for (int i = 0; i < list->input_count; i++)
+        TRY(add_input(s, list->inputs[i], *values++));
+    TRY(add_block(s, MODEL_UNET, "mid_block", "", true, *values++));
+    for (int i = 0; i < list->count - list->input_count - 2; i++)
+        TRY(add_output(s, list->first_output + i, *values++));
     return STATUS_OK;
 }
 
@@ -127,8 +156,10 @@ static Status read_list(AdapterStrength *s, const char *text)
             break;
     }
     s->list_count = count;
-    return count == 17 || count == 26 ? add_list(s, s->list, count)
-                                      : status_refuse("lbw has %d factors; 17 or 26 are known", count);
+    for (size_t i = 0; i < sizeof LISTS / sizeof *LISTS; i++)
+        if (LISTS[i].count == count)
+            return add_list(s, &LISTS[i], s->list);
+    return status_refuse("lbw has %d factors; 17 or 26 are known, and of SDXL 12 or 20", count);
 }
 
 static Status read_item(AdapterStrength *s, const char *item, int *numbers)
@@ -141,8 +172,9 @@ static Status read_item(AdapterStrength *s, const char *item, int *numbers)
         if (++*numbers == 1)
             s->whole = value;
         else if (*numbers == 2) { /* A1111's: the first was the text encoder's */
-            s->text = s->whole;
-            s->unet = s->whole = value;
+            set_parts(s, MODEL_TEXT, s->whole);
+            set_parts(s, MODEL_UNET, value);
+            s->whole = value;
         } else {
             return status_refuse("`%s`: a third number says nothing", item);
         }
@@ -154,13 +186,12 @@ static Status read_item(AdapterStrength *s, const char *item, int *numbers)
     if (!strcmp(name, "lbw"))
         return read_list(s, equals + 1);
     TRY(read_number(equals + 1, name, &value));
-    if (!strcmp(name, "te"))
-        s->text = value;
-    else if (!strcmp(name, "unet"))
-        s->unet = value;
-    else
-        return add_named(s, name, value);
-    return STATUS_OK;
+    for (size_t i = 0; i < PART_WORD_COUNT; i++)
+        if (!strcmp(name, PART_WORDS[i].word)) {
+            set_parts(s, PART_WORDS[i].parts, value);
+            return STATUS_OK;
+        }
+    return add_named(s, name, value);
 }
 
 /* Bytes up to the next ":", or "," before a word. */
@@ -190,12 +221,32 @@ Status adapter_strength_parse(const char *text, AdapterStrength *out)
 
 /* Writing ------------------------------------------------------------------------------------------------ */
 
+static bool same_number(float a, float b)
+{
+    return a == b || (isnan(a) && isnan(b));
+}
+
+/* "te" where both text encoders have the same. */
+static void add_part_texts(Buffer *b, const AdapterStrength *s)
+{
+    int said = 0;
+    for (size_t i = 0; i < PART_WORD_COUNT; i++) {
+        const int parts = PART_WORDS[i].parts;
+        const PartId first = parts & FIRST_TEXT ? PART_TEXT : parts & SECOND_TEXT ? PART_TEXT_2 : PART_UNET;
+        const bool same = parts != MODEL_TEXT || same_number(s->parts[PART_TEXT], s->parts[PART_TEXT_2]);
+        if (said & parts || !same || isnan(s->parts[first]))
+            continue;
+        buffer_add(b, ":%s=%g", PART_WORDS[i].word, (double)s->parts[first]);
+        said |= parts;
+    }
+}
+
 /* By the word for its path, where there is one. */
 static void add_block_text(Buffer *b, const BlockStrength *block)
 {
     const char *word = "", *rest = block->name;
     for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++)
-        if (begins_with(block->name, WORDS[i].path)) {
+        if (begins_with(block->name, WORDS[i].path) && block->parts == WORDS[i].parts) {
             word = WORDS[i].word;
             rest = block->name + strlen(WORDS[i].path);
         }
@@ -207,10 +258,7 @@ char *adapter_strength_text(const AdapterStrength *s)
     Buffer b = {0};
     char *text;
     buffer_add(&b, "%s", "");
-    if (!isnan(s->text))
-        buffer_add(&b, ":te=%g", (double)s->text);
-    if (!isnan(s->unet))
-        buffer_add(&b, ":unet=%g", (double)s->unet);
+    add_part_texts(&b, s);
     for (int i = 0; i < s->list_count; i++)
         buffer_add(&b, "%s%g", i ? "," : ":lbw=", (double)s->list[i]);
     for (int i = 0; i < s->count; i++)
@@ -219,17 +267,14 @@ char *adapter_strength_text(const AdapterStrength *s)
     return buffer_take(&b, &text) == STATUS_OK ? text : NULL;
 }
 
-static bool same_number(float a, float b)
-{
-    return a == b || (isnan(a) && isnan(b));
-}
-
 bool adapter_strength_same(const AdapterStrength *a, const AdapterStrength *b)
 {
-    bool same = a->whole == b->whole && same_number(a->unet, b->unet) && same_number(a->text, b->text) &&
-                a->count == b->count;
+    bool same = a->whole == b->whole && a->count == b->count;
+    for (int i = 0; same && i < PART_COUNT; i++)
+        same = same_number(a->parts[i], b->parts[i]);
     for (int i = 0; same && i < a->count; i++)
-        same = !strcmp(a->blocks[i].name, b->blocks[i].name) && a->blocks[i].factor == b->blocks[i].factor;
+        same = !strcmp(a->blocks[i].name, b->blocks[i].name) && a->blocks[i].parts == b->blocks[i].parts &&
+               a->blocks[i].factor == b->blocks[i].factor;
     return same;
 }
 
@@ -239,12 +284,12 @@ bool adapter_strength_same(const AdapterStrength *a, const AdapterStrength *b)
 static bool holds(const BlockStrength *b, PartId part, const char *layer)
 {
     const size_t n = strlen(b->name);
-    return b->part == part && begins_with(layer, b->name) && (!layer[n] || layer[n] == '.');
+    return (b->parts & 1 << part) && begins_with(layer, b->name) && (!layer[n] || layer[n] == '.');
 }
 
 float adapter_strength_of(const AdapterStrength *s, PartId part, const char *layer)
 {
-    const float own = part == PART_UNET ? s->unet : s->text;
+    const float own = s->parts[part];
     const BlockStrength *best = NULL;
     for (int i = 0; i < s->count; i++)
         if (holds(&s->blocks[i], part, layer) && (!best || strlen(s->blocks[i].name) >= strlen(best->name)))
@@ -252,20 +297,43 @@ float adapter_strength_of(const AdapterStrength *s, PartId part, const char *lay
     return (isnan(own) ? s->whole : own) * (best ? best->factor : 1);
 }
 
-static bool any_layer(const BlockStrength *b, const LayerSet *set)
+static bool any_layer(const BlockStrength *b, PartId part, const LayerSet *set)
 {
     for (int i = 0; i < set->count; i++)
-        if (holds(b, b->part, set->items[i]->name))
+        if (holds(b, part, set->items[i]->name))
             return true;
     return false;
 }
 
+/* None of the block's parts that the model was loaded with has it. */
+static bool is_missing(const BlockStrength *b, const Model *m)
+{
+    bool looked = false;
+    for (int part = 0; part < PART_COUNT; part++) {
+        const LayerSet *set = b->parts & 1 << part ? part_layers((PartId)part, m) : NULL;
+        if (set && any_layer(b, (PartId)part, set))
+            return false;
+        looked |= set != NULL;
+    }
+    return looked;
+}
+
+/* Is anything asked of the second text encoder alone? */
+static bool wants_second(const AdapterStrength *s)
+{
+    bool wanted = !same_number(s->parts[PART_TEXT], s->parts[PART_TEXT_2]);
+    for (int i = 0; i < s->count; i++)
+        wanted |= s->blocks[i].parts == SECOND_TEXT;
+    return wanted;
+}
+
 Status adapter_strength_check(const AdapterStrength *s, const Model *m)
 {
+    if (!model_has(m, PART_TEXT_2) && wants_second(s))
+        return status_refuse("the model has one text encoder, whose strength is te");
     for (int i = 0; i < s->count; i++) {
         const BlockStrength *b = &s->blocks[i];
-        const LayerSet *set = part_layers(b->part, m);
-        if (set && !b->listed && !any_layer(b, set))
+        if (!b->listed && is_missing(b, m))
             return status_refuse(
                 "the model has no block `%s`; blocks are called down.0, mid, up.1, te.0, or by their "
                 "path in the model's files",

@@ -1,14 +1,16 @@
 /* How strongly an adapter counts: as a whole, and other than that in parts and blocks of the model.
  *
  *     0.8                     all of it
- *     0.8:te=0.5              the text encoder's part 0.5; unet= likewise
- *     0.5:0.8                 as A1111 has it: the text encoder's part, then the UNet's
+ *     0.8:te=0.5              the text encoders' part 0.5; unet= likewise, and te1= and te2= one of two
+ *     0.5:0.8                 as A1111 has it: the text encoders' part, then the UNet's
  *     0.8:mid=0:down.1=0.5    of the UNet's strength nothing in the middle, half in the second block down
- *     0.8:lbw=1,0,…           17 or 26 factors in the order of A1111's LoRA Block Weight extension
+ *     0.8:lbw=1,0,…           17 or 26 factors in the order of A1111's LoRA Block Weight extension; of SDXL
+ * 12 or 20
  *
  * A "," does for a ":" before a word: 0.8,te=0.5,mid=0. Blocks are named as in the model's files: "down.1" is
- * down_blocks.1, "up.2.attentions.0" up_blocks.2.attentions.0, "te.3" layer 3 of the text encoder, and any
- * other name, "conv_in", a path in the UNet. Of several that fit a layer the longest counts. */
+ * down_blocks.1, "up.2.attentions.0" up_blocks.2.attentions.0, "te.3" layer 3 of the text encoders, "te2.3"
+ * of the second alone, and any other name, "conv_in", a path in the UNet. Of several that fit a layer the
+ * longest counts. */
 #ifndef ATL_ADAPTER_STRENGTH_H
 #define ATL_ADAPTER_STRENGTH_H
 
@@ -20,14 +22,14 @@
 
 typedef struct BlockStrength {
     char name[STRENGTH_NAME]; /* "down_blocks.1" */
-    PartId part;
-    bool listed; /* of lbw, where models need not have it */
+    int parts;                /* ModelPart bits */
+    bool listed;              /* of lbw, where models need not have it */
     float factor;
 } BlockStrength;
 
 typedef struct AdapterStrength {
     float whole;
-    float unet, text; /* of each part; NAN: as the whole */
+    float parts[PART_COUNT]; /* of each part; NAN: as the whole */
     BlockStrength blocks[STRENGTH_BLOCKS];
     int count;
     float list[STRENGTH_LIST]; /* lbw's factors, as they were given */

@@ -1,6 +1,7 @@
 /* The layers that are trained, by the names others have for the choice. */
 #include "adapters.h"
 
+#include "infer/models/parts.h"
 #include "kernels/base/mem.h"
 
 #include <string.h>
@@ -52,7 +53,7 @@ Status lora_unet_layers(Model *m, LoraTargets targets, Layer ***out, int *count)
                          out, count);
 }
 
-Status lora_text_layers(Model *m, Layer ***out, int *count)
+Status lora_text_layers(Model *m, PartId part, Layer ***out, int *count)
 {
-    return select_layers(clip_layers(m->clip), in_text_layer, out, count);
+    return select_layers(part_layers(part, m), in_text_layer, out, count);
 }

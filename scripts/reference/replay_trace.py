@@ -28,14 +28,16 @@ import yaml
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from sdxl_lora import original
 
 PREDICTION, GRADIENT, STEP, IN_A_ROW = 1e-4, 1e-4, 1e-3, 2e-3
 
 
-def attach(module, prefix, keys, config):
+def attach(module, prefix, keys, config, named=lambda path: path):
     """LoRA on the modules whose kohya names stand in keys. -> {key: parameter}"""
-    names = {prefix + name.replace(".", "_"): name for name, _ in module.named_modules()}
+    names = {prefix + named(name).replace(".", "_"): name for name, _ in module.named_modules()}
     # transformers 5 leaves "text_model." out of its module names, the files have it
     names |= {prefix + "text_model_" + name.replace(".", "_"): name for name, _ in module.named_modules()}
     wanted = sorted({key.split(".")[0] for key in keys if key.startswith(prefix)})
@@ -68,12 +70,18 @@ class Reference:
         self.config = config
         self.unet = UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=torch.float32)
         self.unet.requires_grad_(False)
-        self.parameters = attach(self.unet, "lora_unet_", keys, config)
-        self.text = None
+        self.sdxl = (model / "text_encoder_2").exists()
+        row = self.unet.config.layers_per_block + 1
+        self.parameters = attach(self.unet, "lora_unet_", keys, config,
+                                 (lambda path: original(path, row)) if self.sdxl else (lambda path: path))
+        self.texts = []
         if config["method"]["text_encoder"]:
-            self.text = CLIPTextModel.from_pretrained(model / "text_encoder", torch_dtype=torch.float32)
-            self.text.requires_grad_(False)
-            self.parameters |= attach(self.text, "lora_te_", keys, config)
+            parts = [(CLIPTextModel, "text_encoder", "lora_te1_" if self.sdxl else "lora_te_")]
+            parts += [(CLIPTextModelWithProjection, "text_encoder_2", "lora_te2_")] * self.sdxl
+            for kind, folder, prefix in parts:
+                self.texts.append(kind.from_pretrained(model / folder, torch_dtype=torch.float32))
+                self.texts[-1].requires_grad_(False)
+                self.parameters |= attach(self.texts[-1], prefix, keys, config)
         missing = set(keys) ^ set(self.parameters)
         assert not missing, f"keys that fit nothing: {sorted(missing)[:4]}"
         scheduler = json.loads((model / "scheduler" / "scheduler_config.json").read_text())
@@ -82,8 +90,10 @@ class Reference:
         self.alphas = torch.cumprod(1 - beta, 0)
         o = config["optimizer"]
         text_lr = o["text_encoder_lr"] or o["lr"]
-        groups = [{"params": [p for k, p in self.parameters.items() if k.startswith("lora_unet_")], "base": o["lr"]},
-                  {"params": [p for k, p in self.parameters.items() if k.startswith("lora_te_")], "base": text_lr}]
+        rates = {"lora_unet_": o["lr"], "lora_te_": text_lr, "lora_te1_": text_lr,
+                 "lora_te2_": o["text_encoder_2_lr"] or text_lr}
+        groups = [{"params": [p for k, p in self.parameters.items() if k.startswith(prefix)], "base": lr}
+                  for prefix, lr in rates.items()]
         self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=o["lr"],
                                            betas=(o["beta1"], o["beta2"]), eps=o["eps"],
                                            weight_decay=o["weight_decay"])
@@ -95,6 +105,20 @@ class Reference:
 
     def weights(self):
         return {key: p.detach().clone() for key, p in self.parameters.items()}
+
+    def predict(self, t, s, noisy, steps):
+        """From the trace's texts, or through the encoders that are trained."""
+        states, told = t["conditioning"][s], {}
+        if self.sdxl:
+            told = {"text_embeds": t["pooled"][s], "time_ids": t["sizes"][s]}
+        if self.texts:
+            ids = t["ids"][s].long().chunk(len(self.texts), -1)
+            results = [text(i, output_hidden_states=True) for text, i in zip(self.texts, ids)]
+            states = results[0].last_hidden_state
+            if self.sdxl:
+                states = torch.cat([r.hidden_states[-2] for r in results], -1)
+                told["text_embeds"] = results[1].text_embeds
+        return self.unet(noisy, steps, states, added_cond_kwargs=told).sample
 
     def backward(self, t):
         """Loss and gradients of one traced step; micro-batches one after the other."""
@@ -110,10 +134,7 @@ class Reference:
             x, e = t["latents"][s], t["noise"][s]
             noisy = a.sqrt() * x + (1 - a).sqrt() * e
             target = e if self.prediction_type == "epsilon" else a.sqrt() * e - (1 - a).sqrt() * x
-            states = t["conditioning"][s]
-            if self.text is not None:
-                states = self.text(t["ids"][s].long()).last_hidden_state
-            prediction = self.unet(noisy, steps, states).sample
+            prediction = self.predict(t, s, noisy, steps)
             loss = ((prediction - target) ** 2).mean(dim=(1, 2, 3))
             snr = a.flatten() / (1 - a.flatten())
             gamma = self.config["loss"]["snr_gamma"]
@@ -126,6 +147,8 @@ class Reference:
             else:
                 loss = loss.mean()
             (loss / micro).backward()
+            for p in self.parameters.values():  # what SDXL does not take of its first encoder has none in PyTorch
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             total += loss.item() / micro
             predictions.append(prediction.detach())
             targets.append(target)
@@ -160,7 +183,7 @@ def main():
     print(f"torch {torch.__version__}, diffusers {diffusers.__version__}, peft {peft.__version__}, "
           f"transformers {transformers.__version__}")
     config = yaml.safe_load((args.run / "config.yaml").read_text())
-    for section in ("lr", "text_encoder_lr", "weight_decay", "beta1", "beta2", "eps"):
+    for section in ("lr", "text_encoder_lr", "text_encoder_2_lr", "weight_decay", "beta1", "beta2", "eps"):
         config["optimizer"][section] = float(config["optimizer"].get(section) or 0)  # YAML reads 1e-8 as text
     trace = [load_file(p) for p in sorted(args.trace.glob("step-*.safetensors"))]
     start = {k[7:]: v for k, v in trace[0].items() if k.startswith("weight.")}

@@ -65,6 +65,12 @@ static void every_spelling_of_a_key_is_read(void **state)
          "lora_unet_mid_block_attentions_0_proj_in", TENSOR, &adapter_lora, LORA_DOWN, SPELLED_KOHYA},
         {"lora_te_text_model_encoder_layers_3_mlp_fc1.lora_up.weight",
          "lora_te_text_model_encoder_layers_3_mlp_fc1", TENSOR, &adapter_lora, LORA_UP, SPELLED_KOHYA},
+        {"lora_te1_text_model_encoder_layers_3_mlp_fc1.lora_up.weight",
+         "lora_te1_text_model_encoder_layers_3_mlp_fc1", TENSOR, &adapter_lora, LORA_UP, SPELLED_KOHYA},
+        {"text_encoder_2.text_model.encoder.layers.3.mlp.fc1.lora_A.weight",
+         "lora_te2_text_model_encoder_layers_3_mlp_fc1", TENSOR, &adapter_lora, LORA_DOWN, SPELLED_PEFT},
+        {"text_encoder_2.encoder.layers.3.mlp.fc1.lora_linear_layer.down.weight",
+         "lora_te2_text_model_encoder_layers_3_mlp_fc1", TENSOR, &adapter_lora, LORA_DOWN, SPELLED_DIFFUSERS},
         {"lora_unet_x.alpha", "lora_unet_x", ALPHA, NULL, 0, SPELLED_KOHYA},
         {"unet.mid_block.attentions.0.proj_in.lora_A.weight", "lora_unet_mid_block_attentions_0_proj_in",
          TENSOR, &adapter_lora, LORA_DOWN, SPELLED_PEFT},
@@ -128,25 +134,31 @@ static void what_is_written_of_every_kind_is_read(void **state)
         const char *name;
     } LAYERS[] = {{PART_UNET, "down_blocks.0.resnets.0.conv1"},
                   {PART_TEXT, "text_model.encoder.layers.0.mlp.fc1"}};
+    Model *m = open_model();
     AdapterKey k;
     for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
         for (int s = SPELLED_KOHYA; s <= SPELLED_PEFT; s++)
             for (int p = 0; p < 2; p++)
                 for (int r = 0; r < ADAPTER_TENSORS && KINDS[i]->roles[r]; r++) {
-                    char module[ADAPTER_MODULE_SIZE];
-                    char *key = adapter_key((AdapterSpelling)s, LAYERS[p].part, LAYERS[p].name, KINDS[i], r);
+                    const AdapterLayer layer = {m, LAYERS[p].part, LAYERS[p].name};
+                    char module[ADAPTER_NAMES][ADAPTER_MODULE_SIZE];
+                    int names;
+                    char *key = adapter_key((AdapterSpelling)s, &layer, KINDS[i], r);
                     if (!key)
                         fail_msg("%s", status_message());
                     adapter_key_parse(key, &k);
-                    assert_int_equal(adapter_module(LAYERS[p].part, LAYERS[p].name, module), STATUS_OK);
+                    assert_int_equal(adapter_modules(&layer, module, &names), STATUS_OK);
+                    assert_int_equal(names, 1);
                     if (k.type != ADAPTER_KEY_TENSOR || k.kind != KINDS[i] || k.role != r ||
-                        (int)k.spelling != s || k.part != LAYERS[p].part || strcmp(k.module, module) != 0)
+                        (int)k.spelling != s || k.part != LAYERS[p].part || strcmp(k.module, module[0]) != 0)
                         fail_msg("`%s` is read as something else", key);
                     mem_free(key);
                 }
-    assert_null(adapter_key(SPELLED_DIFFUSERS, PART_UNET, "x", &adapter_loha, LOHA_W1_A));
+    const AdapterLayer x = {m, PART_UNET, "x"};
+    assert_null(adapter_key(SPELLED_DIFFUSERS, &x, &adapter_loha, LOHA_W1_A));
     assert_string_equal(status_message(), "diffusers's files have no name for a LoHa's w1_a");
-    assert_null(adapter_alpha_key(SPELLED_PEFT, PART_UNET, "x"));
+    assert_null(adapter_alpha_key(SPELLED_PEFT, &x));
+    model_free(m);
 }
 
 static void targets_are_the_layers_that_others_train(void **state)
@@ -155,20 +167,23 @@ static void targets_are_the_layers_that_others_train(void **state)
     Model *m = open_model();
     Layer **layers;
     int count;
-    char name[ADAPTER_MODULE_SIZE];
+    char name[ADAPTER_NAMES][ADAPTER_MODULE_SIZE];
+    int names;
     /* 4 transformers (down 1, mid 1, up 2) of two attentions with four layers each */
     assert_int_equal(lora_unet_layers(m, LORA_ATTENTION, &layers, &count), STATUS_OK);
     assert_int_equal(count, 4 * 8);
     mem_free(layers);
     assert_int_equal(lora_unet_layers(m, LORA_ATTENTION_MLP, &layers, &count), STATUS_OK);
     assert_int_equal(count, 4 * 12);
-    assert_int_equal(adapter_module(PART_UNET, layers[0]->name, name), STATUS_OK);
-    assert_string_equal(name, "lora_unet_down_blocks_0_attentions_0_proj_in");
+    assert_int_equal(adapter_modules(&(AdapterLayer){m, PART_UNET, layers[0]->name}, name, &names),
+                     STATUS_OK);
+    assert_string_equal(name[0], "lora_unet_down_blocks_0_attentions_0_proj_in");
     mem_free(layers);
-    assert_int_equal(lora_text_layers(m, &layers, &count), STATUS_OK);
+    assert_int_equal(lora_text_layers(m, PART_TEXT, &layers, &count), STATUS_OK);
     assert_int_equal(count, 3 * 6);
-    assert_int_equal(adapter_module(PART_TEXT, layers[0]->name, name), STATUS_OK);
-    assert_memory_equal(name, "lora_te_text_model_encoder_layers_0_", 36);
+    assert_int_equal(adapter_modules(&(AdapterLayer){m, PART_TEXT, layers[0]->name}, name, &names),
+                     STATUS_OK);
+    assert_memory_equal(name[0], "lora_te_text_model_encoder_layers_0_", 36);
     mem_free(layers);
     model_free(m);
 }

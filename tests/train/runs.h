@@ -1,4 +1,4 @@
-/* Whole runs of the tiny SD1 model in a folder of their own: what the tests of training share. */
+/* Whole runs of a tiny model, mostly SD1's, in a folder of their own: what the tests of training share. */
 #ifndef ATL_TEST_RUNS_H
 #define ATL_TEST_RUNS_H
 
@@ -52,7 +52,7 @@ static inline int remove_work(void **state)
     return dir_remove(work);
 }
 
-/* A run of the tiny SD1 model in the folder work/NAME, with more settings ("train.batch=2", …, NULL). */
+/* A run of a tiny model in the folder work/NAME, with more settings ("train.batch=2", …, NULL). */
 static inline Config *config_for(const char *name, const char *model, ...)
 {
     char path[128], *sets[24];
@@ -81,6 +81,7 @@ static inline Config *config_for(const char *name, const char *model, ...)
 }
 
 #define SD1 TEST_GOLDEN "/models/sd1"
+#define SDXL TEST_GOLDEN "/models/sdxl"
 
 static inline void train(Config *config, const char *resume)
 {

@@ -24,6 +24,9 @@ static const Kind kinds[] = {
     {"f16", {"method.kind=lora", "train.offload=all", "train.accumulate=2"}, "model.dtype=f16"},
     {"waiting", {"method.kind=full", "train.offload=all", "train.checkpointing=on"}, NULL},
     {"full", {"method.kind=full", "method.text_encoder=true", "train.cache_text=false"}, NULL},
+    {"xl",
+     {"model.base=" SDXL, "method.kind=lora", "method.text_encoder=true", "train.cache_text=false"},
+     NULL},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
 enum { STEPS = 4 };

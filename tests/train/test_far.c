@@ -43,6 +43,16 @@ static const Kind kinds[] = {
      {"model/unet/diffusion_pytorch_model.safetensors", "model/text_encoder/model.safetensors",
       "samples/step-000004.png", CHECKPOINT "weights.safetensors", CHECKPOINT "optimizer.safetensors",
       CHECKPOINT "ema.safetensors"}},
+    {"xl",
+     {"model.base=" SDXL, "method.kind=lora", "method.text_encoder=true", "train.cache_text=false",
+      "model.dtype=bf16", "optimizer.text_encoder_lr=1e-4", "optimizer.text_encoder_2_lr=1e-5"},
+     {"lora.safetensors", "samples/step-000004.png", CHECKPOINT "weights.safetensors",
+      CHECKPOINT "optimizer.safetensors"}},
+    {"xl-offload",
+     {"model.base=" SDXL, "method.kind=lora", "train.offload=all", "train.checkpointing=on",
+      "model.dtype=bf16"},
+     {"lora.safetensors", "samples/step-000004.png", CHECKPOINT "weights.safetensors",
+      CHECKPOINT "optimizer.safetensors"}},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
 

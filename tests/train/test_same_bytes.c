@@ -1,5 +1,6 @@
 /* The same configuration and seed give the same bytes: with any number of loader threads, with caches and
- * without, in one go and resumed, for a LoRA, one with the text encoder, and whole weights with EMA. Breaks
+ * without, in one go and resumed, for a LoRA, one with the text encoder, and whole weights with EMA, and
+ * SDXL's. Breaks
  * if anything that a step depends on is drawn or summed in the order in which it happens to be ready. */
 #include "runs.h"
 
@@ -7,6 +8,7 @@
 
 typedef struct Kind {
     const char *name, *method, *text, *ema, *files[6];
+    const char *model;
 } Kind;
 
 static const Kind kinds[] = {
@@ -15,20 +17,37 @@ static const Kind kinds[] = {
      "method.text_encoder=false",
      "train.ema=0",
      {"lora.safetensors", "checkpoints/step-000004/weights.safetensors",
-      "checkpoints/step-000004/optimizer.safetensors"}},
+      "checkpoints/step-000004/optimizer.safetensors"},
+     SD1},
     {"text",
      "method.kind=lora",
      "method.text_encoder=true",
      "train.ema=0",
      {"lora.safetensors", "checkpoints/step-000004/weights.safetensors",
-      "checkpoints/step-000004/optimizer.safetensors"}},
+      "checkpoints/step-000004/optimizer.safetensors"},
+     SD1},
     {"full",
      "method.kind=full",
      "method.text_encoder=true",
      "train.ema=0.9",
      {"model/unet/diffusion_pytorch_model.safetensors", "model/text_encoder/model.safetensors",
       "checkpoints/step-000004/weights.safetensors", "checkpoints/step-000004/optimizer.safetensors",
-      "checkpoints/step-000004/ema.safetensors"}},
+      "checkpoints/step-000004/ema.safetensors"},
+     SD1},
+    {"xl",
+     "method.kind=lora",
+     "method.text_encoder=false",
+     "train.ema=0",
+     {"lora.safetensors", "checkpoints/step-000004/weights.safetensors",
+      "checkpoints/step-000004/optimizer.safetensors"},
+     SDXL},
+    {"xl-texts",
+     "method.kind=lora",
+     "method.text_encoder=true",
+     "train.ema=0",
+     {"lora.safetensors", "checkpoints/step-000004/weights.safetensors",
+      "checkpoints/step-000004/optimizer.safetensors"},
+     SDXL},
 };
 
 static void run_kind(const Kind *k, const char *name, char *threads, char *latents, char *text)
@@ -36,7 +55,7 @@ static void run_kind(const Kind *k, const char *name, char *threads, char *laten
     /* a whole dataset's captions are the same whether they are cached or not; the text encoder's own are not
      */
     char *cache = strstr(k->text, "true") ? "train.cache_text=false" : text;
-    train(config_for(name, SD1, k->method, k->text, k->ema, threads, latents, cache, "train.steps=4",
+    train(config_for(name, k->model, k->method, k->text, k->ema, threads, latents, cache, "train.steps=4",
                      "dataset.augment.flip=true", "output.keep=3", (char *)NULL),
           NULL);
 }
@@ -86,8 +105,8 @@ static void a_resumed_run_ends_in_the_same_bytes(void **state)
             mem_printf("cd %s/%s && rm -rf checkpoints/step-000004 lora.safetensors model", work, name);
         assert_int_equal(system(command), 0);
         char *cache = strstr(kinds[k].text, "true") ? "train.cache_text=false" : "train.cache_text=true";
-        train(config_for(name, SD1, kinds[k].method, kinds[k].text, kinds[k].ema, threads, latents, cache,
-                         "train.steps=4", "dataset.augment.flip=true", "output.keep=3", (char *)NULL),
+        train(config_for(name, kinds[k].model, kinds[k].method, kinds[k].text, kinds[k].ema, threads, latents,
+                         cache, "train.steps=4", "dataset.augment.flip=true", "output.keep=3", (char *)NULL),
               "auto");
         assert_same(&kinds[k], kinds[k].name, name);
         mem_free(command);

@@ -62,6 +62,8 @@ typedef enum ScheduleKind {
 } ScheduleKind; /* all after warm-up */
 /* What frozen weights of products are stored in, if not in model.dtype. */
 typedef enum Quantise { QUANTISE_NONE, QUANTISE_INT8 } Quantise;
+/* Which text encoders are trained beside the UNet: of a model with one, all and the first are the same. */
+typedef enum TrainedTexts { TEXTS_FROZEN, TEXTS_ALL, TEXTS_FIRST, TEXTS_SECOND } TrainedTexts;
 typedef enum ModelInit { MODEL_INIT_PRETRAINED, MODEL_INIT_RANDOM } ModelInit;
 
 /* A path that was written relative, and the absolute one it became. */
@@ -92,7 +94,7 @@ typedef struct Config {
         int rank;
         float alpha;
         Targets targets;
-        bool text_encoder;
+        TrainedTexts text_encoder;
         LoraInit init;
         int clip_skip;
     } method;
@@ -116,6 +118,7 @@ typedef struct Config {
     struct {
         int kind;                   /* its place in the table of optimizers */
         double lr, text_encoder_lr; /* text_encoder_lr 0: lr */
+        double text_encoder_2_lr;   /* of a model's second text encoder; 0: text_encoder_lr */
         OptimizerSettings settings;
         ScheduleKind schedule;
         int64_t warmup;
@@ -168,6 +171,12 @@ typedef struct Config {
 static inline bool config_has_prior(const Config *c)
 {
     return c->prior.weight > 0;
+}
+/* Whether a model's text encoder is trained: its first (0), or its second (1) of two. */
+static inline bool config_trains_text(const Config *c, int encoder)
+{
+    return c->method.text_encoder == TEXTS_ALL ||
+           c->method.text_encoder == (encoder ? TEXTS_SECOND : TEXTS_FIRST);
 }
 /* The largest of some resolutions, once train.resolution is filled in. */
 static inline int resolutions_largest(const Resolutions *r)

@@ -219,14 +219,16 @@ static json_t *switch_words(const SchemaKey *k)
 {
     json_t *list = json_array();
     const char *word;
-    char third[SCHEMA_NAME];
+    char further[SCHEMA_NAME];
     bool yes;
     for (int i = 0; i < 2; i++)
         json_array_append_new(list, json_boolean(i == 0));
     for (int i = 0; (word = schema_switch_word(i, &yes)) != NULL; i++)
         json_array_append_new(list, json_string(word));
-    if (k->choices && schema_choice(k->choices, 0, third))
-        json_array_append_new(list, json_string(third));
+    if (k->type == KEY_SWITCH_OR && schema_choice(k->choices, 0, further))
+        json_array_append_new(list, json_string(further));
+    for (int i = 2; k->type == KEY_SWITCH_AND && schema_choice(k->choices, i, further); i++)
+        json_array_append_new(list, json_string(further));
     return list;
 }
 
@@ -261,6 +263,7 @@ static json_t *key_schema(const SchemaKey *k)
         return json_pack("{s:o}", "enum", choices_of(k));
     case KEY_SWITCH:
     case KEY_SWITCH_OR:
+    case KEY_SWITCH_AND:
         return json_pack("{s:o}", "enum", switch_words(k));
     case KEY_TEXTS:
         return json_pack("{s:[o,{s:s,s:i,s:o}]}", "anyOf", any_text(), "type", "array", "maxItems",
@@ -286,7 +289,7 @@ static json_t *preset_json(const SchemaKey *k)
         return schema_choice(k->preset, 0, word) ? json_pack("[s]", word) : NULL;
     if (k->type == KEY_TEXT || k->type == KEY_PATH || k->type == KEY_CHOICE || k->type == KEY_SWITCH_OR)
         return json_string(k->preset);
-    if (k->type == KEY_SWITCH)
+    if (k->type == KEY_SWITCH || k->type == KEY_SWITCH_AND)
         return json_boolean(strcmp(k->preset, "true") == 0);
     return k->type == KEY_FLOAT || k->type == KEY_DOUBLE ? json_real(strtod(k->preset, NULL))
                                                          : json_integer(strtoll(k->preset, NULL, 10));

@@ -145,6 +145,16 @@ static Status read_switch_or(const SchemaKey *k, const YamlNode *n, int *out)
     return STATUS_OK;
 }
 
+/* No, yes, or a further word. */
+static Status read_switch_and(const SchemaKey *k, const YamlNode *n, int *out)
+{
+    bool yes;
+    if (!schema_yes_or_no(n->text, &yes))
+        return read_choice(k, n, out);
+    *out = yes;
+    return STATUS_OK;
+}
+
 static Status replace_text(char **field, const char *text)
 {
     char *copy = mem_strdup(text);
@@ -258,6 +268,8 @@ Status value_read(const SchemaKey *k, const YamlNode *n, Config *c, int dataset)
         return read_switch(k, n, field);
     case KEY_SWITCH_OR:
         return read_switch_or(k, n, field);
+    case KEY_SWITCH_AND:
+        return read_switch_and(k, n, field);
     case KEY_CHOICE:
         return read_choice(k, n, field);
     default:
@@ -424,6 +436,7 @@ bool value_write(const SchemaKey *k, const Config *c, int dataset, Buffer *out)
         break;
     case KEY_CHOICE:
     case KEY_SWITCH_OR:
+    case KEY_SWITCH_AND:
         schema_choice(k->choices, *(const int *)field, word);
         buffer_add(out, "%s", word);
         break;

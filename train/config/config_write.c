@@ -29,7 +29,8 @@ static void write_headings(const char *before, const char *path, bool first_of_i
 }
 
 /* Keys whose 0 says that they are not given, and is refused where it is written. */
-static const char *const ABSENT_AT_ZERO[] = {"train.steps", "train.epochs", "optimizer.text_encoder_lr"};
+static const char *const ABSENT_AT_ZERO[] = {"train.steps", "train.epochs", "optimizer.text_encoder_lr",
+                                             "optimizer.text_encoder_2_lr"};
 
 static bool left_out(const SchemaKey *k, const Config *c, int dataset)
 {

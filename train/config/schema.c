@@ -161,9 +161,10 @@ static const SchemaKey KEYS[] = {
  .preset = "attention+mlp", .help = "Which layers of the UNet get an adapter.",
  .more = "attention: queries, keys, values and outputs (diffusers' set, 128 modules in SD1.5). attention+mlp adds the "
          "projections around and the layers between them (kohya's set, 192)."},
-{.path = "method.text_encoder", .type = KEY_SWITCH, .offset = AT(method.text_encoder), .preset = "false",
- .help = "Train the text encoder too.",
- .more = "Helps to teach a new word; costs memory and time, and the captions can no longer be encoded beforehand."},
+{.path = "method.text_encoder", .type = KEY_SWITCH_AND, .offset = AT(method.text_encoder), .choices = "false|true|first|second",
+ .preset = "false", .help = "Train the text encoder too; of SDXL's two both, or one of them.",
+ .more = "Helps to teach a new word; costs memory and time, and the captions can no longer be encoded beforehand. SDXL's first is "
+         "CLIP-L, its second OpenCLIP bigG (sd-scripts' te1 and te2)."},
 {.path = "method.init", .type = KEY_CHOICE, .offset = AT(method.init), .choices = "kaiming|gaussian",
  .preset = "kaiming", .help = "How an adapter begins.",
  .more = "kaiming as sd-scripts does it (uniform, by the number of inputs), gaussian as diffusers does (normal, by "
@@ -246,6 +247,8 @@ static const SchemaKey KEYS[] = {
          "0 trains the text encoder alone, by optimizer.text_encoder_lr."},
 {.path = "optimizer.text_encoder_lr", .type = KEY_DOUBLE, .offset = AT(optimizer.text_encoder_lr), .min = 1e-12, .max = 10,
  .preset_note = "optimizer.lr", .help = "Learning rate of the text encoder; usually half of the UNet's."},
+{.path = "optimizer.text_encoder_2_lr", .type = KEY_DOUBLE, .offset = AT(optimizer.text_encoder_2_lr), .min = 1e-12, .max = 10,
+ .preset_note = "optimizer.text_encoder_lr", .help = "Learning rate of SDXL's second text encoder, where it is another than the first's."},
 {.path = "optimizer.weight_decay", .type = KEY_DOUBLE, .offset = AT(optimizer.settings.weight_decay), .min = 0, .max = 10,
  .preset = "0.01", .help = "Every step takes this share × the learning rate off each weight."},
 {.path = "optimizer.beta1", .type = KEY_DOUBLE, .offset = AT(optimizer.settings.beta1), .min = 0, .max = 0.999999,
@@ -386,11 +389,15 @@ static const SchemaRule RULES[] = {
     {"method.init", "method.kind", true, METHOD_FULL, NO_EXCUSE, NO_ADAPTERS},
     {"train.epochs", "train.steps", false, 0, WHILE_OFF, "and train.steps are both given; keep one of them"},
     {"train.steps", "train.epochs", false, 0, WHILE_OFF, "and train.epochs are both given; keep one of them"},
-    {"train.cache_text", "method.text_encoder", true, true, WHILE_OFF,
+    {"train.cache_text", "method.text_encoder", false, TEXTS_FROZEN, WHILE_OFF,
      "does not go with method.text_encoder: true (what it makes of a caption changes at every step); remove "
      "it"},
-    {"optimizer.text_encoder_lr", "method.text_encoder", true, false, NO_EXCUSE,
+    {"optimizer.text_encoder_lr", "method.text_encoder", true, TEXTS_FROZEN, NO_EXCUSE,
      "does nothing without method.text_encoder: true; remove it, or train the text encoder"},
+    {"optimizer.text_encoder_2_lr", "method.text_encoder", true, TEXTS_FROZEN, NO_EXCUSE,
+     "does nothing without method.text_encoder: true; remove it, or train the text encoders"},
+    {"optimizer.text_encoder_2_lr", "method.text_encoder", true, TEXTS_FIRST, NO_EXCUSE,
+     "does nothing with method.text_encoder: first; remove it, or train both"},
     {"dataset.caption.shuffle", "train.cache_text", true, true, WHILE_OFF, VARIED},
     {"dataset.caption.tag_dropout", "train.cache_text", true, true, WHILE_OFF, VARIED},
     {"dataset.caption.wildcards", "train.cache_text", true, true, WHILE_OFF, VARIED},
@@ -490,6 +497,7 @@ double schema_number(const SchemaKey *k, const Config *c, int dataset)
     case KEY_INT:
     case KEY_CHOICE:
     case KEY_SWITCH_OR:
+    case KEY_SWITCH_AND:
         return *(const int *)field;
     case KEY_INT64:
         return (double)*(const int64_t *)field;

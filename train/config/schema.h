@@ -10,19 +10,20 @@
 #include "config.h"
 
 typedef enum KeyType {
-    KEY_TEXT,      /* char * */
-    KEY_PATH,      /* char *; relative to the configuration's folder; "builtin:NAME" stays as it is */
-    KEY_INT,       /* int */
-    KEY_INTS,      /* Resolutions: a whole number, or a list of them */
-    KEY_INT64,     /* int64_t */
-    KEY_UINT64,    /* uint64_t */
-    KEY_FLOAT,     /* float */
-    KEY_DOUBLE,    /* double */
-    KEY_SWITCH,    /* bool */
-    KEY_SWITCH_OR, /* Switch: yes, no, or the first word of `choices` ("auto|on|off") */
-    KEY_CHOICE,    /* an enum whose values are the places of the words in `choices` */
-    KEY_TEXTS,     /* char *[CONFIG_MAX_LIST], and an int at count_offset */
-    KEY_FLAGS      /* a list of choices: one bool after the other */
+    KEY_TEXT,       /* char * */
+    KEY_PATH,       /* char *; relative to the configuration's folder; "builtin:NAME" stays as it is */
+    KEY_INT,        /* int */
+    KEY_INTS,       /* Resolutions: a whole number, or a list of them */
+    KEY_INT64,      /* int64_t */
+    KEY_UINT64,     /* uint64_t */
+    KEY_FLOAT,      /* float */
+    KEY_DOUBLE,     /* double */
+    KEY_SWITCH,     /* bool */
+    KEY_SWITCH_OR,  /* Switch: yes, no, or the first word of `choices` ("auto|on|off") */
+    KEY_SWITCH_AND, /* an enum: no, yes, or the place of a further word of `choices` ("false|true|first") */
+    KEY_CHOICE,     /* an enum whose values are the places of the words in `choices` */
+    KEY_TEXTS,      /* char *[CONFIG_MAX_LIST], and an int at count_offset */
+    KEY_FLAGS       /* a list of choices: one bool after the other */
 } KeyType;
 
 /* What a run that is gone on with may do with a key. */

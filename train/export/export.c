@@ -24,13 +24,13 @@
 static void add_module(const Export *e, const LoraModule *m, AdapterSpelling spelling, TensorList *l)
 {
     const DType dtype = e->config->output.dtype;
-    const char *layer = m->layer->name;
+    const AdapterLayer layer = {e->model, m->part, m->layer->name};
     const Adapter *a = &m->adapter;
     if (adapter_spelling_has_alpha(spelling))
-        tensorlist_add(l, adapter_alpha_key(spelling, m->part, layer), e->parameters->alpha, dtype);
+        tensorlist_add(l, adapter_alpha_key(spelling, &layer), e->parameters->alpha, dtype);
     for (int r = 0; r < ADAPTER_TENSORS; r++)
         if (a->tensors[r])
-            tensorlist_add(l, adapter_key(spelling, m->part, layer, a->kind, r), a->tensors[r], dtype);
+            tensorlist_add(l, adapter_key(spelling, &layer, a->kind, r), a->tensors[r], dtype);
 }
 
 /* The hashes that A1111 shows: of everything after the header, and the old one of a piece in the middle. Both

@@ -151,11 +151,13 @@ static Status dataset_metadata(const Export *e, ExportMetadata *m)
 static Status model_metadata(const Export *e, ExportMetadata *m)
 {
     const UNetConfig *u = unet_config(e->model->unet);
-    const bool v2 = u->cross_attention_dim == 1024;
+    const bool xl = e->model->family == FAMILY_SDXL, v2 = !xl && u->cross_attention_dim == 1024;
     const bool v = e->model->schedule.prediction == PREDICT_V;
     TRY(export_metadata_add(m, "ss_v2", mem_printf(v2 ? "True" : "False")));
     TRY(export_metadata_add(m, "ss_base_model_version",
-                            mem_printf(v2 ? (v ? "sd_v2_v" : "sd_v2") : "sd_v1")));
+                            mem_printf(xl   ? "sdxl_base_v1-0"
+                                       : v2 ? (v ? "sd_v2_v" : "sd_v2")
+                                            : "sd_v1")));
     TRY(export_metadata_add(m, "ss_sd_model_name", mem_printf("%s", path_base(e->config->model.base))));
     TRY(export_metadata_add(m, "ss_network_module", mem_printf("networks.lora")));
     TRY(export_metadata_add(m, "ss_network_dim", mem_printf("%d", e->config->method.rank)));
@@ -173,15 +175,27 @@ static int64_t parts(int64_t n, int64_t each)
     return (n + each - 1) / each;
 }
 
+/* One number, or of two encoders a list, as Python writes it; 0 stands for one that is not trained. */
+static char *text_rates(const Export *e)
+{
+    const Config *c = e->config;
+    const double first = c->optimizer.text_encoder_lr > 0 ? c->optimizer.text_encoder_lr : c->optimizer.lr,
+                 second = c->optimizer.text_encoder_2_lr > 0 ? c->optimizer.text_encoder_2_lr : first;
+    if (!c->method.text_encoder)
+        return mem_printf("None");
+    if (!e->model->clip_2)
+        return mem_printf("%g", first);
+    return mem_printf("[%g, %g]", config_trains_text(c, 0) ? first : 0,
+                      config_trains_text(c, 1) ? second : 0);
+}
+
 static Status train_metadata(const Export *e, ExportMetadata *m)
 {
     static const char *const schedules[] = {"constant_with_warmup", "linear", "cosine"};
     const Config *c = e->config;
-    const double text_lr = c->optimizer.text_encoder_lr > 0 ? c->optimizer.text_encoder_lr : c->optimizer.lr;
     TRY(export_metadata_add(m, "ss_learning_rate", mem_printf("%g", (double)c->optimizer.lr)));
     TRY(export_metadata_add(m, "ss_unet_lr", mem_printf("%g", (double)c->optimizer.lr)));
-    TRY(export_metadata_add(m, "ss_text_encoder_lr",
-                            c->method.text_encoder ? mem_printf("%g", text_lr) : mem_printf("None")));
+    TRY(export_metadata_add(m, "ss_text_encoder_lr", text_rates(e)));
     TRY(export_metadata_add(m, "ss_optimizer",
                             optimizer_at(c->optimizer.kind)->describe(&c->optimizer.settings)));
     TRY(export_metadata_add(m, "ss_lr_scheduler", mem_printf("%s", schedules[c->optimizer.schedule])));
@@ -217,14 +231,33 @@ static Status train_metadata(const Export *e, ExportMetadata *m)
                                                         : mem_printf("None"));
 }
 
+/* Stability's ModelSpec, by which programs tell SDXL's files. The title is no name of a file or a run: equal
+ * runs write equal files. */
+static Status spec_metadata(const Export *e, ExportMetadata *m)
+{
+    const Size size = config_size(e->config);
+    const bool v = e->model->schedule.prediction == PREDICT_V;
+    if (e->model->family != FAMILY_SDXL)
+        return STATUS_OK;
+    TRY(export_metadata_add(m, "modelspec.sai_model_spec", mem_strdup("1.0.1")));
+    TRY(export_metadata_add(m, "modelspec.architecture", mem_strdup("stable-diffusion-xl-v1-base/lora")));
+    TRY(export_metadata_add(m, "modelspec.implementation",
+                            mem_strdup("https://github.com/Stability-AI/generative-models")));
+    TRY(export_metadata_add(m, "modelspec.title",
+                            mem_printf("LoRA for %s", path_base(e->config->model.base))));
+    TRY(export_metadata_add(m, "modelspec.resolution", mem_printf("%dx%d", size.width, size.height)));
+    return export_metadata_add(m, "modelspec.prediction_type", mem_strdup(v ? "v" : "epsilon"));
+}
+
 Status export_metadata_kohya(const Export *e, ExportMetadata *m)
 {
     TRY(model_metadata(e, m));
     TRY(train_metadata(e, m));
+    TRY(spec_metadata(e, m));
     return e->sources ? dataset_metadata(e, m) : STATUS_OK;
 }
 
-/* peft's LoraConfig of one part, under "unet." or "text_encoder.". */
+/* peft's LoraConfig of one part, under "unet.", "text_encoder." or "text_encoder_2.". */
 static Status peft_part(const Export *e, json_t *all, PartId part)
 {
     const char *name = PARTS[part].folder;
@@ -248,8 +281,10 @@ Status export_metadata_peft(const Export *e, ExportMetadata *m)
 {
     json_t *all = json_object();
     Status s = all ? peft_part(e, all, PART_UNET) : STATUS_FAILED;
-    if (s == STATUS_OK && e->config->method.text_encoder)
+    if (s == STATUS_OK && e->parameters->groups & 1 << GROUP_TEXT)
         s = peft_part(e, all, PART_TEXT);
+    if (s == STATUS_OK && e->parameters->groups & 1 << GROUP_TEXT_2)
+        s = peft_part(e, all, PART_TEXT_2);
     if (s != STATUS_OK) {
         json_decref(all);
         return s;

@@ -36,17 +36,24 @@ static Status hash_vae(const Model *m, DType activations, CacheKey out)
     return STATUS_OK;
 }
 
-static Status hash_text_encoder(const Model *m, DType activations, int clip_skip, CacheKey out)
+static Status hash_text_encoder(Sha256 *s, Clip *clip, const Tokenizer *t, DType activations, int clip_skip)
 {
-    const ClipConfig *c = clip_config(m->clip);
+    const ClipConfig *c = clip_config(clip);
     char text[256];
-    Sha256 s;
-    sha256_init(&s);
     snprintf(text, sizeof text, "text 3, skip %d, %s, heads %d, quick %d, eps %a, tokens %d %d %d", clip_skip,
              dtype_name(activations), c->heads, c->quick_gelu, (double)c->eps, c->bos, c->eos, c->pad);
-    hash_text(&s, text);
-    TRY(tokenizer_hash(m->tokenizer, &s));
-    TRY(hash_layers(&s, clip_layers(m->clip)));
+    hash_text(s, text);
+    TRY(tokenizer_hash(t, s));
+    return hash_layers(s, clip_layers(clip));
+}
+
+static Status hash_text_encoders(const Model *m, DType activations, int clip_skip, CacheKey out)
+{
+    Sha256 s;
+    sha256_init(&s);
+    TRY(hash_text_encoder(&s, m->clip, m->tokenizer, activations, clip_skip));
+    if (m->clip_2)
+        TRY(hash_text_encoder(&s, m->clip_2, m->tokenizer_2, activations, clip_skip));
     sha256_final(&s, out);
     return STATUS_OK;
 }
@@ -65,7 +72,7 @@ static Status start(Caching *c, DType activations, int parts)
         if (!m->clip || !m->tokenizer)
             return status_fail("%s: has no text encoder to encode captions with", m->name);
         c->text = conditioning_shape(m);
-        TRY(hash_text_encoder(m, activations, c->clip_skip, c->texts));
+        TRY(hash_text_encoders(m, activations, c->clip_skip, c->texts));
     }
     return STATUS_OK;
 }

@@ -1,6 +1,7 @@
 #include "memory.h"
 
 #include "data/loader/sample.h"
+#include "infer/models/parts.h"
 #include "train/step/learning.h"
 #include "setup.h"
 
@@ -88,6 +89,24 @@ static Held hold_set(const LayerSet *set, int64_t looked_up)
     Held h = {0};
     for (int i = 0; i < set->count; i++)
         hold_layer(&h, set, set->items[i], looked_up);
+    return h;
+}
+
+static Held held_together(Held a, Held b)
+{
+    return (Held){a.own + b.own, a.mapped + b.mapped, a.packed + b.packed, a.table + b.table,
+                  a.streamed + b.streamed};
+}
+
+/* All text encoders; looked_up: only rows of their tables are. */
+static Held hold_texts(const Model *m, bool looked_up)
+{
+    Held h = {0};
+    Clip *const encoders[] = {m->clip, m->clip_2};
+    for (int i = 0; i < 2; i++)
+        if (encoders[i])
+            h = held_together(
+                h, hold_set(clip_layers(encoders[i]), looked_up ? clip_config(encoders[i])->vocab_size : 0));
     return h;
 }
 
@@ -226,8 +245,7 @@ static Phase fullest_phase(const Setup *s)
 {
     const Config *config = s->config;
     const Model *m = s->model;
-    const Held unet = hold_set(unet_layers(m->unet), 0),
-               clip = hold_set(clip_layers(m->clip), clip_config(m->clip)->vocab_size),
+    const Held unet = hold_set(unet_layers(m->unet), 0), clip = hold_texts(m, true),
                encoder = hold_vae(m->vae, true), decoder = hold_vae(m->vae, false);
     const size_t own = unet.own + clip.own + encoder.own + decoder.own;
     const bool texts_in_steps = has_previews(config) || !config->train.cache_text || any_dropout(config);
@@ -272,7 +290,7 @@ static size_t placed(const Held *h)
 static Phase placed_phase(const Setup *s)
 {
     const Model *m = s->model;
-    const Held unet = hold_set(unet_layers(m->unet), 0), clip = hold_set(clip_layers(m->clip), 0),
+    const Held unet = hold_set(unet_layers(m->unet), 0), clip = hold_texts(m, false),
                encoder = hold_vae(m->vae, true), decoder = hold_vae(m->vae, false);
     const size_t decoding = decoding_bytes(s), stepping = step_host_bytes(s);
     return (Phase){placed(&unet) + placed(&clip) + placed(&encoder) + placed(&decoder) +
@@ -317,8 +335,12 @@ MemoryNeed memory_need(const Setup *s)
 
 static size_t model_elements(const Model *m)
 {
-    return layerset_elements(unet_layers(m->unet)) + layerset_elements(clip_layers(m->clip)) +
-           layerset_elements(vae_layers(m->vae));
+    size_t n = 0;
+    for (int i = 0; i < PART_COUNT; i++) {
+        const LayerSet *set = part_layers((PartId)i, m);
+        n += set ? layerset_elements(set) : 0;
+    }
+    return n;
 }
 
 DiskNeed disk_need(const Setup *s)

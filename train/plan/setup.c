@@ -20,6 +20,22 @@
 
 /* The model -------------------------------------------------------------------------------------------- */
 
+/* What is asked of a second text encoder of a model that has one. */
+static Status check_texts(const Config *config, const Model *m)
+{
+    if (m->clip_2)
+        return STATUS_OK;
+    if (config->method.text_encoder == TEXTS_SECOND)
+        return status_refuse("method.text_encoder: second: model.base %s has one text encoder; write true",
+                             config->model.base);
+    return config->optimizer.text_encoder_2_lr > 0
+               ? status_refuse(
+                     "optimizer.text_encoder_2_lr: model.base %s has one text encoder, which learns by "
+                     "optimizer.text_encoder_lr",
+                     config->model.base)
+               : STATUS_OK;
+}
+
 /* Parts that are trained whole are read as f32, so that nothing is lost before the first step. described:
  * shapes only. */
 static Status load_model(const Config *config, bool described, Model **out)
@@ -35,7 +51,8 @@ static Status load_model(const Config *config, bool described, Model **out)
     if (config->model.quantise == QUANTISE_INT8)
         r.quantised = MODEL_UNET | MODEL_TEXT;
     if (config->method.kind == METHOD_FULL)
-        r.wide = MODEL_UNET | (config->method.text_encoder ? MODEL_TEXT : 0);
+        r.wide = MODEL_UNET | (config_trains_text(config, 0) ? 1 << PART_TEXT : 0) |
+                 (config_trains_text(config, 1) ? 1 << PART_TEXT_2 : 0);
     if (!model_is_builtin(r.name) && !file_exists(r.name))
         return config_path_missing(config, r.name, MODEL_KINDS);
     if (r.vae && !model_is_builtin(r.vae) && !file_exists(r.vae))
@@ -47,6 +64,7 @@ static Status load_model(const Config *config, bool described, Model **out)
             "model.base %s: an inpainting model (its UNet takes %d channels) draws, but cannot be "
             "trained: train the model that it was made from, and give the LoRA to both",
             r.name, unet_config(m->unet)->in_channels);
+    TRY(check_texts(config, m));
     m->offload = (Offload)(config->train.offload - 1);
     if (config->model.prediction > 0)
         TRY(model_set_prediction(m, objective_at(config->model.prediction - 1)->prediction));

@@ -114,9 +114,10 @@ static Status write_tensors(const char *folder, const char *file, const Paramete
             if (!part->data)
                 take_from(p, i, &fetching, &l, part);
         }
-    for (int i = 0; !*what[0].suffix && i < p->module_count; i++)
-        tensorlist_add(&l, adapter_alpha_key(SPELLED_KOHYA, p->modules[i].part, p->modules[i].layer->name),
-                       p->alpha, DTYPE_F32);
+    for (int i = 0; !*what[0].suffix && i < p->module_count; i++) {
+        const AdapterLayer layer = {p->model, p->modules[i].part, p->modules[i].layer->name};
+        tensorlist_add(&l, adapter_alpha_key(SPELLED_KOHYA, &layer), p->alpha, DTYPE_F32);
+    }
     const Status s = there ? tensorlist_write(&l, path, NULL, 0) : STATUS_FAILED;
     tensorlist_free(&l);
     for (int k = 0; k < kinds; k++)
@@ -161,7 +162,7 @@ static json_t *number_or_null(double x)
 }
 
 /* What tells how the run learns, beside the loss. */
-static void write_learning(json_t *j, const CheckpointState *state)
+static void write_learning(json_t *j, const Parameters *p, const CheckpointState *state)
 {
     json_t *bands = json_array();
     for (int i = 0; i < PASS_BANDS; i++)
@@ -173,6 +174,10 @@ static void write_learning(json_t *j, const CheckpointState *state)
     json_object_set_new(j, "skipped", json_integer(state->skipped));
     json_object_set_new(j, "standstill", json_integer(state->still.unet));
     json_object_set_new(j, "standstill_text_encoder", json_integer(state->still.text));
+    if (p->groups & 1 << GROUP_TEXT_2) {
+        json_object_set_new(j, "update_norm_text_encoder_2", number_or_null(state->moved.text_2));
+        json_object_set_new(j, "standstill_text_encoder_2", json_integer(state->still.text_2));
+    }
     if (state->scale.on) {
         json_object_set_new(j, "loss_scale", json_real(state->scale.factor));
         json_object_set_new(j, "loss_scale_good", json_integer(state->scale.good));
@@ -292,7 +297,7 @@ static Status write_state(const char *folder, const Parameters *p, const Checkpo
     char hex[SUM_HEX_SIZE];
     Status s = j ? parts_json(folder, p, &parts) : STATUS_FAILED;
     if (s == STATUS_OK) {
-        write_learning(j, state);
+        write_learning(j, p, state);
         json_object_set_new(j, "parts", parts);
         s = state_sum(j, hex);
     }
@@ -419,12 +424,14 @@ static void read_learning(const json_t *j, CheckpointState *state)
         const json_t *band = json_array_get(json_object_get(j, "loss_bands"), i);
         state->bands[i] = json_is_number(band) ? json_number_value(band) : NAN;
     }
-    state->moved =
-        (Moved){.unet = number_in(j, "update_norm"), .text = number_in(j, "update_norm_text_encoder")};
+    state->moved = (Moved){.unet = number_in(j, "update_norm"),
+                           .text = number_in(j, "update_norm_text_encoder"),
+                           .text_2 = number_in(j, "update_norm_text_encoder_2")};
     state->change_norm = number_in(j, "change_norm");
     state->skipped = json_integer_value(json_object_get(j, "skipped"));
-    state->still =
-        (Standstill){.unet = count_in(j, "standstill"), .text = count_in(j, "standstill_text_encoder")};
+    state->still = (Standstill){.unet = count_in(j, "standstill"),
+                                .text = count_in(j, "standstill_text_encoder"),
+                                .text_2 = count_in(j, "standstill_text_encoder_2")};
     const json_t *scale = json_object_get(j, "loss_scale");
     if (scale)
         state->scale = (LossScale){.factor = json_number_value(scale),

@@ -32,8 +32,10 @@ json_t *numbers_json(const Setup *setup, const CheckpointState *s, bool validate
                   "change_norm", s->change_norm, "updates", (json_int_t)(s->step - s->skipped), "skipped",
                   (json_int_t)s->skipped, "loss_bands", bands_json(s->bands), "memory_bytes",
                   (json_int_t)machine_current_bytes(), "allocated_bytes", (json_int_t)mem_in_use());
-    if (line && setup->config->method.text_encoder)
+    if (line && setup->parameters->groups & 1 << GROUP_TEXT)
         json_object_set_new(line, "update_norm_text_encoder", json_real(s->moved.text));
+    if (line && setup->parameters->groups & 1 << GROUP_TEXT_2)
+        json_object_set_new(line, "update_norm_text_encoder_2", json_real(s->moved.text_2));
     if (line && s->scale.on)
         json_object_set_new(line, "loss_scale", json_real(s->scale.factor));
     if (line && config_has_prior(setup->config)) {

@@ -37,6 +37,11 @@ static Status find_model(const Model *m, char hex[SHA256_HEX_SIZE])
     TRY(hash_layers(&s, clip_layers(m->clip)));
     TRY(hash_layers(&s, vae_layers(m->vae)));
     TRY(tokenizer_hash(m->tokenizer, &s));
+    if (m->clip_2) {
+        TRY(hash_json(&s, m->config_json[PART_TEXT_2]));
+        TRY(hash_layers(&s, clip_layers(m->clip_2)));
+        TRY(tokenizer_hash(m->tokenizer_2, &s));
+    }
     hash_finish(&s, hex);
     return STATUS_OK;
 }

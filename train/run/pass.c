@@ -190,10 +190,11 @@ static bool all_finite(const float *x, int64_t n)
 
 static bool text_finite(const Batch *b, int place)
 {
+    const ConditioningShape given = step_given(&b->shape);
     bool finite = true;
     for (int part = 0; part < CONDITIONING_PARTS; part++) {
         int64_t count;
-        const int64_t start = conditioning_part(&b->shape.text, b->shape.batch, place, part, &count);
+        const int64_t start = conditioning_part(&given, b->shape.batch, place, part, &count);
         finite = finite && all_finite(b->text + start, count);
     }
     return finite;

@@ -151,13 +151,15 @@ static Status reserve(const char *trial, size_t bytes)
 /* Result ----------------------------------------------------------------------------------------------- */
 
 /* An adapter file: every module's tensors under the names of that spelling. */
-static Status compare_module(const TensorFile *f, const LoraModule *m, AdapterSpelling spelling)
+static Status compare_module(const Export *e, const TensorFile *f, const LoraModule *m,
+                             AdapterSpelling spelling)
 {
+    const AdapterLayer layer = {e->model, m->part, m->layer->name};
     Status s = STATUS_OK;
     for (int r = 0; r < ADAPTER_TENSORS && s == STATUS_OK; r++) {
         if (!m->adapter.tensors[r])
             continue;
-        char *key = adapter_key(spelling, m->part, m->layer->name, m->adapter.kind, r);
+        char *key = adapter_key(spelling, &layer, m->adapter.kind, r);
         s = key ? compare_tensor(f, key, m->adapter.tensors[r]) : STATUS_FAILED;
         mem_free(key);
     }
@@ -172,7 +174,7 @@ static Status try_adapter(const Export *e, const char *trial, const ExportFile *
     if (s == STATUS_OK)
         s = tensorfile_open(path, &f);
     for (int i = 0; i < e->parameters->module_count && s == STATUS_OK; i++)
-        s = compare_module(f, &e->parameters->modules[i], file->spelling);
+        s = compare_module(e, f, &e->parameters->modules[i], file->spelling);
     tensorfile_close(f);
     mem_free(path);
     return s;
@@ -260,6 +262,8 @@ static Status try_files(Setup *s, const char *trial, const CheckpointState *stat
     TRY(try_result(s, trial));
     *result = seconds_now() - began;
     layerset_rest(clip_layers(s->model->clip)); /* writing a model has looked at all of it */
+    if (s->model->clip_2)
+        layerset_rest(clip_layers(s->model->clip_2));
     layerset_rest(vae_layers(s->model->vae));
     return STATUS_OK;
 }

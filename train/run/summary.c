@@ -200,13 +200,24 @@ static int64_t part_elements(const LayerSet *set)
     return n;
 }
 
+static const char *trained_where(const Setup *s)
+{
+    const int texts = s->parameters->groups & (1 << GROUP_TEXT | 1 << GROUP_TEXT_2);
+    return !texts                       ? "UNet"
+           : !s->model->clip_2          ? "UNet and text encoder"
+           : texts == 1 << GROUP_TEXT   ? "UNet and first text encoder"
+           : texts == 1 << GROUP_TEXT_2 ? "UNet and second text encoder"
+                                        : "UNet and both text encoders";
+}
+
 static void print_trained(const Setup *s, FILE *out)
 {
     const Config *config = s->config;
     char a[32], b[32];
-    int64_t base = part_elements(unet_layers(s->model->unet)) + part_elements(clip_layers(s->model->clip));
+    int64_t base = part_elements(unet_layers(s->model->unet)) + part_elements(clip_layers(s->model->clip)) +
+                   (s->model->clip_2 ? part_elements(clip_layers(s->model->clip_2)) : 0);
     const int64_t trained = parameters_elements(s->parameters);
-    const char *where = config->method.text_encoder ? "UNet and text encoder" : "UNet";
+    const char *where = trained_where(s);
     if (config->method.kind == METHOD_LORA)
         say(out, "trained    LoRA of rank %d, alpha %g on %d module%s of %s: %s parameters; %s frozen",
             config->method.rank, (double)config->method.alpha, s->parameters->module_count,

@@ -40,6 +40,7 @@ static bool overflowed(Trainer *t, int64_t step, UpdateNumbers *update)
     update->change = t->state.change_norm;
     t->state.still.unet++;
     t->state.still.text++;
+    t->state.still.text_2++;
     progress_clear(&t->progress);
     log_info("step %lld: gradients scaled by %g do not fit into f16, so this update is skipped; from here on "
              "they are scaled by %g",
@@ -79,7 +80,7 @@ static Status one_step(Trainer *t, int64_t step)
     memcpy(t->state.bands, numbers.bands, sizeof numbers.bands);
     t->state.moved = update.moved;
     t->state.change_norm = update.change;
-    t->state.skipped += !(update.moved.unet > 0 || update.moved.text > 0);
+    t->state.skipped += !(update.moved.unet > 0 || update.moved.text > 0 || update.moved.text_2 > 0);
     t->state.seconds = seconds_now() - start;
     t->state.duties_done = false;
     t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
@@ -224,6 +225,8 @@ static Status make_ready(Trainer *t)
                       config->model.dtype, stop_of(t)));
     layerset_rest(vae_layers(s->model->vae));
     layerset_rest(clip_layers(s->model->clip));
+    if (s->model->clip_2)
+        layerset_rest(clip_layers(s->model->clip_2));
     TRY(batch_new(config, &s->shape, s->sources, s->pipeline, s->texts, &t->batch));
     if (s->sources->held_count > 0)
         TRY(validation_new(config, &s->shape, s->sources, s->pipeline, &t->validation));

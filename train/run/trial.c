@@ -43,6 +43,7 @@ Status trial_new(const StepShape *shape, Trial *t)
     t->data.per_sample = take(&at, B);
     t->data.text = take(&at, text);
     t->data.conditioning = take(&at, text);
+    t->data.pooled = t->data.conditioning + B * (size_t)(shape->text.tokens * shape->text.width);
     t->data.ids = t->ids;
     return STATUS_OK;
 }

@@ -1,5 +1,6 @@
 #include "batch.h"
 
+#include "infer/models/size_numbers.h"
 #include "kernels/base/mem.h"
 #include "captions.h"
 
@@ -56,11 +57,14 @@ Status batch_new(const Config *config, const StepShape *shape, Sources *sources,
         ok &= (b->roots = mem_calloc(B * n, sizeof(float))) != NULL;
     ok &= (b->moments = mem_calloc(2 * n, sizeof(float))) != NULL;
     ok &= (b->caption = mem_alloc(longest_caption(sources))) != NULL;
+    const ConditioningShape given = step_given(shape);
+    const size_t floats = (size_t)conditioning_size(&given, shape->batch);
+    if (floats)
+        ok &= (b->text = mem_calloc(floats, sizeof(float))) != NULL;
     if (shape->text_on_tape)
         ok &= (b->ids = mem_calloc(B * (size_t)shape->text.ids, sizeof(int32_t))) != NULL;
     else
-        ok &= (b->text = mem_calloc((size_t)conditioning_size(&shape->text, shape->batch), sizeof(float))) &&
-              (b->one_text = mem_calloc((size_t)step_text_size(shape), sizeof(float)));
+        ok &= (b->one_text = mem_calloc((size_t)step_text_size(shape), sizeof(float))) != NULL;
     if (!ok) {
         batch_free(b);
         return STATUS_FAILED;
@@ -97,6 +101,17 @@ Status batch_caption(Batch *b, int place, const char *caption, const Source *sou
     TRY(texts_get(b->texts, caption, source, b->one_text));
     conditioning_place(&s->text, s->batch, place, b->one_text, b->text);
     return STATUS_OK;
+}
+
+void batch_numbers(Batch *b, int place, Size picture, Size target, bool mirrored)
+{
+    const ConditioningShape given = step_given(&b->shape);
+    const BucketCorner corner = bucket_corner(picture, target, mirrored);
+    const SizeNumbers numbers = {picture, corner.top, corner.left, target};
+    int64_t count;
+    const int64_t at = conditioning_part(&given, b->shape.batch, place, CONDITIONING_EXTRA, &count);
+    if (count)
+        size_numbers_write(&numbers, b->text + at);
 }
 
 /* Samples ---------------------------------------------------------------------------------------------- */
@@ -168,6 +183,7 @@ static Status fill_sample(Batch *b, int place, SampleKey key, const LoaderSample
     b->weights[place] = batch_loss_weight(b->config, schedule, place, t) * source->config->weight;
     if (s->masked)
         batch_mask(b->config, sample->mask, area, s->channels, b->roots + place * n);
+    batch_numbers(b, place, dataset_size(source->dataset, sample->picture), sample->size, sample->flipped);
 
     const char *whole = source->caption ? source->caption : dataset_caption(source->dataset, sample->picture);
     const char *caption = caption_for(source->config, whole, key, b->caption);

@@ -46,6 +46,9 @@ void batch_mask(const Config *config, const float *mask, int64_t area, int chann
 /* Which of `samples` stands at this place of the batch. */
 int batch_sample(const Batch *b, int place);
 
+/* Puts in what a model that is told of sizes is told of sample `place`: picture, as it is stored, became
+ * target, both in pixels. */
+void batch_numbers(Batch *b, int place, Size picture, Size target, bool mirrored);
 /* Puts caption number `place` of the batch in: its tokens, or its states. */
 Status batch_caption(Batch *b, int place, const char *caption, const Source *source);
 

@@ -88,7 +88,7 @@ Status learning_check(const Config *config, int64_t step, const UpdateNumbers *u
                       Standstill *still)
 {
     const Moved *moved = &update->moved;
-    if (!isfinite(moved->unet) || !isfinite(moved->text)) {
+    if (!isfinite(moved->unet) || !isfinite(moved->text) || !isfinite(moved->text_2)) {
         const char *name = update->broken;
         return status_fail(
             "step %lld: its update was too large for f32%s%s (learning rate %g, weight decay "
@@ -99,10 +99,13 @@ Status learning_check(const Config *config, int64_t step, const UpdateNumbers *u
     }
     if (config->optimizer.lr > 0 || !config->method.text_encoder) /* else the text encoder alone is trained */
         TRY(count_still(&still->unet, moved->unet, "the UNet's trained weights", step, update->norm, lr));
-    if (!config->method.text_encoder)
+    if (config_trains_text(config, 0))
+        TRY(count_still(&still->text, moved->text, "the text encoder's trained weights", step, update->norm,
+                        lr));
+    if (!update->second_text)
         return STATUS_OK;
-    return count_still(&still->text, moved->text, "the text encoder's trained weights", step, update->norm,
-                       lr);
+    return count_still(&still->text_2, moved->text_2, "the second text encoder's trained weights", step,
+                       update->norm, lr);
 }
 
 Status learning_check_end(const Config *config, const Standstill *still, double change, double grad_norm,

@@ -16,7 +16,7 @@
 /* Updates in a row that moved nothing of a part's weights: a checkpoint keeps it, so that a run gone on with
  * ends where one in a piece does. */
 typedef struct Standstill {
-    int unet, text;
+    int unet, text, text_2;
 } Standstill;
 
 /* The weights as they are before step 1, and before a checkpoint is read. */

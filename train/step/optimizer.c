@@ -33,11 +33,22 @@ double average_decay(double d, int64_t n)
     return fmin(d, (1.0 + (double)n) / (10.0 + (double)n));
 }
 
+/* A text encoder's that is not given is that of the group before it. */
+static double base_rate(const Config *config, ParameterGroup group)
+{
+    const double rates[GROUP_COUNT] = {[GROUP_UNET] = config->optimizer.lr,
+                                       [GROUP_TEXT] = config->optimizer.text_encoder_lr,
+                                       [GROUP_TEXT_2] = config->optimizer.text_encoder_2_lr};
+    int at = (int)group;
+    while (at > GROUP_UNET && rates[at] <= 0)
+        at--;
+    return rates[at];
+}
+
 double optimizer_rate(const Config *config, ParameterGroup group, int64_t step, int64_t total)
 {
-    const double lr = config->optimizer.lr, text_lr = config->optimizer.text_encoder_lr;
     return schedule_factor(config->optimizer.schedule, step, total, optimizer_warmup(config, total)) *
-           (group == GROUP_TEXT && text_lr > 0 ? text_lr : lr);
+           base_rate(config, group);
 }
 
 /* The update, and what it says. */
@@ -145,7 +156,10 @@ static int64_t samples_before(const Parameters *p, int64_t stride)
 static void take_numbers(Parameters *p, const StepNumbers *n, UpdateNumbers *out)
 {
     *out = (UpdateNumbers){.norm = n->norm,
-                           .moved = {.unet = sqrt(n->moved[GROUP_UNET]), .text = sqrt(n->moved[GROUP_TEXT])},
+                           .moved = {.unet = sqrt(n->moved[GROUP_UNET]),
+                                     .text = sqrt(n->moved[GROUP_TEXT]),
+                                     .text_2 = sqrt(n->moved[GROUP_TEXT_2])},
+                           .second_text = p->groups & 1 << GROUP_TEXT_2,
                            .change = sqrt(n->change),
                            .broken = n->segment >= 0 ? p->items[n->segment].name : NULL};
     p->updates += !n->skipped;

@@ -19,13 +19,14 @@ int64_t optimizer_warmup(const Config *config, int64_t total);
 
 /* How far an update moved the weights: L2 norms, NaN or infinity where a weight is not finite any more. */
 typedef struct Moved {
-    double unet, text;
+    double unet, text, text_2;
 } Moved;
 
 /* What an update came to. */
 typedef struct UpdateNumbers {
     double norm; /* of the gradients, before clipping; where it is not finite nothing was changed */
     Moved moved;
+    bool second_text;   /* a second text encoder is trained */
     double change;      /* L2 norm of what the weights differ by from their start; 0 where that isn't known */
     const char *broken; /* name of the first tensor that is not finite any more, or NULL */
 } UpdateNumbers;

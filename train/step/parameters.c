@@ -2,6 +2,7 @@
 
 #include "infer/adapters/adapters.h"
 #include "infer/adapters/keys.h"
+#include "infer/models/parts.h"
 #include "kernels/adapter.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/random.h"
@@ -30,8 +31,14 @@ static Status list_add(Parameters *p, char *name, Tensor *weight, ParameterGroup
     const int64_t count = tensor_count(weight);
     p->items[p->count] = (Parameter){.name = name, .weight = weight};
     p->segments[p->count++] = (Segment){.first = p->placed, .count = count, .group = (int)group};
+    p->groups |= 1 << group;
     p->placed += flat_room(count);
     return STATUS_OK;
+}
+
+static ParameterGroup group_of(PartId part)
+{
+    return part == PART_TEXT ? GROUP_TEXT : part == PART_TEXT_2 ? GROUP_TEXT_2 : GROUP_UNET;
 }
 
 /* LoRA ------------------------------------------------------------------------------------------------- */
@@ -87,7 +94,7 @@ static Status adapter_new(Parameters *p, const Config *config, LoraModule *modul
 
 static Status lora_add(Parameters *p, const Config *config, PartId part, Layer **layers, int count)
 {
-    const ParameterGroup group = part == PART_UNET ? GROUP_UNET : GROUP_TEXT;
+    const ParameterGroup group = group_of(part);
     for (int i = 0; i < count; i++) {
         LoraModule *module = &p->modules[p->module_count];
         module->part = part;
@@ -95,22 +102,33 @@ static Status lora_add(Parameters *p, const Config *config, PartId part, Layer *
         p->module_count++; /* from here on parameters_free takes care of it */
         TRY(adapter_new(p, config, module, p->module_count - 1));
         const Adapter *a = &module->adapter;
+        const AdapterLayer layer = {p->model, part, layers[i]->name};
         for (int r = 0; r < ADAPTER_TENSORS; r++)
             if (a->tensors[r])
-                TRY(list_add(p, adapter_key(SPELLED_KOHYA, part, layers[i]->name, a->kind, r), a->tensors[r],
-                             group));
+                TRY(list_add(p, adapter_key(SPELLED_KOHYA, &layer, a->kind, r), a->tensors[r], group));
     }
     return STATUS_OK;
 }
 
+/* The layers of a part that get an adapter. */
+typedef struct PartLayers {
+    PartId part;
+    Layer **layers;
+    int count;
+} PartLayers;
+
 /* Room for the adapters of all these layers. */
-static Status lora_room(Parameters *p, const Config *config, bool described, Layer **unet, int unet_count,
-                        Layer **text, int text_count)
+static Status lora_room(Parameters *p, const Config *config, bool described, const PartLayers parts[],
+                        int part_count)
 {
     int64_t size = 0;
-    for (int i = 0; i < unet_count + text_count; i++)
-        size += adapter_room(i < unet_count ? unet[i] : text[i - unet_count], config->method.rank);
-    p->modules = mem_calloc((size_t)(unet_count + text_count), sizeof *p->modules);
+    int count = 0;
+    for (int k = 0; k < part_count; k++) {
+        for (int i = 0; i < parts[k].count; i++)
+            size += adapter_room(parts[k].layers[i], config->method.rank);
+        count += parts[k].count;
+    }
+    p->modules = mem_calloc((size_t)count, sizeof *p->modules);
     p->alpha = tensor_new(DTYPE_F32, 0, NULL);
     if (!p->modules || !p->alpha)
         return STATUS_FAILED;
@@ -118,38 +136,53 @@ static Status lora_room(Parameters *p, const Config *config, bool described, Lay
     return flat_new(&p->flat, p->dev, NULL, size, described);
 }
 
+/* The UNet, and the text encoders that the configuration names; returns how many. */
+#define TRAINED_PARTS 3
+static int trained_parts(const Config *config, const Model *m, PartLayers out[TRAINED_PARTS])
+{
+    int count = 0;
+    out[count++] = (PartLayers){.part = PART_UNET};
+    if (config_trains_text(config, 0))
+        out[count++] = (PartLayers){.part = PART_TEXT};
+    if (config_trains_text(config, 1) && m->clip_2)
+        out[count++] = (PartLayers){.part = PART_TEXT_2};
+    return count;
+}
+
 static Status lora_attach_all(Parameters *p, const Config *config, Model *m, bool described)
 {
-    Layer **unet = NULL, **text = NULL;
-    int unet_count = 0, text_count = 0;
-    Status s =
-        lora_unet_layers(m, config->method.targets == TARGETS_ATTENTION ? LORA_ATTENTION : LORA_ATTENTION_MLP,
-                         &unet, &unet_count);
-    if (s == STATUS_OK && config->method.text_encoder)
-        s = lora_text_layers(m, &text, &text_count);
+    PartLayers parts[TRAINED_PARTS];
+    const int count = trained_parts(config, m, parts);
+    const LoraTargets targets =
+        config->method.targets == TARGETS_ATTENTION ? LORA_ATTENTION : LORA_ATTENTION_MLP;
+    Status s = STATUS_OK;
+    for (int k = 0; k < count && s == STATUS_OK; k++)
+        s = parts[k].part == PART_UNET
+                ? lora_unet_layers(m, targets, &parts[k].layers, &parts[k].count)
+                : lora_text_layers(m, parts[k].part, &parts[k].layers, &parts[k].count);
     if (s == STATUS_OK)
-        s = lora_room(p, config, described, unet, unet_count, text, text_count);
-    if (s == STATUS_OK)
-        s = lora_add(p, config, PART_UNET, unet, unet_count);
-    if (s == STATUS_OK)
-        s = lora_add(p, config, PART_TEXT, text, text_count);
+        s = lora_room(p, config, described, parts, count);
+    for (int k = 0; k < count && s == STATUS_OK; k++)
+        s = lora_add(p, config, parts[k].part, parts[k].layers, parts[k].count);
     p->layer_count = p->module_count;
-    mem_free(unet);
-    mem_free(text);
+    for (int k = 0; k < count; k++)
+        mem_free(parts[k].layers);
     return s;
 }
 
 /* Full ------------------------------------------------------------------------------------------------- */
 
-static Status full_add(Parameters *p, LayerSet *set, const char *part, ParameterGroup group)
+static Status full_add(Parameters *p, LayerSet *set, PartId part)
 {
+    const ParameterGroup group = group_of(part);
+    const char *folder = PARTS[part].folder;
     TRY(layerset_train(set, &p->flat));
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
         if (l->weight)
-            TRY(list_add(p, mem_printf("%s.%s.weight", part, l->name), l->weight, group));
+            TRY(list_add(p, mem_printf("%s.%s.weight", folder, l->name), l->weight, group));
         if (l->bias)
-            TRY(list_add(p, mem_printf("%s.%s.bias", part, l->name), l->bias, group));
+            TRY(list_add(p, mem_printf("%s.%s.bias", folder, l->name), l->bias, group));
     }
     p->layer_count += set->count;
     return STATUS_OK;
@@ -157,11 +190,15 @@ static Status full_add(Parameters *p, LayerSet *set, const char *part, Parameter
 
 static Status full_add_all(Parameters *p, const Config *config, Model *m, bool described)
 {
-    LayerSet *unet = unet_layers(m->unet), *text = config->method.text_encoder ? clip_layers(m->clip) : NULL;
-    TRY(flat_new(&p->flat, p->dev, p->steps_on, layerset_room(unet) + (text ? layerset_room(text) : 0),
-                 described));
-    TRY(full_add(p, unet, "unet", GROUP_UNET));
-    return text ? full_add(p, text, "text_encoder", GROUP_TEXT) : STATUS_OK;
+    PartLayers parts[TRAINED_PARTS];
+    const int count = trained_parts(config, m, parts);
+    int64_t room = 0;
+    for (int k = 0; k < count; k++)
+        room += layerset_room(part_layers(parts[k].part, m));
+    TRY(flat_new(&p->flat, p->dev, p->steps_on, room, described));
+    for (int k = 0; k < count; k++)
+        TRY(full_add(p, part_layers(parts[k].part, m), parts[k].part));
+    return STATUS_OK;
 }
 
 /* The blocks beside weights and gradients ---------------------------------------------------------------- */
@@ -230,6 +267,7 @@ Status parameters_new(const Config *config, const Device *dev, Comm *comm, Model
     if (!p)
         return STATUS_FAILED;
     p->dev = dev;
+    p->model = m;
     p->share.comm = comm_alone();
     if (config->method.kind == METHOD_FULL && !dev->host_memory && m->offload == OFFLOAD_ALL) {
         p->dev = device_cpu();

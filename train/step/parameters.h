@@ -2,7 +2,7 @@
  * one of gradients, and the blocks that go with them: the optimizer's state, the averages.
  *
  * LoRA: two tensors a module, "lora_unet_….lora_down.weight" and ".lora_up.weight", in the order of the
- * UNet's layers, then the text encoder's. Full: every weight and bias, "unet.conv_in.weight". All f32,
+ * UNet's layers, then the text encoders'. Full: every weight and bias, "unet.conv_in.weight". All f32,
  * whatever the frozen weights are stored in. A tensor's gradient is weight->grad, which the backward pass
  * adds to. */
 #ifndef ATL_PARAMETERS_H
@@ -19,6 +19,7 @@
 typedef enum ParameterGroup {
     GROUP_UNET,
     GROUP_TEXT,
+    GROUP_TEXT_2,
     GROUP_COUNT
 } ParameterGroup; /* each with its own rate */
 static_assert((int)GROUP_COUNT <= UPDATE_GROUPS, "a device counts by group");
@@ -36,9 +37,11 @@ typedef struct LoraModule {
 } LoraModule;
 
 typedef struct Parameters {
+    const Model *model; /* borrowed */
     Parameter *items;
     Segment *segments; /* where each item lies in the blocks, and its group */
     int count, capacity;
+    int groups;                    /* 1 << ParameterGroup of what there is */
     int64_t placed;                /* numbers of the blocks that the items take */
     Flat flat;                     /* weights and gradients */
     Share share;                   /* of which this process keeps the following blocks, of several */

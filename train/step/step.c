@@ -18,6 +18,18 @@ Tensor *step_masked(Ctx *c, const Step *step, Tensor *x)
 
 /* For the objective ------------------------------------------------------------------------------------ */
 
+static Conditioning conditioning_of(Ctx *c, const Step *step)
+{
+    const StepShape *s = &step->shape;
+    const ConditioningShape given = step_given(s);
+    const Conditioning put_in = conditioning_input(c, &given, s->batch, step->data.text);
+    if (!s->text_on_tape)
+        return put_in;
+    Conditioning text = conditioning_encode(c, s->model, s->clip_skip, s->batch, step->data.ids);
+    text.extra = put_in.extra;
+    return text;
+}
+
 static Tensor *prediction_of(Ctx *c, const void *of)
 {
     const Step *step = of;
@@ -26,11 +38,11 @@ static Tensor *prediction_of(Ctx *c, const void *of)
     const int64_t B = s->batch;
     Tensor *noisy = from_nchw(c, latent_input(c, s, d->noisy));
     Tensor *timesteps = ctx_input(c, DTYPE_F32, 1, &B, d->timesteps);
-    const Conditioning text = s->text_on_tape
-                                  ? conditioning_encode(c, s->model, s->clip_skip, s->batch, d->ids)
-                                  : conditioning_input(c, &s->text, s->batch, d->text);
+    const Conditioning text = conditioning_of(c, step);
     if (s->report)
         ctx_read(c, text.states, d->conditioning);
+    if (s->report && text.pooled)
+        ctx_read(c, text.pooled, d->pooled);
     Tensor *prediction = unet_forward(c, s->model->unet, noisy, timesteps, &text);
     if (s->report)
         ctx_read(c, to_nchw(c, prediction), d->prediction);

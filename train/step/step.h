@@ -34,13 +34,14 @@ typedef struct StepData {
     const float *timesteps;      /* (B) */
     const float *weights;        /* (B): factor on each sample's loss */
     const float *roots;          /* (B,C,H,W): √ of how much each position counts, where shape.masked */
-    const float *text;           /* what the texts became, where the text encoder isn't on the tape */
+    const float *text;           /* step_given(): a batch's floats */
     const int32_t *ids;          /* (B,ids), where it is */
     float grad_scale;            /* 1 / accumulate */
     float loss;                  /* Σ weight · mean(mask · (prediction − target)²) / B */
     float *per_sample;           /* (B) mean((prediction − target)²), masked, unweighted */
     float *prediction;           /* (B,C,H,W), if shape.report */
     float *conditioning;         /* (B,T,D): the states, if shape.report */
+    float *pooled;               /* (B,P), if shape.report and there is any */
 } StepData;
 
 typedef struct Step {
@@ -59,6 +60,13 @@ Tensor *step_masked(Ctx *c, const Step *step, Tensor *x);
 static inline const Objective *step_objective(const StepShape *s)
 {
     return objective_for(s->model->schedule.prediction);
+}
+
+/* What of the conditioning is given to a step: all, or with the text encoders on the tape what no text says.
+ */
+static inline ConditioningShape step_given(const StepShape *s)
+{
+    return s->text_on_tape ? (ConditioningShape){.extra = s->text.extra} : s->text;
 }
 
 /* Floats of one latent, and of one text. */

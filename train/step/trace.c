@@ -14,12 +14,14 @@ struct Trace {
     int64_t samples; /* of a step */
     /* (samples, …) of the step's size */
     Tensor *latents, *noise, *timesteps, *conditioning, *prediction, *target, *weights, *ids, *roots;
+    Tensor *pooled, *sizes; /* where the model is told any */
 };
 
 static void drop_tensors(Trace *t)
 {
-    Tensor **const all[] = {&t->latents, &t->noise,   &t->timesteps, &t->conditioning, &t->prediction,
-                            &t->target,  &t->weights, &t->ids,       &t->roots};
+    Tensor **const all[] = {&t->latents,    &t->noise,  &t->timesteps, &t->conditioning,
+                            &t->prediction, &t->target, &t->weights,   &t->ids,
+                            &t->roots,      &t->pooled, &t->sizes};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         tensor_free(*all[i]);
         *all[i] = NULL;
@@ -40,9 +42,12 @@ static bool make_tensors(Trace *t)
     t->weights = tensor_new(DTYPE_F32, 1, &n);
     t->roots = s->masked ? tensor_new(DTYPE_F32, 4, latent) : NULL;
     t->conditioning = tensor_new(DTYPE_F32, 3, text);
+    t->pooled = s->text.pooled ? tensor_new(DTYPE_F32, 2, (int64_t[]){n, s->text.pooled}) : NULL;
+    t->sizes = s->text.extra ? tensor_new(DTYPE_F32, 2, (int64_t[]){n, s->text.extra}) : NULL;
     t->ids = s->text_on_tape ? tensor_new(DTYPE_I32, 2, (int64_t[]){n, s->text.ids}) : NULL;
     return t->latents && t->noise && t->prediction && t->target && t->timesteps && t->weights &&
-           t->conditioning && (t->ids || !s->text_on_tape) && (t->roots || !s->masked);
+           t->conditioning && (t->ids || !s->text_on_tape) && (t->roots || !s->masked) &&
+           (t->pooled || !s->text.pooled) && (t->sizes || !s->text.extra);
 }
 
 Status trace_new(const char *folder, int count, const StepShape *shape, int micro, Trace **out)
@@ -89,6 +94,7 @@ Status trace_aim(Trace *t, int i, Size latent, StepData *data)
     data->prediction = (float *)t->prediction->data + i * t->shape.batch * step_latent_size(&t->shape);
     data->conditioning =
         (float *)t->conditioning->data + i * t->shape.batch * t->shape.text.tokens * t->shape.text.width;
+    data->pooled = t->pooled ? (float *)t->pooled->data + i * t->shape.batch * t->shape.text.pooled : NULL;
     return STATUS_OK;
 }
 
@@ -100,6 +106,11 @@ void trace_batch(Trace *t, int i, const Batch *b)
     put(t->target, i, B, b->target);
     put(t->timesteps, i, B, b->timesteps);
     put(t->weights, i, B, b->weights);
+    if (t->sizes) {
+        const ConditioningShape given = step_given(&b->shape);
+        int64_t count;
+        put(t->sizes, i, B, b->text + conditioning_part(&given, B, 0, CONDITIONING_EXTRA, &count));
+    }
     if (t->roots)
         put(t->roots, i, B, b->roots);
     if (t->ids)
@@ -120,6 +131,10 @@ static void inputs_and_outputs(const Trace *t, TensorList *l, const Tensor *loss
     item(l, mem_strdup("noise"), t->noise);
     item(l, mem_strdup("timesteps"), t->timesteps);
     item(l, mem_strdup("conditioning"), t->conditioning);
+    if (t->pooled)
+        item(l, mem_strdup("pooled"), t->pooled);
+    if (t->sizes)
+        item(l, mem_strdup("sizes"), t->sizes);
     item(l, mem_strdup("prediction"), t->prediction);
     item(l, mem_strdup("target"), t->target);
     item(l, mem_strdup("loss"), loss);

@@ -2,9 +2,9 @@
  * can replay it in PyTorch and find the first number that differs (design, section 3).
  *
  * step-000000.safetensors has weight.KEY before the first step; step-NNNNNN.safetensors has latents, noise,
- * timesteps, conditioning, prediction, target, loss, loss_weights, ids (where the text encoder is trained),
- * grad.KEY (of the whole step, before clipping and without the loss scaling) and weight.KEY after the step.
- * f32, (B,C,H,W), samples of all micro-batches in order. */
+ * timesteps, conditioning, pooled and sizes (SDXL's), prediction, target, loss, loss_weights, ids (where the
+ * text encoder is trained), grad.KEY (of the whole step, before clipping and without the loss scaling) and
+ * weight.KEY after the step. f32, (B,C,H,W), samples of all micro-batches in order. */
 #ifndef ATL_TRACE_H
 #define ATL_TRACE_H
 

@@ -189,6 +189,7 @@ static Status put_question(const Validation *v, Batch *b, int place, int j, int 
         memcpy(b->roots + place * n, h->roots, (size_t)n * sizeof *h->roots);
     const Source *source = h->source;
     const Dataset *d = source->dataset;
+    batch_numbers(b, place, dataset_size(d, h->picture), h->size, false);
     const char *caption = caption_for_validation(source->config, dataset_caption(d, h->picture),
                                                  (SampleKey){key.seed, key.step, key.sample}, b->caption);
     return batch_caption(b, place, caption, source);

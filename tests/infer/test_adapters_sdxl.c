@@ -1,0 +1,258 @@
+/* Adapter files of SDXL: three parts, and a UNet that has two names in them. Breaks if a file's tensor came
+ * to another layer than its writer meant, or if what is for another family was taken or not called by its
+ * name. */
+#include "golden.h"
+
+#include "infer/adapters/adapters.h"
+#include "infer/adapters/keys.h"
+#include "infer/files/safetensors.h"
+#include "infer/models/parts.h"
+#include "infer/pipeline/pipeline.h"
+#include "kernels/adapter.h"
+
+#include <unistd.h>
+
+enum { MOST = 256 };
+
+/* Whose names a file has. */
+typedef enum Names { SD_SCRIPTS, ONETRAINER, PEFT, NAMES } Names;
+
+static Model *open_model(const char *name)
+{
+    Model *m;
+    char path[512];
+    snprintf(path, sizeof path, TEST_GOLDEN "/models/%s", name);
+    assert_ok(model_load(path, MODEL_ALL, DTYPE_F32, &m));
+    return m;
+}
+
+/* Layers that get an adapter. */
+typedef struct Chosen {
+    PartId part;
+    const Layer *layer;
+} Chosen;
+
+static int choose(Model *m, Chosen out[MOST])
+{
+    static const PartId PARTS_IN_ORDER[] = {PART_UNET, PART_TEXT, PART_TEXT_2};
+    int count = 0;
+    for (int p = 0; p < 3; p++) {
+        Layer **layers;
+        int n;
+        if (PARTS_IN_ORDER[p] == PART_UNET)
+            assert_ok(lora_unet_layers(m, LORA_ATTENTION_MLP, &layers, &n));
+        else
+            assert_ok(lora_text_layers(m, PARTS_IN_ORDER[p], &layers, &n));
+        for (int i = 0; i < n; i++, count++) {
+            assert_true(count < MOST);
+            out[count] = (Chosen){PARTS_IN_ORDER[p], layers[i]};
+        }
+        mem_free(layers);
+    }
+    return count;
+}
+
+/* OneTrainer has kohya's endings behind diffusers' names. */
+static char *key_of(Model *m, const Chosen *c, Names names, int role)
+{
+    static const char *const PREFIXES[PART_COUNT] = {
+        [PART_UNET] = "lora_unet_", [PART_TEXT] = "lora_te1_", [PART_TEXT_2] = "lora_te2_"};
+    const AdapterLayer layer = {m, c->part, c->layer->name};
+    if (names != ONETRAINER)
+        return adapter_key(names == PEFT ? SPELLED_PEFT : SPELLED_KOHYA, &layer, &adapter_lora, role);
+    char path[256];
+    snprintf(path, sizeof path, "%s", c->layer->name);
+    for (char *p = path; *p; p++)
+        *p = *p == '.' ? '_' : *p;
+    return mem_printf("%s%s.lora_%s.weight", PREFIXES[c->part], path, role == LORA_DOWN ? "down" : "up");
+}
+
+static void write_file(const char *path, Model *m, const Chosen *chosen, int count, Names names)
+{
+    SafeItem items[2 * MOST] = {0};
+    for (int i = 0; i < 2 * count; i++) {
+        const Chosen *c = &chosen[i / 2];
+        const Tensor *w = c->layer->weight;
+        const int64_t down[] = {1, w->shape[1]}, up[] = {w->shape[0], 1};
+        Tensor *t = tensor_new(DTYPE_F32, 2, i % 2 ? up : down);
+        tensor_set_at(t, 0, i / 2 + 1); /* by which it is known again */
+        items[i] = (SafeItem){.name = key_of(m, c, names, i % 2 ? LORA_UP : LORA_DOWN),
+                              .tensor = t,
+                              .dtype = DTYPE_F32,
+                              .ndim = -1};
+    }
+    assert_ok(safetensors_write(path, items, 2 * count, NULL, 0));
+    for (int i = 0; i < 2 * count; i++) {
+        mem_free((char *)items[i].name);
+        tensor_free((Tensor *)items[i].tensor);
+    }
+}
+
+static void every_naming_finds_its_layers(void **state)
+{
+    (void)state;
+    static const char *const FIRST[NAMES] = {
+        "lora_unet_input_blocks_3_1_proj_in.lora_down.weight",
+        "lora_unet_down_blocks_1_attentions_0_proj_in.lora_down.weight",
+        "unet.down_blocks.1.attentions.0.proj_in.lora_A.weight",
+    };
+    static Chosen chosen[MOST];
+    char path[] = "/tmp/atelier-lora-XXXXXX";
+    close(mkstemp(path));
+    Model *m = open_model("sdxl");
+    const int count = choose(m, chosen);
+    for (int names = 0; names < NAMES; names++) {
+        char *first = key_of(m, &chosen[0], (Names)names, LORA_DOWN);
+        assert_string_equal(first, FIRST[names]);
+        mem_free(first);
+        write_file(path, m, chosen, count, (Names)names);
+        LoraFile *f;
+        assert_ok(lora_attach(m, path, 1, &f));
+        for (int i = 0; i < count; i++) {
+            const Adapter *a = chosen[i].layer->adapters;
+            assert_non_null(a);
+            assert_null(a->next);
+            assert_true(((const float *)a->tensors[LORA_DOWN]->data)[0] == (float)(i + 1));
+            assert_true(((const float *)a->tensors[LORA_UP]->data)[0] == (float)(i + 1));
+        }
+        lora_detach(m, f);
+    }
+    unlink(path);
+    model_free(m);
+}
+
+/* LyCORIS adapts these too, by sd-scripts' names. */
+static void convolutions_and_embeddings_have_the_original_names(void **state)
+{
+    (void)state;
+    static const char *const LAYERS[][2] = {
+        {"down_blocks.1.resnets.0.conv1", "lora_unet_input_blocks_3_0_in_layers_2"},
+        {"down_blocks.1.resnets.0.time_emb_proj", "lora_unet_input_blocks_3_0_emb_layers_1"},
+        {"down_blocks.0.downsamplers.0.conv", "lora_unet_input_blocks_2_0_op"},
+        {"mid_block.resnets.1.conv2", "lora_unet_middle_block_2_out_layers_3"},
+        {"up_blocks.0.upsamplers.0.conv", "lora_unet_output_blocks_1_2_conv"},
+        {"up_blocks.2.resnets.1.conv_shortcut", "lora_unet_output_blocks_5_0_skip_connection"},
+        {"conv_in", "lora_unet_input_blocks_0_0"},
+        {"conv_out", "lora_unet_out_2"},
+        {"time_embedding.linear_1", "lora_unet_time_embed_0"},
+        {"add_embedding.linear_2", "lora_unet_label_emb_0_2"},
+    };
+    Model *m = open_model("sdxl");
+    for (size_t i = 0; i < sizeof LAYERS / sizeof *LAYERS; i++) {
+        const AdapterLayer layer = {m, PART_UNET, LAYERS[i][0]};
+        char names[ADAPTER_NAMES][ADAPTER_MODULE_SIZE];
+        int count;
+        assert_non_null(layerset_find(unet_layers(m->unet), LAYERS[i][0]));
+        assert_ok(adapter_modules(&layer, names, &count));
+        assert_int_equal(count, 2);
+        assert_string_equal(names[0], LAYERS[i][1]);
+    }
+    model_free(m);
+}
+
+static void refused(Model *m, const char *path, const char *says)
+{
+    LoraFile *f;
+    assert_int_equal(lora_attach(m, path, 1, &f), STATUS_REFUSED);
+    if (!strstr(status_message(), says))
+        fail_msg("`%s` does not say `%s`", status_message(), says);
+}
+
+static void another_family_is_called_by_its_name(void **state)
+{
+    (void)state;
+    static Chosen chosen[MOST];
+    char path[] = "/tmp/atelier-lora-XXXXXX";
+    close(mkstemp(path));
+    Model *xl = open_model("sdxl"), *sd1 = open_model("sd1");
+    const int count = choose(xl, chosen);
+    write_file(path, xl, chosen, count, SD_SCRIPTS);
+    refused(sd1, path, "this LoRA is for SDXL, in ldm's names, as sd-scripts (kohya_ss) writes it");
+    write_file(path, xl, chosen, count, PEFT);
+    refused(sd1, path, "the model has no such layer");
+    refused(xl, TEST_GOLDEN "/lora/kohya.safetensors", "the model has no such layer; was this LoRA made for");
+    unlink(path);
+    model_free(xl);
+    model_free(sd1);
+}
+
+/* te counts for both text encoders, te1 and te2 for one. */
+static void strengths_reach_either_text_encoder(void **state)
+{
+    (void)state;
+    static Chosen chosen[MOST];
+    char path[] = "/tmp/atelier-lora-XXXXXX";
+    close(mkstemp(path));
+    Model *m = open_model("sdxl"), *one = open_model("sd1");
+    const int count = choose(m, chosen);
+    write_file(path, m, chosen, count, SD_SCRIPTS);
+    static const struct {
+        const char *text;
+        float of[PART_COUNT];
+    } CASES[] = {
+        {"0.5:te=0.25", {[PART_UNET] = 0.5f, [PART_TEXT] = 0.25f, [PART_TEXT_2] = 0.25f}},
+        {"0.5:te2=0.25", {[PART_UNET] = 0.5f, [PART_TEXT] = 0.5f, [PART_TEXT_2] = 0.25f}},
+        {"1:te=0.25:te1=2", {[PART_UNET] = 1, [PART_TEXT] = 2, [PART_TEXT_2] = 0.25f}},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        AdapterStrength s;
+        LoraFile *f;
+        assert_ok(adapter_strength_parse(CASES[i].text, &s));
+        assert_ok(lora_attach_as(m, path, &s, &f));
+        for (int k = 0; k < count; k++)
+            assert_true(chosen[k].layer->adapters->scale == CASES[i].of[chosen[k].part]);
+        lora_detach(m, f);
+        char *written = adapter_strength_text(&s);
+        AdapterStrength again;
+        char *whole = mem_printf("%g%s", (double)s.whole, written);
+        assert_ok(adapter_strength_parse(whole, &again));
+        assert_true(adapter_strength_same(&s, &again));
+        assert_int_equal(adapter_strength_check(&s, one), i == 0 ? STATUS_OK : STATUS_REFUSED);
+        mem_free(written);
+        mem_free(whole);
+    }
+    unlink(path);
+    model_free(m);
+    model_free(one);
+}
+
+/* sd-scripts' names against what diffusers draws with the same file (scripts/reference/sdxl_lora.py). */
+static void the_picture_is_diffusers(void **state)
+{
+    (void)state;
+    Model *m = open_model("sdxl");
+    LoraFile *f;
+    Pipeline *p;
+    SampleResult result;
+    TensorFile *file = golden_open("sdxl_lora.safetensors");
+    SampleRequest r = sample_request_default();
+    r.prompt = "a red heart";
+    r.negative = "blue";
+    r.sampler = "euler";
+    r.steps = 8;
+    r.guidance = 5;
+    r.seed = 11;
+    assert_ok(lora_attach(m, TEST_GOLDEN "/lora/sdxl.safetensors", 0.75f, &f));
+    Ctx *c = ctx_new(device_cpu(), &(CtxOptions){.dtype = DTYPE_F32});
+    assert_ok(pipeline_new(c, m, &p));
+    assert_ok(pipeline_sample(p, &r, NULL, NULL, &result));
+    assert_close("latents", result.latents->data, golden(file, "latents"), 1e-3);
+    sample_result_free(&result);
+    pipeline_free(p);
+    ctx_free(c);
+    lora_detach(m, f);
+    model_free(m);
+    tensorfile_close(file);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_naming_finds_its_layers),
+        cmocka_unit_test(convolutions_and_embeddings_have_the_original_names),
+        cmocka_unit_test(another_family_is_called_by_its_name),
+        cmocka_unit_test(strengths_reach_either_text_encoder),
+        cmocka_unit_test(the_picture_is_diffusers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
