@@ -46,6 +46,7 @@ furnish() { # FOLDER
     ln -s "$here/data" "$here/scripts" "$here/docs" "$1"
     ln -s "$here/data/builtin/tiny" "$1/sd15"
     ln -s "$here/data/builtin/tiny" "$1/models/sd15.safetensors"
+    ln -s "$here/tests/golden/models/sdxl" "$1/models/sdxl.safetensors"
     local number=0 photo
     for photo in "$here"/data/examples/*.jpg; do
         number=$((number + 1))
