@@ -26,6 +26,7 @@ typedef struct Product {
     const Tensor *a, *b, *bias, *residual, *t, *up;
     float scale;
     bool geglu;
+    bool narrow; /* b in 8 bits may be multiplied as it is, with a rounded to 8 bits too */
     Tensor *y, *keep_h;
 } Product;
 
@@ -36,6 +37,7 @@ typedef struct Conv {
     const Tensor *x, *w, *bias, *per_picture, *residual,
         *y;       /* forward: writes y->data. backward data: reads y's grad, writes x's grad */
     Layer *layer; /* whose weight does not change for now and may be kept packed, or NULL */
+    bool narrow;  /* forward: w in 8 bits may be multiplied as it is, with x rounded to 8 bits too */
 } Conv;
 
 /* q (B,N,heads*d), k v (B,M,heads*d), out like q. lse f32 (B,heads,N): log of the sum of exponentials, kept

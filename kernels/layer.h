@@ -36,8 +36,10 @@ typedef struct Layer {
     bool packed_only; /* the device keeps its own form of the weight alone, which itself stays in the host's
                          memory */
     bool streamed;    /* the weight stays in the host's memory, and operations fetch it (op_weight) */
-    bool still;       /* a trained weight that does not change for now: its form for the forward lies in its
-                         gradient's storage, which nothing else needs between two steps */
+    bool narrow; /* a weight in 8 bits, whose products may be of 8 bits on both sides where nothing is trained
+                  */
+    bool still;  /* a trained weight that does not change for now: its form for the forward lies in its
+                    gradient's storage, which nothing else needs between two steps */
 } Layer;
 
 /* The last in the row from now on. */

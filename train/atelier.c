@@ -8,7 +8,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
-#include "kernels/cpu/reserve.h"
+#include "kernels/cpu/onednn/reserve.h"
 #include "train/commands/commands.h"
 #include "train/commands/dispatch.h"
 #include "train/pictures/preview_words.h"

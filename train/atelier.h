@@ -90,7 +90,7 @@ typedef struct AtlModelOptions {
     const char *dtype;    /* "f32", "bf16", "f16": what weights and activations are stored in; NULL: "f32" */
     const char *device;   /* "cpu", "cuda", "cuda:1"; NULL: "auto" */
     const char *offload;  /* "off", "idle", "all": what waits in the machine's memory; NULL: "idle" */
-    const char *quantise; /* "int8": weights in 8 bits; NULL: "none" */
+    const char *quantise; /* "int8": weights in 8 bits; "int8-dynamic": their products, too; NULL: "none" */
     int threads;          /* 0: as many as there are physical cores */
     const char *safety;   /* "on", "off"; NULL: looks at pictures where the model has a safety checker */
     const char *prompt_filter; /* a file of words that prompts may not have in them; NULL: none */

@@ -42,7 +42,7 @@ static Status write_folder(const Model *m, const ConvertRequest *r, ConvertResul
         s = aside_folder(part, r->to, &hold);
     }
     if (s == STATUS_OK)
-        s = folder_write(m, part, r->dtype, out);
+        s = folder_write(m, part, r, out);
     if (s == STATUS_OK && rename(part, r->to) != 0)
         s = file_failed(r->to, "cannot get its final name");
     if (part && s != STATUS_OK && file_is_dir(part))
@@ -66,7 +66,7 @@ Status model_convert(const ConvertRequest *r, ConvertResult *out)
                                    .dtype = DTYPE_F32,
                                    .described = true},
                    &m));
-    const Status s = out->single ? single_write(m, r->to, r->dtype, out) : write_folder(m, r, out);
+    const Status s = out->single ? single_write(m, r->to, r, out) : write_folder(m, r, out);
     model_free(m);
     return s;
 }

@@ -9,7 +9,7 @@
  * nothing is lost on the way to a single file and back. */
 #include "carry.h"
 #include "convert.h"
-#include "stored.h"
+#include "narrow.h"
 #include "texts.h"
 
 #include "infer/files/tensor_list.h"
@@ -25,7 +25,8 @@
 
 typedef struct Writer {
     const Model *m;
-    const DType *dtype;
+    const ConvertRequest *r;
+    Narrow narrow;
     ModelShapes shapes;
     SingleBuild build;
     StoredPart parts[PART_COUNT];
@@ -95,6 +96,19 @@ static Status turn(Writer *w, SafeItem *item)
     return STATUS_OK;
 }
 
+/* A weight in 8 bits and its scales. */
+static Status add_narrow(Writer *w, SafeItem item)
+{
+    SafeItem scales = {0};
+    const Status s = narrow_item(&w->narrow, &item, &scales);
+    if (s != STATUS_OK) {
+        mem_free((char *)item.name);
+        return s;
+    }
+    TRY(add_item(w, item));
+    return add_item(w, scales);
+}
+
 static Status add_part(Writer *w, PartId id)
 {
     const SingleNames *names = &PARTS[id].single[w->build];
@@ -108,11 +122,15 @@ static Status add_part(Writer *w, PartId id)
         else if (!names->name_back(p->items[i].name, part_config(id, &w->shapes), key, &third))
             return status_refuse("%s: %s of its %s has no name in a single file", w->m->name,
                                  p->items[i].name, PARTS[id].folder);
-        SafeItem item = stored_item(&p->items[i], mem_printf("%s%s", names->prefix, key), w->dtype);
+        SafeItem item = stored_item(&p->items[i], mem_printf("%s%s", names->prefix, key), w->r->dtype);
         shape_as_original(id, &item);
-        if (names->turned && !strcmp(p->items[i].name, names->turned))
+        const bool turned = names->turned && !strcmp(p->items[i].name, names->turned);
+        if (turned)
             TRY(turn(w, &item));
-        TRY(third < 0 || !item.name ? add_item(w, item) : add_third(w, item, third));
+        if (w->r->quantise && third < 0 && !turned && item.name && narrow_takes(id, &p->items[i]))
+            TRY(add_narrow(w, item));
+        else
+            TRY(third < 0 || !item.name ? add_item(w, item) : add_third(w, item, third));
     }
     return STATUS_OK;
 }
@@ -216,15 +234,16 @@ static void free_writer(Writer *w)
     }
     for (int i = 0; i < PART_COUNT; i++)
         stored_part_close(&w->parts[i]);
+    narrow_free(&w->narrow);
     for (int i = 0; i < 2; i++)
         tensor_free(w->marks[i]);
     mem_free(w->items);
     mem_free(w->meta);
 }
 
-Status single_write(const Model *m, const char *path, const DType *dtype, ConvertResult *out)
+Status single_write(const Model *m, const char *path, const ConvertRequest *r, ConvertResult *out)
 {
-    Writer w = {.m = m, .dtype = dtype};
+    Writer w = {.m = m, .r = r};
     Status s = collect(&w);
     if (s == STATUS_OK)
         s = safetensors_write(path, w.items, w.count, w.meta, w.meta_count);
@@ -232,7 +251,8 @@ Status single_write(const Model *m, const char *path, const DType *dtype, Conver
         s = texts_needed(path, &w.shapes, &out->told_alone);
     if (s == STATUS_OK)
         s = carry_tell_left_out(m);
-    out->tensors = w.count;
+    out->tensors = w.count - w.narrow.count;
+    out->quantised = w.narrow.count;
     free_writer(&w);
     return s;
 }

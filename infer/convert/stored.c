@@ -4,6 +4,8 @@
 
 #include "kernels/base/mem.h"
 
+#include <string.h>
+
 static Status add_tensor(StoredPart *p, const Layer *l, const char *ending, const Tensor *t)
 {
     if (!mem_grow(&p->items, p->count, &p->capacity, sizeof *p->items))
@@ -22,6 +24,8 @@ static Status add_layers(StoredPart *p, const LayerSet *set)
     for (int i = 0; i < set->count; i++) {
         const Layer *l = set->items[i];
         TRY(add_tensor(p, l, "weight", l->weight));
+        if (l->weight->scales)
+            TRY(add_tensor(p, l, "weight" WEIGHTS_SCALE, l->weight->scales));
         if (l->bias)
             TRY(add_tensor(p, l, "bias", l->bias));
     }
@@ -59,13 +63,21 @@ void stored_part_close(StoredPart *p)
     *p = (StoredPart){0};
 }
 
+/* A weight in 8 bits and its scales are of no use in another type. */
+static bool keeps_type(const StoredTensor *t)
+{
+    static const char ending[] = "weight" WEIGHTS_SCALE;
+    const size_t n = strlen(t->name), end = sizeof ending - 1;
+    return !element_is_float(t->piece.entry->type) || (n > end && !strcmp(t->name + n - end, ending));
+}
+
 SafeItem stored_item(const StoredTensor *t, const char *name, const DType *dtype)
 {
     SafeItem item = {.name = name,
                      .ndim = t->ndim,
                      .pieces = {t->piece},
                      .piece_count = 1,
-                     .type = dtype ? element_of_dtype(*dtype) : t->piece.entry->type};
+                     .type = dtype && !keeps_type(t) ? element_of_dtype(*dtype) : t->piece.entry->type};
     for (int i = 0; i < t->ndim; i++)
         item.shape[i] = t->shape[i];
     return item;

@@ -65,6 +65,8 @@ static Status load_part(Model *m, Source *src, PartId id)
     weights_close(w);
     if (s == STATUS_OK && src->r->quantised & 1 << id)
         s = status_in(layerset_quantise(part_layers(id, m)), "%s", src->path);
+    if (s == STATUS_OK && src->r->narrow & 1 << id)
+        layerset_narrow(part_layers(id, m));
     return s;
 }
 

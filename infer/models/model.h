@@ -67,6 +67,7 @@ typedef struct ModelRequest {
     DType dtype; /* what frozen weights are stored in */
     int wide;    /* ModelPart bits of what is stored as f32 instead */
     int quantised; /* ModelPart bits of parts whose weights are stored in 8 bits (layerset_quantise) */
+    int narrow;    /* of those that are multiplied in 8 bits, too (layerset_narrow) */
     /* Random weights of the shapes that the configurations give: training from scratch, tests. The VAE,
      * tokenizer and schedule are read. */
     bool random;

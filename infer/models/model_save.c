@@ -148,6 +148,8 @@ static Status write_model_part(const Model *m, PartId id, const char *folder, DT
             &(ModelRequest){
                 .name = m->name, .vae = m->vae_path, .ema = m->ema, .parts = 1 << id, .dtype = dtype},
             &again));
+    if (again)
+        TRY(layerset_decode(part_layers(id, again), dtype));
     const Model *const weights = again ? again : m, *const texts = m->config_json[id] ? m : weights;
     Status s = write_part(folder, id, texts->config_json[id], part_layers(id, weights), dtype);
     if (s == STATUS_OK)

@@ -143,7 +143,7 @@ static Status limit_memory(Session *s, SampleArguments *a, const Device *dev, DT
                       .keep_int8 = a->quantise_given,
                       .keep_tile = strcmp(a->vae_tile, "auto") != 0,
                       .dtype = *dtype,
-                      .int8 = !strcmp(a->quantise, "int8"),
+                      .int8 = strcmp(a->quantise, "none") != 0,
                       .tile = a->request.vae_tile};
     TRY(memory_limit_parse(a->max_memory, &limit));
     Status status = list_pictures(s, a, &pictures, &m.count);
@@ -157,7 +157,7 @@ static Status limit_memory(Session *s, SampleArguments *a, const Device *dev, DT
     log_info("--max-memory %s: %.0f MB are needed in %s%s%s", a->max_memory, (double)m.bytes / 1e6,
              dtype_name(m.dtype), m.int8 ? ", UNet and text encoder in 8 bits" : "", tiles);
     *dtype = m.dtype;
-    if (m.int8) {
+    if (m.int8 && !strcmp(a->quantise, "none")) {
         take_quantise(s, a, "int8");
         a->quantise = "int8";
     }
@@ -182,7 +182,8 @@ static Status load(Session *s, SampleArguments *a)
                                    .ema = a->ema,
                                    .parts = MODEL_ALL,
                                    .dtype = dtype,
-                                   .quantised = strcmp(a->quantise, "int8") ? 0 : MODEL_UNET | MODEL_TEXT},
+                                   .quantised = strcmp(a->quantise, "none") ? MODEL_UNET | MODEL_TEXT : 0,
+                                   .narrow = strcmp(a->quantise, "int8-dynamic") ? 0 : MODEL_UNET},
                    &s->model));
     TRY(model_hash(s->model, s->weights));
     s->model->offload = offload_of(a->offload);

@@ -100,14 +100,19 @@ static void rest_tensor(const Tensor *t)
 #define QUANTISED_LEAST 1024 /* elements; what is smaller saves nothing */
 #define TABLE_ROWS 16384     /* a table of that many rows is looked up, not multiplied with */
 
-static bool is_quantised(const Tensor *w)
+bool layerset_quantises(const char *name, int ndim, const int64_t *shape)
 {
-    return w && w->ndim > 1 && w->shape[0] < TABLE_ROWS && tensor_count(w) >= QUANTISED_LEAST &&
-           dtype_is_float(w->dtype);
+    static const char *const wide[] = {"conv_in", "conv_out", "time_embedding.", "add_embedding."};
+    int64_t count = 1;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        if (!strncmp(name, wide[i], strlen(wide[i])))
+            return false;
+    for (int i = 0; i < ndim; i++)
+        count *= shape[i];
+    return ndim > 1 && shape[0] < TABLE_ROWS && count >= QUANTISED_LEAST;
 }
 
-/* One row of n numbers. Returns its scale. */
-static float quantise_row(const float *x, int64_t n, int8_t *q)
+float quantise_row(const float *x, int64_t n, int8_t *q)
 {
     float most = 0;
     for (int64_t i = 0; i < n; i++)
@@ -133,10 +138,10 @@ static Status quantise_rows(const Tensor *w, Tensor *q)
     return STATUS_OK;
 }
 
-/* A weight with room for its scales; of a described one shapes alone. */
-static Tensor *quantised_like(const Tensor *w)
+/* A weight with room for its scales; of a described set's shapes alone. */
+static Tensor *quantised_like(const LayerSet *set, const Tensor *w)
 {
-    Tensor *(*const make)(DType, int, const int64_t *) = w->data ? tensor_new : tensor_shape_only;
+    Tensor *(*const make)(DType, int, const int64_t *) = set->described ? tensor_shape_only : tensor_new;
     Tensor *q = make(DTYPE_I8, w->ndim, w->shape);
     if (q && !(q->scales = make(DTYPE_F32, 1, w->shape))) {
         tensor_free(q);
@@ -149,9 +154,10 @@ Status layerset_quantise(LayerSet *set)
 {
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
-        if (!is_quantised(l->weight))
+        const Tensor *w = l->weight;
+        if (!w || !dtype_is_float(w->dtype) || !layerset_quantises(l->name, w->ndim, w->shape))
             continue;
-        Tensor *q = quantised_like(l->weight);
+        Tensor *q = quantised_like(set, l->weight);
         if (!q)
             return STATUS_FAILED;
         if (q->data)
@@ -162,6 +168,39 @@ Status layerset_quantise(LayerSet *set)
         l->weight = q;
     }
     return STATUS_OK;
+}
+
+/* Of a weight in 8 bits, where it lies in the host's memory. */
+static Status decode_tensor(Tensor **t, DType dtype)
+{
+    Tensor *const narrow = *t;
+    const bool there = narrow->data && narrow->scales->data;
+    Tensor *wide = (there ? tensor_new : tensor_shape_only)(dtype, narrow->ndim, narrow->shape);
+    if (!wide)
+        return STATUS_FAILED;
+    const Status s = there ? device_cpu()->decode(narrow, narrow->scales, wide) : STATUS_OK;
+    rest_tensor(narrow);
+    tensor_free(narrow);
+    *t = wide;
+    return s;
+}
+
+Status layerset_decode(LayerSet *set, DType dtype)
+{
+    for (int i = 0; i < set->count; i++) {
+        Layer *l = set->items[i];
+        if (!l->weight || !l->weight->scales)
+            continue;
+        drop_packed(set, l);
+        TRY(decode_tensor(&l->weight, dtype));
+    }
+    return STATUS_OK;
+}
+
+void layerset_narrow(LayerSet *set)
+{
+    for (int i = 0; i < set->count; i++)
+        set->items[i]->narrow = set->items[i]->weight && set->items[i]->weight->scales;
 }
 
 static Status place_tensor(Tensor *t, const Device *dev)
@@ -278,6 +317,8 @@ static Status train_tensor(Tensor **t, Flat *flat)
 {
     if (!*t)
         return STATUS_OK;
+    if ((*t)->scales)
+        TRY(decode_tensor(t, DTYPE_F32));
     Tensor *own = flat_take(flat, (*t)->ndim, (*t)->shape);
     if (!own)
         return STATUS_FAILED;

@@ -36,9 +36,19 @@ Layer *layerset_find(const LayerSet *set, const char *name);
 /* Numbers of a block that holds all weights and biases. */
 int64_t layerset_room(const LayerSet *set);
 /* Stores every weight of a linear layer or a convolution that is large enough for it in 8 bits, a scale for
- * each of its outputs (row-wise absmax, as LLM.int8()'s weights: Dettmers et al. 2022). Before it is placed
- * or trained. */
+ * each of its outputs (row-wise absmax, as LLM.int8()'s weights: Dettmers et al. 2022). A UNet's first and
+ * last convolution and what it makes of the time, which all else hangs on and which are small, stay as they
+ * are. Before it is placed or trained. */
 Status layerset_quantise(LayerSet *set);
+/* The way back: what is in 8 bits is stored in this type. */
+Status layerset_decode(LayerSet *set, DType dtype);
+/* Whether layerset_quantise takes a weight of this shape in the layer of this name. */
+bool layerset_quantises(const char *name, int ndim, const int64_t *shape);
+/* One row of n numbers, to within half a step. Returns its scale. */
+float quantise_row(const float *x, int64_t n, int8_t *q);
+/* Lets what is multiplied with weights in 8 bits be rounded to 8 bits, too, wherever no gradient is wanted
+ * and the device has such products (kernels/cpu/int8.c). */
+void layerset_narrow(LayerSet *set);
 /* Makes every weight and bias trained, in the block, where it keeps its value: method full. In the layers'
  * order, a weight before its bias. */
 Status layerset_train(LayerSet *set, Flat *flat);

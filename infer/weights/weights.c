@@ -223,20 +223,6 @@ void weights_warn_unused(const Weights *w, const char *const *expected)
                  unused, unused == 1 ? "" : "s", unused == 1 ? "s" : "", unused == 1 ? "is" : "are", first);
 }
 
-WeightsTotal weights_total(const Weights *w)
-{
-    WeightsTotal total = {0};
-    for (int i = 0; i < w->count; i++) {
-        const TensorEntry *e = w->entries[i].e;
-        if (!element_is_float(e->type))
-            continue;
-        total.numbers += tensor_entry_count(e) / w->entries[i].parts;
-        total.bytes += (int64_t)e->bytes / w->entries[i].parts;
-        total.types[e->type] = true;
-    }
-    return total;
-}
-
 #define EDGE ((size_t)2048)
 
 void weights_hash(const Weights *w, Sha256 *s)
@@ -320,21 +306,11 @@ static Status check_finite(const Entry *f, DType dtype)
                      tensorfile_path(f->e->file));
 }
 
-/* One tensor from a file: over the mapping, or converted. */
-static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtype, int ndim,
+/* What an entry holds: over the mapping, or converted. */
+static Status take_tensor(const Weights *w, LayerSet *set, Entry *f, DType dtype, int ndim,
                           const int64_t *shape, Tensor **out)
 {
-    Entry *f = find_spelled(w, key);
-    if (!f)
-        return missing(w, key);
-    if (!shapes_agree(f, ndim, shape))
-        return wrong_shape(w, f, ndim, shape);
-    if (!element_is_float(f->e->type))
-        return status_fail("%s: tensor %s holds numbers of type %s, a weight needs floats", w->origin,
-                           f->e->name, f->e->type_name);
     f->used = true;
-    if (w->shown)
-        progress_update(&w->progress, ++w->taken, "%s", w->shown);
     const int64_t count = tensor_entry_count(f->e) / f->parts, first = f->part * count;
     const size_t bytes = (size_t)count * dtype_size(dtype);
     const uint8_t *mapped = tensor_entry_mapped(f->e, dtype);
@@ -354,6 +330,61 @@ static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtyp
     TRY(tensor_entry_load(f->e, first, *out));
     tensorfile_release(f->e->file);
     return STATUS_OK;
+}
+
+/* The scales of the weight in 8 bits under this key; NULL: there are none. */
+static Entry *find_scales(const Weights *w, const char *key)
+{
+    char name[KEY_MAX + 32];
+    snprintf(name, sizeof name, "%s" WEIGHTS_SCALE, key);
+    return find_spelled(w, name);
+}
+
+/* A weight in 8 bits, which stays so whatever others are stored in. */
+static Status take_narrow(const Weights *w, LayerSet *set, Entry *f, Entry *scales, int ndim,
+                          const int64_t *shape, Tensor **out)
+{
+    if (!shapes_agree(scales, 1, shape))
+        return wrong_shape(w, scales, 1, shape);
+    TRY(take_tensor(w, set, f, DTYPE_I8, ndim, shape, out));
+    return take_tensor(w, set, scales, DTYPE_F32, 1, shape, &(*out)->scales);
+}
+
+/* One tensor from a file. */
+static Status load_tensor(Weights *w, LayerSet *set, const char *key, DType dtype, int ndim,
+                          const int64_t *shape, Tensor **out)
+{
+    Entry *f = find_spelled(w, key);
+    if (!f)
+        return missing(w, key);
+    if (!shapes_agree(f, ndim, shape))
+        return wrong_shape(w, f, ndim, shape);
+    if (w->shown)
+        progress_update(&w->progress, ++w->taken, "%s", w->shown);
+    Entry *scales = f->e->type == ELEMENT_I8 ? find_scales(w, key) : NULL;
+    if (scales)
+        return take_narrow(w, set, f, scales, ndim, shape, out);
+    if (!element_is_float(f->e->type))
+        return status_fail("%s: tensor %s holds numbers of type %s, a weight needs floats", w->origin,
+                           f->e->name, f->e->type_name);
+    return take_tensor(w, set, f, dtype, ndim, shape, out);
+}
+
+WeightsTotal weights_total(const Weights *w)
+{
+    WeightsTotal total = {0};
+    find(w, ""); /* sorts */
+    for (int i = 0; i < w->count; i++) {
+        const TensorEntry *e = w->entries[i].e;
+        const char *key = w->entries[i].key, *scale = strstr(key, WEIGHTS_SCALE);
+        const bool narrow = e->type == ELEMENT_I8 && find_scales(w, key);
+        if ((!element_is_float(e->type) && !narrow) || (scale && !scale[strlen(WEIGHTS_SCALE)]))
+            continue;
+        total.numbers += tensor_entry_count(e) / w->entries[i].parts;
+        total.bytes += (int64_t)e->bytes / w->entries[i].parts;
+        total.types[e->type] = true;
+    }
+    return total;
 }
 
 /* One tensor drawn as PyTorch initialises it: U(-bound, bound), or N(0, std). */

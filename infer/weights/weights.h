@@ -14,6 +14,10 @@
 
 typedef struct Weights Weights;
 
+/* What a weight's key is followed by in that of its scales, f32, one for each output, where it is in 8 bits:
+ * "conv1.weight" i8. It is kept so, whatever others are stored in. */
+#define WEIGHTS_SCALE "_scale"
+
 /* Frozen weights in this storage type (mapped as they are where file and type agree and the device can use
  * them). */
 Status weights_open_file(const char *path, DType dtype, Weights **out);

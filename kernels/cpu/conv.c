@@ -11,10 +11,13 @@
  * The gradient of the input of a convolution of stride 1 is itself one, of grad y with the turned weight:
  * oneDNN's forward is faster than its gradient (a third on SD1.5's shapes). Over a doubled map (upsample) the
  * four phases of y are computed one after the other, each a quarter of y in scratch memory: 16 products a
- * pixel instead of 36, and the doubled map never exists. */
+ * pixel instead of 36, and the doubled map never exists. Weights in 8 bits go another way, too,
+ * conv_columns.c. */
 #include "kernels/floats.h"
+#include "conv_columns.h"
 #include "conv_weight.h"
 #include "families.h"
+#include "int8.h"
 #include "winograd.h"
 
 /* The three products of a layer have the same x, w and y; what differs is which are read and which written.
@@ -133,7 +136,6 @@ static void plan_bytes(const Conv *a, ConvPlan *plan)
 
 static Status plan_conv(const Conv *a, OneConvKind kind, int part, ConvPlan *plan)
 {
-    FLOATS_ONLY(a->x, a->w, a->bias, a->y, a->per_picture, a->residual);
     const DType read = kind == ONE_BACKWARD_DATA ? a->y->dtype : a->x->dtype;
     const DType type = computes_bf16() && read == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
     *plan = (ConvPlan){.kind = kind, .phase = a->s.upsample ? part : WHOLE, .calls = 1};
@@ -363,12 +365,18 @@ static Places places_of(const ConvPlan *plan, char *scratch)
 static Status scratch_of(const Conv *a, OneConvKind kind, size_t *bytes)
 {
     *bytes = 0;
-    FLOATS_ONLY(a->x, a->w, a->bias, a->y, a->per_picture, a->residual);
+    FLOATS_ONLY(a->x, a->w->scales ? NULL : a->w, a->bias, a->y, a->per_picture, a->residual);
+    if (kind == ONE_FORWARD && ISA(int8_takes_conv)(a)) {
+        *bytes = ISA(int8_conv_scratch)(a);
+        return STATUS_OK;
+    }
     if (ISA(winograd_takes)(a)) { /* which keeps no form of the weight */
         *bytes = kind == ONE_BACKWARD_WEIGHT ? ISA(winograd_weight_scratch)(a)
                                              : ISA(winograd_scratch)(a, kind == ONE_BACKWARD_DATA);
         return STATUS_OK;
     }
+    if (a->w->scales)
+        return (kind == ONE_FORWARD ? ISA(columns_scratch) : ISA(columns_backward_scratch))(a, bytes);
     for (int part = 0; part < phases_of(a); part++) {
         ConvPlan plan;
         Form *form;
@@ -431,11 +439,17 @@ static Status run_forward(const Conv *a, const ConvPlan *plan, const Places *at)
 static Status cpu_conv2d(const Conv *a, void *scratch)
 {
     bool added = false;
-    FLOATS_ONLY(a->x, a->w, a->bias, a->y, a->per_picture, a->residual);
+    FLOATS_ONLY(a->x, a->w->scales ? NULL : a->w, a->bias, a->y, a->per_picture, a->residual);
+    if (ISA(int8_takes_conv)(a)) {
+        ISA(int8_conv)(a, scratch);
+        return STATUS_OK;
+    }
     if (ISA(winograd_takes)(a)) {
         ISA(winograd_run)(a, false, scratch);
         return STATUS_OK;
     }
+    if (a->w->scales)
+        return ISA(columns_run)(a, scratch);
     for (int part = 0; part < phases_of(a); part++) {
         ConvPlan plan;
         TRY(plan_conv(a, ONE_FORWARD, part, &plan));
@@ -450,11 +464,13 @@ static Status cpu_conv2d(const Conv *a, void *scratch)
 
 static Status cpu_conv2d_backward_data(const Conv *a, void *scratch)
 {
-    FLOATS_ONLY(a->x, a->w, a->y);
+    FLOATS_ONLY(a->x, a->w->scales ? NULL : a->w, a->y);
     if (ISA(winograd_takes)(a)) {
         ISA(winograd_run)(a, true, scratch);
         return STATUS_OK;
     }
+    if (a->w->scales)
+        return ISA(columns_backward_run)(a, scratch);
     for (int part = 0; part < phases_of(a); part++) {
         ConvPlan plan;
         TRY(plan_conv(a, ONE_BACKWARD_DATA, part, &plan));

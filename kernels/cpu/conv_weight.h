@@ -11,9 +11,9 @@
 #define ATL_CPU_CONV_WEIGHT_H
 
 #include "convert.h"
-#include "onednn.h"
 
 #include "kernels/base/mem.h"
+#include "kernels/cpu/onednn/onednn.h"
 #include "kernels/device.h"
 
 #include <string.h>

@@ -10,7 +10,8 @@
 typedef struct ConvertRows {
     void *to;
     const void *from, *bias,
-        *add; /* bias (columns) is added to every row, add (rows,columns) to all; or NULL */
+        *add;            /* bias (columns) is added to every row, add (rows,columns) to all; or NULL */
+    const float *scales; /* from i8: what each row's numbers are times */
     DType to_type, from_type, bias_type, add_type;
     int64_t columns, to_ld, from_ld, add_ld;
 } ConvertRows;
@@ -19,7 +20,9 @@ VEC void convert_row(const ConvertRows *c, int64_t row, DType to, DType from)
 {
     for (int64_t i = 0; i < c->columns; i += VL) {
         const int n = vec_part(i, c->columns);
-        vf x = vec_get_n(c->from, from, row * c->from_ld + i, n);
+        vf x = from == DTYPE_I8
+                   ? vec_get_i8((const int8_t *)c->from + row * c->from_ld + i, n) * vec_set(c->scales[row])
+                   : vec_get_n(c->from, from, row * c->from_ld + i, n);
         if (c->bias)
             x += vec_get_n(c->bias, c->bias_type, i, n);
         if (c->add)
@@ -38,6 +41,10 @@ static inline void convert_rows_piece(const void *args, int64_t first, int64_t l
             convert_row(c, r, DTYPE_BF16, DTYPE_F32);
         else if (c->to_type == DTYPE_F32 && c->from_type == DTYPE_F32)
             convert_row(c, r, DTYPE_F32, DTYPE_F32);
+        else if (c->to_type == DTYPE_F32 && c->from_type == DTYPE_I8)
+            convert_row(c, r, DTYPE_F32, DTYPE_I8);
+        else if (c->to_type == DTYPE_BF16 && c->from_type == DTYPE_I8)
+            convert_row(c, r, DTYPE_BF16, DTYPE_I8);
         else
             convert_row(c, r, c->to_type, c->from_type);
     }

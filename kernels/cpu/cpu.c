@@ -1,7 +1,7 @@
 /* The processor as a device: which copy of the arithmetic runs here. */
 #include "kernels/base/log.h"
+#include "kernels/cpu/onednn/onednn.h"
 #include "isa.h"
-#include "onednn.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -77,4 +77,15 @@ bool cpu_has_bf16(void)
 {
     pthread_once(&once, choose);
     return has_bf16;
+}
+
+bool cpu_has_int8(int vector_bits)
+{
+#ifdef ATL_X86
+    __builtin_cpu_init();
+    return vector_bits == 512 ? __builtin_cpu_supports("avx512vnni") : __builtin_cpu_supports("avxvnni");
+#else
+    (void)vector_bits;
+    return false;
+#endif
 }

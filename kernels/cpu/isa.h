@@ -16,8 +16,9 @@ void cpu_table_baseline(Device *d);
 void cpu_table_avx2(Device *d);
 void cpu_table_avx512(Device *d);
 
-/* Which instruction sets oneDNN may use, and whether the processor computes bf16 (avx512_bf16) — set by
- * cpu.c. */
+/* Whether the processor computes bf16 (avx512_bf16) and oneDNN may; whether it multiplies numbers of 8 bits,
+ * in vectors of 512 bits (AVX-512 VNNI) or of 256 (AVX-VNNI). */
 bool cpu_has_bf16(void);
+bool cpu_has_int8(int vector_bits);
 
 #endif

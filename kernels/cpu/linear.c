@@ -1,32 +1,21 @@
 /* Matrix products over any mix of storage types.
  *
  * Three ways. f32 with f32: oneDNN's sgemm. A bf16 left operand on a processor with bf16 arithmetic: oneDNN's
- * bf16 product, after converting a right operand in f32 (a trained weight) as autocast does. Everything else
- * is cut into panels of cache size, operands are widened to f32 panel by panel into scratch memory, and sgemm
- * multiplies those. A bias and a residual go in by oneDNN in the second way, and while the panel is still in
- * cache in the others. A low-rank product and a GEGLU follow by panels of rows, so that the second finds y in
- * the cache and h, twice as wide as the result, is never whole in memory unless it is to be kept. Which way
- * is taken, and how the panels are cut, depends on shapes and types alone. */
+ * bf16 product, after converting a right operand in f32 (a trained weight), as autocast does, or in 8 bits.
+ * Everything else is cut into panels of cache size, operands are widened to f32 panel by panel into scratch
+ * memory, and sgemm multiplies those. A bias and a residual go in by oneDNN in the second way, and while the
+ * panel is still in cache in the others. A low-rank product and a GEGLU follow by panels of rows, so that the
+ * second finds y in the cache and h, twice as wide as the result, is never whole in memory unless it is to be
+ * kept. Which way is taken, and how the panels are cut, depends on shapes and types alone. */
+#include "kernels/cpu/onednn/onednn.h"
 #include "kernels/floats.h"
 #include "convert.h"
 #include "families.h"
 #include "gelu.h"
-#include "onednn.h"
+#include "gemm.h"
+#include "int8.h"
 
 #include <string.h>
-
-/* A product as matrices with leading dimensions (elements between rows as stored). */
-typedef struct Gemm {
-    int64_t m, n, k;
-    bool trans_a, trans_b;
-    float alpha, beta;
-    const void *a, *b, *residual; /* residual: laid out like y */
-    const Tensor *bias;
-    void *y;
-    DType a_type, b_type, y_type, residual_type;
-    bool adds; /* there is a residual (while rehearsed it has no data) */
-    int64_t lda, ldb, ldy;
-} Gemm;
 
 static Gemm gemm_of(const Product *p)
 {
@@ -40,6 +29,7 @@ static Gemm gemm_of(const Product *p)
                   .a = p->a->data,
                   .b = p->b->data,
                   .residual = p->residual ? p->residual->data : NULL,
+                  .b_scales = p->b->scales ? p->b->scales->data : NULL,
                   .bias = p->bias,
                   .y = p->y->data,
                   .a_type = p->a->dtype,
@@ -56,8 +46,7 @@ static Gemm gemm_of(const Product *p)
 
 static bool is_bf16_product(const Gemm *g)
 {
-    return computes_bf16() && g->a_type == DTYPE_BF16 &&
-           (g->b_type == DTYPE_BF16 || g->b_type == DTYPE_F32) && g->y_type != DTYPE_F16 &&
+    return computes_bf16() && g->a_type == DTYPE_BF16 && g->b_type != DTYPE_F16 && g->y_type != DTYPE_F16 &&
            (g->beta == 0.0f || g->beta == 1.0f) && !(g->bias && g->alpha != 1.0f) && g->k > 0 &&
            g->residual_type == g->y_type;
 }
@@ -107,6 +96,7 @@ static void bf16_b(Gemm *g, char **scratch)
         return;
     convert_rows(&(ConvertRows){.to = *scratch,
                                 .from = g->b,
+                                .scales = g->b_scales,
                                 .to_type = DTYPE_BF16,
                                 .from_type = g->b_type,
                                 .columns = stored_columns_b(g),
@@ -183,8 +173,8 @@ typedef struct Panel {
     int64_t ld;
 } Panel;
 
-static Panel widen_panel(const void *matrix, DType type, bool transposed, int64_t ld, int64_t row,
-                         int64_t rows, int64_t column, int64_t columns, void *scratch)
+static Panel widen_panel(const void *matrix, DType type, const float *scales, bool transposed, int64_t ld,
+                         int64_t row, int64_t rows, int64_t column, int64_t columns, void *scratch)
 {
     const int64_t r = transposed ? column : row, n = transposed ? columns : rows;
     const int64_t i = transposed ? row : column, width = transposed ? rows : columns;
@@ -193,6 +183,7 @@ static Panel widen_panel(const void *matrix, DType type, bool transposed, int64_
         return (Panel){(const float *)(const void *)from, ld};
     convert_rows(&(ConvertRows){.to = scratch,
                                 .from = from,
+                                .scales = scales ? scales + r : NULL,
                                 .to_type = DTYPE_F32,
                                 .from_type = type,
                                 .columns = width,
@@ -226,9 +217,10 @@ static Status f32_panel(const Gemm *g, const Panels *p, int64_t row, int64_t col
         const bool whole = p->kb == g->k; /* the panel of a serves the whole row of panels */
         Panel a = {(const float *)(const void *)a_scratch, g->trans_a ? m : kb};
         if (!(whole && *a_ready && p->a_bytes))
-            a = widen_panel(g->a, g->a_type, g->trans_a, g->lda, row, m, k, kb, a_scratch);
+            a = widen_panel(g->a, g->a_type, NULL, g->trans_a, g->lda, row, m, k, kb, a_scratch);
         *a_ready = whole;
-        const Panel b = widen_panel(g->b, g->b_type, g->trans_b, g->ldb, k, kb, column, n, b_scratch);
+        const Panel b =
+            widen_panel(g->b, g->b_type, g->b_scales, g->trans_b, g->ldb, k, kb, column, n, b_scratch);
         TRY(onednn_sgemm(g->trans_a, g->trans_b, m, n, kb, g->alpha, a.data, a.ld, b.data, b.ld,
                          k == 0 ? g->beta : 1.0f, y, ldy));
     }
@@ -257,7 +249,7 @@ static Status f32_product(const Gemm *g, char *scratch)
 
 /* Any product ------------------------------------------------------------------------------------------ */
 
-static Status gemm_scratch(const Gemm *g, size_t *bytes)
+Status ISA(gemm_scratch)(const Gemm *g, size_t *bytes)
 {
     if (is_bf16_product(g)) {
         OnePrimitive *p;
@@ -271,7 +263,7 @@ static Status gemm_scratch(const Gemm *g, size_t *bytes)
     return STATUS_OK;
 }
 
-static Status gemm(const Gemm *g, void *scratch)
+Status ISA(gemm)(const Gemm *g, void *scratch)
 {
     if (g->m == 0 || g->n == 0)
         return STATUS_OK;
@@ -337,7 +329,7 @@ static Status parts_scratch(const Gemm *g, int64_t rows, size_t *bytes)
     const Gemm parts[] = {rows_of(g, 0, rows, NULL), rows_of(g, (g->m - 1) / rows * rows, rows, NULL)};
     for (int i = 0; i < 2; i++) {
         size_t part;
-        TRY(gemm_scratch(&parts[i], &part));
+        TRY(ISA(gemm_scratch)(&parts[i], &part));
         *bytes = larger(*bytes, part);
     }
     return STATUS_OK;
@@ -384,10 +376,10 @@ static Status followed_product(const Product *p, char *scratch)
     for (int64_t first = 0; first < g.m; first += rows) {
         void *here = whole ? at_element(h, g.y_type, first * g.n) : h;
         const Gemm part = rows_of(&g, first, rows, here);
-        TRY(gemm(&part, scratch));
+        TRY(ISA(gemm)(&part, scratch));
         if (p->t) {
             const Gemm all = low_rank_of(p, &g), low = rows_of(&all, first, rows, here);
-            TRY(gemm(&low, scratch));
+            TRY(ISA(gemm)(&low, scratch));
         }
         if (p->geglu)
             geglu_rows(&(Geglu){.x = here,
@@ -400,24 +392,53 @@ static Status followed_product(const Product *p, char *scratch)
     return STATUS_OK;
 }
 
+/* In 8 bits, and then the low-rank product -----------------------------------------------------------------
+ */
+
+static Status narrow_scratch(const Product *p, size_t *bytes)
+{
+    *bytes = 0;
+    if (p->t) {
+        const Gemm g = gemm_of(p), low = low_rank_of(p, &g);
+        TRY(ISA(gemm_scratch)(&low, bytes));
+    }
+    *bytes = larger(*bytes, ISA(int8_product_scratch)(p));
+    return STATUS_OK;
+}
+
+static Status narrow_product(const Product *p, void *scratch)
+{
+    ISA(int8_product)(p, scratch);
+    if (!p->t)
+        return STATUS_OK;
+    const Gemm g = gemm_of(p);
+    Gemm low = low_rank_of(p, &g);
+    low.y = p->y->data;
+    return ISA(gemm)(&low, scratch);
+}
+
 /* The table's functions -------------------------------------------------------------------------------- */
 
 static Status cpu_product_scratch(const Product *p, size_t *bytes)
 {
-    FLOATS_ONLY(p->a, p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
+    FLOATS_ONLY(p->a, p->b->scales ? NULL : p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
+    if (ISA(int8_takes_product)(p))
+        return narrow_scratch(p, bytes);
     if (p->geglu || p->t)
         return followed_scratch(p, bytes);
     const Gemm g = gemm_of(p);
-    return gemm_scratch(&g, bytes);
+    return ISA(gemm_scratch)(&g, bytes);
 }
 
 static Status cpu_product(const Product *p, void *scratch)
 {
-    FLOATS_ONLY(p->a, p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
+    FLOATS_ONLY(p->a, p->b->scales ? NULL : p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
+    if (ISA(int8_takes_product)(p))
+        return narrow_product(p, scratch);
     if (p->geglu || p->t)
         return followed_product(p, scratch);
     const Gemm g = gemm_of(p);
-    return gemm(&g, scratch);
+    return ISA(gemm)(&g, scratch);
 }
 
 /* Sums over rows: blocks of columns, each cut into SUM_PIECES pieces of rows, added up in order. */
@@ -474,111 +495,9 @@ static Status cpu_column_sum(const Tensor *g, Tensor *out, bool accumulate)
     return STATUS_OK;
 }
 
-/* Kronecker products ----------------------------------------------------------------------------------- */
-
-/* a (A,B), b (C,D), y and grad y (AC,BD): row i·C+k of y is row i of a, each element times row k of b. */
-typedef struct Kronecker {
-    float factor;
-    const float *a, *b;
-    float *y, *grad_a, *grad_b;
-    int64_t A, B, C, D;
-} Kronecker;
-
-static Kronecker kronecker_of(float factor, const Tensor *a, const Tensor *b, const Tensor *y)
-{
-    const int64_t A = a->shape[0], C = b->shape[0];
-    return (Kronecker){.factor = factor,
-                       .a = a->data,
-                       .b = b->data,
-                       .y = y->data,
-                       .A = A,
-                       .B = tensor_count(a) / A,
-                       .C = C,
-                       .D = tensor_count(b) / C};
-}
-
-/* y = factor x, or y += factor x */
-VEC void scaled_row(const float *x, float factor, bool add, float *y, int64_t n)
-{
-    int64_t i = 0;
-    for (const vf f = vec_set(factor); i + VL <= n; i += VL)
-        vec_store(y + i, add ? vec_load(y + i) + f * vec_load(x + i) : f * vec_load(x + i));
-    for (; i < n; i++)
-        y[i] = add ? y[i] + factor * x[i] : factor * x[i];
-}
-
-/* Σ x y */
-VEC float dot_row(const float *x, const float *y, int64_t n)
-{
-    int64_t i = 0;
-    vf sum = vec_set(0);
-    for (; i + VL <= n; i += VL)
-        sum += vec_load(x + i) * vec_load(y + i);
-    float rest = 0;
-    for (; i < n; i++)
-        rest += x[i] * y[i];
-    return vec_sum(sum) + rest;
-}
-
-/* Rows of y. */
-static void kronecker_piece(const void *args, int64_t first, int64_t last)
-{
-    const Kronecker *s = args;
-    for (int64_t r = first; r < last; r++)
-        for (int64_t j = 0; j < s->B; j++)
-            scaled_row(s->b + r % s->C * s->D, s->factor * s->a[r / s->C * s->B + j], false,
-                       s->y + (r * s->B + j) * s->D, s->D);
-}
-
-static Status cpu_kronecker(float factor, const Tensor *a, const Tensor *b, Tensor *y)
-{
-    const Kronecker s = kronecker_of(factor, a, b, y);
-    for_pieces(s.A * s.C, s.B * s.D, kronecker_piece, &s);
-    return STATUS_OK;
-}
-
-/* grad a[i,j] += factor Σ_k of row i·C+k's part j with row k of b: elements of a. */
-static void kronecker_a_piece(const void *args, int64_t first, int64_t last)
-{
-    const Kronecker *s = args;
-    for (int64_t e = first; e < last; e++) {
-        double sum = 0;
-        for (int64_t k = 0; k < s->C; k++)
-            sum += (double)dot_row(s->y + ((e / s->B * s->C + k) * s->B + e % s->B) * s->D, s->b + k * s->D,
-                                   s->D);
-        s->grad_a[e] += s->factor * (float)sum;
-    }
-}
-
-/* grad b's row k += factor Σ_ij a[i,j] times row i·C+k's part j: rows of b. */
-static void kronecker_b_piece(const void *args, int64_t first, int64_t last)
-{
-    const Kronecker *s = args;
-    for (int64_t k = first; k < last; k++)
-        for (int64_t e = 0; e < s->A * s->B; e++)
-            scaled_row(s->y + ((e / s->B * s->C + k) * s->B + e % s->B) * s->D, s->factor * s->a[e], true,
-                       s->grad_b + k * s->D, s->D);
-}
-
-static Status cpu_kronecker_backward(float factor, const Tensor *a, const Tensor *b, const Tensor *grad_y,
-                                     Tensor *grad_a, Tensor *grad_b)
-{
-    Kronecker s = kronecker_of(factor, a, b, grad_y);
-    if (grad_a) {
-        s.grad_a = grad_a->data;
-        for_pieces(s.A * s.B, s.C * s.D, kronecker_a_piece, &s);
-    }
-    if (grad_b) {
-        s.grad_b = grad_b->data;
-        for_pieces(s.C, s.A * s.B * s.D, kronecker_b_piece, &s);
-    }
-    return STATUS_OK;
-}
-
 void ISA(linear_table)(Device *d)
 {
-    d->kronecker = cpu_kronecker;
-    d->kronecker_backward = cpu_kronecker_backward;
+    d->product_decodes = true;
     d->product_scratch = cpu_product_scratch;
     d->product = cpu_product;
     d->column_sum = cpu_column_sum;

@@ -4,6 +4,7 @@
  * f(a, b), and rows, where a row is the last dimension. Each loop is compiled for f32, bf16 and f16 when all
  * its tensors are stored alike, and once more for mixtures. */
 #include "kernels/floats.h"
+#include "convert.h"
 #include "families.h"
 #include "gelu.h"
 #include "pieces.h"
@@ -171,28 +172,19 @@ static Status cpu_fill(Tensor *t, float value)
     return STATUS_OK;
 }
 
-/* Rows of the first dimension, each with its scale. */
-static void decode_piece(const void *args, int64_t first, int64_t last)
-{
-    const Args *s = args;
-    const int64_t n = tensor_count(s->a) / s->a->shape[0];
-    const int8_t *w = s->a->data;
-    const float *scales = s->b->data;
-    for (int64_t r = first; r < last; r++)
-        for (int64_t i = 0; i < n; i += VL) {
-            const int part = vec_part(i, n);
-            float x[VL] = {0};
-            for (int k = 0; k < part; k++)
-                x[k] = (float)w[r * n + i + k];
-            vec_put_n(s->y->data, s->y->dtype, r * n + i, vec_load(x) * vec_set(scales[r]), part);
-        }
-}
-
 static Status cpu_decode(const Tensor *w, const Tensor *scales, Tensor *y)
 {
     FLOATS_ONLY(scales, y);
-    for_pieces(w->shape[0], tensor_count(w) / w->shape[0], decode_piece,
-               &(Args){.a = w, .b = scales, .y = y});
+    const int64_t n = tensor_count(w) / w->shape[0];
+    convert_rows(&(ConvertRows){.to = y->data,
+                                .from = w->data,
+                                .scales = scales->data,
+                                .to_type = y->dtype,
+                                .from_type = DTYPE_I8,
+                                .columns = n,
+                                .to_ld = n,
+                                .from_ld = n},
+                 w->shape[0]);
     return STATUS_OK;
 }
 

@@ -253,6 +253,26 @@ VEC int vec_part(int64_t i, int64_t n)
 {
     return n - i < VL ? (int)(n - i) : VL;
 }
+/* n numbers in 8 bits, 1 ≤ n ≤ VL; lanes from n on are 0. */
+VEC vf vec_get_i8(const int8_t *p, int n)
+{
+    int8_t part[VL] = {0};
+    if (n < VL) {
+        for (int j = 0; j < n; j++)
+            part[j] = p[j];
+        p = part;
+    }
+#if VL == 16
+    return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+#elif VL == 8
+    return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+#else
+    vf x;
+    for (int j = 0; j < VL; j++)
+        x[j] = (float)p[j];
+    return x;
+#endif
+}
 VEC float get_float(const void *p, DType t, int64_t i)
 {
     if (t == DTYPE_F32)
@@ -269,7 +289,7 @@ VEC void put_float(void *p, DType t, int64_t i, float x)
 }
 VEC char *at_element(const void *p, DType t, int64_t i)
 {
-    return (char *)p + (t == DTYPE_F32 ? 4 : 2) * i;
+    return (char *)p + (t == DTYPE_F32 ? 4 : t == DTYPE_I8 ? 1 : 2) * i;
 }
 
 /* Runs `call`, in which T is the type t (of floats: floats.h) as a constant: a copy of the loop for each

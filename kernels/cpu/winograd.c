@@ -45,6 +45,7 @@ enum {
 typedef struct Job {
     Map in;
     const void *w, *bias, *per_picture, *residual;
+    const float *scales; /* w is i8 */
     void *out;
     DType w_type, out_type, bias_type, per_picture_type;
     int64_t OH, OW, K;               /* of out, before pixels are added up by fours */
@@ -59,13 +60,20 @@ typedef struct Job {
 
 enum { RUN = BLOCK * TAPS }; /* numbers that follow each other in the file */
 
+/* VL numbers of w from `at` on, which are of row `row` of its first dimension. */
+VEC vf weight_vector(const Job *j, DType type, int64_t at, int64_t row)
+{
+    return type == DTYPE_I8 ? vec_get_i8((const int8_t *)j->w + at, VL) * vec_set(j->scales[row])
+                            : vec_get(j->w, type, at);
+}
+
 /* staged (BLOCK,TAPS,VL): for VL channels that are written, all taps of BLOCK channels that are read. */
 VEC void stage_forward(const Job *j, DType type, int64_t c, int64_t k, float *staged)
 {
     for (int64_t i = 0; i < RUN; i += VL) {
         vf x[VL];
         for (int l = 0; l < VL; l++)
-            x[l] = vec_get(j->w, type, ((k + l) * j->in.C + c) * TAPS + i);
+            x[l] = weight_vector(j, type, ((k + l) * j->in.C + c) * TAPS + i, k + l);
         vec_transpose(x);
         for (int l = 0; l < VL; l++)
             vec_store(staged + (i + l) * VL, x[l]);
@@ -79,20 +87,29 @@ VEC void stage_turned(const Job *j, DType type, int64_t c, int64_t k, float *sta
         const int64_t from = ((c + r) * j->K + k) * TAPS;
         float wide[TAPS * VL];
         for (int i = 0; i < TAPS; i++)
-            vec_store(wide + i * VL, vec_get(j->w, type, from + i * VL));
+            vec_store(wide + i * VL, weight_vector(j, type, from + i * VL, c + r));
         for (int i = 0; i < TAPS; i++)
             for (int l = 0; l < VL; l++)
                 staged[(r * TAPS + TAPS - 1 - i) * VL + l] = wide[l * TAPS + i];
     }
 }
 
+static void stage(const Job *j, int64_t c, int64_t k, float *staged)
+{
+    if (j->w_type == DTYPE_I8 && j->turned)
+        stage_turned(j, DTYPE_I8, c, k, staged);
+    else if (j->w_type == DTYPE_I8)
+        stage_forward(j, DTYPE_I8, c, k, staged);
+    else if (j->turned)
+        WITH_DTYPE(j->w_type, stage_turned(j, T, c, k, staged));
+    else
+        WITH_DTYPE(j->w_type, stage_forward(j, T, c, k, staged));
+}
+
 static void weights_of(const Job *j, int64_t c, int64_t k, float *staged, float *U)
 {
     for (int64_t part = 0; part < BLOCK; part += VL) {
-        if (j->turned)
-            WITH_DTYPE(j->w_type, stage_turned(j, T, c, k + part, staged));
-        else
-            WITH_DTYPE(j->w_type, stage_forward(j, T, c, k + part, staged));
+        stage(j, c, k + part, staged);
         for (int64_t r = 0; r < BLOCK; r++) {
             vf half[SIDE][3];
             for (int v = 0; v < 3; v++) {
@@ -254,6 +271,7 @@ static Job job_of(const Conv *a, bool backward)
                     .upsample = a->s.upsample && !backward},
              .out = out->data,
              .w = a->w->data,
+             .scales = a->w->scales ? a->w->scales->data : NULL,
              .out_type = out->dtype,
              .w_type = a->w->dtype,
              .OH = out->shape[1] * (backward ? times : 1),
@@ -284,7 +302,8 @@ bool ISA(winograd_takes)(const Conv *a)
     if (VL < 8 || w->shape[2] != 3 || w->shape[3] != 3 || a->s.stride != 1 || w->shape[0] % BLOCK != 0 ||
         w->shape[1] % BLOCK != 0 || a->s.pad_top > 2 || a->s.pad_left > 2)
         return false;
-    if (a->s.upsample && computes_bf16() && a->x->dtype == DTYPE_BF16 && a->y->dtype == DTYPE_BF16)
+    if (a->s.upsample && computes_bf16() && a->x->dtype == DTYPE_BF16 && a->y->dtype == DTYPE_BF16 &&
+        !w->scales)
         return false;                    /* four phases of direct products in bf16 are faster */
     return down * across >= LEAST_TILES; /* of one picture: a batch's bytes are those of each alone */
 }

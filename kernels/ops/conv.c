@@ -174,6 +174,7 @@ Tensor *conv2d_plain(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per
         Conv a = conv_of(l, s, x, op_product_weight(c, l), y);
         a.per_picture = per_picture;
         a.residual = residual;
+        a.narrow = l->narrow && !c->recording;
         conv_run(c, &a);
         adapters_add(c, &(Site){l, &s}, l->adapters, x, y);
     }

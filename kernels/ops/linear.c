@@ -138,6 +138,7 @@ static void forward(Ctx *c, const Layer *l, Tensor *x, Product p)
 {
     const Adapter *rider = rider_of(l);
     p.bias = l->bias;
+    p.narrow = l->narrow && !c->recording;
     if (rider) {
         p.t = rider->kind->ride(c, rider, &(Site){.layer = l}, x, &p.up);
         p.scale = rider->scale;

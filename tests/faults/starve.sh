@@ -60,7 +60,7 @@ commands prior "$atelier" train "$work/prior.yaml"
 export FAULT_SINCE=$work/run/prior/log.jsonl
 libraries=(libstdc++ libhdf5)
 commands prior "$atelier" train "$work/prior.yaml"
-# oneDNN does not look whether it got its own small objects (kernels/cpu/reserve.h): a system that refuses them is out of
+# oneDNN does not look whether it got its own small objects (kernels/cpu/onednn/reserve.h): a system that refuses them is out of
 # memory, and then oneDNN is not called (tests/kernels/test_reserve.c). Buffers it has to look at.
 export FAULT_LEAST=4096
 libraries=(libdnnl)

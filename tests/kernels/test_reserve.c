@@ -1,6 +1,6 @@
 /* oneDNN without memory. Breaks if a product were begun where oneDNN has no room for its own small objects:
  * it does not look whether it got them, and the process would end in a signal. */
-#include "kernels/cpu/onednn.h"
+#include "kernels/cpu/onednn/onednn.h"
 
 #include "kernels/base/mem.h"
 

@@ -35,6 +35,7 @@ typedef struct Bench {
     const BenchModel *which;
     int resolution, repeat;
     bool checkpointing, profiling;
+    const char *quantise;
     Profile profile;
     const char *against; /* a file, or NULL */
     json_t *before;      /* what it holds */
@@ -293,6 +294,7 @@ static Status run_bench(Bench *b, const struct Piece *piece, const char *device,
     b->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = threads});
     if (!b->c)
         return STATUS_FAILED;
+    ctx_set_recording(b->c, piece->fn == train_piece);
     json_object_set_new(facts, "work", json_string(piece->name));
     if (b->checkpointing)
         json_object_set_new(facts, "checkpointing", json_true());
@@ -300,6 +302,8 @@ static Status run_bench(Bench *b, const struct Piece *piece, const char *device,
     json_object_set_new(facts, "resolution", json_integer(b->resolution));
     json_object_set_new(facts, "batch", json_integer(b->batch));
     json_object_set_new(facts, "dtype", json_string(dtype_name(dtype)));
+    if (strcmp(b->quantise, "none") != 0)
+        json_object_set_new(facts, "quantise", json_string(b->quantise));
     json_object_set_new(facts, "device", json_sprintf("%s (%s)", dev->name, dev->chip));
     json_object_set_new(facts, "threads", json_integer(b->c->threads));
     if (b->against)
@@ -309,6 +313,10 @@ static Status run_bench(Bench *b, const struct Piece *piece, const char *device,
     TRY(make_inputs(b, piece));
     TRY(model_make(b->which->name, &b->which->shapes, piece->parts, full ? DTYPE_F32 : dtype, MODEL_SEED,
                    &b->model));
+    if (b->model->unet && strcmp(b->quantise, "none") != 0)
+        TRY(layerset_quantise(unet_layers(b->model->unet)));
+    if (b->model->unet && !strcmp(b->quantise, "int8-dynamic"))
+        layerset_narrow(unet_layers(b->model->unet));
     if (piece->fn == train_piece)
         TRY(make_training(b, full));
     TRY(measure_piece(b, piece, &median, &flop));
@@ -367,7 +375,7 @@ static const struct Piece *find_piece(const char *name)
 
 static Status bench(int argc, char **argv)
 {
-    const char *size = "sd15", *dtype_word = "bf16", *device = DEVICE_AUTO;
+    const char *size = "sd15", *dtype_word = "bf16", *quantise = "none", *device = DEVICE_AUTO;
     int resolution = 0, batch = 0, repeat = 0, threads = 0;
     const char *against = NULL;
     bool as_json = false, checkpointing = false, profiling = false, done;
@@ -403,6 +411,13 @@ static Status bench(int argc, char **argv)
          .choices = DTYPE_CHOICES,
          .shown = "bf16",
          .help = "What weights and activations are stored in."},
+        {.name = "quantise",
+         .kind = OPTION_TEXT,
+         .out = &quantise,
+         .value = "HOW",
+         .choices = "none|int8|int8-dynamic",
+         .shown = "none",
+         .help = "For unet and train: stores the UNet's weights in 8 bits, as `sample` and `train` can."},
         {.name = "device",
          .kind = OPTION_TEXT,
          .out = &device,
@@ -471,6 +486,7 @@ static Status bench(int argc, char **argv)
     Bench b = {.which = bench_model(size),
                .checkpointing = checkpointing,
                .profiling = profiling,
+               .quantise = quantise,
                .against = against};
     b.batch = batch;
     b.resolution = resolution ? resolution : b.which->resolution;

@@ -7,7 +7,7 @@
 #include "kernels/base/options.h"
 #include "kernels/base/stop.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/cpu/onednn.h"
+#include "kernels/cpu/onednn/onednn.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/device.h"
 #include "kernels/devices/devices.h"

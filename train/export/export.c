@@ -141,7 +141,7 @@ Status export_single(const char *folder, const char *path)
     ConvertResult made = {0};
     TRY(model_open(&(ModelRequest){.name = folder, .parts = MODEL_ALL, .dtype = DTYPE_F32, .described = true},
                    &m));
-    const Status s = single_write(m, path, NULL, &made);
+    const Status s = single_write(m, path, &(ConvertRequest){0}, &made);
     model_free(m);
     return status_in(s, "writing the model");
 }

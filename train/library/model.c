@@ -59,7 +59,7 @@ static Status load(AtlModel *m, const char *name, const AtlModelOptions *o)
     const Device *dev;
     int offload, quantise, safety;
     TRY(choose("offload", word_of(o->offload, "idle"), OFFLOAD_CHOICES, &offload));
-    TRY(choose("quantise", word_of(o->quantise, "none"), "none|int8", &quantise));
+    TRY(choose("quantise", word_of(o->quantise, "none"), "none|int8|int8-dynamic", &quantise));
     TRY(choose("safety", word_of(o->safety, "auto"), SAFETY_CHOICES, &safety));
     TRY(status_in(dtype_parse(word_of(o->dtype, "f32"), &m->dtype), "AtlModelOptions.dtype"));
     TRY(status_in(device_choose(word_of(o->device, DEVICE_AUTO), &m->dtype, &dev), "AtlModelOptions.device"));
@@ -72,7 +72,8 @@ static Status load(AtlModel *m, const char *name, const AtlModelOptions *o)
     TRY(model_open(&(ModelRequest){.name = name,
                                    .parts = MODEL_ALL,
                                    .dtype = m->dtype,
-                                   .quantised = quantise ? MODEL_UNET | MODEL_TEXT : 0},
+                                   .quantised = quantise ? MODEL_UNET | MODEL_TEXT : 0,
+                                   .narrow = quantise > 1 ? MODEL_UNET : 0},
                    &m->model));
     TRY(model_hash(m->model, m->weights));
     m->model->offload = (Offload)offload;

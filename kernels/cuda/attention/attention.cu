@@ -1,5 +1,5 @@
 /* Attention without the score matrix (Rabe & Staats 2021; Dao et al. 2022); the arithmetic is described in
- * kernels/cpu/attention.c, the way on tensor cores in attention_forward.cu and attention_backward.cu. Here:
+ * kernels/cpu/attention/attention.c, the way on tensor cores in attention_forward.cu and attention_backward.cu. Here:
  * the table, the choice, what the backward's two ways share, and the way for any types and any head size, in
  * f32.
  *

@@ -12,7 +12,7 @@
  *             +----------+
  *
  * A lane holds of each score row two neighbours every 8 columns (mma.h). Running maximum m and sum l as in
- * kernels/cpu/attention.c: s = c q k^T;  m' = max(m, max s);  p = 2^(s - m');  l = l 2^(m-m') + Σp;
+ * kernels/cpu/attention/attention.c: s = c q k^T;  m' = max(m, max s);  p = 2^(s - m');  l = l 2^(m-m') + Σp;
  * o = o 2^(m-m') + p v. p goes from registers to registers; l is a lane's own part until the end. Where no
  * row's maximum moved, o is left alone, which is so for most tiles. The last tile is walked 16 keys at a
  * time: 77 keys take 64 + 16.

@@ -12,7 +12,7 @@
 #ifndef ATL_CPU_TILES_H
 #define ATL_CPU_TILES_H
 
-#include "vec.h"
+#include "kernels/cpu/vec.h"
 
 enum {
     LANES = 2 * VL, /* two vectors */

@@ -1,0 +1,112 @@
+/* Attention without the score matrix (Rabe & Staats 2021; Dao et al. 2022): forward.
+ *
+ * The work is cut into tasks, (picture, head, block of LANES_BLOCK queries), that share nothing; a task walks
+ * over tiles of ROWS keys (tiles.h). Lanes are queries, with a running maximum m and sum l: s = c k q^T;
+ * m' = max(m, max s);  p = 2^(s - m');  l = l 2^(m-m') + Σp;  o = o 2^(m-m') + v^T p
+ * and at the end out = o / l, lse = (m + log2 l) ln 2; c is log2(e)/√d, so that exponentials are powers of
+ * two. Arithmetic is f32, or bf16 with f32 sums where the tensors are bf16 and the processor multiplies that.
+ */
+#include "kernels/cpu/families.h"
+#include "kernels/floats.h"
+#include "heads.h"
+
+#include <omp.h>
+#include <string.h>
+
+/* The running softmax of one strip: t (rows,LANES) becomes p, in pairs of rows where h says so; m, l and o
+ * follow. The maximum may step over a NaN; its exponential does not, and once l is NaN it stays so. A score
+ * of +infinity gives NaN as well (infinity less itself), and so do scores that are all
+ * -infinity; one of these beside others has an exponential next to 0. */
+VEC void softmax_vector(const Heads *h, float *t, int64_t rows, float *m, float *l, float *o, float *p)
+{
+    const float c = h->scale * 1.44269504088896341f;
+    vf largest = vec_load(t), sum = vec_set(0);
+    for (int64_t r = 1; r < rows; r++)
+        largest = vec_max(largest, vec_load(t + r * LANES));
+    const vf before = vec_load(m), now = vec_max(before, largest * c);
+    for (int64_t r = 0; r < rows; r += 2) {
+        const vf a = tile_exp2(vec_load(t + r * LANES) * c - now);
+        const vf b = r + 1 < rows ? tile_exp2(vec_load(t + (r + 1) * LANES) * c - now) : vec_set(0);
+        sum += a + b;
+        if (h->pairs) {
+            vec_store(p + r / 2 * LANES, pair_up(a, b));
+        } else {
+            vec_store(p + r * LANES, a);
+            if (r + 1 < rows)
+                vec_store(p + (r + 1) * LANES, b);
+        }
+    }
+    const vf keep = tile_exp2(before - now);
+    vec_store(m, now);
+    vec_store(l, vec_load(l) * keep + sum);
+    for (int64_t i = 0; i < h->d; i++)
+        vec_store(o + i * LANES, vec_load(o + i * LANES) * keep);
+}
+
+static void forward_tile(const Heads *h, Rows k, Rows v, int64_t key, int64_t keys, int64_t query,
+                         const Cell *q, float *t, float *m, float *l, float *o)
+{
+    tile_scores(h->pairs, k.p, k.ld, keys, q, h->depth, t);
+    if (h->causal && key + keys - 1 > query)
+        mask_tile(t, key, keys, query, true);
+    for (int i = 0; i < LANES; i += VL)
+        softmax_vector(h, t + i, keys, m + i, l + i, o + i, t + i);
+    tile_combine(h->pairs, v.p, v.ld, h->pairs ? (keys + 1) / 2 : keys, t, h->d, o);
+}
+
+static void forward_task(const Attention *a, const Heads *h, int64_t picture, int64_t head, int64_t query,
+                         const Work *w)
+{
+    const int64_t queries = smaller(LANES_BLOCK, h->N - query);
+    const Head q = head_of(a->q, h, picture, head), k = head_of(a->k, h, picture, head),
+               v = head_of(a->v, h, picture, head);
+    float m[LANES_BLOCK], l[LANES_BLOCK], *o = w->sum[0];
+    pack_lanes(q, query, queries, h, w->rows[0], w->lanes[0]);
+    memset(o, 0, sizeof *o * (size_t)(LANES_BLOCK * h->d));
+    for (int64_t i = 0; i < LANES_BLOCK; i++) {
+        m[i] = -INFINITY; /* all scores so: NaN, as 0 / 0 */
+        l[i] = 0;
+    }
+    const int64_t end = h->causal ? smaller(h->M, query + queries) : h->M;
+    for (int64_t key = 0; key < end; key += ROWS) {
+        const int64_t keys = smaller(ROWS, end - key);
+        const Rows k_rows = score_rows(k, key, keys, h, w->rows[0]);
+        const Rows v_rows = combine_rows(
+            v, key, keys, h, h->pairs ? k_rows : score_rows(v, key, keys, h, w->rows[1]), w->paired[0]);
+        for (int64_t s = 0; s * LANES < queries; s++)
+            forward_tile(h, k_rows, v_rows, key, keys, query + s * LANES, w->lanes[0] + s * h->depth * LANES,
+                         w->tile[0], m + s * LANES, l + s * LANES, o + s * h->d * LANES);
+    }
+    float *lse = (float *)a->lse->data + (picture * h->heads + head) * h->N + query;
+    for (int64_t i = 0; i < queries; i++) {
+        lse[i] = (m[i] + log2f(l[i])) * 0.693147180559945309f;
+        l[i] = 1.0f / l[i];
+    }
+    unpack_lanes(o, l, queries, h, a->out, q.at + query * h->stride);
+}
+
+static Status cpu_attention_scratch(const Attention *a, size_t *bytes)
+{
+    const Heads h = heads_of(a);
+    *bytes = (size_t)a->threads * (size_t)work_floats(&h) * sizeof(float);
+    return STATUS_OK;
+}
+
+static Status cpu_attention(const Attention *a, void *scratch)
+{
+    FLOATS_ONLY(a->q, a->k, a->v, a->out);
+    const Heads h = heads_of(a);
+    const int64_t blocks = blocks_of(h.N), tasks = h.B * h.heads * blocks;
+#pragma omp parallel for num_threads(a->threads) schedule(dynamic)
+    for (int64_t t = 0; t < tasks; t++) {
+        const Work w = work_of((float *)scratch + omp_get_thread_num() * work_floats(&h), &h);
+        forward_task(a, &h, t / blocks / h.heads, t / blocks % h.heads, t % blocks * LANES_BLOCK, &w);
+    }
+    return STATUS_OK;
+}
+
+void ISA(attention_table)(Device *d)
+{
+    d->attention_scratch = cpu_attention_scratch;
+    d->attention = cpu_attention;
+}
