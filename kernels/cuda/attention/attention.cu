@@ -1,7 +1,7 @@
 /* Attention without the score matrix (Rabe & Staats 2021; Dao et al. 2022); the arithmetic is described in
- * kernels/cpu/attention/attention.c, the way on tensor cores in attention_forward.cu and attention_backward.cu. Here:
- * the table, the choice, what the backward's two ways share, and the way for any types and any head size, in
- * f32.
+ * kernels/cpu/attention/attention.c, the way on tensor cores in attention_forward.cu and
+ * attention_backward.cu. Here: the table, the choice, what the backward's two ways share, and the way for any
+ * types and any head size, in f32.
  *
  *     block   one head of one picture, TILE tokens of one side as rows; 16 × 16 threads
  *     loop    over tiles of TILE tokens of the other side
