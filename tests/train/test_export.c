@@ -30,20 +30,22 @@ typedef struct Fixture {
     Export e;
 } Fixture;
 
-static void open_fixture(Fixture *f, Targets targets, bool text_encoder, DType dtype)
+static void open_fixture_of(Fixture *f, const char *model, Targets targets, TrainedTexts texts, DType dtype)
 {
     memset(f, 0, sizeof *f);
     strcpy(f->folder, "/tmp/atelier-export-XXXXXX");
     assert_non_null(mkdtemp(f->folder));
     snprintf(f->path, sizeof f->path, "%s/lora.safetensors", f->folder);
-    f->config.model.base = "models/sd1";
+    char base[256];
+    snprintf(base, sizeof base, TEST_GOLDEN "/models/%s", model);
+    f->config.model.base = (char *)model;
     f->config.method.rank = 4;
     f->config.method.alpha = 2;
     f->config.method.targets = targets;
-    f->config.method.text_encoder = text_encoder;
+    f->config.method.text_encoder = texts;
     f->config.train.batch = f->config.train.accumulate = 1;
     f->config.output.dtype = dtype;
-    assert_int_equal(model_load(TEST_GOLDEN "/models/sd1", MODEL_ALL, DTYPE_F32, &f->model), STATUS_OK);
+    assert_int_equal(model_load(base, MODEL_ALL, DTYPE_F32, &f->model), STATUS_OK);
     assert_int_equal(parameters_new(&f->config, device_cpu(), comm_alone(), f->model, &f->parameters),
                      STATUS_OK);
     for (int i = 0; i < f->parameters->count; i++) { /* up too is something else than 0 */
@@ -53,6 +55,11 @@ static void open_fixture(Fixture *f, Targets targets, bool text_encoder, DType d
     }
     f->e = (Export){
         .config = &f->config, .model = f->model, .parameters = f->parameters, .steps = 1, .epoch_samples = 1};
+}
+
+static void open_fixture(Fixture *f, Targets targets, bool text_encoder, DType dtype)
+{
+    open_fixture_of(f, "sd1", targets, text_encoder ? TEXTS_ALL : TEXTS_FROZEN, dtype);
 }
 
 static void close_fixture(Fixture *f)
@@ -207,6 +214,53 @@ static void peft_files_carry_their_configuration(void **state)
     close_fixture(&f);
 }
 
+/* sd-scripts' names and what it says of the model; PEFT's of three parts. */
+static void sdxl_files_are_those_of_sd_scripts(void **state)
+{
+    (void)state;
+    static const char *const SAID[][2] = {
+        {"ss_v2", "False"},
+        {"ss_base_model_version", "sdxl_base_v1-0"},
+        {"ss_text_encoder_lr", "[1e-05, 5e-06]"},
+        {"modelspec.sai_model_spec", "1.0.1"},
+        {"modelspec.architecture", "stable-diffusion-xl-v1-base/lora"},
+        {"modelspec.implementation", "https://github.com/Stability-AI/generative-models"},
+        {"modelspec.title", "LoRA for sdxl"},
+        {"modelspec.resolution", "1024x1024"},
+        {"modelspec.prediction_type", "epsilon"},
+    };
+    static const char *const NAMES[] = {
+        "lora_unet_input_blocks_3_1_transformer_blocks_1_attn2_to_k.alpha",
+        "lora_unet_middle_block_1_proj_out.lora_up.weight",
+        "lora_unet_output_blocks_3_1_transformer_blocks_0_ff_net_0_proj.lora_down.weight",
+        "lora_te1_text_model_encoder_layers_2_mlp_fc1.alpha",
+        "lora_te2_text_model_encoder_layers_3_self_attn_out_proj.lora_up.weight",
+    };
+    Fixture f;
+    open_fixture_of(&f, "sdxl", TARGETS_ATTENTION_MLP, TEXTS_ALL, DTYPE_F16);
+    f.config.train.resolution = (Resolutions){{1024}, 1};
+    f.config.optimizer.text_encoder_lr = 1e-5;
+    f.config.optimizer.text_encoder_2_lr = 5e-6;
+    assert_int_equal(export_adapter(&f.e, SPELLED_KOHYA, f.path), STATUS_OK);
+    TensorFile *file = open_file(f.path);
+    assert_int_equal(tensorfile_count(file), 3 * f.parameters->module_count);
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
+        assert_non_null(tensorfile_find(file, NAMES[i]));
+    for (size_t i = 0; i < sizeof SAID / sizeof *SAID; i++)
+        assert_string_equal(tensorfile_metadata(file, SAID[i][0]), SAID[i][1]);
+    tensorfile_close(file);
+    assert_int_equal(export_adapter(&f.e, SPELLED_PEFT, f.path), STATUS_OK);
+    file = open_file(f.path);
+    assert_non_null(
+        tensorfile_find(file, "text_encoder_2.text_model.encoder.layers.3.mlp.fc2.lora_A.weight"));
+    json_t *j = json_loads(tensorfile_metadata(file, "lora_adapter_metadata"), 0, NULL);
+    assert_int_equal(json_array_size(json_object_get(j, "text_encoder.target_modules")), 3 * 6);
+    assert_int_equal(json_array_size(json_object_get(j, "text_encoder_2.target_modules")), 4 * 6);
+    json_decref(j);
+    tensorfile_close(file);
+    close_fixture(&f);
+}
+
 static void down_begins_as_asked_and_up_at_zero(void **state)
 {
     (void)state;
@@ -249,6 +303,7 @@ int main(void)
         cmocka_unit_test(kohya_files_come_back_whole),
         cmocka_unit_test(peft_files_come_back_whole),
         cmocka_unit_test(peft_files_carry_their_configuration),
+        cmocka_unit_test(sdxl_files_are_those_of_sd_scripts),
         cmocka_unit_test(down_begins_as_asked_and_up_at_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
