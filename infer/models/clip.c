@@ -219,6 +219,11 @@ Tensor *clip_penultimate(Ctx *c, const Clip *m, int clip_skip, const ClipText *t
     return states;
 }
 
+void clip_mark_idle(Clip *m)
+{
+    m->layers.idle = (int)(sizeof(ClipLayer) / sizeof(Layer)) + 1;
+}
+
 int clip_row(const ClipConfig *k, const int32_t *ids, int n)
 {
     int row = 0;

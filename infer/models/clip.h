@@ -38,6 +38,9 @@ typedef struct ClipText {
 /* The states (B,T,hidden) clip_skip layers before the last but one, without the final norm. With rows *pooled
  * (B,projection) is made of the last layer's states: final norm, that row, text_projection. */
 Tensor *clip_penultimate(Ctx *c, const Clip *m, int clip_skip, const ClipText *text, Tensor **pooled);
+/* Notes that the last layer and the final norm count for nothing, as where only those states are taken
+ * (LayerSet.idle). */
+void clip_mark_idle(Clip *m);
 /* At which of n tokens the whole text is read: the first EOS. */
 int clip_row(const ClipConfig *k, const int32_t *ids, int n);
 

@@ -87,6 +87,12 @@ Status conditioning_ids(const Model *m, const char *text, int32_t *ids)
                      : STATUS_OK;
 }
 
+void conditioning_mark_idle(Model *m)
+{
+    if (m->clip_2) /* of the first encoder the states before its last layer are taken, and nothing pooled */
+        clip_mark_idle(m->clip);
+}
+
 static Tensor *stored(Ctx *c, Tensor *x)
 {
     return x && c->dtype != DTYPE_F32 ? cast(c, x, c->dtype) : x;

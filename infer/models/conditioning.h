@@ -57,6 +57,9 @@ void conditioning_place(const ConditioningShape *s, int batch, int place, const 
 /* A text's tokens for each encoder, one after the other: s.ids numbers. */
 Status conditioning_ids(const Model *m, const char *text, int32_t *ids);
 
+/* Marks what of m's encoders a text does not go through, so that it is not trained. */
+void conditioning_mark_idle(Model *m);
+
 /* In a step: ------------------------------------------------------------------------------------------- */
 
 /* From tokens (B, ids), through the encoders: on the tape, where they are trained. Numbers that no text says

@@ -79,7 +79,7 @@ Layer *layerset_find(const LayerSet *set, const char *name)
 int64_t layerset_room(const LayerSet *set)
 {
     int64_t n = 0;
-    for (int i = 0; i < set->count; i++) {
+    for (int i = 0; i < set->count - set->idle; i++) {
         const Tensor *const tensors[] = {set->items[i]->weight, set->items[i]->bias};
         for (int k = 0; k < 2; k++)
             n += tensors[k] ? flat_room(tensor_count(tensors[k])) : 0;
@@ -333,7 +333,7 @@ static Status train_tensor(Tensor **t, Flat *flat)
 
 Status layerset_train(LayerSet *set, Flat *flat)
 {
-    for (int i = 0; i < set->count; i++) {
+    for (int i = 0; i < set->count - set->idle; i++) {
         drop_packed(set, set->items[i]);
         set->items[i]->packed_only = false;
         TRY(train_tensor(&set->items[i]->weight, flat));
@@ -341,7 +341,8 @@ Status layerset_train(LayerSet *set, Flat *flat)
         set->items[i]->streamed = flat->pinned_by && is_large(set->items[i]->weight);
     }
     set->trained_on_host = flat->pinned_by;
-    tensorfiles_close(&set->files);
+    if (!set->idle) /* which may lie in the files */
+        tensorfiles_close(&set->files);
     return STATUS_OK;
 }
 

@@ -10,6 +10,7 @@
 typedef struct LayerSet {
     Layer **items;
     int count, capacity;
+    int idle;          /* so many of the last ones are not trained with the rest: nothing looks at them */
     TensorFiles files; /* whose mappings weights lie in */
     bool described;    /* weights_describe: shapes only */
     const Device *dev; /* whose memory the weights lie in and who packs them; NULL: the processor */
@@ -33,7 +34,7 @@ Status layerset_place(LayerSet *set, const Device *dev, Placement placement);
 size_t layerset_packed_bytes(const LayerSet *set, const Layer *l);
 size_t layerset_elements(const LayerSet *set); /* numbers in all weights and biases */
 Layer *layerset_find(const LayerSet *set, const char *name);
-/* Numbers of a block that holds all weights and biases. */
+/* Numbers of a block that holds all weights and biases that layerset_train() takes. */
 int64_t layerset_room(const LayerSet *set);
 /* Stores every weight of a linear layer or a convolution that is large enough for it in 8 bits, a scale for
  * each of its outputs (row-wise absmax, as LLM.int8()'s weights: Dettmers et al. 2022). A UNet's first and
@@ -49,8 +50,8 @@ float quantise_row(const float *x, int64_t n, int8_t *q);
 /* Lets what is multiplied with weights in 8 bits be rounded to 8 bits, too, wherever no gradient is wanted
  * and the device has such products (kernels/cpu/int8.c). */
 void layerset_narrow(LayerSet *set);
-/* Makes every weight and bias trained, in the block, where it keeps its value: method full. In the layers'
- * order, a weight before its bias. */
+/* Makes every weight and bias but those of idle layers trained, in the block, where it keeps its value:
+ * method full. In the layers' order, a weight before its bias. */
 Status layerset_train(LayerSet *set, Flat *flat);
 /* Whether the device may keep frozen convolutions in its own orders, one for the forward and one for the
  * backward pass, or the first alone: faster, in more memory, with the same result. */

@@ -187,7 +187,7 @@ static json_t *collect(const char *path, const TensorFile *file, const LoraFacts
                        const AdapterSettings *settings, bool *broken)
 {
     json_t *o = json_object(), *types = json_array();
-    int text = 0, convolutions = 0;
+    int text = 0, second = 0, convolutions = 0;
     int64_t low = 0, high = 0;
     char why[128];
     const char *family = adapter_family(file, why, sizeof why);
@@ -196,7 +196,8 @@ static json_t *collect(const char *path, const TensorFile *file, const LoraFacts
             json_array_append_new(types, json_string(element_name((ElementType)t)));
     for (int i = 0; i < f->count; i++) {
         const Module *m = &f->modules[i];
-        text += m->key.part != PART_UNET;
+        text += m->key.part == PART_TEXT;
+        second += m->key.part == PART_TEXT_2;
         convolutions += m->convolution;
         low = m->rank && (!low || m->rank < low) ? m->rank : low;
         high = m->rank > high ? m->rank : high;
@@ -206,8 +207,9 @@ static json_t *collect(const char *path, const TensorFile *file, const LoraFacts
     json_object_set_new(o, "format", json_string(adapter_spelling_name(f->modules[0].key.spelling)));
     json_object_set_new(o, "rank", high ? range_facts((double)low, (double)high, true) : json_null());
     json_object_set_new(o, "alpha", alpha_facts(f, settings));
-    json_object_set_new(o, "unet_modules", json_integer(f->count - text));
+    json_object_set_new(o, "unet_modules", json_integer(f->count - text - second));
     json_object_set_new(o, "text_encoder_modules", json_integer(text));
+    json_object_set_new(o, "text_encoder_2_modules", second ? json_integer(second) : json_null());
     json_object_set_new(o, "convolutions", convolutions ? json_integer(convolutions) : json_null());
     json_object_set_new(o, "dora_modules", f->lengths ? json_integer(f->lengths) : json_null());
     json_object_set_new(o, "made_for", family ? json_string(family) : json_null());

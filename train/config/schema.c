@@ -159,8 +159,8 @@ static const SchemaKey KEYS[] = {
  .more = "Equal to the rank it multiplies by 1. A smaller alpha acts like a smaller learning rate."},
 {.path = "method.targets", .type = KEY_CHOICE, .offset = AT(method.targets), .choices = "attention|attention+mlp",
  .preset = "attention+mlp", .help = "Which layers of the UNet get an adapter.",
- .more = "attention: queries, keys, values and outputs (diffusers' set, 128 modules in SD1.5). attention+mlp adds the "
-         "projections around and the layers between them (kohya's set, 192)."},
+ .more = "attention: queries, keys, values and outputs (diffusers' set, 128 modules in SD1.5, 560 in SDXL). attention+mlp adds the "
+         "projections around and the layers between them (kohya's set, 192 and 722)."},
 {.path = "method.text_encoder", .type = KEY_SWITCH_AND, .offset = AT(method.text_encoder), .choices = "false|true|first|second",
  .preset = "false", .help = "Train the text encoder too; of SDXL's two both, or one of them.",
  .more = "Helps to teach a new word; costs memory and time, and the captions can no longer be encoded beforehand. SDXL's first is "

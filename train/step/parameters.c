@@ -177,14 +177,15 @@ static Status full_add(Parameters *p, LayerSet *set, PartId part)
     const ParameterGroup group = group_of(part);
     const char *folder = PARTS[part].folder;
     TRY(layerset_train(set, &p->flat));
-    for (int i = 0; i < set->count; i++) {
+    const int count = set->count - set->idle;
+    for (int i = 0; i < count; i++) {
         Layer *l = set->items[i];
         if (l->weight)
             TRY(list_add(p, mem_printf("%s.%s.weight", folder, l->name), l->weight, group));
         if (l->bias)
             TRY(list_add(p, mem_printf("%s.%s.bias", folder, l->name), l->bias, group));
     }
-    p->layer_count += set->count;
+    p->layer_count += count;
     return STATUS_OK;
 }
 
@@ -193,6 +194,7 @@ static Status full_add_all(Parameters *p, const Config *config, Model *m, bool d
     PartLayers parts[TRAINED_PARTS];
     const int count = trained_parts(config, m, parts);
     int64_t room = 0;
+    conditioning_mark_idle(m);
     for (int k = 0; k < count; k++)
         room += layerset_room(part_layers(parts[k].part, m));
     TRY(flat_new(&p->flat, p->dev, p->steps_on, room, described));
