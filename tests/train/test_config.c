@@ -72,6 +72,16 @@ static void defaults_that_depend_on_other_keys(void **state)
     assert_true(c->optimizer.text_encoder_lr == c->optimizer.lr);
     assert_int_equal(c->preview.every, 100);
     config_free(c);
+    c = accepted(BASE "method: {text_encoder: second}\noptimizer: {text_encoder_2_lr: 1e-5}\n");
+    assert_true(config_trains_text(c, 1) && !config_trains_text(c, 0));
+    assert_true(c->optimizer.text_encoder_2_lr == 1e-5);
+    config_free(c);
+    c = accepted(BASE "method: {text_encoder: yes}\n");
+    assert_true(config_trains_text(c, 0) && config_trains_text(c, 1));
+    config_free(c);
+    c = accepted(BASE "method: {text_encoder: off}\n");
+    assert_false(config_trains_text(c, 0) || config_trains_text(c, 1));
+    config_free(c);
     c = accepted(
         "model: {base: builtin:tiny}\ndataset: {path: a, augment: {shift: 0.1}, caption: {shuffle: on}}\n");
     assert_false(c->train.cache_text);
