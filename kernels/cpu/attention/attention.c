@@ -17,18 +17,27 @@
  * follow. The maximum may step over a NaN; its exponential does not, and once l is NaN it stays so. A score
  * of +infinity gives NaN as well (infinity less itself), and so do scores that are all
  * -infinity; one of these beside others has an exponential next to 0. */
-VEC void softmax_vector(const Heads *h, float *t, int64_t rows, float *m, float *l, float *o, float *p)
+VEC void softmax_vector(bool pairs, const Heads *h, float *t, int64_t rows, float *m, float *l, float *o,
+                        float *p)
 {
     const float c = h->scale * 1.44269504088896341f;
-    vf largest = vec_load(t), sum = vec_set(0);
-    for (int64_t r = 1; r < rows; r++)
-        largest = vec_max(largest, vec_load(t + r * LANES));
-    const vf before = vec_load(m), now = vec_max(before, largest * c);
+    vf largest[4], sum[2] = {vec_set(0), vec_set(0)};
+    for (int i = 0; i < 4; i++) /* several, so that none waits for the one before */
+        largest[i] = vec_load(t + (i < rows ? i : 0) * LANES);
+    for (int64_t r = 4; r + 4 <= rows; r += 4)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+            largest[i] = vec_max(largest[i], vec_load(t + (r + i) * LANES));
+    for (int64_t r = rows / 4 * 4; r < rows; r++)
+        largest[0] = vec_max(largest[0], vec_load(t + r * LANES));
+    const vf most = vec_max(vec_max(largest[0], largest[1]), vec_max(largest[2], largest[3]));
+    const vf before = vec_load(m), now = vec_max(before, most * c);
     for (int64_t r = 0; r < rows; r += 2) {
-        const vf a = tile_exp2(vec_load(t + r * LANES) * c - now);
-        const vf b = r + 1 < rows ? tile_exp2(vec_load(t + (r + 1) * LANES) * c - now) : vec_set(0);
-        sum += a + b;
-        if (h->pairs) {
+        const vf a = tile_exp2(pairs, vec_load(t + r * LANES) * c - now);
+        const vf b = r + 1 < rows ? tile_exp2(pairs, vec_load(t + (r + 1) * LANES) * c - now) : vec_set(0);
+        sum[0] += a;
+        sum[1] += b;
+        if (pairs) {
             vec_store(p + r / 2 * LANES, pair_up(a, b));
         } else {
             vec_store(p + r * LANES, a);
@@ -36,9 +45,9 @@ VEC void softmax_vector(const Heads *h, float *t, int64_t rows, float *m, float 
                 vec_store(p + (r + 1) * LANES, b);
         }
     }
-    const vf keep = tile_exp2(before - now);
+    const vf keep = tile_exp2(false, before - now);
     vec_store(m, now);
-    vec_store(l, vec_load(l) * keep + sum);
+    vec_store(l, vec_load(l) * keep + (sum[0] + sum[1]));
     for (int64_t i = 0; i < h->d; i++)
         vec_store(o + i * LANES, vec_load(o + i * LANES) * keep);
 }
@@ -50,7 +59,10 @@ static void forward_tile(const Heads *h, Rows k, Rows v, int64_t key, int64_t ke
     if (h->causal && key + keys - 1 > query)
         mask_tile(t, key, keys, query, true);
     for (int i = 0; i < LANES; i += VL)
-        softmax_vector(h, t + i, keys, m + i, l + i, o + i, t + i);
+        if (h->pairs)
+            softmax_vector(true, h, t + i, keys, m + i, l + i, o + i, t + i);
+        else
+            softmax_vector(false, h, t + i, keys, m + i, l + i, o + i, t + i);
     tile_combine(h->pairs, v.p, v.ld, h->pairs ? (keys + 1) / 2 : keys, t, h->d, o);
 }
 

@@ -46,32 +46,29 @@ typedef struct Weights {
     vf p, ds;
 } Weights;
 
-VEC Weights weights_of(const float *t, const float *dt, float c, vf lse, vf D)
+VEC Weights weights_of(bool pairs, const float *t, const float *dt, float c, vf lse, vf D)
 {
     Weights w;
-    w.p = tile_exp2(vec_load(t) * c - lse);
+    w.p = tile_exp2(pairs, vec_load(t) * c - lse);
     w.ds = w.p * (vec_load(dt) - D);
     return w;
 }
 
-/* t becomes p and dt becomes ds, in pairs of rows where h says so. by_lane: lse and D are of the lanes, else
- * of the rows. whole, unless it is NULL: ds as floats, row by row. */
-VEC void weigh_vector(const Heads *h, float *t, float *dt, int64_t rows, const float *lse, const float *D,
-                      bool by_lane, float *whole)
+/* t becomes p and dt becomes ds, in pairs of rows where that is so. by_lane: lse and D are of the lanes, else
+ * of the rows. */
+VEC void weigh_vector(bool pairs, const Heads *h, float *t, float *dt, int64_t rows, const float *lse,
+                      const float *D, bool by_lane)
 {
     const float c = h->scale * 1.44269504088896341f;
     for (int64_t r = 0; r < rows; r += 2) {
         const int64_t next = r + 1 < rows ? r + 1 : r;
-        Weights a = weights_of(t + r * LANES, dt + r * LANES, c, by_lane ? vec_load(lse) : vec_set(lse[r]),
-                               by_lane ? vec_load(D) : vec_set(D[r]));
-        Weights b =
-            weights_of(t + next * LANES, dt + next * LANES, c, by_lane ? vec_load(lse) : vec_set(lse[next]),
-                       by_lane ? vec_load(D) : vec_set(D[next]));
-        if (whole) {
-            vec_store(whole + r * LANES, a.ds);
-            vec_store(whole + next * LANES, b.ds);
-        }
-        if (h->pairs) {
+        Weights a =
+            weights_of(pairs, t + r * LANES, dt + r * LANES, c, by_lane ? vec_load(lse) : vec_set(lse[r]),
+                       by_lane ? vec_load(D) : vec_set(D[r]));
+        Weights b = weights_of(pairs, t + next * LANES, dt + next * LANES, c,
+                               by_lane ? vec_load(lse) : vec_set(lse[next]),
+                               by_lane ? vec_load(D) : vec_set(D[next]));
+        if (pairs) {
             if (next == r)
                 b = (Weights){vec_set(0), vec_set(0)};
             vec_store(t + r / 2 * LANES, pair_up(a.p, b.p));
@@ -86,28 +83,30 @@ VEC void weigh_vector(const Heads *h, float *t, float *dt, int64_t rows, const f
 }
 
 static void weigh_tile(const Heads *h, float *t, float *dt, int64_t rows, const float *lse, const float *D,
-                       bool by_lane, float *whole)
+                       bool by_lane)
 {
     for (int i = 0; i < LANES; i += VL) {
-        if (by_lane)
-            weigh_vector(h, t + i, dt + i, rows, lse + i, D + i, true, NULL);
-        else if (whole)
-            weigh_vector(h, t + i, dt + i, rows, lse, D, false, whole + i);
+        if (h->pairs && by_lane)
+            weigh_vector(true, h, t + i, dt + i, rows, lse + i, D + i, true);
+        else if (h->pairs)
+            weigh_vector(true, h, t + i, dt + i, rows, lse, D, false);
+        else if (by_lane)
+            weigh_vector(false, h, t + i, dt + i, rows, lse + i, D + i, true);
         else
-            weigh_vector(h, t + i, dt + i, rows, lse, D, false, NULL);
+            weigh_vector(false, h, t + i, dt + i, rows, lse, D, false);
     }
 }
 
 /* One tile of a strip: scores of `rows` tokens from `row` on against lanes from `lane` on, as p and ds. */
 static void backward_tile(const Heads *h, Rows x, Rows dx, int64_t row, int64_t rows, int64_t lane,
                           const Cell *lanes, const Cell *dlanes, const float *lse, const float *D,
-                          bool lanes_are_queries, const Work *w, float *whole)
+                          bool lanes_are_queries, const Work *w)
 {
     tile_scores(h->pairs, x.p, x.ld, rows, lanes, h->depth, w->tile[0]);
     tile_scores(h->pairs, dx.p, dx.ld, rows, dlanes, h->depth, w->tile[1]);
     if (h->causal && (lanes_are_queries ? row + rows - 1 > lane : row < lane + LANES - 1))
         mask_tile(w->tile[0], row, rows, lane, lanes_are_queries);
-    weigh_tile(h, w->tile[0], w->tile[1], rows, lse, D, lanes_are_queries, whole);
+    weigh_tile(h, w->tile[0], w->tile[1], rows, lse, D, lanes_are_queries);
 }
 
 static void fill(float *x, int64_t n, float value)
@@ -139,7 +138,7 @@ static void queries_task(const Attention *a, const Heads *h, int64_t picture, in
         for (int64_t i = 0; i * LANES < queries; i++) {
             const int64_t cells = i * h->depth * LANES;
             backward_tile(h, k_rows, v_rows, key, keys, query + i * LANES, w->lanes[0] + cells,
-                          w->lanes[1] + cells, lse + i * LANES, D + i * LANES, true, w, NULL);
+                          w->lanes[1] + cells, lse + i * LANES, D + i * LANES, true, w);
             tile_combine(h->pairs, k_sum.p, k_sum.ld, tokens, w->tile[1], h->d, w->sum[0] + i * h->d * LANES);
         }
     }
@@ -147,32 +146,45 @@ static void queries_task(const Attention *a, const Heads *h, int64_t picture, in
     unpack_lanes(w->sum[0], factor, queries, h, a->grad_q, q.at + query * h->stride);
 }
 
-/* ds of a strip of keys, whole (ROWS,LANES) with keys as lanes, turned: to (strip of queries, cells of keys,
- * LANES), the strip's cells from `first` on. Keys beyond `keys` are 0. */
-static void turn_strip(const Heads *h, const float *whole, int64_t queries, int64_t keys, int64_t first,
-                       Cell *to)
+/* ds of a strip of keys, (rows,LANES) with keys as lanes, turned: to (strip of queries, cells of keys,
+ * LANES), from cell `first` on. Keys beyond `keys` are 0. In pairs, rows are two queries each and what comes
+ * of it has the even ones in its first vector and the odd ones in its second: straighten() puts them in
+ * order. */
+static void turn_strip(const Heads *h, const float *ds, int64_t rows, int64_t keys, int64_t first, Cell *to)
 {
-    const int64_t cells = h->pairs ? LANES_BLOCK / 2 : LANES_BLOCK;
-    for (int64_t query = 0; query < queries; query += VL)
+    const int64_t strip = h->pairs ? VL : LANES, cells = h->pairs ? LANES_BLOCK / 2 : LANES_BLOCK;
+    for (int64_t row = 0; row < rows; row += VL)
         for (int64_t key = 0; key < LANES && key < keys; key += VL) {
-            Cell *at =
-                to + (query / LANES * cells + first + (h->pairs ? key / 2 : key)) * LANES + query % LANES;
+            Cell *at = to + (row / strip * cells + first + (h->pairs ? key / 2 : key)) * LANES + row % strip;
             vf x[VL];
             for (int j = 0; j < VL; j++)
-                x[j] = vec_load(whole + (query + j) * LANES + key);
+                x[j] = vec_load(ds + (row + j) * LANES + key);
             vec_transpose(x);
             for (int64_t j = keys - key; j < VL; j++)
                 x[j] = vec_set(0);
-            for (int j = 0; j < VL; j += h->pairs ? 2 : 1)
-                vec_store(at + (h->pairs ? j / 2 : j) * LANES, h->pairs ? pair_up(x[j], x[j + 1]) : x[j]);
+            for (int j = 0; !h->pairs && j < VL; j++)
+                vec_store(at + j * LANES, x[j]);
+            for (int j = 0; h->pairs && j < VL; j += 2) {
+                const vu a = (vu)x[j], b = (vu)x[j + 1];
+                vec_store(at + j / 2 * LANES, (vf)((a & 0xffff) | b << 16));
+                vec_store(at + j / 2 * LANES + VL, (vf)(a >> 16 | (b & 0xffff0000)));
+            }
         }
 }
 
-/* What is needed besides to sum up dq while dk and dv are: a block of keys as rows of combine, the tile that
- * is turned, and the sums (strip,d,LANES) of all queries. NULL: dq is not wanted now. */
+/* A row of LANES: evens and odds in turn again. */
+static void straighten(float *row)
+{
+    const vf even = vec_load(row), odd = vec_load(row + VL);
+    vec_store(row, __builtin_shuffle(even, odd, ZIP(0)));
+    vec_store(row + VL, __builtin_shuffle(even, odd, ZIP(VL / 2)));
+}
+
+/* What is needed besides to sum up dq while dk and dv are: a block of keys as rows of combine, a turned
+ * block, and the sums (strip,d,LANES) of all queries. NULL: dq is not wanted now. */
 typedef struct Together {
     Rows k_rows;
-    float *whole, *sum;
+    float *sum;
     Cell *turned;
 } Together;
 
@@ -199,12 +211,11 @@ static void keys_task(const Attention *a, const Heads *h, int64_t picture, int64
         for (int64_t i = 0; i * LANES < keys; i++) {
             const int64_t cells = i * h->depth * LANES, sums = i * h->d * LANES;
             backward_tile(h, q_rows, g_rows, query, queries, key + i * LANES, w->lanes[0] + cells,
-                          w->lanes[1] + cells, s.lse + at + query, s.D + at + query, false, w,
-                          with ? with->whole : NULL);
+                          w->lanes[1] + cells, s.lse + at + query, s.D + at + query, false, w);
             tile_combine(h->pairs, q_sum.p, q_sum.ld, tokens, w->tile[1], h->d, w->sum[0] + sums);
             tile_combine(h->pairs, g_sum.p, g_sum.ld, tokens, w->tile[0], h->d, w->sum[1] + sums);
             if (with)
-                turn_strip(h, with->whole, queries, keys - i * LANES, i * LANES / (h->pairs ? 2 : 1),
+                turn_strip(h, w->tile[1], tokens, keys - i * LANES, i * LANES / (h->pairs ? 2 : 1),
                            with->turned);
         }
         for (int64_t i = 0; with && i * LANES < queries; i++)
@@ -244,10 +255,10 @@ static int64_t sum_floats(const Heads *h)
     return blocks_of(h->N) * LANES_BLOCK * h->d;
 }
 
-/* A thread's memory beyond Work: a block of keys as rows (two forms), the tile, the turned block. */
+/* A thread's memory beyond Work: a block of keys as rows (two forms), the turned block. */
 static int64_t together_floats(const Heads *h)
 {
-    return 2 * LANES_BLOCK * padded(h->d) + ROWS * LANES + LANES_BLOCK * ROWS;
+    return 2 * LANES_BLOCK * padded(h->d) + LANES_BLOCK * ROWS;
 }
 
 /* A head's keys from block `first` to `last`-1; sum has sum_floats(). */
@@ -256,9 +267,7 @@ static void part_task(const Attention *a, const Heads *h, int64_t picture, int64
 {
     const Head k = head_of(a->k, h, picture, head);
     Cell *rows = own, *paired = own + LANES_BLOCK * padded(h->d);
-    Together with = {.sum = sum, .whole = own + 2 * LANES_BLOCK * padded(h->d)};
-    with.turned = with.whole + ROWS * LANES;
-    memset(with.whole, 0, sizeof(float) * ROWS * LANES);
+    Together with = {.sum = sum, .turned = own + 2 * LANES_BLOCK * padded(h->d)};
     memset(sum, 0, sizeof(float) * (size_t)sum_floats(h));
     for (int64_t block = first; block < last; block++) {
         const int64_t key = block * LANES_BLOCK, keys = smaller(LANES_BLOCK, h->M - key);
@@ -277,6 +286,8 @@ static void put_queries(const Attention *a, const Heads *h, int64_t picture, int
         for (int64_t i = 0; i < n; i += VL)
             vec_store(sum + i, vec_load(sum + i) + vec_load(sum + part * sum_floats(h) + i));
     fill(factor, LANES_BLOCK, h->scale);
+    for (int64_t i = 0; h->pairs && i < n; i += LANES)
+        straighten(sum + i);
     unpack_lanes(sum, factor, queries, h, a->grad_q,
                  head_of(a->grad_q, h, picture, head).at + query * h->stride);
 }

@@ -144,31 +144,54 @@ static void tile_combine(bool pairs, const Cell *row, int64_t ld, int64_t rows, 
         combine_of(false, row, ld, rows, t, d, o);
 }
 
-/* 2^x for x from -126 up, within 1e-7 of itself; smaller x give 2^-126 or so, and NaN stays NaN: vec_max's
- * second argument is the one that it keeps, and a product keeps it whatever the other factor's bits have come
- * to. A minimax polynomial on ±1/2. */
-VEC vf tile_exp2(vf x)
+/* 2^x for x from -126 up, within 1e-7 of itself, or, of pairs, whose p is rounded to bf16, within 1e-4;
+ * smaller x give 2^-126 or so, or 0, and NaN stays NaN. A minimax polynomial on ±1/2. */
+VEC vf tile_exp2(bool pairs, vf x)
 {
-    /* 1.5 · 2^23: adding it rounds to an integer, which the low bits then hold. With 127 more they are the
-     * exponent of 2^n as it stands in a float. */
-    const float magic = 12582912.0f + 127.0f;
     x = vec_max(vec_set(-126.0f), x);
-    const vf shifted = x + magic;
-    const vf f = x - (shifted - magic);
-    vf p = f * 1.3276470424e-3f + 9.6755416184e-3f;
-    p = p * f + 5.5507132809e-2f;
-    p = p * f + 2.4022119719e-1f;
-    p = p * f + 6.9314696706e-1f;
-    p = p * f + 1.0000000717f;
-    return p * (vf)((vu)shifted << 23);
+#if VL == 16
+    const __m512 n = _mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const vf f = x - (vf)n;
+#else
+    /* 1.5 · 2^23: adding it rounds to an integer, which the low bits then hold. With 127 more they are the
+     * exponent of 2^n as it stands in a float. Of vec_max the second argument is the one whose NaN it keeps,
+     * and a product keeps it whatever the other factor's bits have come to. */
+    const float magic = 12582912.0f + 127.0f;
+    const vf n = x + magic;
+    const vf f = x - (n - magic);
+#endif
+    vf p;
+    if (pairs) {
+        p = f * 5.5171620e-2f + 2.4261111e-1f;
+        p = p * f + 6.9326099e-1f;
+        p = p * f + 9.9992807e-1f;
+    } else {
+        p = f * 1.3276470424e-3f + 9.6755416184e-3f;
+        p = p * f + 5.5507132809e-2f;
+        p = p * f + 2.4022119719e-1f;
+        p = p * f + 6.9314696706e-1f;
+        p = p * f + 1.0000000717f;
+    }
+#if VL == 16
+    return (vf)_mm512_scalef_ps((__m512)p, n);
+#else
+    return p * (vf)((vu)n << 23);
+#endif
 }
 
-/* Two rows of floats as pairs of bf16, a in the low half; nearest, halves away from 0. NaN stays NaN: here it
- * comes from products of bf16, whose low 16 bits are 0, or is the processor's own, so nothing is carried. */
+/* Two rows of floats as pairs of bf16, a in the low half. NaN stays NaN. */
 VEC vf pair_up(vf a, vf b)
 {
-    const vu low = ((vu)a + 0x8000) >> 16, high = ((vu)b + 0x8000) & 0xffff0000u;
-    return (vf)(low | high);
+#if VL == 16
+    static const uint16_t zipped[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    __m512i both;
+    __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(a), "v"(b));
+    return (vf)_mm512_permutexvar_epi16(_mm512_loadu_si512(zipped), both);
+#else
+    (void)b; /* pairs are of processors with bf16 */
+    return a;
+#endif
 }
 
 #endif
