@@ -128,11 +128,12 @@ char *config_with_prediction(const char *json, PredictionType prediction)
 
 static json_t *sdxl_scheduler(PredictionType prediction)
 {
-    return json_pack("{s:s, s:o, s:o, s:s, s:i, s:s, s:i, s:b, s:s, s:s}", "_class_name",
+    return json_pack("{s:s, s:o, s:o, s:s, s:b, s:s, s:i, s:s, s:f, s:b, s:b, s:i, s:s, s:b}", "_class_name",
                      "EulerDiscreteScheduler", "beta_start", json_real(0.00085), "beta_end", json_real(0.012),
-                     "beta_schedule", "scaled_linear", "num_train_timesteps", 1000, "timestep_spacing",
-                     "leading", "steps_offset", 1, "use_karras_sigmas", 0, "interpolation_type", "linear",
-                     "prediction_type", PREDICTIONS[prediction]);
+                     "beta_schedule", "scaled_linear", "clip_sample", 0, "interpolation_type", "linear",
+                     "num_train_timesteps", 1000, "prediction_type", PREDICTIONS[prediction],
+                     "sample_max_value", 1.0, "set_alpha_to_one", 0, "skip_prk_steps", 1, "steps_offset", 1,
+                     "timestep_spacing", "leading", "use_karras_sigmas", 0);
 }
 
 static json_t *sd_scheduler(PredictionType prediction)

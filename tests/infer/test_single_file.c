@@ -112,7 +112,9 @@ static void compare(const Variant *v, bool save)
     if (v->told)
         ok(model_set_prediction(m, v->prediction));
     run_model(m, &single);
-    assert_int_equal(m->default_size, !strcmp(v->kind, "sd2") && v->prediction == PREDICT_V ? 768 : 512);
+    assert_int_equal(m->default_size, !strcmp(v->kind, "sdxl")                                ? 1024
+                                      : !strcmp(v->kind, "sd2") && v->prediction == PREDICT_V ? 768
+                                                                                              : 512);
     same_outcome(&folder, &single);
     sample_result_free(&single.sample);
     write_ckpt_of(single_path, ckpt_path);
@@ -122,6 +124,8 @@ static void compare(const Variant *v, bool save)
     run_model(pickled, &single);
     same_outcome(&folder, &single);
     model_free(pickled);
+    if (save && file_exists(saved_path))
+        ok(dir_remove(saved_path));
     if (save)
         ok(model_save(m, saved_path, v->dtype));
     model_free(m);
@@ -172,6 +176,25 @@ static void an_sd2_base_file_predicts_the_noise(void **state)
                        .flat_attention = true,
                        .prediction = PREDICT_EPSILON},
             false);
+}
+
+static void a_single_sdxl_file_is_its_folder(void **state)
+{
+    (void)state;
+    compare(&(Variant){.kind = "sdxl", .dtype = DTYPE_F16, .training_state = true}, true);
+    compare(&(Variant){.kind = "sdxl", .dtype = DTYPE_BF16, .bare_clip = true, .flat_attention = true},
+            false);
+}
+
+/* As many models for drawings are: by the noise schedule as well as by what is predicted. */
+static void marks_tell_an_sdxl_file_s_schedule(void **state)
+{
+    (void)state;
+    compare(&(Variant){.kind = "sdxl", .dtype = DTYPE_F16, .v_pred = true, .prediction = PREDICT_V}, false);
+    compare(
+        &(Variant){
+            .kind = "sdxl", .dtype = DTYPE_F16, .v_pred = true, .zero_snr = true, .prediction = PREDICT_V},
+        true);
 }
 
 /* Most files of SD2's base say nothing, so the user does; a model saved from it says it. */
@@ -440,6 +463,8 @@ int main(void)
         cmocka_unit_test(sd1_files_saved_by_other_programs),
         cmocka_unit_test(a_single_sd2_file_is_its_folder),
         cmocka_unit_test(an_sd2_base_file_predicts_the_noise),
+        cmocka_unit_test(a_single_sdxl_file_is_its_folder),
+        cmocka_unit_test(marks_tell_an_sdxl_file_s_schedule),
         cmocka_unit_test(what_a_model_predicts_can_be_said),
         cmocka_unit_test(inpainting_models_load_from_every_layout),
         cmocka_unit_test(averages_are_taken_where_they_are_asked_for),

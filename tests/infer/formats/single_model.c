@@ -95,8 +95,10 @@ int read_rows(const Variant *v, char **text, Row **rows)
         r->single = strtok_r(line, " ", &inner);
         r->part = strtok_r(NULL, " ", &inner);
         r->key = strtok_r(NULL, " ", &inner);
-        for (char *d = strtok_r(NULL, "x", &inner); d; d = strtok_r(NULL, "x", &inner))
+        for (char *d = strtok_r(NULL, "x", &inner); d; d = strtok_r(NULL, "x", &inner)) {
             r->shape[r->ndim++] = strtoll(d, NULL, 10);
+            r->turned |= strstr(d, " turned") != NULL;
+        }
         assert_in_range(r->ndim, 1, 4);
         if (v->inpainting && !strcmp(r->part, "unet") && !strcmp(r->key, "conv_in.weight"))
             r->shape[1] = 9;
@@ -173,6 +175,8 @@ static void add_other_tensors(Items *l, const Variant *v)
         add_number(l, "global_step", DTYPE_I64, v->global_step);
     if (v->v_pred)
         add_item(l, "v_pred", DTYPE_F32, DTYPE_F32, 1, (int64_t[]){0}, wrong, NULL);
+    if (v->zero_snr)
+        add_item(l, "ztsnr", DTYPE_F32, DTYPE_F32, 1, (int64_t[]){0}, wrong, NULL);
     if (!v->training_state)
         return;
     add_item(l, "betas", DTYPE_F32, DTYPE_F32, 1, (int64_t[]){1000}, wrong, NULL);
@@ -180,8 +184,11 @@ static void add_other_tensors(Items *l, const Variant *v)
     add_number(l, "model_ema.num_updates", DTYPE_I32, 9);
     add_item(l, "model_ema.diffusion_modelinput_blocks00weight", DTYPE_F32, DTYPE_F32, 4,
              (int64_t[]){1, 4, 3, 3}, wrong, NULL);
-    add_item(l, "cond_stage_model.transformer.text_model.embeddings.position_ids", DTYPE_I64, DTYPE_I64, 2,
-             (int64_t[]){1, 77}, positions, NULL);
+    add_item(l,
+             strcmp(v->kind, "sdxl")
+                 ? "cond_stage_model.transformer.text_model.embeddings.position_ids"
+                 : "conditioner.embedders.0.transformer.text_model.embeddings.position_ids",
+             DTYPE_I64, DTYPE_I64, 2, (int64_t[]){1, 77}, positions, NULL);
 }
 
 /* The row again under the name of the layer after the last, with other numbers. */
@@ -214,6 +221,18 @@ static void average_item(Items *l, const char *name, DType dtype, int ndim, cons
     add_item(l, name, DTYPE_F32, dtype, ndim, shape, r.values, r.values);
 }
 
+/* Rows and columns changed. */
+static float *turn(const Row *r, int64_t shape[4])
+{
+    const int64_t rows = r->shape[0], columns = r->shape[1];
+    float *out = mem_alloc((size_t)(rows * columns) * sizeof *out);
+    for (int64_t i = 0; i < rows * columns; i++)
+        out[i % columns * rows + i / columns] = r->values[i];
+    shape[0] = columns;
+    shape[1] = rows;
+    return out;
+}
+
 void write_single(const Variant *v, const Row *rows, int n)
 {
     Items *l = items_new();
@@ -236,6 +255,8 @@ void write_single(const Variant *v, const Row *rows, int n)
                 memcpy(own + k * size, rows[i + k].values, (size_t)size * sizeof *own);
             shape[0] *= parts;
         }
+        if (rows[i].turned)
+            own = turn(&rows[i], shape);
         if (!v->flat_attention && strstr(name, ".attn_1.") && ndim == 2) {
             shape[2] = shape[3] = 1;
             ndim = 4;
@@ -281,10 +302,28 @@ static void write_config(const Variant *v, const char *part)
     mem_free(text);
 }
 
+static void write_scheduler(const Variant *v)
+{
+    const bool sdxl = !strcmp(v->kind, "sdxl");
+    char scheduler[640];
+    snprintf(
+        scheduler, sizeof scheduler,
+        "{\"_class_name\": \"%s\", \"beta_start\": 0.00085, \"beta_end\": 0.012,"
+        " \"beta_schedule\": \"scaled_linear\", \"num_train_timesteps\": 1000, \"set_alpha_to_one\": false,"
+        " \"skip_prk_steps\": true, \"steps_offset\": 1, \"clip_sample\": false,"
+        " \"prediction_type\": \"%s\"%s}",
+        sdxl ? "EulerDiscreteScheduler" : "PNDMScheduler",
+        v->prediction == PREDICT_V ? "v_prediction" : "epsilon",
+        v->zero_snr ? ", \"timestep_spacing\": \"trailing\", \"rescale_betas_zero_snr\": true"
+        : sdxl      ? ", \"timestep_spacing\": \"leading\""
+                    : "");
+    write_in_folder("scheduler", "scheduler_config.json", scheduler);
+}
+
 void write_folder(const Variant *v, const Row *rows, int n)
 {
-    static const char *const parts[] = {"unet", "vae", "text_encoder"};
-    for (int p = 0; p < 3; p++) {
+    static const char *const parts[] = {"unet", "vae", "text_encoder", "text_encoder_2"};
+    for (int p = 0; p < (strcmp(v->kind, "sdxl") ? 3 : 4); p++) {
         char path[256];
         Items *l = items_new();
         for (int i = 0; i < n; i++)
@@ -293,18 +332,10 @@ void write_folder(const Variant *v, const Row *rows, int n)
                          rows[i].shape, rows[i].values, NULL);
         write_config(v, parts[p]);
         snprintf(path, sizeof path, "%s/%s/%s.safetensors", folder_path, parts[p],
-                 p == 2 ? "model" : "diffusion_pytorch_model");
+                 p >= 2 ? "model" : "diffusion_pytorch_model");
         write_items(l, path);
     }
-    char scheduler[512];
-    snprintf(
-        scheduler, sizeof scheduler,
-        "{\"_class_name\": \"PNDMScheduler\", \"beta_start\": 0.00085, \"beta_end\": 0.012,"
-        " \"beta_schedule\": \"scaled_linear\", \"num_train_timesteps\": 1000, \"set_alpha_to_one\": false,"
-        " \"skip_prk_steps\": true, \"steps_offset\": 1, \"clip_sample\": false,"
-        " \"prediction_type\": \"%s\"}",
-        v->prediction == PREDICT_V ? "v_prediction" : "epsilon");
-    write_in_folder("scheduler", "scheduler_config.json", scheduler);
+    write_scheduler(v);
     if (!strcmp(v->kind, "sd2")) { /* SD2's folders have a tokenizer that pads with "!"; SD1's is CLIP's */
         char path[256];
         snprintf(path, sizeof path, "%s/tokenizer", folder_path);

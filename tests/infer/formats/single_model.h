@@ -13,6 +13,7 @@ typedef struct Variant {
     int64_t global_step; /* 0: the file does not say */
     bool told;           /* the user says what it predicts */
     bool v_pred;         /* the mark of v models made by others than SD2's authors */
+    bool zero_snr;       /* the mark of a schedule that ends in noise alone, of some of those */
     bool training_state; /* EMA, betas, position numbers beside the weights, as in files saved by a trainer */
     bool bare_clip;      /* no "text_model." in the text encoder's names */
     bool flat_attention; /* the autoencoder's attention as (C,C), not (C,C,1,1) */
@@ -26,6 +27,7 @@ typedef struct Row {
     char *single, *part, *key;
     int ndim;
     int64_t shape[4];
+    bool turned; /* rows and columns of the single file's are changed */
     float *values;
 } Row;
 
