@@ -1,5 +1,6 @@
 #include "texts.h"
 
+#include "infer/models/model_config.h"
 #include "infer/models/single_file.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -80,6 +81,14 @@ static Status each_of_tokenizer(const Model *m, const char *inside, TakeText *ta
     return s;
 }
 
+static Status take_index(const Model *m, TakeText *take, void *arg)
+{
+    char *index = model_index_json(m);
+    const Status s = index ? take(arg, "model_index.json", index) : STATUS_FAILED;
+    mem_free(index);
+    return s;
+}
+
 Status texts_each(const Model *m, TakeText *take, void *arg)
 {
     const Tokenizer *const tokenizers[] = {m->tokenizer, m->tokenizer_2};
@@ -92,6 +101,8 @@ Status texts_each(const Model *m, TakeText *take, void *arg)
         TRY(take(arg, path, m->config_json[i]));
     }
     TRY(take(arg, "scheduler/scheduler_config.json", m->scheduler_json));
+    if (m->family == FAMILY_SDXL && !m->zero_negative)
+        TRY(take_index(m, take, arg));
     for (int i = 0; i < 2; i++) {
         bool usual = true;
         if (tokenizers[i])

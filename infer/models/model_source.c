@@ -117,15 +117,11 @@ static Status read_part(Source *src, Model *m, PartId id, bool needed)
     return read_config(id, src->path, name, needed, &m->config_json[id], &src->shapes);
 }
 
-/* What model_index.json says besides the parts' names. */
-static Status read_index(const Source *src, Model *m)
+/* What model_index.json says besides the parts' names; text NULL: there is none. */
+static Status read_index(const Source *src, const char *text, Model *m)
 {
-    char *text = NULL;
     m->zero_negative = m->family == FAMILY_SDXL;
-    if (!m->zero_negative)
-        return STATUS_OK;
-    TRY(read_text(src->path, "model_index.json", false, &text));
-    if (!text)
+    if (!m->zero_negative || !text)
         return STATUS_OK;
     JsonConfig c;
     char *origin = path_join(src->path, "model_index.json");
@@ -133,6 +129,15 @@ static Status read_index(const Source *src, Model *m)
     m->zero_negative = json_config_bool(&c, "force_zeros_for_empty_prompt", true);
     const Status s = json_config_close(&c);
     mem_free(origin);
+    return s;
+}
+
+static Status read_folder_index(const Source *src, Model *m)
+{
+    char *text = NULL;
+    if (m->family == FAMILY_SDXL) /* nothing that matters stands there for others */
+        TRY(read_text(src->path, "model_index.json", false, &text));
+    const Status s = read_index(src, text, m);
     mem_free(text);
     return s;
 }
@@ -151,7 +156,7 @@ static Status read_folder(Source *src, Model *m)
     for (int i = 0; i < PART_COUNT; i++)
         if (i != PART_UNET && model_has(m, (PartId)i))
             TRY(read_part(src, m, (PartId)i, src->r->parts & 1 << i && !(i == PART_VAE && src->vae)));
-    TRY(read_index(src, m));
+    TRY(read_folder_index(src, m));
     return read_text(src->path, "scheduler/scheduler_config.json", false, &m->scheduler_json);
 }
 
@@ -173,7 +178,7 @@ static Status read_single(Source *src, Model *m)
     src->shapes = src->single.shapes;
     m->family = family_of(&src->shapes.unet);
     m->file = tensorfile_share(src->single.file);
-    m->zero_negative = m->family == FAMILY_SDXL;
+    TRY(read_index(src, single_text(m->file, "model_index.json"), m));
     for (int i = 0; i < PART_COUNT; i++) {
         char path[64];
         if (!model_has(m, (PartId)i))

@@ -87,9 +87,13 @@ static const Tokenizer *tokenizer_of(const Told *t, int encoder)
 
 static Status read_chunks(Told *t, ToldPrompt *p, ToldText *text)
 {
+    const EmbeddingSet *set = t->r->embeddings;
+    EmbeddingSet own = set ? *set : (EmbeddingSet){0}; /* borrowed, but for whose vectors are taken */
     for (int e = 0; e < t->encoders; e++) {
         PromptChunks *c = &text->chunks[e];
-        TRY(prompt_chunks(tokenizer_of(t, e), t->r->embeddings, t->r->reading, text->text, t->one.tokens, c));
+        own.second = e > 0;
+        TRY(prompt_chunks(tokenizer_of(t, e), set ? &own : NULL, t->r->reading, text->text, t->one.tokens,
+                          c));
         p->chunks = c->count > p->chunks ? c->count : p->chunks;
     }
     return STATUS_OK;

@@ -212,16 +212,18 @@ static bool same_embeddings(const SampleArguments *a, const SampleArguments *b)
 
 static Status read_embeddings(Session *s, const SampleArguments *a)
 {
-    const int width = clip_config(s->model->clip)->hidden;
+    const Clip *second = s->model->clip_2;
+    const int width = clip_config(s->model->clip)->hidden, width_2 = second ? clip_config(second)->hidden : 0;
     embeddings_free(&s->embeddings);
     for (int i = 0; i < a->words.embeddings.count; i++)
         TRY(status_in(embeddings_add(&s->embeddings, a->words.embeddings.items[i]), "sample: --embedding"));
     for (int i = 0; i < s->embeddings.count; i++)
-        TRY(status_in(embedding_check(&s->embeddings.items[i], width), "sample: --embedding"));
+        TRY(status_in(embedding_check(&s->embeddings.items[i], width, width_2), "sample: --embedding"));
     if (a->words.embedding_dir)
         TRY(status_in(embeddings_add_folder(&s->embeddings, a->words.embedding_dir),
                       "sample: --embedding-dir"));
     s->embeddings.width = width;
+    s->embeddings.width_2 = width_2;
     return STATUS_OK;
 }
 

@@ -343,8 +343,14 @@ static Status make_room(const Tokenizer *t, int count, PromptChunks *c)
     return STATUS_OK;
 }
 
+/* Vector number v of an embedding, for the text encoder that is written for. */
+static const float *vector_of(const Embedding *e, int v, bool second)
+{
+    return second ? e->values_2 + (size_t)v * (size_t)e->width_2 : e->values + (size_t)v * (size_t)e->width;
+}
+
 /* Pieces [from, to) into chunk k, as many as go in. */
-static void write_chunk(const Pieces *p, int from, int to, int k, PromptChunks *c)
+static void write_chunk(const Pieces *p, int from, int to, int k, bool second, PromptChunks *c)
 {
     int32_t *ids = c->ids + (size_t)k * (size_t)c->length;
     float *weights = c->weights + (size_t)k * (size_t)c->length;
@@ -357,9 +363,7 @@ static void write_chunk(const Pieces *p, int from, int to, int k, PromptChunks *
             break;
         for (int v = 0; v < size_of(piece); v++, at++) {
             ids[at] = piece->embedding ? 0 : piece->id;
-            vectors[at] = piece->embedding
-                              ? piece->embedding->values + (size_t)v * (size_t)piece->embedding->width
-                              : NULL;
+            vectors[at] = piece->embedding ? vector_of(piece->embedding, v, second) : NULL;
             weights[at] = piece->weight;
             c->weighted |= piece->weight != 1;
         }
@@ -367,13 +371,14 @@ static void write_chunk(const Pieces *p, int from, int to, int k, PromptChunks *
     ids[at] = eos; /* behind it the empty prompt's padding stays */
 }
 
-static Status write_chunks(const Tokenizer *t, const Fill *f, PromptReading how, PromptChunks *out)
+static Status write_chunks(const Tokenizer *t, const Fill *f, PromptReading how, bool second,
+                           PromptChunks *out)
 {
     const int count = how.chunks ? f->count : 1;
     TRY(make_room(t, count, out));
     for (int k = 0; k < count; k++)
         write_chunk(f->pieces, f->starts[k],
-                    how.chunks && k + 1 < f->count ? f->starts[k + 1] : f->pieces->count, k, out);
+                    how.chunks && k + 1 < f->count ? f->starts[k + 1] : f->pieces->count, k, second, out);
     for (int i = 0; i < f->pieces->count; i++)
         out->tokens += f->pieces->items[i].chunk_end ? 0 : size_of(&f->pieces->items[i]);
     return STATUS_OK;
@@ -383,7 +388,7 @@ static Status check_embeddings(const EmbeddingSet *set, const Pieces *p, int roo
 {
     for (int i = 0; i < p->count; i++) {
         if (p->items[i].embedding && set->width)
-            TRY(embedding_check(p->items[i].embedding, set->width));
+            TRY(embedding_check(p->items[i].embedding, set->width, set->width_2));
         if (size_of(&p->items[i]) > room)
             return status_refuse(
                 "the embedding `%s` has %d vectors; the text encoder takes %d tokens at once",
@@ -405,7 +410,7 @@ static Status make_chunks(const Tokenizer *t, Reader *r, PromptReading how, cons
     Fill f = {.pieces = &r->pieces, .room = out->length - 2};
     s = fill(&f, t, how);
     if (s == STATUS_OK)
-        s = write_chunks(t, &f, how, out);
+        s = write_chunks(t, &f, how, r->set && r->set->second, out);
     mem_free(f.starts);
     return s;
 }

@@ -37,8 +37,6 @@ static Status find_vectors(const TensorFile *f, const TensorEntry **out, const c
     int floats = 0;
     *out = NULL;
     *token = NULL;
-    if (tensorfile_find(f, "clip_l") && tensorfile_find(f, "clip_g"))
-        return status_refuse("the embedding was made for SDXL: it has vectors for two text encoders");
     for (int i = 0; i < tensorfile_count(f); i++) {
         const TensorEntry *e = tensorfile_entry(f, i);
         if (!strcmp(e->name, "emb_params") || begins_with(e->name, "string_to_param.")) {
@@ -59,7 +57,8 @@ static Status find_vectors(const TensorFile *f, const TensorEntry **out, const c
         "string_to_param");
 }
 
-static Status read_vectors(const TensorEntry *e, Embedding *out)
+/* *vectors and *width: its shape. */
+static Status read_vectors(const TensorEntry *e, int *vectors, int *width_out, float **values)
 {
     char shape[80];
     const int64_t n = e->ndim == 2 ? e->shape[0] : 1, width = e->ndim ? e->shape[e->ndim - 1] : 0;
@@ -70,18 +69,34 @@ static Status read_vectors(const TensorEntry *e, Embedding *out)
         return status_refuse("`%s` has %lld vectors; a text encoder takes %d at once", e->name, (long long)n,
                              EMBEDDING_MOST);
     TRY(tensor_entry_check_finite(e, 0, tensor_entry_count(e), DTYPE_F32));
-    out->vectors = (int)n;
-    out->width = (int)width;
-    out->values = mem_alloc((size_t)n * (size_t)width * sizeof *out->values);
-    return out->values ? tensor_entry_read(e, DTYPE_F32, out->values) : STATUS_FAILED;
+    *vectors = (int)n;
+    *width_out = (int)width;
+    *values = mem_alloc((size_t)n * (size_t)width * sizeof **values);
+    return *values ? tensor_entry_read(e, DTYPE_F32, *values) : STATUS_FAILED;
+}
+
+/* SDXL's: as many vectors for each of its text encoders. */
+static Status read_two(const TensorEntry *one, const TensorEntry *two, Embedding *out)
+{
+    int vectors = 0;
+    TRY(read_vectors(one, &out->vectors, &out->width, &out->values));
+    TRY(read_vectors(two, &vectors, &out->width_2, &out->values_2));
+    return vectors == out->vectors
+               ? STATUS_OK
+               : status_refuse("clip_l has %d vectors, clip_g %d: the embedding is damaged", out->vectors,
+                               vectors);
 }
 
 static Status read_file(const TensorFile *f, Embedding *out)
 {
-    const TensorEntry *e;
-    const char *token, *base = path_base(tensorfile_path(f)), *ending = ending_of(base);
-    TRY(find_vectors(f, &e, &token));
-    TRY(read_vectors(e, out));
+    const TensorEntry *e, *one = tensorfile_find(f, "clip_l"), *two = tensorfile_find(f, "clip_g");
+    const char *token = NULL, *base = path_base(tensorfile_path(f)), *ending = ending_of(base);
+    if (one && two)
+        TRY(read_two(one, two, out));
+    else {
+        TRY(find_vectors(f, &e, &token));
+        TRY(read_vectors(e, &out->vectors, &out->width, &out->values));
+    }
     out->name = ending ? mem_printf("%.*s", (int)(ending - base), base) : mem_strdup(base);
     if (token && *token && out->name && strcmp(token, out->name) != 0) {
         out->token = mem_strdup(token);
@@ -108,6 +123,7 @@ void embedding_free(Embedding *e)
     mem_free(e->name);
     mem_free(e->token);
     mem_free(e->values);
+    mem_free(e->values_2);
     *e = (Embedding){0};
 }
 
@@ -171,9 +187,29 @@ static const char *family_of(int width)
                            : NULL;
 }
 
-Status embedding_check(const Embedding *e, int width)
+/* Of one text encoder, for a model with two, or the other way. */
+static Status check_encoders(const Embedding *e, int width_2)
+{
+    if (!e->width_2 == !width_2)
+        return STATUS_OK;
+    return e->width_2
+               ? status_refuse("the embedding `%s` was made for SDXL: it has vectors for two text encoders, "
+                               "the model has one",
+                               e->name)
+               : status_refuse(
+                     "the embedding `%s` has vectors for one text encoder, the model has two (SDXL)",
+                     e->name);
+}
+
+Status embedding_check(const Embedding *e, int width, int width_2)
 {
     const char *made = family_of(e->width), *own = family_of(width);
+    TRY(check_encoders(e, width_2));
+    if (e->width_2 != width_2)
+        return status_refuse(
+            "the embedding `%s` has vectors of %d numbers for the second text encoder, which "
+            "takes %d",
+            e->name, e->width_2, width_2);
     if (e->width == width)
         return STATUS_OK;
     return status_refuse(

@@ -34,7 +34,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; i < e.vectors * e.width; i++)
         if (!isfinite(e.values[i]))
             fuzz_fail("a number that is none");
-    fuzz_check(embedding_check(&e, 768));
+    for (int i = 0; i < e.vectors * e.width_2; i++)
+        if (!isfinite(e.values_2[i]))
+            fuzz_fail("a number that is none");
+    fuzz_check(embedding_check(&e, 768, e.width_2));
     embedding_free(&e);
     return 0;
 }

@@ -49,15 +49,42 @@ static void refuses(const char *path, const char *says)
 static void what_is_none_is_refused_by_what_it_is(void **state)
 {
     (void)state;
-    refuses(CORPUS "sdxl.safetensors", "made for SDXL");
     refuses(TEST_GOLDEN "/adapters/locon.safetensors", "is no textual-inversion embedding");
     refuses(CORPUS "nowhere.pt", "nowhere.pt");
     float values[1024] = {0};
     const Embedding e = {.name = "cat", .vectors = 1, .width = 1024, .values = values};
-    assert_int_equal(embedding_check(&e, 768), STATUS_REFUSED);
+    assert_int_equal(embedding_check(&e, 768, 1280), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "vectors for one text encoder, the model has two"));
+    assert_int_equal(embedding_check(&e, 768, 0), STATUS_REFUSED);
     assert_non_null(strstr(status_message(), "made for Stable Diffusion 2.x"));
     assert_non_null(strstr(status_message(), "takes 768, as Stable Diffusion 1.x"));
-    assert_ok(embedding_check(&e, 1024));
+    assert_ok(embedding_check(&e, 1024, 0));
+}
+
+/* SDXL's files have vectors for each of its text encoders. */
+static void a_file_of_sdxl_has_two_vectors_for_a_word(void **state)
+{
+    (void)state;
+    Tokenizer *t;
+    PromptChunks c;
+    EmbeddingSet set = {0};
+    assert_ok(tokenizer_builtin(&t));
+    assert_ok(embeddings_add(&set, CORPUS "sdxl.safetensors"));
+    const Embedding *e = &set.items[0];
+    assert_true(e->width > 0 && e->width_2 > 0 && e->vectors > 0);
+    assert_int_equal(embedding_check(e, e->width, 0), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "made for SDXL"));
+    assert_int_equal(embedding_check(e, e->width, e->width_2 + 1), STATUS_REFUSED);
+    assert_ok(embedding_check(e, e->width, e->width_2));
+    for (int second = 0; second < 2; second++) {
+        set.second = second;
+        assert_ok(prompt_chunks(t, &set, (PromptReading){PROMPT_PLAIN, false}, "a sdxl", 77, &c));
+        assert_null(c.vectors[1]);
+        assert_ptr_equal(c.vectors[2], second ? e->values_2 : e->values);
+        prompt_chunks_free(&c);
+    }
+    embeddings_free(&set);
+    tokenizer_free(t);
 }
 
 /* 74 tokens, then two vectors: both go into the next chunk. */
@@ -156,6 +183,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_of_every_kind_are_read),
         cmocka_unit_test(what_is_none_is_refused_by_what_it_is),
+        cmocka_unit_test(a_file_of_sdxl_has_two_vectors_for_a_word),
         cmocka_unit_test(an_embedding_is_never_split),
         cmocka_unit_test(states_are_those_of_the_vectors_in_the_table),
     };

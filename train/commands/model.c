@@ -152,7 +152,9 @@ static void embedding_facts(const TensorFile *f, json_t *facts)
     const json_int_t width = widest->shape[widest->ndim - 1];
     json_object_set_new(facts, "tokens", json_integer(widest->ndim == 2 ? widest->shape[0] : 1));
     json_object_set_new(facts, "width", json_integer(width));
-    if (width == 768 || width == 1024)
+    if (tensorfile_find(f, "clip_l") && tensorfile_find(f, "clip_g"))
+        json_object_set_new(facts, "made_for", json_string("Stable Diffusion XL"));
+    else if (width == 768 || width == 1024)
         json_object_set_new(facts, "made_for",
                             json_string(width == 768 ? "Stable Diffusion 1.x" : "Stable Diffusion 2.x"));
 }

@@ -135,12 +135,14 @@ static Status read_embeddings(const AtlSample *s, const Model *m, Asked *a)
                              s->embeddings ? "is given" : "is NULL");
     if (!s->embedding_count)
         return STATUS_OK;
-    a->embeddings.width = clip_config(m->clip)->hidden;
+    EmbeddingSet *set = &a->embeddings;
+    set->width = clip_config(m->clip)->hidden;
+    set->width_2 = m->clip_2 ? clip_config(m->clip_2)->hidden : 0;
     for (int i = 0; i < s->embedding_count; i++) {
         if (!s->embeddings[i])
             return status_refuse("AtlSample.embeddings[%d] is NULL", i);
-        TRY(status_in(embeddings_add(&a->embeddings, s->embeddings[i]), "AtlSample.embeddings"));
-        TRY(status_in(embedding_check(&a->embeddings.items[i], a->embeddings.width), "AtlSample.embeddings"));
+        TRY(status_in(embeddings_add(set, s->embeddings[i]), "AtlSample.embeddings"));
+        TRY(status_in(embedding_check(&set->items[i], set->width, set->width_2), "AtlSample.embeddings"));
     }
     a->request.embeddings = &a->embeddings;
     return STATUS_OK;
