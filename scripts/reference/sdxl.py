@@ -12,6 +12,7 @@ Writes to tests/golden/:
   sdxl.safetensors          final latents; what each was made with stands in the metadata, as JSON
       SAMPLER.I             20 steps, guidance 7.5, of the prompts in the metadata; the second has no negative prompt
       CASE                  other ways, below
+      told.NAME             what a prompt becomes by another program's conventions: states, then the pooled text
 
 Prints the versions it ran with: torch 2.15.0, diffusers 0.42.1, transformers 5.24.0 made what is there.
 
@@ -24,11 +25,14 @@ import shutil
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (AutoencoderKL, DDIMScheduler, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline,
+                       StableDiffusionXLPipeline, UNet2DConditionModel)
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+import prompts
 from models import GOLDEN, TOKENIZER, randn, shake
+from pipelines import mask, picture
 from samplers import SAMPLERS, scheduler_of
 
 FOLDER = GOLDEN / "models" / "sdxl"
@@ -161,6 +165,36 @@ def full_goldens(out, meta, one, two, unet):
     meta["full.names"] = "\n".join(listed)
 
 
+# name: program, syntax, text, clip skip as diffusers counts it, layers that the program leaves out then
+TOLD = {
+    "plain": ("diffusers", "plain", prompts.LONG, 1, 1),
+    "a1111": ("a1111", "a1111", "a (red:1.4) [heart], fish", 2, 0),  # which leaves clip skip aside
+    "a1111.long": ("a1111", "a1111", prompts.LONG + "(a blue dog:0.7)", 0, 0),
+    "a1111.break": ("a1111", "a1111", "a cat BREAK (a dog:1.2)", 0, 0),
+    "comfy": ("comfy", "comfy", "a (red:1.4) heart, ((fish):0.8)", 1, 0),  # counts from the last layer
+    "comfy.long": ("comfy", "comfy", prompts.LONG + "(a blue dog:0.7)", 2, 1),
+}
+
+
+def told_goldens(l, one, two):
+    """As both programs do it, each encoder for itself; the pooled text is the first chunk's."""
+    def encode(model, tokenizer, chunk, skip):
+        with torch.no_grad():
+            out = model(torch.tensor([prompts.padded(tokenizer, chunk)[0]]), output_hidden_states=True)
+        return out.hidden_states[-2 - skip][0].numpy().astype("float64")
+
+    prompts.encode = encode
+    tokenizers = [CLIPTokenizer.from_pretrained(FOLDER / name) for name in ("tokenizer", "tokenizer_2")]
+    for name, (program, syntax, text, asked, skip) in TOLD.items():
+        states = [torch.from_numpy(prompts.states(model, tokenizer, syntax, [text], skip)[0])
+                  for model, tokenizer in zip((one, two), tokenizers)]
+        first = prompts.padded(tokenizers[1], prompts.CHUNKERS[syntax](tokenizers[1], text)[0])[0]
+        with torch.no_grad():
+            pooled = two(torch.tensor([first])).text_embeds
+        l.out[f"told.{name}"] = torch.cat([torch.cat(states, -1).flatten(), pooled.flatten()])
+        l.meta[f"told.{name}"] = json.dumps({"compat": program, "syntax": syntax, "prompt": text, "clip_skip": asked})
+
+
 class Latents:
     def __init__(self):
         self.out, self.meta = {}, {}
@@ -172,8 +206,8 @@ class Latents:
         arguments = {"num_inference_steps": 20, "guidance_scale": 7.5} | more
         self.out[name] = pipe(prompt, negative_prompt=negative, output_type="latent",
                               generator=torch.Generator().manual_seed(seed), **arguments).images
-        self.meta[name] = json.dumps({"prompt": prompt, "negative": negative, "seed": seed, "sampler": sampler,
-                                      **arguments})
+        said = {k: v for k, v in arguments.items() if "image" not in k}
+        self.meta[name] = json.dumps({"prompt": prompt, "negative": negative, "seed": seed, "sampler": sampler, **said})
 
 
 def latents():
@@ -190,7 +224,18 @@ def latents():
           crops_coords_top_left=(40, 8), target_size=(512, 640))
     l.add("negative_sizes", pipe, "euler", prompt, negative, seed, negative_original_size=(100, 200),
           negative_crops_coords_top_left=(3, 5), negative_target_size=(64, 32))
+    begun(l, StableDiffusionXLImg2ImgPipeline(**pipe.components, add_watermarker=False), "img2img", {})
+    begun(l, StableDiffusionXLInpaintPipeline(**pipe.components, add_watermarker=False), "inpaint",
+          {"mask_image": mask(32, 32), "width": 32, "height": 32})
     return l
+
+
+def begun(l, pipe, kind, more):
+    prompt, negative, seed = PROMPTS[0]
+    for sampler in ("euler", "ddim", "dpmpp_2m"):
+        for strength in (0.75, 1.0):
+            l.add(f"{kind}.{sampler}.{strength}", pipe, sampler, prompt, negative, seed, strength=strength,
+                  num_inference_steps=10, image=picture(32, 32), **more)
 
 
 def main():
@@ -205,6 +250,7 @@ def main():
     save_file({k: v.detach().contiguous() for k, v in out.items()}, GOLDEN / "models" / "sdxl.safetensors",
               metadata=meta)
     l = latents()
+    told_goldens(l, one, two)
     save_file({k: v.contiguous() for k, v in l.out.items()}, GOLDEN / "sdxl.safetensors", metadata=l.meta)
     for k, v in (out | l.out).items():
         print(k, tuple(v.shape), f"{v.abs().max():.3f}")

@@ -4,6 +4,7 @@
 
 #include "infer/models/parts.h"
 #include "infer/pipeline/pipeline.h"
+#include "infer/pipeline/told.h"
 #include "infer/samplers/sampler.h"
 #include "kernels/base/json.h"
 #include "kernels/base/random.h"
@@ -317,6 +318,101 @@ static void gradients_of_all_weights_agree_with_the_reference(void **state)
     flat_free(&flat);
 }
 
+/* Prompts ------------------------------------------------------------------------------------------------ */
+
+/* What is told at the first step; mem_free. */
+static float *tell(const Fixture *f, const SampleRequest *r, ConditioningShape *shape)
+{
+    Stages *stages;
+    Prompts *prompts;
+    Told *t;
+    assert_ok(stages_new(f->c, f->m, &stages));
+    assert_ok(prompts_new(f->m, stages, &prompts));
+    assert_ok(told_read(prompts, r, size_square(32), 20, &t));
+    *shape = told_shape(t);
+    float *text = mem_calloc((size_t)conditioning_size(shape, told_batch(t)), sizeof *text);
+    assert_non_null(text);
+    assert_ok(told_encode(t));
+    told_at(t, 0, text);
+    told_free(t);
+    prompts_free(prompts);
+    stages_free(stages);
+    return text;
+}
+
+static const char *word_of(json_t *j, const char *key)
+{
+    return json_string_value(json_object_get(j, key));
+}
+
+static void check_told(const Fixture *f, const TensorEntry *e)
+{
+    json_t *j = json_parse(tensorfile_metadata(f->golden, e->name), 0, NULL);
+    SampleRequest r = sample_request_default();
+    ConditioningShape shape;
+    assert_non_null(j);
+    r.guidance = 1;
+    r.prompt = word_of(j, "prompt");
+    r.compat = compat_find(word_of(j, "compat"));
+    r.reading = (PromptReading){prompt_syntax_of(word_of(j, "syntax")), true};
+    r.clip_skip = (int)json_integer_value(json_object_get(j, "clip_skip"));
+    float *text = tell(f, &r, &shape);
+    assert_int_equal(conditioning_text_size(&shape), tensor_entry_count(e));
+    assert_close(e->name, text, e, MODULE_TOLERANCE);
+    mem_free(text);
+    json_decref(j);
+}
+
+/* Chunks, weights and clip skip of both encoders. */
+static void prompts_are_told_as_each_program_does(void **state)
+{
+    (void)state;
+    Fixture f;
+    int told = 0;
+    fixture_open(&f, "sdxl.safetensors", DTYPE_F32);
+    for (int i = 0; i < tensorfile_count(f.golden); i++)
+        if (!strncmp(tensorfile_entry(f.golden, i)->name, "told.", 5)) {
+            check_told(&f, tensorfile_entry(f.golden, i));
+            told++;
+        }
+    assert_int_equal(told, 6);
+    fixture_close(&f);
+}
+
+/* Zeros, or what an empty text becomes: states and pooled text alike. */
+static void no_negative_prompt_is_what_each_program_takes_it_for(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *compat, *negative;
+        bool model, zeros; /* the model's own file asks for them; they come */
+    } CASES[] = {{"diffusers", NULL, true, true},   {"diffusers", "", true, false},
+                 {"diffusers", NULL, false, false}, {"a1111", NULL, false, true},
+                 {"a1111", "", true, true},         {"a1111", "a", true, false},
+                 {"comfy", NULL, true, false},      {"comfy", "", true, false}};
+    Fixture f;
+    fixture_open(&f, "sdxl.safetensors", DTYPE_F32);
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        SampleRequest r = sample_request_default();
+        ConditioningShape shape;
+        int64_t states, pooled;
+        r.compat = compat_find(CASES[i].compat);
+        r.negative = CASES[i].negative;
+        f.m->zero_negative = CASES[i].model;
+        float *text = tell(&f, &r, &shape);
+        const int64_t a = conditioning_part(&shape, 2, 0, CONDITIONING_STATES, &states),
+                      b = conditioning_part(&shape, 2, 0, CONDITIONING_POOLED, &pooled);
+        int64_t zeros = 0;
+        for (int64_t k = 0; k < states; k++)
+            zeros += text[a + k] == 0;
+        for (int64_t k = 0; k < pooled; k++)
+            zeros += text[b + k] == 0;
+        assert_int_equal(zeros, CASES[i].zeros ? states + pooled : 0);
+        mem_free(text);
+    }
+    fixture_close(&f);
+}
+
 /* Pictures ----------------------------------------------------------------------------------------------- */
 
 static int number_at(json_t *list, size_t i)
@@ -353,16 +449,45 @@ static SampleRequest request_of(json_t *j)
     return r;
 }
 
+/* As scripts/reference/pipelines.py makes them. */
+static Picture made_picture(void)
+{
+    Picture p;
+    assert_ok(picture_new(size_square(32), &p));
+    for (int i = 0; i < 3 * 32 * 32; i++) {
+        const int x = i / 3 % 32, y = i / 3 / 32;
+        p.rgb[i] = (uint8_t)(7 * x + 11 * y + 53 * (i % 3) + x * y);
+    }
+    return p;
+}
+
+static Picture made_mask(void)
+{
+    Picture p;
+    assert_ok(picture_new(size_square(32), &p));
+    for (int i = 0; i < 3 * 32 * 32; i++) {
+        const int x = i / 3 % 32, y = i / 3 / 32;
+        p.rgb[i] = y < 5 || y >= 24 || x < 3 || x > 23 ? 0 : x == 23 ? 100 : 255;
+    }
+    return p;
+}
+
 static void check_latents(const Fixture *f, const TensorEntry *e)
 {
     json_t *j = json_parse(tensorfile_metadata(f->golden, e->name), 0, NULL);
     assert_non_null(j);
-    const SampleRequest r = request_of(j);
+    SampleRequest r = request_of(j);
     SampleResult result;
+    Picture picture = made_picture(), mask = made_mask();
+    r.begin.picture = strncmp(e->name, "in", 2) && strncmp(e->name, "img", 3) ? NULL : &picture;
+    r.begin.mask = strncmp(e->name, "in", 2) ? NULL : &mask;
+    r.begin.strength = json_number_value(json_object_get(j, "strength"));
     assert_ok(pipeline_sample(f->p, &r, NULL, NULL, &result));
     assert_int_equal(tensor_count(result.latents), tensor_entry_count(e));
     assert_close(e->name, result.latents->data, e, 1e-3);
     sample_result_free(&result);
+    picture_free(&picture);
+    picture_free(&mask);
     json_decref(j);
 }
 
@@ -377,8 +502,75 @@ static void latents_are_diffusers(void **state)
         for (int k = 0; k < 2; k++)
             golden(f.golden, "%s.%d", kinds[i].name, k); /* none of them is forgotten */
     for (int i = 0; i < tensorfile_count(f.golden); i++)
-        check_latents(&f, tensorfile_entry(f.golden, i));
+        if (strncmp(tensorfile_entry(f.golden, i)->name, "told.", 5) != 0)
+            check_latents(&f, tensorfile_entry(f.golden, i));
     fixture_close(&f);
+}
+
+/* The UNet in place of the model's, random, and told its guidance scale beside the sizes. */
+static void tell_guidance(Model *m)
+{
+    UNetConfig k;
+    Weights *w;
+    assert_ok(unet_config_parse(m->config_json[PART_UNET], "unet", &k));
+    k.guidance_channels = 8;
+    assert_ok(weights_random(1, DTYPE_F32, &w));
+    unet_free(m->unet);
+    assert_ok(unet_new(&k, w, &m->unet));
+    weights_close(w);
+}
+
+/* As the UNets of latent consistency models of SDXL are. */
+static void guidance_is_told_beside_sizes(void **state)
+{
+    (void)state;
+    Fixture f = {0};
+    SampleRequest r[3];
+    SampleResult results[3];
+    assert_ok(model_load(SDXL, MODEL_ALL, DTYPE_F32, &f.m));
+    tell_guidance(f.m);
+    f.c = ctx_new(test_device(), &(CtxOptions){.dtype = DTYPE_F32, .threads = 2});
+    assert_ok(pipeline_new(f.c, f.m, &f.p));
+    for (int i = 0; i < 3; i++) {
+        r[i] = sample_request_default();
+        r[i].sampler = "lcm";
+        r[i].steps = 2;
+        r[i].prompt = "a cat";
+    }
+    r[1].guidance = 2;
+    r[2].sizes.top = 700;
+    for (int i = 0; i < 3; i++) {
+        assert_ok(pipeline_sample(f.p, &r[i], NULL, NULL, &results[i]));
+        const size_t bytes = tensor_bytes(results[0].latents);
+        if (i)
+            assert_memory_not_equal(results[0].latents->data, results[i].latents->data, bytes);
+    }
+    for (int i = 0; i < 3; i++)
+        sample_result_free(&results[i]);
+    pipeline_free(f.p);
+    ctx_free(f.c);
+    model_free(f.m);
+}
+
+/* diffusers computes the VAE in f32 where SDXL's says that it overflows in f16: the picture is what f32
+ * gives.
+ */
+static void a_vae_that_overflows_is_computed_in_f32(void **state)
+{
+    (void)state;
+    static const DType TYPES[] = {DTYPE_F32, DTYPE_F16};
+    Picture pictures[2];
+    float latents[4 * 16 * 16];
+    random_normal((RandomKey){.seed = 3, .purpose = RANDOM_NOISE}, latents, 4 * 16 * 16);
+    for (int i = 0; i < 2; i++) {
+        Fixture f;
+        fixture_open(&f, "sdxl.safetensors", TYPES[i]);
+        assert_ok(pipeline_decode(f.p, latents, size_square(16), &pictures[i]));
+        fixture_close(&f);
+    }
+    assert_memory_equal(pictures[0].rgb, pictures[1].rgb, 3 * 32 * 32);
+    picture_free(&pictures[0]);
+    picture_free(&pictures[1]);
 }
 
 int main(void)
@@ -389,7 +581,11 @@ int main(void)
         cmocka_unit_test(bf16_is_as_exact_as_the_references),
         cmocka_unit_test(numbers_of_size_are_told_as_diffusers_tells_them),
         cmocka_unit_test(gradients_of_all_weights_agree_with_the_reference),
+        cmocka_unit_test(prompts_are_told_as_each_program_does),
+        cmocka_unit_test(no_negative_prompt_is_what_each_program_takes_it_for),
         cmocka_unit_test(latents_are_diffusers),
+        cmocka_unit_test(guidance_is_told_beside_sizes),
+        cmocka_unit_test(a_vae_that_overflows_is_computed_in_f32),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
