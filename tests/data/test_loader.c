@@ -379,6 +379,70 @@ static void a_source_beside_changes_nothing_before_it(void **state)
     loader_free(chosen);
 }
 
+/* Three pictures, of which two have masks. */
+static Dataset *masked_set(const char *apart)
+{
+    DatasetSummary summary;
+    Dataset *d;
+    for (int i = 0; i < 3; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%d.png", i);
+        write_png(apart, name, 40 + 8 * i, 48, i);
+        snprintf(name, sizeof name, "%d.mask.png", i);
+        if (i < 2)
+            write_png(apart, name, 40 + 8 * i, 48, i + 3);
+    }
+    assert_ok(dataset_view(&(DatasetBuild){.folder = apart, .caption = "x"}, &summary, &d));
+    assert_int_equal(summary.masks, 2);
+    return d;
+}
+
+/* Made by its threads, with pixels and without; mirrored and cut as the sample is. */
+static void masks_come_with_their_samples(void **state)
+{
+    (void)state;
+    static const int pictures[] = {0, 1, 2};
+    enum { FACTOR = 8, SIDE = 4 * FACTOR, AREA = 16, BATCH = 6, STEPS = 5 };
+    char apart[64];
+    temporary_folder(apart);
+    Dataset *d = masked_set(apart);
+    LoaderSource source = {
+        .dataset = d, .pictures = pictures, .count = 3, .repeats = 1, .flip = true, .random_crop = true};
+    for (int run = 0; run < 6; run++) {
+        Loader *l;
+        int masked = 0;
+        source.mask = run == 5 ? MASK_NONE : MASK_AUTO;
+        assert_ok(loader_new(&(LoaderOptions){.sources = &source,
+                                              .source_count = 1,
+                                              .size = {SIDE, SIDE},
+                                              .batch = BATCH,
+                                              .seed = 7,
+                                              .threads = 1 + run,
+                                              .first_step = 1,
+                                              .pixels = run % 2,
+                                              .mask_factor = FACTOR},
+                             &l));
+        for (int step = 0; step < STEPS; step++) {
+            const LoaderSample *s;
+            assert_ok(loader_next(l, &s));
+            for (int i = 0; i < BATCH; i++) {
+                float wanted[AREA];
+                const MaskView view = {s[i].picture, s[i].window, s[i].flipped};
+                assert_true((s[i].pixels != NULL) == run % 2);
+                masked += s[i].mask != NULL;
+                if (!s[i].mask)
+                    continue;
+                assert_ok(sample_mask(NULL, d, MASK_AUTO, &view, FACTOR, wanted));
+                assert_memory_equal(s[i].mask, wanted, sizeof wanted);
+            }
+        }
+        assert_int_equal(masked, run == 5 ? 0 : BATCH * STEPS * 2 / 3);
+        loader_free(l);
+    }
+    dataset_close(d);
+    assert_ok(dir_remove(apart));
+}
+
 static void senseless_options_are_refused(void **state)
 {
     (void)state;
@@ -411,6 +475,7 @@ int main(void)
         cmocka_unit_test(a_bad_picture_is_named),
         cmocka_unit_test(another_size_than_the_pictures_is_refused),
         cmocka_unit_test(a_source_beside_changes_nothing_before_it),
+        cmocka_unit_test(masks_come_with_their_samples),
         cmocka_unit_test(senseless_options_are_refused),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -5,7 +5,7 @@
 #include "tests/data/pictures.h"
 
 #include "data/dataset/dataset.h"
-#include "data/loader/loader.h"
+#include "data/loader/mask.h"
 #include "infer/files/tensor_file.h"
 #include "kernels/base/log.h"
 #include "kernels/ctx.h"
@@ -189,51 +189,6 @@ static void test_alpha(void **state)
     assert_ok(dir_remove(apart));
 }
 
-/* Made by its threads, with pixels and without; mirrored and cut as the sample is. */
-static void test_the_loader_brings_them(void **state)
-{
-    (void)state;
-    static const int pictures[] = {0, 1, 2, 3};
-    enum { SIDE = 4 * FACTOR, COUNT = SIDE / FACTOR * SIDE / FACTOR, BATCH = 4, STEPS = 6 };
-    LoaderSource source = {.dataset = in_file,
-                           .pictures = pictures,
-                           .count = 4,
-                           .repeats = 1,
-                           .flip = true,
-                           .random_crop = true};
-    for (int run = 0; run < 6; run++) {
-        Loader *l;
-        int masked = 0;
-        source.mask = run == 5 ? MASK_NONE : MASK_AUTO;
-        assert_ok(loader_new(&(LoaderOptions){.sources = &source,
-                                              .source_count = 1,
-                                              .size = {SIDE, SIDE},
-                                              .batch = BATCH,
-                                              .seed = 7,
-                                              .threads = 1 + run / 2,
-                                              .first_step = 1,
-                                              .pixels = run % 2,
-                                              .mask_factor = FACTOR},
-                             &l));
-        for (int step = 0; step < STEPS; step++) {
-            const LoaderSample *s;
-            assert_ok(loader_next(l, &s));
-            for (int i = 0; i < BATCH; i++) {
-                float wanted[COUNT];
-                const MaskView view = {s[i].picture, s[i].window, s[i].flipped};
-                assert_true((s[i].pixels != NULL) == run % 2);
-                masked += s[i].mask != NULL;
-                if (!s[i].mask)
-                    continue;
-                assert_ok(sample_mask(NULL, in_file, MASK_AUTO, &view, FACTOR, wanted));
-                assert_memory_equal(s[i].mask, wanted, sizeof wanted);
-            }
-        }
-        assert_int_equal(masked, run == 5 ? 0 : 3 * STEPS); /* d has none */
-        loader_free(l);
-    }
-}
-
 static void test_other_shapes_are_refused(void **state)
 {
     (void)state;
@@ -319,7 +274,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_areas),  cmocka_unit_test(test_windows_and_mirrors),
         cmocka_unit_test(test_alpha),  cmocka_unit_test(test_other_shapes_are_refused),
-        cmocka_unit_test(test_losses), cmocka_unit_test(test_the_loader_brings_them),
+        cmocka_unit_test(test_losses),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
