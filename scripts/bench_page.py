@@ -17,15 +17,22 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PAGE = os.path.join(ROOT, "docs", "performance.md")
 PLACE = "<!-- scripts/bench --page writes above this line -->"
-ROWS = [  # name, piece of work, options; at 512² on Stable Diffusion 1.5's shapes where they say nothing else
-    ("guided UNet step", "unet", []),
-    ("VAE, one picture decoded", "vae", []),
-    ("VAE, one picture encoded", "encode", []),
-    ("LoRA step", "train", []),
-    ("LoRA step, checkpointing", "train", ["--checkpointing"]),
-    ("LoRA step, batch 4, checkpointing", "train", ["--batch", "4", "--checkpointing"]),
-    ("all of the UNet trained, checkpointing", "full", ["--checkpointing"]),
-    ("`builtin:tiny`'s UNet trained, 64², batch 40", "full", ["--size", "tiny", "--res", "64", "--batch", "40"]),
+BOTH, NARROW = ("f32", "bf16"), ("bf16",)
+# Name, piece of work, options, what is stored in, and whether others are measured too; at 512² on Stable Diffusion 1.5's
+# shapes where the options say nothing else.
+ROWS = [
+    ("guided UNet step", "unet", [], BOTH, True),
+    ("the same, weights in 8 bits", "unet", ["--quantise", "int8"], BOTH, False),
+    ("the same, products of 8 bits", "unet", ["--quantise", "int8-dynamic"], NARROW, False),
+    ("the same at 768²", "unet", ["--res", "768"], NARROW, False),
+    ("the same at 1024²", "unet", ["--res", "1024"], NARROW, False),
+    ("VAE, one picture decoded", "vae", [], BOTH, True),
+    ("VAE, one picture encoded", "encode", [], BOTH, True),
+    ("LoRA step", "train", [], BOTH, True),
+    ("LoRA step, checkpointing", "train", ["--checkpointing"], BOTH, True),
+    ("the same, batch 4", "train", ["--checkpointing", "--batch", "4"], NARROW, False),
+    ("all of the UNet trained, checkpointing", "full", ["--checkpointing"], BOTH, True),
+    ("`builtin:tiny`'s UNet trained, 64², batch 40", "full", ["--size", "tiny", "--res", "64", "--batch", "40"], BOTH, True),
 ]
 OTHERS = ["torch", "openvino"]
 COLORS = {"Atelier": "#c2410c", "PyTorch": "#64748b", "OpenVINO": "#94a3b8"}
@@ -41,10 +48,11 @@ def run_json(command, extra):
     return json.loads(done.stdout)
 
 
-def measure(a, work, options, dtype, threads):
+def measure(a, work, options, dtype, threads, with_others):
     """{program: {"runs_s", "peak_bytes", …}} of one row."""
     found = {}
-    shapes = [] if "--size" in options else ["--size", "sd15", "--res", "512"]
+    shapes = [] if "--size" in options else ["--size", "sd15"]
+    shapes += [] if "--res" in options else ["--res", "512"]
     capped = {"ATELIER_ISA": a.isa} if a.isa else {}
     others_capped = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"} if a.isa == "avx2" else {}
 
@@ -58,7 +66,7 @@ def measure(a, work, options, dtype, threads):
         note("Atelier", run_json(
             [f"{a.build}/atelier", "bench", work, *shapes, "--dtype", dtype, "--threads",
              str(threads), "--device", "cpu", "--repeat", str(a.repeat), "--json", *options], capped))
-        for program in OTHERS if a.others else []:
+        for program in OTHERS if a.others and with_others else []:
             if program == "openvino" and work != "unet":
                 continue
             facts = run_json(
@@ -98,9 +106,11 @@ def table(rows):
 
 def plot(rows, title):
     """Bars of seconds, the shorter the better, each row on a scale of its own: what the slowest took."""
-    bar, gap, left, width = 18, 16, 250, 460
+    bar, gap, left, width = 18, 16, 330, 400
     y, parts = 44, []
-    for name, dtype, found in rows:
+    compared = [row for row in rows if len(row[2]) > 1] or rows
+    for name, dtype, found in compared:
+        name = name.replace("`", "")
         medians = {k: statistics.median(v["runs_s"]) for k, v in found.items()}
         most = max(medians.values())
         parts.append(f'<text x="{left - 10}" y="{y + 14}" text-anchor="end">{name}, {dtype}</text>')
@@ -179,11 +189,11 @@ def main():
     a = p.parse_args()
     threads = doctor(a)["processor"]["threads_used"]
     rows = []
-    for name, work, options in ROWS:
-        for dtype in a.dtype or ["f32", "bf16"]:
-            if a.only and work not in a.only:
+    for name, work, options, dtypes, with_others in ROWS:
+        for dtype in dtypes:
+            if (a.only and work not in a.only) or (a.dtype and dtype not in a.dtype):
                 continue
-            found = measure(a, work, options, dtype, threads)
+            found = measure(a, work, options, dtype, threads, with_others)
             if "Atelier" not in found:
                 sys.exit(f"{name}, {dtype}: Atelier gave no figures")
             rows.append((name, dtype, found))
