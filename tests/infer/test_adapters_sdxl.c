@@ -216,6 +216,33 @@ static void strengths_reach_either_text_encoder(void **state)
     model_free(one);
 }
 
+static int refuse_at(size_t bytes, void *arg)
+{
+    (void)bytes;
+    return --*(int *)arg == 0;
+}
+
+static void every_failing_allocation_is_reported(void **state)
+{
+    (void)state;
+    static Chosen chosen[MOST];
+    Model *m = open_model("sdxl");
+    const int count = choose(m, chosen);
+    Status s = STATUS_FAILED;
+    for (int n = 1; s != STATUS_OK; n += n < 100 ? 1 : 17) { /* each adapter asks alike */
+        int left = n;
+        LoraFile *f = NULL;
+        mem_set_hook(refuse_at, &left);
+        s = lora_attach(m, TEST_GOLDEN "/lora/sdxl.safetensors", 1, &f);
+        mem_set_hook(NULL, NULL);
+        for (int i = 0; i < count; i++)
+            assert_true((chosen[i].layer->adapters != NULL) == (s == STATUS_OK));
+        lora_detach(m, f);
+        assert_true(n < 20000);
+    }
+    model_free(m);
+}
+
 /* sd-scripts' names against what diffusers draws with the same file (scripts/reference/sdxl_lora.py). */
 static void the_picture_is_diffusers(void **state)
 {
@@ -252,6 +279,7 @@ int main(void)
         cmocka_unit_test(convolutions_and_embeddings_have_the_original_names),
         cmocka_unit_test(another_family_is_called_by_its_name),
         cmocka_unit_test(strengths_reach_either_text_encoder),
+        cmocka_unit_test(every_failing_allocation_is_reported),
         cmocka_unit_test(the_picture_is_diffusers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
