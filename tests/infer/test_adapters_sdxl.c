@@ -9,10 +9,11 @@
 #include "infer/models/parts.h"
 #include "infer/pipeline/pipeline.h"
 #include "kernels/adapter.h"
+#include "kernels/base/sha256.h"
 
 #include <unistd.h>
 
-enum { MOST = 256 };
+enum { MOST = 256, MANY = 1024 };
 
 /* Whose names a file has. */
 typedef enum Names { SD_SCRIPTS, ONETRAINER, PEFT, NAMES } Names;
@@ -32,7 +33,7 @@ typedef struct Chosen {
     const Layer *layer;
 } Chosen;
 
-static int choose(Model *m, Chosen out[MOST])
+static int choose(Model *m, Chosen *out)
 {
     static const PartId PARTS_IN_ORDER[] = {PART_UNET, PART_TEXT, PART_TEXT_2};
     int count = 0;
@@ -44,7 +45,7 @@ static int choose(Model *m, Chosen out[MOST])
         else
             assert_ok(lora_text_layers(m, PARTS_IN_ORDER[p], &layers, &n));
         for (int i = 0; i < n; i++, count++) {
-            assert_true(count < MOST);
+            assert_true(count < MANY);
             out[count] = (Chosen){PARTS_IN_ORDER[p], layers[i]};
         }
         mem_free(layers);
@@ -119,6 +120,122 @@ static void every_naming_finds_its_layers(void **state)
     }
     unlink(path);
     model_free(m);
+}
+
+/* SDXL's own shapes, without weights ----------------------------------------------------------- */
+
+#define UNET_JSON                                                                                            \
+    "{\"sample_size\": 128, \"block_out_channels\": [320, 640, 1280], \"layers_per_block\": 2,"              \
+    "\"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\"],"           \
+    "\"up_block_types\": [\"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"],"                   \
+    "\"transformer_layers_per_block\": [1, 2, 10], \"attention_head_dim\": [5, 10, 20],"                     \
+    "\"cross_attention_dim\": 2048, \"use_linear_projection\": true, \"addition_embed_type\": "              \
+    "\"text_time\", \"addition_time_embed_dim\": 256, \"projection_class_embeddings_input_dim\": 2816}"
+#define TEXT_JSON                                                                                            \
+    "{\"hidden_size\": 768, \"intermediate_size\": 3072, \"num_hidden_layers\": 12, "                        \
+    "\"num_attention_heads\": "                                                                              \
+    "12, \"vocab_size\": 49408}"
+#define TEXT_2_JSON                                                                                          \
+    "{\"hidden_size\": 1280, \"intermediate_size\": 5120, \"num_hidden_layers\": 32, "                       \
+    "\"num_attention_heads\": 20, \"projection_dim\": 1280, \"hidden_act\": \"gelu\", \"vocab_size\": "      \
+    "49408}"
+
+static void make_shapes(Model *m)
+{
+    static const char *const JSON[PART_COUNT] = {
+        [PART_UNET] = UNET_JSON, [PART_TEXT] = TEXT_JSON, [PART_TEXT_2] = TEXT_2_JSON};
+    ModelShapes shapes = {0};
+    *m = (Model){.family = FAMILY_SDXL};
+    for (int p = 0; p < PART_COUNT; p++) {
+        void *network;
+        Weights *w;
+        if (!JSON[p])
+            continue;
+        assert_ok(PARTS[p].kind->parse(JSON[p], "here", part_config((PartId)p, &shapes)));
+        assert_ok(weights_random(1, DTYPE_F16, &w));
+        weights_describe(w);
+        assert_ok(PARTS[p].kind->create(part_config((PartId)p, &shapes), w, &network));
+        part_set_network((PartId)p, m, network);
+        weights_close(w);
+    }
+    assert_int_equal(family_of(&shapes.unet), FAMILY_SDXL);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* scripts/reference/sdxl_names.py: a hash over the sorted lines "NAME OUT IN". */
+static void check_names(const Model *m, const Chosen *chosen, int count, AdapterSpelling spelling)
+{
+    static char *lines[MANY];
+    char name[32], wanted[SHA256_HEX_SIZE], hex[SHA256_HEX_SIZE];
+    uint8_t hash[SHA256_SIZE];
+    int expected;
+    for (int i = 0; i < count; i++) {
+        const AdapterLayer layer = {m, chosen[i].part, chosen[i].layer->name};
+        char *key = adapter_key(spelling, &layer, &adapter_lora, LORA_DOWN);
+        *strstr(key, ".lora_") = 0;
+        lines[i] = mem_printf("%s %lld %lld\n", key, (long long)chosen[i].layer->weight->shape[0],
+                              (long long)chosen[i].layer->weight->shape[1]);
+        mem_free(key);
+    }
+    qsort(lines, (size_t)count, sizeof *lines, by_text);
+    Sha256 s;
+    sha256_init(&s);
+    for (int i = 0; i < count; i++) {
+        sha256_update(&s, lines[i], strlen(lines[i]));
+        mem_free(lines[i]);
+    }
+    sha256_final(&s, hash);
+    FILE *f = fopen(TEST_GOLDEN "/sdxl_names.txt", "r");
+    assert_non_null(f);
+    do
+        assert_int_equal(fscanf(f, "%31s %d %64s", name, &expected, wanted), 3);
+    while (strcmp(name, adapter_spelling_name(spelling)) != 0);
+    fclose(f);
+    assert_int_equal(count, expected);
+    assert_string_equal(sha256_hex(hash, hex), wanted);
+}
+
+/* What a rank of 1 takes of these layers. */
+static int64_t numbers_of(const Chosen *c, int count, PartId part, const char *within, int *layers)
+{
+    int64_t n = 0;
+    *layers = 0;
+    for (int i = 0; i < count; i++)
+        if (c[i].part == part && strstr(c[i].layer->name, within)) {
+            n += c[i].layer->weight->shape[0] + c[i].layer->weight->shape[1];
+            ++*layers;
+        }
+    return n;
+}
+
+static void the_layers_of_sdxl_are_sd_scripts_and_diffusers(void **state)
+{
+    (void)state;
+    static Chosen chosen[MANY];
+    Model m;
+    int layers;
+    Layer **attention;
+    make_shapes(&m);
+    const int count = choose(&m, chosen);
+    check_names(&m, chosen, count, SPELLED_KOHYA);
+    check_names(&m, chosen, count, SPELLED_PEFT);
+    assert_int_equal(numbers_of(chosen, count, PART_UNET, "", &layers), 2659840);
+    assert_int_equal(layers, 722);
+    assert_int_equal(numbers_of(chosen, count, PART_UNET, ".to_", &layers), 1451520);
+    assert_int_equal(layers, 560);
+    assert_int_equal(numbers_of(chosen, count, PART_TEXT, "", &layers), 165888);
+    assert_int_equal(layers, 72);
+    assert_int_equal(numbers_of(chosen, count, PART_TEXT_2, "", &layers), 737280);
+    assert_int_equal(layers, 192);
+    assert_ok(lora_unet_layers(&m, LORA_ATTENTION, &attention, &layers));
+    assert_int_equal(layers, 560);
+    mem_free(attention);
+    for (int p = 0; p < PART_COUNT; p++)
+        PARTS[p].kind->destroy(part_network((PartId)p, &m));
 }
 
 /* LyCORIS adapts these too, by sd-scripts' names. */
@@ -276,6 +393,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_naming_finds_its_layers),
+        cmocka_unit_test(the_layers_of_sdxl_are_sd_scripts_and_diffusers),
         cmocka_unit_test(convolutions_and_embeddings_have_the_original_names),
         cmocka_unit_test(another_family_is_called_by_its_name),
         cmocka_unit_test(strengths_reach_either_text_encoder),
