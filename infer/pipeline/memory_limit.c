@@ -52,16 +52,23 @@ static size_t adapters_bytes(const Layer *l)
     return bytes;
 }
 
-static size_t layers_bytes(const LayerSet *set)
+/* times: how often what waits is fetched. */
+static void add_layers(const LayerSet *set, int times, MemoryUse *use)
 {
-    size_t bytes = 0;
+    size_t waiting = 0;
     for (int i = 0; i < set->count; i++) {
         const Layer *l = set->items[i];
-        bytes += bytes_of(l->weight) + bytes_of(l->weight ? l->weight->scales : NULL) + bytes_of(l->bias);
-        bytes += adapters_bytes(l);
-        bytes += layerset_packed_bytes(set, l);
+        if (l->streamed)
+            waiting += bytes_of(l->weight);
+        else if (!l->packed_only) /* whose other form is the device's only one */
+            use->bytes += bytes_of(l->weight);
+        else if (l->weight->owned)
+            use->host += bytes_of(l->weight);
+        use->bytes += bytes_of(l->weight ? l->weight->scales : NULL) + bytes_of(l->bias);
+        use->bytes += adapters_bytes(l) + layerset_packed_bytes(set, l);
     }
-    return bytes;
+    use->host += waiting;
+    use->moved += times * (double)waiting;
 }
 
 /* What lies beside the arena: the picture as floats and as bytes, and between the VAE's halves. */
@@ -74,26 +81,28 @@ static size_t host_bytes(const Model *m, const SampleRequest *r)
     return pixels * (3 * sizeof(float) + 3 + 4) + between;
 }
 
-/* Of the device's memory, for a picture made that way, beside what the program has: `taken`. The model is
- * described, not loaded; its adapters are attached. */
-static Status need_of(Model *m, Ctx *c, const SampleRequest *r, size_t taken, size_t *bytes)
+/* A picture made that way, beside what the program has: `taken`. The model is described, not loaded; its
+ * adapters are attached. */
+static Status need_of(Model *m, Ctx *c, const SampleRequest *r, size_t taken, MemoryUse *use)
 {
     Pipeline *p;
-    size_t arena = 0;
     SampleRequest sized = *r;
+    int steps = 0;
+    *use = (MemoryUse){0};
     TRY(pipeline_new(c, m, &p));
     Status s = pipeline_choose_size(m, &sized);
     if (s == STATUS_OK)
-        s = pipeline_plan(p, &sized, &arena);
+        s = pipeline_plan(p, &sized, &use->bytes);
+    if (s == STATUS_OK)
+        s = pipeline_steps(m, &sized, &steps);
+    use->flop = s == STATUS_OK ? pipeline_flop(p, &sized) : 0;
     pipeline_free(p);
     if (s != STATUS_OK)
         return s;
-    *bytes = arena;
     for (int i = 0; i < PART_COUNT; i++)
         if (part_network((PartId)i, m))
-            *bytes += layers_bytes(part_layers((PartId)i, m));
-    if (c->dev->host_memory)
-        *bytes += taken + UNCOUNTED_BYTES + host_bytes(m, &sized);
+            add_layers(part_layers((PartId)i, m), i == PART_UNET ? steps : 1, use);
+    *(c->dev->host_memory ? &use->bytes : &use->host) += taken + UNCOUNTED_BYTES + host_bytes(m, &sized);
     return STATUS_OK;
 }
 
@@ -138,39 +147,40 @@ static Status attach(Attached *a, const MemoryPicture *picture)
 }
 
 /* What the picture that needs most needs. */
-static Status need_of_all(const MemoryChoice *m, Model *model, Ctx *c, int tile, size_t *bytes)
+static Status need_of_all(const MemoryChoice *m, Model *model, Ctx *c, int tile, MemoryUse *use)
 {
     const size_t taken = machine_current_bytes();
     Attached attached = {.m = model};
     Status s = STATUS_OK;
-    *bytes = 0;
+    *use = (MemoryUse){0};
     for (int i = 0; s == STATUS_OK && i < m->count; i++) {
         SampleRequest r = *m->pictures[i].request;
-        size_t one = 0;
+        MemoryUse one = {0};
         r.vae_tile = m->keep_tile ? r.vae_tile : tile;
         s = attach(&attached, &m->pictures[i]);
         if (s == STATUS_OK)
             s = need_of(model, c, &r, taken, &one);
-        *bytes = one > *bytes ? one : *bytes;
+        *use = one.bytes > use->bytes ? one : *use;
     }
     detach(&attached);
     return s;
 }
 
-static Status need(const MemoryChoice *m, DType dtype, bool int8, int tile, size_t *bytes)
+Status memory_use(const MemoryChoice *m, const MemoryWay *way, MemoryUse *use)
 {
     Model *model = NULL;
     Status s = model_open(&(ModelRequest){.name = m->model,
                                           .vae = m->vae,
                                           .ema = m->ema,
                                           .parts = MODEL_ALL,
-                                          .dtype = dtype,
-                                          .quantised = int8 ? MODEL_UNET | MODEL_TEXT : 0,
+                                          .dtype = way->dtype,
+                                          .quantised = way->int8 ? MODEL_UNET | MODEL_TEXT : 0,
                                           .described = true},
                           &model);
     if (s == STATUS_OK) {
-        Ctx *c = ctx_new(m->dev, &(CtxOptions){.dtype = dtype, .threads = m->threads});
-        s = c ? need_of_all(m, model, c, tile, bytes) : STATUS_FAILED;
+        model->offload = way->offload;
+        Ctx *c = ctx_new(m->dev, &(CtxOptions){.dtype = way->dtype, .threads = m->threads});
+        s = c ? need_of_all(m, model, c, way->tile, use) : STATUS_FAILED;
         ctx_free(c);
     }
     model_free(model);
@@ -194,7 +204,9 @@ Status memory_limit_choose(MemoryChoice *m, size_t limit)
         const bool int8 = m->int8 || (s->int8 && !m->keep_int8);
         const int tile = s->tile && !m->keep_tile && !one_wraps(m) ? s->tile : m->tile;
         const DType dtype = half ? DTYPE_BF16 : m->dtype;
-        TRY(need(m, dtype, int8, tile, &m->bytes));
+        MemoryUse use;
+        TRY(memory_use(m, &(MemoryWay){dtype, int8, tile, m->offload}, &use));
+        m->bytes = use.bytes;
         if (m->bytes <= limit) {
             m->dtype = dtype;
             m->int8 = int8;

@@ -21,12 +21,28 @@ typedef struct MemoryChoice {
     int count;
     bool keep_dtype, keep_int8, keep_tile; /* was asked for by name, and stays; a tile is each request's
                                               own then */
-    DType dtype;                           /* these three: what is taken without a limit, then with it */
-    bool int8;                             /* weights of UNet and text encoder in 8 bits */
-    int tile;                              /* SampleRequest.vae_tile */
+    Offload offload;
+    DType dtype;  /* these three: what is taken without a limit, then with it */
+    bool int8;    /* weights of UNet and text encoder in 8 bits */
+    int tile;     /* SampleRequest.vae_tile */
     size_t bytes; /* what the picture that needs most needs then, of the device's memory */
 } MemoryChoice;
 
+/* How pictures are drawn, and what the one that needs most takes then. */
+typedef struct MemoryWay {
+    DType dtype;
+    bool int8;
+    int tile;
+    Offload offload;
+} MemoryWay;
+typedef struct MemoryUse {
+    size_t bytes; /* of the device's memory */
+    size_t host;  /* and of the machine's, where that is another; else 0 */
+    double moved; /* bytes of weights that are fetched for the whole picture */
+    double flop;  /* of the whole picture */
+} MemoryUse;
+/* No model is loaded: shapes are planned. */
+Status memory_use(const MemoryChoice *m, const MemoryWay *way, MemoryUse *use);
 /* The least change first. No model is loaded: shapes are planned. Refused where nothing fits, with what the
  * least needs. */
 Status memory_limit_choose(MemoryChoice *m, size_t limit);

@@ -142,6 +142,7 @@ static Status limit_memory(Session *s, SampleArguments *a, const Device *dev, DT
                       .keep_dtype = a->dtype_given,
                       .keep_int8 = a->quantise_given,
                       .keep_tile = strcmp(a->vae_tile, "auto") != 0,
+                      .offload = offload_of(a->offload),
                       .dtype = *dtype,
                       .int8 = strcmp(a->quantise, "none") != 0,
                       .tile = a->request.vae_tile};

@@ -117,6 +117,16 @@ train 2 --set output.save_every=1 --set output.keep=1000000 --set train.steps=90
 grep -q "of disk" "$work/err" || fail "disk that is too small is not told of"
 [ ! -e "$work/large" ] || fail "a run refused for its disk left a folder"
 
+# What `model info --fits` says of a step is what the plan of such a run says.
+expect 0 "$atelier" model info builtin:tiny --fits --json
+fits=$(grep -A4 '"a step of a LoRA"' "$work/out" | grep -o '"takes_bytes": [0-9]*' | head -1 | grep -o '[0-9]*$')
+grep -A2 '"a step of a LoRA"' "$work/out" | grep -q '"with": "train.mode=speed"' || fail "--fits does not take the fastest way"
+sed 's/^method:.*/method: {kind: lora}/; s/^train:.*/train: {mode: speed}/; s/f32/bf16/' "$work/run.yaml" > "$work/plain.yaml"
+expect 0 "$atelier" train "$work/plain.yaml" --plan --no-time --json
+told=$(number peak_bytes "$work/out")
+[ $((fits * 10)) -gt $((told * 9)) ] && [ $((fits * 10)) -lt $((told * 11)) ] ||
+    fail "model info --fits: $fits bytes, where --plan tells $told"
+
 # The time is measured, and nothing is kept of it.
 train 0 --plan --json --set output.dir=timed
 for part in total step steps start caching saving; do

@@ -391,6 +391,47 @@ Status setup_try(const Setup *like, Config *config, MemoryNeed *need)
     return status;
 }
 
+/* What the process has once its libraries have made what the plans ask for, and what the run takes with it.
+ */
+static Status measure_base(Setup *s)
+{
+    TRY(s->c->dev->warm_up ? s->c->dev->warm_up() : STATUS_OK);
+    s->base_bytes = machine_current_bytes();
+    s->memory = memory_need(s);
+    return STATUS_OK;
+}
+
+static size_t waiting_bytes(const LayerSet *set)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < set->count; i++)
+        bytes += set->items[i]->streamed ? tensor_bytes(set->items[i]->weight) : 0;
+    return bytes;
+}
+
+Status setup_need(Config *config, const Device *dev, SetupNeed *need)
+{
+    Setup s = {.config = config,
+               .asked = *config,
+               .dev = dev,
+               .comm = comm_alone(),
+               .base_bytes = machine_current_bytes()};
+    Status status = plan_described(&s);
+    if (status == STATUS_OK)
+        status = measure_base(&s);
+    if (status == STATUS_OK)
+        *need = (SetupNeed){.memory = s.memory,
+                            .flop = s.step_flop,
+                            .waiting = waiting_bytes(unet_layers(s.model->unet)),
+                            .recomputed = config->train.checkpointing == SWITCH_ON,
+                            .updates_on_host = s.parameters->steps_on != NULL,
+                            .trained = parameters_elements(s.parameters)};
+    drop_plans(&s);
+    drop_parts(&s);
+    ctx_free(s.c);
+    return status;
+}
+
 /* The whole -------------------------------------------------------------------------------------------- */
 
 static Status count_steps(Setup *s)
@@ -455,9 +496,7 @@ static Status build(Setup *s, const char *folder, SourcesKept keep)
     TRY(open_sources(s, folder, keep));
     TRY(plan_found(s));
     TRY(count_steps(s));
-    TRY(s->c->dev->warm_up ? s->c->dev->warm_up() : STATUS_OK);
-    s->base_bytes = machine_current_bytes();
-    s->memory = memory_need(s);
+    TRY(measure_base(s));
     s->disk = disk_need(s);
     TRY(fit_memory(s));
     return folder ? fit_disk(s, folder) : STATUS_OK;

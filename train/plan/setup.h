@@ -90,4 +90,15 @@ Export setup_export(const Setup *s);
  * settled as setup_new would (sizes, mode). */
 Status setup_try(const Setup *like, Config *config, MemoryNeed *need);
 
+/* What a run takes whose pictures are not looked at. */
+typedef struct SetupNeed {
+    MemoryNeed memory;
+    double flop;          /* of a micro-batch */
+    size_t waiting;       /* bytes of the UNet's weights that wait in the host's memory */
+    bool recomputed;      /* they are fetched three times in a step instead of twice: checkpointing */
+    bool updates_on_host; /* the processor moves the weights */
+    int64_t trained;      /* numbers */
+} SetupNeed;
+Status setup_need(Config *config, const Device *dev, SetupNeed *need);
+
 #endif
