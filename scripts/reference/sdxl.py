@@ -200,14 +200,16 @@ class Latents:
         self.out, self.meta = {}, {}
 
     @torch.no_grad()
-    def add(self, name, pipe, sampler, prompt, negative, seed, config=SCHEDULER, **more):
+    def add(self, name, pipe, sampler, prompt, negative, seed, schedule=None, **more):
+        config = SCHEDULER | ({"timestep_spacing": schedule} if schedule else {})
         pipe.scheduler = scheduler_of(sampler, config, seed)
         pipe.set_progress_bar_config(disable=True)
         arguments = {"num_inference_steps": 20, "guidance_scale": 7.5} | more
         self.out[name] = pipe(prompt, negative_prompt=negative, output_type="latent",
                               generator=torch.Generator().manual_seed(seed), **arguments).images
         said = {k: v for k, v in arguments.items() if "image" not in k}
-        self.meta[name] = json.dumps({"prompt": prompt, "negative": negative, "seed": seed, "sampler": sampler, **said})
+        self.meta[name] = json.dumps({"prompt": prompt, "negative": negative, "seed": seed, "sampler": sampler,
+                                      "schedule": schedule, **said})
 
 
 def latents():
@@ -219,6 +221,12 @@ def latents():
     prompt, negative, seed = PROMPTS[0]
     l.add("empty", pipe, "euler", prompt, "", seed)
     l.add("unguided", pipe, "euler", prompt, negative, seed, guidance_scale=1.0)
+    for name, sampler, steps in (("turbo", "euler_a", (1, 2, 4)), ("lightning", "euler", (1, 2, 4, 8))):
+        for n in steps:
+            l.add(f"{name}.{n}", pipe, sampler, prompt, None, seed, "trailing", num_inference_steps=n,
+                  guidance_scale=0.0)
+    for n, guidance in ((2, 1.0), (4, 1.0), (8, 1.5)):
+        l.add(f"few.lcm.{n}", pipe, "lcm", prompt, None, seed, num_inference_steps=n, guidance_scale=guidance)
     l.add("skip", pipe, "euler", prompt, negative, seed, clip_skip=1)
     l.add("sizes", pipe, "euler", prompt, negative, seed, width=48, height=32, original_size=(600, 800),
           crops_coords_top_left=(40, 8), target_size=(512, 640))

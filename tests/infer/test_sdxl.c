@@ -436,6 +436,7 @@ static SampleRequest request_of(json_t *j)
     r.negative = json_string_value(json_object_get(j, "negative")); /* null: there is none */
     r.seed = (uint64_t)json_integer_value(json_object_get(j, "seed"));
     r.sampler = json_string_value(json_object_get(j, "sampler"));
+    r.schedule = json_string_value(json_object_get(j, "schedule"));
     r.steps = (int)json_integer_value(json_object_get(j, "num_inference_steps"));
     r.guidance = (float)json_number_value(json_object_get(j, "guidance_scale"));
     r.clip_skip = (int)json_integer_value(json_object_get(j, "clip_skip"));
@@ -568,7 +569,9 @@ static void a_vae_that_overflows_is_computed_in_f32(void **state)
         assert_ok(pipeline_decode(f.p, latents, size_square(16), &pictures[i]));
         fixture_close(&f);
     }
-    assert_memory_equal(pictures[0].rgb, pictures[1].rgb, 3 * 32 * 32);
+    const int rounding = test_device() == device_cpu() ? 0 : 1; /* other kernels take weights of 16 bits */
+    for (int i = 0; i < 3 * 32 * 32; i++)
+        assert_in_range(pictures[1].rgb[i] - pictures[0].rgb[i] + rounding, 0, 2 * rounding);
     picture_free(&pictures[0]);
     picture_free(&pictures[1]);
 }
