@@ -119,7 +119,7 @@ void atl_model_stop(AtlModel *model);
 typedef struct AtlSample {
     size_t size;          /* sizeof(AtlSample) */
     const char *prompt;   /* has to be given; "" is a prompt */
-    const char *negative; /* what the picture should not show; NULL: "" */
+    const char *negative; /* what the picture should not show; NULL: "", or what SDXL takes for none */
     int width, height;    /* pixels; 0: the size the model was made for */
     int steps;            /* 0: 20 */
     float guidance;       /* 0: 7.5; 1: without */
@@ -149,6 +149,10 @@ typedef struct AtlSample {
     const char *compat;
     const char *const *embeddings; /* files of words for prompts (textual inversion); read at each call */
     int embedding_count;
+    /* What an SDXL model is told of sizes; 0: as the picture is, and with the negative prompt as with the
+     * prompt. Both sides or neither; other models refuse them. */
+    int original_width, original_height, target_width, target_height, crop_top, crop_left;
+    int negative_original_width, negative_original_height, negative_target_width, negative_target_height;
 } AtlSample;
 
 /* Draws a picture: the same that `atelier sample` draws. *out is the caller's to free, and empty after a

@@ -141,6 +141,19 @@ static bool takes_guidance(const Told *t)
     return m->unet && unet_config(m->unet)->guidance_channels > 0;
 }
 
+/* Other models are not told sizes. */
+static Status check_sizes(const Model *m, const SampleRequest *r)
+{
+    const SizeNumbers *const all[] = {&r->sizes, &r->negative_sizes};
+    bool any = false;
+    for (int i = 0; i < 2; i++)
+        any |= all[i]->original.width || all[i]->target.width || all[i]->top || all[i]->left;
+    if (!any || m->family == FAMILY_SDXL)
+        return STATUS_OK;
+    return status_refuse("original and target sizes and crops are told to SDXL models alone; %s is one of %s",
+                         m->name, family_name(m->family));
+}
+
 /* Of the prompt what is not said of sizes is the picture's, of the negative prompt the prompt's. */
 static SizeNumbers sizes_told(const SampleRequest *r, Size picture, bool positive)
 {
@@ -216,6 +229,7 @@ static Status read_both(Told *t, Size size, int steps)
 Status told_read(Prompts *p, const SampleRequest *r, Size size, int steps, Told **out)
 {
     *out = NULL;
+    TRY(check_sizes(prompts_model(p), r));
     Told *t = mem_calloc(1, sizeof *t);
     if (!t)
         return STATUS_FAILED;

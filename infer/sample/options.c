@@ -118,10 +118,13 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
              "Leaves out the last N layers of the text encoder, as diffusers counts; with --compat a1111 or "
              "comfy the last N - 1, as those count.",
          .shown = "none left out", .given = &a->words.clip_skip_given},
-        {"prediction", OPTION_TEXT, &a->prediction, .value = "KIND", .choices = "auto|epsilon|v_prediction",
-         .help = "What the model predicts. Single files of Stable Diffusion 2.x mostly do not say it and are "
-                 "taken to "
-                 "predict v, as the 768-pixel models do; the 512-pixel base needs epsilon.",
+        {"prediction", OPTION_TEXT, &a->prediction, .value = "KIND",
+         .choices = "auto|epsilon|v_prediction|sample",
+         .help =
+             "What the model predicts. Single files of Stable Diffusion 2.x mostly do not say it and are "
+             "taken to "
+             "predict v, as the 768-pixel models do; the 512-pixel base needs epsilon. sample: the picture "
+             "itself, as models for one step do.",
          .shown = "auto: what the model says"},
         {NULL, OPTION_HEADING, NULL, .help = "Several pictures"},
         {"prompts", OPTION_TEXT, &a->prompts, .value = "FILE",

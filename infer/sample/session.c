@@ -29,20 +29,6 @@ static Status tell_cut(const Model *m, const SampleRequest *r, const char *what,
     return STATUS_OK;
 }
 
-/* Other models are not told sizes. */
-static Status check_sizes(const Session *s, const SampleRequest *r)
-{
-    const SizeNumbers *const all[] = {&r->sizes, &r->negative_sizes};
-    bool any = false;
-    for (int i = 0; i < 2; i++)
-        any |= all[i]->original.width || all[i]->target.width || all[i]->top || all[i]->left;
-    if (!any || s->model->family == FAMILY_SDXL)
-        return STATUS_OK;
-    return status_refuse("sample: --original-size, --target-size and --crop-* are told to SDXL models alone; "
-                         "%s is one of %s",
-                         s->model->name, family_name(s->model->family));
-}
-
 static Status tell_surprises(const Session *s, const SampleArguments *a)
 {
     const SampleRequest *r = &a->request;
@@ -50,7 +36,6 @@ static Status tell_surprises(const Session *s, const SampleArguments *a)
     if (r->reading.syntax == PROMPT_PLAIN)
         prompt_syntax_tell(prompts, 2);
     const NoiseSchedule *schedule = &s->model->schedule;
-    TRY(check_sizes(s, r));
     TRY(tell_cut(s->model, r, "prompt", r->prompt));
     if (r->negative)
         TRY(tell_cut(s->model, r, "negative", r->negative));
@@ -166,6 +151,19 @@ static Status limit_memory(Session *s, SampleArguments *a, const Device *dev, DT
     return STATUS_OK;
 }
 
+/* auto: what the model says. */
+static Status set_prediction(Model *m, const char *word)
+{
+    static const struct {
+        const char *word;
+        PredictionType type;
+    } WORDS[] = {{"epsilon", PREDICT_EPSILON}, {"v_prediction", PREDICT_V}, {"sample", PREDICT_SAMPLE}};
+    for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++)
+        if (!strcmp(word, WORDS[i].word))
+            return model_set_prediction(m, WORDS[i].type);
+    return STATUS_OK;
+}
+
 static Status load(Session *s, SampleArguments *a)
 {
     DType dtype;
@@ -188,8 +186,7 @@ static Status load(Session *s, SampleArguments *a)
                    &s->model));
     TRY(model_hash(s->model, s->weights));
     s->model->offload = offload_of(a->offload);
-    if (!strcmp(a->prediction, "epsilon") || !strcmp(a->prediction, "v_prediction"))
-        TRY(model_set_prediction(s->model, a->prediction[0] == 'e' ? PREDICT_EPSILON : PREDICT_V));
+    TRY(set_prediction(s->model, a->prediction));
     s->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
     s->licence = licence_of(s->model);
     return s->c ? status_in(guard_load(s->guard, s->model, s->c, false), "sample: --safety") : STATUS_FAILED;

@@ -84,6 +84,31 @@ static Status read_way(const AtlSample *s, SampleRequest *r)
     return read_compat(s, r);
 }
 
+static Status read_size(const char *field, int width, int height, Size *out)
+{
+    TRY(within(field, width, 0, SIZE_MOST));
+    TRY(within(field, height, 0, SIZE_MOST));
+    if (!width != !height)
+        return status_refuse("AtlSample.%s and its height: one of them is 0", field);
+    *out = (Size){width, height};
+    return STATUS_OK;
+}
+
+static Status read_sizes(const AtlSample *s, SampleRequest *r)
+{
+    SizeNumbers *n = &r->sizes, *other = &r->negative_sizes;
+    TRY(within("crop_top", s->crop_top, 0, SIZE_MOST));
+    TRY(within("crop_left", s->crop_left, 0, SIZE_MOST));
+    n->top = s->crop_top;
+    n->left = s->crop_left;
+    TRY(read_size("original_width", s->original_width, s->original_height, &n->original));
+    TRY(read_size("target_width", s->target_width, s->target_height, &n->target));
+    TRY(read_size("negative_original_width", s->negative_original_width, s->negative_original_height,
+                  &other->original));
+    return read_size("negative_target_width", s->negative_target_width, s->negative_target_height,
+                     &other->target);
+}
+
 static void add_text(json_t *list, const char *option, const char *value)
 {
     if (value)
@@ -95,6 +120,23 @@ static void add_number(json_t *list, const char *option, double value)
     char text[32];
     snprintf(text, sizeof text, "%.9g", value);
     add_text(list, option, value != 0 ? text : NULL);
+}
+
+static void add_size(json_t *list, const char *option, Size size)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%dx%d", size.width, size.height);
+    add_text(list, option, size.width ? text : NULL);
+}
+
+static void add_sizes(json_t *list, const SampleRequest *r)
+{
+    add_size(list, "original-size", r->sizes.original);
+    add_size(list, "target-size", r->sizes.target);
+    add_number(list, "crop-top", r->sizes.top);
+    add_number(list, "crop-left", r->sizes.left);
+    add_size(list, "negative-original-size", r->negative_sizes.original);
+    add_size(list, "negative-target-size", r->negative_sizes.target);
 }
 
 static void add_seed(json_t *list, const char *option, uint64_t seed)
@@ -120,6 +162,7 @@ static Status name_options(const AtlSample *s, Asked *a)
     add_number(list, "vae-tile", s->vae_tile);
     add_number(list, "variation", (double)s->variation);
     add_seed(list, "variation-seed", s->variation_seed);
+    add_sizes(list, &a->request);
     for (int i = 0; i < s->embedding_count; i++)
         add_text(list, "embedding", path_base(s->embeddings[i]));
     char *text = json_text(list, JSON_COMPACT);
@@ -162,6 +205,7 @@ Status asked_read(const AtlSample *s, const Model *m, Asked *out)
     r->clip_skip = s->clip_skip;
     TRY(read_begin(s, out));
     TRY(read_way(s, r));
+    TRY(read_sizes(s, r));
     TRY(read_embeddings(s, m, out));
     return name_options(s, out);
 }

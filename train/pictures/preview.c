@@ -15,7 +15,8 @@ SampleRequest preview_request(const Config *config, int i)
 {
     SampleRequest r = sample_request_default();
     r.prompt = config->preview.prompts[i];
-    r.negative = config->preview.negative;
+    r.negative =
+        *config->preview.negative ? config->preview.negative : NULL; /* as `atelier sample` without one */
     r.steps = config->preview.steps;
     r.guidance = config->preview.guidance;
     if (config->preview.sampler)

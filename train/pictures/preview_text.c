@@ -27,6 +27,7 @@ static char *of_each(const PreviewDrawn *d, char *(*one)(const PictureOrigin *),
         r.sampler = pipeline_sampler(d->model, &r);
         const PictureOrigin origin = {
             .request = &r,
+            .tells_none = d->model->family == FAMILY_SDXL,
             .model = config->model.base,
             .weights = d->weights,
             .dtype = dtype_name(config->model.dtype),

@@ -30,7 +30,8 @@ static Status prior_request(const Config *config, const Model *m, int i, Size si
 {
     SampleRequest r = sample_request_default();
     r.prompt = config->prior.prompt;
-    r.negative = config->prior.negative;
+    r.negative =
+        *config->prior.negative ? config->prior.negative : NULL; /* as `atelier sample` without one */
     r.steps = config->prior.steps;
     r.guidance = config->prior.guidance;
     if (config->prior.sampler)
@@ -50,9 +51,11 @@ static bool follows_subject(const Config *config)
     return config->prior.resolution == 0;
 }
 
-static PictureOrigin origin_of(const Config *config, const char *weights, const SampleRequest *r)
+static PictureOrigin origin_of(const Config *config, const Model *m, const char *weights,
+                               const SampleRequest *r)
 {
     return (PictureOrigin){.request = r,
+                           .tells_none = m->family == FAMILY_SDXL,
                            .model = config->model.base,
                            .weights = weights,
                            .dtype = dtype_name(config->model.dtype)};
@@ -135,7 +138,7 @@ static Status check_picture(const Config *config, const Model *m, const char *we
                          "class picture %s", path);
     mem_free(bytes);
     if (s == STATUS_OK && text) {
-        const PictureOrigin origin = origin_of(config, weights, &r);
+        const PictureOrigin origin = origin_of(config, m, weights, &r);
         char *expected = picture_settings(&origin);
         json_error_t error;
         json_t *then = json_parse(text, 0, &error);
@@ -304,7 +307,7 @@ static bool step_done(int step, int steps, const SampleView *view, void *arg)
 static Status write_both(const Drawing *d, int i, const char *path, const SampleRequest *r, const Picture *p)
 {
     const Licence licence = licence_of(pipeline_model(d->p));
-    PictureOrigin origin = origin_of(d->config, d->weights, r);
+    PictureOrigin origin = origin_of(d->config, pipeline_model(d->p), d->weights, r);
     origin.licence = licence.name; /* not asked for again: pictures of before do not say it */
     char *caption_path = picture_path(d->config, i, ".txt"), *caption = caption_text(d->config);
     char *parameters = picture_parameters(&origin), *settings = picture_settings(&origin);
