@@ -368,34 +368,6 @@ static void every_way_of_drawing_counts(void **state)
     atl_model_close(m);
 }
 
-static void an_sdxl_model_is_told_sizes(void **state)
-{
-    (void)state;
-    Heard h = {0};
-    AtlPicture plain, none;
-    AtlModel *m = open_model(TEST_GOLDEN "/models/sdxl", &h);
-    AtlSample s = {.size = sizeof s, .prompt = "a (a1111:1.5) heart", .steps = 3, .seed = 3};
-    assert_ok(atl_sample(m, &s, &plain));
-    assert_non_null(strstr(plain.settings, "\"negative\":null"));
-    assert_other(m, &plain, (AtlSample){.negative = ""}, "\"negative\":\"\"", plain.width);
-    assert_other(m, &plain, (AtlSample){.crop_top = 400}, "[\"crop-top\",\"400\"]", plain.width);
-    assert_other(m, &plain, (AtlSample){.original_width = 300, .original_height = 200},
-                 "[\"original-size\",\"300x200\"]", plain.width);
-    assert_other(m, &plain, (AtlSample){.negative_target_width = 9, .negative_target_height = 8},
-                 "[\"negative-target-size\",\"9x8\"]", plain.width);
-    s.target_width = 64;
-    assert_int_equal(atl_sample(m, &s, &none), ATL_REFUSED); /* and no height */
-    s.target_height = -1;
-    assert_int_equal(atl_sample(m, &s, &none), ATL_REFUSED);
-    atl_picture_free(&plain);
-    atl_model_close(m);
-    m = open_model(SD1, &h);
-    s.target_height = 64;
-    assert_int_equal(atl_sample(m, &s, &none), ATL_REFUSED);
-    assert_non_null(strstr(atl_message(), "SDXL"));
-    atl_model_close(m);
-}
-
 static void the_program_draws_it_again(void **state)
 {
     (void)state;
@@ -619,7 +591,6 @@ int main(void)
         cmocka_unit_test(adapters_come_and_go),
         cmocka_unit_test(pictures_are_begun_from_and_painted_over),
         cmocka_unit_test(every_way_of_drawing_counts),
-        cmocka_unit_test(an_sdxl_model_is_told_sizes),
         cmocka_unit_test(the_program_draws_it_again),
         cmocka_unit_test(values_out_of_range_are_refused_by_name),
         cmocka_unit_test(what_is_wrong_is_refused_with_a_reason),
