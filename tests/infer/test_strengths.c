@@ -79,6 +79,36 @@ static void lists_name_the_blocks_of_the_original_files(void **state)
     assert_true(adapter_strength_of(&all, PART_UNET, "up_blocks.0.upsamplers.0.conv") == 4);
 }
 
+/* BASE, IN04 05 07 08, M00, OUT00 … OUT05; and with all blocks, IN00 … IN08, M00, OUT00 … OUT08. */
+static void lists_of_sdxl_name_its_blocks(void **state)
+{
+    (void)state;
+    const AdapterStrength few = parsed("1:lbw=1,2,3,4,5,6,7,8,9,10,11,12"),
+                          all = parsed("1:lbw=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20");
+    static const struct {
+        PartId part;
+        const char *layer;
+        double few, all;
+    } CASES[] = {
+        {PART_TEXT, "text_model.encoder.layers.3.mlp.fc1", 1, 1},
+        {PART_TEXT_2, "text_model.encoder.layers.3.mlp.fc1", 1, 1},
+        {PART_UNET, "conv_in", 1, 2},
+        {PART_UNET, "down_blocks.1.attentions.0.proj_in", 2, 6},
+        {PART_UNET, "down_blocks.1.attentions.1.proj_in", 3, 7},
+        {PART_UNET, "down_blocks.2.attentions.1.proj_in", 5, 10},
+        {PART_UNET, "mid_block.attentions.0.proj_in", 6, 11},
+        {PART_UNET, "up_blocks.0.attentions.0.proj_in", 7, 12},
+        {PART_UNET, "up_blocks.1.attentions.2.proj_in", 12, 17},
+        {PART_UNET, "up_blocks.2.resnets.2.conv1", 1, 20},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        const double got[] = {(double)adapter_strength_of(&few, CASES[i].part, CASES[i].layer),
+                              (double)adapter_strength_of(&all, CASES[i].part, CASES[i].layer)};
+        if (got[0] != CASES[i].few || got[1] != CASES[i].all)
+            fail_msg("%s: %g, %g", CASES[i].layer, got[0], got[1]);
+    }
+}
+
 static void what_is_written_is_read_again(void **state)
 {
     (void)state;
@@ -201,6 +231,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_layer_has_the_strength_of_its_part_and_block),
         cmocka_unit_test(lists_name_the_blocks_of_the_original_files),
+        cmocka_unit_test(lists_of_sdxl_name_its_blocks),
         cmocka_unit_test(what_is_written_is_read_again),
         cmocka_unit_test(what_is_no_strength_is_refused),
         cmocka_unit_test(blocks_reach_the_layers),
