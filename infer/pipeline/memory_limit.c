@@ -41,6 +41,11 @@ static size_t bytes_of(const Tensor *t)
     return t ? tensor_bytes(t) : 0;
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static size_t adapters_bytes(const Layer *l)
 {
     size_t bytes = 0;
@@ -52,23 +57,49 @@ static size_t adapters_bytes(const Layer *l)
     return bytes;
 }
 
-/* times: how often what waits is fetched. */
-static void add_layers(const LayerSet *set, int times, MemoryUse *use)
+/* Of a file that is read as it lies. */
+static bool is_mapped(const Tensor *t)
+{
+    return t && t->data && !t->owned;
+}
+
+/* times: how often what waits is fetched. *touched: what is there once the part has been used, and can be
+ * given back. */
+static void add_layers(const LayerSet *set, int times, MemoryUse *use, size_t *touched)
 {
     size_t waiting = 0;
+    *touched = 0;
     for (int i = 0; i < set->count; i++) {
         const Layer *l = set->items[i];
         if (l->streamed)
             waiting += bytes_of(l->weight);
         else if (!l->packed_only) /* whose other form is the device's only one */
-            use->bytes += bytes_of(l->weight);
+            *(is_mapped(l->weight) ? touched : &use->bytes) += bytes_of(l->weight);
         else if (l->weight->owned)
             use->host += bytes_of(l->weight);
-        use->bytes += bytes_of(l->weight ? l->weight->scales : NULL) + bytes_of(l->bias);
-        use->bytes += adapters_bytes(l) + layerset_packed_bytes(set, l);
+        use->bytes += bytes_of(l->weight ? l->weight->scales : NULL) + bytes_of(l->bias) + adapters_bytes(l);
+        *touched += layerset_packed_bytes(set, l);
     }
     use->host += waiting;
     use->moved += times * (double)waiting;
+}
+
+/* All parts' weights. On the processor what a part has touched is given back when the next one's turn comes,
+ * as pipeline_rest() has it. */
+static void add_parts(const Model *m, const Device *dev, int steps, MemoryUse *use)
+{
+    size_t touched[PART_COUNT] = {0};
+    for (int i = 0; i < PART_COUNT; i++)
+        if (part_network((PartId)i, m))
+            add_layers(part_layers((PartId)i, m), i == PART_UNET ? steps : 1, use, &touched[i]);
+    const size_t texts = touched[PART_TEXT] + touched[PART_TEXT_2], unet = touched[PART_UNET],
+                 vae = touched[PART_VAE];
+    if (!dev->host_memory)
+        use->bytes += texts + unet + vae;
+    else if (m->offload == OFFLOAD_ALL)
+        use->bytes += larger(texts, larger(unet, vae));
+    else
+        use->bytes += larger(texts, unet + vae);
 }
 
 /* What lies beside the arena: the picture as floats and as bytes, and between the VAE's halves. */
@@ -99,9 +130,7 @@ static Status need_of(Model *m, Ctx *c, const SampleRequest *r, size_t taken, Me
     pipeline_free(p);
     if (s != STATUS_OK)
         return s;
-    for (int i = 0; i < PART_COUNT; i++)
-        if (part_network((PartId)i, m))
-            add_layers(part_layers((PartId)i, m), i == PART_UNET ? steps : 1, use);
+    add_parts(m, c->dev, steps, use);
     *(c->dev->host_memory ? &use->bytes : &use->host) += taken + UNCOUNTED_BYTES + host_bytes(m, &sized);
     return STATUS_OK;
 }

@@ -10,9 +10,9 @@ usage: scripts/reference/sdxl_shapes.py FOLDER [FILE.safetensors]
 """
 import json
 import re
+import struct
 import sys
 from pathlib import Path
-from shutil import copytree
 
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
@@ -61,14 +61,31 @@ def text_encoder_2():
         hidden_act="gelu", **ODD))
 
 
+def clip_vocabulary():
+    """CLIP's tokens in order, and its merges, from what the program has built in (infer/text/vocabulary.h)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in plain]
+    tokens = [chr(b) for b in plain] + [chr(256 + i) for i in range(len(others))]
+    tokens += [t + "</w>" for t in tokens]
+    merges = []
+    for left, right in struct.iter_unpack("<HH", (ROOT / "infer" / "text" / "clip_merges.bin").read_bytes()):
+        merges.append(f"{tokens[left]} {tokens[right]}")
+        tokens.append(tokens[left] + tokens[right])
+    return tokens + ["<|startoftext|>", "<|endoftext|>"], merges
+
+
 def write_tokenizers(folder):
-    tiny = ROOT / "data" / "builtin" / "tiny" / "tokenizer"
-    for name in ("tokenizer", "tokenizer_2"):
-        copytree(tiny, folder / name, dirs_exist_ok=True)
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):  # the second one pads with token 0
-        path = folder / "tokenizer_2" / name
-        if path.exists():
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": "!"}, indent=2))
+    tokens, merges = clip_vocabulary()
+    for name, pad in (("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!")):
+        at = folder / name
+        at.mkdir(parents=True, exist_ok=True)
+        (at / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+        (at / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+        special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
+                   "pad_token": pad}
+        (at / "special_tokens_map.json").write_text(json.dumps(special))
+        (at / "tokenizer_config.json").write_text(json.dumps(
+            special | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True}))
 
 
 def write_folder(folder):

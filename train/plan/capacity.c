@@ -41,6 +41,7 @@ typedef struct DrawWay {
 static const DrawWay DRAW_WAYS[] = {
     {"--dtype bf16", {DTYPE_BF16, false, 0, OFFLOAD_IDLE}},
     {"--dtype bf16 --vae-tile 512", {DTYPE_BF16, false, 512, OFFLOAD_IDLE}},
+    {"--dtype f16 --vae-tile 512", {DTYPE_F16, false, 512, OFFLOAD_IDLE}}, /* mapped, as files mostly are */
     {"--dtype bf16 --vae-tile 512 --quantise int8", {DTYPE_BF16, true, 512, OFFLOAD_IDLE}},
     {"--dtype bf16 --vae-tile 512 --offload all", {DTYPE_BF16, false, 512, OFFLOAD_ALL}},
     {"--dtype bf16 --vae-tile 512 --quantise int8 --offload all", {DTYPE_BF16, true, 512, OFFLOAD_ALL}},
