@@ -1,0 +1,358 @@
+/* Operands of products of 8 bits (int8.c): what is rounded on the way, and weights in the order of their
+ * use. */
+#ifndef ATL_CPU_INT8_OPERANDS_H
+#define ATL_CPU_INT8_OPERANDS_H
+
+#include "convert.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    PANEL = 2 * VL,           /* columns of y */
+    ROWS = VL == 16 ? 12 : 6, /* of y, at a time */
+    QUAD = 4,
+    TAPS = 9,
+    DEEP = 8192,     /* bytes of a row; beyond, one panel at a time is all that a
+                        second-level cache holds */
+    LEAST_ROWS = 16, /* of a product: a few rows are not worth it, such as the time's */
+    PANELS = 2,      /* for which rows are walked over together */
+    PHASES = 4,      /* of a doubled map's pixels, 2 · (row odd) + (column odd) */
+    PARTS = 4,       /* panels, or phases of one, that a task has */
+    TASKS = 4,       /* for each thread */
+};
+
+typedef uint8_t vb __attribute__((vector_size(VL)));
+typedef uint8_t vb_mem __attribute__((vector_size(VL), aligned(1), may_alias));
+
+typedef struct Job {
+    /* the rounded operand: rows of `segments` pieces of `quads` · 4 bytes */
+    uint8_t *q;
+    float *step;
+    int32_t *zero;
+    int64_t rows, ld, segments, quads, segment_ld;
+    /* a convolution's: rows are pixels (B,OH,OW), of a padded map (B,PH,PW,C) */
+    const Conv *conv;
+    int64_t OH, OW, PH, PW, C;
+    bool phases; /* y is (B,2·OH,2·OW,N): a pixel's four are computed together */
+    /* the weights (N, depth), a product's as they are, a convolution's (N,C,3,3) */
+    const int8_t *w;
+    const float *scales;
+    int64_t N;
+    bool geglu;
+    /* what is added, and where to; y (rows, N), or (rows, N/2) */
+    const Tensor *bias, *residual, *y;
+    int64_t block, chunk; /* columns and rows of a task */
+    int parts;            /* of a task: panels, or phases of one panel */
+    char *own;            /* each thread's */
+    int threads;
+} Job;
+
+/* What belongs to the columns of a task. */
+typedef struct Block {
+    int8_t *packed[PARTS];
+    int32_t sum[PARTS][PANEL]; /* of the weights */
+    float scale[PARTS][PANEL], bias[PARTS][PANEL];
+} Block;
+
+/* Rounding ---------------------------------------------------------------------------------------------- */
+
+/* least ≤ 0 ≤ most; odd: NaN where one of the numbers is not finite. */
+typedef struct Range {
+    float least, most, odd;
+} Range;
+
+VEC Range range_of(const void *x, DType type, int64_t at, int64_t n)
+{
+    vf least = vec_set(0), most = vec_set(0), odd = vec_set(0);
+    for (int64_t i = 0; i < n; i += VL) {
+        const vf v = vec_get_n(x, type, at + i, vec_part(i, n));
+        least = vec_min(v, least);
+        most = vec_max(v, most);
+        odd += v * 0.0f;
+    }
+    return (Range){-vec_largest(-least), vec_largest(most), vec_sum(odd)};
+}
+
+/* NaN as a step makes NaN of everything. */
+static inline void step_of(Range r, float *step, int32_t *zero)
+{
+    const float s = (r.most - r.least) * (1.0f / 255), odd = r.odd + s * 0.0f;
+    *step = s > 0 ? s + odd : 1 + odd;
+    *zero = s > 0 && odd == 0 ? (int32_t)lrintf(-r.least / s) : 0;
+}
+
+VEC void round_row(const void *x, DType type, int64_t at, int64_t n, float step, int32_t zero, uint8_t *q)
+{
+    const float magic = 12582912.0f; /* 1.5 · 2^23: adding it rounds; the lowest
+                                        byte is the number's */
+    const float by = 1.0f / step;
+    for (int64_t i = 0; i < n; i += VL) {
+        const int part = vec_part(i, n);
+        vf v = vec_get_n(x, type, at + i, part) * by + (float)zero;
+        v = vec_min(vec_set(255), vec_max(vec_set(0), v)) + magic;
+        const vb bytes = __builtin_convertvector((vu)v & 0xff, vb);
+        if (part == VL)
+            *(vb_mem *)(q + i) = bytes;
+        else
+            memcpy(q + i, &bytes, (size_t)part);
+    }
+}
+
+typedef struct Rounding {
+    const Tensor *x;
+    const Job *j;
+    Range *ranges; /* of a map's rows */
+} Rounding;
+
+static inline void product_rows_piece(const void *args, int64_t first, int64_t last)
+{
+    const Rounding *s = args;
+    const Job *j = s->j;
+    const int64_t k = j->quads * QUAD;
+    for (int64_t r = first; r < last; r++) {
+        Range range;
+        WITH_DTYPE(s->x->dtype, range = range_of(s->x->data, T, r * k, k));
+        step_of(range, &j->step[r], &j->zero[r]);
+        WITH_DTYPE(s->x->dtype, round_row(s->x->data, T, r * k, k, j->step[r], j->zero[r], j->q + r * j->ld));
+    }
+}
+
+static inline void map_ranges_piece(const void *args, int64_t first, int64_t last)
+{
+    const Rounding *s = args;
+    const int64_t n = s->x->shape[2] * s->j->C;
+    for (int64_t r = first; r < last; r++)
+        WITH_DTYPE(s->x->dtype, s->ranges[r] = range_of(s->x->data, T, r * n, n));
+}
+
+/* Rows of the padded map. */
+static inline void map_rows_piece(const void *args, int64_t first, int64_t last)
+{
+    const Rounding *s = args;
+    const Job *j = s->j;
+    const int64_t H = s->x->shape[1], W = s->x->shape[2], n = W * j->C, left = j->conv->s.pad_left * j->C;
+    for (int64_t r = first; r < last; r++) {
+        const int64_t b = r / j->PH, h = r % j->PH - j->conv->s.pad_top;
+        uint8_t *q = j->q + r * j->PW * j->C;
+        memset(q, j->zero[b], (size_t)(j->PW * j->C));
+        if (h >= 0 && h < H)
+            WITH_DTYPE(s->x->dtype,
+                       round_row(s->x->data, T, (b * H + h) * n, n, j->step[b], j->zero[b], q + left));
+    }
+}
+
+static inline void round_map(const Job *j, const Tensor *x, Range *ranges)
+{
+    const Rounding s = {.x = x, .j = j, .ranges = ranges};
+    const int64_t B = x->shape[0], H = x->shape[1], n = x->shape[2] * j->C;
+    for_pieces(B * H, n, map_ranges_piece, &s);
+    for (int64_t b = 0; b < B; b++) {
+        Range all = {0};
+        for (const Range *r = ranges + b * H; r < ranges + (b + 1) * H; r++) {
+            all.least = fminf(all.least, r->least);
+            all.most = fmaxf(all.most, r->most);
+            all.odd += r->odd;
+        }
+        step_of(all, &j->step[b], &j->zero[b]);
+    }
+    for_pieces(B * j->PH, n, map_rows_piece, &s);
+}
+
+/* Weights ----------------------------------------------------------------------------------------------- */
+
+VEC vi dot(vi sum, vi unsigned_bytes, vi bytes)
+{
+#if VL == 16
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(bytes));
+#else
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(unsigned_bytes), "x"(bytes));
+#endif
+    return sum;
+}
+
+/* A quad of VL columns to its place in a panel; their sums are added to *sum. */
+VEC void put_quad(vf x, int8_t *to, vi *sum)
+{
+    vec_store((float *)(void *)to, x);
+    *sum = dot(*sum, (vi){0} + 0x01010101, (vi)x);
+}
+
+/* VL columns from `column` on, as far as there are, of a product's weights. */
+static inline void pack_rows(const Job *j, int64_t column, int columns, int8_t *to, int32_t *sums)
+{
+    const int64_t k = j->quads * QUAD;
+    vi sum = {0};
+    for (int64_t i = 0; i < k; i += QUAD * VL) {
+        const int64_t bytes = k - i < QUAD * VL ? k - i : QUAD * VL;
+        vf x[VL] = {0};
+        for (int l = 0; l < columns; l++)
+            memcpy(&x[l], j->w + (column + l) * k + i, (size_t)bytes);
+        vec_transpose(x);
+        for (int64_t q = 0; q < bytes / QUAD; q++)
+            put_quad(x[q], to + (i + q * QUAD) * PANEL, &sum);
+    }
+    memcpy(sums, &sum, sizeof sum);
+}
+
+/* Four channels of a 3×3 weight, (4,9), as nine quads. */
+VEC void turn_taps(const int8_t *w, uint32_t quads[TAPS])
+{
+    for (int t = 0; t < TAPS; t++) {
+        const uint8_t four[QUAD] = {(uint8_t)w[t], (uint8_t)w[TAPS + t], (uint8_t)w[2 * TAPS + t],
+                                    (uint8_t)w[3 * TAPS + t]};
+        memcpy(&quads[t], four, sizeof four);
+    }
+}
+
+enum { TURNED = (TAPS + VL - 1) / VL * VL };
+
+/* The taps of four channels from c on, each a quad of VL columns from `column` on. */
+VEC void taps_of(const Job *j, int64_t column, int columns, int64_t c, vf taps[TURNED])
+{
+    uint32_t turned[VL][TURNED] = {{0}}; /* a column's taps */
+    for (int l = 0; l < columns; l++)
+        turn_taps(j->w + ((column + l) * j->C + c) * TAPS, turned[l]);
+    for (int t = 0; t < TAPS; t += VL) {
+        for (int l = 0; l < VL; l++)
+            taps[t + l] = vec_load((const float *)(const void *)(turned[l] + t));
+        vec_transpose(taps + t);
+    }
+}
+
+/* A convolution's, whose taps come in the order in which a window's bytes do. */
+static inline void pack_windows(const Job *j, int64_t column, int columns, int8_t *to, int32_t *sums)
+{
+    const int64_t quads = j->C / QUAD;
+    vi sum = {0};
+    for (int64_t c = 0; c < quads; c++) {
+        vf taps[TURNED];
+        taps_of(j, column, columns, c * QUAD, taps);
+        for (int t = 0; t < TAPS; t++)
+            put_quad(taps[t], to + (t * quads + c) * PANEL * QUAD, &sum);
+    }
+    memcpy(sums, &sum, sizeof sum);
+}
+
+/* Over a doubled map: a phase's window shows 2×2 pixels, whose weights are sums of up to four (conv_weight.h
+ * has the formula). Sums that leave 8 bits are rounded again, all of a column with one factor. */
+typedef int16_t vs __attribute__((vector_size(4 * VL)));
+
+/* From nine taps' bytes, the even or the odd ones of each quad, in 16 bits. */
+VEC void phase_sums(const vf taps[TAPS], bool odd, int phase, vs sums[4])
+{
+    vs w[TAPS], rows[2][3];
+    for (int t = 0; t < TAPS; t++)
+        w[t] = odd ? (vs)taps[t] >> 8 : (vs)((vs)taps[t] << 8) >> 8;
+    for (int v = 0; v < 3; v++) {
+        rows[0][v] = phase / 2 ? w[v] + w[3 + v] : w[v];
+        rows[1][v] = phase / 2 ? w[6 + v] : w[3 + v] + w[6 + v];
+    }
+    for (int p = 0; p < 2; p++) {
+        sums[2 * p] = phase % 2 ? rows[p][0] + rows[p][1] : rows[p][0];
+        sums[2 * p + 1] = phase % 2 ? rows[p][2] : rows[p][1] + rows[p][2];
+    }
+}
+
+VEC vs larger_of(vs a, vs b)
+{
+    const vs which = a > b;
+    return (a & which) | (b & ~which);
+}
+
+/* s by / 2^15, rounded; where by is 0, s. */
+VEC vs scaled_by(vs s, vs by)
+{
+#if VL == 16
+    const vs y = (vs)_mm512_mulhrs_epi16((__m512i)s, (__m512i)by);
+#else
+    const vs y = (vs)_mm256_mulhrs_epi16((__m256i)s, (__m256i)by);
+#endif
+    const vs whole = by == 0;
+    return (s & whole) | (y & ~whole);
+}
+
+/* The factors of VL columns, from their largest sums, and what they make of the columns' scales. */
+static inline vs factors_of(vs largest, float scale[VL])
+{
+    int16_t most[2 * VL], by[2 * VL];
+    vs factors;
+    memcpy(most, &largest, sizeof most);
+    for (int l = 0; l < VL; l++) {
+        const int m = most[2 * l] > most[2 * l + 1] ? most[2 * l] : most[2 * l + 1];
+        by[2 * l] = by[2 * l + 1] = (int16_t)(m > 127 ? (127 << 15) / m : 0);
+        if (m > 127)
+            scale[l] *= 32768.0f / (float)by[2 * l];
+    }
+    memcpy(&factors, by, sizeof factors);
+    return factors;
+}
+
+/* VL columns of all phases, the half-th half of their panels. */
+static inline void pack_phases(const Job *j, int64_t column, int columns, int half, Block *b)
+{
+    const int64_t quads = j->C / QUAD;
+    vs largest[PHASES] = {{0}}, by[PHASES], sums[2][4];
+    vf taps[TURNED];
+    for (int64_t c = 0; c < quads; c++) {
+        taps_of(j, column, columns, c * QUAD, taps);
+        for (int phase = 0; phase < PHASES; phase++)
+            for (int odd = 0; odd < 2; odd++) {
+                phase_sums(taps, odd, phase, sums[odd]);
+                for (int t = 0; t < 4; t++)
+                    largest[phase] = larger_of(largest[phase], larger_of(sums[odd][t], -sums[odd][t]));
+            }
+    }
+    for (int phase = 0; phase < PHASES; phase++)
+        by[phase] = factors_of(largest[phase], b->scale[phase] + half * VL);
+    vi sum[PHASES] = {{0}};
+    for (int64_t c = 0; c < quads; c++) {
+        taps_of(j, column, columns, c * QUAD, taps);
+        for (int phase = 0; phase < PHASES; phase++) {
+            phase_sums(taps, false, phase, sums[0]);
+            phase_sums(taps, true, phase, sums[1]);
+            for (int t = 0; t < 4; t++) {
+                const vs x = (scaled_by(sums[0][t], by[phase]) & 0xff) | scaled_by(sums[1][t], by[phase])
+                                                                             << 8;
+                put_quad((vf)x, b->packed[phase] + half * VL * QUAD + (t * quads + c) * PANEL * QUAD,
+                         &sum[phase]);
+            }
+        }
+    }
+    for (int phase = 0; phase < PHASES; phase++)
+        memcpy(b->sum[phase] + half * VL, &sum[phase], sizeof sum[phase]);
+}
+
+/* The columns of h, or of y, that half `half` of a task's part stands for, from the task's column on: how
+ * many there are. */
+static inline int64_t half_column(const Job *j, int64_t first, int part, int half, int *columns)
+{
+    const int64_t end = j->geglu ? j->N / 2 : j->N, panel = j->phases ? 0 : part;
+    const int64_t at = j->geglu ? first + panel * VL : first + panel * PANEL + half * VL;
+    const int64_t left = end - at;
+    *columns = left < 0 ? 0 : left < VL ? (int)left : VL;
+    return at + (j->geglu && half ? j->N / 2 : 0);
+}
+
+static inline void pack_block(const Job *j, int64_t first, Block *b)
+{
+    for (int p = 0; p < j->parts; p++)
+        for (int half = 0; half < 2; half++) {
+            int columns;
+            const int64_t at = half_column(j, first, p, half, &columns);
+            int8_t *to = b->packed[p] + half * VL * QUAD;
+            for (int l = 0; l < VL; l++) {
+                b->scale[p][half * VL + l] = l < columns ? j->scales[at + l] : 0;
+                b->bias[p][half * VL + l] =
+                    l < columns && j->bias ? get_float(j->bias->data, j->bias->dtype, at + l) : 0;
+            }
+            if (j->phases && p == PHASES - 1) /* whose scales are all there now */
+                pack_phases(j, at, columns, half, b);
+            else if (j->conv && !j->phases)
+                pack_windows(j, at, columns, to, b->sum[p] + half * VL);
+            else if (!j->conv)
+                pack_rows(j, at, columns, to, b->sum[p] + half * VL);
+        }
+}
+
+#endif
