@@ -32,19 +32,22 @@
 #define ALIGNMENT 64
 #define BLOCK_BYTES (BLOCK_HEADER + SLOTS * SLOT)
 
-/* Where a record lies, and what of its key tells it from others in memory. */
+#define LARGEST_BYTES (~(uint64_t)0 >> 1) /* of a record: no file has as many */
+
+/* Where a record lies, and what of its key tells it from others in memory. A million take 40 MB. */
 typedef struct Record {
-    uint8_t key[16]; /* of 32 */
-    uint64_t slot, offset, bytes;
-    bool used, verified;
+    uint8_t key[16];       /* of 32 */
+    uint64_t slot, offset; /* slot 0: it was damaged, and is of no bytes */
+    uint64_t bytes : 63, verified : 1;
 } Record;
 
 typedef struct Store {
     char *path;
     int fd; /* −1: there is no file (yet) */
     bool writable;
-    Record *records; /* open addressing, by the key's first bytes; the newest of a key */
-    size_t count, room;
+    Record *records;  /* (count), the newest of each key */
+    uint32_t *places; /* (room), by the key's first bytes (open addressing): a record's number + 1; 0: free */
+    size_t count, capacity, room;
     uint64_t block; /* the last one that has been looked at */
     int next;       /* its first slot that held nothing */
 } Store;
@@ -129,51 +132,60 @@ static Status file_end(const Store *s, uint64_t *end)
 
 /* Records in memory ------------------------------------------------------------------------------------- */
 
-/* The record of the key, or the free place where it would be. */
-static Record *place_of(const Store *s, const CacheKey key)
+/* The place of the key's record (its first 16 bytes), or the free one where it would be. */
+static uint32_t *place_of(const Store *s, const uint8_t *key)
 {
-    uint64_t at = get_u64(key);
-    for (;; at++) {
-        Record *r = &s->records[at % s->room];
-        if (!r->used || memcmp(r->key, key, sizeof r->key) == 0)
-            return r;
+    for (uint64_t at = get_u64(key);; at++) {
+        uint32_t *place = &s->places[at % s->room];
+        if (!*place || memcmp(s->records[*place - 1].key, key, sizeof s->records->key) == 0)
+            return place;
     }
 }
 
+/* For one more. */
 static Status make_room(Store *s)
 {
+    if (s->count == s->capacity) {
+        const size_t capacity = s->capacity ? 2 * s->capacity : 512;
+        if (capacity > UINT32_MAX / 2)
+            return status_fail("%s: holds too many entries", s->path);
+        Record *records = mem_realloc(s->records, capacity * sizeof *records);
+        if (!records)
+            return STATUS_FAILED;
+        s->records = records;
+        s->capacity = capacity;
+    }
     if (2 * (s->count + 1) <= s->room)
         return STATUS_OK;
-    Store more = *s;
-    more.room = s->room ? 2 * s->room : 1024;
-    more.records = mem_calloc(more.room, sizeof *more.records);
-    if (!more.records)
+    const size_t room = s->room ? 2 * s->room : 1024;
+    uint32_t *places = mem_calloc(room, sizeof *places);
+    if (!places)
         return STATUS_FAILED;
-    for (size_t i = 0; i < s->room; i++)
-        if (s->records[i].used) {
-            CacheKey key = {0};
-            memcpy(key, s->records[i].key, sizeof s->records[i].key);
-            *place_of(&more, key) = s->records[i];
-        }
-    mem_free(s->records);
-    *s = more;
+    mem_free(s->places);
+    s->places = places;
+    s->room = room;
+    for (size_t i = 0; i < s->count; i++)
+        *place_of(s, s->records[i].key) = (uint32_t)i + 1;
     return STATUS_OK;
 }
 
 static Status take_record(Store *s, const uint8_t *slot, uint64_t at)
 {
     TRY(make_room(s));
-    Record *r = place_of(s, slot);
-    s->count += !r->used;
-    *r = (Record){.slot = at, .offset = get_u64(slot + 64), .bytes = get_u64(slot + 72), .used = true};
+    uint32_t *place = place_of(s, slot);
+    if (!*place)
+        *place = (uint32_t)++s->count;
+    Record *r = &s->records[*place - 1];
+    *r = (Record){.slot = at, .offset = get_u64(slot + 64), .bytes = get_u64(slot + 72) & LARGEST_BYTES};
     memcpy(r->key, slot, sizeof r->key);
     return STATUS_OK;
 }
 
 static Record *find(const Store *s, const CacheKey key, size_t floats)
 {
-    Record *r = s->room ? place_of(s, key) : NULL;
-    return r && r->used && r->bytes == floats * sizeof(float) ? r : NULL;
+    const uint32_t place = s->room ? *place_of(s, key) : 0;
+    Record *r = place ? &s->records[place - 1] : NULL;
+    return r && r->bytes == floats * sizeof(float) ? r : NULL;
 }
 
 /* The index --------------------------------------------------------------------------------------------- */
@@ -305,6 +317,7 @@ void cache_close(Cache *c)
             close(s->fd);
         mem_free(s->path);
         mem_free(s->records);
+        mem_free(s->places);
     }
     mem_free(c);
 }
@@ -364,8 +377,8 @@ Status cache_read(Cache *c, const CacheKey key, float *out, size_t floats, bool 
             continue;
         if (!read_at(s, r->offset, out, floats * sizeof *out) || !is_right(s, r, key, out, floats)) {
             log_info("%s: a damaged entry; it is made anew", s->path);
-            *r = (Record){.used = true}; /* of no bytes: the next that is added takes its place */
-            memcpy(r->key, key, sizeof r->key);
+            r->slot = 0; /* the next that is added takes its place */
+            r->bytes = 0;
             continue;
         }
         r->verified = *found = true;
@@ -444,7 +457,7 @@ static Status append(Store *s, const CacheKey key, const CacheLabel *label, cons
     TRY(write_at(s, at, slot, sizeof slot));
     s->next++;
     TRY(take_record(s, slot, at));
-    place_of(s, key)->verified = true;
+    s->records[*place_of(s, key) - 1].verified = true;
     return STATUS_OK;
 }
 
@@ -520,8 +533,8 @@ Status cache_list(const Cache *c, CacheListed each, void *arg)
     if (!l)
         return STATUS_FAILED;
     for (int i = 0; i < c->count; i++)
-        for (size_t k = 0; k < c->stores[i].room; k++)
-            if (c->stores[i].records[k].used && c->stores[i].records[k].slot)
+        for (size_t k = 0; k < c->stores[i].count; k++)
+            if (c->stores[i].records[k].slot)
                 list_record(l, &c->stores[i], &c->stores[i].records[k]);
     for (int k = 0; k < l->count; k++)
         each(&l->labels[k], l->counts[k], arg);
