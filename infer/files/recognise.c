@@ -65,6 +65,8 @@ static const FileKind KINDS[] = {
     {"^conditioner.embedders.0.model.", "sdxl_refiner", "is SDXL's refiner",
      ", which only finishes what another model has drawn; give SDXL's base model"},
     {"^edm_mean", EDM("Playground 2.5")},
+    {".scaled_fp8", "scaled_fp8", "has weights in 8 bits with scales beside them (ComfyUI's scaled fp8)",
+     "; take the file in 16 bits"},
     {"^edm_vpred.", EDM("CosXL")},
     {"joint_blocks.", "sd3", "is a Stable Diffusion 3 model", SUPPORTED},
     {"double_blocks.", "flux", "is a Flux model", SUPPORTED},

@@ -211,7 +211,10 @@ static Status read_vae_config(Source *src, Model *m)
         if (s != STATUS_OK || *json)
             return s;
     }
+    const float own = src->shapes.vae.scaling_factor;
     src->shapes.vae = src->vae_file.shapes.vae;
+    if (m->family == FAMILY_SDXL) /* which no tensor tells */
+        src->shapes.vae.scaling_factor = own > 0 ? own : SDXL_SCALING_FACTOR;
     *json = vae_config_json(&src->shapes.vae);
     return *json ? STATUS_OK : status_fail("out of memory");
 }

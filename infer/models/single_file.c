@@ -52,6 +52,8 @@ Status single_file_open(const char *path, SingleFile *out)
         s = read_texts(&f, &told);
     if (s == STATUS_OK && !told)
         s = single_read_shapes(&f);
+    if (s == STATUS_OK && (f.build == BUILD_SDXL) != (family_of(&f.shapes.unet) == FAMILY_SDXL))
+        s = status_refuse("%s: its metadata and its tensors are of different families of models", path);
     if (s != STATUS_OK) {
         tensorfile_close(f.file);
         return s;

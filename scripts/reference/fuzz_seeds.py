@@ -112,6 +112,25 @@ def tensors():
         small[key] = entry("U8", shape, at, at + size)
         at += size
     put("safetensors", "model", safetensors(small, bytes(at)))
+    sdxl_files()
+
+
+def sdxl_files():
+    """SDXL's names, and its configurations in the metadata of a file with them and of one without."""
+    small = [line.split()[0] for line in (GOLDEN / "single/sdxl/keys.txt").read_text().splitlines()]
+    small = [k for k in dict.fromkeys(small) if ".transformer_blocks." not in k and "output_blocks" not in k]
+    header = {k: entry("U8", [1, 4, 1, 1] if "input_blocks.0.0.w" in k else [1, 1], 0, 0) for k in small}
+    at = 0
+    for value in header.values():
+        value["data_offsets"] = [at, at + int(np.prod(value["shape"]))]
+        at = value["data_offsets"][1]
+    put("safetensors", "sdxl", safetensors(header, bytes(at)))
+    texts = {f"atelier:{p}/config.json": (GOLDEN / f"models/sdxl/{p}/config.json").read_text()
+             for p in ("unet", "vae", "text_encoder", "text_encoder_2")}
+    first = {"model.diffusion_model.input_blocks.0.0.weight": entry("U8", [1, 4, 1, 1], 0, 4)}
+    put("safetensors", "sdxl-otherwise", safetensors({"__metadata__": texts, **first}, bytes(4)))
+    second = {"conditioner.embedders.1.model.text_projection": entry("U8", [2, 3], 4, 10)}
+    put("safetensors", "sdxl-told", safetensors({"__metadata__": texts, **first, **second}, bytes(10)))
 
 
 # Datasets ---------------------------------------------------------------------------------------------------------

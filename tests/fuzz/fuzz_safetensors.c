@@ -27,6 +27,19 @@ static void look_at(const TensorFile *f)
     }
 }
 
+static void look_at_parts(const SingleFile *f)
+{
+    for (int i = 0; i < PART_COUNT; i++) {
+        Weights *w = NULL;
+        if (!part_of_family((PartId)i, family_of(&f->shapes.unet)))
+            continue;
+        const Status s = single_file_weights(f, (PartId)i, DTYPE_F32, &w);
+        fuzz_check(s);
+        if (s == STATUS_OK)
+            weights_close(w);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *path = fuzz_file(data, size);
@@ -40,7 +53,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     const Status opened = single_file_open(path, &model);
     fuzz_check(opened);
-    if (opened == STATUS_OK)
+    if (opened == STATUS_OK) {
+        look_at_parts(&model);
         single_file_close(&model);
+    }
     return 0;
 }

@@ -293,10 +293,9 @@ static void averages_are_taken_where_they_are_asked_for(void **state)
 
 /* A VAE in a file of its own: diffusers' with its config.json beside it and without, the original code's
  * alone, with its prefix, and within a whole model; as .safetensors and as .ckpt. */
-static void a_vae_in_a_file_is_the_folder_s(void **state)
+static void check_vae_in_a_file(const char *kind)
 {
-    (void)state;
-    const Variant v = {.kind = "sd1", .dtype = DTYPE_F16};
+    const Variant v = {.kind = kind, .dtype = DTYPE_F16};
     char *text, path[160], bare[160], alone[160];
     Row *rows;
     write_all(&v);
@@ -346,6 +345,13 @@ static void a_vae_in_a_file_is_the_folder_s(void **state)
     assert_non_null(strstr(status_message(), "is a LoRA, not a VAE"));
 }
 
+static void a_vae_in_a_file_is_the_folder_s(void **state)
+{
+    (void)state;
+    check_vae_in_a_file("sd1");
+    check_vae_in_a_file("sdxl"); /* whose scaling factor is another */
+}
+
 static void other_safetensors_are_named(void **state)
 {
     (void)state;
@@ -360,6 +366,7 @@ static void other_safetensors_are_named(void **state)
         {{"lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_up.weight"}, "is a LoRA", 0},
         {{"conditioner.embedders.0.model.ln_final.weight", UNET_IN}, "SDXL's refiner", 4},
         {{"edm_mean", UNET_IN}, "Playground", 4},
+        {{"model.diffusion_model.scaled_fp8", UNET_IN}, "scaled fp8", 4},
         {{"edm_vpred.sigma_max", UNET_IN}, "CosXL", 4},
         {{"model.diffusion_model.joint_blocks.0.x_block.attn.proj.bias"}, "Stable Diffusion 3", 0},
         {{"double_blocks.0.img_attn.norm.key_norm.scale"}, "Flux", 0},
