@@ -235,7 +235,19 @@ def latents():
     begun(l, StableDiffusionXLImg2ImgPipeline(**pipe.components, add_watermarker=False), "img2img", {})
     begun(l, StableDiffusionXLInpaintPipeline(**pipe.components, add_watermarker=False), "inpaint",
           {"mask_image": mask(32, 32), "width": 32, "height": 32})
+    begun(l, StableDiffusionXLInpaintPipeline(**(pipe.components | {"unet": wide_unet(pipe.unet)}), add_watermarker=False),
+          "nine", {"mask_image": mask(32, 32), "width": 32, "height": 32})
     return l
+
+
+def wide_unet(unet):
+    """With five more input channels, whose weights are randn(90) / 10 in f16."""
+    wide = UNet2DConditionModel.from_config(dict(unet.config) | {"in_channels": 9})
+    state = unet.state_dict()
+    w = state["conv_in.weight"]
+    state["conv_in.weight"] = torch.cat([w, (randn(90, w.shape[0], 5, 3, 3) / 10).half().float()], dim=1)
+    wide.load_state_dict(state)
+    return wide.eval()
 
 
 def begun(l, pipe, kind, more):
