@@ -115,17 +115,16 @@ static Module *find_module(const ModuleList *list, const char *name)
     return found ? &list->items[found->module] : NULL;
 }
 
-/* How keys of LoRAs for other kinds of models begin, and who writes them so. */
+/* How keys of LoRAs for certain kinds of models begin, and who writes them so. */
 static const struct {
     const char *start, *model, *writer;
-} OTHER_MODELS[] = {
+} MADE_FOR[] = {
     {"lora_te1_", "SDXL", "sd-scripts (kohya_ss) and OneTrainer"},
     {"lora_te2_", "SDXL", "sd-scripts (kohya_ss) and OneTrainer"},
     {"text_encoder_2.", "SDXL", "diffusers"},
     {"lora_unet_input_blocks_", "SDXL, in ldm's names", "sd-scripts (kohya_ss)"},
     {"lora_unet_middle_block_", "SDXL, in ldm's names", "sd-scripts (kohya_ss)"},
     {"lora_unet_output_blocks_", "SDXL, in ldm's names", "sd-scripts (kohya_ss)"},
-#define SDXL_ROWS 6 /* up to here */
     {"lora_unet_double_blocks_", "Flux", "sd-scripts (kohya_ss)"},
     {"lora_unet_single_blocks_", "Flux", "sd-scripts (kohya_ss)"},
     {"lora_unet_joint_blocks_", "Stable Diffusion 3", "sd-scripts (kohya_ss)"},
@@ -133,20 +132,25 @@ static const struct {
     {"transformer.", "Flux or Stable Diffusion 3", "diffusers"},
 };
 
+static bool begins_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
 static Status refuse_key(const Model *m, const char *key, const AdapterKey *k, int others)
 {
+    const bool xl = m->family == FAMILY_SDXL;
     char more[64] = "";
     if (others)
         snprintf(more, sizeof more, " (and %d other key%s)", others, others == 1 ? "" : "s");
     if (k->type == ADAPTER_KEY_OTHER)
         return status_refuse("`%s`%s: %s is not supported; LoRA, LoHa, LoKr and DoRA are", key, more,
                              k->other);
-    for (size_t i = m->family == FAMILY_SDXL ? SDXL_ROWS : 0; i < sizeof OTHER_MODELS / sizeof *OTHER_MODELS;
-         i++)
-        if (strncmp(key, OTHER_MODELS[i].start, strlen(OTHER_MODELS[i].start)) == 0)
+    for (size_t i = 0; i < sizeof MADE_FOR / sizeof *MADE_FOR; i++)
+        if (begins_with(key, MADE_FOR[i].start) && !(xl && begins_with(MADE_FOR[i].model, "SDXL")))
             return status_refuse("`%s`%s: this LoRA is for %s, as %s write%s it, and the model is not", key,
-                                 more, OTHER_MODELS[i].model, OTHER_MODELS[i].writer,
-                                 strstr(OTHER_MODELS[i].writer, " and ") ? "" : "s");
+                                 more, MADE_FOR[i].model, MADE_FOR[i].writer,
+                                 strstr(MADE_FOR[i].writer, " and ") ? "" : "s");
     return status_refuse("`%s`%s: the model has no such layer; was this LoRA made for another model?", key,
                          more);
 }
