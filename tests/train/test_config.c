@@ -76,6 +76,8 @@ static void defaults_that_depend_on_other_keys(void **state)
     assert_true(config_trains_text(c, 1) && !config_trains_text(c, 0));
     assert_true(c->optimizer.text_encoder_2_lr == 1e-5);
     config_free(c);
+    c = accepted(BASE "method: {text_encoder: second}\noptimizer: {lr: 0, text_encoder_2_lr: 1e-5}\n");
+    config_free(c);
     c = accepted(BASE "method: {text_encoder: yes}\n");
     assert_true(config_trains_text(c, 0) && config_trains_text(c, 1));
     config_free(c);

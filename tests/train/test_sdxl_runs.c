@@ -144,6 +144,19 @@ static void only_the_encoder_that_is_named_learns(void **state)
     }
 }
 
+/* Longer than a run waits for weights that do not move: those of no rate are not meant to. */
+static void the_second_encoder_alone_learns(void **state)
+{
+    (void)state;
+    train(config_for("alone", SDXL, "method.text_encoder=true", "optimizer.lr=0",
+                     "optimizer.text_encoder_2_lr=1e-3", "train.steps=24", "train.batch=1",
+                     "output.save_every=0", (char *)NULL),
+          NULL);
+    assert_true(number("alone", 23, "update_norm") == 0);
+    assert_true(number("alone", 23, "update_norm_text_encoder") == 0);
+    assert_true(number("alone", 23, "update_norm_text_encoder_2") > 0);
+}
+
 static void refused(Config *config, const char *says)
 {
     assert_int_equal(trainer_run(config, &(TrainOptions){.device = test_device()}), STATUS_REFUSED);
@@ -212,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_picture_is_told_as_sd_scripts_tells_it),
         cmocka_unit_test(only_the_encoder_that_is_named_learns),
+        cmocka_unit_test(the_second_encoder_alone_learns),
         cmocka_unit_test(words_for_a_second_encoder_want_one),
         cmocka_unit_test(whole_weights_with_class_pictures),
     };

@@ -276,7 +276,8 @@ static Status resolve(Reader *r)
     if (c->method.text_encoder && c->optimizer.text_encoder_lr == 0 &&
         !given(r, "optimizer.text_encoder_lr", 0))
         c->optimizer.text_encoder_lr = c->optimizer.lr;
-    if (c->method.text_encoder && c->optimizer.lr == 0 && c->optimizer.text_encoder_lr == 0)
+    if (c->method.text_encoder && c->optimizer.lr == 0 && c->optimizer.text_encoder_lr == 0 &&
+        c->optimizer.text_encoder_2_lr == 0)
         return yaml_refuse(
             given(r, "optimizer.lr", 0),
             "optimizer.lr is 0, and so is optimizer.text_encoder_lr: nothing would be trained; give "

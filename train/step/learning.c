@@ -97,12 +97,14 @@ Status learning_check(const Config *config, int64_t step, const UpdateNumbers *u
             (long long)step, name ? ", first in " : "", name ? name : "", lr,
             config->optimizer.settings.weight_decay);
     }
-    if (config->optimizer.lr > 0 || !config->method.text_encoder) /* else the text encoder alone is trained */
+    const bool first = config_trains_text(config, 0) && optimizer_base_rate(config, GROUP_TEXT) > 0,
+               second = update->second_text && optimizer_base_rate(config, GROUP_TEXT_2) > 0;
+    if (config->optimizer.lr > 0 || !config->method.text_encoder) /* else text encoders alone are trained */
         TRY(count_still(&still->unet, moved->unet, "the UNet's trained weights", step, update->norm, lr));
-    if (config_trains_text(config, 0))
+    if (first)
         TRY(count_still(&still->text, moved->text, "the text encoder's trained weights", step, update->norm,
                         lr));
-    if (!update->second_text)
+    if (!second)
         return STATUS_OK;
     return count_still(&still->text_2, moved->text_2, "the second text encoder's trained weights", step,
                        update->norm, lr);

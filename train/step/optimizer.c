@@ -33,8 +33,7 @@ double average_decay(double d, int64_t n)
     return fmin(d, (1.0 + (double)n) / (10.0 + (double)n));
 }
 
-/* A text encoder's that is not given is that of the group before it. */
-static double base_rate(const Config *config, ParameterGroup group)
+double optimizer_base_rate(const Config *config, ParameterGroup group)
 {
     const double rates[GROUP_COUNT] = {[GROUP_UNET] = config->optimizer.lr,
                                        [GROUP_TEXT] = config->optimizer.text_encoder_lr,
@@ -48,7 +47,7 @@ static double base_rate(const Config *config, ParameterGroup group)
 double optimizer_rate(const Config *config, ParameterGroup group, int64_t step, int64_t total)
 {
     return schedule_factor(config->optimizer.schedule, step, total, optimizer_warmup(config, total)) *
-           base_rate(config, group);
+           optimizer_base_rate(config, group);
 }
 
 /* The update, and what it says. */

@@ -37,6 +37,8 @@ typedef struct WeightsBefore {
     int64_t stride;
 } WeightsBefore;
 
+/* A group's rate before the schedule: a text encoder's that is not given is that of the group before it. */
+double optimizer_base_rate(const Config *config, ParameterGroup group);
 /* The rate of a group at `step`, which counts from 1, of total. */
 double optimizer_rate(const Config *config, ParameterGroup group, int64_t step, int64_t total);
 /* Moves every trained tensor by its gradient, unless those are not finite, and clears nothing. scale: of the
