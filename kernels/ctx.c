@@ -314,6 +314,11 @@ void ctx_set_wrap(Ctx *c, unsigned wrap)
     c->wrap = wrap;
 }
 
+void ctx_set_statistics(Ctx *c, struct GroupStatistics *s)
+{
+    c->statistics = s;
+}
+
 /* Host structs ----------------------------------------------------------------------------------------- */
 
 void *ctx_host(Ctx *c, size_t bytes)

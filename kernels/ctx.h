@@ -53,6 +53,7 @@ struct Ctx {
     bool recording; /* operations that a gradient flows through are put on the tape */
     struct CtxState *state;
     unsigned wrap; /* Wrap: convolutions see maps that go on at the opposite edge along these axes */
+    struct GroupStatistics *statistics; /* kernels/ops.h: what group norms go by; NULL: what they see */
 };
 
 /* How many threads a context computes with that asks for `wanted`: no more than OpenMP gives. */
@@ -110,6 +111,9 @@ void ctx_set_recording(Ctx *c, bool on);
 /* Along which axes maps go on at the opposite edge from the next step on, for pictures that fit to
  * themselves; without a gradient. Its plan has to be another. */
 void ctx_set_wrap(Ctx *c, unsigned wrap);
+/* Inside fn: what group norms go by from here on (kernels/ops.h), without a gradient; NULL: what they see,
+ * which a step that has set it sets again at its end. */
+void ctx_set_statistics(Ctx *c, struct GroupStatistics *s);
 
 /* Steps that follow a plan are one recording of the device's, made at the first and run again whole as long
  * as nothing in them is other than it was. Off at first; where the device has no recordings it does nothing.

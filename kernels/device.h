@@ -56,9 +56,10 @@ typedef struct Attention {
 typedef struct Norm {
     int groups;
     float eps;
-    bool silu; /* group norm: y = silu of it */
+    bool silu;  /* group norm: y = silu of it */
+    bool given; /* group norm: by the mean and rstd that are there, instead of x's own */
     const Tensor *x, *w, *b;
-    Tensor *y, *mean, *rstd;
+    Tensor *y, *mean, *rstd; /* group norm: no y, mean and rstd alone */
     const Tensor *grad_y;
     Tensor *grad_x, *grad_w, *grad_b; /* backward: any may be NULL; those of w and b, f32, are added to */
 } Norm;

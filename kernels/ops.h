@@ -55,6 +55,19 @@ Tensor *conv2d_add(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_p
 /* Wu & He 2018. x (B,…,C): groups of C/groups channels over all positions; weight, bias (C). */
 Tensor *group_norm(Ctx *c, const Layer *l, int groups, float eps, Tensor *x);
 Tensor *group_norm_silu(Ctx *c, const Layer *l, int groups, float eps, Tensor *x);
+/* In a step on parts of a map, group norms can go by other statistics than those of each picture in x
+ * (ctx_set_statistics): by given ones, or by what the pictures have together. The norms are counted in the
+ * order in which the step comes to them; of each there are two rows of numbers for its groups. */
+typedef struct GroupStatistics {
+    Tensor *given; /* f32 (2·norms,groups): means, 1/deviations; NULL: those of all pictures together */
+    Tensor
+        *correction;  /* of the latter: what is added to means, what 1/deviations are times; NULL: nothing */
+    Tensor *measured; /* as given, written: those of x, uncorrected; NULL: nothing is */
+    /* What of x, one picture, is measured where they are given: so many rows and columns from (top,left), in
+     * a measure in which x has height and width. */
+    int height, width, top, left, rows, columns;
+    int next; /* norm; 0 at the beginning */
+} GroupStatistics;
 /* Ba et al. 2016. Over the last dimension. */
 Tensor *layer_norm(Ctx *c, const Layer *l, float eps, Tensor *x);
 
@@ -85,6 +98,8 @@ Tensor *concat(Ctx *c, Tensor *a, Tensor *b);                       /* along the
 Tensor *slice_batch(Ctx *c, Tensor *x, int64_t first, int64_t count);
 /* No gradient: (B,H,W,C) -> (B,height,width,C), each position its nearest of x's. */
 Tensor *upsample_to(Ctx *c, Tensor *x, int64_t height, int64_t width);
+/* No gradient: x (1,H,W,C) -> (1,rows,columns,C), from (top,left) on; a view where it has x's columns. */
+Tensor *crop(Ctx *c, Tensor *x, int64_t top, int64_t left, int64_t rows, int64_t columns);
 /* No gradient: (B,C,H,W) f32 -> (B,H,W,C) in the context's dtype or in `dtype`, and back to f32. */
 Tensor *from_nchw(Ctx *c, Tensor *x);
 Tensor *from_nchw_as(Ctx *c, Tensor *x, DType dtype);

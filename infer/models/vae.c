@@ -230,6 +230,22 @@ int vae_factor(const Vae *v)
     return 1 << (v->config.levels - 1);
 }
 
+int vae_outer_norms(const Vae *v, bool encoder)
+{
+    const int levels = v->config.levels - 1, layers = v->config.layers_per_block;
+    return encoder ? levels * 2 * layers : levels * 2 * (layers + 1) + 1;
+}
+
+/* From the result back, in positions of the level: a 3×3 convolution looks one further. */
+int vae_outer_reach(const Vae *v, bool encoder)
+{
+    const int levels = v->config.levels - 1, layers = v->config.layers_per_block;
+    int reach = encoder ? 0 : 1; /* conv_out's */
+    for (int i = 0; i < levels; i++)
+        reach = encoder ? 2 * reach + 1 + 2 * layers : (reach + 2 * (layers + 1) + 1 + 1) / 2;
+    return encoder ? (reach + 1 + vae_factor(v) - 1) / vae_factor(v) : reach;
+}
+
 /* Forward ---------------------------------------------------------------------------------------------- */
 
 static Tensor *resnet(Ctx *c, const ResnetBlock *b, Tensor *x)

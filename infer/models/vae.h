@@ -39,5 +39,9 @@ Tensor *vae_encode_inner(Ctx *c, const Vae *v, Tensor *x);
 Tensor *vae_decode_inner(Ctx *c, const Vae *v, Tensor *z);
 Tensor *vae_decode_outer(Ctx *c, const Vae *v, Tensor *x);
 int vae_inner_channels(const Vae *v, bool encoder);
+/* How many group norms an outer half has, one after another, of norm_groups groups. */
+int vae_outer_norms(const Vae *v, bool encoder);
+/* How far, in latents, from a place of its result an outer half looks. */
+int vae_outer_reach(const Vae *v, bool encoder);
 
 #endif

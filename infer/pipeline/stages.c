@@ -15,6 +15,8 @@ typedef struct StageKey {
     Size size;
     ConditioningShape text;
     uint64_t adapters;
+    int norms, top, left; /* which there are, and of what */
+    Size piece;
 } StageKey;
 
 struct Stages {
@@ -50,6 +52,7 @@ typedef struct Work {
     float timestep;
     DeepUse use;
     float *deep;
+    PartNorms norms;
     float *out;
 } Work;
 
@@ -91,7 +94,7 @@ static void decode_step(Ctx *c, const Work *w)
 
 static Tensor *input_nhwc(Ctx *c, const Work *w, int64_t channels)
 {
-    const int64_t shape[] = {1, w->size.height, w->size.width, channels};
+    const int64_t shape[] = {w->batch, w->size.height, w->size.width, channels};
     return cast(c, ctx_input(c, DTYPE_F32, 4, shape, w->x), c->dtype);
 }
 
@@ -108,15 +111,51 @@ static void decode_inner_step(Ctx *c, const Work *w)
     ctx_read(c, vae_decode_inner(c, w->m->vae, z), w->out);
 }
 
+/* The group norms of an outer half on its parts. size: a part's, in latents. */
+static void norms_begin(Ctx *c, const Work *w, bool encoder, Size size, GroupStatistics *s)
+{
+    const Vae *v = w->m->vae;
+    const PartNorms *n = &w->norms;
+    const int64_t rows = 2 * vae_outer_norms(v, encoder), groups = vae_config(v)->norm_groups;
+    const int64_t shape[] = {rows, groups};
+    *s = (GroupStatistics){.height = size.height,
+                           .width = size.width,
+                           .top = n->top,
+                           .left = n->left,
+                           .rows = n->piece.height,
+                           .columns = n->piece.width};
+    if (rows && n->given)
+        s->given = ctx_input(c, DTYPE_F32, 2, shape, n->given);
+    if (rows && n->correction)
+        s->correction = ctx_input(c, DTYPE_F32, 2, shape, n->correction);
+    if (rows && n->measured)
+        s->measured = ctx_zeros(c, DTYPE_F32, 2, shape);
+    ctx_set_statistics(c, s);
+}
+
+static void norms_end(Ctx *c, const Work *w, const GroupStatistics *s)
+{
+    ctx_set_statistics(c, NULL);
+    if (s->measured)
+        ctx_read(c, s->measured, w->norms.measured);
+}
+
 static void decode_outer_step(Ctx *c, const Work *w)
 {
     const Vae *v = w->m->vae;
+    GroupStatistics s;
+    norms_begin(c, w, false, w->size, &s);
     ctx_read(c, vae_decode_outer(c, v, input_nhwc(c, w, vae_inner_channels(v, false))), w->out);
+    norms_end(c, w, &s);
 }
 
 static void encode_outer_step(Ctx *c, const Work *w)
 {
-    ctx_read(c, vae_encode_outer(c, w->m->vae, input_nhwc(c, w, 3)), w->out);
+    const Vae *v = w->m->vae;
+    GroupStatistics s;
+    norms_begin(c, w, true, size_divided(w->size, vae_factor(v)), &s);
+    ctx_read(c, vae_encode_outer(c, v, input_nhwc(c, w, 3)), w->out);
+    norms_end(c, w, &s);
 }
 
 static void encode_inner_step(Ctx *c, const Work *w)
@@ -180,6 +219,10 @@ static Status find_plan(Stages *s, Work *w, const Plan **out)
     key.adapters = hash_adapters(0xcbf29ce484222325u, part_layers(part, m));
     if (part == PART_TEXT)
         key.adapters = hash_adapters(key.adapters, part_layers(PART_TEXT_2, m));
+    key.norms = (w->norms.given ? 1 : 0) + (w->norms.measured ? 2 : 0) + (w->norms.correction ? 4 : 0);
+    key.top = w->norms.top;
+    key.left = w->norms.left;
+    key.piece = w->norms.piece;
     return plans_get(s->plans, s->c, &key, sizeof key, run_work, w, out);
 }
 
@@ -259,13 +302,16 @@ static Status perform_vae(Stages *s, Work w, int64_t in, int64_t out)
     return status;
 }
 
+static const PartNorms WHOLE = {.parts = 1};
+
 /* Plans a piece of the VAE's work in the type that it will be done in. */
-static Status plan_vae(Stages *s, StageKind kind, Size size, size_t *bytes)
+static Status plan_vae(Stages *s, StageKind kind, Size size, const PartNorms *norms, size_t *bytes)
 {
     const DType own = s->c->dtype;
     if (own == DTYPE_F16 && s->wide_vae)
         ctx_set_dtype(s->c, DTYPE_F32);
-    const Status status = perform(s, (Work){.kind = kind, .size = size}, bytes);
+    const Work w = {.kind = kind, .batch = norms->parts, .size = size, .norms = *norms};
+    const Status status = perform(s, w, bytes);
     ctx_set_dtype(s->c, own);
     return status;
 }
@@ -330,31 +376,32 @@ Status stage_unet_plan(Stages *s, int batch, Size size, const ConditioningShape 
 
 Status stage_decode_plan(Stages *s, Size size, size_t *bytes)
 {
-    return plan_vae(s, STAGE_DECODE, size, bytes);
+    return plan_vae(s, STAGE_DECODE, size, &WHOLE, bytes);
 }
 
 Status stage_encode_plan(Stages *s, Size size, size_t *bytes)
 {
-    return plan_vae(s, STAGE_ENCODE, size, bytes);
+    return plan_vae(s, STAGE_ENCODE, size, &WHOLE, bytes);
 }
 
-static Status both(Stages *s, StageKind one, Size size, StageKind other, Size other_size, size_t *bytes)
+Status stage_decode_inner_plan(Stages *s, Size size, size_t *bytes)
 {
-    size_t more;
-    TRY(plan_vae(s, one, size, bytes));
-    TRY(plan_vae(s, other, other_size, &more));
-    *bytes = *bytes > more ? *bytes : more;
-    return STATUS_OK;
+    return plan_vae(s, STAGE_DECODE_INNER, size, &WHOLE, bytes);
 }
 
-Status stage_decode_halves_plan(Stages *s, Size size, Size tile, size_t *bytes)
+Status stage_encode_inner_plan(Stages *s, Size size, size_t *bytes)
 {
-    return both(s, STAGE_DECODE_INNER, size, STAGE_DECODE_OUTER, tile, bytes);
+    return plan_vae(s, STAGE_ENCODE_INNER, size, &WHOLE, bytes);
 }
 
-Status stage_encode_halves_plan(Stages *s, Size size, Size tile, size_t *bytes)
+Status stage_decode_outer_plan(Stages *s, Size size, const PartNorms *norms, size_t *bytes)
 {
-    return both(s, STAGE_ENCODE_INNER, size, STAGE_ENCODE_OUTER, tile, bytes);
+    return plan_vae(s, STAGE_DECODE_OUTER, size, norms, bytes);
+}
+
+Status stage_encode_outer_plan(Stages *s, Size size, const PartNorms *norms, size_t *bytes)
+{
+    return plan_vae(s, STAGE_ENCODE_OUTER, size, norms, bytes);
 }
 
 double stage_unet_flop(Stages *s, int batch, Size size, const ConditioningShape *text)
@@ -364,12 +411,12 @@ double stage_unet_flop(Stages *s, int batch, Size size, const ConditioningShape 
 
 double stage_decode_flop(Stages *s, Size size)
 {
-    return flop_of(s, (Work){.kind = STAGE_DECODE, .size = size});
+    return flop_of(s, (Work){.kind = STAGE_DECODE, .batch = 1, .size = size});
 }
 
 double stage_encode_flop(Stages *s, Size size)
 {
-    return flop_of(s, (Work){.kind = STAGE_ENCODE, .size = size});
+    return flop_of(s, (Work){.kind = STAGE_ENCODE, .batch = 1, .size = size});
 }
 
 Status stage_text(Stages *s, int clip_skip, const int32_t *ids, const TokenVectors *vectors, float *out)
@@ -414,40 +461,42 @@ static void vae_numbers(const Vae *vae, StageKind kind, Size size, int64_t *in, 
                                         : large * 3;
 }
 
-static Status vae_stage(Stages *s, StageKind kind, Size size, const float *x, float *out)
+static Status vae_stage(Stages *s, StageKind kind, Size size, const float *x, const PartNorms *norms,
+                        float *out)
 {
     int64_t n_in = 0, n_out = 0;
     if (s->m->vae) /* else perform() says so */
         vae_numbers(s->m->vae, kind, size, &n_in, &n_out);
-    return perform_vae(s, (Work){.kind = kind, .size = size, .x = x, .out = out}, n_in, n_out);
+    const Work w = {.kind = kind, .batch = norms->parts, .size = size, .x = x, .norms = *norms, .out = out};
+    return perform_vae(s, w, norms->parts * n_in, norms->parts * n_out);
 }
 
 Status stage_decode(Stages *s, Size size, const float *z, float *out)
 {
-    return vae_stage(s, STAGE_DECODE, size, z, out);
+    return vae_stage(s, STAGE_DECODE, size, z, &WHOLE, out);
 }
 
 Status stage_encode(Stages *s, Size size, const float *pixels, float *out)
 {
-    return vae_stage(s, STAGE_ENCODE, size, pixels, out);
+    return vae_stage(s, STAGE_ENCODE, size, pixels, &WHOLE, out);
 }
 
 Status stage_decode_inner(Stages *s, Size size, const float *z, float *out)
 {
-    return vae_stage(s, STAGE_DECODE_INNER, size, z, out);
+    return vae_stage(s, STAGE_DECODE_INNER, size, z, &WHOLE, out);
 }
 
-Status stage_decode_outer(Stages *s, Size size, const float *h, float *out)
+Status stage_decode_outer(Stages *s, Size size, const float *h, const PartNorms *norms, float *out)
 {
-    return vae_stage(s, STAGE_DECODE_OUTER, size, h, out);
+    return vae_stage(s, STAGE_DECODE_OUTER, size, h, norms, out);
 }
 
-Status stage_encode_outer(Stages *s, Size size, const float *pixels, float *out)
+Status stage_encode_outer(Stages *s, Size size, const float *pixels, const PartNorms *norms, float *out)
 {
-    return vae_stage(s, STAGE_ENCODE_OUTER, size, pixels, out);
+    return vae_stage(s, STAGE_ENCODE_OUTER, size, pixels, norms, out);
 }
 
 Status stage_encode_inner(Stages *s, Size size, const float *h, float *out)
 {
-    return vae_stage(s, STAGE_ENCODE_INNER, size, h, out);
+    return vae_stage(s, STAGE_ENCODE_INNER, size, h, &WHOLE, out);
 }

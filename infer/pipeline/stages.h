@@ -51,15 +51,23 @@ Status stage_unet(Stages *s, const UNetCall *call);
 Status stage_decode(Stages *s, Size size, const float *z, float *out);
 /* pixels f32 (H,W,3) in [-1,1] -> out f32 (8,H/f,W/f): means, then log-variances. */
 Status stage_encode(Stages *s, Size size, const float *pixels, float *out);
-/* The same in two halves (infer/models/vae.h): between them f32 (h,w,D), D vae_inner_channels. The outer ones
- * take a part of the picture. */
+/* The same in two halves (infer/models/vae.h): between them f32 (h,w,D), D vae_inner_channels. */
 Status stage_decode_inner(Stages *s, Size size, const float *z, float *out);
-Status stage_decode_outer(Stages *s, Size size, const float *h, float *out);
-Status stage_encode_outer(Stages *s, Size size, const float *pixels, float *out);
 Status stage_encode_inner(Stages *s, Size size, const float *h, float *out);
-/* Bytes of arena for the inner half of latents of this size, and the outer half of a tile: of latents, of
- * pixels. */
-Status stage_decode_halves_plan(Stages *s, Size size, Size tile, size_t *bytes);
-Status stage_encode_halves_plan(Stages *s, Size size, Size tile, size_t *bytes);
+/* The outer ones take parts of the picture, all of one size, whose group norms go by one statistic: f32
+ * (2·norms,norm_groups) each, norms vae_outer_norms; kernels/ops.h, GroupStatistics, says what each is. */
+typedef struct PartNorms {
+    int parts;
+    const float *given, *correction;
+    float *measured;
+    int top, left; /* in latents: of one part what is measured where they are given */
+    Size piece;
+} PartNorms;
+Status stage_decode_outer(Stages *s, Size size, const float *h, const PartNorms *norms, float *out);
+Status stage_encode_outer(Stages *s, Size size, const float *pixels, const PartNorms *norms, float *out);
+Status stage_decode_inner_plan(Stages *s, Size size, size_t *bytes);
+Status stage_encode_inner_plan(Stages *s, Size size, size_t *bytes);
+Status stage_decode_outer_plan(Stages *s, Size size, const PartNorms *norms, size_t *bytes);
+Status stage_encode_outer_plan(Stages *s, Size size, const PartNorms *norms, size_t *bytes);
 
 #endif

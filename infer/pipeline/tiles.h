@@ -10,7 +10,7 @@
  * for, or the picture is not larger than one. size is that of the latents. */
 int tile_side(const Model *m, Size size, int pixels);
 /* As the stages without tiles; side as above, not 0. size is that of the latents. */
-Status tiles_decode_plan(Stages *s, Size size, int side, size_t *bytes);
+Status tiles_decode_plan(Stages *s, const Model *m, Size size, int side, size_t *bytes);
 Status tiles_encode_plan(Stages *s, const Model *m, Size size, int side, size_t *bytes);
 Status tiles_decode(Stages *s, const Model *m, Size size, int side, const float *z, float *out);
 Status tiles_encode(Stages *s, const Model *m, Size size, int side, const float *pixels, float *out);

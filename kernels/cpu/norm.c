@@ -31,7 +31,7 @@ typedef struct Group {
     Tensor *grad_w, *grad_b;
     int64_t B, P, C, ld; /* ld: C padded */
     int groups;
-    bool silu;
+    bool silu, given;
     float eps;
     int64_t piece_rows, pieces; /* of one picture */
     float *sums;                /* (B, pieces, 2, ld): two sums of each channel */
@@ -93,8 +93,8 @@ static void add_pieces(const Group *s, int64_t i)
         memcpy(s->totals + (b * 2 + which) * s->ld + c, total[which], sizeof total[which]);
 }
 
-/* Mean and rstd of one group of one picture; fills in its channels' mean, factor and bias. */
-static void forward_group(const Group *s, int64_t b, int g)
+/* Mean and rstd of one group of one picture. */
+static void group_moments(const Group *s, int64_t b, int g)
 {
     const int64_t cg = s->C / s->groups, first = g * cg;
     const double P = (double)s->P, *sum = s->totals + b * 2 * s->ld, *square = sum + s->ld;
@@ -109,12 +109,22 @@ static void forward_group(const Group *s, int64_t b, int g)
                 spread += square[c] - sum[c] * sum[c] / P + P * (m - mean) * (m - mean);
         }
     spread = spread < 0 ? 0 : spread; /* rounding may give less than 0; fmax() would lose NaN */
-    const float rstd = (float)(1.0 / sqrt(spread / (P * (double)cg) + (double)s->eps));
     ((float *)s->mean->data)[b * s->groups + g] = (float)mean;
-    ((float *)s->rstd->data)[b * s->groups + g] = rstd;
+    ((float *)s->rstd->data)[b * s->groups + g] =
+        (float)(1.0 / sqrt(spread / (P * (double)cg) + (double)s->eps));
+}
+
+/* One group of one picture: its mean and rstd, unless given, and its channels' mean, factor and bias. */
+static void forward_group(const Group *s, int64_t b, int g)
+{
+    const int64_t cg = s->C / s->groups, first = g * cg;
+    if (!s->given)
+        group_moments(s, b, g);
+    const float mean = ((const float *)s->mean->data)[b * s->groups + g],
+                rstd = ((const float *)s->rstd->data)[b * s->groups + g];
     float *row = s->channel + b * 3 * s->ld;
     for (int64_t c = first; c < first + cg; c++) {
-        row[c] = (float)mean;
+        row[c] = mean;
         row[s->ld + c] = rstd * get_float(s->w->data, s->w->dtype, c);
         row[2 * s->ld + c] = get_float(s->b->data, s->b->dtype, c);
     }
@@ -186,6 +196,7 @@ static Status cpu_group_norm(const Norm *n, void *scratch)
     s.b = n->b;
     s.eps = n->eps;
     s.silu = n->silu;
+    s.given = n->given;
     s.y = n->y;
     s.mean = n->mean;
     s.rstd = n->rstd;
@@ -194,18 +205,22 @@ static Status cpu_group_norm(const Norm *n, void *scratch)
     s.channel = s.sums + s.B * s.pieces * 2 * s.ld;
 #pragma omp parallel if (is_large(&s))
     {
+        if (!n->given) {
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < s.B * s.pieces; i++)
-            forward_sums_piece(&s, i);
+            for (int64_t i = 0; i < s.B * s.pieces; i++)
+                forward_sums_piece(&s, i);
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < s.B * s.ld / NORM_LANES; i++)
-            add_pieces(&s, i);
+            for (int64_t i = 0; i < s.B * s.ld / NORM_LANES; i++)
+                add_pieces(&s, i);
+        }
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < s.B * s.groups; i++)
             forward_group(&s, i / s.groups, (int)(i % s.groups));
+        if (n->y) {
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < s.B * s.pieces; i++)
-            forward_piece(&s, i);
+            for (int64_t i = 0; i < s.B * s.pieces; i++)
+                forward_piece(&s, i);
+        }
     }
     return STATUS_OK;
 }

@@ -42,6 +42,7 @@ typedef struct Group {
     int pieces, silu;
     float eps;
     int whole; /* one block has all positions */
+    int given; /* mean and rstd are read, not taken of x */
 } Group;
 
 /* What a block has. */
@@ -292,14 +293,19 @@ __global__ static void __launch_bounds__(WHOLE_THREADS) group_norm_kernel(Group 
     float *const sums = room + 2 * N * blockDim.x, *const mean = room;
     const Part p = part_of(s);
     float *const rstd = mean + p.groups;
-    if (s.whole)
+    if (s.whole && !s.given)
         channel_sums<T, N, false>(s, p, room, sums);
-    for (int g = threadIdx.x / WARP; g < p.groups; g += blockDim.x / WARP) {
+    for (int g = threadIdx.x; s.given && g < p.groups; g += blockDim.x) {
+        mean[g] = s.mean[p.b * s.groups + p.first / s.each + g];
+        rstd[g] = s.rstd[p.b * s.groups + p.first / s.each + g];
+    }
+    for (int g = threadIdx.x / WARP; !s.given && g < p.groups; g += blockDim.x / WARP) {
         const Moments m = s.whole ? moments_of(s, p, g, sums) : moments_of_pieces(s, p, g);
         keep_moments(s, p, g, m, mean, rstd);
     }
     __syncthreads();
-    normalise<T, N>(s, p, mean, rstd);
+    if (s.y.data)
+        normalise<T, N>(s, p, mean, rstd);
 }
 
 /* The backward ----------------------------------------------------------------------------------------- */
@@ -450,7 +456,7 @@ static size_t partial_bytes(const Group *s, const Tensor *x)
 
 static bool forward_alike(const Norm *n)
 {
-    return n->x->dtype == n->y->dtype;
+    return !n->y || n->x->dtype == n->y->dtype;
 }
 
 static bool backward_alike(const Norm *n)
@@ -502,9 +508,10 @@ static Status cuda_group_norm(const Norm *n, void *scratch)
     s.rstd = (float *)n->rstd->data;
     s.partial = (float *)scratch;
     s.silu = n->silu;
+    s.given = n->given;
     s.eps = n->eps;
     WITH_PACKS(group_packed(&s, n->x, NULL, n->y, alike), alike, n->x->dtype, T, N, {
-        if (!s.whole)
+        if (!s.whole && !s.given)
             TRY(LAUNCH(grid_of(&s, n->x), dim3(threads_of(&s)), shared_of(&s, N),
                        (group_norm_sums_kernel<T, N>), s));
         return LAUNCH(grid_of(&s, n->x), dim3(threads_of(&s)), shared_of(&s, N), (group_norm_kernel<T, N>),

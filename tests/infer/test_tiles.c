@@ -56,14 +56,14 @@ static void tiles_have_no_seams(void **state)
     assert_ok(stage_decode(f.stages, size, z, whole));
     assert_ok(tiles_decode(f.stages, f.m, size, 32, z, tiled));
     print_message("tiles: %.3g\n", l2_error(tiled, whole, (int64_t)out));
-    assert_true(l2_error(tiled, whole, (int64_t)out) < 0.15);
+    assert_true(l2_error(tiled, whole, (int64_t)out) < 0.01);
     /* no seams: no step between neighbours that the whole has not */
     for (int x = 1; x < 144; x++) {
         double step = 0;
         for (int y = 20; y < 60; y++)
             step += (double)(tiled[3 * (y * 144 + x)] - tiled[3 * (y * 144 + x - 1)]) -
                     (double)(whole[3 * (y * 144 + x)] - whole[3 * (y * 144 + x - 1)]);
-        assert_true(fabs(step / 40) < 0.06);
+        assert_true(fabs(step / 40) < 0.005);
     }
     mem_free(z);
     mem_free(whole);
@@ -84,17 +84,21 @@ static void a_picture_by_tiles_is_nearly_the_whole_one_in_less_memory(void **sta
     r.size = (Size){256, 192};
     Stages *s = f.stages;
     assert_ok(stage_decode_plan(s, size_divided(r.size, 2), &bytes[0]));
-    assert_ok(tiles_decode_plan(s, size_divided(r.size, 2), 32, &bytes[1]));
+    assert_ok(tiles_decode_plan(s, f.m, size_divided(r.size, 2), 32, &bytes[1]));
     assert_true(bytes[1] < bytes[0]);
     assert_ok(pipeline_sample(f.p, &r, NULL, NULL, &whole));
     r.vae_tile = 64;
     assert_ok(pipeline_sample(f.p, &r, NULL, NULL, &tiled));
     assert_memory_equal(whole.latents->data, tiled.latents->data, tensor_bytes(whole.latents));
     double sum = 0;
-    for (int i = 0; i < 3 * 256 * 192; i++)
-        sum += abs(whole.picture.rgb[i] - tiled.picture.rgb[i]);
-    print_message("mean difference: %.3g of 255\n", sum / (3 * 256 * 192));
-    assert_true(sum / (3 * 256 * 192) < 4);
+    int most = 0;
+    for (int i = 0; i < 3 * 256 * 192; i++) {
+        const int off = abs(whole.picture.rgb[i] - tiled.picture.rgb[i]);
+        sum += off;
+        most = off > most ? off : most;
+    }
+    print_message("mean difference: %.3g of 255, the largest %d\n", sum / (3 * 256 * 192), most);
+    assert_true(sum / (3 * 256 * 192) < 0.3 && most <= 2);
     sample_result_free(&whole);
     r.begin.picture = &tiled.picture; /* and the encoder's tiles */
     r.begin.strength = 1;
@@ -118,7 +122,7 @@ static void the_encoders_tiles_are_near_the_whole(void **state)
     assert_ok(stage_encode(f.stages, pixels, x, whole));
     assert_ok(tiles_encode(f.stages, f.m, size, 32, x, tiled));
     print_message("encoder's tiles: %.3g\n", l2_error(tiled, whole, (int64_t)out));
-    assert_true(l2_error(tiled, whole, (int64_t)out) < 0.02);
+    assert_true(l2_error(tiled, whole, (int64_t)out) < 1e-3);
     mem_free(x);
     mem_free(whole);
     mem_free(tiled);
