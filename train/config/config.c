@@ -381,13 +381,26 @@ static Status check_output(Reader *r)
     return STATUS_OK;
 }
 
-/* A LoRA and a whole model have formats of their own. A configuration that was written out has the default,
- * kohya, whatever is trained. */
+/* The configuration that a run keeps, beside its checkpoints. */
+static bool is_a_runs_own(const Config *c)
+{
+    char *checkpoints = path_in(c->base_dir, "checkpoints");
+    const bool own =
+        strcmp(path_base(c->origin), "config.yaml") == 0 && checkpoints && file_exists(checkpoints);
+    mem_free(checkpoints);
+    return own;
+}
+
+/* A LoRA and a whole model have formats of their own. What runs of before keep has kohya in it, whatever is
+ * trained, where nothing was asked for. */
 static Status check_formats(Reader *r)
 {
-    const Config *c = r->config;
+    Config *c = r->config;
     const YamlNode *at = given(r, "output.formats", 0);
-    if (at && c->method.kind == METHOD_FULL && (c->output.peft || (c->output.kohya && c->output.single)))
+    if (c->method.kind == METHOD_FULL && c->output.kohya && !c->output.peft && !c->output.single &&
+        is_a_runs_own(c))
+        c->output.kohya = false;
+    if (c->method.kind == METHOD_FULL && (c->output.peft || c->output.kohya))
         return yaml_refuse(
             at, "output.formats: kohya and peft are formats of a LoRA; with method.kind: full, which "
                 "saves a diffusers folder, it is [single] or nothing");

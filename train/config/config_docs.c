@@ -22,7 +22,7 @@ static void add_preset(const SchemaKey *k, Buffer *out)
     else
         buffer_add(out, "%s", *k->preset ? k->preset : "\"\"");
     if (u->other && schema_choice(schema_keys(&count)[schema_find(u->other)].choices, (int)u->value, word))
-        buffer_add(out, "; %s with %s: %s", u->preset, u->other, word);
+        buffer_add(out, "; %s with %s: %s", *u->preset ? u->preset : "none", u->other, word);
 }
 
 /* Explaining ------------------------------------------------------------------------------------------- */

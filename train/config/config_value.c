@@ -280,7 +280,7 @@ Status value_read(const SchemaKey *k, const YamlNode *n, Config *c, int dataset)
 Status value_preset(const SchemaKey *k, Config *c, int dataset)
 {
     const char *preset = schema_preset(k, c, dataset);
-    if (!preset)
+    if (!preset || (k->type == KEY_FLAGS && !*preset)) /* none */
         return STATUS_OK;
     const YamlNode n = {.kind = YAML_IS_TEXT, .origin = "the default", .text = preset, .quoted = true};
     return value_read(k, &n, c, dataset);
@@ -366,17 +366,20 @@ static void write_text(const char *text, Buffer *out)
     buffer_add(out, "\"");
 }
 
-static void write_flags(const SchemaKey *k, const bool *flags, Buffer *out)
+/* false: there are none, which is written by leaving the key out. */
+static bool write_flags(const SchemaKey *k, const bool *flags, Buffer *out)
 {
     char word[SCHEMA_NAME];
-    const char *between = "";
-    buffer_add(out, "[");
+    const char *before = "[";
     for (int i = 0; schema_choice(k->choices, i, word); i++)
         if (flags[i]) {
-            buffer_add(out, "%s%s", between, word);
-            between = ", ";
+            buffer_add(out, "%s%s", before, word);
+            before = ", ";
         }
+    if (*before == '[')
+        return false;
     buffer_add(out, "]");
+    return true;
 }
 
 static void write_ints(const Resolutions *r, Buffer *out)
@@ -444,8 +447,7 @@ bool value_write(const SchemaKey *k, const Config *c, int dataset, Buffer *out)
         write_texts(field, *(const int *)((const char *)c + k->count_offset), out);
         break;
     case KEY_FLAGS:
-        write_flags(k, field, out);
-        break;
+        return write_flags(k, field, out);
     }
     return true;
 }

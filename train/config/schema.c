@@ -366,6 +366,7 @@ static const SchemaKey KEYS[] = {
  .help = "How many checkpoints stay; older ones are removed.",
  .more = "With held-out pictures (validation.share) the checkpoint of the step with the least validation loss stays besides."},
 {.path = "output.formats", .freedom = KEY_FREE, .type = KEY_FLAGS, .offset = AT(output.kohya), .choices = "kohya|peft|single", .preset = "kohya",
+ .unless = {"method.kind", METHOD_FULL, ""},
  .help = "The LoRA's formats: kohya (A1111, ComfyUI, diffusers and others), peft (diffusers, PEFT). A whole model's: "
          "single, a checkpoint file for A1111 and ComfyUI beside the diffusers folder.",
  .more = "With method.kind: full the folder `model` is always written; [single] adds `model.safetensors`, which "
