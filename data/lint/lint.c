@@ -23,42 +23,52 @@ static void tell_folders(const Lint *l, const FoldersTaken *taken, bool asked)
 
 /* A folder --------------------------------------------------------------------------------------------- */
 
-/* An encoded picture on the sheet; bytes NULL, or what cannot be decoded: without it. */
-static Status put_on_sheet(const Lint *l, const char *name, const char *caption, const uint8_t *bytes,
-                           size_t size)
+/* What was seen of a picture. */
+typedef struct Looked {
+    PictureFacts facts;
+    bool good;
+    Size whole;    /* where there is a picture */
+    Picture small; /* as a sheet shows it; empty: it cannot be decoded */
+} Looked;
+
+/* Frees what was looked at. */
+static Status put_on_sheet(const Lint *l, const char *name, const char *caption, Looked *p)
 {
-    Size whole = {0};
-    int orientation;
-    Picture p = {0};
-    if (!l->sheet)
-        return STATUS_OK;
-    bool good = bytes && picture_info(bytes, size, &whole, &orientation) == STATUS_OK;
-    if (good) {
-        const Size fit = sheet_size(whole);
-        good = picture_decode_window(bytes, size, fit, &(PictureWindow){.whole = fit, .size = fit}, &p) ==
-               STATUS_OK;
-    }
-    const Status s = sheet_add(l->sheet, name, caption, good ? &p : NULL, whole);
-    picture_free(&p);
+    const Status s =
+        l->sheet ? sheet_add(l->sheet, name, caption, p->small.rgb ? &p->small : NULL, p->whole) : STATUS_OK;
+    picture_free(&p->small);
     return s;
+}
+
+static void decode_small(const uint8_t *bytes, size_t size, Looked *p)
+{
+    const Size fit = sheet_size(p->whole);
+    if (picture_decode_window(bytes, size, fit, &(PictureWindow){.whole = fit, .size = fit}, &p->small) !=
+        STATUS_OK)
+        p->small = (Picture){0};
 }
 
 /* Looks at an encoded picture; what is wrong with it is told under its name. Fails where memory ran out. */
 static Status look_at(const Lint *l, LintSet *set, int i, const char *name, const uint8_t *bytes, size_t size,
-                      PictureFacts *facts, bool *good)
+                      Looked *out)
 {
-    Picture small;
-    *good = false;
-    Status s = picture_check_small(bytes, size, facts, ALIKE_SIZE, &small);
+    int orientation;
+    Picture tiny;
+    const bool known = picture_info(bytes, size, &out->whole, &orientation) == STATUS_OK;
+    Status s = picture_check_small(bytes, size, &out->facts, known ? sheet_size(out->whole) : ALIKE_SIZE,
+                                   &out->small);
     if (s != STATUS_OK && status_is_memory())
         return s;
     if (s != STATUS_OK) {
         lint_tell(l, LINT_ERROR, "%s: %s", name, status_message());
+        if (known && l->sheet) /* too small to train on, and yet a picture */
+            decode_small(bytes, size, out);
         return STATUS_OK;
     }
-    *good = true;
-    s = lint_set_look(set, i, facts, &small);
-    picture_free(&small);
+    out->good = true;
+    TRY(picture_resize(&out->small, ALIKE_SIZE, &tiny));
+    s = lint_set_look(set, i, &out->facts, &tiny);
+    picture_free(&tiny);
     return s;
 }
 
@@ -132,22 +142,22 @@ static Status look_at_file(const Lint *l, LintSet *set, const void *pictures, in
     char *path = path_join(scan->folder, p->name), *bytes = NULL;
     size_t size;
     uint8_t hash[SHA256_SIZE];
-    PictureFacts facts;
-    bool good = false;
+    Looked looked = {0};
     Status s = path ? file_read(path, SIZE_MAX / 2, &bytes, &size) : STATUS_FAILED;
     mem_free(path);
     if (s == STATUS_OK) {
         sha256(bytes, size, hash);
         lint_set_hash(set, i, hash);
-        s = look_at(l, set, i, p->shown, (uint8_t *)bytes, size, &facts, &good);
-        if (s == STATUS_OK && good)
-            s = look_at_mask_file(l, set, scan, i, facts.size);
+        s = look_at(l, set, i, p->shown, (uint8_t *)bytes, size, &looked);
+        if (s == STATUS_OK && looked.good)
+            s = look_at_mask_file(l, set, scan, i, looked.facts.size);
     } else if (!status_is_memory()) {
         lint_tell(l, LINT_ERROR, "%s", status_message());
         s = STATUS_OK;
     }
     if (s == STATUS_OK)
-        s = put_on_sheet(l, p->shown, p->caption, (uint8_t *)bytes, bytes ? size : 0);
+        s = put_on_sheet(l, p->shown, p->caption, &looked);
+    picture_free(&looked.small);
     mem_free(bytes);
     if (!p->caption)
         lint_tell(l, LINT_ERROR, "%s: has no caption%s%s%s", p->shown, p->blank ? "; " : "",
@@ -216,8 +226,7 @@ static Status look_at_entry(const Lint *l, LintSet *set, const void *pictures, i
     uint8_t hash[SHA256_SIZE];
     uint8_t *bytes;
     size_t size;
-    PictureFacts facts;
-    bool good;
+    Looked looked = {0};
     if (!dataset_caption(d, i)[0])
         lint_tell(l, LINT_NOTE, "%s: has no caption", name);
     dataset_sha256(d, i, hash);
@@ -226,17 +235,18 @@ static Status look_at_entry(const Lint *l, LintSet *set, const void *pictures, i
         if (status_is_memory())
             return STATUS_FAILED;
         lint_tell(l, LINT_ERROR, "%s: %s", name, status_message());
-        return put_on_sheet(l, name, entry_caption(d, i), NULL, 0);
+        return put_on_sheet(l, name, entry_caption(d, i), &looked);
     }
-    Status s = look_at(l, set, i, name, bytes, size, &facts, &good);
+    Status s = look_at(l, set, i, name, bytes, size, &looked);
     if (s == STATUS_OK)
-        s = put_on_sheet(l, name, entry_caption(d, i), bytes, size);
+        s = put_on_sheet(l, name, entry_caption(d, i), &looked);
+    picture_free(&looked.small);
     mem_free(bytes);
-    if (s == STATUS_OK && good)
+    if (s == STATUS_OK && looked.good)
         s = look_at_entry_mask(l, set, d, i);
-    if (s == STATUS_OK && good && !size_equal(facts.size, stored))
+    if (s == STATUS_OK && looked.good && !size_equal(looked.facts.size, stored))
         lint_tell(l, LINT_ERROR, "%s: is %d x %d, but %d x %d is written down; build the dataset again", name,
-                  facts.size.width, facts.size.height, stored.width, stored.height);
+                  looked.facts.size.width, looked.facts.size.height, stored.width, stored.height);
     return s;
 }
 

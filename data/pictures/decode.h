@@ -34,6 +34,21 @@ Status decode_png_rows(const uint8_t *bytes, size_t size, RowReducer *r, const C
 Status decode_webp_header(const uint8_t *bytes, size_t size, PictureHeader *out);
 Status decode_webp(const uint8_t *bytes, size_t size, bool alpha, Picture *out);
 
+/* The first chunk of a WebP file with this name, of four letters, and its length; NULL: there is none. */
+const uint8_t *webp_chunk(const uint8_t *bytes, size_t size, const char *name, size_t *count);
+
+/* EXIF: a TIFF file in small (exif.c). */
+typedef struct Exif {
+    const uint8_t *bytes; /* where its offsets begin */
+    size_t size;
+    bool big; /* in big-endian order */
+} Exif;
+/* With or without "Exif\0\0" before it; false: it is none. */
+bool exif_open(const uint8_t *bytes, size_t size, Exif *out);
+uint32_t exif_number(const Exif *e, const uint8_t *at, int bytes);
+/* The 12 bytes of the entry with this tag in the directory at this offset, or NULL. */
+const uint8_t *exif_entry(const Exif *e, size_t directory, unsigned tag);
+
 /* Orientation in a TIFF structure, with or without "Exif\0\0" before it; 0 if there is none or it is broken.
  */
 int exif_orientation(const uint8_t *bytes, size_t size);

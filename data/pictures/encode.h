@@ -16,8 +16,7 @@ Status exif_texts(const PictureText *text, int count, size_t limit, uint8_t **ou
 /* The text with this key in an EXIF block; *value NULL: there is none. */
 Status exif_text(const uint8_t *bytes, size_t size, const char *key, char **value);
 Status png_find_text(const uint8_t *bytes, size_t size, const char *key, char **value);
-/* The EXIF block inside the file's bytes, or NULL. */
+/* The EXIF block inside a JPEG file's bytes, or NULL. */
 const uint8_t *jpeg_exif(const uint8_t *bytes, size_t size, size_t *count);
-const uint8_t *webp_exif(const uint8_t *bytes, size_t size, size_t *count);
 
 #endif

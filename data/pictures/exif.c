@@ -1,9 +1,8 @@
-/* Orientation: the one thing in EXIF that changes what a picture shows. EXIF is a TIFF file in small: byte
- * order
- * ("II" or "MM"), 42, the offset of a directory; a directory is a count and entries of 12 bytes (tag, type,
- * count, value). Every offset is checked: EXIF is written by cameras and by nobody in particular. Programs
- * that lost the EXIF may still have the orientation in XMP or, in PNGs, in a text; both are taken, as Pillow
- * does. */
+/* EXIF, and the one thing in it that changes what a picture shows: orientation. EXIF is a TIFF file in small:
+ * byte order ("II" or "MM"), 42, the offset of a directory; a directory is a count and entries of 12 bytes
+ * (tag, type, count, value). Every offset is checked: EXIF is written by cameras and by nobody in particular.
+ * Programs that lost the EXIF may still have the orientation in XMP or, in PNGs, in a text; both are taken,
+ * as Pillow does. */
 #include "decode.h"
 
 #include "kernels/base/mem.h"
@@ -13,33 +12,46 @@
 #define TAG_ORIENTATION 0x0112
 #define TYPE_SHORT 3
 
-static uint32_t read_uint(const uint8_t *p, int bytes, bool big_endian)
-{
-    uint32_t v = 0;
-    for (int i = 0; i < bytes; i++)
-        v = v << 8 | p[big_endian ? i : bytes - 1 - i];
-    return v;
-}
-
-int exif_orientation(const uint8_t *bytes, size_t size)
+bool exif_open(const uint8_t *bytes, size_t size, Exif *out)
 {
     if (size >= 6 && memcmp(bytes, "Exif\0\0", 6) == 0)
         bytes += 6, size -= 6;
     if (size < 8 || (memcmp(bytes, "II*\0", 4) != 0 && memcmp(bytes, "MM\0*", 4) != 0))
-        return 0;
-    const bool big = bytes[0] == 'M';
-    const size_t directory = read_uint(bytes + 4, 4, big);
-    if (directory > size - 2)
-        return 0;
-    const size_t count = read_uint(bytes + directory, 2, big);
-    for (size_t i = 0; i < count && directory + 2 + 12 * (i + 1) <= size; i++) {
-        const uint8_t *entry = bytes + directory + 2 + 12 * i;
-        if (read_uint(entry, 2, big) != TAG_ORIENTATION)
-            continue;
-        const uint32_t value = read_uint(entry + 8, 2, big);
-        return read_uint(entry + 2, 2, big) == TYPE_SHORT && value >= 1 && value <= 8 ? (int)value : 0;
+        return false;
+    *out = (Exif){bytes, size, bytes[0] == 'M'};
+    return true;
+}
+
+uint32_t exif_number(const Exif *e, const uint8_t *at, int bytes)
+{
+    uint32_t v = 0;
+    for (int i = 0; i < bytes; i++)
+        v = v << 8 | at[e->big ? i : bytes - 1 - i];
+    return v;
+}
+
+const uint8_t *exif_entry(const Exif *e, size_t directory, unsigned tag)
+{
+    if (directory > e->size - 2)
+        return NULL;
+    const size_t count = exif_number(e, e->bytes + directory, 2);
+    for (size_t i = 0; i < count && directory + 2 + 12 * (i + 1) <= e->size; i++) {
+        const uint8_t *entry = e->bytes + directory + 2 + 12 * i;
+        if (exif_number(e, entry, 2) == tag)
+            return entry;
     }
-    return 0;
+    return NULL;
+}
+
+int exif_orientation(const uint8_t *bytes, size_t size)
+{
+    Exif e;
+    const uint8_t *entry =
+        exif_open(bytes, size, &e) ? exif_entry(&e, exif_number(&e, e.bytes + 4, 4), TAG_ORIENTATION) : NULL;
+    if (!entry || exif_number(&e, entry + 2, 2) != TYPE_SHORT)
+        return 0;
+    const uint32_t value = exif_number(&e, entry + 8, 2);
+    return value >= 1 && value <= 8 ? (int)value : 0;
 }
 
 int xmp_orientation(const uint8_t *text, size_t size)

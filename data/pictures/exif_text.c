@@ -4,6 +4,7 @@
  *
  * The structure is a TIFF file in small, here in big-endian order: directory 0 has one entry, which says
  * where the EXIF directory is, and that has two, the note and the comment. */
+#include "decode.h"
 #include "encode.h"
 
 #include "kernels/base/mem.h"
@@ -96,38 +97,18 @@ Status exif_texts(const PictureText *text, int count, size_t limit, uint8_t **ou
 
 /* Reading ----------------------------------------------------------------------------------------------- */
 
-static size_t get(const uint8_t *p, int bytes, bool big)
-{
-    size_t v = 0;
-    for (int i = 0; i < bytes; i++)
-        v = v << 8 | p[big ? i : bytes - 1 - i];
-    return v;
-}
-
-/* The entry with this tag in the directory at `directory`, or NULL. */
-static const uint8_t *find_entry(const uint8_t *tiff, size_t size, size_t directory, unsigned tag, bool big)
-{
-    if (directory > size - 2)
-        return NULL;
-    const size_t count = get(tiff + directory, 2, big);
-    for (size_t i = 0; i < count && directory + 2 + 12 * (i + 1) <= size; i++)
-        if (get(tiff + directory + 2 + 12 * i, 2, big) == tag)
-            return tiff + directory + 2 + 12 * i;
-    return NULL;
-}
-
 /* The bytes of an UNDEFINED entry that begin with the mark, without it; NULL: there are none. */
-static const uint8_t *find_bytes(const uint8_t *tiff, size_t size, size_t directory, unsigned tag, bool big,
-                                 const char *mark, size_t *count)
+static const uint8_t *find_bytes(const Exif *e, size_t directory, unsigned tag, const char *mark,
+                                 size_t *count)
 {
-    const uint8_t *entry = find_entry(tiff, size, directory, tag, big);
+    const uint8_t *entry = exif_entry(e, directory, tag);
     if (!entry)
         return NULL;
-    const size_t n = get(entry + 4, 4, big), at = get(entry + 8, 4, big);
-    if (n < MARK_BYTES || at > size || n > size - at || memcmp(tiff + at, mark, MARK_BYTES))
+    const size_t n = exif_number(e, entry + 4, 4), at = exif_number(e, entry + 8, 4);
+    if (n < MARK_BYTES || at > e->size || n > e->size - at || memcmp(e->bytes + at, mark, MARK_BYTES))
         return NULL;
     *count = n - MARK_BYTES;
-    return tiff + at + MARK_BYTES;
+    return e->bytes + at + MARK_BYTES;
 }
 
 static Status find_in_note(const uint8_t *note, size_t size, const char *key, char **value)
@@ -150,14 +131,14 @@ static Status find_in_note(const uint8_t *note, size_t size, const char *key, ch
 }
 
 /* UTF-8 of UTF-16 in the file's order of bytes; surrogates that stand alone become U+FFFD. */
-static char *from_utf16(const uint8_t *in, size_t size, bool big)
+static char *from_utf16(const Exif *e, const uint8_t *in, size_t size)
 {
     char *out = mem_alloc(size / 2 * 3 + 1);
     size_t bytes = 0;
     for (size_t i = 0; out && i + 1 < size; i += 2) {
-        utf8proc_int32_t c = (utf8proc_int32_t)get(in + i, 2, big);
+        utf8proc_int32_t c = (utf8proc_int32_t)exif_number(e, in + i, 2);
         if (c >= 0xD800 && c < 0xE000) {
-            const size_t low = c < 0xDC00 && i + 3 < size ? get(in + i + 2, 2, big) : 0;
+            const size_t low = c < 0xDC00 && i + 3 < size ? exif_number(e, in + i + 2, 2) : 0;
             const bool pair = low >= 0xDC00 && low < 0xE000;
             c = pair ? 0x10000 + ((c - 0xD800) << 10) + (utf8proc_int32_t)(low - 0xDC00) : 0xFFFD;
             i += pair ? 2 : 0;
@@ -173,22 +154,19 @@ static char *from_utf16(const uint8_t *in, size_t size, bool big)
 Status exif_text(const uint8_t *bytes, size_t size, const char *key, char **value)
 {
     *value = NULL;
-    if (size >= 6 && memcmp(bytes, "Exif\0\0", 6) == 0)
-        bytes += 6, size -= 6;
-    if (size < 8 || (memcmp(bytes, "II*\0", 4) != 0 && memcmp(bytes, "MM\0*", 4) != 0))
-        return STATUS_OK;
-    const bool big = bytes[0] == 'M';
-    const uint8_t *pointer = find_entry(bytes, size, get(bytes + 4, 4, big), TAG_EXIF, big);
+    Exif e;
+    const uint8_t *pointer =
+        exif_open(bytes, size, &e) ? exif_entry(&e, exif_number(&e, e.bytes + 4, 4), TAG_EXIF) : NULL;
     if (!pointer)
         return STATUS_OK;
-    const size_t directory = get(pointer + 8, 4, big);
+    const size_t directory = exif_number(&e, pointer + 8, 4);
     size_t count;
-    const uint8_t *note = find_bytes(bytes, size, directory, TAG_MAKER_NOTE, big, NOTE, &count);
+    const uint8_t *note = find_bytes(&e, directory, TAG_MAKER_NOTE, NOTE, &count);
     if (note)
         return find_in_note(note, count, key, value);
-    const uint8_t *comment = find_bytes(bytes, size, directory, TAG_USER_COMMENT, big, UNICODE, &count);
+    const uint8_t *comment = find_bytes(&e, directory, TAG_USER_COMMENT, UNICODE, &count);
     if (!comment || strcmp(key, PICTURE_COMMENT))
         return STATUS_OK;
-    *value = from_utf16(comment, count, big);
+    *value = from_utf16(&e, comment, count);
     return *value ? STATUS_OK : STATUS_FAILED;
 }

@@ -15,20 +15,26 @@ static size_t read_le32(const uint8_t *p)
     return p[0] | (size_t)p[1] << 8 | (size_t)p[2] << 16 | (size_t)p[3] << 24;
 }
 
+const uint8_t *webp_chunk(const uint8_t *bytes, size_t size, const char *name, size_t *count)
+{
+    for (size_t at = RIFF_HEADER; at + 8 <= size;) {
+        *count = read_le32(bytes + at + 4);
+        if (*count > size - at - 8)
+            return NULL;
+        if (memcmp(bytes + at, name, 4) == 0)
+            return bytes + at + 8;
+        at += 8 + *count + (*count & 1);
+    }
+    return NULL;
+}
+
 static void read_orientation(const uint8_t *bytes, size_t size, PictureHeader *out)
 {
-    int exif = 0, xmp = 0;
-    for (size_t at = RIFF_HEADER; at + 8 <= size;) {
-        const size_t length = read_le32(bytes + at + 4);
-        if (length > size - at - 8)
-            break;
-        if (!exif && memcmp(bytes + at, "EXIF", 4) == 0)
-            exif = exif_orientation(bytes + at + 8, length);
-        if (!xmp && memcmp(bytes + at, "XMP ", 4) == 0)
-            xmp = xmp_orientation(bytes + at + 8, length);
-        at += 8 + length + (length & 1);
-    }
-    header_set_orientation(out, exif, xmp);
+    size_t exif_size, xmp_size;
+    const uint8_t *exif = webp_chunk(bytes, size, "EXIF", &exif_size),
+                  *xmp = webp_chunk(bytes, size, "XMP ", &xmp_size);
+    header_set_orientation(out, exif ? exif_orientation(exif, exif_size) : 0,
+                           xmp ? xmp_orientation(xmp, xmp_size) : 0);
 }
 
 static Status failure(VP8StatusCode code, size_t size)

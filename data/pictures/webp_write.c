@@ -11,7 +11,6 @@
 
 #define LOSSLESS 100
 #define EXIF_LIMIT ((size_t)64 << 20)
-#define RIFF_HEADER 12
 
 static Status join(const WebPData *picture, const WebPData *exif, uint8_t **bytes, size_t *size)
 {
@@ -51,20 +50,4 @@ Status encode_webp(const Picture *p, int quality, const PictureText *text, int c
     WebPFree(picture);
     mem_free(exif);
     return s;
-}
-
-const uint8_t *webp_exif(const uint8_t *bytes, size_t size, size_t *count)
-{
-    for (size_t at = RIFF_HEADER; at + 8 <= size;) {
-        const size_t length = bytes[at + 4] | (size_t)bytes[at + 5] << 8 | (size_t)bytes[at + 6] << 16 |
-                              (size_t)bytes[at + 7] << 24;
-        if (length > size - at - 8)
-            return NULL;
-        if (!memcmp(bytes + at, "EXIF", 4)) {
-            *count = length;
-            return bytes + at + 8;
-        }
-        at += 8 + length + (length & 1);
-    }
-    return NULL;
 }

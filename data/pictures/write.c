@@ -1,4 +1,5 @@
 /* Pictures into files, and the texts in those, whatever the format. */
+#include "decode.h"
 #include "encode.h"
 
 #include "kernels/base/file.h"
@@ -67,7 +68,7 @@ Status picture_text(const uint8_t *bytes, size_t size, const char *key, char **v
         exif = jpeg_exif(bytes, size, &count);
         break;
     case PICTURE_WEBP:
-        exif = webp_exif(bytes, size, &count);
+        exif = webp_chunk(bytes, size, "EXIF", &count);
         break;
     default:
         return status_fail("is not a JPEG, PNG or WebP picture");
