@@ -153,6 +153,7 @@ typedef struct AtlSample {
      * prompt. Both sides or neither; other models refuse them. */
     int original_width, original_height, target_width, target_height, crop_top, crop_left;
     int negative_original_width, negative_original_height, negative_target_width, negative_target_height;
+    double eta; /* sampler ddim: the share of each step's noise that is fresh, to 1 */
 } AtlSample;
 
 /* Draws a picture: the same that `atelier sample` draws. *out is the caller's to free, and empty after a

@@ -161,6 +161,26 @@ Status carry_parts(const Model *m, const char *folder)
     return each_part(m, copy_part, &(Target){m, folder});
 }
 
+typedef struct Counted {
+    const Model *m;
+    size_t bytes;
+} Counted;
+
+static Status count_part(void *arg, const char *name)
+{
+    Counted *c = arg;
+    char *path = path_join(c->m->folder, name);
+    c->bytes += path ? path_bytes(path) : 0;
+    mem_free(path);
+    return path ? STATUS_OK : STATUS_FAILED;
+}
+
+size_t carry_bytes(const Model *m)
+{
+    Counted c = {m, 0};
+    return each_part(m, count_part, &c) == STATUS_OK ? c.bytes : 0;
+}
+
 /* Takes over what the old index says that this program has no say in. A part that is not there stays null, or
  * diffusers would look for it. */
 static void add_others(json_t *index, const json_t *old, const char *folder)

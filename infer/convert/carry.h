@@ -9,6 +9,8 @@
 Status carry_parts(const Model *m, const char *folder);
 /* model_index.json of that folder: m's own parts, and of the others what m's says of them. */
 Status carry_index(const Model *m, const char *folder);
+/* Bytes that copying them takes; of what cannot be read, 0. */
+size_t carry_bytes(const Model *m);
 /* Says in one line which of them a single file leaves out. */
 Status carry_tell_left_out(const Model *m);
 

@@ -1,5 +1,6 @@
 #include "export.h"
 
+#include "infer/convert/carry.h"
 #include "infer/convert/convert.h"
 #include "infer/files/tensor_list.h"
 #include "infer/safety/licence.h"
@@ -122,6 +123,10 @@ Status export_model(const Export *e, const char *folder)
         s = model_save(e->model, part, e->config->output.dtype);
     if (s == STATUS_OK)
         s = licence_carry(e->model, part);
+    if (s == STATUS_OK)
+        s = carry_parts(e->model, part);
+    if (s == STATUS_OK)
+        s = carry_index(e->model, part);
     if (s == STATUS_OK && file_is_dir(folder) && rename(folder, old) != 0)
         s = status_fail("%s: cannot be replaced: %s", folder, strerror(errno));
     if (s == STATUS_OK && rename(part, folder) != 0)

@@ -73,10 +73,12 @@ static Status read_way(const AtlSample *s, SampleRequest *r)
 {
     TRY(within("guidance_rescale", s->guidance_rescale, 0, 1));
     TRY(within("variation", (double)s->variation, 0, 1));
+    TRY(within("eta", s->eta, 0, 1));
     TRY(within("vae_tile", s->vae_tile, 0, PICTURE_MAX_SIDE));
     r->schedule = s->schedule;
     r->rng = s->rng;
     r->guidance_rescale = s->guidance_rescale;
+    r->eta = (float)s->eta;
     r->variation = s->variation;
     r->variation_seed = s->variation_seed;
     r->vae_tile = s->vae_tile;
@@ -154,6 +156,7 @@ static Status name_options(const AtlSample *s, Asked *a)
     add_text(list, "rng", s->rng);
     add_text(list, "compat", s->compat);
     add_number(list, "clip-skip", s->clip_skip ? s->clip_skip + a->request.compat->clip_skip_none : 0);
+    add_number(list, "eta", s->eta);
     add_number(list, "guidance-rescale", s->guidance_rescale);
     add_number(list, "hires", s->hires_scale);
     add_number(list, "hires-steps", s->hires_steps);

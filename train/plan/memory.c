@@ -1,6 +1,7 @@
 #include "memory.h"
 
 #include "data/loader/sample.h"
+#include "infer/convert/carry.h"
 #include "infer/models/parts.h"
 #include "train/step/learning.h"
 #include "setup.h"
@@ -355,8 +356,9 @@ DiskNeed disk_need(const Setup *s)
     saves += config->validation.share > 0;        /* the best one */
     DiskNeed d = {.checkpoint = trained * sizeof(float) + parameters_all_optimizer_bytes(s->parameters)};
     if (config->method.kind == METHOD_FULL)
-        d.result =
-            model_elements(s->model) * dtype_size(config->output.dtype) * (1 + (size_t)config->output.single);
+        d.result = model_elements(s->model) * dtype_size(config->output.dtype) *
+                       (1 + (size_t)config->output.single) +
+                   carry_bytes(s->model);
     else
         d.result =
             trained * dtype_size(config->output.dtype) * (size_t)(config->output.kohya + config->output.peft);
