@@ -131,17 +131,6 @@ static AxisKind kind_of(const char *key, const char *values)
     return !strcmp(key, "lora") && text_to_float(first, &number) ? AXIS_STRENGTH : AXIS_OPTION;
 }
 
-/* Options that say where results go or how they are made, not what is drawn. */
-static Status check_key(const char *key)
-{
-    static const char *const OTHERS[] = {"out",   "json", "trace",  "save-latents", "sheet", "prompts",
-                                         "again", "help", "matrix", "live",         "batch"};
-    for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
-        if (!strcmp(key, OTHERS[i]))
-            return status_refuse("`%s` is no setting of a picture", key);
-    return STATUS_OK;
-}
-
 Status axis_read(const char *text, Axis *out)
 {
     const char *equals = strchr(text, '=');
@@ -153,10 +142,7 @@ Status axis_read(const char *text, Axis *out)
     if (!out->key)
         return STATUS_FAILED;
     out->kind = kind_of(out->key, equals + 1);
-    Status s = check_key(out->key);
-    if (s == STATUS_OK)
-        s = take_values(out, equals + 1);
-    return status_in(s, "sample: --sheet %s", text);
+    return status_in(take_values(out, equals + 1), "sample: --sheet %s", text);
 }
 
 /* Others --------------------------------------------------------------------------------------------------

@@ -7,37 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Held by names of their own, or no matter of what a picture shows. */
-static const char *const OTHERS[] = {
-    "model",          "prompt",     "negative", "steps",        "cfg",  "sampler",      "seed",
-    "batch",          "width",      "height",   "dtype",        "lora", "device",       "threads",
-    "offload",        "out",        "format",   "quality",      "json", "trace",        "sheet",
-    "sheet-pictures", "prompts",    "matrix",   "again",        "live", "save-latents", "safety",
-    "prompt-filter",  "max-memory", "lora-dir", "embedding-dir"};
-
-static const char *const FILES[] = {"init", "mask", "vae", "embedding"};
-
-static bool is_one_of(const char *word, const char *const *words, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (!strcmp(word, words[i]))
-            return true;
-    return false;
-}
-
 bool given_is_file(const char *option)
 {
-    return is_one_of(option, FILES, sizeof FILES / sizeof *FILES);
-}
-
-static const Option *find(const Command *c, const char *word, size_t length)
-{
-    for (int i = 0; i < c->option_count; i++) {
-        const Option *o = &c->options[i];
-        if (o->kind != OPTION_HEADING && strlen(o->name) == length && !memcmp(o->name, word, length))
-            return o;
-    }
-    return NULL;
+    static const char *const FILES[] = {"init", "mask", "vae", "embedding"};
+    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++)
+        if (!strcmp(option, FILES[i]))
+            return true;
+    return false;
 }
 
 /* The last time counts, but of lists each. */
@@ -50,7 +26,7 @@ static void drop_earlier(json_t *list, const char *name)
 
 static void add(json_t *list, const Option *o, const char *value)
 {
-    if (is_one_of(o->name, OTHERS, sizeof OTHERS / sizeof *OTHERS))
+    if (o->use != OPTION_KEPT)
         return;
     if (o->kind != OPTION_LIST)
         drop_earlier(list, o->name);
@@ -67,7 +43,7 @@ Status given_options(const Command *command, int argc, char **argv, char **out)
         if (strncmp(argv[i], "--", 2))
             continue;
         const char *name = argv[i] + 2, *equals = strchr(name, '=');
-        const Option *o = find(command, name, equals ? (size_t)(equals - name) : strlen(name));
+        const Option *o = options_find(command, name, equals ? (size_t)(equals - name) : strlen(name));
         if (!o) /* "--" itself */
             continue;
         const bool apart = o->kind != OPTION_FLAG && !equals;

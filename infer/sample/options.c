@@ -1,6 +1,7 @@
 /* What `atelier sample` is asked for: its options, read and checked as far as words can be. */
 #include "options.h"
 
+#include "infer/compat/elsewhere.h"
 #include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
@@ -61,9 +62,24 @@ static void describe_schedules(char *out, size_t size)
         used += (size_t)snprintf(out + used, size - used, " %s: %s.", kinds[i].name, kinds[i].description);
 }
 
+/* What belongs to the whole command is nothing that a sheet could try. */
+static Status check_sheets(const Command *c, const OptionList *sheets)
+{
+    for (int i = 0; i < sheets->count; i++) {
+        const char *text = sheets->items[i];
+        const size_t length = strcspn(text, "=");
+        const Option *o = options_find(c, text, length);
+        if ((o && o->use == OPTION_ONCE) || !strncmp(text, "help=", 5))
+            return status_refuse("sample: --sheet %s: `%.*s` is no setting of a picture", text, (int)length,
+                                 text);
+    }
+    return STATUS_OK;
+}
+
 static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
 {
     char samplers[1024], schedules[1024];
+    int elsewhere;
     describe_samplers(samplers, sizeof samplers);
     describe_schedules(schedules, sizeof schedules);
     SampleRequest *r = &a->request;
@@ -71,7 +87,8 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
     const Option table[] = {
         {NULL, OPTION_HEADING, NULL, .help = "What to draw"},
         {"model", OPTION_TEXT, &a->model, .value = "M",
-         .help = "A diffusers folder, a single .safetensors or .ckpt file, or builtin:tiny."},
+         .help = "A diffusers folder, a single .safetensors or .ckpt file, or builtin:tiny.",
+         .use = OPTION_UNKEPT},
         {"vae", OPTION_TEXT, &a->vae, .value = "V",
          .help = "Another VAE: a diffusers folder, a file (.safetensors, .ckpt, .pt; diffusers' names or the "
                  "original ones), or a model whose VAE is taken.",
@@ -85,20 +102,25 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
              "PEFT's "
              "folder; and how strongly it counts: :0.8, or :1 where nothing is said. te= and unet= are "
              "other scales for the text encoder and the UNet; down.1=, mid=, up.2= factors for blocks of the "
-             "UNet. May be given several times."},
+             "UNet. May be given several times.",
+         .use = OPTION_UNKEPT},
         {"lora-dir", OPTION_TEXT, &a->lora_dir, .value = "DIR",
          .help =
              "Where the LoRAs are that prompts name: <lora:NAME:0.8>, as A1111 has them, with the same parts "
-             "behind the scale."},
+             "behind the scale.",
+         .use = OPTION_UNKEPT},
         {"embedding", OPTION_LIST, &a->words.embeddings, .value = "FILE",
          .help = "A word whose vectors were trained (textual inversion): A1111's or diffusers' file. Prompts "
                  "call "
                  "it by the file's name without its ending, or by the word in it (<cat-toy>). May be given "
                  "several "
                  "times."},
-        {"embedding-dir", OPTION_TEXT, &a->words.embedding_dir, .value = "DIR", .help = "All of a folder."},
-        {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .help = "What the picture shows."},
-        {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show."},
+        {"embedding-dir", OPTION_TEXT, &a->words.embedding_dir, .value = "DIR", .help = "All of a folder.",
+         .use = OPTION_UNKEPT},
+        {"prompt", OPTION_TEXT, &r->prompt, .value = "TEXT", .help = "What the picture shows.",
+         .use = OPTION_UNKEPT},
+        {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show.",
+         .use = OPTION_UNKEPT},
         {"compat", OPTION_TEXT, &a->words.compat, .value = "PROGRAM", .choices = COMPAT_CHOICES,
          .help =
              "Whose conventions are followed where programs differ, so that the same words, seed and numbers "
@@ -131,9 +153,11 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .help =
              "Prompts, one a line (-: from standard input), each with options of its own after it: \"a red "
              "heart --steps 30\". sd-scripts' --n --w --h --d --l --s and lines of A1111's kind are read "
-             "too."},
+             "too.",
+         .use = OPTION_ONCE},
         {"matrix", OPTION_FLAG, &a->matrix,
-         .help = "The prompt is base|part|part: a sheet of the base with every choice of the parts."},
+         .help = "The prompt is base|part|part: a sheet of the base with every choice of the parts.",
+         .use = OPTION_ONCE},
         {"sheet", OPTION_LIST, &a->sheet_texts, .value = "KEY=A,B,C",
          .help =
              "One sheet of pictures over any option: --sheet steps=10,20,30 --sheet sampler=ddim,euler gives "
@@ -141,34 +165,37 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
              "as "
              "A|B. Besides options: lora=0.4,0.7,1.0 is the strength of all LoRAs, checkpoint=RUN the "
              "checkpoints of a run (drawn as its previews where nothing else is said), replace=cat,dog puts "
-             "dog in the place of cat in the prompt."},
+             "dog in the place of cat in the prompt.",
+         .use = OPTION_ONCE},
         {"sheet-pictures", OPTION_TEXT, &a->sheet_pictures, .value = "DIR",
-         .help = "Writes each picture of a sheet for itself too."},
+         .help = "Writes each picture of a sheet for itself too.", .use = OPTION_ONCE},
         {"again", OPTION_TEXT, &a->again, .value = "PICTURE[:N]",
          .help = "Makes a picture again as it says that it was made, or the Nth of a sheet; what is given "
                  "besides "
                  "counts. Pictures of A1111 are read too (with its conventions). Says whether every pixel is "
-                 "the same."},
+                 "the same.",
+         .use = OPTION_ONCE},
         {NULL, OPTION_HEADING, NULL, .help = "How"},
         {"steps", OPTION_INT, &r->steps, .value = "N", .min = 1, .max = 100000, .help = "Sampling steps.",
-         .shown = "20"},
+         .shown = "20", .use = OPTION_UNKEPT},
         {"cfg", OPTION_FLOAT, &a->guidance, .value = "S", .min = 0, .max = 1000,
          .help = "Guidance scale: how far to go from the negative prompt towards the prompt. 1 or less: no "
                  "guidance.",
-         .shown = "7.5"},
+         .shown = "7.5", .use = OPTION_UNKEPT},
         {"guidance-rescale", OPTION_FLOAT, &r->guidance_rescale, .value = "R", .min = 0, .max = 1,
          .help =
              "How far guidance keeps to the spread of the unguided prediction, against overexposure; 0.7 is "
              "usual for models whose schedule ends in pure noise.",
          .shown = "0"},
         {"sampler", OPTION_TEXT, &r->sampler, .value = "NAME", .help = samplers,
-         .shown = "auto: what the model says"},
+         .shown = "auto: what the model says", .use = OPTION_UNKEPT},
         {"schedule", OPTION_TEXT, &r->schedule, .value = "NAME", .help = schedules,
          .shown = "auto: what the model says"},
         {"eta", OPTION_FLOAT, &a->eta, .value = "E", .min = 0, .max = 1,
          .help = "Sampler ddim: the share of each step's noise that is fresh. 1: as in DDPM.", .shown = "0"},
         {"seed", OPTION_TEXT, &a->seeds_text, .value = "N[,N...]",
-         .help = "One picture for each. The noise is PyTorch's for that seed.", .shown = "0"},
+         .help = "One picture for each. The noise is PyTorch's for that seed.", .shown = "0",
+         .use = OPTION_UNKEPT},
         {"rng", OPTION_TEXT, &r->rng, .value = "cpu|cuda[:GPU]",
          .help =
              "Whose noise: that of PyTorch's generator on the processor, or on a GPU. Small pictures "
@@ -177,11 +204,12 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
              "as in cuda:rtx3060, or its multiprocessors and the threads on each, as in cuda:28x1536.",
          .shown = NOISE_DEFAULT},
         {"batch", OPTION_INT, &a->batch, .value = "N", .min = 1, .max = SAMPLE_MAX_PICTURES,
-         .help = "N pictures for each seed: with seed, seed + 1, and so on.", .shown = "1"},
+         .help = "N pictures for each seed: with seed, seed + 1, and so on.", .shown = "1",
+         .use = OPTION_ONCE},
         {"width", OPTION_INT, &r->size.width, .value = "W", .min = 1, .max = PICTURE_MAX_SIDE,
-         .help = "Width in pixels.", .shown = "the size the model was made for"},
+         .help = "Width in pixels.", .shown = "the size the model was made for", .use = OPTION_UNKEPT},
         {"height", OPTION_INT, &r->size.height, .value = "H", .min = 1, .max = PICTURE_MAX_SIDE,
-         .help = "Height in pixels.", .shown = "the size the model was made for"},
+         .help = "Height in pixels.", .shown = "the size the model was made for", .use = OPTION_UNKEPT},
         {"original-size", OPTION_TEXT, &a->original_size, .value = "WxH",
          .help = "SDXL: what size the picture is said to have had before it was made smaller; small ones "
                  "give blurred pictures.",
@@ -200,7 +228,7 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .help = "SDXL: likewise.", .shown = "as with the prompt"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = DTYPE_CHOICES,
          .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32",
-         .given = &a->dtype_given},
+         .given = &a->dtype_given, .use = OPTION_UNKEPT},
         {"quantise", OPTION_TEXT, &a->quantise, .value = "HOW", .choices = "none|int8|int8-dynamic",
          .help = "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16. "
                  "int8-dynamic: what "
@@ -211,25 +239,27 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .help = "Takes what of --vae-tile, --dtype and --quantise is not said so that no more than this "
                  "(2G, 1500M) is "
                  "needed of the device's memory, and says what it took.",
-         .shown = "no limit"},
-        {"device", OPTION_TEXT, &a->device, .value = DEVICE_VALUES, .help = DEVICE_HELP,
-         .shown = DEVICE_AUTO},
+         .shown = "no limit", .use = OPTION_UNKEPT},
+        {"device", OPTION_TEXT, &a->device, .value = DEVICE_VALUES, .help = DEVICE_HELP, .shown = DEVICE_AUTO,
+         .use = OPTION_UNKEPT},
         {"offload", OPTION_TEXT, &a->offload, .value = "WHAT", .choices = "auto|" OFFLOAD_CHOICES,
          .help = "What waits in the machine's memory while the GPU does not need it: text encoder and VAE "
                  "(idle), "
                  "the UNet's weights too (all). Slower, in less of the GPU's memory. On the processor: what "
                  "gives back its "
                  "memory, to be read again.",
-         .shown = "auto: idle; on the processor the text encoder alone"},
+         .shown = "auto: idle; on the processor the text encoder alone", .use = OPTION_UNKEPT},
         {"threads", OPTION_INT, &a->threads, .value = "N", .min = 0, .max = 4096,
-         .help = "Threads that compute. 0: as many as there are physical cores.", .shown = "0"},
+         .help = "Threads that compute. 0: as many as there are physical cores.", .shown = "0",
+         .use = OPTION_UNKEPT},
         {"safety", OPTION_TEXT, &a->guard.safety, .value = "WHETHER", .choices = SAFETY_CHOICES,
          .help = "Looks at each picture with the model's own safety checker (its folder safety_checker), and "
                  "makes black what that flags.",
-         .shown = "auto: where the model has one"},
+         .shown = "auto: where the model has one", .use = OPTION_UNKEPT},
         {"prompt-filter", OPTION_TEXT, &a->guard.prompt_filter, .value = "FILE",
          .help =
-             "Refuses prompts with one of the words or phrases in this file, one a line, # before comments."},
+             "Refuses prompts with one of the words or phrases in this file, one a line, # before comments.",
+         .use = OPTION_UNKEPT},
         {"watermark", OPTION_TEXT, &a->guard.watermark, .value = "on|off|TEXT",
          .help = "Writes an invisible text into each picture: on writes StableDiffusionV1, as the original "
                  "release did. `atelier picture watermark` reads it.",
@@ -306,21 +336,24 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .help = "A .png, .jpg or .webp file (several pictures: FILE-SEED.png), a folder, or - for one "
                  "picture to "
                  "standard output. A picture of before is replaced, any other file is left alone.",
-         .shown = "atelier-SEED.png in the current folder, numbered where the name is taken"},
+         .shown = "atelier-SEED.png in the current folder, numbered where the name is taken",
+         .use = OPTION_ONCE},
         {"format", OPTION_TEXT, &a->format, .value = "KIND", .choices = "png|jpeg|webp",
-         .help = "Of pictures whose file is not named by --out.", .shown = "png"},
+         .help = "Of pictures whose file is not named by --out.", .shown = "png", .use = OPTION_UNKEPT},
         {"quality", OPTION_INT, &a->quality, .value = "Q", .min = 1, .max = 100,
-         .help = "Of JPEG and WebP; 100: a WebP without loss.", .shown = "95"},
+         .help = "Of JPEG and WebP; 100: a WebP without loss.", .shown = "95", .use = OPTION_UNKEPT},
         {"live", OPTION_TEXT, &a->live, .value = "WHERE",
          .help =
              "Shows how the picture comes about: in the terminal (auto: as it can, or kitty, iterm, sixel, "
              "blocks), or as a .png file that is written again after each step.",
-         .shown = "off"},
+         .shown = "off", .use = OPTION_ONCE},
         {"save-latents", OPTION_TEXT, &a->save_latents, .value = "FILE",
-         .help = "Writes the final latents of all pictures, as safetensors: `latents`, f32, (N,4,h,w)."},
+         .help = "Writes the final latents of all pictures, as safetensors: `latents`, f32, (N,4,h,w).",
+         .use = OPTION_ONCE},
         {"trace", OPTION_TEXT, &a->trace, .value = "DIR",
-         .help = "Writes what went in and came out of each sampling step, as safetensors, one file a step."},
-        {"json", OPTION_FLAG, &a->json, .help = "Prints the files and settings as JSON."},
+         .help = "Writes what went in and came out of each sampling step, as safetensors, one file a step.",
+         .use = OPTION_ONCE},
+        {"json", OPTION_FLAG, &a->json, .help = "Prints the files and settings as JSON.", .use = OPTION_ONCE},
     };
     const Command command = {
         .name = "sample",
@@ -332,9 +365,14 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
                    "atelier sample --model sd15/ --lora runs/cat/lora.safetensors:0.8 \\\n"
                    "    --prompt \"a photo of sks cat\" --dtype bf16 --out cat.png",
         .options = table,
-        .option_count = sizeof table / sizeof *table};
+        .option_count = sizeof table / sizeof *table,
+        .elsewhere = options_elsewhere(&elsewhere),
+        .elsewhere_count = elsewhere};
     TRY(options_parse(&command, argc, argv, done));
-    return *done ? STATUS_OK : given_options(&command, argc, argv, &a->options);
+    if (*done)
+        return STATUS_OK;
+    TRY(check_sheets(&command, &a->sheet_texts));
+    return given_options(&command, argc, argv, &a->options);
 }
 
 Status sample_arguments_check(const SampleArguments *a)

@@ -8,13 +8,34 @@
 
 #define MAX_OPTIONS 128
 
-static const Option *find_option(const Command *c, const char *name, size_t length)
+const Option *options_find(const Command *c, const char *name, size_t length)
 {
     for (int i = 0; i < c->option_count; i++) {
         const Option *o = &c->options[i];
         if (o->kind != OPTION_HEADING && strlen(o->name) == length && memcmp(o->name, name, length) == 0)
             return o;
     }
+    return NULL;
+}
+
+/* Whether the name is one of "a|b|c"; - and _ are the same. */
+static bool is_named(const char *names, const char *name, size_t length)
+{
+    for (const char *p = names; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL) {
+        size_t same = 0;
+        while (same < length && (p[same] == name[same] || (p[same] == '-' && name[same] == '_')))
+            same++;
+        if (same == length && (!p[same] || p[same] == '|'))
+            return true;
+    }
+    return false;
+}
+
+static const char *answer_elsewhere(const Command *c, const char *name, size_t length)
+{
+    for (int i = 0; i < c->elsewhere_count; i++)
+        if (is_named(c->elsewhere[i].names, name, length))
+            return c->elsewhere[i].answer;
     return NULL;
 }
 
@@ -27,6 +48,9 @@ static Status refuse_unknown(const Command *c, const char *name, size_t length)
             names[count++] = c->options[i].name;
     char word[64];
     snprintf(word, sizeof word, "%.*s", (int)(length < 63 ? length : 63), name);
+    const char *answer = answer_elsewhere(c, name, length);
+    if (answer)
+        return status_refuse("%s: --%s is another program's: %s", c->name, word, answer);
     const char *nearest = text_nearest(word, names, count);
     if (nearest)
         return status_refuse("%s: unknown option --%s; did you mean --%s?", c->name, word, nearest);
@@ -124,7 +148,7 @@ static Status read_option(const Command *c, int argc, char **argv, int *at, bool
     const char *name = argv[*at] + 2;
     const char *equals = strchr(name, '=');
     const size_t length = equals ? (size_t)(equals - name) : strlen(name);
-    const Option *o = find_option(c, name, length);
+    const Option *o = options_find(c, name, length);
     if (!o)
         return refuse_unknown(c, name, length);
     given[o - c->options] = true;

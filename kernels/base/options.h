@@ -24,6 +24,7 @@
 #include "status.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef enum OptionKind {
@@ -37,6 +38,14 @@ typedef enum OptionKind {
     OPTION_HEADING /* help, or name: a line over the options that follow, "" for a gap; nothing else is read
                     */
 } OptionKind;
+
+/* What becomes of an option that was given: a picture holds how it was made, and a sheet tries one option's
+ * values after another. */
+typedef enum OptionUse {
+    OPTION_KEPT,   /* kept in these words with what is made */
+    OPTION_UNKEPT, /* not: it has a name of its own there, or no part in what is made */
+    OPTION_ONCE    /* nor does it vary: it is the whole command's */
+} OptionUse;
 
 /* Values of a repeatable option, or positional arguments. */
 #define OPTION_LIST_MAX 256
@@ -56,7 +65,14 @@ typedef struct Option {
     const char *shown;   /* the default as the help shows it; NULL: none */
     bool *given;         /* set to true when the option is given; NULL: not wanted */
     bool required;
+    OptionUse use;
 } Option;
+
+/* Options of other programs, and what is said to those who write them here. */
+typedef struct OptionElsewhere {
+    const char *names; /* "medvram|lowvram"; with - where they are written with _ too */
+    const char *answer;
+} OptionElsewhere;
 
 typedef struct Command {
     const char *name;    /* "sample", "data build": after "atelier" in messages and help */
@@ -66,11 +82,15 @@ typedef struct Command {
     const char *notes;   /* printed after the options, wrapped by paragraph; NULL: nothing */
     const Option *options;
     int option_count;
+    const OptionElsewhere *elsewhere; /* NULL: none */
+    int elsewhere_count;
     OptionList *positional; /* NULL: none allowed */
     int min_positional, max_positional;
     const char *positional_name; /* "FOLDER": for messages; NULL: "argument" */
 } Command;
 
+/* The option of that name, without "--", or NULL. */
+const Option *options_find(const Command *c, const char *name, size_t length);
 /* argv[0] is the command's own name and is not looked at. */
 Status options_parse(const Command *command, int argc, char **argv, bool *done);
 /* Prints the help to standard output: for a terminal, or as a section of docs/commands.md, which
