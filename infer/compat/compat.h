@@ -14,8 +14,13 @@ typedef enum StrengthRule { STRENGTH_SHARE, STRENGTH_SHARE_AND_ONE, STRENGTH_LON
 
 /* What inpainting does for what is outside of the mask: after each step x is the picture's there again, with
  * the noise that belongs there; or at each call of the model the picture without noise that it sees in x is
- * (of samplers that go by timesteps: x itself, as the model is given it), and x in the end. */
-typedef enum InpaintRule { INPAINT_STEPS, INPAINT_CALLS } InpaintRule;
+ * (of samplers that go by timesteps: x itself, as the model is given it), and x in the end; or at each call
+ * both what the model is given, with the noise that belongs there, and the picture that it sees. */
+typedef enum InpaintRule { INPAINT_STEPS, INPAINT_CALLS, INPAINT_BOTH } InpaintRule;
+
+/* A mask at the latents' size: 1 where the upper left pixel of a latent's square is half white or more, else
+ * 0; the mean of the square; or that of its four middle pixels. */
+typedef enum MaskReduction { MASK_UPPER_LEFT, MASK_MEAN, MASK_MIDDLE } MaskReduction;
 
 /* What a clip skip does with SDXL, whose states are those before the last layer anyway: so many layers fewer
  * of the prompt, and the negative prompt as ever; nothing; or it counts from the last layer, so that the
@@ -39,11 +44,12 @@ typedef struct Compat {
     /* That is only what samplers add, from a generator of its own, on a processor of the seed after; the
      * first noise and Brownian motions are always a processor's. */
     bool noise_apart;
-    StrengthRule strength;
+    StrengthRule strength, hires; /* the second: in a second pass */
     /* A picture's latents are drawn from what the VAE says they may be, with the picture's own seed;
      * otherwise they are its mean (A1111 draws them, but from a generator that no seed sets). */
     bool draws_latents;
     InpaintRule inpaint;
+    MaskReduction mask; /* to the latents' size, where it is not asked to be soft */
     bool pastes; /* inpainting: what is not masked is put back as it was, whatever the VAE made of it */
     bool checks_pictures; /* by the model's own safety checker, where nothing is said */
 } Compat;

@@ -6,7 +6,7 @@
  * Inpainting with an ordinary model: after each step everything outside of the mask is the picture's again,
  * with as much noise as belongs there (Lugmayr et al. 2022, without the resampling). A model of nine channels
  * sees the mask and the picture without what is under it. A1111 makes what the model says, or is given, the
- * picture's outside of the mask, of both kinds of models. */
+ * picture's outside of the mask, ComfyUI both, of either kind of models. */
 #include "infer/compat/compat.h"
 #include "kernels/base/mem.h"
 #include "mask.h"
@@ -31,7 +31,8 @@ Status begin_steps(const SampleRequest *r, int *grid, int *skipped)
     if (!r->begin.picture && !r->begin.latents)
         return STATUS_OK;
     int done = 0;
-    switch (compat_of(r->compat)->strength) {
+    const Compat *compat = compat_of(r->compat);
+    switch (r->steps_before ? compat->hires : compat->strength) {
     case STRENGTH_SHARE:
         done = (int)(n * strength);
         break;
@@ -94,7 +95,8 @@ static void fill_mask(Walk *w)
 {
     const Canvas *k = &w->canvas;
     if (k->work_mask.rgb)
-        mask_reduce(&k->work_mask, vae_factor(w->p->m->vae), w->r->begin.soft, w->mask);
+        mask_reduce(&k->work_mask, vae_factor(w->p->m->vae),
+                    w->r->begin.soft ? MASK_MEAN : compat_of(w->r->compat)->mask, w->mask);
     else
         for (size_t i = 0; i < w->plane; i++)
             w->mask[i] = 1;
@@ -133,9 +135,10 @@ static Status fill_original(Walk *w)
     return b->picture ? encode_canvas(w, false, w->original) : STATUS_OK;
 }
 
-static bool blends_calls(const Walk *w)
+/* There is a mask, and that is what is done outside of it. */
+static bool blends(const Walk *w, InpaintRule rule)
 {
-    return w->canvas.work_mask.rgb && compat_of(w->r->compat)->inpaint == INPAINT_CALLS;
+    return w->canvas.work_mask.rgb && compat_of(w->r->compat)->inpaint == rule;
 }
 
 Status walk_start(Walk *w)
@@ -143,7 +146,7 @@ Status walk_start(Walk *w)
     const SampleBegin *b = &w->r->begin;
     const bool mask = w->canvas.work_mask.rgb, nine = w->more;
     const bool noise_alone =
-        (!b->picture && !b->latents) || (mask && begin_strength(b) >= 1 && !blends_calls(w));
+        (!b->picture && !b->latents) || (begin_strength(b) >= 1 && blends(w, INPAINT_STEPS));
     fill_mask(w);
     if (!(nine && noise_alone))
         TRY(fill_original(w));
@@ -155,7 +158,7 @@ Status walk_start(Walk *w)
         for (size_t k = 0; k < w->n; k++)
             w->x[k] = w->drawn[k] * sampler_initial_scale(w->sampler);
     else
-        sampler_add_noise(w->sampler, w->first, w->original, w->drawn, w->x);
+        sampler_begin(w->sampler, w->original, w->drawn, w->x);
     if (nine)
         return start_nine(w);
     if (mask && compat_of(w->r->compat)->draws_latents) /* diffusers encodes the masked picture here, too */
@@ -172,25 +175,43 @@ static void blend(const Walk *w, const float *original, float *x)
     }
 }
 
-void walk_blend_input(Walk *w)
+/* x at step i with the noised picture outside of the mask -> spare (n). */
+static void blend_noised(Walk *w, int i)
 {
-    if (blends_calls(w) && sampler_goes_by_timesteps(w->sampler))
+    sampler_add_noise(w->sampler, i, w->original, w->drawn, w->spare);
+    for (size_t k = 0; k < w->n; k++) {
+        const float m = w->mask[k % w->plane];
+        w->spare[k] = m * w->x[k] + (1 - m) * w->spare[k];
+    }
+}
+
+void walk_blend_input(Walk *w, int i)
+{
+    if (blends(w, INPAINT_CALLS) && sampler_goes_by_timesteps(w->sampler))
         blend(w, w->original, w->input);
+    if (!blends(w, INPAINT_BOTH))
+        return;
+    blend_noised(w, i);
+    sampler_input(w->sampler, i, w->spare, w->input);
 }
 
 void walk_blend_guided(Walk *w, int i)
 {
-    if (!blends_calls(w) || sampler_goes_by_timesteps(w->sampler))
+    const bool both = blends(w, INPAINT_BOTH);
+    if (!both && (!blends(w, INPAINT_CALLS) || sampler_goes_by_timesteps(w->sampler)))
         return;
-    sampler_picture(w->sampler, i, w->x, w->guided, w->spare);
+    if (both)
+        blend_noised(w, i); /* as the model was given it */
+    sampler_picture(w->sampler, i, both ? w->spare : w->x, w->guided, w->spare);
     blend(w, w->original, w->spare);
     sampler_output(w->sampler, i, w->x, w->spare, w->guided);
 }
 
 void walk_blend(Walk *w, int i)
 {
-    const bool last = i + 1 == sampler_steps(w->sampler), calls = blends_calls(w);
-    if (!w->canvas.work_mask.rgb || (calls ? !last : w->more != NULL))
+    const bool last = i + 1 == sampler_steps(w->sampler);
+    const bool steps = blends(w, INPAINT_STEPS) && !w->more, calls = blends(w, INPAINT_CALLS) && last;
+    if (!steps && !calls)
         return;
     if (!last)
         sampler_add_noise(w->sampler, i + 1, w->original, w->drawn, w->spare);

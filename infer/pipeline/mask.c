@@ -114,13 +114,21 @@ static float mean_of_square(const Picture *mask, int x, int y, int side)
     return (float)((double)sum / ((double)WHITE * side * side));
 }
 
-void mask_reduce(const Picture *mask, int factor, bool soft, float *out)
+/* A factor is a power of 2: the middle lies between pixels, but for one. */
+static float mean_of_middle(const Picture *mask, int x, int y, int factor)
+{
+    const int before = factor > 1 ? factor / 2 - 1 : 0;
+    return mean_of_square(mask, x + before, y + before, factor > 1 ? 2 : 1);
+}
+
+void mask_reduce(const Picture *mask, int factor, MaskReduction how, float *out)
 {
     const int w = mask->size.width / factor, h = mask->size.height / factor;
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++) {
             const size_t at = (size_t)(y * factor) * (size_t)mask->size.width + (size_t)(x * factor);
-            *out++ = soft ? mean_of_square(mask, x * factor, y * factor, factor)
-                          : (float)(mask->rgb[3 * at] >= HALF_WHITE);
+            *out++ = how == MASK_MEAN     ? mean_of_square(mask, x * factor, y * factor, factor)
+                     : how == MASK_MIDDLE ? mean_of_middle(mask, x * factor, y * factor, factor)
+                                          : (float)(mask->rgb[3 * at] >= HALF_WHITE);
         }
 }

@@ -3,6 +3,7 @@
 #define ATL_MASK_H
 
 #include "data/pictures/picture.h"
+#include "infer/compat/compat.h"
 
 /* Brightness of p as Pillow's "L" has it, at the size. */
 Status mask_of(const Picture *p, Size size, Picture *out);
@@ -10,8 +11,7 @@ Status mask_of(const Picture *p, Size size, Picture *out);
 Status mask_blur(Picture *mask, int sigma);
 /* The smallest window that holds all that is not black; false: there is none. */
 bool mask_bounds(const Picture *mask, int *x, int *y, Size *size);
-/* out (h,w), h = H/factor: 1 where the upper left pixel of the square is half white or more, else 0, as
- * diffusers reduces masks; soft: the mean of the square. */
-void mask_reduce(const Picture *mask, int factor, bool soft, float *out);
+/* out (h,w), h = H/factor, 0 to 1. */
+void mask_reduce(const Picture *mask, int factor, MaskReduction how, float *out);
 
 #endif

@@ -55,9 +55,9 @@ static Status all_passes(Pipeline *p, const SampleRequest *r, SampleProgress pro
     SampleRequest first;
     Count count = {progress, arg, 0, 0};
     TRY(hires_pass(p->m, r, 0, &first));
-    TRY(pipeline_steps(p->m, r, &count.all));
     if (hires_passes(r) == 1)
         return pass_sample(p, &first, true, progress, arg, out);
+    TRY(pipeline_steps(p->m, r, &count.all));
     SampleResult small;
     TRY(pass_sample(p, &first, r->hires.pixels, count_step, &count, &small));
     Status s = pass_steps(p->m, &first, &count.before);

@@ -55,7 +55,8 @@ static Status choose_sampler(const Model *m, const SampleRequest *r, size_t n, S
                                   .convention = compat->sampling,
                                   .noise = compat->noise_apart ? NOISE_CPU : *noise,
                                   .seed = r->seed,
-                                  .skipped = skipped};
+                                  .skipped = skipped,
+                                  .from_picture = r->begin.picture || r->begin.latents};
     return sampler_new(&choice, &m->schedule, grid, n, out);
 }
 
@@ -134,7 +135,7 @@ static void walk_end(Walk *w)
 
 static Status plan_decode(const Walk *w, size_t *bytes)
 {
-    return w->tile ? tiles_decode_plan(w->p->stages, w->size, w->tile, bytes)
+    return w->tile ? tiles_decode_plan(w->p->stages, w->p->m, w->size, w->tile, bytes)
                    : stage_decode_plan(w->p->stages, w->size, bytes);
 }
 
@@ -251,7 +252,7 @@ static Status walk_step(Walk *w, int i)
     memcpy(w->before, w->x, w->n * sizeof *w->x);
     told_at(w->told, i - w->first, w->text);
     sampler_input(w->sampler, i, w->x, w->input);
-    walk_blend_input(w);
+    walk_blend_input(w, i);
     const size_t in = (size_t)w->channels * w->plane;
     if (w->more)
         memcpy(w->input + w->n, w->more, (in - w->n) * sizeof *w->x);

@@ -47,8 +47,8 @@ Status walk_start(Walk *w);
 /* Fills in prediction and guided for step i from input. */
 Status walk_predict(Walk *w, int i);
 /* Outside of the mask it is the picture's again, where the program that is followed does it there: of the
- * latents that the UNet is given, of what it said at step i, of x after step i. */
-void walk_blend_input(Walk *w);
+ * latents that the UNet is given at step i, of what it said, of x after the step. */
+void walk_blend_input(Walk *w, int i);
 void walk_blend_guided(Walk *w, int i);
 void walk_blend(Walk *w, int i);
 

@@ -36,6 +36,7 @@ typedef struct Work {
     int picture;             /* which one is being made */
     bool flagged;            /* that one, by the safety checker */
     int64_t steps_done;      /* of those before it */
+    int steps;               /* its own */
     Live *live;              /* or NULL */
     const Pipeline *live_of; /* what it was made ready for */
     Tensor *latents;         /* (N,4,h,w), with --save-latents */
@@ -57,8 +58,8 @@ static void show(Work *w, Status shown)
 
 static bool step_done(int step, int steps, const SampleView *view, void *arg)
 {
-    (void)steps;
     Work *w = arg;
+    w->steps = steps;
     if (w->live)
         show(w, live_show(w->live, view));
     if (w->shots.count > 1)
@@ -184,6 +185,7 @@ static Status make_picture(Work *w, int i)
     SampleResult result = {0};
     char *folder;
     w->picture = i;
+    w->steps = 0;
     TRY(session_use(&w->session, shot->a));
     SampleRequest r = shot->a->request;
     r.seed = shot->seed;
@@ -224,7 +226,7 @@ static Status make_pictures(Work *w)
     progress_begin(&w->progress, "sample", "step", 0, all);
     for (int i = 0; status == STATUS_OK && i < w->shots.count; i++) {
         status = make_picture(w, i);
-        w->steps_done += steps_of(w, i);
+        w->steps_done += w->steps;
     }
     if (status == STATUS_OK)
         progress_end(&w->progress);

@@ -20,16 +20,15 @@ static Status levels_by_stride(Sampler *s, const NoiseSchedule *schedule)
     return STATUS_OK;
 }
 
-/* As A1111: t = 1, 1 + ⌊T/n⌋, … is gone back along, down to 1, where it ends. */
+/* As A1111: down to timestep 1, where it ends. */
 static Status levels_to_one(Sampler *s, const NoiseSchedule *schedule)
 {
-    const int total = schedule->train_steps, stride = total / s->steps;
-    const int count = (total + stride - 1) / stride;
-    s->calls = count > 1 ? count - 1 : 1;
+    a1111_begin(s, schedule);
+    s->calls = a1111_places(s, schedule) - 1;
     for (int i = 0; i < s->calls; i++) {
-        const int t = (s->calls - i) * stride + 1;
-        s->base[i] = s->from[i] = sampler_level_by_alpha(s, schedule, t < total ? t : total - 1);
-        s->to[i] = sampler_level_by_alpha(s, schedule, t - stride);
+        const int place = s->calls - i;
+        s->base[i] = s->from[i] = sampler_level_by_alpha(s, schedule, a1111_timestep(s, schedule, place));
+        s->to[i] = sampler_level_by_alpha(s, schedule, a1111_timestep(s, schedule, place - 1));
     }
     s->initial_scale = 1;
     return STATUS_OK;

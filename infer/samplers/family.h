@@ -52,6 +52,7 @@ typedef struct SamplerFamily {
     /* Words of schedules other programs take where nothing is said; NULL: linspace. */
     const char *k_schedule;
     bool k_without_penultimate; /* and whether they leave out the last point but one */
+    bool a1111_by_timesteps;    /* A1111 has it among those that go by timesteps (a1111.c) */
     NoiseOverSigma motion;
     /* Bytes of what it remembers from call to call, cleared before the first; NULL: nothing. */
     size_t (*state_bytes)(size_t n);
@@ -74,6 +75,9 @@ struct Sampler {
     NoiseLevel *base, *from, *to; /* of each call */
     int calls;
     int skipped; /* of the user's steps */
+    bool from_picture, begins_apart;
+    NoiseLevel
+        begun; /* where begins_apart: what a picture is noised to, which is not its first step's level */
     float initial_scale;
     float eta;
     size_t n;
@@ -92,6 +96,12 @@ Status sampler_levels_in_pairs(Sampler *s, const NoiseSchedule *schedule,
                                double (*inner)(float from, float to));
 /* The level of a timestep by ᾱ; below 0: no noise, or the first timestep's (set_alpha_to_one false). */
 NoiseLevel sampler_level_by_alpha(const Sampler *s, const NoiseSchedule *schedule, int t);
+/* A1111's grid of those that go by timesteps, upwards from 1: the timestep at place i of a1111_places(). */
+int a1111_timestep(const Sampler *s, const NoiseSchedule *schedule, int i);
+int a1111_places(const Sampler *s, const NoiseSchedule *schedule);
+/* From a picture: sets begun, and skipped as those calls that are left out of a walk from the last place;
+ * returns how many places are gone through. */
+int a1111_begin(Sampler *s, const NoiseSchedule *schedule);
 /* Room for so many calls beyond two for each step. */
 #define SAMPLER_SPARE_CALLS 16
 

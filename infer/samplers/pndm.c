@@ -64,15 +64,13 @@ static int point(const Sampler *s, int i, int stride)
     return i < s->point_count ? (int)s->points[i].t : (int)s->points[s->point_count - 1].t - stride;
 }
 
-/* As A1111's DDIM: 1, 1 + ⌊T/n⌋, …, and the last point is where it ends. */
-static void points_to_one(Sampler *s, int total, int stride)
+/* As A1111's DDIM: down to timestep 1, where it ends. */
+static void points_to_one(Sampler *s, const NoiseSchedule *schedule)
 {
-    const int count = (total + stride - 1) / stride;
-    s->point_count = count > 1 ? count - 1 : 1;
-    for (int i = 0; i < s->point_count; i++) {
-        const int t = (s->point_count - i) * stride + 1;
-        s->points[i].t = (float)(t < total ? t : total - 1);
-    }
+    a1111_begin(s, schedule);
+    s->point_count = a1111_places(s, schedule) - 1;
+    for (int i = 0; i < s->point_count; i++)
+        s->points[i].t = (float)a1111_timestep(s, schedule, s->point_count - i);
 }
 
 /* Of the calls that are not skipped the first is an ordinary one, the second the first's repetition. */
@@ -94,14 +92,14 @@ static Status levels(Sampler *s, const NoiseSchedule *schedule)
     const int stride = schedule->train_steps / s->steps;
     const bool diffusers = s->convention == SAMPLER_DIFFUSERS;
     const bool runge_kutta = s->settings.runge_kutta && diffusers && s->skipped == 0;
-    const int twice = diffusers ? 0 : s->skipped;
     if (runge_kutta && s->steps < KEPT)
         return status_refuse(
             "%d sampling steps; the model's scheduler_config.json does not set skip_prk_steps, "
             "so pndm needs %d",
             s->steps, KEPT);
     if (s->convention == SAMPLER_A1111)
-        points_to_one(s, schedule->train_steps, stride);
+        points_to_one(s, schedule);
+    const int twice = diffusers ? 0 : s->skipped;
     s->calls = 0;
     if (runge_kutta)
         add_runge_kutta(&c, stride);

@@ -39,6 +39,7 @@ const SamplerKind *sampler_kind(const char *name)
 }
 
 #define MOST_WORDS 16
+#define FULL 1e-5f /* how near the largest σ is the largest */
 
 /* A word that is none of count. */
 static Status unknown(const char *what, const char *word, const char *const *words, int count)
@@ -139,9 +140,8 @@ static Status choose_schedule(const Sampler *s, const char *word, const GridKind
     }
     if (!(*out = grid_kind(word)))
         return unknown_schedule(word);
-    const bool steps_of_its_own =
-        f->grid == GRID_OWN || (f->grid == GRID_OF_TIMESTEPS && s->convention == SAMPLER_A1111);
-    if (steps_of_its_own)
+    const bool of_its_own = f->grid == GRID_OWN && s->convention != SAMPLER_COMFY;
+    if (of_its_own || (s->convention == SAMPLER_A1111 && sampler_goes_by_timesteps(s)))
         return status_refuse("sampler %s has steps of its own; no --schedule can be set", f->kind.name);
     if (f->grid == GRID_OF_TIMESTEPS && (*out)->curve != CURVE_NONE && s->convention == SAMPLER_DIFFUSERS)
         return status_refuse(
@@ -268,7 +268,8 @@ Status sampler_levels_in_pairs(Sampler *s, const NoiseSchedule *schedule,
 
 static Status allocate(Sampler *s)
 {
-    const size_t n = s->n ? s->n : 1, points = (size_t)grid_room(s->steps);
+    const size_t n = s->n ? s->n : 1,
+                 points = (size_t)grid_room(2 * s->steps); /* A1111's are more (a1111.c) */
     const size_t room = 2 * points + SAMPLER_SPARE_CALLS;
     s->points = mem_calloc(points, sizeof *s->points);
     s->base = mem_calloc(3 * room, sizeof *s->base);
@@ -295,6 +296,17 @@ static Status set_in_motion(Sampler *s, const SamplerChoice *choice)
     return brownian_new((double)least, (double)s->points[0].sigma, seed, choice->noise, s->n, &s->motion);
 }
 
+/* ComfyUI lays as much noise over a picture at full strength as over none. */
+static void begin_in_full(Sampler *s, const NoiseSchedule *schedule)
+{
+    const float most = schedule_sigma(schedule, (float)(schedule->train_steps - 1));
+    if (s->convention != SAMPLER_COMFY || sampler_first(s) > 0 || sampler_sigma(s, 0) < most * (1 - FULL))
+        return;
+    s->begun = s->from[0];
+    s->begun.noise = s->initial_scale;
+    s->begins_apart = true;
+}
+
 static Status prepare(Sampler *s, const SamplerChoice *choice, const NoiseSchedule *schedule)
 {
     const GridKind *chosen;
@@ -303,6 +315,7 @@ static Status prepare(Sampler *s, const SamplerChoice *choice, const NoiseSchedu
     TRY(allocate(s));
     TRY(fill_points(s, schedule, chosen));
     TRY(s->family->levels(s, schedule));
+    begin_in_full(s, schedule);
     if (s->from[0].signal == 0 && s->prediction == PREDICT_EPSILON)
         return status_refuse(
             "the model's schedule ends in pure noise (rescale_betas_zero_snr), where a "
@@ -341,6 +354,7 @@ Status sampler_new(const SamplerChoice *choice, const NoiseSchedule *schedule, i
     s->timesteps = timesteps_of(family, choice->convention);
     s->steps = steps;
     s->skipped = choice->skipped;
+    s->from_picture = choice->from_picture;
     s->n = n;
     const Status status = prepare(s, choice, schedule);
     if (status != STATUS_OK)
@@ -445,7 +459,8 @@ void sampler_output(const Sampler *s, int i, const float *x, const float *x0, fl
 
 bool sampler_goes_by_timesteps(const Sampler *s)
 {
-    return s->family->grid == GRID_OF_TIMESTEPS;
+    return s->family->grid == GRID_OF_TIMESTEPS ||
+           (s->family->a1111_by_timesteps && s->convention == SAMPLER_A1111);
 }
 
 const float *sampler_x0(const Sampler *s)
@@ -453,9 +468,14 @@ const float *sampler_x0(const Sampler *s)
     return s->x0;
 }
 
-void sampler_add_noise(const Sampler *s, int start, const float *x0, const float *noise, float *out)
+void sampler_add_noise(const Sampler *s, int i, const float *x0, const float *noise, float *out)
 {
-    level_mix(s->from[start], x0, noise, out, s->n);
+    level_mix(s->from[i], x0, noise, out, s->n);
+}
+
+void sampler_begin(const Sampler *s, const float *x0, const float *noise, float *out)
+{
+    level_mix(s->begins_apart ? s->begun : s->from[sampler_first(s)], x0, noise, out, s->n);
 }
 
 /* Fresh noise ----------------------------------------------------------------------------------------- */

@@ -58,8 +58,9 @@ typedef struct SamplerChoice {
     SamplerConvention convention;
     NoiseKind noise; /* of a Brownian motion, and its seed: the picture's */
     uint64_t seed;
-    int skipped; /* of the user's steps, the first so many are left out: the walk begins at a picture */
-    float eta;   /* share of a step's noise that is fresh, from 0 (none) to 1 (as in DDPM); ddim's alone */
+    int skipped;       /* of the user's steps, the first so many are left out */
+    bool from_picture; /* the walk begins at one */
+    float eta; /* share of a step's noise that is fresh, from 0 (none) to 1 (as in DDPM); ddim's alone */
 } SamplerChoice;
 
 /* What auto comes to for a model with this schedule: the sampler's name. */
@@ -81,17 +82,18 @@ float sampler_timestep(const Sampler *s, int i);                         /* what
 float sampler_sigma(const Sampler *s, int i);                            /* noise over signal at step i */
 float sampler_initial_scale(const Sampler *s);                           /* the first x = noise * this */
 void sampler_input(const Sampler *s, int i, const float *x, float *out); /* what the model is given for x */
-/* What the model's output at step i takes the picture to be without its noise, and back: what it would have
- * put out for x0. (n) each */
+/* What the model's output at step i takes the picture to be without its noise (x0 may be x), and back: what
+ * it would have put out for x0. (n) each */
 void sampler_picture(Sampler *s, int i, const float *x, const float *output, float *x0);
 void sampler_output(const Sampler *s, int i, const float *x, const float *x0, float *output);
-/* It is a sampler of timesteps, not of noise levels, where both are known: DDIM and PNDM. */
+/* It is a sampler of timesteps, not of noise levels, where both are known: DDIM, PNDM, and A1111's UniPC. */
 bool sampler_goes_by_timesteps(const Sampler *s);
 /* x of step i and the model's (guided) output -> x of step i+1, in place. */
 void sampler_step(Sampler *s, int i, const float *output, const NoiseSource *noise, float *x);
 /* What the last step took the picture to be without its noise. */
 const float *sampler_x0(const Sampler *s);
-/* Noises clean latents to the level of step `start` (picture to picture). */
-void sampler_add_noise(const Sampler *s, int start, const float *x0, const float *noise, float *out);
+/* Noises clean latents to the level of step i, or to that which a walk from a picture begins at. */
+void sampler_begin(const Sampler *s, const float *x0, const float *noise, float *out);
+void sampler_add_noise(const Sampler *s, int i, const float *x0, const float *noise, float *out);
 
 #endif

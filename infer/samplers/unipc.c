@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define MOST_ORDER 3
+#define THOUSANDTH 0.001f
 
 /* x0 of the last steps, the newest first; x where the last step began. (n) each */
 typedef struct State {
@@ -134,6 +135,51 @@ static void step(const SamplerStep *s, void *memory)
     state->known++;
 }
 
+/* As the authors' code has it that A1111 took over: levels evenly in t from the noisy end (or from where a
+ * picture is begun) to timestep 0, with log √ᾱ on a line between two; order 3, with B = -h. */
+static NoiseLevel level_between(const NoiseSchedule *schedule, double t)
+{
+    const int before = (int)floor(t), last = schedule->train_steps - 1,
+              after = before < last ? before + 1 : last;
+    const double share = t - before, a = log(schedule->alphas_cumprod[before]),
+                 b = log(schedule->alphas_cumprod[after]);
+    return level_of_alpha((float)t, (float)exp(share > 0 ? a + share * (b - a) : a));
+}
+
+static Status levels_of_authors(Sampler *s, const NoiseSchedule *schedule)
+{
+    const int done = a1111_begin(s, schedule), skipped = s->begins_apart ? s->skipped : 0;
+    const double top = s->begins_apart ? a1111_timestep(s, schedule, done - 1) : schedule->train_steps - 1;
+    s->settings.order = MOST_ORDER;
+    s->settings.bh1 = s->settings.lower_order_final = true;
+    s->calls = skipped + done;
+    for (int i = 0; i < s->calls; i++) {
+        const int k = i > skipped ? i - skipped : 0;
+        s->base[i] = s->from[i] = level_between(schedule, top * (done - k) / done);
+        s->to[i] = level_between(schedule, top * (done - k - 1) / done);
+    }
+    s->initial_scale = 1;
+    return STATUS_OK;
+}
+
+/* As ComfyUI: order 3 or what the steps allow, with B = -h, to σ = 0.001. */
+static Status levels_to_thousandth(Sampler *s, const NoiseSchedule *schedule)
+{
+    s->settings.order = s->point_count > MOST_ORDER ? MOST_ORDER
+                        : s->point_count > 1        ? s->point_count - 1
+                                                    : 1;
+    s->settings.bh1 = s->settings.lower_order_final = true;
+    s->final_sigma = THOUSANDTH;
+    return sampler_levels_shrunk(s, schedule);
+}
+
+static Status levels(Sampler *s, const NoiseSchedule *schedule)
+{
+    return s->convention == SAMPLER_A1111   ? levels_of_authors(s, schedule)
+           : s->convention == SAMPLER_COMFY ? levels_to_thousandth(s, schedule)
+                                            : sampler_levels_shrunk(s, schedule);
+}
+
 static const SettingsDefaults ABSENT = {
     .curves = true, .final_sigma = true, .solver = true, .thresholds = true};
 /* Names of other schedulers' solvers diffusers takes for bh2. */
@@ -152,9 +198,11 @@ const SamplerFamily sampler_unipc = {
     .timesteps = TIMESTEP_WHOLE,
     .open_end = true,
     .whole_range = true,
+    .k_without_penultimate = true,
+    .a1111_by_timesteps = true,
     .absent = &ABSENT,
     .settings = SETTINGS,
     .state_bytes = state_bytes,
-    .levels = sampler_levels_shrunk,
+    .levels = levels,
     .step = step,
 };

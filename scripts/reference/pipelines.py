@@ -9,6 +9,7 @@ Reads tests/golden/models/sd1 and writes to tests/golden/:
                             masked.picture (3,40,48), what comes of it, pasted
                             a1111.SAMPLER.STRENGTH: inpainting as AUTOMATIC1111 does it with a model of 4 channels, written
                             out here in plain PyTorch; the mask is white where 8 <= x < 20 and 12 <= y < 26
+                            comfy.SAMPLER.STRENGTH: as ComfyUI does it, likewise; the mask is white where 9 <= x < 20
                             odd.N: the UNet's output for odd latents N (0…2), x = randn(50 + N)
 
 The pictures that a test has to repeat are made of whole numbers: of W x H, pixel (x,y) of channel c is
@@ -138,16 +139,46 @@ class A1111:
         return self.blend(x)
 
     def ddim(self):
-        t = list(range(901, 0, -100))
+        """Noised to the e-th of the timesteps 1, 101 … 901, and then through those before it, the last of which is
+        asked nothing."""
+        t, e = list(range(1, 1000, 100)), 9 - self.skipped
         a = self.alphas[t]
-        x = a[self.skipped].sqrt() * self.original + (1 - a[self.skipped]).sqrt() * self.noise
-        for i in range(self.skipped, 9):
-            e = self.epsilon(self.blend(x), t[i])
-            x = a[i + 1].sqrt() * (x - (1 - a[i]).sqrt() * e) / a[i].sqrt() + (1 - a[i + 1]).sqrt() * e
+        x = a[e].sqrt() * self.original + (1 - a[e]).sqrt() * self.noise
+        for i in range(e - 1, 0, -1):
+            noise = self.epsilon(self.blend(x), t[i])
+            x = a[i - 1].sqrt() * (x - (1 - a[i]).sqrt() * noise) / a[i].sqrt() + (1 - a[i - 1]).sqrt() * noise
         return self.blend(x)
 
     def run(self, sampler):
         return self.ddim() if sampler == "ddim" else self.k_diffusion(sampler == "heun")
+
+
+class Comfy(A1111):
+    """Inpainting that gives the model the noised picture outside of the mask at each call, and takes the picture itself
+    for what it sees there. 10 steps, the last of 10 / strength; noise at full strength as for an empty picture. The mask
+    is interpolated between a latent's middle pixels, so the column that it half covers counts half."""
+
+    def __init__(self, strength):
+        super().__init__(strength)
+        self.grid = int(10 / strength)
+        self.mask[..., 6:13, 4] = 0.5
+
+    def euler(self):
+        t = torch.linspace(999, 0, self.grid)
+        logs = ((1 - self.alphas) / self.alphas).sqrt().log()
+        low = t.floor().long().clamp(max=998)
+        sigmas = torch.cat([torch.lerp(logs[low], logs[low + 1], t - low).exp(), torch.zeros(1)])[self.grid - 10:]
+        full = self.grid == 10
+        x = self.original + self.noise * ((1 + sigmas[0] ** 2) ** 0.5 if full else sigmas[0])
+        for sigma, to in zip(sigmas[:-1], sigmas[1:]):
+            told = (sigma.log() - logs).abs().argmin()
+            given = self.mask * x + (1 - self.mask) * (self.original + sigma * self.noise)
+            slope = (x - self.denoised(given, sigma, told)) / sigma
+            x = x + (to - sigma) * slope
+        return x
+
+    def run(self, sampler):
+        return self.euler()
 
 
 def chw(image):
@@ -174,6 +205,8 @@ def main():
     for sampler in ("ddim", "euler", "heun"):
         for strength in (0.75, 1.0):
             out[f"a1111.{sampler}.{strength}"] = A1111(strength).run(sampler)
+    for strength in (0.75, 1.0):
+        out[f"comfy.euler.{strength}"] = Comfy(strength).run("euler")
     more = {"image": picture(48, 40), "mask_image": hole(48, 40), "height": 32, "width": 32, "padding_mask_crop": 3}
     out["masked.picture"] = chw(run(load(StableDiffusionInpaintPipeline, "ddim", None), 0.75, "pil", **more)[0])
     save_file({k: v.contiguous() for k, v in out.items()}, GOLDEN / "pipelines.safetensors",

@@ -10,7 +10,7 @@
     (CASE's metadata is JSON: scheduler_config.json as `config`, and --eta, the words of --schedule and --compat)
 
 diffusers is the reference where it has a sampler and a schedule; k-diffusion's own functions, on the grids of
-AUTOMATIC1111 and ComfyUI, for those two.
+AUTOMATIC1111 and ComfyUI, for those two; and for their UniPC, diffusers' on their grids, with their order and B.
 
 Ran with diffusers 0.42.1, k-diffusion 0.1.1, torchsde 0.2.6, torch 2.15.0, scipy 1.17, numpy 2.4.
 """
@@ -252,6 +252,59 @@ def by_timesteps(case, sampler, steps):
     keep(case, sampler, steps, told, first, x.float())
 
 
+def unipc(case, compat, steps):
+    """A1111's goes evenly in t down to timestep 0, ComfyUI's over its grid without the last but one to 0.001; both with
+    order 3, as far as the steps go, and B(h) = h."""
+    metadata[case] = json.dumps({"config": SD, "compat": compat})
+    alphas = scheduler_of("euler", SD).alphas_cumprod
+    if compat == "a1111":
+        count, order = -(-1000 // (1000 // steps)), 3
+        t = torch.linspace(1, 0.001, count + 1).double() * 1000 - 1
+        logs, low = 0.5 * alphas.double().log(), t.floor().long().clamp(max=998)
+        signal = torch.lerp(logs[low], logs[low + 1], t - low).exp()
+        sigmas, told = (1 - signal**2).sqrt() / signal, t[:-1]
+    else:
+        k, order = Schedule(alphas, quantize=True), max(1, min(3, steps - 1))
+        sigmas = grid_of(k, "linspace", steps + 1)
+        sigmas = torch.cat([sigmas[:-2], torch.tensor([0.001])])
+        told = torch.stack([k.sigma_to_t(s[None])[0] for s in sigmas[:-1]])
+    s = diffusers.UniPCMultistepScheduler.from_config({**SD, "solver_type": "bh1", "solver_order": order})
+    s.set_timesteps(len(told))
+    s.sigmas, s.timesteps = sigmas.float(), told.float()
+    first = x = torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(SEED))
+    for t in s.timesteps:
+        x = s.step(schedule.fake_model(x, t), t, x).prev_sample
+    keep(case, "unipc", steps, told, first.flatten(), x.flatten())
+
+
+def lcm(case, compat, steps):
+    """A1111's stands on the 50 timesteps of the teacher, which the model is told, and keeps a little of x; ComfyUI's
+    takes its own grid and what the model sees as it is."""
+    metadata[case] = json.dumps({"config": SD, "compat": compat})
+    alphas = scheduler_of("euler", SD).alphas_cumprod
+    if compat == "a1111":
+        k = Schedule(alphas[19::20])
+        sigmas = ks.append_zero(k.t_to_sigma(torch.linspace(49, 0, steps)))
+    else:
+        k = Schedule(alphas, quantize=True)
+        sigmas = grid_of(k, "linspace", steps)
+    generator = torch.Generator().manual_seed(SEED)
+    noise = torch.randn(16, generator=generator)
+    first = x = noise * (sigmas[0] if compat == "a1111" else (1 + sigmas[0] ** 2) ** 0.5)
+    if compat == "comfy":
+        generator = torch.Generator().manual_seed(SEED + 1)
+    told = []
+    for sigma, to in zip(sigmas[:-1], sigmas[1:]):
+        place = (sigma.log() - k.log_sigmas).abs().argmin()
+        told.append(float(place * 20 + 19 if compat == "a1111" else place))
+        seen = x - sigma * schedule.fake_model(x / (sigma**2 + 1) ** 0.5, told[-1])
+        if compat == "a1111":
+            scaled = 10 * told[-1]
+            seen = scaled / (scaled**2 + 0.25) ** 0.5 * seen + 0.25 / (scaled**2 + 0.25) * x
+        x = seen + to * torch.randn(16, generator=generator) if to > 0 else seen
+    keep(case, "lcm", steps, told, first, x)
+
+
 def k_cases():
     for compat in ("a1111", "comfy"):
         for sampler in FUNCTIONS:
@@ -263,6 +316,11 @@ def k_cases():
     for sampler in ("ddim", "pndm"):
         for steps in (7, 20):
             by_timesteps("a1111", sampler, steps)
+    for compat in ("a1111", "comfy"):
+        for steps in (3, 7, 20, 30):
+            unipc(compat, compat, steps)
+        for steps in (1, 4, 8):
+            lcm(compat, compat, steps)
 
 
 # Noise ---------------------------------------------------------------------------------------------------------------

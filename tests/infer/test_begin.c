@@ -324,6 +324,27 @@ static void inpainting_follows_a1111_at_each_call(void **state)
     end_case(&k);
 }
 
+static void inpainting_follows_comfyui_at_both_ends_of_a_call(void **state)
+{
+    (void)state;
+    static const char *const STRENGTHS[] = {"0.75", "1.0"};
+    Case k;
+    begin_case(&k);
+    for (int y = HOLE.top; y < HOLE.bottom; y++) /* half of a latent's column */
+        memset(k.mask.rgb + 3 * (y * 32 + HOLE.left), 0, 3);
+    k.r.steps = 10;
+    k.r.compat = compat_find("comfy");
+    k.r.sampler = "euler";
+    for (int i = 0; i < 2; i++) {
+        char key[64];
+        k.r.begin.strength = strtod(STRENGTHS[i], NULL);
+        snprintf(key, sizeof key, "comfy.euler.%s", STRENGTHS[i]);
+        draw(&k);
+        assert_close(key, k.result.latents->data, golden(k.f.golden, "%s", key), LATENT_TOLERANCE);
+    }
+    end_case(&k);
+}
+
 static void a_filled_hole_takes_the_colours_around_it(void **state)
 {
     (void)state;
@@ -364,7 +385,6 @@ static void assert_steps(const Case *k, const char *compat, double strength, int
     SampleRequest r = k->r;
     int got;
     r.compat = compat_find(compat);
-    r.sampler = "euler"; /* A1111's DDIM does a step less */
     r.begin.strength = strength;
     assert_ok(pipeline_steps(k->f.m, &r, &got));
     assert_int_equal(got, steps);
@@ -377,6 +397,7 @@ static void strength_is_counted_as_each_program_does(void **state)
     begin_case(&k);
     k.r.steps = 10;
     k.r.begin.mask = NULL;
+    k.r.sampler = "euler";
     assert_steps(&k, "diffusers", 0.7, 7);
     assert_steps(&k, "diffusers", 0.75, 7);
     assert_steps(&k, "diffusers", 1, 10);
@@ -385,6 +406,20 @@ static void strength_is_counted_as_each_program_does(void **state)
     assert_steps(&k, "a1111", 0.01, 1);
     assert_steps(&k, "comfy", 0.25, 10);
     assert_steps(&k, "diffusers", 0, 8); /* the default, 0.8 */
+    k.r.steps_before = 10;               /* a second pass */
+    assert_steps(&k, "diffusers", 0.7, 7);
+    assert_steps(&k, "a1111", 0.7, 10);
+    k.r.steps_before = 0;
+    k.r.sampler = "ddim"; /* from the place of ⌊n s⌋ down, two of whose ends are not asked about */
+    assert_steps(&k, "a1111", 0.7, 6);
+    assert_steps(&k, "a1111", 1, 8);
+    assert_steps(&k, "a1111", 0.01, 1);
+    assert_steps(&k, "comfy", 0.7, 10);
+    k.r.sampler = "pndm"; /* one more for the first */
+    assert_steps(&k, "a1111", 0.7, 7);
+    k.r.sampler = "unipc";
+    assert_steps(&k, "a1111", 0.7, 7);
+    k.r.sampler = "euler";
     k.r.begin.mask = &k.mask;
     assert_steps(&k, "diffusers", 0, 10);
     end_case(&k);
@@ -474,6 +509,7 @@ int main(void)
         cmocka_unit_test(what_is_pasted_back_keeps_its_bytes),
         cmocka_unit_test(each_way_to_treat_a_mask_counts),
         cmocka_unit_test(inpainting_follows_a1111_at_each_call),
+        cmocka_unit_test(inpainting_follows_comfyui_at_both_ends_of_a_call),
         cmocka_unit_test(a_filled_hole_takes_the_colours_around_it),
         cmocka_unit_test(a_blurred_mask_keeps_its_sum_and_its_symmetry),
         cmocka_unit_test(strength_is_counted_as_each_program_does),
