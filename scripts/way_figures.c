@@ -130,7 +130,7 @@ static Status tiles(Figures *f, Size size)
     if (s == STATUS_OK)
         s = stage_decode_plan(f->s, size, &bytes[0]);
     if (s == STATUS_OK)
-        s = tiles_decode_plan(f->s, size, side, &bytes[1]);
+        s = tiles_decode_plan(f->s, f->m, size, side, &bytes[1]);
     if (s == STATUS_OK)
         printf("VAE %dx%d: %.2f s, %.0f MB; by tiles of %d: %.2f s, %.0f MB, away by %.4f\n",
                size.width * factor, size.height * factor, best[0], (double)bytes[0] / 1e6, side * factor,
