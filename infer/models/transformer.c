@@ -38,7 +38,6 @@ Status transformer_init(Transformer *t, Weights *w, LayerSet *set, const char *p
 {
     const int64_t C = s->channels;
     const int ndim = s->linear_projection ? 2 : 4;
-    t->heads = s->heads;
     t->groups = s->groups;
     t->count = s->blocks;
     t->blocks = mem_calloc((size_t)s->blocks, sizeof *t->blocks);
@@ -49,6 +48,7 @@ Status transformer_init(Transformer *t, Weights *w, LayerSet *set, const char *p
     for (int i = 0; i < t->count; i++) {
         char name[160];
         snprintf(name, sizeof name, "%s.transformer_blocks.%d", path, i);
+        t->blocks[i].heads = s->heads;
         block_init(&t->blocks[i], w, set, name, C, s->text_dim);
     }
     weights_layer(w, set, &t->proj_out, LAYER_LINEAR, true, ndim, (int64_t[]){C, C, 1, 1}, "%s.proj_out",
@@ -68,9 +68,13 @@ static Tensor *attend(Ctx *c, const AttentionLayers *a, int heads, Tensor *x, Te
     return linear_add(c, &a->to_out, attention(c, heads, false, q, k, v), residual);
 }
 
-/* x (B,N,C), text (B,T,D) -> (B,N,C) */
-static Tensor *transformer_block(Ctx *c, const TransformerBlock *b, int heads, Tensor *x, Tensor *text)
+/* in[0] x (B,N,C), in[1] text (B,T,D) -> (B,N,C) */
+static Tensor *transformer_block(Ctx *c, const void *arg, Tensor **in, int n)
 {
+    (void)n;
+    const TransformerBlock *b = arg;
+    const int heads = b->heads;
+    Tensor *x = in[0], *text = in[1];
     Tensor *h = layer_norm(c, &b->norm1, LAYER_NORM_EPS, x);
     x = attend(c, &b->attn1, heads, h, h, x);
     h = layer_norm(c, &b->norm2, LAYER_NORM_EPS, x);
@@ -79,7 +83,8 @@ static Tensor *transformer_block(Ctx *c, const TransformerBlock *b, int heads, T
     return linear_add(c, &b->ff_out, h, x);
 }
 
-Tensor *transformer(Ctx *c, const void *arg, Tensor **in, int n)
+/* in[0] x (B,H,W,C), in[1] text (B,T,D) -> (B,H,W,C) */
+static Tensor *whole(Ctx *c, const void *arg, Tensor **in, int n)
 {
     (void)n;
     const Transformer *t = arg;
@@ -88,8 +93,17 @@ Tensor *transformer(Ctx *c, const void *arg, Tensor **in, int n)
     const int64_t tokens[] = {B, H * W, C};
     Tensor *h = group_norm(c, &t->norm, t->groups, GROUP_NORM_EPS, x);
     h = linear(c, &t->proj_in, reshape(c, h, 3, tokens));
-    for (int i = 0; i < t->count; i++)
-        h = transformer_block(c, &t->blocks[i], t->heads, h, text);
+    for (int i = 0; i < t->count; i++) {
+        Tensor *both[] = {h, text};
+        h = t->count > 1 ? checkpointed(c, transformer_block, &t->blocks[i], both, 2)
+                         : transformer_block(c, &t->blocks[i], both, 2);
+    }
     h = linear_add(c, &t->proj_out, h, reshape(c, x, 3, tokens));
     return reshape(c, h, 4, x->shape);
+}
+
+Tensor *transformer(Ctx *c, const Transformer *t, Tensor *x, Tensor *text)
+{
+    Tensor *both[] = {x, text};
+    return t->count > 1 ? whole(c, t, both, 2) : checkpointed(c, whole, t, both, 2);
 }

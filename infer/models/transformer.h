@@ -14,12 +14,13 @@ typedef struct TransformerBlock {
     Layer norm1, norm2, norm3;
     AttentionLayers attn1, attn2; /* to itself, to the text */
     Layer ff_in, ff_out;
+    int heads;
 } TransformerBlock;
 
 typedef struct Transformer {
     Layer norm, proj_in, proj_out;
     TransformerBlock *blocks;
-    int count, heads, groups;
+    int count, groups;
 } Transformer;
 
 typedef struct TransformerShape {
@@ -32,7 +33,8 @@ Status transformer_init(Transformer *t, Weights *w, LayerSet *set, const char *p
                         const TransformerShape *s);
 void transformer_free(Transformer *t); /* its own memory; the layers belong to the set */
 
-/* in[0] x (B,H,W,C), in[1] text (B,T,D) -> (B,H,W,C). A BlockFn. */
-Tensor *transformer(Ctx *c, const void *arg, Tensor **in, int n);
+/* x (B,H,W,C), text (B,T,D) -> (B,H,W,C). A checkpointed() segment where it has one block, else each of them
+ * is: SDXL's ten would keep ten times as much at once. */
+Tensor *transformer(Ctx *c, const Transformer *t, Tensor *x, Tensor *text);
 
 #endif

@@ -221,7 +221,7 @@ static Tensor *resnet(Ctx *c, const ResnetBlock *b, Tensor *x, const Conditions 
 
 static Tensor *attend(Ctx *c, const Transformer *t, Tensor *x, const Conditions *k)
 {
-    return checkpointed(c, transformer, t, (Tensor *[]){x, k->text}, 2);
+    return transformer(c, t, x, k->text);
 }
 
 /* pooled (B,P), numbers f32 (B,N) -> (B,T), added to temb */
