@@ -91,6 +91,27 @@ static void threads_and_caches_change_no_byte(void **state)
     }
 }
 
+/* What is computed twice comes out as what was kept: whole blocks, and SDXL's transformers block by block. */
+static void checkpointing_changes_no_byte(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        char *name[] = {mem_printf("%s-kept", kinds[k].name), mem_printf("%s-twice", kinds[k].name)};
+        for (int i = 0; i < 2; i++)
+            train(
+                config_for(name[i], kinds[k].model, kinds[k].method, kinds[k].text, kinds[k].ema,
+                           strstr(kinds[k].text, "true") ? "train.cache_text=false" : "train.cache_text=true",
+                           i ? "train.checkpointing=on" : "train.checkpointing=off", "train.steps=4",
+                           "output.keep=3", (char *)NULL),
+                NULL);
+        for (int i = 0; kinds[k].files[i]; i++)
+            if (strncmp(kinds[k].files[i], "lora.", 5) != 0) /* which says how it was trained */
+                assert_same_file(name[0], name[1], kinds[k].files[i]);
+        mem_free(name[0]);
+        mem_free(name[1]);
+    }
+}
+
 /* A whole run's folder put back to its checkpoint of step 2, as if killed after it, and gone on with. */
 static void a_resumed_run_ends_in_the_same_bytes(void **state)
 {
@@ -137,6 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_and_caches_change_no_byte),
+        cmocka_unit_test(checkpointing_changes_no_byte),
         cmocka_unit_test(a_resumed_run_ends_in_the_same_bytes),
         cmocka_unit_test(previews_and_validation_show_the_weights_of_their_step),
     };
