@@ -87,8 +87,9 @@ static Status read_addition(const SingleFile *f, UNetConfig *k)
     const int pooled = dim(entry(f, KEYMAP_XL_OPENCLIP "text_projection"), 1);
     k->addition_input = dim(entry(f, KEYMAP_UNET "label_emb.0.0.weight"), 1);
     k->addition_width = (k->addition_input - pooled) / SIZE_NUMBERS;
-    if (pooled < 1 || k->addition_width < 2 || k->addition_width % 2 ||
-        unet_size_numbers(k, pooled) != SIZE_NUMBERS)
+    if (pooled < 1)
+        return unfit(f, "the file lacks the second text encoder (" KEYMAP_XL_OPENCLIP "*)");
+    if (k->addition_width < 2 || k->addition_width % 2 || unet_size_numbers(k, pooled) != SIZE_NUMBERS)
         return unfit(
             f, "what its UNet is told besides the text's states (label_emb) is not six numbers of size");
     return STATUS_OK;
@@ -285,9 +286,16 @@ static double read_steps(const TensorFile *f)
 
 /* Where nothing is said, SD2 predicts v unless it was trained for 875,000 steps: that one is the 512-pixel
  * base (diffusers' rule), from which its inpainting model was made too. */
+/* By its text encoders; without any by what its UNet is told besides the text. */
+static bool is_sdxl(const SingleFile *f)
+{
+    return tensorfile_holds(f->file, "conditioner.embedders.") ||
+           (entry(f, KEYMAP_UNET "label_emb.0.0.weight") && !tensorfile_holds(f->file, "cond_stage_model."));
+}
+
 void single_read_marks(SingleFile *f)
 {
-    f->build = tensorfile_holds(f->file, KEYMAP_XL_OPENCLIP)        ? BUILD_SDXL
+    f->build = is_sdxl(f)                                           ? BUILD_SDXL
                : entry(f, KEYMAP_OPENCLIP "token_embedding.weight") ? BUILD_SD2
                                                                     : BUILD_SD1;
     f->zero_snr = tensorfile_find(f->file, "ztsnr");

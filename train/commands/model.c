@@ -103,6 +103,8 @@ static Status collect(const Model *m, const char *path, json_t *facts)
         json_object_set_new(facts, "kind", kind_fact(m, &shapes.unet));
     add_licence(m, facts);
     json_object_set_new(facts, "prediction_type", json_string(objective_for(m->schedule.prediction)->name));
+    if (m->schedule.alphas_cumprod[m->schedule.train_steps - 1] <= 0)
+        json_object_set_new(facts, "zero_terminal_snr", json_true());
     json_object_set_new(facts, "inpainting", json_boolean(m->inpainting));
     json_object_set_new(facts, "ema_weights", json_boolean(m->file && tensorfile_holds(m->file, KEYMAP_EMA)));
     json_object_set_new(facts, "default_size", json_integer(m->default_size));
