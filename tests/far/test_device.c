@@ -199,6 +199,8 @@ static void no_function_is_missing(void **state)
     (void)state;
     const char *far = (const char *)device_far(), *cpu = (const char *)device_cpu();
     for (size_t at = offsetof(Device, copy); at < sizeof(Device); at += sizeof(void *)) {
+        if (at == offsetof(Device, product_decodes) || at == offsetof(Device, packs_from_host))
+            continue; /* what a device can, no function */
         void *here, *there;
         memcpy(&here, far + at, sizeof here);
         memcpy(&there, cpu + at, sizeof there);

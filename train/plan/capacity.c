@@ -51,8 +51,8 @@ static const DrawWay DRAW_WAYS[] = {
 static void add_way(Capacity *c, CapacityWork work, const CapacityWay *way)
 {
     const int n = c->count[work];
-    const CapacityWay *before = &c->ways[work][n - 1];
-    if (n == 0 || way->bytes < before->bytes || way->host < before->host)
+    const CapacityWay *before = n > 0 ? &c->ways[work][n - 1] : NULL;
+    if (!before || way->bytes < before->bytes || way->host < before->host)
         c->ways[work][c->count[work]++] = *way;
 }
 
