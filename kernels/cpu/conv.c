@@ -11,8 +11,8 @@
  * The gradient of the input of a convolution of stride 1 is itself one, of grad y with the turned weight:
  * oneDNN's forward is faster than its gradient (a third on SD1.5's shapes). Over a doubled map (upsample) the
  * four phases of y are computed one after the other, each a quarter of y in scratch memory: 16 products a
- * pixel instead of 36, and the doubled map never exists. Weights in 8 bits go another way, too,
- * conv_columns.c. */
+ * pixel instead of 36, and the doubled map never exists. Weights that are stored in fewer
+ * bits than they are multiplied in go another way, conv_columns.c. */
 #include "kernels/floats.h"
 #include "conv_columns.h"
 #include "conv_weight.h"
@@ -134,10 +134,23 @@ static void plan_bytes(const Conv *a, ConvPlan *plan)
                   onednn_scratch_bytes(plan->p);
 }
 
-static Status plan_conv(const Conv *a, OneConvKind kind, int part, ConvPlan *plan)
+static DType arithmetic_of(const Conv *a, OneConvKind kind)
 {
     const DType read = kind == ONE_BACKWARD_DATA ? a->y->dtype : a->x->dtype;
-    const DType type = computes_bf16() && read == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    return computes_bf16() && read == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+}
+
+/* Whether it goes by conv_columns.c: in oneDNN's order a weight that is stored in fewer bits than it is
+ * multiplied in would be larger than it is. Not where few channels come of many. */
+static bool goes_by_columns(const Conv *a, OneConvKind kind)
+{
+    return a->w->scales || (kind != ONE_BACKWARD_WEIGHT && a->w->dtype != DTYPE_F32 && a->w->shape[0] >= 32 &&
+                            arithmetic_of(a, kind) == DTYPE_F32);
+}
+
+static Status plan_conv(const Conv *a, OneConvKind kind, int part, ConvPlan *plan)
+{
+    const DType type = arithmetic_of(a, kind);
     *plan = (ConvPlan){.kind = kind, .phase = a->s.upsample ? part : WHOLE, .calls = 1};
     plan->d = conv_of(a, kind, plan->phase, type);
     plan->turned = kind == ONE_BACKWARD_DATA && can_turn(a);
@@ -375,7 +388,7 @@ static Status scratch_of(const Conv *a, OneConvKind kind, size_t *bytes)
                                              : ISA(winograd_scratch)(a, kind == ONE_BACKWARD_DATA);
         return STATUS_OK;
     }
-    if (a->w->scales)
+    if (goes_by_columns(a, kind))
         return (kind == ONE_FORWARD ? ISA(columns_scratch) : ISA(columns_backward_scratch))(a, bytes);
     for (int part = 0; part < phases_of(a); part++) {
         ConvPlan plan;
@@ -448,7 +461,7 @@ static Status cpu_conv2d(const Conv *a, void *scratch)
         ISA(winograd_run)(a, false, scratch);
         return STATUS_OK;
     }
-    if (a->w->scales)
+    if (goes_by_columns(a, ONE_FORWARD))
         return ISA(columns_run)(a, scratch);
     for (int part = 0; part < phases_of(a); part++) {
         ConvPlan plan;
@@ -469,7 +482,7 @@ static Status cpu_conv2d_backward_data(const Conv *a, void *scratch)
         ISA(winograd_run)(a, true, scratch);
         return STATUS_OK;
     }
-    if (a->w->scales)
+    if (goes_by_columns(a, ONE_BACKWARD_DATA))
         return ISA(columns_backward_run)(a, scratch);
     for (int part = 0; part < phases_of(a); part++) {
         ConvPlan plan;

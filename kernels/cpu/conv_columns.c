@@ -1,6 +1,7 @@
-/* Convolutions as products of matrices, for weights in 8 bits where Winograd's way does not pay: small maps,
- * strides. oneDNN would want each weight decoded whole and put into its own order, at every call; a product
- * decodes it panel by panel in the cache, from the order that files have, w (K, C·kh·kw).
+/* Convolutions as products of matrices, for weights that are stored in fewer bits than they are multiplied
+ * in, where Winograd's way does not pay: small maps, strides. oneDNN would want each weight widened whole and
+ * put into its own order; a product widens it panel by panel in the cache, from the order that files have, w
+ * (K, C·kh·kw).
  *
  *     columns (pixels, C·kh·kw) = what each pixel's window shows of x     y = columns · wᵀ
  *     backward:   columns = grad y · w,   added up in grad x where each came from

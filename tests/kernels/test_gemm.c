@@ -187,7 +187,7 @@ static void a_packed_weight_serves_every_size_and_can_be_dropped(void **state)
     (void)state;
     const int64_t ws[] = {40, 32, 3, 3};
     static const int64_t sizes[] = {4, 16, 5};
-    Tensor *w = tensor_new(DTYPE_BF16, 4, ws);
+    Tensor *w = tensor_new(DTYPE_F32, 4, ws);
     for (int64_t i = 0; i < tensor_count(w); i++)
         tensor_set_at(w, i, (double)(i % 11 - 5) / 8);
     Layer l = {.name = "frozen", .weight = w};
@@ -265,7 +265,7 @@ static void a_frozen_weight_stays_packed_for_the_backward_too(void **state)
     (void)state;
     const int64_t ws[] = {40, 32, 3, 3};
     for (int t = 0; t < table_count; t++) {
-        Tensor *w = tensor_new(DTYPE_BF16, 4, ws);
+        Tensor *w = tensor_new(DTYPE_F32, 4, ws);
         for (int64_t i = 0; i < tensor_count(w); i++)
             tensor_set_at(w, i, (double)(i % 11 - 5) / 8);
         Layer l = {.name = "frozen", .weight = w};
@@ -289,6 +289,32 @@ static void a_frozen_weight_stays_packed_for_the_backward_too(void **state)
         tensor_free(first), tensor_free(fresh), tensor_free(kept), tensor_free(changed);
         tensor_free(w);
     }
+}
+
+/* What is stored in fewer bits than it is multiplied in may go another way, and comes to the same. */
+static void a_weight_of_16_bits_convolves_as_in_f32(void **state)
+{
+    (void)state;
+    const int64_t ws[] = {40, 32, 3, 3};
+    for (int t = 0; t < table_count; t++)
+        for (DType type = DTYPE_BF16; type <= DTYPE_F16; type++) {
+            Tensor *narrow = tensor_new(type, 4, ws), *wide = tensor_new(DTYPE_F32, 4, ws);
+            for (int64_t i = 0; i < tensor_count(wide); i++) {
+                tensor_set_at(narrow, i, (double)(i % 11 - 5) / 8);
+                tensor_set_at(wide, i, (double)(i % 11 - 5) / 8);
+            }
+            Layer a = {.name = "narrow", .weight = narrow}, b = {.name = "wide", .weight = wide};
+            Tensor *y[] = {convolve(&tables[t], &a, 8), convolve(&tables[t], &b, 8),
+                           convolve_back(&tables[t], &a, narrow, 8), convolve_back(&tables[t], &b, wide, 8)};
+            for (int k = 0; k < 4; k += 2)
+                for (int64_t i = 0; i < tensor_count(y[k]); i++)
+                    assert_true(fabs(tensor_at(y[k], i) - tensor_at(y[k + 1], i)) <= 1e-2);
+            tables[t].unpack(&a);
+            tables[t].unpack(&b);
+            for (int k = 0; k < 4; k++)
+                tensor_free(y[k]);
+            tensor_free(narrow), tensor_free(wide);
+        }
 }
 
 static void add_product(const Device *d, Product p, Tensor *y)
@@ -388,6 +414,7 @@ int main(void)
         cmocka_unit_test(a_packed_weight_serves_every_size_and_can_be_dropped),
         cmocka_unit_test(a_still_weight_is_packed_into_its_gradient),
         cmocka_unit_test(a_frozen_weight_stays_packed_for_the_backward_too),
+        cmocka_unit_test(a_weight_of_16_bits_convolves_as_in_f32),
     };
     return cmocka_run_group_tests_name("products", tests, find_tables, NULL);
 }
