@@ -105,6 +105,24 @@ static bool stop_at_one(const char *what, int done, int total, void *arg)
     return arg == NULL || done < 1;
 }
 
+/* A picture that is there twice under two names. */
+static void equal_pictures_are_encoded_once(void **state)
+{
+    (void)state;
+    static const int pictures[] = {0, 1, 0};
+    Cache *cache;
+    BucketFit fits[3];
+    for (int i = 0; i < 3; i++)
+        fits[i] = bucket_fit_size(dataset_size(dataset, pictures[i]), (Size){R, R + 16});
+    const Views v = {.dataset = dataset, .pictures = pictures, .fits = fits, .count = 3};
+    assert_ok(cache_open(cache_file, NULL, &cache));
+    calls = 0;
+    assert_ok(caching_fill_latents(caching, comm_alone(), cache, &v, false, stop_at_one, NULL));
+    assert_int_equal(calls, 3); /* 0, 1 and 2 done, of 2 */
+    cache_close(cache);
+    calls = 0;
+}
+
 static bool is_there(Cache *cache, int i, bool flipped)
 {
     CacheKey key;
@@ -247,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(latents_of_the_loaders_pictures, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(equal_pictures_are_encoded_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(entries_are_made_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(keys_tell_everything_apart, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_tokenizer_has_texts_of_its_own, set_up, tear_down),

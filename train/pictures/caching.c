@@ -257,7 +257,7 @@ static Status take_entry(int64_t k, const void *thing, void *arg)
     return show(w);
 }
 
-/* The ones that are there; of equal captions each counts, and the first is encoded. */
+/* The ones that are there; of equal ones each counts. */
 static void find_gaps(Filling *w, int items, bool flip)
 {
     for (int i = 0; i < items; i++)
@@ -272,31 +272,47 @@ static void find_gaps(Filling *w, int items, bool flip)
         }
 }
 
-static int by_caption(const void *a, const void *b, void *arg)
-{
-    const Gap *p = a, *q = b;
-    const Dataset *d = arg;
-    const int order = strcmp(dataset_caption(d, p->item), dataset_caption(d, q->item));
-    return order ? order : p->item - q->item;
-}
+/* A gap, and what of its key tells it from others. */
+typedef struct Keyed {
+    uint8_t key[16];
+    Gap gap;
+} Keyed;
 
 static int by_item(const void *a, const void *b)
 {
-    return ((const Gap *)a)->item - ((const Gap *)b)->item;
+    const Gap *p = a, *q = b;
+    return p->item != q->item ? p->item - q->item : p->flipped - q->flipped;
 }
 
-/* Captions that are equal are encoded once. */
-static void leave_out_equal(Filling *w)
+static int by_key(const void *a, const void *b)
 {
+    const Keyed *p = a, *q = b;
+    const int order = memcmp(p->key, q->key, sizeof p->key);
+    return order ? order : by_item(&p->gap, &q->gap);
+}
+
+/* Captions that are equal, and pictures that are there twice, are encoded once. */
+static Status leave_out_equal(Filling *w)
+{
+    Keyed *keyed = mem_alloc(((size_t)w->count + 1) * sizeof *keyed);
     int64_t kept = 0;
-    qsort_r(w->gaps, (size_t)w->count, sizeof *w->gaps, by_caption, (void *)w->dataset);
+    if (!keyed)
+        return STATUS_FAILED;
+    for (int64_t k = 0; k < w->count; k++) {
+        CacheKey key;
+        key_of(w, &w->gaps[k], key);
+        memcpy(keyed[k].key, key, sizeof keyed[k].key);
+        keyed[k].gap = w->gaps[k];
+    }
+    qsort(keyed, (size_t)w->count, sizeof *keyed, by_key);
     for (int64_t k = 0; k < w->count; k++)
-        if (k == 0 || strcmp(dataset_caption(w->dataset, w->gaps[k].item),
-                             dataset_caption(w->dataset, w->gaps[kept - 1].item)) != 0)
-            w->gaps[kept++] = w->gaps[k];
+        if (k == 0 || memcmp(keyed[k].key, keyed[k - 1].key, sizeof keyed->key) != 0)
+            w->gaps[kept++] = keyed[k].gap;
+    mem_free(keyed);
     w->total -= (int)(w->count - kept);
     w->count = kept;
     qsort(w->gaps, (size_t)kept, sizeof *w->gaps, by_item);
+    return STATUS_OK;
 }
 
 /* Latents and texts that somebody else's run made are as good as one's own, and are named all the same. */
@@ -314,13 +330,13 @@ static Status fill(Filling *w, Comm *comm, int items, bool flip, size_t most)
     w->total = items * (flip ? 2 : 1);
     w->gaps = mem_calloc((size_t)w->total + 1, sizeof *w->gaps);
     w->values = mem_alloc(most * sizeof *w->values);
-    const Status s = w->gaps && w->values ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && comm->rank == 0)
+    Status s = w->gaps && w->values ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && comm->rank == 0) {
         find_gaps(w, items, flip);
+        tell_reused(w);
+        s = leave_out_equal(w);
+    }
     TRY(comm_agree(comm, s));
-    tell_reused(w);
-    if (!w->views && w->count)
-        leave_out_equal(w);
     TRY(show(w));
     TRY(comm_tell(comm, &w->count, sizeof w->count));
     TRY(comm_tell(comm, w->gaps, (size_t)w->count * sizeof *w->gaps));
