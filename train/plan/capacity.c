@@ -76,15 +76,18 @@ static Status config_of(const char *model, const char *method, const char *setti
     return s;
 }
 
-static Status train_way(const char *model, const Device *dev, bool full, const TrainWay *w, CapacityWay *out)
+/* *base: SetupNeed's. */
+static Status train_way(const char *model, const Device *dev, bool full, const TrainWay *w, size_t *base,
+                        CapacityWay *out)
 {
     Config *config = NULL;
-    SetupNeed need;
+    SetupNeed need = {.base = *base};
     Status s = config_of(model, full ? "full" : "lora", w->settings, &config);
     if (s == STATUS_OK)
         s = setup_need(config, dev, &need);
     config_free(config);
     TRY(s);
+    *base = need.base;
     const double weights = (double)need.trained * sizeof(float);
     *out = (CapacityWay){.settings = w->settings,
                          .bytes = memory_total(&need.memory),
@@ -96,7 +99,7 @@ static Status train_way(const char *model, const Device *dev, bool full, const T
     return STATUS_OK;
 }
 
-static Status train_ways(const char *model, const Device *dev, bool full, Capacity *c)
+static Status train_ways(const char *model, const Device *dev, bool full, size_t *base, Capacity *c)
 {
     const TrainWay *ways = full ? FULL_WAYS : LORA_WAYS;
     const int count =
@@ -105,7 +108,7 @@ static Status train_ways(const char *model, const Device *dev, bool full, Capaci
         CapacityWay way;
         if (ways[i].gpu_only && dev->host_memory)
             continue;
-        TRY(train_way(model, dev, full, &ways[i], &way));
+        TRY(train_way(model, dev, full, &ways[i], base, &way));
         add_way(c, full ? CAPACITY_FULL : CAPACITY_LORA, &way);
     }
     return STATUS_OK;
@@ -139,10 +142,11 @@ static Status draw_ways(const char *model, const Device *dev, Capacity *c)
 
 Status capacity_of(const char *model, const Device *dev, Capacity *out)
 {
+    size_t base = 0;
     *out = (Capacity){0};
-    TRY(draw_ways(model, dev, out));
-    TRY(train_ways(model, dev, false, out));
-    return train_ways(model, dev, true, out);
+    TRY(train_ways(model, dev, false, &base, out)); /* first: nothing else has been in the process */
+    TRY(train_ways(model, dev, true, &base, out));
+    return draw_ways(model, dev, out);
 }
 
 const CapacityWay *capacity_within(const Capacity *c, CapacityWork work, size_t bytes, size_t host)

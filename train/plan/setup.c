@@ -419,8 +419,13 @@ Status setup_need(Config *config, const Device *dev, SetupNeed *need)
     Status status = plan_described(&s);
     if (status == STATUS_OK)
         status = measure_base(&s);
+    if (status == STATUS_OK && need->base) {
+        s.base_bytes = need->base;
+        s.memory = memory_need(&s);
+    }
     if (status == STATUS_OK)
         *need = (SetupNeed){.memory = s.memory,
+                            .base = s.base_bytes,
                             .flop = s.step_flop,
                             .waiting = waiting_bytes(unet_layers(s.model->unet)),
                             .recomputed = config->train.checkpointing == SWITCH_ON,

@@ -90,9 +90,11 @@ Export setup_export(const Setup *s);
  * settled as setup_new would (sizes, mode). */
 Status setup_try(const Setup *like, Config *config, MemoryNeed *need);
 
-/* What a run takes whose pictures are not looked at. */
+/* What a run takes whose pictures are not looked at. Of several in one process each is given the first one's
+ * base: what earlier ones left with the allocator is no part of a run. */
 typedef struct SetupNeed {
     MemoryNeed memory;
+    size_t base;          /* what the process has without a run in it; 0 when called: it is measured */
     double flop;          /* of a micro-batch */
     size_t waiting;       /* bytes of the UNet's weights that wait in the host's memory */
     bool recomputed;      /* they are fetched three times in a step instead of twice: checkpointing */
