@@ -156,7 +156,7 @@ static Status add_marks(Writer *w)
 {
     const bool v = w->m->schedule.prediction == PREDICT_V;
     const int64_t none = 0;
-    if (w->build == BUILD_SDXL && ends_in_noise(&w->m->schedule))
+    if (ends_in_noise(&w->m->schedule))
         TRY(add_mark(w, "ztsnr", tensor_new(DTYPE_F32, 1, &none)));
     if (v == (w->build == BUILD_SD2)) /* as is expected of such a file */
         return STATUS_OK;

@@ -147,6 +147,8 @@ static json_t *sd_scheduler(PredictionType prediction)
 char *scheduler_config_json(ModelFamily family, PredictionType prediction, bool zero_snr)
 {
     json_t *config = family == FAMILY_SDXL ? sdxl_scheduler(prediction) : sd_scheduler(prediction);
+    if (zero_snr && family != FAMILY_SDXL) /* PNDM has no step from pure noise */
+        json_object_set_new(config, "_class_name", json_string("DDIMScheduler"));
     if (zero_snr) {
         json_object_set_new(config, "rescale_betas_zero_snr", json_true());
         json_object_set_new(config, "timestep_spacing", json_string("trailing"));

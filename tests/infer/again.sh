@@ -71,6 +71,35 @@ says "has 3 pictures on it; say which"
 run 2 sample --again sheet.png:4 --model "$model"
 says "no picture number 4, only 3"
 
+# with the averages of a single file's weights
+# FILE OUT: FILE's model with averages of its UNet beside it, the same tensors under model_ema's names with a byte changed.
+with_averages() {
+    local LC_ALL=C n header size at=0 entries= line name shape from to
+    n=$(od -An -t u8 -N8 "$1" | tr -d ' ')
+    header=$(tail -c +9 "$1" | head -c "$n")
+    size=$(($(stat -c %s "$1") - 8 - n))
+    : >averages
+    while read -r line; do
+        [[ $line =~ \"model\.diffusion_model\.([^\"]*)\":\{(.*)\"data_offsets\":\ ?\[([0-9]+),\ ?([0-9]+)\](.*)\} ]] || continue
+        name=${BASH_REMATCH[1]//./} from=${BASH_REMATCH[3]} to=${BASH_REMATCH[4]}
+        entries+=",\"model_ema.diffusion_model$name\":{${BASH_REMATCH[2]}\"data_offsets\":[$((size + at)),$((size + at + to - from))]${BASH_REMATCH[5]}}"
+        tail -c +$((9 + n + from)) "$1" | head -c $((to - from)) >>averages
+        at=$((at + to - from))
+    done < <(grep -o '"model\.diffusion_model\.[^"]*":{[^}]*}' <<<"$header")
+    printf '\021' | dd of=averages bs=1 seek=1001 conv=notrunc status=none
+    header="${header%\}*}$entries}"
+    while ((${#header} % 8)); do header+=" "; done
+    { printf "$(printf '\\x%02x' $((${#header} & 255)) $((${#header} >> 8 & 255)) $((${#header} >> 16 & 255)) 0 0 0 0 0)"
+      printf %s "$header"; tail -c "$size" "$1"; cat averages; } >"$2"
+}
+run 0 model convert "$model" one.safetensors
+with_averages one.safetensors both.safetensors
+run 0 sample --model both.safetensors --prompt "a red heart" --steps 2 --width 48 --height 48 --out own.png
+run 0 sample --model both.safetensors --prompt "a red heart" --steps 2 --width 48 --height 48 --ema --out averaged.png
+cmp -s own.png averaged.png && fail "--ema draws the same as without"
+run 0 sample --model both.safetensors --again averaged.png --out again.png
+same averaged.png again.png
+
 # what cannot be made again
 run 2 sample --again cells/2.png
 says "give it with --model"

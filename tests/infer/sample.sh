@@ -81,6 +81,14 @@ draw 2 "${tiny[@]}" --max-memory 20M --sheet width=64,512
 says "the least that the picture that needs most needs is"
 draw 2 "${tiny[@]}" --max-memory 2X
 says "is no size"
+draw 2 "${heart[@]}" --xformers
+says "--xformers is another program's: attention is computed in one way here"
+draw 2 "${heart[@]}" --attention flash
+says "--attention is another program's"
+draw 2 "${heart[@]}" --mem_eff_attn
+says "there is nothing to choose"
+draw 2 "${heart[@]}" --medvram
+says "here it is --offload idle"
 draw 2 "${heart[@]}" --vae-tile small
 says "--vae-tile small: is neither a number of pixels nor auto nor off"
 draw 2 "${heart[@]}" --width 256 --vae-tile 64 --tiling x

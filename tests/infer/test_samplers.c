@@ -169,6 +169,31 @@ static void noise_is_added_at_the_level_of_a_step(void **state)
     schedule_free(&schedule);
 }
 
+/* A1111's grid of timesteps may have many more places than there are steps; from a picture as many calls are
+ * left out of it. */
+static void a_grid_of_timesteps_has_room(void **state)
+{
+    (void)state;
+    static const char *const NAMES[] = {"ddim", "pndm", "unipc"};
+    NoiseSchedule schedule;
+    assert_int_equal(schedule_default(&schedule), STATUS_OK);
+    for (int i = 0; i < 3 * 4; i++) {
+        static const int STEPS[] = {1, 30, 150, 501}, CALLS[] = {1, 30, 166, 999};
+        Sampler *s;
+        SamplerChoice choice = {.name = NAMES[i / 4], .convention = SAMPLER_A1111};
+        assert_int_equal(sampler_new(&choice, &schedule, STEPS[i % 4], 1, &s), STATUS_OK);
+        const int more = i / 4 == 0 ? 0 : i / 4 == 1 ? i % 4 > 0 : 1; /* PLMS asks twice at the first */
+        assert_int_equal(sampler_steps(s), CALLS[i % 4] + more);
+        sampler_free(s);
+        choice.from_picture = true;
+        choice.skipped = STEPS[i % 4] / 2;
+        assert_int_equal(sampler_new(&choice, &schedule, STEPS[i % 4], 1, &s), STATUS_OK);
+        assert_true(sampler_first(s) < sampler_steps(s));
+        sampler_free(s);
+    }
+    schedule_free(&schedule);
+}
+
 static void a_picture_alone_has_the_noise_of_its_seed(void **state)
 {
     (void)state;
@@ -381,6 +406,7 @@ int main(void)
         cmocka_unit_test(every_schedule_has_its_word),
         cmocka_unit_test(samplers_walk_as_others),
         cmocka_unit_test(noise_is_added_at_the_level_of_a_step),
+        cmocka_unit_test(a_grid_of_timesteps_has_room),
         cmocka_unit_test(a_picture_alone_has_the_noise_of_its_seed),
         cmocka_unit_test(the_model_names_its_sampler),
         cmocka_unit_test(wrong_choices_are_refused),

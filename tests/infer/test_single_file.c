@@ -187,13 +187,18 @@ static void a_single_sdxl_file_is_its_folder(void **state)
 }
 
 /* As many models for drawings are: by the noise schedule as well as by what is predicted. */
-static void marks_tell_an_sdxl_file_s_schedule(void **state)
+static void marks_tell_a_file_s_schedule(void **state)
 {
     (void)state;
     compare(&(Variant){.kind = "sdxl", .dtype = DTYPE_F16, .v_pred = true, .prediction = PREDICT_V}, false);
     compare(
         &(Variant){
             .kind = "sdxl", .dtype = DTYPE_F16, .v_pred = true, .zero_snr = true, .prediction = PREDICT_V},
+        true);
+    compare(&(Variant){.kind = "sd2", .dtype = DTYPE_F16, .zero_snr = true, .prediction = PREDICT_V}, true);
+    compare(
+        &(Variant){
+            .kind = "sd1", .dtype = DTYPE_F16, .v_pred = true, .zero_snr = true, .prediction = PREDICT_V},
         true);
 }
 
@@ -477,7 +482,7 @@ int main(void)
         cmocka_unit_test(a_single_sd2_file_is_its_folder),
         cmocka_unit_test(an_sd2_base_file_predicts_the_noise),
         cmocka_unit_test(a_single_sdxl_file_is_its_folder),
-        cmocka_unit_test(marks_tell_an_sdxl_file_s_schedule),
+        cmocka_unit_test(marks_tell_a_file_s_schedule),
         cmocka_unit_test(what_a_model_predicts_can_be_said),
         cmocka_unit_test(inpainting_models_load_from_every_layout),
         cmocka_unit_test(averages_are_taken_where_they_are_asked_for),

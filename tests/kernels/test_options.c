@@ -35,7 +35,10 @@ static Status parse(Values *v, char **argv, bool *done)
         {"lora", OPTION_LIST, &v->loras, .value = "FILE", .help = ""},
         {"json", OPTION_FLAG, &v->json, .help = ""},
     };
+    static const OptionElsewhere elsewhere[] = {{"guidance-scale|scale", "here it is --cfg S"}};
     const Command command = {.name = "sample",
+                             .elsewhere = elsewhere,
+                             .elsewhere_count = 1,
                              .usage = "",
                              .summary = "",
                              .options = table,
@@ -77,6 +80,13 @@ static void wrong_lines_are_refused_with_what_to_do(void **state)
     Values v = {0};
     assert_int_equal(PARSE(&v, "--promt", "x"), STATUS_REFUSED);
     assert_non_null(strstr(status_message(), "did you mean --prompt?"));
+    static char *const ELSEWHERE[] = {"--scale", "--guidance_scale=4", "--guidance-scale"};
+    for (size_t i = 0; i < sizeof ELSEWHERE / sizeof *ELSEWHERE; i++) {
+        assert_int_equal(PARSE(&v, ELSEWHERE[i]), STATUS_REFUSED);
+        assert_non_null(strstr(status_message(), "another program's: here it is --cfg S"));
+    }
+    assert_int_equal(PARSE(&v, "--guidance"), STATUS_REFUSED); /* no part of a name */
+    assert_null(strstr(status_message(), "another program's"));
     assert_int_equal(PARSE(&v, "--qqqqqq"), STATUS_REFUSED);
     assert_non_null(strstr(status_message(), "atelier sample --help"));
     assert_int_equal(PARSE(&v, "--steps", "0", "--prompt", ""), STATUS_REFUSED);

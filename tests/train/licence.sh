@@ -27,9 +27,12 @@ for name in lora lora.peft; do
 done
 grep -aq '"license":"creativeml-openrail-m"' licensed/samples/step-000001.png || fail "the preview does not say the licence"
 echo "CreativeML Open RAIL-M" >base/LICENSE
+mkdir base/feature_extractor
+echo '{"size": 32}' >base/feature_extractor/preprocessor_config.json
 run 0 train run.yaml --set output.dir=whole --set method.kind=full --set "output.formats=[single]"
 grep -q '^license: creativeml-openrail-m$' whole/model/README.md || fail "the model's card does not name the licence"
 cmp -s base/LICENSE whole/model/LICENSE || fail "the licence's text is left behind"
+cmp -s base/feature_extractor/preprocessor_config.json whole/model/feature_extractor/preprocessor_config.json || fail "a part of the base is left behind"
 run 0 model info whole/model
 grep -q 'creativeml-openrail-m' out || fail "the trained model's licence is not read: \$(cat out)"
 # The same model as one file: it says the licence too, and draws the same picture.

@@ -232,7 +232,14 @@ static void switches_are_six_words_in_any_usual_case(void **state)
 static void lists_are_limited_and_one_value_is_a_list_of_one(void **state)
 {
     (void)state;
-    Config *c = accepted(BASE "preview: {prompts: a red heart}\noutput: {formats: peft}\n");
+    Config *c = accepted(BASE "method: {kind: full}\n"); /* whose result has a format of its own */
+    assert_false(c->output.kohya || c->output.peft || c->output.single);
+    char *written;
+    assert_int_equal(config_write(c, &written), STATUS_OK);
+    assert_null(strstr(written, "formats"));
+    mem_free(written);
+    config_free(c);
+    c = accepted(BASE "preview: {prompts: a red heart}\noutput: {formats: peft}\n");
     assert_int_equal(c->preview.prompt_count, 1);
     assert_true(c->output.peft && !c->output.kohya);
     config_free(c);

@@ -73,6 +73,8 @@ static const struct {
     {BASE "method: {kind: full, init: kaiming}\n", "method.init does nothing"},
     {BASE "method: {kind: full}\noutput: {formats: [peft]}\n",
      "4:19: output.formats: kohya and peft are formats of a LoRA"},
+    {BASE "method: {kind: full}\noutput: {formats: [kohya]}\n",
+     "4:19: output.formats: kohya and peft are formats of a LoRA"},
     {BASE "output: {formats: [single]}\n", "3:19: output.formats: single is a whole model"},
     {BASE "train: {steps: 10, epochs: 2}\n", "train.steps and train.epochs are both given"},
     {BASE "train: {cache_text: true}\nmethod: {text_encoder: true}\n",

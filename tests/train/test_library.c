@@ -346,7 +346,7 @@ static void every_way_of_drawing_counts(void **state)
     const int side = plain.width;
     assert_other(m, &plain, (AtlSample){.sampler = "euler", .schedule = "karras"}, "\"schedule\":\"karras\"",
                  side);
-    assert_other(m, &plain, (AtlSample){.rng = "cuda"}, "\"rng\":\"cuda\"", side);
+    assert_other(m, &plain, (AtlSample){.rng = "cuda", .sampler = "ddim", .eta = 1}, "[\"eta\",\"1\"]", side);
     assert_other(m, &plain, (AtlSample){.guidance_rescale = 0.5}, "\"guidance_rescale\":0.5", side);
     assert_other(m, &plain, (AtlSample){.variation = 0.25f, .variation_seed = 8}, "\"variation_seed\":\"8\"",
                  side);

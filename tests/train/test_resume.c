@@ -213,6 +213,32 @@ static void a_run_with_states_in_8_bits_goes_on_as_one(void **state)
 #undef CODES
 }
 
+/* What runs of a whole model kept before had LoRAs' default format in it, which nobody had asked for. */
+static void a_run_of_before_with_a_lora_s_format_goes_on(void **state)
+{
+    (void)state;
+    char *path = mem_printf("%s/formats/config.yaml", work), *yaml, *at, *old;
+    size_t size;
+    Config *own;
+    train(config_for("formats", SD1, "train.steps=2", "method.kind=full", (char *)NULL), NULL);
+    assert_int_equal(file_read(path, 1 << 20, &yaml, &size), STATUS_OK);
+    assert_null(strstr(yaml, "formats:"));
+    assert_non_null(at = strstr(yaml, "output:\n"));
+    at += strlen("output:\n");
+    old = mem_printf("%.*s  formats: [kohya]\n%s", (int)(at - yaml), yaml, at);
+    assert_int_equal(file_write_atomic(path, old, strlen(old)), STATUS_OK);
+    unfinish("formats");
+    assert_int_equal(config_read(path, NULL, 0, &own), STATUS_OK);
+    assert_false(own->output.kohya);
+    config_free(own);
+    assert_int_equal(
+        go_on(config_for("formats", SD1, "train.steps=2", "method.kind=full", (char *)NULL), false),
+        STATUS_OK);
+    mem_free(old);
+    mem_free(yaml);
+    mem_free(path);
+}
+
 /* Writes a checkpoint's file again without its alphas, as they were before they had any. */
 static void leave_out_alphas(const char *name, const char *file, int *left_out)
 {
@@ -515,6 +541,7 @@ int main(void)
         cmocka_unit_test(settings_that_change_the_result_are_refused_by_name),
         cmocka_unit_test(a_run_may_be_made_longer_where_that_changes_nothing),
         cmocka_unit_test(a_run_with_states_in_8_bits_goes_on_as_one),
+        cmocka_unit_test(a_run_of_before_with_a_lora_s_format_goes_on),
         cmocka_unit_test(checkpoints_without_alpha_are_gone_on_with),
         cmocka_unit_test(another_model_or_other_pictures_are_refused),
         cmocka_unit_test(a_trace_tells_all_of_a_step),

@@ -312,7 +312,9 @@ static void write_scheduler(const Variant *v)
         " \"beta_schedule\": \"scaled_linear\", \"num_train_timesteps\": 1000, \"set_alpha_to_one\": false,"
         " \"skip_prk_steps\": true, \"steps_offset\": 1, \"clip_sample\": false,"
         " \"prediction_type\": \"%s\"%s}",
-        sdxl ? "EulerDiscreteScheduler" : "PNDMScheduler",
+        sdxl          ? "EulerDiscreteScheduler"
+        : v->zero_snr ? "DDIMScheduler"
+                      : "PNDMScheduler",
         v->prediction == PREDICT_V ? "v_prediction" : "epsilon",
         v->zero_snr ? ", \"timestep_spacing\": \"trailing\", \"rescale_betas_zero_snr\": true"
         : sdxl      ? ", \"timestep_spacing\": \"leading\""
