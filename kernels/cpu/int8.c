@@ -31,8 +31,9 @@
 /* Products ---------------------------------------------------------------------------------------------- */
 
 /* sums (n,PANEL) of n rows of q, ld apart, with a panel. */
-VEC void row_group(int n, const Job *j, const uint8_t *q, const int8_t *packed, vi sum[ROWS][2])
+VEC void row_group(int n, const Job *j, const uint8_t *q, const int8_t *packed, int32_t *sums)
 {
+    vi sum[ROWS][2];
 #pragma GCC unroll 16
     for (int r = 0; r < n; r++)
         sum[r][0] = sum[r][1] = (vi){0};
@@ -49,6 +50,11 @@ VEC void row_group(int n, const Job *j, const uint8_t *q, const int8_t *packed, 
                 sum[r][1] = dot(sum[r][1], x, b);
             }
         }
+#pragma GCC unroll 16
+    for (int r = 0; r < n; r++) {
+        memcpy(sums + r * PANEL, &sum[r][0], sizeof sum[r][0]);
+        memcpy(sums + r * PANEL + VL, &sum[r][1], sizeof sum[r][1]);
+    }
 }
 
 /* What a sum stands for. */
@@ -82,15 +88,17 @@ VEC void put_values(const Job *j, DType type, int part, int64_t row, int64_t col
 }
 
 VEC void put_group(int n, const Job *j, DType type, const Block *b, int part, int64_t first, int64_t row,
-                   vi sum[ROWS][2])
+                   const int32_t *sums)
 {
     int columns[2];
     int64_t at[2];
     for (int half = 0; half < 2; half++)
         at[half] = half_column(j, first, part, half, &columns[half]);
     for (int r = 0; r < n; r++) {
-        const vf x = value_of(j, b, part, 0, row + r, sum[r][0]),
-                 gate = value_of(j, b, part, 1, row + r, sum[r][1]);
+        vi sum[2];
+        memcpy(sum, sums + r * PANEL, sizeof sum);
+        const vf x = value_of(j, b, part, 0, row + r, sum[0]),
+                 gate = value_of(j, b, part, 1, row + r, sum[1]);
         if (j->geglu) {
             if (columns[0])
                 put_values(j, type, part, row + r, at[0], columns[0], x * gelu_of(gate));
@@ -103,20 +111,15 @@ VEC void put_group(int n, const Job *j, DType type, const Block *b, int part, in
     }
 }
 
-/* n rows, one panel. */
-VEC void group_of(int n, const Job *j, const Block *b, int part, int64_t first, int64_t row, const uint8_t *q)
-{
-    vi sum[ROWS][2];
-    row_group(n, j, q, b->packed[part], sum);
-    WITH_DTYPE(j->y->dtype, put_group(n, j, T, b, part, first, row, sum));
-}
-
-static void group(int n, const Job *j, const Block *b, int part, int64_t first, int64_t row, const uint8_t *q)
+/* row_group() with n as a constant. Apart from what is done with the sums, or the compiler has too few
+ * registers for the loop. */
+static __attribute__((noinline)) void sum_group(int n, const Job *j, const uint8_t *q, const int8_t *packed,
+                                                int32_t *sums)
 {
     switch (n) {
 #define GROUP(n_)                                                                                            \
     case n_:                                                                                                 \
-        group_of(n_ < ROWS ? n_ : ROWS, j, b, part, first, row, q);                                          \
+        row_group(n_ < ROWS ? n_ : ROWS, j, q, packed, sums);                                                \
         break;
         GROUP(1)
         GROUP(2)
@@ -134,6 +137,14 @@ static void group(int n, const Job *j, const Block *b, int part, int64_t first, 
     default:
         break;
     }
+}
+
+/* n rows, one panel. */
+static void group(int n, const Job *j, const Block *b, int part, int64_t first, int64_t row, const uint8_t *q)
+{
+    int32_t sums[ROWS * PANEL];
+    sum_group(n, j, q, b->packed[part], sums);
+    WITH_DTYPE(j->y->dtype, put_group(n, j, T, b, part, first, row, sums));
 }
 
 static const uint8_t *row_at(const Job *j, int64_t row)
