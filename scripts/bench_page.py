@@ -143,7 +143,7 @@ def section(a, rows, threads):
     said = [
         f"{datetime.date.today()}, {memory:.0f} GiB of memory, Atelier {version(a)} over oneDNN {doctor(a)['libraries']['oneDNN']}; "
         + ("; ".join(programs) if programs else "nothing else was installed") + ".",
-        f"Median of {a.rounds * a.repeat} runs, {a.rounds} rounds in turn (fastest–slowest). The peak is that of a product "
+        f"Median of {a.rounds * a.repeat} runs, {a.rounds} round{'s' * (a.rounds != 1)} in turn (fastest–slowest). The peak is that of a product "
         "of matrices of 2048×2048: "
         + ", ".join(f"{dtype} {flops / 1e9:.0f} GFLOP/s" for dtype, flops in dict(peaks).items())
         + "; a share above 100 % is Winograd's.",
@@ -197,7 +197,7 @@ def main():
             if "Atelier" not in found:
                 sys.exit(f"{name}, {dtype}: Atelier gave no figures")
             rows.append((name, dtype, found))
-    write(*section(a, rows, threads))
+            write(*section(a, rows, threads))  # what is measured stays, whatever becomes of the rest
 
 
 main()
