@@ -276,7 +276,9 @@ typedef struct ConvertArguments {
     bool ema;
 } ConvertArguments;
 
-static Status parse_convert(int argc, char **argv, ConvertArguments *a, bool *done)
+/* The words of both commands that write a model: what tells them apart is in `told`. */
+static Status parse_convert(int argc, char **argv, const Command *told, const char *dtype_help,
+                            ConvertArguments *a, bool *done)
 {
     const Option options[] = {
         {.name = "dtype",
@@ -284,7 +286,7 @@ static Status parse_convert(int argc, char **argv, ConvertArguments *a, bool *do
          .out = &a->dtype,
          .value = "TYPE",
          .choices = DTYPE_CHOICES,
-         .help = "Stores every tensor in this type.",
+         .help = dtype_help,
          .shown = "each as it is, bit for bit"},
         {.name = "vae",
          .kind = OPTION_TEXT,
@@ -297,23 +299,13 @@ static Status parse_convert(int argc, char **argv, ConvertArguments *a, bool *do
          .help = "Takes the averages of the UNet's weights that some single files have beside them "
                  "(model_ema.*)."},
     };
-    const Command command = {
-        .name = "model convert",
-        .usage = "MODEL OUT [--dtype TYPE] [--vae V] [--ema]",
-        .summary =
-            "Writes a model in the other layout: as a single file, where OUT ends in .safetensors, which "
-            "AUTOMATIC1111, ComfyUI and others take as a checkpoint; or as a diffusers folder. MODEL is a "
-            "folder, a .safetensors or .ckpt file, or builtin:tiny. Averages and a training's "
-            "state are left out, and from a single file a folder's other parts (a safety checker); a folder "
-            "keeps those.",
-        .example = "atelier model convert builtin:tiny tiny.safetensors",
-        .options = options,
-        .option_count = sizeof options / sizeof *options,
-        .positional = &a->names,
-        .min_positional = 2,
-        .max_positional = 2,
-        .positional_name = "a model and what to write",
-    };
+    Command command = *told;
+    command.usage = "MODEL OUT [--dtype TYPE] [--vae V] [--ema]";
+    command.options = options;
+    command.option_count = sizeof options / sizeof *options;
+    command.positional = &a->names;
+    command.min_positional = command.max_positional = 2;
+    command.positional_name = "a model and what to write";
     return options_parse(&command, argc, argv, done);
 }
 
@@ -344,9 +336,19 @@ static Status write_model(const ConvertArguments *a, bool quantise)
 
 static Status convert(int argc, char **argv)
 {
+    static const Command told = {
+        .name = "model convert",
+        .summary =
+            "Writes a model in the other layout: as a single file, where OUT ends in .safetensors, which "
+            "AUTOMATIC1111, ComfyUI and others take as a checkpoint; or as a diffusers folder. MODEL is a "
+            "folder, a .safetensors or .ckpt file, or builtin:tiny. Averages and a training's "
+            "state are left out, and from a single file a folder's other parts (a safety checker); a folder "
+            "keeps those.",
+        .example = "atelier model convert builtin:tiny tiny.safetensors",
+    };
     ConvertArguments a = {0};
     bool done;
-    TRY(parse_convert(argc, argv, &a, &done));
+    TRY(parse_convert(argc, argv, &told, "Stores every tensor in this type.", &a, &done));
     return done ? STATUS_OK : write_model(&a, false);
 }
 
@@ -357,30 +359,10 @@ static int command_convert(int argc, char **argv)
 
 /* Quantising --------------------------------------------------------------------------------------------- */
 
-static Status parse_quantise(int argc, char **argv, ConvertArguments *a, bool *done)
+static Status quantise(int argc, char **argv)
 {
-    const Option options[] = {
-        {.name = "dtype",
-         .kind = OPTION_TEXT,
-         .out = &a->dtype,
-         .value = "TYPE",
-         .choices = DTYPE_CHOICES,
-         .help = "Stores everything else in this type.",
-         .shown = "each as it is, bit for bit"},
-        {.name = "vae",
-         .kind = OPTION_TEXT,
-         .out = &a->vae,
-         .value = "V",
-         .help = "Another VAE in place of the model's own: a folder, a file, or a model whose VAE is taken."},
-        {.name = "ema",
-         .kind = OPTION_FLAG,
-         .out = &a->ema,
-         .help = "Takes the averages of the UNet's weights that some single files have beside them "
-                 "(model_ema.*)."},
-    };
-    const Command command = {
+    static const Command told = {
         .name = "model quantize",
-        .usage = "MODEL OUT [--dtype TYPE] [--vae V] [--ema]",
         .summary =
             "Writes a model whose UNet and text encoder have their weights in 8 bits, with a scale for each "
             "output: half the size of 16 bits. It is used as any model: to draw with, to train a LoRA over, "
@@ -388,21 +370,10 @@ static Status parse_quantise(int argc, char **argv, ConvertArguments *a, bool *d
             "biases and the VAE stay as they are. OUT is a single file, where it ends in .safetensors, or a "
             "folder.",
         .example = "atelier model quantize builtin:tiny tiny-int8.safetensors",
-        .options = options,
-        .option_count = sizeof options / sizeof *options,
-        .positional = &a->names,
-        .min_positional = 2,
-        .max_positional = 2,
-        .positional_name = "a model and what to write",
     };
-    return options_parse(&command, argc, argv, done);
-}
-
-static Status quantise(int argc, char **argv)
-{
     ConvertArguments a = {0};
     bool done;
-    TRY(parse_quantise(argc, argv, &a, &done));
+    TRY(parse_convert(argc, argv, &told, "Stores everything else in this type.", &a, &done));
     return done ? STATUS_OK : write_model(&a, true);
 }
 
