@@ -1,40 +1,13 @@
 /* SDXL: both text encoders, the UNet and whole pictures against diffusers, with a tiny random model
  * (scripts/reference/sdxl.py). */
-#include "golden.h"
+#include "sdxl.h"
 
 #include "infer/models/parts.h"
-#include "infer/pipeline/pipeline.h"
 #include "infer/pipeline/told.h"
 #include "kernels/base/json.h"
 #include "kernels/base/random.h"
-#include "tests/far/far.h"
 
-#define SDXL TEST_GOLDEN "/models/sdxl"
 enum { B = 2, TOKENS = 77 };
-
-typedef struct Fixture {
-    Model *m;
-    Ctx *c;
-    TensorFile *golden;
-    Pipeline *p;
-} Fixture;
-
-static void fixture_open(Fixture *f, const char *golden, DType dtype)
-{
-    assert_ok(model_load(SDXL, MODEL_ALL, dtype, &f->m));
-    f->c = ctx_new(test_device(), &(CtxOptions){.dtype = dtype, .threads = 2});
-    assert_non_null(f->c);
-    f->golden = golden_open(golden);
-    assert_ok(pipeline_new(f->c, f->m, &f->p)); /* places the model, too */
-}
-
-static void fixture_close(Fixture *f)
-{
-    pipeline_free(f->p);
-    ctx_free(f->c);
-    model_free(f->m);
-    tensorfile_close(f->golden);
-}
 
 static void a_folder_is_read(void **state)
 {
