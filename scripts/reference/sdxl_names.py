@@ -19,8 +19,9 @@ import types
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+import sdxl_shapes
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 UNET_ENDS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
@@ -35,16 +36,6 @@ def sd_scripts_unet(checkout):
     sys.path.insert(0, str(Path(checkout) / "library"))
     from sdxl_original_unet import SdxlUNet2DConditionModel
     return SdxlUNet2DConditionModel()
-
-
-def diffusers_unet():
-    return UNet2DConditionModel(
-        sample_size=128, block_out_channels=(320, 640, 1280), layers_per_block=2,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2, 10), attention_head_dim=(5, 10, 20), cross_attention_dim=2048,
-        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=256,
-        projection_class_embeddings_input_dim=2816)
 
 
 def texts():
@@ -78,7 +69,7 @@ def kohya(checkout):
 
 def peft():
     one, two = texts()
-    unet = [(n, *m.weight.shape) for n, m in diffusers_unet().named_modules()
+    unet = [(n, *m.weight.shape) for n, m in sdxl_shapes.unet().named_modules()
             if "attentions" in n and n.endswith(UNET_ENDS) and hasattr(m, "weight")]
     parts = (("unet.", unet), ("text_encoder.", text_layers(one)), ("text_encoder_2.", text_layers(two)))
     return [(prefix + path, *shape) for prefix, layers in parts for path, *shape in layers]
