@@ -326,7 +326,9 @@ static Status write_model(const ConvertArguments *a, bool quantise)
     TRY(model_convert(&r, &result));
     log_info("%s: %d tensors, %.2f GB, a %s", to, result.tensors, (double)path_bytes(to) / 1e9,
              result.single ? "single file" : "diffusers folder");
-    if (quantise)
+    if (quantise && !result.quantised)
+        log_info("  no weight was left to round: it is a model in 8 bits already");
+    else if (quantise)
         log_info("  %d of them in 8 bits; other programs do not read these", result.quantised);
     else if (result.single && !result.told_alone)
         log_info("  copy it to models/Stable-diffusion (AUTOMATIC1111) or models/checkpoints (ComfyUI)");
