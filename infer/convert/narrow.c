@@ -7,7 +7,8 @@
 
 struct NarrowItem {
     Narrow *all;
-    SafePiece from;
+    SafePiece from[SAFE_PIECES]; /* of as many rows each */
+    int pieces;
     Tensor weight, scales;
 };
 
@@ -15,7 +16,7 @@ bool narrow_takes(PartId id, const StoredTensor *t)
 {
     static const char ending[] = ".weight";
     const size_t n = strlen(t->name), end = sizeof ending - 1;
-    return (id == PART_UNET || id == PART_TEXT) && n > end && !strcmp(t->name + n - end, ending) &&
+    return id != PART_VAE && n > end && !strcmp(t->name + n - end, ending) &&
            element_is_float(t->piece.entry->type) && layerset_quantises(t->name, t->ndim, t->shape);
 }
 
@@ -23,22 +24,24 @@ bool narrow_takes(PartId id, const StoredTensor *t)
 static Status fill_in(const Tensor *t, void *arg)
 {
     NarrowItem *i = arg;
-    const int64_t rows = i->weight.shape[0], n = i->from.count / rows;
+    const int64_t rows = i->weight.shape[0], each = rows / i->pieces, n = i->from[0].count / each;
     (void)t;
     mem_free(i->all->numbers);
     mem_free(i->all->row);
     i->all->row = mem_alloc((size_t)n * sizeof(float));
-    i->all->numbers = mem_alloc((size_t)i->from.count + (size_t)rows * sizeof(float));
+    i->all->numbers = mem_alloc((size_t)(rows * n) + (size_t)rows * sizeof(float));
     if (!i->all->numbers || !i->all->row)
         return STATUS_FAILED;
     float *scales = i->all->numbers;
     int8_t *q = (int8_t *)(scales + rows);
     for (int64_t r = 0; r < rows; r++) {
-        TRY(tensor_entry_check_finite(i->from.entry, i->from.first + r * n, n, DTYPE_F32));
-        TRY(tensor_entry_read_part(i->from.entry, i->from.first + r * n, n, DTYPE_F32, i->all->row));
+        const SafePiece *p = &i->from[r / each];
+        const int64_t first = p->first + r % each * n;
+        TRY(tensor_entry_check_finite(p->entry, first, n, DTYPE_F32));
+        TRY(tensor_entry_read_part(p->entry, first, n, DTYPE_F32, i->all->row));
         scales[r] = quantise_row(i->all->row, n, q + r * n);
     }
-    tensorfile_release(i->from.entry->file);
+    tensorfile_release(i->from[0].entry->file);
     i->weight.data = q;
     i->scales.data = scales;
     return STATUS_OK;
@@ -53,9 +56,10 @@ Status narrow_item(Narrow *n, SafeItem *item, SafeItem *scales)
         return STATUS_FAILED;
     n->items[n->count++] = i;
     *i = (NarrowItem){.all = n,
-                      .from = item->pieces[0],
+                      .pieces = item->piece_count,
                       .weight = {.dtype = DTYPE_I8, .ndim = item->ndim},
                       .scales = {.dtype = DTYPE_F32, .ndim = 1}};
+    memcpy(i->from, item->pieces, sizeof i->from);
     memcpy(i->weight.shape, item->shape, sizeof item->shape);
     i->scales.shape[0] = item->shape[0];
     char *name = mem_printf("%s" WEIGHTS_SCALE, item->name);

@@ -50,10 +50,12 @@ static Status add_item(Writer *w, SafeItem item)
     return STATUS_OK;
 }
 
-/* One more third of a tensor of which others may be there: they come one after another. */
-static Status add_third(Writer *w, SafeItem item, int third)
+/* One more third of a tensor of which others may be there: they come one after another. *whole: the place of
+ * the tensor that this is the last third of, or -1. */
+static Status add_third(Writer *w, SafeItem item, int third, int *whole)
 {
     SafeItem *there = NULL;
+    *whole = -1;
     for (int i = w->count - 1; i >= 0 && i >= w->count - 4 && !there; i--)
         if (!strcmp(w->items[i].name, item.name))
             there = &w->items[i];
@@ -67,6 +69,8 @@ static Status add_third(Writer *w, SafeItem item, int third)
     }
     const bool same = there->type == item.type;
     there->pieces[third] = item.pieces[0];
+    if (there->pieces[0].entry && there->pieces[1].entry && there->pieces[2].entry)
+        *whole = (int)(there - w->items);
     const Status s =
         same ? STATUS_OK
              : status_refuse("%s: query, key and value of a layer are stored in different types; say "
@@ -96,17 +100,16 @@ static Status turn(Writer *w, SafeItem *item)
     return STATUS_OK;
 }
 
-/* A weight in 8 bits and its scales. */
-static Status add_narrow(Writer *w, SafeItem item)
+/* The weight in this place in 8 bits, and right after it its scales. */
+static Status narrow_at(Writer *w, int place)
 {
     SafeItem scales = {0};
-    const Status s = narrow_item(&w->narrow, &item, &scales);
-    if (s != STATUS_OK) {
-        mem_free((char *)item.name);
-        return s;
-    }
-    TRY(add_item(w, item));
-    return add_item(w, scales);
+    TRY(narrow_item(&w->narrow, &w->items[place], &scales));
+    TRY(add_item(w, scales));
+    SafeItem *next = &w->items[place + 1];
+    memmove(next + 1, next, sizeof *next * (size_t)(w->count - place - 2));
+    *next = scales;
+    return STATUS_OK;
 }
 
 static Status add_part(Writer *w, PartId id)
@@ -127,10 +130,10 @@ static Status add_part(Writer *w, PartId id)
         const bool turned = names->turned && !strcmp(p->items[i].name, names->turned);
         if (turned)
             TRY(turn(w, &item));
-        if (w->r->quantise && third < 0 && !turned && item.name && narrow_takes(id, &p->items[i]))
-            TRY(add_narrow(w, item));
-        else
-            TRY(third < 0 || !item.name ? add_item(w, item) : add_third(w, item, third));
+        int place = w->count;
+        TRY(third < 0 || !item.name ? add_item(w, item) : add_third(w, item, third, &place));
+        if (place >= 0 && w->r->quantise && !turned && narrow_takes(id, &p->items[i]))
+            TRY(narrow_at(w, place));
     }
     return STATUS_OK;
 }

@@ -265,12 +265,18 @@ bool keymap_openclip(const char *key, char out[KEYMAP_PARTS][KEYMAP_MAX], int *p
     const char *rest = key + used;
     char prefix[64];
     snprintf(prefix, sizeof prefix, "text_model.encoder.layers.%d.", i);
-    const bool weight = !strcmp(rest, "attn.in_proj_weight");
-    if (!weight && strcmp(rest, "attn.in_proj_bias") != 0)
+    static const char *const together[] = {"weight", "weight_scale", "bias"};
+    static const char in_proj[] = "attn.in_proj_";
+    const size_t n = sizeof in_proj - 1;
+    const char *kind = NULL;
+    for (size_t k = 0; k < sizeof together / sizeof *together && !strncmp(rest, in_proj, n); k++)
+        if (!strcmp(rest + n, together[k]))
+            kind = together[k];
+    if (!kind)
         return RENAME(openclip_layer, prefix, rest, out[0]);
     *parts = 3;
     for (int k = 0; k < 3; k++)
-        snprintf(out[k], KEYMAP_MAX, "%sself_attn.%s.%s", prefix, thirds[k], weight ? "weight" : "bias");
+        snprintf(out[k], KEYMAP_MAX, "%sself_attn.%s.%s", prefix, thirds[k], kind);
     return true;
 }
 

@@ -46,6 +46,10 @@ Status refuse_other_files(const char *path, const uint8_t *head, size_t n)
 #define WHOLE "; give the file or folder of the whole model"
 #define SUPPORTED "; Stable Diffusion 1.x, 2.x and XL are supported"
 #define EDM(of) "edm", "is a model with a noise schedule of its own (EDM, as " of " has it)", SUPPORTED
+#define UNCLIP                                                                                               \
+    "unclip", "is a Stable Diffusion 2 unCLIP model, which draws after a picture's embedding",               \
+        "; such models are not supported: take the model it was made from, with --init for a picture to "    \
+        "begin with"
 #define VAE "vae", "is an autoencoder (VAE) alone", WHOLE ", and this one with --vae"
 
 /* In this order: a LoRA of an SDXL model is a LoRA, SDXL's refiner has a UNet and a VAE too. */
@@ -64,6 +68,7 @@ static const FileKind KINDS[] = {
     {"^input_hint_block.", CONTROLNET},
     {"^conditioner.embedders.0.model.", "sdxl_refiner", "is SDXL's refiner",
      ", which only finishes what another model has drawn; give SDXL's base model"},
+    {"^noise_augmentor.", UNCLIP},
     {"^edm_mean", EDM("Playground 2.5")},
     {".scaled_fp8", "scaled_fp8", "has weights in 8 bits with scales beside them (ComfyUI's scaled fp8)",
      "; take the file in 16 bits"},
@@ -106,9 +111,18 @@ static bool is_bare_embedding(const TensorFile *f)
     return false;
 }
 
+/* A UNet that is told of something besides the text is SDXL's, whose text encoders have other names, or
+ * unCLIP's. */
+static bool is_unclip(const TensorFile *f)
+{
+    return tensorfile_find(f, KEYMAP_UNET "label_emb.0.0.weight") && tensorfile_holds(f, "cond_stage_model.");
+}
+
 const FileKind *file_kind(const TensorFile *f)
 {
-    static const FileKind bare = {"", EMBEDDING};
+    static const FileKind bare = {"", EMBEDDING}, unclip = {"", UNCLIP};
+    if (is_unclip(f))
+        return &unclip;
     for (size_t k = 0; k < sizeof KINDS / sizeof *KINDS; k++)
         for (int i = 0; i < tensorfile_count(f); i++)
             if (has_part(tensorfile_entry(f, i)->name, KINDS[k].part))

@@ -155,7 +155,7 @@ static Status read_folder(Source *src, Model *m)
     TRY(check_encoders(src, m));
     for (int i = 0; i < PART_COUNT; i++)
         if (i != PART_UNET && model_has(m, (PartId)i))
-            TRY(read_part(src, m, (PartId)i, src->r->parts & 1 << i && !(i == PART_VAE && src->vae)));
+            TRY(read_part(src, m, (PartId)i, i != PART_VAE && src->r->parts & 1 << i));
     TRY(read_folder_index(src, m));
     return read_text(src->path, "scheduler/scheduler_config.json", false, &m->scheduler_json);
 }
@@ -181,7 +181,7 @@ static Status read_single(Source *src, Model *m)
     TRY(read_index(src, single_text(m->file, "model_index.json"), m));
     for (int i = 0; i < PART_COUNT; i++) {
         char path[64];
-        if (!model_has(m, (PartId)i))
+        if (!model_has(m, (PartId)i) || (i == PART_VAE && !src->shapes.vae.levels))
             continue;
         snprintf(path, sizeof path, "%s/config.json", PARTS[i].folder);
         const char *text = single_text(m->file, path);
@@ -236,6 +236,16 @@ static Status read_other_vae(Source *src, Model *m)
     return m->vae_path ? STATUS_OK : STATUS_FAILED;
 }
 
+/* Many files and folders come without a VAE, to be used with one that is shared. */
+static Status check_vae(const Source *src, const Model *m)
+{
+    if (m->config_json[PART_VAE] || !(src->r->parts & MODEL_VAE))
+        return STATUS_OK;
+    return status_refuse("%s: has no VAE (%s); give one with --vae (model.vae): a file, a folder, or a model "
+                         "whose VAE fits this one",
+                         src->path, src->is_folder ? "vae/config.json" : KEYMAP_VAE "*");
+}
+
 /* The text encoders give what the UNet takes. */
 static Status check_text(const Source *src, const Model *m)
 {
@@ -287,6 +297,7 @@ Status source_read(Source *src, Model *m)
     TRY(src->is_folder ? read_folder(src, m) : read_single(src, m));
     if (src->vae)
         TRY(read_other_vae(src, m));
+    TRY(check_vae(src, m));
     return check_fit(src, m);
 }
 

@@ -24,12 +24,13 @@ static Status read_text(SingleFile *f, PartId id, bool *told)
                              tensorfile_path(f->file));
 }
 
-/* The parts' configurations as the metadata have them; false: they have not all. */
+/* The configurations of the parts that there are as the metadata have them; false: they have not all. */
 static Status read_texts(SingleFile *f, bool *told)
 {
     TRY(read_text(f, PART_UNET, told)); /* tells what parts there are */
     for (int i = 0; i < PART_COUNT && *told; i++)
-        if (i != PART_UNET && part_of_family((PartId)i, family_of(&f->shapes.unet)))
+        if (i != PART_UNET && part_of_family((PartId)i, family_of(&f->shapes.unet)) &&
+            (i != PART_VAE || single_file_has_vae(f)))
             TRY(read_text(f, (PartId)i, told));
     return STATUS_OK;
 }

@@ -15,7 +15,7 @@
 
 typedef struct SingleFile {
     TensorFile *file;
-    ModelShapes shapes;
+    ModelShapes shapes; /* vae.levels is 0 where the file has none */
     SingleBuild build;
     bool ema;              /* the UNet's weights are the averages that training kept of them (model_ema.*) */
     bool prediction_known; /* false: SD2 and the file does not say */
@@ -28,6 +28,7 @@ Status single_file_open(const char *path, SingleFile *out);
 void single_file_close(SingleFile *f);
 Status single_file_weights(const SingleFile *f, PartId part, DType dtype, Weights **out);
 bool single_file_has_ema(const SingleFile *f);
+bool single_file_has_vae(const SingleFile *f);
 
 /* What a diffusers folder says in its small files stands in the metadata of a single file that this program
  * wrote, so that it reads from it all that it read from the folder: the text of FOLDER/PATH under this and

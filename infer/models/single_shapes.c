@@ -149,6 +149,11 @@ bool single_has_vae(const TensorFile *f, const char *prefix, bool original)
     return numbered_entry(f, prefix, (original ? &original_names : &diffusers_names)->level, 0);
 }
 
+bool single_file_has_vae(const SingleFile *f)
+{
+    return single_has_vae(f->file, KEYMAP_VAE, true);
+}
+
 const char *single_read_vae(const TensorFile *f, const char *prefix, bool original, VaeConfig *k)
 {
     const VaeNames *names = original ? &original_names : &diffusers_names;
@@ -181,8 +186,12 @@ const char *single_read_vae(const TensorFile *f, const char *prefix, bool origin
     return NULL;
 }
 
+/* A file without one, or without its encoder, leaves k empty: another's may be taken. */
 static Status read_own_vae(const SingleFile *f, VaeConfig *k)
 {
+    *k = (VaeConfig){0};
+    if (!single_file_has_vae(f))
+        return STATUS_OK;
     const char *wrong = single_read_vae(f->file, KEYMAP_VAE, true, k);
     k->sample_size = f->shapes.unet.sample_size * 8;
     if (f->build == BUILD_SDXL)
@@ -284,8 +293,6 @@ static double read_steps(const TensorFile *f)
     return text ? strtod(text, NULL) : 0;
 }
 
-/* Where nothing is said, SD2 predicts v unless it was trained for 875,000 steps: that one is the 512-pixel
- * base (diffusers' rule), from which its inpainting model was made too. */
 /* By its text encoders; without any by what its UNet is told besides the text. */
 static bool is_sdxl(const SingleFile *f)
 {
@@ -293,6 +300,8 @@ static bool is_sdxl(const SingleFile *f)
            (entry(f, KEYMAP_UNET "label_emb.0.0.weight") && !tensorfile_holds(f->file, "cond_stage_model."));
 }
 
+/* Where nothing is said, SD2 predicts v unless it was trained for 875,000 steps: that one is the 512-pixel
+ * base (diffusers' rule), from which its inpainting model was made too. */
 void single_read_marks(SingleFile *f)
 {
     f->build = is_sdxl(f)                                           ? BUILD_SDXL

@@ -6,7 +6,7 @@
 
 /* Whose build it is and what its UNet predicts. */
 void single_read_marks(SingleFile *f);
-/* The shapes of all parts, after the marks. */
+/* The shapes of all parts that there are, after the marks. */
 Status single_read_shapes(SingleFile *f);
 
 /* Is there a VAE under this prefix, in the original code's names or in diffusers'? */

@@ -102,7 +102,8 @@ static void rest_tensor(const Tensor *t)
 
 bool layerset_quantises(const char *name, int ndim, const int64_t *shape)
 {
-    static const char *const wide[] = {"conv_in", "conv_out", "time_embedding.", "add_embedding."};
+    static const char *const wide[] = {"conv_in", "conv_out", "time_embedding.", "add_embedding.",
+                                       "text_projection"};
     int64_t count = 1;
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
         if (!strncmp(name, wide[i], strlen(wide[i])))

@@ -38,8 +38,8 @@ Layer *layerset_find(const LayerSet *set, const char *name);
 int64_t layerset_room(const LayerSet *set);
 /* Stores every weight of a linear layer or a convolution that is large enough for it in 8 bits, a scale for
  * each of its outputs (row-wise absmax, as LLM.int8()'s weights: Dettmers et al. 2022). A UNet's first and
- * last convolution and what it makes of the time, which all else hangs on and which are small, stay as they
- * are. Before it is placed or trained. */
+ * last convolution, what it makes of the time and of the whole text, which all else hangs on and which are
+ * small, stay as they are. Before it is placed or trained. */
 Status layerset_quantise(LayerSet *set);
 /* The way back: what is in 8 bits is stored in this type. */
 Status layerset_decode(LayerSet *set, DType dtype);

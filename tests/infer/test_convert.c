@@ -9,6 +9,7 @@
 
 #include "infer/convert/convert.h"
 #include "infer/files/keymap.h"
+#include "infer/models/parts.h"
 #include "infer/models/single_file.h"
 #include "infer/pipeline/pipeline.h"
 #include "kernels/base/file.h"
@@ -394,6 +395,98 @@ static void averages_become_the_weights(void **state)
     same_folder(again, folder_path);
 }
 
+/* Without a VAE, which many files come without -------------------------------------------------------------
+ */
+
+/* The single file of v lacks its VAE; the whole one is left in `whole`. */
+static void make_without_vae(const Variant *v, const char *whole)
+{
+    char *text;
+    Row *rows;
+    make(v);
+    assert_int_equal(rename(single_path, whole), 0);
+    const int n = read_rows(v, &text, &rows);
+    Row *left = mem_calloc((size_t)n, sizeof *left);
+    int count = 0;
+    for (int i = 0; i < n; i++)
+        if (strcmp(rows[i].part, "vae") != 0)
+            left[count++] = rows[i];
+    write_single(v, left, count);
+    mem_free(left);
+    free_rows(text, rows, n);
+}
+
+static void a_file_without_a_vae_takes_another_s(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"sd1", "sd2", "sdxl"};
+    char whole[160];
+    snprintf(whole, sizeof whole, "%s/whole.safetensors", work);
+    for (int k = 0; k < 3; k++) {
+        Model *m = NULL;
+        ConvertResult result;
+        ConvertRequest r = {.from = single_path, .to = target};
+        make_without_vae(&(Variant){.kind = kinds[k], .dtype = DTYPE_F16, .prediction = k == 1}, whole);
+        assert_int_equal(model_convert(&r, &result), STATUS_REFUSED);
+        assert_non_null(strstr(status_message(), "has no VAE (first_stage_model.*); give one with --vae"));
+        ok(model_load(single_path, MODEL_UNET | MODEL_TEXT, DTYPE_F32, &m)); /* which need none */
+        model_free(m);
+        r.vae = folder_path;
+        ok(model_convert(&r, &result));
+        same_file(target, whole);
+        remove(target);
+        r.vae = whole;
+        ok(model_convert(&r, &result));
+        same_file(target, whole);
+    }
+}
+
+/* In 8 bits -----------------------------------------------------------------------------------------------
+ */
+
+static void all_but_a_few_small_weights_are_in_8_bits(const char *model)
+{
+    Model *m;
+    int kept = 0;
+    ok(model_load(model, MODEL_UNET | MODEL_TEXT, DTYPE_F32, &m));
+    for (int i = 0; i < PART_COUNT; i++) {
+        const LayerSet *set = part_layers((PartId)i, m);
+        for (int k = 0; set && k < set->count; k++) {
+            const Tensor *w = set->items[k]->weight;
+            const bool narrow = layerset_quantises(set->items[k]->name, w->ndim, w->shape);
+            if (narrow != (w->dtype == DTYPE_I8))
+                fail_msg("%s: %s of %s", model, set->items[k]->name, PARTS[i].folder);
+            kept += narrow;
+        }
+    }
+    assert_true(kept > 50);
+    model_free(m);
+}
+
+/* Every text encoder's too, in both layouts, and from one to the other. */
+static void eight_bits_take_all_parts_but_the_vae(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"sd1", "sd2", "sdxl"};
+    for (int k = 0; k < 3; k++) {
+        ConvertResult result;
+        uint8_t folder[64 * 64 * 3], single[64 * 64 * 3];
+        make(&(Variant){.kind = kinds[k], .dtype = DTYPE_F16, .prediction = k == 1});
+        ok(model_convert(&(ConvertRequest){.from = folder_path, .to = again, .quantise = true}, &result));
+        all_but_a_few_small_weights_are_in_8_bits(again);
+        draw_with(again, folder);
+        convert(again, target);
+        all_but_a_few_small_weights_are_in_8_bits(target);
+        draw_with(target, single);
+        assert_memory_equal(single, folder, sizeof folder);
+        remove(target);
+        ok(model_convert(&(ConvertRequest){.from = single_path, .to = target, .quantise = true}, &result));
+        all_but_a_few_small_weights_are_in_8_bits(target);
+        draw_with(target, single);
+        assert_memory_equal(single, folder, sizeof folder);
+    }
+}
+
 /* Refusals ------------------------------------------------------------------------------------------------
  */
 
@@ -439,6 +532,8 @@ int main(void)
         cmocka_unit_test(a_single_file_says_what_it_leaves_out),
         cmocka_unit_test(types_are_kept_or_what_was_asked_for),
         cmocka_unit_test(averages_become_the_weights),
+        cmocka_unit_test(a_file_without_a_vae_takes_another_s),
+        cmocka_unit_test(eight_bits_take_all_parts_but_the_vae),
         cmocka_unit_test(what_would_be_lost_is_refused),
     };
     return cmocka_run_group_tests_name("convert", tests, set_up, remove_work);

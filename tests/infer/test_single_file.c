@@ -382,6 +382,7 @@ static void other_safetensors_are_named(void **state)
         {{"encoder.conv_in.weight", "decoder.conv_in.weight"}, "an autoencoder (VAE)", 0},
         {{"text_model.embeddings.token_embedding.weight"}, "a text encoder", 0},
         {{"conv_in.weight"}, "one part of a diffusers model", 0},
+        {{UNET_IN, "noise_augmentor.data_mean"}, "a Stable Diffusion 2 unCLIP model", 4},
         {{"something.else"}, "no Stable Diffusion model", 0},
         {{UNET_IN}, "a depth model", 5},
         {{UNET_IN}, "an instruct-pix2pix model", 8},
@@ -445,7 +446,7 @@ static void incomplete_files_name_what_they_lack(void **state)
     static const struct {
         const char *lacking, *what, *kind;
     } FILES[] = {
-        {"vae", "lacks the autoencoder", "sd1"},
+        {"vae", "has no VAE (first_stage_model.*); give one with --vae (model.vae)", "sd1"},
         {"text_encoder", "lacks the text encoder", "sd1"},
         {"model.diffusion_model.middle_block.1.norm.bias", "mid_block.attentions.0.norm.bias", "sd1"},
         {"model.diffusion_model.middle_block.1.proj_in.weight", "no attention in the middle", "sd1"},
@@ -474,6 +475,22 @@ static void incomplete_files_name_what_they_lack(void **state)
     }
 }
 
+/* Some of SD2's have what takes a picture's embedding and nothing else that tells. */
+static void an_unclip_model_is_named_by_its_unet(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {UNET_IN, "model.diffusion_model.label_emb.0.0.weight",
+                                       "cond_stage_model.model.token_embedding.weight"};
+    static const float zeros[4 * 9];
+    Items *l = items_new();
+    Model *m = NULL;
+    for (int k = 0; k < 3; k++)
+        add_item(l, keys[k], DTYPE_F32, DTYPE_F32, 4, (int64_t[]){1, 4, 3, 3}, zeros, NULL);
+    write_items(l, single_path);
+    assert_int_equal(model_load(single_path, MODEL_ALL, DTYPE_F32, &m), STATUS_REFUSED);
+    assert_non_null(strstr(status_message(), "unCLIP"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -488,6 +505,7 @@ int main(void)
         cmocka_unit_test(averages_are_taken_where_they_are_asked_for),
         cmocka_unit_test(a_vae_in_a_file_is_the_folder_s),
         cmocka_unit_test(other_safetensors_are_named),
+        cmocka_unit_test(an_unclip_model_is_named_by_its_unet),
         cmocka_unit_test(other_formats_are_named),
         cmocka_unit_test(incomplete_files_name_what_they_lack),
     };

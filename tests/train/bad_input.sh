@@ -288,7 +288,7 @@ sample 2 'm/unet/config.json: not valid JSON: ' 'at line 2'
 model; sed -i 's/"norm_num_groups": 4/"norm_num_groups": 3/' m/unet/config.json
 sample 2 'm/unet/config.json: 8 channels do not split into norm_num_groups 3'
 model; rm m/vae/config.json
-sample 2 'm: has no vae/config.json'
+sample 2 'm: has no VAE (vae/config.json); give one with --vae'
 model; rm m/tokenizer/merges.txt
 sample 2 'm/tokenizer/merges.txt: there is no such file'
 model; echo 'a b c' >>m/tokenizer/merges.txt

@@ -366,7 +366,7 @@ static Status quantise(int argc, char **argv)
     static const Command told = {
         .name = "model quantize",
         .summary =
-            "Writes a model whose UNet and text encoder have their weights in 8 bits, with a scale for each "
+            "Writes a model whose UNet and text encoders have their weights in 8 bits, with a scale for each "
             "output: half the size of 16 bits. It is used as any model: to draw with, to train a LoRA over, "
             "by this program alone. The UNet's first and last convolution and its time embedding, norms, "
             "biases and the VAE stay as they are. OUT is a single file, where it ends in .safetensors, or a "
