@@ -172,7 +172,7 @@ static Status take(int number)
     device.chip = chip;
     device.lacks_bf16 = p.major < CUDA_BF16_MAJOR;
     device.own_bytes = lt_workspace_bytes(p.major);
-    card = (CudaCard){p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
+    card = (CudaCard){number, p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
     fill_in_table();
     chosen = number;
     return STATUS_OK;

@@ -136,7 +136,7 @@ static bool joined(const Capture *c)
 
 cudaError_t cudaStreamEndCapture(cudaStream_t asked, cudaGraph_t *graph)
 {
-    ENTER();
+    const cudaError_t wanted = runtime_enter(__func__); /* it is over with one, too */
     *graph = NULL;
     cudaStream_t s = queue_stream(asked);
     if (!s || !s->capture)
@@ -144,10 +144,10 @@ cudaError_t cudaStreamEndCapture(cudaStream_t asked, cudaGraph_t *graph)
     Capture *c = s->capture;
     if (c->origin != s)
         return broken(c, cudaErrorStreamCaptureUnmatched);
-    cudaError_t e = cudaSuccess;
-    if (c->broken)
+    cudaError_t e = wanted;
+    if (e == cudaSuccess && c->broken)
         e = runtime_error(cudaErrorStreamCaptureInvalidated);
-    else if (!joined(c))
+    else if (e == cudaSuccess && !joined(c))
         e = runtime_error(cudaErrorStreamCaptureUnjoined);
     for (cudaStream_t t = queue_streams; t; t = t->next)
         if (t->capture == c)

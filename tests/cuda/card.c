@@ -50,12 +50,20 @@ size_t card_memory(void)
     return word ? (size_t)strtoull(word, NULL, 0) : (size_t)8 << 30;
 }
 
-static int taken; /* the one that the process works on */
+static _Thread_local int current; /* each thread begins with the first */
 
 static int count_cards(void)
 {
     const char *word = getenv("ATELIER_STAND_IN_CARDS");
     return word ? atoi(word) : 1;
+}
+
+bool card_is_current(void)
+{
+    static int taken = -1; /* the one that the process works on */
+    if (taken < 0)
+        taken = current;
+    return taken == current;
 }
 
 static bool is_card(int device)
@@ -75,7 +83,7 @@ cudaError_t cudaSetDevice(int device)
     ENTER();
     if (!is_card(device))
         return runtime_error(cudaErrorInvalidDevice);
-    taken = device;
+    current = device;
     return cudaSuccess;
 }
 
@@ -96,7 +104,7 @@ cudaError_t cudaInitDevice(int device, unsigned int device_flags, unsigned int f
 cudaError_t cudaGetDevice(int *device)
 {
     ENTER();
-    *device = taken;
+    *device = current;
     return cudaSuccess;
 }
 

@@ -2,6 +2,7 @@
 #ifndef TESTS_CUDA_CARD_H
 #define TESTS_CUDA_CARD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct Card {
@@ -11,5 +12,8 @@ typedef struct Card {
 } Card;
 const Card *card(void);
 size_t card_memory(void); /* bytes */
+/* Whether the calling thread's current card is the one that the process works on, which the first to ask
+ * decides. CUDA would go on with another card there; here the call fails. */
+bool card_is_current(void);
 
 #endif

@@ -65,7 +65,7 @@ static void **copy_arguments(const StandInKernel *k, void **arguments)
 cudaError_t cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void **arguments, size_t shared,
                              cudaStream_t s)
 {
-    ENTER();
+    ENTER_ON_CARD();
     const StandInKernel *k = find(function);
     if (!k->function)
         return runtime_error(cudaErrorInvalidDeviceFunction);
@@ -86,7 +86,7 @@ cudaError_t cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void *
 
 cudaError_t cudaFuncSetAttribute(const void *function, enum cudaFuncAttribute attribute, int value)
 {
-    ENTER();
+    ENTER_ON_CARD();
     StandInKernel *k = find(function);
     if (!k->function)
         return runtime_error(cudaErrorInvalidDeviceFunction);
@@ -100,7 +100,7 @@ cudaError_t cudaFuncSetAttribute(const void *function, enum cudaFuncAttribute at
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *function)
 {
-    ENTER();
+    ENTER_ON_CARD();
     const StandInKernel *k = find(function);
     if (!k->function)
         return runtime_error(cudaErrorInvalidDeviceFunction);

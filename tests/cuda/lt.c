@@ -322,6 +322,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     const cublasStatus_t s = check(&call);
     if (s != CUBLAS_STATUS_SUCCESS)
         return s;
+    if (call.operation.epilogue == CUBLASLT_EPILOGUE_BIAS && !call.operation.bias)
+        return CUBLAS_STATUS_NOT_SUPPORTED; /* as some releases have it */
     Choice choice = {problem_of(&call), workspace_of(&call, preference), {0}};
     const cudaDataType types[] = {a->type, b->type, c->type, d->type};
     for (int i = 0; i < 4; i++) {

@@ -201,7 +201,7 @@ MemoryKind memory_kind(const void *p, size_t bytes, bool *whole)
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    ENTER();
+    ENTER_ON_CARD();
     UNCAPTURED();
     *p = NULL;
     if (bytes == 0)
@@ -278,7 +278,7 @@ cudaError_t cudaFree(void *p)
 
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 {
-    ENTER();
+    ENTER_ON_CARD();
     *total = card_memory();
     *available = *total - taken;
     return cudaSuccess;
@@ -300,7 +300,7 @@ static cudaError_t pin(void *p, size_t bytes, bool own)
 
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned int flags)
 {
-    ENTER();
+    ENTER_ON_CARD();
     UNCAPTURED();
     (void)flags;
     *p = bytes ? aligned_alloc(PAGE, pages(bytes)) : NULL;

@@ -207,7 +207,7 @@ static void order_with_legacy(cudaStream_t s)
 
 cudaError_t queue_add(cudaStream_t asked, Op *o)
 {
-    cudaStream_t s = queue_stream(asked);
+    cudaStream_t s = card_is_current() ? queue_stream(asked) : NULL;
     if (!s) {
         op_free(o);
         return runtime_error(cudaErrorInvalidResourceHandle);
@@ -226,7 +226,7 @@ cudaError_t queue_add(cudaStream_t asked, Op *o)
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *made, unsigned int flags)
 {
-    ENTER();
+    ENTER_ON_CARD();
     queue_stream(NULL);
     cudaStream_t s = calloc(1, sizeof *s);
     NodeSet *tails = calloc(1, sizeof *tails);

@@ -3,6 +3,7 @@
 #define TESTS_CUDA_RUNTIME_H
 
 #include "block.h"
+#include "card.h"
 
 /* errors.c --------------------------------------------------------------------------------------------- */
 
@@ -13,6 +14,13 @@ cudaError_t runtime_enter(const char *name);
         const cudaError_t entered_ = runtime_enter(__func__);                                                \
         if (entered_ != cudaSuccess)                                                                         \
             return entered_;                                                                                 \
+    } while (0)
+/* The same of those that concern the thread's current card. */
+#define ENTER_ON_CARD()                                                                                      \
+    do {                                                                                                     \
+        ENTER();                                                                                             \
+        if (!card_is_current())                                                                              \
+            return runtime_error(cudaErrorInvalidResourceHandle);                                            \
     } while (0)
 /* The code that the call of a function is to fail with, because a test asks for it; 0: none. It is counted.
  */

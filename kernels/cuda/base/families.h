@@ -28,6 +28,7 @@ const Device *cuda_device(void);
 
 /* What the card is, for choosing tiles: asked once, when the device is chosen. */
 typedef struct CudaCard {
+    int number;          /* among the GPUs, as CUDA counts them */
     int major, minor;    /* compute capability */
     int processors;      /* streaming multiprocessors */
     size_t shared_block; /* bytes of shared memory that a block may have, opted in */

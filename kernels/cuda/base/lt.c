@@ -195,7 +195,15 @@ static void known_free(Known *k)
     mem_free(k);
 }
 
-static Status find_known(const LtProduct *p, Alignment alignment, const Known **found)
+/* Before the library is asked too: some releases know no algorithm for a bias that is nowhere. */
+static cublasStatus_t set_bias(const Known *k, const void *bias)
+{
+    return k->p.has_bias ? lt.cublasLtMatmulDescSetAttribute(k->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                             &bias, sizeof bias)
+                         : CUBLAS_STATUS_SUCCESS;
+}
+
+static Status find_known(const LtProduct *p, Alignment alignment, const void *bias, const Known **found)
 {
     for (int i = 0; i < known_count; i++)
         if (same_product(&known[i]->p, p) &&
@@ -211,6 +219,8 @@ static Status find_known(const LtProduct *p, Alignment alignment, const Known **
     k->p = *p;
     k->alignment = alignment;
     cublasStatus_t s = describe(k);
+    if (s == CUBLAS_STATUS_SUCCESS)
+        s = set_bias(k, bias);
     if (s == CUBLAS_STATUS_SUCCESS)
         s = choose(k);
     if (s != CUBLAS_STATUS_SUCCESS) {
@@ -234,10 +244,7 @@ static Status issue_product(const void *what, cudaStream_t stream)
     const LtCall *c = what;
     const Known *k = c->known;
     const LtOperands *o = &c->o;
-    if (k->p.has_bias)
-        TRY(failed(lt.cublasLtMatmulDescSetAttribute(k->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-                                                     &o->bias, sizeof o->bias),
-                   "a product's bias", &k->p));
+    TRY(failed(set_bias(k, o->bias), "a product's bias", &k->p));
     return failed(lt.cublasLtMatmul(lt.handle, k->operation, &o->alpha, o->b, k->b, o->a, k->a, &o->beta,
                                     o->c ? o->c : o->d, k->d, o->d, k->d, &k->algorithm, lt.workspace,
                                     lt.workspace_bytes, stream),
@@ -258,6 +265,6 @@ Status lt_product(const LtProduct *p, const LtOperands *o)
     c.o.d = o->d;
     const Alignment alignment = {alignment_of(o->a), alignment_of(o->b), alignment_of(c.o.c),
                                  alignment_of(o->d)};
-    TRY(find_known(p, alignment, &c.known));
+    TRY(find_known(p, alignment, c.o.bias, &c.known));
     return cuda_call(issue_product, &c, sizeof c);
 }

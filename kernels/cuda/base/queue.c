@@ -29,8 +29,20 @@ Status cuda_status(cudaError_t e, const char *doing)
     return status_fail("CUDA, %s: %s (%s)%s", doing, cudaGetErrorString(e), cudaGetErrorName(e), advice);
 }
 
+/* Which GPU CUDA's calls are for is a matter of each thread, and a library's may be any. */
+static Status on_this_thread(void)
+{
+    static _Thread_local bool here;
+    if (here)
+        return STATUS_OK;
+    TRY(cuda_status(cudaSetDevice(cuda_card()->number), "going on with the GPU in another thread"));
+    here = true;
+    return STATUS_OK;
+}
+
 static Status open_stream(void)
 {
+    TRY(on_this_thread());
     return stream ? STATUS_OK
                   : cuda_status(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
 }
@@ -137,6 +149,7 @@ Status cuda_launch(const Launch *l)
     memcpy(k.block, l->block, sizeof k.block);
     k.shared = l->shared;
     k.count = l->count;
+    TRY(on_this_thread());
     TRY(introduce(l));
     return cuda_call(issue_launch, &k, offsetof(KeptLaunch, arguments) + at);
 }
@@ -147,6 +160,8 @@ void *cuda_memory_new(size_t bytes)
 {
     void *p = NULL;
     size_t free_bytes = 0, total = 0;
+    if (on_this_thread() != STATUS_OK)
+        return NULL;
     const cudaError_t e = cudaMalloc(&p, bytes ? bytes : 1);
     if (e == cudaSuccess)
         return p;
@@ -173,7 +188,7 @@ void cuda_memory_free(void *p, size_t bytes)
 static size_t memory_left(void)
 {
     size_t left = 0, total = 0;
-    return cudaMemGetInfo(&left, &total) == cudaSuccess ? left : 0;
+    return on_this_thread() == STATUS_OK && cudaMemGetInfo(&left, &total) == cudaSuccess ? left : 0;
 }
 
 /* A copy between a place of the device's and one of the host's, which is pinned memory while recording. */
@@ -241,6 +256,7 @@ static cudaEvent_t place_free, fetched_event[2];
 static Status open_fetches(void)
 {
     cudaEvent_t *const events[] = {&place_free, &fetched_event[0], &fetched_event[1]};
+    TRY(on_this_thread());
     if (fetches)
         return STATUS_OK;
     for (int i = 0; i < 3; i++)
@@ -286,6 +302,8 @@ static Status fetched(int slot)
 static void *pinned_new(size_t bytes)
 {
     void *p = NULL;
+    if (on_this_thread() != STATUS_OK)
+        return NULL;
     if (cudaMallocHost(&p, bytes) == cudaSuccess)
         return p;
     (void)cudaGetLastError();

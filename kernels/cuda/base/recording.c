@@ -5,6 +5,7 @@
  * copies what the one before did, its copies have the same addresses. */
 #include "recording.h"
 
+#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 
 #include <string.h>
@@ -163,12 +164,24 @@ static Status capture(Recording *r, cudaStream_t stream)
     return s;
 }
 
+/* Without a graph: the call that failed to be captured may work when it is made, or say better why not. */
+static Status run_directly(Recording *r, cudaStream_t stream)
+{
+    static bool said;
+    if (!said)
+        log_warn("%s. The step is computed call by call, which is slower", status_message());
+    said = true;
+    (void)cudaGetLastError();
+    drop_graph(r);
+    return issue_all(&r->now, stream);
+}
+
 Status recording_run(Recording *r, cudaStream_t stream, bool *again)
 {
     *again =
         r->graph && r->now.bytes == r->before.bytes && memcmp(r->now.at, r->before.at, r->now.bytes) == 0;
-    if (!*again)
-        TRY(capture(r, stream));
+    if (!*again && capture(r, stream) != STATUS_OK)
+        return run_directly(r, stream);
     return cuda_status(cudaGraphLaunch(r->graph, stream), "running a recorded step");
 }
 

@@ -18,7 +18,7 @@ Status recording_add(Recording *r, CudaCall call, const void *what, size_t bytes
  * now. */
 Status recording_slot(Recording *r, size_t bytes, void *host, void **slot);
 /* Launches what was added: as the graph of before where it is the same, and *again says so; else as a new
- * one. */
+ * one, or call by call where no graph can be made of it. */
 Status recording_run(Recording *r, cudaStream_t stream, bool *again);
 /* Hands out what was got, once the stream is done. */
 void recording_results(Recording *r);
