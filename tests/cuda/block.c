@@ -48,6 +48,8 @@ uint3 stand_in_block_index;
 dim3 stand_in_block_dim, stand_in_grid_dim;
 char *block_shared, *block_shared_room;
 size_t block_shared_bytes;
+const char *block_stack;
+size_t block_stack_bytes;
 
 static StandInThread threads[THREADS_MOST];
 static Warp warps[WARPS_MOST];
@@ -147,6 +149,9 @@ static void switch_to(Fibre *f)
 {
     Fibre *from = running;
     running = f;
+    block_stack = f ? fibre_stack(f, &block_stack_bytes) : NULL;
+    if (!f)
+        block_stack_bytes = 0;
     fibre_switch(from ? from : fibre_main(), f ? f : fibre_main());
 }
 
@@ -383,9 +388,9 @@ static void place_shared(size_t bytes)
     block_shared = end - (bytes + 15) / 16 * 16;
 }
 
-bool block_own(const void *p)
+bool block_argument(const void *p)
 {
-    return fibre_owns(running, p) || launch_argument(arguments, kernel, p);
+    return launch_argument(arguments, kernel, p);
 }
 
 void *stand_in_shared(void)

@@ -18,8 +18,16 @@ struct StandInKernel {
 void block_run(const StandInKernel *k, dim3 grid, dim3 block, void **arguments, size_t shared);
 /* p lies in the copy that a launch has of its arguments (launch.c). */
 bool launch_argument(void **arguments, const StandInKernel *k, const void *p);
-/* p lies in the arguments of the kernel that runs, or on the running thread's stack. */
-bool block_own(const void *p);
+/* p lies in the arguments of the kernel that runs. */
+bool block_argument(const void *p);
+/* The running thread's stack; 0 bytes: none runs. */
+extern const char *block_stack __attribute__((visibility("hidden")));
+extern size_t block_stack_bytes __attribute__((visibility("hidden")));
+/* p lies there, as most of what kernels touch does: what a GPU has in registers. */
+static inline bool block_own(const void *p)
+{
+    return (uintptr_t)p - (uintptr_t)block_stack < block_stack_bytes;
+}
 /* Where the machine is: "kernel NAME, block (x,y,z), thread (x,y,z)", or "the host". */
 void block_where(char *text, size_t bytes);
 /* The index of a thread of the running block. */

@@ -156,9 +156,10 @@ Fibre *fibre_new(void (*body)(void))
     return f;
 }
 
-int fibre_owns(const Fibre *f, const void *p)
+const char *fibre_stack(const Fibre *f, size_t *bytes)
 {
-    return (const char *)p >= f->stack && (const char *)p < f->stack + STACK_BYTES;
+    *bytes = STACK_BYTES;
+    return f->stack;
 }
 
 int fibre_overflow(const void *p)

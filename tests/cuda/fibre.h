@@ -2,6 +2,8 @@
 #ifndef TESTS_CUDA_FIBRE_H
 #define TESTS_CUDA_FIBRE_H
 
+#include <stddef.h>
+
 typedef struct Fibre Fibre;
 
 /* The fibre that this thread began with. */
@@ -11,8 +13,8 @@ Fibre *fibre_main(void);
 Fibre *fibre_new(void (*body)(void));
 /* Goes on with `to`; returns when somebody switches back to `from`, which is the one that runs now. */
 void fibre_switch(Fibre *from, Fibre *to);
-/* Whether p lies in the stack of f. */
-int fibre_owns(const Fibre *f, const void *p);
+/* The lowest address of f's stack. */
+const char *fibre_stack(const Fibre *f, size_t *bytes);
 /* Whether p lies in the guard page of a stack. */
 int fibre_overflow(const void *p);
 

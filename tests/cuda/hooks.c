@@ -1,5 +1,6 @@
 /* What gcc calls before each access in code that was compiled with -fsanitize=thread. Its own library for
  * that is not linked: these are in its place. */
+#include "block.h"
 #include "watch.h"
 
 #define PLACE __builtin_return_address(0)
@@ -14,7 +15,8 @@ void __tsan_init(void)
     void __tsan_##name(void *p);                                                                             \
     void __tsan_##name(void *p)                                                                              \
     {                                                                                                        \
-        watch_access(p, bytes, kind, aligned, PLACE);                                                        \
+        if (!block_own(p))                                                                                   \
+            watch_access(p, bytes, kind, aligned, PLACE);                                                    \
     }
 #define ACCESSES(bytes)                                                                                      \
     ACCESS(read##bytes, bytes, WATCH_READ, true)                                                             \
@@ -33,7 +35,8 @@ ACCESSES(16)
     void __tsan_##name(void *p, unsigned long bytes);                                                        \
     void __tsan_##name(void *p, unsigned long bytes)                                                         \
     {                                                                                                        \
-        watch_access(p, bytes, kind, false, PLACE);                                                          \
+        if (!block_own(p))                                                                                   \
+            watch_access(p, bytes, kind, false, PLACE);                                                      \
     }
 RANGE(read_range, WATCH_READ)
 RANGE(write_range, WATCH_WRITE)

@@ -9,7 +9,8 @@
  * block, thread and tick. What thread a did before tick n is known to all after a barrier (known_to_all), and
  * to the lanes of its warp after a __syncwarp (known: a clock for each pair of lanes, joined there). For each
  * two bytes of memory the last write and two reads are kept, preferably one of another block, or else another
- * warp. */
+ * warp: by the 16 bytes as long as those are only touched together, by four bytes from the first time that
+ * they are not, by two once those are parted too, until a write of all of them makes them one again. */
 #include "watch.h"
 
 #include "banks.h"
@@ -20,7 +21,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define UNIT 2    /* bytes of memory that a cell is for */
+/* bytes of memory that a cell is for */
+#define GROUP 16
+#define WORD 4
+#define HALF 2
 #define CHUNK 512 /* bytes of memory whose cells are cleared together */
 #define THREADS 1024
 #define TICK_BITS 21
@@ -30,15 +34,15 @@
 typedef uint64_t Stamp;
 typedef struct Cell {
     Stamp write, reads[2];
-    uint16_t sites[3], unused;
+    uint16_t sites[3];
+    bool parted; /* see the smaller cells instead */
 } Cell;
 
 /* The cells of a region of memory. They are of this launch, or block; those of a chunk that are older are
  * cleared when it is touched. */
 typedef struct Shadow {
     char *begin;
-    size_t bytes;
-    Cell *cells;
+    Cell *groups, *words, *halves;
     uint32_t *ages; /* of each chunk */
     uint32_t age;
 } Shadow;
@@ -55,10 +59,10 @@ static size_t released_room;
 
 /* Order ------------------------------------------------------------------------------------------------- */
 
-static Stamp stamp(int thread, bool atomic, unsigned bytes)
+static Stamp stamp(int thread, bool atomic)
 {
     return (Stamp)(block_number & 0x3fffffff) << 34 | (Stamp)thread << 24 | (Stamp)ticks[thread] << 3 |
-           (Stamp)atomic << 2 | bytes;
+           (Stamp)atomic << 2;
 }
 static uint32_t block_of(Stamp s)
 {
@@ -104,17 +108,23 @@ static void note_atomic(void)
     released[block_number / 8] |= (uint8_t)(1u << block_number % 8);
 }
 
-static void shadow_new(Shadow *s, char *begin, size_t bytes)
+static void *room_for(size_t bytes)
 {
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    s->begin = begin;
-    s->bytes = bytes;
-    s->cells = mmap(NULL, bytes / UNIT * sizeof(Cell), PROT_READ | PROT_WRITE, flags, -1, 0);
-    s->ages = mmap(NULL, bytes / CHUNK * sizeof(uint32_t), PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (s->cells == MAP_FAILED || s->ages == MAP_FAILED) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
         fprintf(stderr, "stand-in: no room to watch memory in\n");
         abort();
     }
+    return p;
+}
+
+static void shadow_new(Shadow *s, char *begin, size_t bytes)
+{
+    s->begin = begin;
+    s->groups = room_for(bytes / GROUP * sizeof(Cell));
+    s->words = room_for(bytes / WORD * sizeof(Cell));
+    s->halves = room_for(bytes / HALF * sizeof(Cell));
+    s->ages = room_for(bytes / CHUNK * sizeof(uint32_t));
 }
 
 void watch_launch(void)
@@ -164,10 +174,18 @@ void watch_syncwarp(int warp, unsigned mask)
             memcpy(known[first + i], all, sizeof all);
 }
 
+static void forget(Cell *cells, size_t of, const char *p, size_t bytes)
+{
+    madvise(cells + (size_t)(p - device.begin) / of, bytes / of * sizeof(Cell), MADV_DONTNEED);
+}
+
 void watch_forget(const char *p, size_t bytes)
 {
-    if (device.begin)
-        madvise(device.cells + (size_t)(p - device.begin) / UNIT, bytes / UNIT * sizeof(Cell), MADV_DONTNEED);
+    if (!device.begin)
+        return;
+    forget(device.groups, GROUP, p, bytes);
+    forget(device.words, WORD, p, bytes);
+    forget(device.halves, HALF, p, bytes);
 }
 
 /* Races ------------------------------------------------------------------------------------------------- */
@@ -231,19 +249,83 @@ static void touch(Cell *c, const char *p, Stamp me, WatchKind kind, unsigned sit
     c->sites[0] = (uint16_t)site;
 }
 
+/* An access under way: its bytes, counted from where the shadow's memory begins. */
+typedef struct Access {
+    Shadow *of;
+    size_t first, end;
+    Stamp stamp; /* without which bytes */
+    WatchKind kind;
+    unsigned site;
+} Access;
+
+static void touch_halves(const Access *a, size_t first, size_t end)
+{
+    for (size_t half = first / HALF; half <= (end - 1) / HALF; half++) {
+        const unsigned which = (half * HALF >= first ? 1u : 0) | (half * HALF + 1 < end ? 2u : 0);
+        touch(&a->of->halves[half], a->of->begin + half * HALF, a->stamp | which, a->kind, a->site);
+    }
+}
+
+/* What the cell of all of them says holds for each of its parts. */
+static void part(Cell *whole, Cell *parts, int count)
+{
+    for (int i = 0; i < count; i++)
+        parts[i] = *whole;
+    whole->parted = true;
+}
+
+static void touch_words(const Access *a, size_t first, size_t end)
+{
+    for (size_t word = first / WORD; word <= (end - 1) / WORD; word++) {
+        const size_t begin = word * WORD, from = first > begin ? first : begin;
+        const size_t to = end < begin + WORD ? end : begin + WORD;
+        Cell *c = &a->of->words[word], *halves = &a->of->halves[begin / HALF];
+        if (!c->parted) {
+            if (to - from == WORD) {
+                touch(c, a->of->begin + begin, a->stamp | 3, a->kind, a->site);
+                continue;
+            }
+            part(c, halves, WORD / HALF);
+        }
+        touch_halves(a, from, to);
+        if (to - from == WORD && a->kind != WATCH_READ)
+            *c = halves[0];
+    }
+}
+
+static void touch_groups(const Access *a)
+{
+    for (size_t group = a->first / GROUP; group <= (a->end - 1) / GROUP; group++) {
+        const size_t begin = group * GROUP, from = a->first > begin ? a->first : begin;
+        const size_t to = a->end < begin + GROUP ? a->end : begin + GROUP;
+        Cell *c = &a->of->groups[group], *words = &a->of->words[begin / WORD];
+        if (!c->parted) {
+            if (to - from == GROUP) {
+                touch(c, a->of->begin + begin, a->stamp | 3, a->kind, a->site);
+                continue;
+            }
+            part(c, words, GROUP / WORD);
+        }
+        touch_words(a, from, to);
+        if (to - from == GROUP && a->kind != WATCH_READ)
+            *c = words[0];
+    }
+}
+
 static void touch_all(Shadow *s, const char *p, size_t bytes, WatchKind kind, unsigned site)
 {
-    const size_t first = (size_t)(p - s->begin), last = first + bytes - 1;
-    for (size_t chunk = first / CHUNK; chunk <= last / CHUNK; chunk++)
+    const Access a = {.of = s,
+                      .first = (size_t)(p - s->begin),
+                      .end = (size_t)(p - s->begin) + bytes,
+                      .stamp = stamp(stand_in_self->number, kind == WATCH_ATOMIC),
+                      .kind = kind,
+                      .site = site};
+    for (size_t chunk = a.first / CHUNK; chunk <= (a.end - 1) / CHUNK; chunk++)
         if (s->ages[chunk] != s->age) {
             s->ages[chunk] = s->age;
-            memset(&s->cells[chunk * CHUNK / UNIT], 0, CHUNK / UNIT * sizeof(Cell));
+            memset(&s->groups[chunk * CHUNK / GROUP], 0, CHUNK / GROUP * sizeof(Cell));
         }
-    for (size_t unit = first / UNIT; unit <= last / UNIT; unit++) {
-        const unsigned which = (unit * UNIT >= first ? 1u : 0) | (unit * UNIT + 1 <= last ? 2u : 0);
-        touch(&s->cells[unit], s->begin + unit * UNIT,
-              stamp(stand_in_self->number, kind == WATCH_ATOMIC, which), kind, site);
-    }
+    touch_groups(&a);
 }
 
 /* Places ------------------------------------------------------------------------------------------------ */
@@ -276,7 +358,7 @@ void watch_access(const void *address, size_t bytes, WatchKind kind, bool aligne
     const bool in_device = memory_region && p >= memory_region && p < memory_region + MEMORY_REGION;
     const bool in_shared = p >= block_shared_room && p < block_shared_room + SHARED_MOST;
     if (!in_device && !in_shared) {
-        if (!block_own(p))
+        if (!block_own(p) && !block_argument(p))
             check_host(p, bytes, kind, place);
         return;
     }

@@ -30,6 +30,9 @@ void watch_forget(const char *p, size_t bytes);
 
 /* sites.c: places in the code, by number from 1. */
 unsigned site_of(const void *place);
+unsigned site_of_function(const void *function);
+/* Looks their lines up all at once, which takes no longer than one of them. */
+void sites_ask(const unsigned *sites, int n);
 /* "FILE:LINE (FUNCTION)" of a site, and of whatever that is inlined in; what can be found of it. */
 void site_name(char *text, size_t size, unsigned site);
 /* A function with the arguments of its template, "kernel<float, 4>"; text stays as it is where that is not

@@ -1,5 +1,10 @@
-/* Every operation of ATL_OPS and every kind of adapter of ATL_ADAPTERS: a test each, from the table of cases
- * optest_NAME or optest_adapter_NAME. One without it does not link. */
+/* Every operation of ATL_OPS and every kind of adapter of ATL_ADAPTERS: tests of each, from the table of
+ * cases optest_NAME or optest_adapter_NAME. One without it does not link.
+ *
+ *     test_kernels_ops [NAMES [PART…]]
+ *
+ * NAMES: only operations of these names, in which * and ? stand for any letters. PART: only this one, of
+ * "operations", "not finite" and "wrong type". */
 #include "gradcheck.h"
 
 #include "kernels/adapter.h"
@@ -8,6 +13,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -51,22 +57,37 @@ static void operation_refuses_a_type_that_it_does_not_read(void **state)
 static Entry entries[] = {ATL_OPS(ENTRY) ATL_ADAPTERS(ADAPTER_ENTRY)};
 #define COUNT (sizeof entries / sizeof *entries)
 
+static const struct {
+    const char *name;
+    CMUnitTestFunction test;
+} parts[] = {
+    {"operations", operation_agrees_with_its_twin_and_its_gradient_with_differences},
+    {"not finite", operation_loses_no_nan_or_infinity},
+    {"wrong type", operation_refuses_a_type_that_it_does_not_read},
+};
+
+static bool is_among(const char *name, char **list, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(name, list[i]) == 0)
+            return true;
+    return false;
+}
+
 int main(int argc, char **argv)
 {
-    struct CMUnitTest tests[COUNT], not_finite[COUNT], wrong_type[COUNT];
-    for (size_t i = 0; i < COUNT; i++) {
-        tests[i] = (struct CMUnitTest){
-            .name = entries[i].name,
-            .test_func = operation_agrees_with_its_twin_and_its_gradient_with_differences,
-            .initial_state = &entries[i],
-        };
-        not_finite[i] = wrong_type[i] = tests[i];
-        not_finite[i].test_func = operation_loses_no_nan_or_infinity;
-        wrong_type[i].test_func = operation_refuses_a_type_that_it_does_not_read;
-    }
-    if (argc > 1) /* those of this name; * and ? stand for any letters */
+    int failed = 0, run = 0;
+    if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    int failed = cmocka_run_group_tests_name("operations", tests, NULL, NULL);
-    failed += cmocka_run_group_tests_name("not finite", not_finite, NULL, NULL);
-    return failed + cmocka_run_group_tests_name("wrong type", wrong_type, NULL, NULL);
+    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+        if (argc > 2 && !is_among(parts[p].name, argv + 2, argc - 2))
+            continue;
+        struct CMUnitTest tests[COUNT];
+        for (size_t i = 0; i < COUNT; i++)
+            tests[i] = (struct CMUnitTest){
+                .name = entries[i].name, .test_func = parts[p].test, .initial_state = &entries[i]};
+        failed += cmocka_run_group_tests_name(parts[p].name, tests, NULL, NULL);
+        run++;
+    }
+    return failed + !run;
 }
