@@ -1,5 +1,6 @@
 /* Convolutions through oneDNN: forward, gradient of the input, gradient of the weight. Those of 3×3 that are
- * large enough go another way, winograd.c.
+ * large enough go another way, winograd.c; smaller ones and strides in bf16 where the processor multiplies
+ * that, conv_bf16.c.
  *
  * Arithmetic is bf16 where activations are and the processor computes it, else f32; operands of another type
  * are converted into scratch memory. Weights come in the files' order (K,C,kh,kw) and are put into oneDNN's:
@@ -14,6 +15,7 @@
  * pixel instead of 36, and the doubled map never exists. Weights that are stored in fewer
  * bits than they are multiplied in go another way, conv_columns.c. */
 #include "kernels/floats.h"
+#include "conv_bf16.h"
 #include "conv_columns.h"
 #include "conv_weight.h"
 #include "families.h"
@@ -388,6 +390,10 @@ static Status scratch_of(const Conv *a, OneConvKind kind, size_t *bytes)
                                              : ISA(winograd_scratch)(a, kind == ONE_BACKWARD_DATA);
         return STATUS_OK;
     }
+    if (kind != ONE_BACKWARD_WEIGHT && ISA(bf16_takes_conv)(a, kind == ONE_BACKWARD_DATA)) {
+        *bytes = ISA(bf16_conv_scratch)(a, kind == ONE_BACKWARD_DATA);
+        return STATUS_OK;
+    }
     if (goes_by_columns(a, kind))
         return (kind == ONE_FORWARD ? ISA(columns_scratch) : ISA(columns_backward_scratch))(a, bytes);
     for (int part = 0; part < phases_of(a); part++) {
@@ -461,6 +467,10 @@ static Status cpu_conv2d(const Conv *a, void *scratch)
         ISA(winograd_run)(a, false, scratch);
         return STATUS_OK;
     }
+    if (ISA(bf16_takes_conv)(a, false)) {
+        ISA(bf16_conv)(a, false, scratch);
+        return STATUS_OK;
+    }
     if (goes_by_columns(a, ONE_FORWARD))
         return ISA(columns_run)(a, scratch);
     for (int part = 0; part < phases_of(a); part++) {
@@ -480,6 +490,10 @@ static Status cpu_conv2d_backward_data(const Conv *a, void *scratch)
     FLOATS_ONLY(a->x, a->w->scales ? NULL : a->w, a->y);
     if (ISA(winograd_takes)(a)) {
         ISA(winograd_run)(a, true, scratch);
+        return STATUS_OK;
+    }
+    if (ISA(bf16_takes_conv)(a, true)) {
+        ISA(bf16_conv)(a, true, scratch);
         return STATUS_OK;
     }
     if (goes_by_columns(a, ONE_BACKWARD_DATA))

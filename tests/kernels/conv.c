@@ -275,6 +275,18 @@ const OpTest *optest_conv2d(int *count)
         TILES("upsampled tiles, frozen", 1, 7, 5, 32, 64, .i = {1, 1, 1, 1, 1, 1, true},
               .no_grad = {false, true, true}),
         TILES("upsampled tiles, trained", 2, 6, 7, 64, 32, .i = {0, 1, 1, 1, 1, 1, true}),
+        /* whole chunks of channels on few pixels, of which products of bf16 are made (conv_bf16.c) */
+        TILES("a small map, frozen", 2, 3, 5, 64, 32, .i = {1, 1, 1, 1, 1, 1},
+              .no_grad = {false, true, true}),
+        TILES("a small map, padded otherwise on each side, trained", 1, 4, 3, 32, 64,
+              .i = {1, 1, 0, 1, 1, 0}),
+        TILES("rows of more than one group, frozen", 1, 2, 14, 96, 128, .i = {0, 1, 1, 1, 1, 1},
+              .no_grad = {false, true, true}),
+        TILES("stride 2, frozen", 2, 5, 4, 64, 32, .i = {1, 2, 1, 1, 1, 1}, .no_grad = {false, true, true}),
+        TILES("stride 2, padded right and bottom only, trained", 1, 6, 7, 32, 64, .i = {1, 2, 0, 0, 1, 1}),
+        TILES("upsampled, frozen", 2, 3, 2, 64, 96, .i = {1, 1, 1, 1, 1, 1, true},
+              .no_grad = {false, true, true}),
+        TILES("upsampled, trained", 1, 2, 3, 32, 64, .i = {0, 1, 1, 1, 1, 1, true}),
     };
     *count = sizeof tests / sizeof *tests;
     return tests;
@@ -325,6 +337,8 @@ const OpTest *optest_conv2d_add(int *count)
                  .no_grad = {false, true, false, true, true}),
         CONV_ADD("only what is added has a gradient", 2, 3, 2, 4, 5, .i = {1, 1, 1, 1, 1, 1},
                  .no_grad = {true, true, false, false, true}),
+        CONV_ADD("both, frozen, a small map", 2, 3, 4, 64, 32, .i = {1, 1, 1, 1, 1, 1},
+                 .no_grad = {false, true, false, false, true}),
         CONV_ADD("both, frozen, tiles", 2, 9, 13, 32, 64, .i = {1, 1, 1, 1, 1, 1},
                  .no_grad = {false, true, false, false, true}),
         CONV_ADD("a residual, tiles", 1, 13, 16, 64, 32, .i = {1, 1, 1, 1, 1, 1, false, 2},
