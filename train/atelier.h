@@ -154,6 +154,8 @@ typedef struct AtlSample {
     int original_width, original_height, target_width, target_height, crop_top, crop_left;
     int negative_original_width, negative_original_height, negative_target_width, negative_target_height;
     double eta; /* sampler ddim: the share of each step's noise that is fresh, to 1 */
+    /* What SDXL's second text encoder is told instead; NULL or "": the same. Other models refuse them. */
+    const char *prompt_2, *negative_2;
 } AtlSample;
 
 /* Draws a picture: the same that `atelier sample` draws. *out is the caller's to free, and empty after a

@@ -20,6 +20,8 @@ static const struct {
              {"s", "steps"},
              {"cfg_scale", "cfg"},
              {"negative_prompt", "negative"},
+             {"prompt_2", "prompt-2"},
+             {"negative_prompt_2", "negative-prompt-2"},
              {"batch_size", "batch"},
              {"sampler_name", "sampler"}};
 

@@ -22,10 +22,10 @@ typedef enum InpaintRule { INPAINT_STEPS, INPAINT_CALLS, INPAINT_BOTH } InpaintR
  * 0; the mean of the square; or that of its four middle pixels. */
 typedef enum MaskReduction { MASK_UPPER_LEFT, MASK_MEAN, MASK_MIDDLE } MaskReduction;
 
-/* What a clip skip does with SDXL, whose states are those before the last layer anyway: so many layers fewer
- * of the prompt, and the negative prompt as ever; nothing; or it counts from the last layer, so that the
- * first changes nothing. */
-typedef enum SkipRule { SKIP_OF_PROMPT, SKIP_NOTHING, SKIP_FROM_LAST } SkipRule;
+/* What a clip skip does: so many layers fewer of the prompt, and the negative prompt as ever; of both;
+ * nothing; or, with SDXL, whose states are those before the last layer anyway, it counts from the last layer,
+ * so that the first changes nothing. */
+typedef enum SkipRule { SKIP_OF_PROMPT, SKIP_OF_BOTH, SKIP_NOTHING, SKIP_FROM_LAST } SkipRule;
 
 /* When SDXL's negative prompt is zeros instead of what a text becomes: where there is none; where it is
  * empty; never, and no prompt is an empty one. */
@@ -36,7 +36,7 @@ typedef struct Compat {
     /* Clip skip where all of the text encoder's layers are used: diffusers counts those left out, A1111 from
      * the end, beginning with 1. */
     int clip_skip_none;
-    SkipRule sdxl_skip;
+    SkipRule skip, sdxl_skip; /* with SD1.x and SD2.x; with SDXL */
     ZeroRule zero_negative;
     PromptSyntax prompts;       /* what prompts are read as */
     SamplerConvention sampling; /* how grids of noise levels are read */

@@ -80,6 +80,8 @@ static Status admit(const Pipeline *p, const SampleRequest *r)
 {
     Size size;
     TRY(pipeline_final_size(p->m, r, &size));
+    if (r->prompt_2)
+        TRY(guard_prompt(p->guard, r->prompt_2));
     return guard_admit(p->guard, r->prompt, r->unmarked ? NULL : &size);
 }
 

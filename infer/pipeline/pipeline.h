@@ -20,14 +20,15 @@ typedef struct SampleHires {
 double hires_strength(const SampleHires *h); /* what 0 stands for */
 
 typedef struct SampleRequest {
-    const char *prompt, *negative; /* negative NULL: none, which is "", or zeros (Compat.zero_negative) */
-    int steps;                     /* 20 */
-    float guidance;                /* 7.5; 1 or less: no guidance */
-    double guidance_rescale;       /* 0 to 1: how far the guided prediction takes the other's spread */
-    const char *sampler;           /* one of SAMPLER_WORDS */
-    float eta;                     /* SamplerChoice's */
-    const char *schedule;          /* one of SCHEDULE_WORDS; NULL: auto */
-    const char *rng;               /* as noise_kind_parse() takes it; NULL: what compat says */
+    const char *prompt, *negative;     /* negative NULL: none, which is "", or zeros (Compat.zero_negative) */
+    const char *prompt_2, *negative_2; /* for SDXL's second text encoder; NULL or "": the same */
+    int steps;                         /* 20 */
+    float guidance;                    /* 7.5; 1 or less: no guidance */
+    double guidance_rescale;           /* 0 to 1: how far the guided prediction takes the other's spread */
+    const char *sampler;               /* one of SAMPLER_WORDS */
+    float eta;                         /* SamplerChoice's */
+    const char *schedule;              /* one of SCHEDULE_WORDS; NULL: auto */
+    const char *rng;                   /* as noise_kind_parse() takes it; NULL: what compat says */
     uint64_t seed;
     Size size; /* in pixels; a side of 0: as pipeline_choose_size() says */
     int clip_skip;

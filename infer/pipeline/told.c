@@ -23,20 +23,26 @@
 
 #define GUIDANCE_UNIT 1000 /* what a guidance scale less 1 is multiplied by, like a timestep's share */
 
-/* A text of a schedule. */
+/* A text of a schedule, as each encoder is told it. */
 typedef struct ToldText {
-    const char *text;
-    PromptChunks chunks[ENCODERS_MAX]; /* for each encoder; of the same tokens, but padded in its own way */
+    const char *texts[ENCODERS_MAX];
+    PromptChunks chunks[ENCODERS_MAX]; /* where the texts are the same, of the same tokens, but padded in its
+                                          own way */
     float *states;                     /* (chunks,positions,width), then what the first chunk has besides */
     int times;                         /* how often the schedule has it */
 } ToldText;
 
-/* A prompt: texts, and which of them each part of its schedule is. */
+/* A part of a prompt's schedule: up to which step it is told, and which text. */
+typedef struct ToldPart {
+    int end, text;
+} ToldPart;
+
+/* A prompt: texts, and the parts of its schedule. */
 typedef struct ToldPrompt {
-    PromptSchedule schedule;
+    PromptSchedule schedules[ENCODERS_MAX]; /* as each encoder is told it; the second empty: as the first */
     ToldText *texts;
-    int count, chunks;
-    int *part_text;
+    ToldPart *parts;
+    int count, part_count, chunks;
     int last;   /* the text that was told last; -1: none */
     bool zeros; /* in place of what a text becomes */
     int clip_skip;
@@ -71,10 +77,33 @@ static Status read_schedule(const SampleRequest *r, const char *text, bool posit
     return prompt_schedule(text, steps, r->steps_before, out);
 }
 
-static int find_text(const ToldPrompt *p, const char *text)
+/* What the encoder is told up to this step. */
+static const char *text_until(const ToldPrompt *p, int encoder, int end)
+{
+    const PromptSchedule *s = &p->schedules[encoder && p->schedules[1].count ? 1 : 0];
+    int i = 0;
+    while (i + 1 < s->count && s->items[i].end < end)
+        i++;
+    return s->items[i].text;
+}
+
+/* The first end after that one in any of the schedules; -1: there is none. */
+static int next_end(const ToldPrompt *p, int after)
+{
+    int next = -1;
+    for (int e = 0; e < ENCODERS_MAX; e++)
+        for (int i = 0; i < p->schedules[e].count; i++) {
+            const int end = p->schedules[e].items[i].end;
+            if (end > after && (next < 0 || end < next))
+                next = end;
+        }
+    return next;
+}
+
+static int find_text(const ToldPrompt *p, const ToldText *text)
 {
     for (int i = 0; i < p->count; i++)
-        if (!strcmp(p->texts[i].text, text))
+        if (!strcmp(p->texts[i].texts[0], text->texts[0]) && !strcmp(p->texts[i].texts[1], text->texts[1]))
             return i;
     return -1;
 }
@@ -92,7 +121,7 @@ static Status read_chunks(Told *t, ToldPrompt *p, ToldText *text)
     for (int e = 0; e < t->encoders; e++) {
         PromptChunks *c = &text->chunks[e];
         own.second = e > 0;
-        TRY(prompt_chunks(tokenizer_of(t, e), set ? &own : NULL, t->r->reading, text->text, t->one.tokens,
+        TRY(prompt_chunks(tokenizer_of(t, e), set ? &own : NULL, t->r->reading, text->texts[e], t->one.tokens,
                           c));
         p->chunks = c->count > p->chunks ? c->count : p->chunks;
     }
@@ -101,22 +130,22 @@ static Status read_chunks(Told *t, ToldPrompt *p, ToldText *text)
 
 static Status read_texts(Told *t, ToldPrompt *p)
 {
-    const int parts = p->schedule.count;
+    const int most = p->schedules[0].count + p->schedules[1].count;
     p->last = -1;
-    p->texts = mem_calloc((size_t)parts, sizeof *p->texts);
-    p->part_text = mem_calloc((size_t)parts, sizeof *p->part_text);
-    if (!p->texts || !p->part_text)
+    p->texts = mem_calloc((size_t)most, sizeof *p->texts);
+    p->parts = mem_calloc((size_t)most, sizeof *p->parts);
+    if (!p->texts || !p->parts)
         return STATUS_FAILED;
-    for (int i = 0; i < parts; i++) {
-        const char *text = p->schedule.items[i].text;
-        int k = find_text(p, text);
+    for (int end = next_end(p, -1); end >= 0; end = next_end(p, end)) {
+        const ToldText text = {.texts = {text_until(p, 0, end), text_until(p, 1, end)}};
+        int k = find_text(p, &text);
         if (k < 0) {
             k = p->count++;
-            p->texts[k].text = text;
+            p->texts[k] = text;
             TRY(read_chunks(t, p, &p->texts[k]));
         }
         p->texts[k].times++;
-        p->part_text[i] = k;
+        p->parts[p->part_count++] = (ToldPart){end, k};
     }
     for (int i = 0; i < p->count; i++)
         for (int e = 0; e < t->encoders; e++)
@@ -169,6 +198,13 @@ static SizeNumbers sizes_told(const SampleRequest *r, Size picture, bool positiv
                          .target = other->target.width ? other->target : n.target};
 }
 
+/* What the second text encoder is told instead; NULL: the same. */
+static const char *second_text(const SampleRequest *r, bool positive)
+{
+    const char *text = positive ? r->prompt_2 : r->negative_2;
+    return text && *text ? text : NULL;
+}
+
 static bool is_zeros(const Told *t, bool positive)
 {
     const char *negative = t->r->negative;
@@ -179,7 +215,7 @@ static bool is_zeros(const Told *t, bool positive)
     case ZEROS_ABSENT:
         return !negative && m->zero_negative;
     case ZEROS_EMPTY:
-        return !negative || !*negative;
+        return (!negative || !*negative) && !second_text(t->r, positive);
     case ZEROS_NEVER:
         break;
     }
@@ -190,11 +226,12 @@ static bool is_zeros(const Told *t, bool positive)
 static int clip_skip_of(const Told *t, bool positive)
 {
     const int n = t->r->clip_skip;
-    if (prompts_model(t->p)->family != FAMILY_SDXL)
-        return n;
-    switch (compat_of(t->r->compat)->sdxl_skip) {
+    const Compat *compat = compat_of(t->r->compat);
+    switch (prompts_model(t->p)->family == FAMILY_SDXL ? compat->sdxl_skip : compat->skip) {
     case SKIP_OF_PROMPT:
         return positive ? n : 0;
+    case SKIP_OF_BOTH:
+        return n;
     case SKIP_NOTHING:
         break;
     case SKIP_FROM_LAST:
@@ -203,17 +240,29 @@ static int clip_skip_of(const Told *t, bool positive)
     return 0;
 }
 
+/* The prompt or the negative prompt: what each encoder is told at which steps. */
+static Status read_prompt(Told *t, bool positive, int steps, ToldPrompt *p)
+{
+    const SampleRequest *r = t->r;
+    const char *second = t->encoders > 1 ? second_text(r, positive) : NULL;
+    TRY(read_schedule(r,
+                      positive      ? r->prompt
+                      : r->negative ? r->negative
+                                    : "",
+                      positive, steps, &p->schedules[0]));
+    if (second)
+        TRY(read_schedule(r, second, positive, steps, &p->schedules[1]));
+    return read_texts(t, p);
+}
+
 static Status read_both(Told *t, Size size, int steps)
 {
     const SampleRequest *r = t->r;
     int chunks = 1;
     for (int i = 0; i < t->batch; i++) {
         const bool positive = i == t->batch - 1;
-        const char *text = positive ? r->prompt : r->negative ? r->negative : "";
-        Status s = read_schedule(r, text, positive, steps, &t->prompts[i].schedule);
-        if (s == STATUS_OK)
-            s = read_texts(t, &t->prompts[i]);
-        TRY(status_in(s, "%s", positive ? "prompt" : "negative prompt"));
+        TRY(status_in(read_prompt(t, positive, steps, &t->prompts[i]), "%s",
+                      positive ? "prompt" : "negative prompt"));
         t->prompts[i].zeros = is_zeros(t, positive);
         t->prompts[i].clip_skip = clip_skip_of(t, positive);
         t->prompts[i].sizes = sizes_told(r, size, positive);
@@ -226,10 +275,27 @@ static Status read_both(Told *t, Size size, int steps)
     return t->text ? STATUS_OK : STATUS_FAILED;
 }
 
+/* A second prompt that nobody would see is none that was meant. */
+static Status check_second(const Model *m, const SampleRequest *r)
+{
+    const bool negative = second_text(r, false);
+    if (!negative && !second_text(r, true))
+        return STATUS_OK;
+    if (m->family != FAMILY_SDXL)
+        return status_refuse("a second prompt is for the second text encoder, which SDXL models alone have; "
+                             "%s is one of %s",
+                             m->name, family_name(m->family));
+    if (negative && !r->negative && m->zero_negative && compat_of(r->compat)->zero_negative == ZEROS_ABSENT)
+        return status_refuse("a second negative prompt does nothing without a negative prompt, in whose "
+                             "place the model is told zeros; give one, be it empty");
+    return STATUS_OK;
+}
+
 Status told_read(Prompts *p, const SampleRequest *r, Size size, int steps, Told **out)
 {
     *out = NULL;
     TRY(check_sizes(prompts_model(p), r));
+    TRY(check_second(prompts_model(p), r));
     Told *t = mem_calloc(1, sizeof *t);
     if (!t)
         return STATUS_FAILED;
@@ -256,8 +322,9 @@ void told_free(Told *t)
             mem_free(p->texts[k].states);
         }
         mem_free(p->texts);
-        mem_free(p->part_text);
-        prompt_schedule_free(&p->schedule);
+        mem_free(p->parts);
+        for (int e = 0; e < ENCODERS_MAX; e++)
+            prompt_schedule_free(&p->schedules[e]);
     }
     if (t)
         mem_free(t->text);
@@ -284,6 +351,7 @@ static size_t chunk_size(const Told *t)
 
 /* The columns of one encoder's states among those of all, which stand side by side. */
 typedef struct Columns {
+    int encoder;
     size_t first, count, all;
 } Columns;
 
@@ -304,7 +372,7 @@ static void weigh_a1111(const Told *t, ToldPrompt *p, int k, Columns c)
     for (int i = 0; i < p->count; i++) {
         ToldText *text = &p->texts[i];
         float *z = text->states + (size_t)k * n;
-        const float *w = text->chunks[0].weights + (size_t)k * (size_t)t->one.tokens;
+        const float *w = text->chunks[c.encoder].weights + (size_t)k * (size_t)t->one.tokens;
         before += text->times * sum_of(z, n, c);
         for (size_t j = 0; j < n; j++)
             if (j % c.all - c.first < c.count)
@@ -318,18 +386,18 @@ static void weigh_a1111(const Told *t, ToldPrompt *p, int k, Columns c)
                 p->texts[i].states[(size_t)k * n + j] *= factor;
 }
 
-/* (z - empty) w + empty */
-static void weigh_comfy(const Told *t, ToldText *text, const float *empty)
+/* (z - empty) w + empty; of one encoder */
+static void weigh_comfy(const Told *t, ToldText *text, const float *empty, Columns c)
 {
-    const size_t n = chunk_size(t), D = (size_t)t->one.width;
+    const size_t n = chunk_size(t);
     for (size_t j = 0; j < n * (size_t)text->chunks[0].count; j++) {
-        const float w = text->chunks[0].weights[j / D];
-        if (w != 1)
+        const float w = text->chunks[c.encoder].weights[j / c.all];
+        if (w != 1 && j % c.all - c.first < c.count)
             text->states[j] = (text->states[j] - empty[j % n]) * w + empty[j % n];
     }
 }
 
-static Status weigh_from_empty(Told *t, ToldPrompt *p)
+static Status weigh_from_empty(Told *t, ToldPrompt *p, const Columns columns[ENCODERS_MAX])
 {
     int32_t *ids = mem_alloc((size_t)t->one.ids * sizeof *ids);
     float *empty = mem_alloc((size_t)conditioning_text_size(&t->one) * sizeof *empty);
@@ -337,7 +405,8 @@ static Status weigh_from_empty(Told *t, ToldPrompt *p)
     if (s == STATUS_OK)
         s = prompts_chunk(t->p, ids, NULL, p->clip_skip, empty);
     for (int i = 0; s == STATUS_OK && i < p->count; i++)
-        weigh_comfy(t, &p->texts[i], empty);
+        for (int e = 0; e < t->encoders; e++)
+            weigh_comfy(t, &p->texts[i], empty, columns[e]);
     mem_free(ids);
     mem_free(empty);
     return s;
@@ -345,21 +414,22 @@ static Status weigh_from_empty(Told *t, ToldPrompt *p)
 
 static Status weigh(Told *t, ToldPrompt *p)
 {
+    Columns columns[ENCODERS_MAX];
     bool weighted = false;
-    for (int i = 0; i < p->count; i++)
-        weighted |= p->texts[i].chunks[0].weighted;
+    size_t first = 0;
+    for (int e = 0; e < t->encoders; e++) {
+        columns[e] = (Columns){e, first, (size_t)t->one.widths[e], (size_t)t->one.width};
+        first += columns[e].count;
+        for (int i = 0; i < p->count; i++)
+            weighted |= p->texts[i].chunks[e].weighted;
+    }
     if (!weighted || p->zeros)
         return STATUS_OK;
     if (t->r->reading.syntax == PROMPT_COMFY)
-        return weigh_from_empty(t, p);
-    for (int k = 0; k < p->chunks; k++) {
-        Columns c = {.all = (size_t)t->one.width};
-        for (int e = 0; e < t->encoders; e++) {
-            c.count = (size_t)t->one.widths[e];
-            weigh_a1111(t, p, k, c);
-            c.first += c.count;
-        }
-    }
+        return weigh_from_empty(t, p, columns);
+    for (int k = 0; k < p->chunks; k++)
+        for (int e = 0; e < t->encoders; e++)
+            weigh_a1111(t, p, k, columns[e]);
     return STATUS_OK;
 }
 
@@ -419,9 +489,9 @@ Status told_encode(Told *t)
 static int text_at(const ToldPrompt *p, int i)
 {
     int part = 0;
-    while (part + 1 < p->schedule.count && i > p->schedule.items[part].end)
+    while (part + 1 < p->part_count && i > p->parts[part].end)
         part++;
-    return p->part_text[part];
+    return p->parts[part].text;
 }
 
 /* What is told besides the text. */

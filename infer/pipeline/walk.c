@@ -149,10 +149,12 @@ static Status plan_encode(const Walk *w, size_t *bytes)
 /* The largest of the stages, planned. */
 static Status walk_plan(Walk *w, size_t *bytes)
 {
-    size_t text, unet, decode, encode = 0;
+    size_t text, whole, unet, decode, encode = 0;
     if (w->r->begin.picture || w->channels > LATENT_CHANNELS)
         TRY(plan_encode(w, &encode));
     TRY(stage_text_plan(w->p->stages, w->r->clip_skip, &text));
+    TRY(stage_text_plan(w->p->stages, 0, &whole)); /* of a negative prompt of which no layer is left out */
+    text = whole > text ? whole : text;
     TRY(stage_unet_plan(w->p->stages, w->batch, w->size, &w->shape,
                         w->r->fewer.deep_every > 1 ? DEEP_KEPT : DEEP_FORGOTTEN, &unet));
     TRY(plan_decode(w, &decode));

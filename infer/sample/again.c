@@ -28,9 +28,10 @@ void again_free(Again *a)
 /* Keys of the settings that are options of another name, or of the same. */
 static const struct {
     const char *key, *option;
-} OPTIONS[] = {{"prompt", "prompt"},       {"negative", "negative"}, {"steps", "steps"}, {"cfg", "cfg"},
-               {"sampler", "sampler"},     {"seed", "seed"},         {"width", "width"}, {"height", "height"},
-               {"clip_skip", "clip-skip"}, {"dtype", "dtype"}};
+} OPTIONS[] = {{"prompt", "prompt"}, {"negative", "negative"}, {"steps", "steps"},
+               {"cfg", "cfg"},       {"sampler", "sampler"},   {"seed", "seed"},
+               {"width", "width"},   {"height", "height"},     {"clip_skip", "clip-skip"},
+               {"dtype", "dtype"},   {"prompt_2", "prompt-2"}, {"negative_2", "negative-prompt-2"}};
 
 static Status add_value(Again *a, const char *option, const json_t *value)
 {

@@ -121,6 +121,13 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .use = OPTION_UNKEPT},
         {"negative", OPTION_TEXT, &r->negative, .value = "TEXT", .help = "What it should not show.",
          .use = OPTION_UNKEPT},
+        {"prompt-2", OPTION_TEXT, &r->prompt_2, .value = "TEXT",
+         .help = "SDXL: what its second text encoder, which also makes the vector of the whole text, is told "
+                 "instead of --prompt (diffusers' prompt_2).",
+         .use = OPTION_UNKEPT, .shown = "the same as --prompt"},
+        {"negative-prompt-2", OPTION_TEXT, &r->negative_2, .value = "TEXT",
+         .help = "SDXL: the same instead of --negative.", .use = OPTION_UNKEPT,
+         .shown = "the same as --negative"},
         {"compat", OPTION_TEXT, &a->words.compat, .value = "PROGRAM", .choices = COMPAT_CHOICES,
          .help =
              "Whose conventions are followed where programs differ, so that the same words, seed and numbers "
@@ -478,4 +485,6 @@ void sample_arguments_free(SampleArguments *a)
     mem_free(a->options);
     mem_free(a->own_prompt);
     mem_free(a->own_negative);
+    mem_free(a->own_prompt_2);
+    mem_free(a->own_negative_2);
 }

@@ -25,7 +25,8 @@ typedef struct SampleArguments {
     double guidance, eta, variation;
     int threads, batch, quality;
     bool json, matrix, dtype_given, quantise_given;
-    char *own_prompt, *own_negative;  /* where request's are none of the command line's words */
+    char *own_prompt, *own_negative, *own_prompt_2,
+        *own_negative_2;              /* where request's are none of the command line's words */
     char *options;                    /* what else was given, for the picture's settings (given.h); or NULL */
     UsedLora loras[SAMPLE_MAX_LORAS]; /* of the command line, then of the prompt */
     int lora_count;

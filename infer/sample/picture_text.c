@@ -155,6 +155,10 @@ static void add_choices(json_t *settings, const SampleRequest *r)
 {
     if (r->schedule && strcmp(r->schedule, SCHEDULE_AUTO) != 0)
         json_object_set_new(settings, "schedule", json_string(r->schedule));
+    if (r->prompt_2 && *r->prompt_2)
+        json_object_set_new(settings, "prompt_2", json_string(r->prompt_2));
+    if (r->negative_2 && *r->negative_2)
+        json_object_set_new(settings, "negative_2", json_string(r->negative_2));
     if (r->rng)
         json_object_set_new(settings, "rng", json_string(r->rng));
     if (r->guidance_rescale > 0)

@@ -324,6 +324,10 @@ static Status print_json(const Work *w)
         r->size.width, "height", r->size.height, "clip_skip", r->clip_skip, "dtype",
         dtype_name(w->session.c->dtype), "loras", lora_facts(a), "device", w->session.c->dev->name, "threads",
         w->session.c->threads, "peak_bytes", (json_int_t)machine_peak_bytes());
+    if (r->prompt_2 && *r->prompt_2)
+        json_object_set_new(facts, "prompt_2", json_string(r->prompt_2));
+    if (r->negative_2 && *r->negative_2)
+        json_object_set_new(facts, "negative_2", json_string(r->negative_2));
     char *text = json_text(facts, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
     if (!text)
         return status_in(STATUS_FAILED, "sample --json");

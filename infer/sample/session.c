@@ -32,13 +32,14 @@ static Status tell_cut(const Model *m, const SampleRequest *r, const char *what,
 static Status tell_surprises(const Session *s, const SampleArguments *a)
 {
     const SampleRequest *r = &a->request;
-    const char *const prompts[] = {r->prompt, r->negative};
+    const char *const prompts[] = {r->prompt, r->negative, r->prompt_2, r->negative_2};
+    static const char *const names[] = {"prompt", "negative", "prompt-2", "negative-prompt-2"};
     if (r->reading.syntax == PROMPT_PLAIN)
-        prompt_syntax_tell(prompts, 2);
+        prompt_syntax_tell(prompts, 4);
     const NoiseSchedule *schedule = &s->model->schedule;
-    TRY(tell_cut(s->model, r, "prompt", r->prompt));
-    if (r->negative)
-        TRY(tell_cut(s->model, r, "negative", r->negative));
+    for (int i = 0; i < 4; i++)
+        if (prompts[i])
+            TRY(tell_cut(s->model, r, names[i], prompts[i]));
     const SamplerKind *kind = sampler_kind(r->sampler);
     const double clip = kind ? sampler_clip(r->sampler, schedule) : 0;
     if (clip > 0)
@@ -170,6 +171,8 @@ static Status load(Session *s, SampleArguments *a)
     const Device *dev;
     TRY(status_in(guard_new(&a->guard, &s->guard), "sample: --prompt-filter"));
     TRY(status_in(guard_prompt(s->guard, a->request.prompt), "sample"));
+    if (a->request.prompt_2)
+        TRY(status_in(guard_prompt(s->guard, a->request.prompt_2), "sample"));
     TRY(dtype_parse(a->dtype, &dtype));
     TRY(status_in(device_choose(a->device, &dtype, &dev), "sample: --device"));
     TRY(begin_arguments_open(&a->begin, &a->request.begin));
@@ -269,6 +272,8 @@ Status session_check(const Session *s, SampleArguments *a)
     TRY(status_in(pipeline_choose_size(s->model, &a->request), "sample"));
     TRY(status_in(pipeline_final_size(s->model, &a->request, &final), "sample"));
     TRY(status_in(guard_admit(s->guard, a->request.prompt, &final), "sample"));
+    if (a->request.prompt_2)
+        TRY(status_in(guard_prompt(s->guard, a->request.prompt_2), "sample"));
     TRY(status_in(pipeline_steps(s->model, &a->request, &steps), "sample"));
     a->request.sampler = pipeline_sampler(s->model, &a->request);
     return STATUS_OK;

@@ -78,26 +78,38 @@ static char *replaced(const char *text, const char *word, const char *by)
     return buffer_take(&out, &all) == STATUS_OK ? all : NULL;
 }
 
-static Status own_prompt(SampleArguments *a, char *text)
+/* text in the place of one of the request's. */
+static Status own_text(const char **of_request, char **own, char *text)
 {
-    mem_free(a->own_prompt);
-    a->request.prompt = a->own_prompt = text;
+    mem_free(*own);
+    *of_request = *own = text;
     return text ? STATUS_OK : STATUS_FAILED;
 }
 
 static Status replace_words(SampleArguments *a, const Axis *axis, const char *by)
 {
-    const SampleRequest *r = &a->request;
-    if (!strstr(r->prompt, axis->replaced) && !(r->negative && strstr(r->negative, axis->replaced)))
+    SampleRequest *r = &a->request;
+    const char **const texts[] = {&r->prompt, &r->negative, &r->prompt_2, &r->negative_2};
+    char **const own[] = {&a->own_prompt, &a->own_negative, &a->own_prompt_2, &a->own_negative_2};
+    bool held = false;
+    for (int i = 0; i < 4; i++)
+        held |= *texts[i] && strstr(*texts[i], axis->replaced);
+    if (!held)
         return status_refuse("sample: --sheet replace=%s,…: the prompt does not hold \"%s\"", axis->replaced,
                              axis->replaced);
-    TRY(own_prompt(a, replaced(r->prompt, axis->replaced, by)));
-    if (!r->negative)
-        return STATUS_OK;
-    char *negative = replaced(r->negative, axis->replaced, by);
-    mem_free(a->own_negative);
-    a->request.negative = a->own_negative = negative;
-    return negative ? STATUS_OK : STATUS_FAILED;
+    for (int i = 0; i < 4; i++)
+        if (*texts[i])
+            TRY(own_text(texts[i], own[i], replaced(*texts[i], axis->replaced, by)));
+    return STATUS_OK;
+}
+
+/* "a, b" -> "a, b, PART", of the second prompt too where there is one. */
+static Status add_parts(SampleArguments *a, const char *parts)
+{
+    SampleRequest *r = &a->request;
+    if (r->prompt_2 && *r->prompt_2)
+        TRY(own_text(&r->prompt_2, &a->own_prompt_2, mem_printf("%s, %s", r->prompt_2, parts)));
+    return own_text(&r->prompt, &a->own_prompt, mem_printf("%s, %s", r->prompt, parts));
 }
 
 /* What no option says. */
@@ -120,8 +132,7 @@ static Status apply(SampleArguments *a, const Axis *axis, const AxisPlace *place
     case AXIS_REPLACE:
         return replace_words(a, axis, place->value);
     case AXIS_PARTS:
-        return *place->value ? own_prompt(a, mem_printf("%s, %s", a->request.prompt, place->value))
-                             : STATUS_OK;
+        return *place->value ? add_parts(a, place->value) : STATUS_OK;
     }
     return STATUS_OK;
 }

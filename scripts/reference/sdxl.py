@@ -228,6 +228,9 @@ def latents():
     for n, guidance in ((2, 1.0), (4, 1.0), (8, 1.5)):
         l.add(f"few.lcm.{n}", pipe, "lcm", prompt, None, seed, num_inference_steps=n, guidance_scale=guidance)
     l.add("skip", pipe, "euler", prompt, negative, seed, clip_skip=1)
+    l.add("second", pipe, "euler", prompt, negative, seed, prompt_2="a cat face", negative_prompt_2="dull grey")
+    l.add("second.prompt", pipe, "euler", prompt, None, seed, prompt_2="a cat face")
+    l.add("second.negative", pipe, "euler", prompt, "", seed, negative_prompt_2="dull grey")
     l.add("sizes", pipe, "euler", prompt, negative, seed, width=48, height=32, original_size=(600, 800),
           crops_coords_top_left=(40, 8), target_size=(512, 640))
     l.add("negative_sizes", pipe, "euler", prompt, negative, seed, negative_original_size=(100, 200),

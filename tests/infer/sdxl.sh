@@ -1,5 +1,5 @@
 #!/bin/bash
-# SDXL from the command line: folders and single files, sizes, no negative prompt, a picture made again.
+# SDXL from the command line: folders and single files, sizes, no negative prompt, a second prompt, a picture made again.
 #
 #     sdxl.sh ATELIER
 . "$(dirname "$0")/../checks" "$1"
@@ -87,6 +87,44 @@ run 0 sample --threads 1 --again one.png --model "$model" --out again.png
 says "the same picture as one.png, in every pixel"
 run 0 sample --threads 1 --again empty.png --model "$model" --out again.png
 says "the same picture as empty.png, in every pixel"
+
+# a second prompt, for the second text encoder alone
+draw second --model "$model" --prompt-2 "a red heart"
+differ one second
+draw second_same --model "$model" --prompt-2 "a cat face"
+same one second_same
+draw negative_2 --model "$model" --negative "" --negative-prompt-2 "grey"
+differ empty negative_2
+run 0 sample --threads 1 --again second.png --model "$model" --out again.png
+says "the same picture as second.png, in every pixel"
+run 0 sample --threads 1 --again negative_2.png --model "$model" --out again.png
+says "the same picture as negative_2.png, in every pixel"
+echo "a cat face --prompt_2 a red heart --d 7" >prompts.txt
+run 0 sample --threads 1 --model "$model" --prompts prompts.txt --steps 4 --json --out listed.png
+prints '"prompt_2": "a red heart"'
+run 0 sample --threads 1 --again listed.png --model "$model" --save-latents listed.safetensors --out again.png
+same second listed
+run 0 sample --threads 1 --model "$model" --prompt "a cat" --prompt-2 "a red heart" --sheet "replace=heart,fish" --steps 1 --out sheet.png
+run 2 sample --model "$model" --prompt "a cat" --negative-prompt-2 "grey" --out none.png
+says "a second negative prompt does nothing without a negative prompt"
+run 2 sample --model "$here/tests/golden/models/sd1" --prompt "a cat" --prompt-2 "a dog" --out none.png
+says "which SDXL models alone have"
+printf 'grey\n' >forbidden
+run 2 sample --model "$model" --prompt "a cat" --prompt-2 "a grey dog" --prompt-filter forbidden --out none.png
+
+# previews have it too, and say how to draw the first again
+cat >run.yaml <<EOF
+model: {base: $model}
+dataset: {path: $here/data/examples}
+train: {steps: 1, batch: 1, resolution: 32}
+preview: {every: 1, prompts: [a cat face], prompts_2: [a red heart], negative: dull, negative_2: grey, steps: 2, width: 32, height: 32}
+output: {dir: run}
+EOF
+run 0 train run.yaml
+says "--prompt-2 'a red heart' --negative-prompt-2 grey"
+run 0 sample --again run/samples/step-000001.png --lora run/lora.safetensors --model "$model" --out again.png
+run 2 train run.yaml --set "preview.prompts_2=[a, b]" --set output.dir=other
+says "preview.prompts_2 has 2 texts, preview.prompts 1"
 
 # few steps, 16 bits, 8 bits, memory given back
 for words in "--sampler euler_a --schedule trailing --steps 1 --cfg 1" "--sampler lcm --steps 4 --cfg 1" \

@@ -28,13 +28,15 @@ static void programs_are_found_by_name(void **state)
 static void each_program_has_its_own_ways(void **state)
 {
     (void)state;
-    static const Compat ROWS[] = {
-        {"diffusers", "diffusers", 0, SKIP_OF_PROMPT, ZEROS_ABSENT, PROMPT_PLAIN, SAMPLER_DIFFUSERS, "cpu",
-         false, STRENGTH_SHARE, STRENGTH_SHARE, true, INPAINT_STEPS, MASK_UPPER_LEFT, false, true},
-        {"a1111", "AUTOMATIC1111", 1, SKIP_NOTHING, ZEROS_EMPTY, PROMPT_A1111, SAMPLER_A1111, "cuda", false,
-         STRENGTH_SHARE_AND_ONE, STRENGTH_LONGER_GRID, false, INPAINT_CALLS, MASK_UPPER_LEFT, true, false},
-        {"comfy", "ComfyUI", 1, SKIP_FROM_LAST, ZEROS_NEVER, PROMPT_COMFY, SAMPLER_COMFY, "cpu", true,
-         STRENGTH_LONGER_GRID, STRENGTH_LONGER_GRID, false, INPAINT_BOTH, MASK_MIDDLE, false, false}};
+    static const Compat ROWS[] = {{"diffusers", "diffusers", 0, SKIP_OF_PROMPT, SKIP_OF_PROMPT, ZEROS_ABSENT,
+                                   PROMPT_PLAIN, SAMPLER_DIFFUSERS, "cpu", false, STRENGTH_SHARE,
+                                   STRENGTH_SHARE, true, INPAINT_STEPS, MASK_UPPER_LEFT, false, true},
+                                  {"a1111", "AUTOMATIC1111", 1, SKIP_OF_BOTH, SKIP_NOTHING, ZEROS_EMPTY,
+                                   PROMPT_A1111, SAMPLER_A1111, "cuda", false, STRENGTH_SHARE_AND_ONE,
+                                   STRENGTH_LONGER_GRID, false, INPAINT_CALLS, MASK_UPPER_LEFT, true, false},
+                                  {"comfy", "ComfyUI", 1, SKIP_OF_BOTH, SKIP_FROM_LAST, ZEROS_NEVER,
+                                   PROMPT_COMFY, SAMPLER_COMFY, "cpu", true, STRENGTH_LONGER_GRID,
+                                   STRENGTH_LONGER_GRID, false, INPAINT_BOTH, MASK_MIDDLE, false, false}};
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
         NoiseKind kind;
         const Compat *want = &ROWS[i], *c = compat_find(want->name);
@@ -42,6 +44,7 @@ static void each_program_has_its_own_ways(void **state)
         assert_string_equal(c->name, want->name);
         assert_string_equal(c->label, want->label);
         assert_int_equal(c->clip_skip_none, want->clip_skip_none);
+        assert_int_equal(c->skip, want->skip);
         assert_int_equal(c->sdxl_skip, want->sdxl_skip);
         assert_int_equal(c->zero_negative, want->zero_negative);
         assert_int_equal(c->prompts, want->prompts);

@@ -96,34 +96,43 @@ static SampleRequest golden_request(const TensorFile *golden, int i, const char 
     return r;
 }
 
+static void compare_one(Fixture *f, const TensorFile *golden, const char *key, const SampleRequest *r)
+{
+    const TensorEntry *e = tensorfile_find(golden, key);
+    assert_non_null(e);
+    SampleResult result;
+    sample(f, r, &result);
+    const size_t n = (size_t)tensor_count(result.latents);
+    float *expected = mem_alloc(n * sizeof *expected);
+    assert_int_equal(e->bytes, n * sizeof *expected);
+    memcpy(expected, e->data, e->bytes);
+    const double d = difference(result.latents->data, expected, n);
+    print_message("%s: %.2g\n", key, d);
+    if (!(d <= 1e-3))
+        fail_msg("%s: latents differ by %g of the largest", key, d);
+    mem_free(expected);
+    sample_result_free(&result);
+}
+
 static void compare_latents(const char *kind)
 {
     TensorFile *golden;
     Fixture f;
+    char key[64];
     assert_int_equal(tensorfile_open(TEST_GOLDEN "/latents.safetensors", &golden), STATUS_OK);
     open_model(&f, kind, DTYPE_F32);
     int count;
     const SamplerKind *samplers = sampler_kinds(&count);
     for (int s = 0; s < count; s++)
         for (int i = 0; i < 2; i++) {
-            char key[64];
             snprintf(key, sizeof key, "%s.%s.%d", kind, samplers[s].name, i);
-            const TensorEntry *e = tensorfile_find(golden, key);
-            assert_non_null(e);
             const SampleRequest r = golden_request(golden, i, samplers[s].name);
-            SampleResult result;
-            sample(&f, &r, &result);
-            const size_t n = (size_t)tensor_count(result.latents);
-            float *expected = mem_alloc(n * sizeof *expected);
-            assert_int_equal(e->bytes, n * sizeof *expected);
-            memcpy(expected, e->data, e->bytes);
-            const double d = difference(result.latents->data, expected, n);
-            print_message("%s: %.2g\n", key, d);
-            if (!(d <= 1e-3))
-                fail_msg("%s: latents differ by %g of the largest", key, d);
-            mem_free(expected);
-            sample_result_free(&result);
+            compare_one(&f, golden, key, &r);
         }
+    snprintf(key, sizeof key, "%s.skip", kind);
+    SampleRequest r = golden_request(golden, 0, "euler");
+    r.clip_skip = 1; /* of the prompt alone */
+    compare_one(&f, golden, key, &r);
     close_model(&f);
     tensorfile_close(golden);
 }

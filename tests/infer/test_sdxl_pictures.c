@@ -34,6 +34,8 @@ static SampleRequest request_of(json_t *j)
     SampleRequest r = sample_request_default();
     r.prompt = json_string_value(json_object_get(j, "prompt"));
     r.negative = json_string_value(json_object_get(j, "negative")); /* null: there is none */
+    r.prompt_2 = json_string_value(json_object_get(j, "prompt_2"));
+    r.negative_2 = json_string_value(json_object_get(j, "negative_prompt_2"));
     r.seed = (uint64_t)json_integer_value(json_object_get(j, "seed"));
     r.sampler = json_string_value(json_object_get(j, "sampler"));
     r.schedule = json_string_value(json_object_get(j, "schedule"));

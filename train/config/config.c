@@ -440,6 +440,11 @@ static Status check_together(Reader *r)
                                "dataset.crop: random does not go with train.cache_latents: true (cached "
                                "latents can only be mirrored); remove one of them");
     TRY(check_formats(r));
+    if (c->preview.prompt_2_count && c->preview.prompt_2_count != c->preview.prompt_count)
+        return yaml_refuse(given(r, "preview.prompts_2", 0),
+                           "preview.prompts_2 has %d texts, preview.prompts %d; each needs one (\"\" is the "
+                           "same as the prompt)",
+                           c->preview.prompt_2_count, c->preview.prompt_count);
     TRY(check_seed(r, "preview.seed", c->preview.seed, c->preview.prompt_count));
     return config_has_prior(c) ? check_seed(r, "prior.seed", c->prior.seed, c->prior.pictures) : STATUS_OK;
 }

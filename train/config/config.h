@@ -148,7 +148,9 @@ typedef struct Config {
         int64_t every; /* 0: off */
         char *prompts[CONFIG_MAX_LIST];
         int prompt_count;
-        char *negative, *sampler, *schedule;
+        char *prompts_2[CONFIG_MAX_LIST]; /* for SDXL's second text encoder */
+        int prompt_2_count;               /* as many as prompts, or 0 */
+        char *negative, *negative_2, *sampler, *schedule;
         int steps, width, height; /* 0: the size the model was made for */
         float guidance;           /* key: preview.cfg */
         uint64_t seed;

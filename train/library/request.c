@@ -200,6 +200,8 @@ Status asked_read(const AtlSample *s, const Model *m, Asked *out)
     SampleRequest *r = &out->request;
     r->prompt = s->prompt;
     r->negative = s->negative;
+    r->prompt_2 = s->prompt_2;
+    r->negative_2 = s->negative_2;
     r->steps = s->steps ? s->steps : r->steps;
     r->guidance = s->guidance != 0 ? s->guidance : r->guidance;
     r->sampler = s->sampler ? s->sampler : r->sampler;

@@ -17,6 +17,8 @@ SampleRequest preview_request(const Config *config, int i)
     r.prompt = config->preview.prompts[i];
     r.negative =
         *config->preview.negative ? config->preview.negative : NULL; /* as `atelier sample` without one */
+    r.prompt_2 = i < config->preview.prompt_2_count ? config->preview.prompts_2[i] : NULL;
+    r.negative_2 = config->preview.negative_2;
     r.steps = config->preview.steps;
     r.guidance = config->preview.guidance;
     if (config->preview.sampler)

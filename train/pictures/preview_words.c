@@ -17,6 +17,10 @@ static Status add_first_preview(const Config *config, Words *out)
     TRY(words_add(out, "--prompt=%s", r.prompt));
     if (r.negative && *r.negative)
         TRY(words_add(out, "--negative=%s", r.negative));
+    if (r.prompt_2 && *r.prompt_2)
+        TRY(words_add(out, "--prompt-2=%s", r.prompt_2));
+    if (*r.negative_2)
+        TRY(words_add(out, "--negative-prompt-2=%s", r.negative_2));
     TRY(words_add(out, "--steps=%d", r.steps));
     TRY(words_add(out, "--cfg=%g", (double)r.guidance));
     if (r.sampler)

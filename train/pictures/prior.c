@@ -286,6 +286,7 @@ typedef struct Drawing {
     Progress progress;
     Sharing *sharing; /* with other runs; process 0 */
     int32_t *missing; /* numbers of the pictures that are to come, from this run or another; process 0 */
+    int64_t first;    /* of those that are still to come, among `missing` */
     int32_t *numbers; /* of those that are drawn next */
     int64_t total, count;
     int done;  /* by this run */
@@ -427,12 +428,14 @@ static Status take_some(Drawing *d, int *waiting)
 {
     *waiting = 0;
     d->count = 0;
-    for (int64_t k = 0; k < d->total && d->count < d->comm->size; k++) {
+    for (int64_t k = d->first; k < d->total && d->count < d->comm->size; k++) {
         bool taken, other;
         TRY(take_picture(d, d->missing[k], &taken, &other));
         *waiting += other;
         if (taken)
             d->numbers[d->count++] = d->missing[k];
+        if (!other) /* one that is waited for takes its place */
+            d->missing[k] = d->missing[d->first++];
     }
     return STATUS_OK;
 }

@@ -118,6 +118,10 @@ static void say_how_to_draw(const Setup *s, const char *model, const char *lora)
     line = add_option(line, "prompt", drawn ? r.prompt : "…");
     if (drawn && r.negative && *r.negative)
         line = add_option(line, "negative", r.negative);
+    if (r.prompt_2 && *r.prompt_2)
+        line = add_option(line, "prompt-2", r.prompt_2);
+    if (r.negative_2 && *r.negative_2)
+        line = add_option(line, "negative-prompt-2", r.negative_2);
     line = add_option(line, "dtype", dtype_name(config->model.dtype));
     if (r.size.width)
         line = add_number(add_number(line, "width", "%d", r.size.width), "height", "%d", r.size.height);
