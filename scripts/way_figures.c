@@ -145,7 +145,7 @@ static Status shapes(Figures *f, DType dtype)
     const BenchModel *b = bench_model(f->size);
     if (!b)
         return status_refuse("--size: tiny or sd15");
-    TRY(model_make(b->name, &b->shapes, MODEL_ALL & ~MODEL_TOKENIZER, dtype, 1, &f->m));
+    TRY(model_make(b->name, &b->shapes, MODEL_ALL & ~MODEL_TOKENIZER, 0, dtype, 1, &f->m));
     TRY(stages_new(f->c, f->m, &f->s));
     const Size size = size_square(b->resolution / vae_factor(f->m->vae));
     const ConditioningShape shape = conditioning_shape(f->m);

@@ -59,12 +59,12 @@ static Status load_part(Model *m, Source *src, PartId id)
         weights_describe(w);
     else
         weights_show(w, PARTS[id].folder);
+    if (src->r->quantised & 1 << id)
+        weights_quantise(w);
     Status s = create_part(m, &src->shapes, id, w);
     if (s == STATUS_OK && !src->r->described)
         weights_warn_unused(w, PARTS[id].unneeded);
     weights_close(w);
-    if (s == STATUS_OK && src->r->quantised & 1 << id)
-        s = status_in(layerset_quantise(part_layers(id, m)), "%s", src->path);
     if (s == STATUS_OK && src->r->narrow & 1 << id)
         layerset_narrow(part_layers(id, m));
     return s;
@@ -205,8 +205,8 @@ Status model_load(const char *name, int parts, DType dtype, Model **out)
     return model_open(&(ModelRequest){.name = name, .parts = parts, .dtype = dtype}, out);
 }
 
-Status model_make(const char *name, const ModelShapes *shapes, int parts, DType dtype, uint64_t seed,
-                  Model **out)
+Status model_make(const char *name, const ModelShapes *shapes, int parts, int quantised, DType dtype,
+                  uint64_t seed, Model **out)
 {
     *out = NULL;
     Model *m = mem_calloc(1, sizeof *m);
@@ -222,6 +222,8 @@ Status model_make(const char *name, const ModelShapes *shapes, int parts, DType 
         Weights *w = NULL;
         if (parts & 1 << i && model_has(m, (PartId)i))
             s = weights_random(stream_of(seed, (PartId)i), dtype, &w);
+        if (w && quantised & 1 << i)
+            weights_quantise(w);
         if (w)
             s = create_part(m, &own, (PartId)i, w);
         weights_close(w);

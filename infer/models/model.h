@@ -77,9 +77,10 @@ typedef struct ModelRequest {
 Status model_open(const ModelRequest *r, Model **out);
 /* The parts asked for as they lie in the files. */
 Status model_load(const char *name, int parts, DType dtype, Model **out);
-/* A model of these shapes with random weights, which no file describes: for `bench` and tests. */
-Status model_make(const char *name, const ModelShapes *shapes, int parts, DType dtype, uint64_t seed,
-                  Model **out);
+/* A model of these shapes with random weights, which no file describes: for `bench` and tests. quantised: the
+ * parts whose weights are in 8 bits. */
+Status model_make(const char *name, const ModelShapes *shapes, int parts, int quantised, DType dtype,
+                  uint64_t seed, Model **out);
 /* Is the part one that models of m's family have? */
 bool model_has(const Model *m, PartId part);
 /* The tensors of one part where m came from; *out NULL: there are none. */

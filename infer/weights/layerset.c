@@ -151,23 +151,23 @@ static Tensor *quantised_like(const LayerSet *set, const Tensor *w)
     return q;
 }
 
-Status layerset_quantise(LayerSet *set)
+Status layerset_quantise(LayerSet *set, Layer *l)
 {
-    for (int i = 0; i < set->count; i++) {
-        Layer *l = set->items[i];
-        const Tensor *w = l->weight;
-        if (!w || !dtype_is_float(w->dtype) || !layerset_quantises(l->name, w->ndim, w->shape))
-            continue;
-        Tensor *q = quantised_like(set, l->weight);
-        if (!q)
-            return STATUS_FAILED;
-        if (q->data)
-            TRY(quantise_rows(l->weight, q));
-        drop_packed(set, l);
-        rest_tensor(l->weight);
-        tensor_free(l->weight);
-        l->weight = q;
+    const Tensor *w = l->weight;
+    if (!w || !dtype_is_float(w->dtype) || !layerset_quantises(l->name, w->ndim, w->shape))
+        return STATUS_OK;
+    Tensor *q = quantised_like(set, l->weight);
+    if (!q)
+        return STATUS_FAILED;
+    const Status s = q->data ? quantise_rows(l->weight, q) : STATUS_OK;
+    if (s != STATUS_OK) {
+        tensor_free(q);
+        return s;
     }
+    drop_packed(set, l);
+    rest_tensor(l->weight);
+    tensor_free(l->weight);
+    l->weight = q;
     return STATUS_OK;
 }
 

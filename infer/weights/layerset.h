@@ -36,11 +36,11 @@ size_t layerset_elements(const LayerSet *set); /* numbers in all weights and bia
 Layer *layerset_find(const LayerSet *set, const char *name);
 /* Numbers of a block that holds all weights and biases that layerset_train() takes. */
 int64_t layerset_room(const LayerSet *set);
-/* Stores every weight of a linear layer or a convolution that is large enough for it in 8 bits, a scale for
- * each of its outputs (row-wise absmax, as LLM.int8()'s weights: Dettmers et al. 2022). A UNet's first and
- * last convolution, what it makes of the time and of the whole text, which all else hangs on and which are
- * small, stay as they are. Before it is placed or trained. */
-Status layerset_quantise(LayerSet *set);
+/* Stores the weight of a linear layer or a convolution of the set that is large enough for it in 8 bits, a
+ * scale for each of its outputs (row-wise absmax, as LLM.int8()'s weights: Dettmers et al. 2022). A UNet's
+ * first and last convolution, what it makes of the time and of the whole text, which all else hangs on and
+ * which are small, stay as they are. Before it is placed or trained. */
+Status layerset_quantise(LayerSet *set, Layer *l);
 /* The way back: what is in 8 bits is stored in this type. */
 Status layerset_decode(LayerSet *set, DType dtype);
 /* Whether layerset_quantise takes a weight of this shape in the layer of this name. */

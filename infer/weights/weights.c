@@ -47,7 +47,7 @@ struct Weights {
     uint64_t seed;
     uint32_t drawn; /* parameters drawn so far: the next one's number */
     float normal;   /* weights_random_normal */
-    bool described;
+    bool described, quantises;
     const char *shown; /* weights_show; NULL: nothing */
     Progress progress;
     int taken; /* tensors so far */
@@ -198,6 +198,11 @@ Status weights_find(const Weights *w, const char *key, SafePiece *out)
 void weights_describe(Weights *w)
 {
     w->described = true;
+}
+
+void weights_quantise(Weights *w)
+{
+    w->quantises = true;
 }
 
 void weights_random_normal(Weights *w, float std)
@@ -445,6 +450,8 @@ void weights_layer(Weights *w, LayerSet *set, Layer *l, LayerKind kind, bool has
         l->name = NULL;
     } else
         s = make_layer(w, set, l, kind, has_bias, ndim, shape);
+    if (s == STATUS_OK && w->quantises)
+        s = layerset_quantise(set, l);
     keep_failure(w, s);
 }
 

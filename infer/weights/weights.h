@@ -46,6 +46,9 @@ void weights_random_normal(Weights *w, float std);
 /* From here on layers get shapes and no memory: a tensor that can be used where it lies in a mapped file
  * points there, untouched; every other has data NULL. For plans, which are made before anything is loaded. */
 void weights_describe(Weights *w);
+/* From here on layers that layerset_quantise() takes are put into 8 bits as they are made, so that of a large
+ * part no more than one weight is ever wide. */
+void weights_quantise(Weights *w);
 /* Shows how many of the tensors have been made into layers from here on; what: "unet", say. Borrowed. */
 void weights_show(Weights *w, const char *what);
 /* Warns, naming one, of tensors that no layer asked for, but for keys that contain one of the words in

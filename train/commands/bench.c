@@ -311,10 +311,9 @@ static Status run_bench(Bench *b, const struct Piece *piece, const char *device,
     TRY(measure_peak(b, &peak));
     const bool full = strcmp(piece->name, "full") == 0; /* trained weights are f32 */
     TRY(make_inputs(b, piece));
-    TRY(model_make(b->which->name, &b->which->shapes, piece->parts, full ? DTYPE_F32 : dtype, MODEL_SEED,
+    TRY(model_make(b->which->name, &b->which->shapes, piece->parts,
+                   strcmp(b->quantise, "none") != 0 ? MODEL_UNET : 0, full ? DTYPE_F32 : dtype, MODEL_SEED,
                    &b->model));
-    if (b->model->unet && strcmp(b->quantise, "none") != 0)
-        TRY(layerset_quantise(unet_layers(b->model->unet)));
     if (b->model->unet && !strcmp(b->quantise, "int8-dynamic"))
         layerset_narrow(unet_layers(b->model->unet));
     if (piece->fn == train_piece)
