@@ -45,6 +45,7 @@ typedef struct Conv {
 typedef struct Attention {
     int heads, threads;
     bool causal;
+    bool narrow; /* forward: q, k and v may be rounded to 8 bits, and lse be left as it is */
     const Tensor *q, *k, *v;
     Tensor *out, *lse;
     const Tensor *grad_out;           /* backward */

@@ -87,8 +87,13 @@ Tensor *cast(Ctx *c, Tensor *x, DType dtype);
 /* attention family ------------------------------------------------------------------------------------- */
 
 /* softmax(q k^T / sqrt(d)) v per head, without the score matrix in memory; q (B,N,heads*d), k v (B,M,heads*d)
- * -> (B,N,heads*d). causal: query i sees keys 0…i. Dao et al. 2022 (the idea), Rabe & Staats 2021. */
-Tensor *attention(Ctx *c, int heads, bool causal, Tensor *q, Tensor *k, Tensor *v);
+ * -> (B,N,heads*d). Dao et al. 2022 (the idea), Rabe & Staats 2021. */
+typedef enum AttentionFlags {
+    ATTENTION_CAUSAL = 1, /* query i sees keys 0…i */
+    ATTENTION_NARROW =
+        2, /* products may be of 8 bits where nothing is trained, as of a Layer that is narrow */
+} AttentionFlags;
+Tensor *attention(Ctx *c, int heads, unsigned flags, Tensor *q, Tensor *k, Tensor *v);
 
 /* shape family ----------------------------------------------------------------------------------------- */
 

@@ -165,7 +165,7 @@ Tensor *clip_layer(Ctx *c, const ClipConfig *k, const ClipLayer *b, bool causal,
 {
     Tensor *h = layer_norm(c, &b->layer_norm1, k->eps, x);
     Tensor *q = linear(c, &b->q_proj, h), *key = linear(c, &b->k_proj, h), *v = linear(c, &b->v_proj, h);
-    x = linear_add(c, &b->out_proj, attention(c, k->heads, causal, q, key, v), x);
+    x = linear_add(c, &b->out_proj, attention(c, k->heads, causal ? ATTENTION_CAUSAL : 0, q, key, v), x);
     h = linear(c, &b->fc1, layer_norm(c, &b->layer_norm2, k->eps, x));
     h = k->quick_gelu ? quick_gelu(c, h) : gelu(c, h);
     return linear_add(c, &b->fc2, h, x);

@@ -65,7 +65,8 @@ void transformer_free(Transformer *t)
 static Tensor *attend(Ctx *c, const AttentionLayers *a, int heads, Tensor *x, Tensor *y, Tensor *residual)
 {
     Tensor *q = linear(c, &a->to_q, x), *k = linear(c, &a->to_k, y), *v = linear(c, &a->to_v, y);
-    return linear_add(c, &a->to_out, attention(c, heads, false, q, k, v), residual);
+    const unsigned flags = a->to_q.narrow ? ATTENTION_NARROW : 0;
+    return linear_add(c, &a->to_out, attention(c, heads, flags, q, k, v), residual);
 }
 
 /* in[0] x (B,N,C), in[1] text (B,T,D) -> (B,N,C) */

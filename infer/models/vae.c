@@ -260,7 +260,7 @@ static Tensor *self_attention(Ctx *c, const Vae *v, const VaeMiddle *m, Tensor *
     const int64_t tokens[] = {B, H * W, C};
     Tensor *h = group_norm(c, &m->group_norm, v->config.norm_groups, VAE_NORM_EPS, x);
     h = reshape(c, h, 3, tokens);
-    h = attention(c, 1, false, linear(c, &m->to_q, h), linear(c, &m->to_k, h), linear(c, &m->to_v, h));
+    h = attention(c, 1, 0, linear(c, &m->to_q, h), linear(c, &m->to_k, h), linear(c, &m->to_v, h));
     return reshape(c, linear_add(c, &m->to_out, h, reshape(c, x, 3, tokens)), 4, x->shape);
 }
 

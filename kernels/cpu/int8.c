@@ -43,9 +43,7 @@ VEC void row_group(int n, const Job *j, const uint8_t *q, const int8_t *packed, 
             const vi b = (vi)vec_load((const float *)(const void *)(packed + VL * QUAD));
 #pragma GCC unroll 16
             for (int r = 0; r < n; r++) {
-                int32_t four;
-                memcpy(&four, q + r * j->ld + i * QUAD, sizeof four);
-                const vi x = (vi){0} + four;
+                const vi x = quad_in_all(q + r * j->ld + i * QUAD);
                 sum[r][0] = dot(sum[r][0], x, a);
                 sum[r][1] = dot(sum[r][1], x, b);
             }

@@ -4,6 +4,7 @@
 #define ATL_CPU_INT8_OPERANDS_H
 
 #include "convert.h"
+#include "dot.h"
 
 #include <math.h>
 #include <string.h>
@@ -11,7 +12,6 @@
 enum {
     PANEL = 2 * VL,           /* columns of y */
     ROWS = VL == 16 ? 12 : 6, /* of y, at a time */
-    QUAD = 4,
     TAPS = 9,
     DEEP = 8192,     /* bytes of a row; beyond, one panel at a time is all that a
                         second-level cache holds */
@@ -21,9 +21,6 @@ enum {
     PARTS = 4,       /* panels, or phases of one, that a task has */
     TASKS = 4,       /* for each thread */
 };
-
-typedef uint8_t vb __attribute__((vector_size(VL)));
-typedef uint8_t vb_mem __attribute__((vector_size(VL), aligned(1), may_alias));
 
 typedef struct Job {
     /* the rounded operand: rows of `segments` pieces of `quads` · 4 bytes */
@@ -160,16 +157,6 @@ static inline void round_map(const Job *j, const Tensor *x, Range *ranges)
 }
 
 /* Weights ----------------------------------------------------------------------------------------------- */
-
-VEC vi dot(vi sum, vi unsigned_bytes, vi bytes)
-{
-#if VL == 16
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(bytes));
-#else
-    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(unsigned_bytes), "x"(bytes));
-#endif
-    return sum;
-}
 
 /* A quad of VL columns to its place in a panel; their sums are added to *sum. */
 VEC void put_quad(vf x, int8_t *to, vi *sum)

@@ -39,7 +39,7 @@ static void check_attention(Ctx *c, int heads, const Tensor *q, const Tensor *k,
                 tensor_describe(v, d, sizeof d), heads);
 }
 
-Tensor *attention(Ctx *c, int heads, bool causal, Tensor *q, Tensor *k, Tensor *v)
+Tensor *attention(Ctx *c, int heads, unsigned flags, Tensor *q, Tensor *k, Tensor *v)
 {
     op_begin(c, "attention", NULL);
     check_attention(c, heads, q, k, v);
@@ -49,7 +49,8 @@ Tensor *attention(Ctx *c, int heads, bool causal, Tensor *q, Tensor *k, Tensor *
     Tensor *lse = ctx_tensor(c, DTYPE_F32, 3, lse_shape);
     const Attention a = {.heads = heads,
                          .threads = c->threads,
-                         .causal = causal,
+                         .causal = flags & ATTENTION_CAUSAL,
+                         .narrow = flags & ATTENTION_NARROW && !c->recording,
                          .q = q,
                          .k = k,
                          .v = v,
@@ -63,7 +64,7 @@ Tensor *attention(Ctx *c, int heads, bool causal, Tensor *q, Tensor *k, Tensor *
                           attention_backward);
     if (n) {
         n->in[0] = q, n->in[1] = k, n->in[2] = v, n->in[3] = lse;
-        n->i[0] = heads, n->i[1] = causal;
+        n->i[0] = heads, n->i[1] = a.causal;
     }
     return out;
 }

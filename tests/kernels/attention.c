@@ -8,7 +8,7 @@
 
 static Tensor *run_attention(Ctx *c, const OpCase *k, Tensor **in)
 {
-    return attention(c, (int)k->i[0], k->i[1], in[0], in[1], in[2]);
+    return attention(c, (int)k->i[0], (unsigned)k->i[1], in[0], in[1], in[2]);
 }
 
 /* One query of one head: q, k, v and out point to the head's first channel, rows are D apart. */

@@ -132,11 +132,11 @@ static Tensor *run_geglu(Ctx *c, Tensor **in)
 }
 static Tensor *run_attention(Ctx *c, Tensor **in)
 {
-    return attention(c, 2, false, in[0], in[1], in[2]);
+    return attention(c, 2, 0, in[0], in[1], in[2]);
 }
 static Tensor *run_attention_causal(Ctx *c, Tensor **in)
 {
-    return attention(c, 3, true, in[0], in[1], in[2]);
+    return attention(c, 3, ATTENTION_CAUSAL, in[0], in[1], in[2]);
 }
 static Tensor *run_embedding(Ctx *c, Tensor **in)
 {

@@ -8,6 +8,7 @@
  */
 #include "kernels/cpu/families.h"
 #include "kernels/floats.h"
+#include "attention_int8.h"
 #include "heads.h"
 
 #include <omp.h>
@@ -66,9 +67,10 @@ static void forward_tile(const Heads *h, Rows k, Rows v, int64_t key, int64_t ke
     tile_combine(h->pairs, v.p, v.ld, h->pairs ? (keys + 1) / 2 : keys, t, h->d, o);
 }
 
-static void forward_task(const Attention *a, const Heads *h, int64_t picture, int64_t head, int64_t query,
-                         const Work *w)
+void ISA(attention_task)(const Attention *a, const Heads *h, int64_t picture, int64_t head, int64_t query,
+                         float *memory)
 {
+    const Work work = work_of(memory, h), *w = &work;
     const int64_t queries = smaller(LANES_BLOCK, h->N - query);
     const Head q = head_of(a->q, h, picture, head), k = head_of(a->k, h, picture, head),
                v = head_of(a->v, h, picture, head);
@@ -100,20 +102,25 @@ static void forward_task(const Attention *a, const Heads *h, int64_t picture, in
 static Status cpu_attention_scratch(const Attention *a, size_t *bytes)
 {
     const Heads h = heads_of(a);
-    *bytes = (size_t)a->threads * (size_t)work_floats(&h) * sizeof(float);
+    *bytes = ISA(attention_int8_takes)(a) ? ISA(attention_int8_scratch)(a)
+                                          : (size_t)a->threads * (size_t)work_floats(&h) * sizeof(float);
     return STATUS_OK;
 }
 
 static Status cpu_attention(const Attention *a, void *scratch)
 {
     FLOATS_ONLY(a->q, a->k, a->v, a->out);
+    if (ISA(attention_int8_takes)(a)) {
+        ISA(attention_int8)(a, scratch);
+        return STATUS_OK;
+    }
     const Heads h = heads_of(a);
     const int64_t blocks = blocks_of(h.N), tasks = h.B * h.heads * blocks;
 #pragma omp parallel for num_threads(a->threads) schedule(dynamic)
-    for (int64_t t = 0; t < tasks; t++) {
-        const Work w = work_of((float *)scratch + omp_get_thread_num() * work_floats(&h), &h);
-        forward_task(a, &h, t / blocks / h.heads, t / blocks % h.heads, t % blocks * LANES_BLOCK, &w);
-    }
+    for (int64_t t = 0; t < tasks; t++)
+        ISA(attention_task)
+    (a, &h, t / blocks / h.heads, t / blocks % h.heads, t % blocks * LANES_BLOCK,
+     (float *)scratch + omp_get_thread_num() * work_floats(&h));
     return STATUS_OK;
 }
 

@@ -126,8 +126,8 @@ VEC void combine_of(bool pairs, const Cell *row, int64_t ld, int64_t rows, const
     }
 }
 
-static void tile_scores(bool pairs, const Cell *row, int64_t ld, int64_t rows, const Cell *lanes,
-                        int64_t depth, float *t)
+static inline void tile_scores(bool pairs, const Cell *row, int64_t ld, int64_t rows, const Cell *lanes,
+                               int64_t depth, float *t)
 {
     if (VL == 16 && pairs)
         scores_of(true, row, ld, rows, lanes, depth, t);
@@ -135,8 +135,8 @@ static void tile_scores(bool pairs, const Cell *row, int64_t ld, int64_t rows, c
         scores_of(false, row, ld, rows, lanes, depth, t);
 }
 
-static void tile_combine(bool pairs, const Cell *row, int64_t ld, int64_t rows, const Cell *t, int64_t d,
-                         float *o)
+static inline void tile_combine(bool pairs, const Cell *row, int64_t ld, int64_t rows, const Cell *t,
+                                int64_t d, float *o)
 {
     if (VL == 16 && pairs)
         combine_of(true, row, ld, rows, t, d, o);
