@@ -53,6 +53,8 @@ commands check "$atelier" config show "$work/prior.yaml"
 commands plan "$atelier" train "$work/prior.yaml" --plan --no-time --json
 commands build "$atelier" data build "$work/formats" --out "$work/run/set.h5" --caption "a thing" --skip-bad --json
 commands sample "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1 --threads 1 --out "$work/run/cat.png" --json
+commands sdxl "$atelier" sample --model "$here/tests/golden/models/sdxl" --prompt "a cat" --prompt-2 "a dog" --steps 1 --seed 1 \
+    --threads 1 --out "$work/run/cat.png" --json
 undisturbed prior-all "$atelier" train "$work/prior.yaml" --set output.keep=9
 commands prior "$atelier" train "$work/prior.yaml"
 

@@ -7,6 +7,7 @@
  * argument the program runs the tests of that name. */
 #include "tests/train/runs.h"
 
+#include "infer/convert/convert.h"
 #include "infer/sample/sample.h"
 #include "train/commands/data.h"
 
@@ -88,6 +89,19 @@ static void a_whole_model(void **state)
     config_free(config);
 }
 
+/* Both text encoders trained, what they give kept for the held-out pictures, and previews with two prompts.
+ */
+static void an_sdxl_lora(void **state)
+{
+    (void)state;
+    Config *config =
+        config_for("sdxl", SDXL, "train.steps=1", "method.rank=2", "method.text_encoder=true",
+                   "validation.share=0.2", "preview.prompts=[a cat]", "preview.prompts_2=[a dog]",
+                   "preview.every=1", "preview.steps=1", "output.formats=[kohya, peft]", (char *)NULL);
+    fail_everywhere(run, config, "sdxl", NULL);
+    config_free(config);
+}
+
 /* work/gone-on is work/begun, which has the checkpoint of step 2 of 3; it was about to be replaced. */
 static Status go_on(void *arg)
 {
@@ -150,12 +164,11 @@ static Status build(void *arg)
 
 static Status sample(void *arg)
 {
-    (void)arg;
     char out[96], latents[128];
     snprintf(out, sizeof out, "%s/sample", work);
     snprintf(latents, sizeof latents, "%s/latents.safetensors", out);
     dir_make(out);
-    char *argv[] = {"sample", "--model",        SD1,     "--prompt",  "a cat", "--steps",
+    char *argv[] = {"sample", "--model",        arg,     "--prompt",  "a cat", "--steps",
                     "1",      "--seed",         "1,2",   "--threads", "1",     "--out",
                     out,      "--save-latents", latents, "--json",    NULL};
     return (Status)command_sample(sizeof argv / sizeof *argv - 1, argv, NULL);
@@ -170,7 +183,28 @@ static void a_dataset(void **state)
 static void pictures(void **state)
 {
     (void)state;
-    fail_everywhere(sample, NULL, "sample", NULL);
+    fail_everywhere(sample, SD1, "sample", NULL);
+}
+
+/* A folder becomes a single file in 8 bits, from which pictures are drawn. */
+static Status convert(void *arg)
+{
+    char out[96];
+    snprintf(out, sizeof out, "%s/convert", work);
+    dir_make(out);
+    snprintf(out, sizeof out, "%s/convert/sdxl.safetensors", work);
+    return model_convert(&(ConvertRequest){.from = arg, .to = out, .quantise = true}, &(ConvertResult){0});
+}
+
+static void sdxl_pictures_and_files(void **state)
+{
+    (void)state;
+    char single[96];
+    ConvertResult result;
+    snprintf(single, sizeof single, "%s/sdxl.safetensors", work);
+    assert_int_equal(model_convert(&(ConvertRequest){.from = SDXL, .to = single}, &result), STATUS_OK);
+    fail_everywhere(sample, single, "sample", NULL);
+    fail_everywhere(convert, SDXL, "convert", NULL);
 }
 
 /* After the first `after` lines of the log, until the last but one, nothing is given. */
@@ -251,9 +285,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(steps_need_none_after_the_first),
         cmocka_unit_test(a_lora),
         cmocka_unit_test(a_whole_model),
+        cmocka_unit_test(an_sdxl_lora),
         cmocka_unit_test(a_run_gone_on_with),
         cmocka_unit_test(a_dataset),
         cmocka_unit_test(pictures),
+        cmocka_unit_test(sdxl_pictures_and_files),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);

@@ -62,12 +62,16 @@ commands() {
 model=$here/tests/golden/models/sd1
 undisturbed_run lora
 undisturbed_run full
+undisturbed_run sdxl
 runs lora enospc 1 "$stride"
 runs lora eio $((1 + stride / 3)) "$stride"
 runs lora short $((1 + stride / 2)) $((1 + stride / 9))
 runs full enospc $((1 + stride / 4)) "$stride"
 runs full eio $((1 + stride * 3 / 4)) "$stride"
+runs sdxl enospc $((1 + stride / 5)) "$((2 * stride))"
 commands build "$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --model "$model" --resolution 32 --dtype f32
+commands sdxl-build "$atelier" data build "$work/pictures" --out "$work/run/set.h5" --cache latents,text --resolution 32 --dtype f32 \
+    --model "$here/tests/golden/models/sdxl"
 commands sample "$atelier" sample --model "$model" --prompt "a cat" --steps 1 --seed 1,2 --threads 1 \
     --out "$work/run/cat.png" --save-latents "$work/run/latents.safetensors"
 echo "$places faults"
