@@ -6,7 +6,9 @@ them, and the time that a card's tensor cores and memory need for each, whicheve
 
 Computed, not measured. An operation's bytes are its inputs, weights and results, each once, in 16 bits; its time is
 the larger of arithmetic / (SHARE of the peak of 16-bit products with f32 sums) and bytes / (SHARE of the memory's
-rate): shares that good kernels reach, not what these were seen to reach."""
+rate): shares that good kernels reach, not what these were seen to reach. In 8 bits (--quantise int8-dynamic) inputs are
+read twice, for their range and to be rounded, what was rounded is written and read, and weights are bytes, a
+convolution's turned into another order on the way."""
 import argparse
 
 SHARE_PRODUCTS, SHARE_MEMORY = 0.75, 0.85
@@ -14,27 +16,31 @@ LAUNCH = 1.5e-6  # seconds between two kernels of a graph
 # 16-bit products with f32 sums, TFLOP/s dense (by mma.sync on Hopper: 65 % of what wgmma reaches); GB/s
 CARDS = {"RTX 3060": (25.6, 360), "RTX 4090": (165, 1008), "A100 40 GB": (312, 1555), "H100 SXM": (643, 3350),
          "H200": (643, 4800)}
+BYTES = {"RTX 3060": 102, "RTX 4090": 660, "A100 40 GB": 624, "H100 SXM": 1286, "H200": 1286}  # products of 8 bits, dense
 CHANNELS = (320, 640, 1280, 1280)
 HEADS, TEXT, TOKENS = 8, 768, 77
 
 
 class Operations:
-    """Each a family, FLOP, and numbers that are read or written."""
+    """Each a family, FLOP, and numbers that are read or written; bytes is what it moves in 8 bits, 0: it is not."""
 
     def __init__(self):
-        self.all = []
+        self.all, self.bytes = [], []
 
-    def add(self, family, flop, numbers):
+    def add(self, family, flop, numbers, in_bytes=0):
         self.all.append((family, flop, numbers))
+        self.bytes.append(in_bytes)
 
     def conv(self, b, side, c, k, window=3, out=None, taps=None):
         out = out or side
         taps = taps or window * window
-        self.add("convolution", 2 * b * out * out * k * c * taps,
-                 b * side * side * c + b * out * out * k + window * window * c * k)
+        x, y, w = b * side * side * c, b * out * out * k, window * window * c * k
+        narrow = taps == 9 and c % 16 == 0 and k > 4
+        self.add("convolution", 2 * b * out * out * k * c * taps, x + y + w, narrow * (6 * x + 2 * y + 3 * w))
 
     def linear(self, rows, c, k, extra=0):
-        self.add("linear", 2 * rows * c * k, rows * c + c * k + rows * k + extra)
+        x, y, w = rows * c, rows * k, c * k
+        self.add("linear", 2 * rows * c * k, x + w + y + extra, (rows >= 16) * (6 * x + 2 * y + 2 * w + 2 * abs(extra)))
 
     def norm(self, numbers):
         self.add("norm", 8 * numbers, 3 * numbers)  # read twice, written once
@@ -98,6 +104,16 @@ def seconds(card, flop, numbers):
     return max(flop / (products * 1e12 * SHARE_PRODUCTS), 2 * numbers / (memory * 1e9 * SHARE_MEMORY)) + LAUNCH
 
 
+def step_in_bytes(card, o):
+    """One forward with products of 8 bits where they are the faster ones, as the program chooses them."""
+    total = 0
+    for (family, flop, numbers), moved in zip(o.all, o.bytes):
+        wide = seconds(card, flop, numbers)
+        narrow = max(flop / (BYTES[card] * 1e12 * SHARE_PRODUCTS), moved / (CARDS[card][1] * 1e9 * SHARE_MEMORY))
+        total += min(wide, narrow + 3 * LAUNCH) if moved else wide
+    return total
+
+
 def step(card, o, forwards, backwards):
     """The gradient of the input is as much arithmetic as the forward; attention's is two and a half times."""
     total = 0
@@ -131,6 +147,8 @@ def main():
         print(f"| {family}, ms | " + " | ".join(f"{1e3 * t:.2f}" for t in times) + " |")
     print("| guided sampling steps a second | " +
           " | ".join(f"{1 / step(card, o, 1, 0):.1f}" for card in CARDS) + " |")
+    print("| the same with products of 8 bits | " +
+          " | ".join(f"{1 / step_in_bytes(card, o):.1f}" for card in CARDS) + " |")
     four = unet(4, a.size // 8)
     for what, forwards in (("LoRA steps a second, batch 4, checkpointing", 2), ("the same without checkpointing", 1)):
         print(f"| {what} | " + " | ".join(f"{1 / step(card, four, forwards, 1):.2f}" for card in CARDS) + " |")

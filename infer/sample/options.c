@@ -237,10 +237,11 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
          .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32",
          .given = &a->dtype_given, .use = OPTION_UNKEPT},
         {"quantise", OPTION_TEXT, &a->quantise, .value = "HOW", .choices = "none|int8|int8-dynamic",
-         .help = "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16. "
-                 "int8-dynamic: what "
-                 "they are multiplied with in the UNet is rounded to 8 bits as well, which is faster on a "
-                 "processor that has such products (AVX-512 VNNI, AVX-VNNI), and coarser.",
+         .help =
+             "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16. "
+             "int8-dynamic: what "
+             "they are multiplied with in the UNet is rounded to 8 bits as well, which is faster on a GPU "
+             "and on a processor that has such products (AVX-512 VNNI, AVX-VNNI), and coarser.",
          .shown = "none", .given = &a->quantise_given},
         {"max-memory", OPTION_TEXT, &a->max_memory, .value = "SIZE",
          .help = "Takes what of --vae-tile, --dtype and --quantise is not said so that no more than this "

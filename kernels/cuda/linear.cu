@@ -10,6 +10,7 @@
 #include "kernels/cuda/base/kernel.h"
 #include "kernels/cuda/base/lt.h"
 #include "kernels/cuda/base/packs.h"
+#include "kernels/cuda/conv/int8.h"
 #include "kernels/cuda/conv/product.h"
 
 #include "kernels/floats.h"
@@ -198,10 +199,50 @@ static bool is_decoded(const Tensor *b)
     return b->dtype == DTYPE_I8 && b->scales;
 }
 
+/* Products of 8 bits ------------------------------------------------------------------------------------- */
+
+/* A low-rank product is added to what they have written, by the library. */
+static bool takes_narrow(const Product *p)
+{
+    return cuda_int8_takes_product(p) && !(p->t && route_of(p).finish);
+}
+
+static Tensor matrix(void *data, DType type, int64_t rows, int64_t columns)
+{
+    Tensor t = {};
+    t.data = data;
+    t.dtype = type;
+    t.ndim = 2;
+    t.shape[0] = rows;
+    t.shape[1] = columns;
+    return t;
+}
+
+static size_t narrow_scratch(const Product *p)
+{
+    const Route r = route_of(p);
+    return r.h + r.t + r.up + cuda_int8_product_scratch(p);
+}
+
+static Status narrow_product(const Product *p, char *scratch)
+{
+    const Route r = route_of(p);
+    Product whole = *p;
+    void *h = !p->geglu ? p->y->data : p->keep_h ? p->keep_h->data : scratch;
+    Tensor under = matrix(h, p->y->dtype, p->m, p->n);
+    whole.y = &under;
+    whole.geglu = false;
+    scratch += r.h;
+    TRY(cuda_int8_product(&whole, scratch + r.t + r.up));
+    if (p->t)
+        TRY(low_rank_product(p, &r, &scratch, h));
+    return p->geglu ? cuda_device()->geglu(&under, p->y) : STATUS_OK;
+}
+
 static Status product_scratch(const Product *p, size_t *bytes)
 {
     FLOATS_ONLY(p->a, is_decoded(p->b) ? NULL : p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
-    *bytes = cuda_product_fused_fits(p) ? 0 : route_of(p).all;
+    *bytes = takes_narrow(p) ? narrow_scratch(p) : cuda_product_fused_fits(p) ? 0 : route_of(p).all;
     return lt_open();
 }
 
@@ -212,6 +253,8 @@ static Status product(const Product *p, void *scratch_memory)
     char *scratch = (char *)scratch_memory;
     if (p->m == 0 || p->n == 0)
         return STATUS_OK;
+    if (takes_narrow(p))
+        return narrow_product(p, scratch);
     if (cuda_product_fused_fits(p))
         return cuda_product_fused(p);
     void *h = !p->geglu ? p->y->data : p->keep_h ? p->keep_h->data : scratch;
@@ -225,12 +268,7 @@ static Status product(const Product *p, void *scratch_memory)
         TRY(finish(p, &r, p->k ? d : NULL, h));
     if (!p->geglu)
         return STATUS_OK;
-    Tensor under = {};
-    under.data = h;
-    under.dtype = p->y->dtype;
-    under.ndim = 2;
-    under.shape[0] = p->m;
-    under.shape[1] = p->n;
+    Tensor under = matrix(h, p->y->dtype, p->m, p->n);
     return cuda_device()->geglu(&under, p->y);
 }
 

@@ -68,9 +68,9 @@ void stand_in_register(const char *name, const void *function, StandInCall call,
 /* Which card it claims to be: 86 for compute capability 8.6 (ATELIER_STAND_IN_ARCH). */
 int stand_in_arch(void);
 
-/* Products of the tensor cores (twins.c). Operands: what a lane holds. */
+/* Products of the tensor cores (twins.c). Operands: what a lane holds; d, of bytes, are ints. */
 typedef struct StandInProduct {
-    float *d;
+    void *d;
     const unsigned *a, *b;
 } StandInProduct;
 /* Loading their operands: r[count] from a row each. */
@@ -79,6 +79,7 @@ typedef struct StandInLoad {
     const void *row;
 } StandInLoad;
 void stand_in_mma(const char *name, int depth, bool bf16, StandInProduct p, const char *file, int line);
+void stand_in_mma_bytes(const char *name, StandInProduct p, const char *file, int line);
 void stand_in_ldmatrix(const char *name, int count, bool transposed, StandInLoad load, const char *file,
                        int line);
 

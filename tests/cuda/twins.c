@@ -53,7 +53,7 @@ static void multiply(void **operands, int depth, bool bf16)
                 b[k + t + i][g] = element(p->b[k / 8], i, bf16);
             }
         memcpy(&d[g][t], p->d, 8);
-        memcpy(&d[g + 8][t], p->d + 2, 8);
+        memcpy(&d[g + 8][t], (char *)p->d + 8, 8);
     }
     for (int m = 0; m < 16; m++)
         for (int k = 0; k < depth; k++)
@@ -63,7 +63,7 @@ static void multiply(void **operands, int depth, bool bf16)
         const StandInProduct *p = operands[lane];
         const int g = lane / 4, t = lane % 4 * 2;
         memcpy(p->d, &d[g][t], 8);
-        memcpy(p->d + 2, &d[g + 8][t], 8);
+        memcpy((char *)p->d + 8, &d[g + 8][t], 8);
     }
 }
 
@@ -86,6 +86,33 @@ void stand_in_mma(const char *name, int depth, bool bf16, StandInProduct p, cons
     if (bf16 && stand_in_arch() < 80)
         stand_in_fail(file, line, "%s: this card has no products of bf16", name);
     stand_in_collective(name, 0xffffffffu, depth, &p, bf16 ? multiply_bf16 : multiply_f16, file, line);
+}
+
+/* The same of bytes, (16,32) by (32,8). */
+static void multiply_bytes(void **operands, unsigned mask, int detail)
+{
+    (void)mask, (void)detail;
+    unsigned char a[16][32];
+    signed char b[8][32]; /* by columns */
+    for (int lane = 0; lane < STAND_IN_WARP; lane++) {
+        const StandInProduct *p = operands[lane];
+        const int g = lane / 4, t = lane % 4 * 4;
+        for (int i = 0; i < 4; i++)
+            memcpy(&a[g + i % 2 * 8][t + i / 2 * 16], &p->a[i], 4);
+        for (int i = 0; i < 2; i++)
+            memcpy(&b[g][t + i * 16], &p->b[i], 4);
+    }
+    for (int lane = 0; lane < STAND_IN_WARP; lane++) {
+        int *d = ((const StandInProduct *)operands[lane])->d;
+        for (int i = 0; i < 4; i++)
+            for (int k = 0; k < 32; k++)
+                d[i] += a[lane / 4 + i / 2 * 8][k] * b[lane % 4 * 2 + i % 2][k];
+    }
+}
+
+void stand_in_mma_bytes(const char *name, StandInProduct p, const char *file, int line)
+{
+    stand_in_collective(name, 0xffffffffu, 32, &p, multiply_bytes, file, line);
 }
 
 /* Loading matrices -------------------------------------------------------------------------------------- */

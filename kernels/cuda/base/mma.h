@@ -74,6 +74,24 @@ template <> __device__ inline void mma_16x8x16<bf16>(float d[4], const unsigned 
 #endif
 }
 
+/* D (16,8) += A (16,32) B (32,8) of bytes, A's from 0 on, B's signed, into whole numbers. In bytes a row is
+ * as long as one of 16 halves, so who holds what is as above, a register holding four neighbours. */
+__device__ static inline void mma_16x8x32_bytes(int d[4], const unsigned a[4], const unsigned b[2])
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                 "{%0,%1,%2,%3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else /* Turing's is (8,16) by (16,8) */
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                     : "+r"(d[i % 2 * 2]), "+r"(d[i % 2 * 2 + 1])
+                     : "r"(a[i]), "r"(b[i / 2]));
+#endif
+}
+
 /* row: in shared memory, every lane's valid */
 __device__ static inline void ldmatrix_x4(unsigned r[4], const void *row)
 {

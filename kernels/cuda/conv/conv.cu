@@ -7,6 +7,7 @@
  * change; at each call, in scratch memory, where it is trained. */
 #include "kernels/cuda/base/families.h"
 #include "conv.h"
+#include "int8.h"
 
 #include "kernels/floats.h"
 
@@ -115,18 +116,18 @@ static bool aligned(const Tensor *t)
     return !t || (uintptr_t)t->data % 16 == 0;
 }
 
-static Ending ending_of(const Conv *a, const Tensor *out)
+Ending conv_ending(const Tensor *y, const Tensor *bias, const Tensor *per_picture, const Tensor *residual)
 {
     Ending e = {};
-    e.y = out->data, e.y_type = out->dtype;
-    e.wide = out->shape[3] * (int64_t)dtype_size(out->dtype) % 16 == 0 && aligned(out) &&
-             aligned(a->residual) && (!a->residual || a->residual->dtype == out->dtype);
-    if (a->bias)
-        e.bias = a->bias->data, e.bias_type = a->bias->dtype;
-    if (a->per_picture)
-        e.per_picture = a->per_picture->data, e.per_picture_type = a->per_picture->dtype;
-    if (a->residual)
-        e.residual = a->residual->data, e.residual_type = a->residual->dtype;
+    e.y = y->data, e.y_type = y->dtype;
+    e.wide = tensor_dim(y, -1) * (int64_t)dtype_size(y->dtype) % 16 == 0 && aligned(y) && aligned(residual) &&
+             (!residual || residual->dtype == y->dtype);
+    if (bias)
+        e.bias = bias->data, e.bias_type = bias->dtype;
+    if (per_picture)
+        e.per_picture = per_picture->data, e.per_picture_type = per_picture->dtype;
+    if (residual)
+        e.residual = residual->data, e.residual_type = residual->dtype;
     return e;
 }
 
@@ -426,7 +427,7 @@ static Status run_conv(const Conv *a, bool backward, void *scratch)
 {
     ConvPlan p;
     TRY(plan_conv(a, backward, &p));
-    p.walk.end = ending_of(a, backward ? a->x : a->y);
+    p.walk.end = conv_ending(backward ? a->x : a->y, a->bias, a->per_picture, a->residual);
     if (p.part_bytes)
         p.walk.end.partial = (float *)scratch;
     TRY(form_of(a, &p, (char *)scratch + p.part_bytes, &p.walk.form));
@@ -435,11 +436,16 @@ static Status run_conv(const Conv *a, bool backward, void *scratch)
 
 static Status cuda_conv2d_scratch(const Conv *a, size_t *bytes)
 {
+    FLOATS_ONLY(a->x, a->w->scales ? NULL : a->w, a->bias, a->y, a->per_picture, a->residual);
+    if (cuda_int8_takes_conv(a)) {
+        *bytes = cuda_int8_conv_scratch(a);
+        return STATUS_OK;
+    }
     return scratch_of(a, false, bytes);
 }
 static Status cuda_conv2d(const Conv *a, void *scratch)
 {
-    return run_conv(a, false, scratch);
+    return cuda_int8_takes_conv(a) ? cuda_int8_conv(a, scratch) : run_conv(a, false, scratch);
 }
 
 static Status cuda_conv2d_backward_data_scratch(const Conv *a, size_t *bytes)

@@ -47,6 +47,9 @@ typedef struct Ending {
                        else */
 } Ending;
 
+/* y (…,N) and what is added to it; each may be NULL but y. */
+Ending conv_ending(const Tensor *y, const Tensor *bias, const Tensor *per_picture, const Tensor *residual);
+
 typedef struct ConvWalk {
     const void *source, *form; /* (B,H,W,C); (N,taps,padded) for each class */
     int source_type;

@@ -151,18 +151,30 @@ __device__ static inline void load_fragments(Fragments<S> &f, const T *stage, in
     }
 }
 
-template <typename T, typename S>
-__device__ static inline void multiply_fragments(float d[S::WM / 16][S::WN / 8][4], const Fragments<S> &f)
+/* Of elements of T, or d being whole numbers, of two bytes each: T is their pair then. */
+template <typename T>
+__device__ static inline void multiply_tile(float d[4], const unsigned a[4], const unsigned b[2])
+{
+    mma_16x8x16<T>(d, a, b);
+}
+template <typename T>
+__device__ static inline void multiply_tile(int d[4], const unsigned a[4], const unsigned b[2])
+{
+    mma_16x8x32_bytes(d, a, b);
+}
+
+template <typename T, typename S, typename D>
+__device__ static inline void multiply_fragments(D d[S::WM / 16][S::WN / 8][4], const Fragments<S> &f)
 {
 #pragma unroll
     for (int i = 0; i < S::WM / 16; i++)
 #pragma unroll
         for (int j = 0; j < S::WN / 8; j++)
-            mma_16x8x16<T>(d[i][j], f.a[i], f.b[j / 2] + j % 2 * 2);
+            multiply_tile<T>(d[i][j], f.a[i], f.b[j / 2] + j % 2 * 2);
 }
 
-template <typename T, typename S>
-__device__ static inline void multiply_stage(float d[S::WM / 16][S::WN / 8][4], const T *stage)
+template <typename T, typename S, typename D>
+__device__ static inline void multiply_stage(D d[S::WM / 16][S::WN / 8][4], const T *stage)
 {
     Fragments<S> f[2];
     load_fragments<T, S>(f[0], stage, 0);
@@ -171,8 +183,8 @@ __device__ static inline void multiply_stage(float d[S::WM / 16][S::WN / 8][4], 
     multiply_fragments<T, S>(d, f[1]);
 }
 
-template <bool STAGED, typename T, typename S, typename Source>
-__device__ static inline void multiply_tiles_as(Source &from, int steps, float d[S::WM / 16][S::WN / 8][4],
+template <bool STAGED, typename T, typename S, typename Source, typename D>
+__device__ static inline void multiply_tiles_as(Source &from, int steps, D d[S::WM / 16][S::WN / 8][4],
                                                 T *shared)
 {
     Held<S, STAGED> held;
@@ -222,8 +234,8 @@ __device__ static inline void multiply_tiles_as(Source &from, int steps, float d
 
 /* d = the products of `steps` steps. fetch_step(from, held, stage), which Source brings along, begins the
  * copies of the next one. ALWAYS: they go through registers on every card. */
-template <bool ALWAYS, typename T, typename S, typename Source>
-__device__ static inline void multiply_tiles(Source &from, int steps, float d[S::WM / 16][S::WN / 8][4],
+template <bool ALWAYS, typename T, typename S, typename Source, typename D>
+__device__ static inline void multiply_tiles(Source &from, int steps, D d[S::WM / 16][S::WN / 8][4],
                                              T *shared)
 {
     if constexpr (ALWAYS)
@@ -242,42 +254,57 @@ template <typename S> static inline size_t tile_shared(bool staged)
     return stages > end ? stages : end;
 }
 
-/* 16 of a warp's rows into shared memory, WN + 8 floats apart, so that the rows of a fragment are in
+/* Two or eight neighbours at once. */
+__device__ static inline void put_two(float *to, float x, float y)
+{
+    *(float2 *)to = make_float2(x, y);
+}
+__device__ static inline void put_two(int *to, int x, int y)
+{
+    *(int2 *)to = make_int2(x, y);
+}
+template <typename D> struct Run {
+    D at[8];
+};
+__device__ static inline Run<float> read_run(const float *from)
+{
+    const float4 low = *(const float4 *)from, high = *(const float4 *)(from + 4);
+    return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+}
+__device__ static inline Run<int> read_run(const int *from)
+{
+    const int4 low = *(const int4 *)from, high = *(const int4 *)(from + 4);
+    return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+}
+
+/* 16 of a warp's rows into shared memory, WN + 8 numbers apart, so that the rows of a fragment are in
  * different banks. */
-template <typename S> __device__ static inline void rows_to_shared(const float d[S::WN / 8][4], float *rows)
+template <typename S, typename D>
+__device__ static inline void rows_to_shared(const D d[S::WN / 8][4], D *rows)
 {
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     __syncwarp(); /* the rows before have been read */
 #pragma unroll
     for (int j = 0; j < S::WN / 8; j++) {
-        *(float2 *)(rows + g * (S::WN + 8) + j * 8 + t * 2) = make_float2(d[j][0], d[j][1]);
-        *(float2 *)(rows + (g + 8) * (S::WN + 8) + j * 8 + t * 2) = make_float2(d[j][2], d[j][3]);
+        put_two(rows + g * (S::WN + 8) + j * 8 + t * 2, d[j][0], d[j][1]);
+        put_two(rows + (g + 8) * (S::WN + 8) + j * 8 + t * 2, d[j][2], d[j][3]);
     }
     __syncwarp();
 }
 
-struct Run {
-    float at[8];
-};
-__device__ static inline Run read_run(const float *from)
-{
-    const float4 low = *(const float4 *)from, high = *(const float4 *)(from + 4);
-    return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
-}
-
 /* Hands D out by runs of 8 columns: end(row, column, run). */
-template <typename S, typename End>
-__device__ static inline void end_tile(const float d[S::WM / 16][S::WN / 8][4], float *shared, End end)
+template <typename S, typename D, typename End>
+__device__ static inline void end_tile(const D d[S::WM / 16][S::WN / 8][4], D *shared, End end)
 {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const int down = warp / S::ACROSS * S::WM, across = warp % S::ACROSS * S::WN;
     constexpr int LINE = S::WN + 8, RUNS = S::WN / 8;
-    float *const mine = shared + warp * 16 * LINE;
+    D *const mine = shared + warp * 16 * LINE;
 #pragma unroll
     for (int i = 0; i < S::WM / 16; i++) {
         rows_to_shared<S>(d[i], mine);
         for (int at = lane; at < 16 * RUNS; at += WARP) {
-            Run run = read_run(mine + at / RUNS * LINE + at % RUNS * 8);
+            Run<D> run = read_run(mine + at / RUNS * LINE + at % RUNS * 8);
             end(down + i * 16 + at / RUNS, across + at % RUNS * 8, run.at);
         }
     }
@@ -297,7 +324,7 @@ __device__ static inline void end_tile_halves(const float d[S::WM / 16][S::WN / 
         rows_to_shared<S>(d[i], mine);
         for (int at = lane; at < 16 * RUNS; at += WARP) {
             const float *row = mine + at / RUNS * LINE + at % RUNS * 8;
-            Run run = read_run(row), other = read_run(row + S::WN / 2);
+            Run<float> run = read_run(row), other = read_run(row + S::WN / 2);
             end(down + i * 16 + at / RUNS, across + at % RUNS * 8, run.at, other.at);
         }
     }

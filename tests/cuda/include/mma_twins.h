@@ -20,6 +20,11 @@ static inline void mma_16x8x16(float d[4], const unsigned a[4], const unsigned b
                  line);
 }
 
+static inline void mma_16x8x32_bytes(int d[4], const unsigned a[4], const unsigned b[2], STAND_IN_HERE)
+{
+    stand_in_mma_bytes("mma_16x8x32_bytes", StandInProduct{d, a, b}, file, line);
+}
+
 static inline void ldmatrix_x4(unsigned r[4], const void *row, STAND_IN_HERE)
 {
     stand_in_ldmatrix("ldmatrix_x4", 4, false, StandInLoad{r, row}, file, line);
