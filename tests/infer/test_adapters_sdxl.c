@@ -360,15 +360,13 @@ static void every_failing_allocation_is_reported(void **state)
     model_free(m);
 }
 
-/* sd-scripts' names against what diffusers draws with the same file (scripts/reference/sdxl_lora.py). */
-static void the_picture_is_diffusers(void **state)
+/* What is drawn with the file at a strength of 0.75 against the reference's latents. */
+static void compare_picture(const char *path, const TensorEntry *latents)
 {
-    (void)state;
     Model *m = open_model("sdxl");
     LoraFile *f;
     Pipeline *p;
     SampleResult result;
-    TensorFile *file = golden_open("sdxl_lora.safetensors");
     SampleRequest r = sample_request_default();
     r.prompt = "a red heart";
     r.negative = "blue";
@@ -376,16 +374,38 @@ static void the_picture_is_diffusers(void **state)
     r.steps = 8;
     r.guidance = 5;
     r.seed = 11;
-    assert_ok(lora_attach(m, TEST_GOLDEN "/lora/sdxl.safetensors", 0.75f, &f));
+    assert_ok(lora_attach(m, path, 0.75f, &f));
     Ctx *c = ctx_new(device_cpu(), &(CtxOptions){.dtype = DTYPE_F32});
     assert_ok(pipeline_new(c, m, &p));
     assert_ok(pipeline_sample(p, &r, NULL, NULL, &result));
-    assert_close("latents", result.latents->data, golden(file, "latents"), 1e-3);
+    assert_close(path, result.latents->data, latents, 1e-3);
     sample_result_free(&result);
     pipeline_free(p);
     ctx_free(c);
     lora_detach(m, f);
     model_free(m);
+}
+
+/* sd-scripts' names against what diffusers draws with the same file (scripts/reference/sdxl_lora.py). */
+static void the_picture_is_diffusers(void **state)
+{
+    (void)state;
+    TensorFile *file = golden_open("sdxl_lora.safetensors");
+    compare_picture(TEST_GOLDEN "/lora/sdxl.safetensors", golden(file, "latents"));
+    tensorfile_close(file);
+}
+
+/* LyCORIS's files, on both text encoders too (scripts/reference/sdxl_adapters.py). */
+static void every_kind_gives_the_picture_of_lycoris(void **state)
+{
+    (void)state;
+    static const char *const KINDS[] = {"loha", "lokr", "locon-dora", "loha-dora", "lokr-dora"};
+    TensorFile *file = golden_open("adapters/sdxl.safetensors");
+    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++) {
+        char path[512];
+        snprintf(path, sizeof path, TEST_GOLDEN "/adapters/sdxl-%s.safetensors", KINDS[i]);
+        compare_picture(path, golden(file, "%s", KINDS[i]));
+    }
     tensorfile_close(file);
 }
 
@@ -399,6 +419,7 @@ int main(void)
         cmocka_unit_test(strengths_reach_either_text_encoder),
         cmocka_unit_test(every_failing_allocation_is_reported),
         cmocka_unit_test(the_picture_is_diffusers),
+        cmocka_unit_test(every_kind_gives_the_picture_of_lycoris),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,10 @@
 /* Training SDXL against PyTorch, diffusers and peft (scripts/reference/sdxl_lora.py): the gradient of every
  * adapter of the UNet and both text encoders, and the adapters after one and ten steps with a rate for each
- * part. Breaks if a part's gradient went another way than there, or learned at another's rate. */
+ * part; and a step over a model with LyCORIS's adapters on it (scripts/reference/sdxl_adapters.py). Breaks if
+ * a part's gradient went another way than there, or learned at another's rate. */
 #include "tests/infer/golden.h"
 
+#include "infer/adapters/adapters.h"
 #include "kernels/base/random.h"
 #include "kernels/comm/comm.h"
 #include "train/step/optimizer.h"
@@ -12,7 +14,7 @@
 enum { BATCH = 2, SIDE = 16, LATENT = 4 * SIDE * SIDE, STEPS = 10 };
 
 typedef struct Fixture {
-    TensorFile *golden;
+    TensorFile *golden, *golden_2; /* the second: of LyCORIS's adapters */
     Config config;
     Model *model;
     Parameters *p;
@@ -167,6 +169,51 @@ static void gradients_of_every_adapter_of_all_three_parts(void **state)
     gradients_agree(TEXTS_ALL, true, 1 << GROUP_UNET | 1 << GROUP_TEXT | 1 << GROUP_TEXT_2);
 }
 
+/* The gradient's length, and how far it goes along randn(N). */
+static void compare_summary(const Fixture *f, Tensor *w, const char *module, const char *half, uint64_t seed,
+                            float factor, void *arg)
+{
+    (void)half, (void)factor;
+    const int64_t n = tensor_count(w);
+    const float *g = w->grad->data;
+    float *along = mem_alloc((size_t)n * sizeof *along);
+    float *all = golden_floats(golden(f->golden_2, "%s.grads", (const char *)arg)), *want = all + 2 * seed;
+    double square = 0, dot = 0;
+    draw(seed, along, n, 1);
+    for (int64_t i = 0; i < n; i++) {
+        square += (double)g[i] * (double)g[i];
+        dot += (double)g[i] * (double)along[i];
+    }
+    const double length = (double)want[0], allowed = 1e-4 * fmax(length, 1e-4);
+    if (!(fabs(sqrt(square) - length) <= allowed && fabs(dot - (double)want[1]) <= 10 * allowed))
+        fail_msg("%s: %s.%s: %g, %g, not %g, %g", (const char *)arg, module, half, sqrt(square), dot, length,
+                 (double)want[1]);
+    mem_free(along);
+    mem_free(all);
+}
+
+/* Over a model that another's adapters are on: what is trained learns with them in its way. */
+static void a_step_over_every_kind_of_adapter(void **state)
+{
+    (void)state;
+    static const char *const KINDS[] = {"loha", "lokr", "locon-dora", "loha-dora", "lokr-dora"};
+    static Fixture f;
+    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++) {
+        char path[512];
+        LoraFile *lora;
+        open_fixture(&f, TEXTS_ALL, i % 2);
+        f.golden_2 = golden_open("adapters/sdxl.safetensors");
+        snprintf(path, sizeof path, TEST_GOLDEN "/adapters/sdxl-%s.safetensors", KINDS[i]);
+        assert_ok(lora_attach(f.model, path, 1, &lora));
+        const float loss = gradients(&f, 8, (const int32_t[]){900, 250});
+        assert_close("loss", &loss, golden(f.golden_2, "%s.loss", KINDS[i]), 1e-5);
+        assert_int_equal(each_tensor(&f, compare_summary, (void *)KINDS[i]), f.p->count);
+        lora_detach(f.model, lora);
+        tensorfile_close(f.golden_2);
+        close_fixture(&f);
+    }
+}
+
 /* Error and change of one tensor, squared, added up. */
 typedef struct Sums {
     int step;
@@ -221,6 +268,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_of_every_adapter_of_all_three_parts),
+        cmocka_unit_test(a_step_over_every_kind_of_adapter),
         cmocka_unit_test(ten_steps_with_a_rate_for_each_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
