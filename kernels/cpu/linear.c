@@ -1,12 +1,13 @@
 /* Matrix products over any mix of storage types.
  *
- * Three ways. f32 with f32: oneDNN's sgemm. A bf16 left operand on a processor with bf16 arithmetic: oneDNN's
+ * Four ways. f32 with f32: oneDNN's sgemm. A bf16 left operand on a processor with bf16 arithmetic: oneDNN's
  * bf16 product, after converting a right operand in f32 (a trained weight), as autocast does, or in 8 bits.
- * Everything else is cut into panels of cache size, operands are widened to f32 panel by panel into scratch
- * memory, and sgemm multiplies those. A bias and a residual go in by oneDNN in the second way, and while the
- * panel is still in cache in the others. A low-rank product and a GEGLU follow by panels of rows, so that the
- * second finds y in the cache and h, twice as wide as the result, is never whole in memory unless it is to be
- * kept. Which way is taken, and how the panels are cut, depends on shapes and types alone. */
+ * With AVX2, what sgemm would want widened, and a GEGLU: panels.c. Everything else is cut into panels of
+ * cache size, operands are widened to f32 panel by panel into scratch memory, and sgemm multiplies those. A
+ * bias and a residual go in by oneDNN in the second way, and while the panel is still in cache in the others.
+ * But for panels.c a low-rank product and a GEGLU follow by panels of rows, so that the second finds y in the
+ * cache and h, twice as wide as the result, is never whole in memory unless it is to be kept. Which way is
+ * taken, and how the panels are cut, depends on shapes and types alone. */
 #include "kernels/cpu/onednn/onednn.h"
 #include "kernels/floats.h"
 #include "convert.h"
@@ -14,6 +15,7 @@
 #include "gelu.h"
 #include "gemm.h"
 #include "int8.h"
+#include "panels.h"
 
 #include <string.h>
 
@@ -257,6 +259,10 @@ Status ISA(gemm_scratch)(const Gemm *g, size_t *bytes)
         *bytes = bf16_b_bytes(g) + bf16_bias_bytes(g) + onednn_scratch_bytes(p);
         return STATUS_OK;
     }
+    if (ISA(panels_take)(g)) {
+        *bytes = ISA(panels_scratch)(g);
+        return STATUS_OK;
+    }
     onednn_expect_sgemm(g->trans_a, g->trans_b, g->beta);
     const Panels p = panels_of(g);
     *bytes = p.a_bytes + p.b_bytes + p.y_bytes;
@@ -267,7 +273,12 @@ Status ISA(gemm)(const Gemm *g, void *scratch)
 {
     if (g->m == 0 || g->n == 0)
         return STATUS_OK;
-    return is_bf16_product(g) ? bf16_product(*g, scratch) : f32_product(g, scratch);
+    if (is_bf16_product(g))
+        return bf16_product(*g, scratch);
+    if (!ISA(panels_take)(g))
+        return f32_product(g, scratch);
+    ISA(panels_run)(g, scratch);
+    return STATUS_OK;
 }
 
 /* Products that something follows ------------------------------------------------------------------------ */
@@ -321,6 +332,15 @@ static Gemm low_rank_of(const Product *p, const Gemm *g)
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
+}
+
+/* The product with all that follows, for panels.c. */
+static Gemm whole_of(const Product *p)
+{
+    Gemm g = gemm_of(p);
+    g.t = p->t, g.up = p->up, g.scale = p->scale;
+    g.geglu = p->geglu, g.keep_h = p->keep_h;
+    return g;
 }
 
 /* Of any part: the first, or the last, which may be another size. */
@@ -424,9 +444,9 @@ static Status cpu_product_scratch(const Product *p, size_t *bytes)
     FLOATS_ONLY(p->a, p->b->scales ? NULL : p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
     if (ISA(int8_takes_product)(p))
         return narrow_scratch(p, bytes);
-    if (p->geglu || p->t)
+    const Gemm g = whole_of(p);
+    if ((g.geglu || g.t) && (is_bf16_product(&g) || !ISA(panels_take)(&g)))
         return followed_scratch(p, bytes);
-    const Gemm g = gemm_of(p);
     return ISA(gemm_scratch)(&g, bytes);
 }
 
@@ -435,9 +455,9 @@ static Status cpu_product(const Product *p, void *scratch)
     FLOATS_ONLY(p->a, p->b->scales ? NULL : p->b, p->bias, p->residual, p->t, p->up, p->y, p->keep_h);
     if (ISA(int8_takes_product)(p))
         return narrow_product(p, scratch);
-    if (p->geglu || p->t)
+    const Gemm g = whole_of(p);
+    if ((g.geglu || g.t) && (is_bf16_product(&g) || !ISA(panels_take)(&g)))
         return followed_product(p, scratch);
-    const Gemm g = gemm_of(p);
     return ISA(gemm)(&g, scratch);
 }
 

@@ -13,7 +13,10 @@ enum {
     BLOCK = 32,                      /* channels at a time, on both sides */
     ROWS = VL == 16 ? 12 : 6,        /* of a product, in registers: with two vectors each they fill them */
     U_POINT = BLOCK * BLOCK + BLOCK, /* floats of a block from a point to the next: not a multiple of 4 KB */
-    LEAST_TILES = 12,                /* of a picture; fewer are direct products' */
+    /* A picture with fewer is direct products', for which each weight costs less than being evaluated; but
+     * where few weights are, they are evaluated in the cache. */
+    LEAST_TILES = VL == 8 ? 2 : 12,
+    FEW_WEIGHTS = VL == 8 ? 1 << 18 : 0, /* pairs of channels */
 };
 
 /* A map that is read in windows: (B,H,W,C), or with upsample (B,2H,2W,C). */

@@ -1,5 +1,5 @@
-/* What happens to all trained parameters after the backward pass, as kernels/cpu/optimizer.c has it: the
- * norm, clipping, the optimizer's step, the average, and how far the weights went.
+/* What happens to all trained parameters after the backward pass, as kernels/cpu/training/optimizer.c has it:
+ * the norm, clipping, the optimizer's step, the average, and how far the weights went.
  *
  * Nothing is read back: the kernel that moves the weights finds on the device whether it may, and what to
  * multiply the gradients with. A step that is recorded is launched with the same arguments each time, so what

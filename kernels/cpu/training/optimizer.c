@@ -2,9 +2,9 @@
  * optimizer's step, the moving average, and how far the weights went. All f32; scalars are worked out in
  * double, as Python does for PyTorch. */
 #include "kernels/state8.h"
-#include "families.h"
-#include "pieces.h"
-#include "vec.h"
+#include "kernels/cpu/families.h"
+#include "kernels/cpu/pieces.h"
+#include "kernels/cpu/vec.h"
 
 #include <math.h>
 
