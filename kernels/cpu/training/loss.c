@@ -2,9 +2,9 @@
  *
  * Sums of squares go by pieces of 4096 elements, f32 in VL lanes within a piece and double between them, in
  * order. */
-#include "kernels/floats.h"
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/vec.h"
+#include "kernels/floats.h"
 
 #define LOSS_PIECE 4096
 

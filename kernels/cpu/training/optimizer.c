@@ -1,10 +1,10 @@
 /* What happens to all trained parameters after the backward pass: the gradients' norm, clipping, the
  * optimizer's step, the moving average, and how far the weights went. All f32; scalars are worked out in
  * double, as Python does for PyTorch. */
-#include "kernels/state8.h"
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/pieces.h"
 #include "kernels/cpu/vec.h"
+#include "kernels/state8.h"
 
 #include <math.h>
 
