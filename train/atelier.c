@@ -32,7 +32,7 @@ static const Subcommand COMMANDS[] = {
     {"data", "build|lint|info", "make and look at datasets of pictures", command_data, false},
     {"config", "show|check|explain|schema", "check and explain configurations", command_config, false},
     {"lora", "info", "look at LoRA files", command_lora, false},
-    {"model", "info", "look at models", command_model, false},
+    {"model", "info|convert|quantize", "look at models, write them anew", command_model, false},
     {"picture", "watermark", "look at pictures that were made", command_picture, false},
     {"bench", "unet|vae|clip|train", "measure the speed of this machine", command_bench, false},
     {"doctor", "", "what this machine has, and what will be used", command_doctor, false},

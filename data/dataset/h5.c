@@ -117,6 +117,10 @@ static Status check_signature(const char *path)
         return STATUS_OK;
     if (memcmp(head, "PK\3\4", 4) == 0)
         return status_fail("%s: is a zip archive, not an HDF5 file; unpack it and name the folder", path);
+    static const char *const pictures[] = {"\xff\xd8\xff", "\x89PNG", "RIFF", "GIF8"};
+    for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
+        if (memcmp(head, pictures[i], strlen(pictures[i])) == 0)
+            return status_fail("%s: is a picture, not a dataset; name the folder that it lies in", path);
     return status_fail("%s: is not an HDF5 file", path);
 }
 

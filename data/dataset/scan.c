@@ -242,6 +242,16 @@ static void explain_caption(const Folder *f, const char *name, char *why, size_t
                  (int)(strrchr(other, '.') ? strrchr(other, '.') - other : (ptrdiff_t)strlen(other)), other);
 }
 
+/* A link to what is not there, or that leads to itself. */
+static bool leads_nowhere(const Folder *f, const char *name)
+{
+    struct stat link, target;
+    char *path = path_join(f->path, name);
+    const bool nowhere = path && lstat(path, &link) == 0 && S_ISLNK(link.st_mode) && stat(path, &target) != 0;
+    mem_free(path);
+    return nowhere;
+}
+
 /* What somebody may have meant a file for that is of no use as it is called; "" where there is nothing to
  * say. */
 static void explain_unused(const Folder *f, const char *name, char *why, size_t size)
@@ -252,7 +262,9 @@ static void explain_unused(const Folder *f, const char *name, char *why, size_t 
                                                                                        NULL};
     const char *aside = file_is_copy(name, folder_has, f) ? " (a copy of another)" : file_why_aside(name);
     why[0] = 0;
-    if (aside)
+    if (leads_nowhere(f, name))
+        snprintf(why, size, " (a link that leads nowhere)");
+    else if (aside)
         snprintf(why, size, "%s", aside);
     else if (sidecar_is_mask(name))
         snprintf(why, size, " (a mask, and its picture is not there)");

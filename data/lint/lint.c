@@ -93,7 +93,7 @@ static Status look_at_all(const Lint *l, const LintPictures *pictures,
 {
     LintSet *set;
     Status s = lint_set_new(l, pictures, &set);
-    if (s == STATUS_OK && l->progress)
+    if (s == STATUS_OK && l->progress && pictures->count)
         l->progress(0, pictures->count, l->arg);
     for (int i = 0; i < pictures->count && s == STATUS_OK; i++) {
         s = look(l, set, pictures->set, i);

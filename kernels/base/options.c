@@ -31,11 +31,11 @@ static bool is_named(const char *names, const char *name, size_t length)
     return false;
 }
 
-static const char *answer_elsewhere(const Command *c, const char *name, size_t length)
+const char *options_answer(const OptionElsewhere *list, int count, const char *name, size_t length)
 {
-    for (int i = 0; i < c->elsewhere_count; i++)
-        if (is_named(c->elsewhere[i].names, name, length))
-            return c->elsewhere[i].answer;
+    for (int i = 0; i < count; i++)
+        if (is_named(list[i].names, name, length))
+            return list[i].answer;
     return NULL;
 }
 
@@ -48,7 +48,7 @@ static Status refuse_unknown(const Command *c, const char *name, size_t length)
             names[count++] = c->options[i].name;
     char word[64];
     snprintf(word, sizeof word, "%.*s", (int)(length < 63 ? length : 63), name);
-    const char *answer = answer_elsewhere(c, name, length);
+    const char *answer = options_answer(c->elsewhere, c->elsewhere_count, name, length);
     if (answer)
         return status_refuse("%s: --%s is another program's: %s", c->name, word, answer);
     const char *nearest = text_nearest(word, names, count);

@@ -73,6 +73,8 @@ typedef struct OptionElsewhere {
     const char *names; /* "medvram|lowvram"; with - where they are written with _ too */
     const char *answer;
 } OptionElsewhere;
+/* What is said to who writes this name; NULL: it is in none of the rows. */
+const char *options_answer(const OptionElsewhere *list, int count, const char *name, size_t length);
 
 typedef struct Command {
     const char *name;    /* "sample", "data build": after "atelier" in messages and help */

@@ -83,6 +83,12 @@ folder tiff; printf 'II*\0............' >tiff/a.jpg
 build 1 'tiff/a.jpg: is a TIFF picture; JPEG' -- tiff --caption x
 mv tiff/a.jpg tiff/a.heic
 build 2 'tiff: no pictures' 'not used: a.heic (JPEG, PNG and WebP are read)' -- tiff
+cp "$picture" alone.jpg
+bad 1 'alone.jpg: is a picture, not a dataset; name the folder that it lies in' -- data info alone.jpg
+folder nothing
+"$atelier" data lint nothing >o-out 2>o-err
+[ $? = 1 ] || fail "a folder without pictures: $(cat o-err)"
+grep -q 'error: nothing: no pictures' o-out || fail "a folder without pictures: $(cat o-out)"
 folder moving; base64 -d >moving/a.webp <<'B64'
 UklGRsQAAABXRUJQVlA4WAoAAAACAAAABwAABwAAQU5JTQYAAAAAAAAAAABBTk1GSgAAAAAAAAAAAAcAAAcAAGQAAAJWUDggMgAA
 ADABAJ0BKggACAABQCYloAADcAD+8ut///mwP/bz/wR6Af//0uD//pcH//S4P/SkAAAAQU5NRkYAAAAAAAAAAAAHAAAHAABkAAAA
@@ -92,7 +98,7 @@ build 1 'moving/a.webp: is an animated WebP; save one frame' -- moving --caption
 folder odd; cp "$picture" odd/a.jpg; mkfifo odd/b.jpg odd/metadata.jsonl # nothing waits for them
 ln -s . odd/circle; ln -s none.jpg odd/gone.jpg; ln -s self.jpg odd/self.jpg; mkdir odd/c.jpg
 good data build odd --out set.h5 --caption x
-grep -q 'not used: b.jpg, circle, gone.jpg, metadata.jsonl, self.jpg' o-err || fail "pipes and circles: $(cat o-err)"
+grep -q 'not used: gone.jpg (a link that leads nowhere), self.jpg (a link that leads nowhere), b.jpg, circle, metadata.jsonl' o-err || fail "pipes and circles: $(cat o-err)"
 rm set.h5
 mkfifo odd/a.txt
 build 1 'odd/a.txt: is no ordinary file but a device or a pipe' -- odd
@@ -195,6 +201,13 @@ config() { # TEXT TEXT_OF_MESSAGE...: status 2 and the file's name
 config "${top}trian: {steps: 5}" 'c.yaml:3:1: unknown key trian; did you mean train?'
 config "${top}train: {stpes: 5}" 'c.yaml:3:9: unknown key train.stpes; did you mean train.steps?'
 config "${top}train: {lr: 1e-4}" 'c.yaml:3:9: unknown key train.lr; did you mean optimizer.lr?'
+config "${top}train: {max_train_steps: 5}" 'unknown key train.max_train_steps; here it is train.steps'
+config "${top}method: {network_dim: 8}" 'here it is method.rank'
+config "${top}optimizer: {type: AdamW8bit}" 'here it is optimizer.kind (adamw or adamw8bit)'
+config "${top}learning_rate: 1e-4" 'unknown key learning_rate; here it is optimizer.lr'
+bad 2 "train: --steps is another program's: here it is a key of the configuration, --set train.steps=VALUE" -- train c.yaml --steps 5
+bad 2 'here it is a key of the configuration, --set optimizer.lr=VALUE' -- train c.yaml --learning_rate=1e-4
+bad 2 'is gone on with by `atelier train CONFIG.yaml --resume auto`' -- train c.yaml --resume_from_checkpoint latest
 config "${top}train.steps: 5" 'keys are nested'
 config "${top}train: {steps: 5}\ntrain: {batch: 2}" 'c.yaml:4:1: the key train is given twice (first in line 3)'
 config "${top}train: {steps: 5, steps: 6}" 'c.yaml:3:19: the key steps is given twice'

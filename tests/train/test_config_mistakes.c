@@ -3,6 +3,8 @@
 #include "configs.h"
 
 #include "kernels/base/mem.h"
+#include "train/config/other_names.h"
+#include "train/config/schema.h"
 /* What is wrong, and what the message has to say about it. */
 static const struct {
     const char *text, *message;
@@ -195,11 +197,33 @@ static void running_out_of_memory_is_an_error_like_others(void **state)
     }
 }
 
+/* What is said of other programs' words names a key that there is. */
+static void other_programs_words_lead_to_keys(void **state)
+{
+    (void)state;
+    int count, keys = 0;
+    const OptionElsewhere *list = other_names_options(&count);
+    for (int i = 0; i < count; i++) {
+        char key[64];
+        const char *set = strstr(list[i].answer, "--set ");
+        if (!set)
+            continue;
+        snprintf(key, sizeof key, "%.*s", (int)strcspn(set + 6, "="), set + 6);
+        if (schema_find(key) < 0)
+            fail_msg("%s: there is no %s", list[i].names, key);
+        keys++;
+    }
+    assert_true(keys > 40);
+    assert_string_equal(other_name_answer("network_alpha"), "here it is method.alpha");
+    assert_null(other_name_answer("network_alphas"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONFIG_TEST(a_switched_off_section_may_stay),
         CONFIG_TEST(mistakes_are_named_with_their_place),
+        CONFIG_TEST(other_programs_words_lead_to_keys),
         CONFIG_TEST(damaged_files_never_crash),
         CONFIG_TEST(running_out_of_memory_is_an_error_like_others),
     };

@@ -51,7 +51,7 @@ static Status count_tokens(const char *caption, int *count, void *arg)
 static void show(int done, int total, void *arg)
 {
     Findings *f = arg;
-    if (f->progress.total != total)
+    if (!f->progress.label)
         progress_begin(&f->progress, "lint", "picture", 0, total);
     progress_update(&f->progress, done, NULL);
 }
@@ -89,7 +89,7 @@ static Status look(Lint *l, Findings *f, const char *sheet, bool json)
     for (int k = 0; k <= LINT_NOTE && json; k++)
         f->lists[k] = json_array();
     const Status s = look_and_draw(l, sheet, &pictures);
-    if (f->progress.total)
+    if (f->progress.label)
         progress_end(&f->progress);
     TRY(s);
     return print_end(l->path, pictures, f, json);

@@ -6,6 +6,7 @@
 #include "kernels/base/stop.h"
 #include "kernels/base/text.h"
 #include "kernels/devices/devices.h"
+#include "train/config/other_names.h"
 #include "train/run/resume.h"
 #include "train/run/trainer.h"
 #include "commands.h"
@@ -26,6 +27,7 @@ typedef struct Arguments {
 
 static Status parse(int argc, char **argv, Arguments *a, bool *done)
 {
+    int elsewhere;
     const Option table[] = {
         {"set", OPTION_LIST, &a->sets, .value = "key.path=value",
          .help = "Replaces a value of the configuration: --set train.steps=500. May be given several times."},
@@ -70,7 +72,9 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
         .positional = &a->config,
         .min_positional = 1,
         .max_positional = 1,
-        .positional_name = "CONFIG.yaml"};
+        .positional_name = "CONFIG.yaml",
+        .elsewhere = other_names_options(&elsewhere),
+        .elsewhere_count = elsewhere};
     TRY(options_parse(&command, argc, argv, done));
     if (!*done && a->device && !device_word_is_good(a->device))
         return status_refuse("--device wants one of " DEVICE_FORMS ", not \"%s\"", a->device);

@@ -10,6 +10,7 @@
 #include "kernels/devices/devices.h"
 #include "config_paths.h"
 #include "config_value.h"
+#include "other_names.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,6 +101,9 @@ static Status refuse_unknown(const YamlPair *pair, const char *section)
                            "unknown key %s%s%s; is it a part of a number? Those are written without commas, "
                            "with a point for decimals",
                            section, dot, pair->key);
+    const char *answer = same_name_elsewhere(pair->key) ? NULL : other_name_answer(pair->key);
+    if (answer)
+        return yaml_refuse(&at, "unknown key %s%s%s; %s", section, dot, pair->key, answer);
     nearest_key(section, pair->key, near, sizeof near);
     if (near[0])
         return yaml_refuse(&at, "unknown key %s%s%s; did you mean %s?", section, dot, pair->key, near);
