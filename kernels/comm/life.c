@@ -280,6 +280,11 @@ double comm_timeout(const Comm *c)
     return c->state->timeout;
 }
 
+static double later(double a, double b)
+{
+    return a > b ? a : b;
+}
+
 /* Process 0: whom the wait is for, or, where that isn't known, who has not said that it waits too. */
 static const Ray *late_ray(const CommState *s, double since, double now)
 {
@@ -287,7 +292,7 @@ static const Ray *late_ray(const CommState *s, double since, double now)
         const Ray *ray = &s->rays[i];
         if (s->waiting_for >= 0 && ray->rank != s->waiting_for)
             continue;
-        const double heard = ray->heard > since ? ray->heard : since;
+        const double heard = later(ray->heard, since);
         if (now - heard > s->timeout && (s->waiting_for >= 0 || now - ray->waits > WAITS_WITHIN))
             return ray;
     }
@@ -309,9 +314,7 @@ static void judge(Comm *c, double since, double now)
         return;
     }
     const Ray *first = &s->rays[0];
-    double heard = first->heard > first->waits ? first->heard : first->waits;
-    if (heard < since)
-        heard = since;
+    const double heard = later(later(first->heard, first->waits), since);
     if (now - heard > s->timeout + FIRST_JUDGE)
         life_broken(c, 0, STATUS_FAILED, what);
 }
@@ -324,6 +327,11 @@ Status comm_waiting(Comm *c, double since)
         s->said = now;
         life_say(c, LIFE_WAIT);
     }
-    judge(c, since, now);
+    /* asked this seldom, the process stood still itself (stopped and continued, with the others mostly): it
+     * knows nothing of that time */
+    if (now - later(since, s->waited) > SAID_EVERY)
+        s->awake = now;
+    s->waited = now;
+    judge(c, later(since, s->awake), now);
     return comm_check(c);
 }

@@ -38,6 +38,8 @@ struct CommState {
     bool by_mpi;     /* Open MPI has started the processes, whatever the transport is */
     int waiting_for; /* rank whose turn it is, for the message of a time-out; −1: not known */
     double said;     /* when the main thread last gave a sign of life */
+    double waited;   /* when it last asked whether to go on waiting */
+    double awake;    /* since when it has done so without having stood still; 0: always */
 
     pthread_t watcher;
     bool watching;

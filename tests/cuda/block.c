@@ -10,6 +10,7 @@
 #include "block.h"
 
 #include "banks.h"
+#include "bounds.h"
 #include "fibre.h"
 #include "watch.h"
 
@@ -386,6 +387,8 @@ static void place_shared(size_t bytes)
     }
     block_shared_bytes = bytes;
     block_shared = end - (bytes + 15) / 16 * 16;
+    bounds_close(block_shared_room, SHARED_MOST);
+    bounds_open(block_shared, bytes);
 }
 
 bool block_argument(const void *p)

@@ -4,6 +4,7 @@
  * host may not touch them: their pages are open only while something runs. New memory is NaN. */
 #include "runtime.h"
 
+#include "bounds.h"
 #include "card.h"
 #include "fibre.h"
 #include "watch.h"
@@ -19,6 +20,9 @@
 #define ALIGNMENT ((size_t)256)
 #define BLOCKS ((size_t)1 << 24) /* that are ever given out */
 #define PINNED 4096
+#define PARTS_MOST 16 /* that are open by themselves */
+#define HUGE                                                                                                 \
+    ((size_t)2 << 20) /* pages that the system has of large blocks, if it can: there are fewer to open */
 
 typedef MemoryBlock Block;
 
@@ -119,6 +123,7 @@ static void catch_faults(void)
     if (now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_fault)
         return;
     before = now;
+    bounds_report();
     const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
     sigaltstack(&alternate, NULL);
     struct sigaction mine = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
@@ -143,33 +148,73 @@ static void protect(int how)
             abort();
 }
 
+/* Pages are opened when they are needed, and all that are open are closed together: to open and close all of
+ * them for each copy of a few bytes would take most of the time. */
+static bool all_open;
+static struct {
+    char *begin;
+    size_t bytes;
+} parts[PARTS_MOST];
+static int part_count;
+
+static void shut(void)
+{
+    if (all_open)
+        protect(PROT_NONE);
+    else
+        for (int i = 0; i < part_count; i++)
+            if (mprotect(parts[i].begin, parts[i].bytes, PROT_NONE) != 0)
+                abort();
+    all_open = false;
+    part_count = 0;
+}
+
 void memory_open(void)
 {
-    if (open_count++ == 0) {
+    if (open_count++ == 0)
         catch_faults();
-        protect(PROT_READ | PROT_WRITE);
-    }
 }
 
 void memory_close(void)
 {
     if (--open_count == 0)
-        protect(PROT_NONE);
+        shut();
+}
+
+void memory_reach_all(void)
+{
+    if (!all_open)
+        protect(PROT_READ | PROT_WRITE);
+    all_open = true;
+}
+
+void memory_reach(const void *p, size_t bytes)
+{
+    const char *c = p;
+    if (all_open || !region || c < region || c >= region + REGION)
+        return;
+    if (part_count == PARTS_MOST) {
+        memory_reach_all();
+        return;
+    }
+    char *begin = region + (size_t)(c - region) / PAGE * PAGE;
+    const size_t length = pages((size_t)(c - begin) + bytes);
+    if (mprotect(begin, length, PROT_READ | PROT_WRITE) != 0)
+        abort();
+    parts[part_count].begin = begin;
+    parts[part_count++].bytes = length;
 }
 
 int memory_shut(void)
 {
     const int depth = open_count;
-    if (depth)
-        protect(PROT_NONE);
+    shut();
     open_count = 0;
     return depth;
 }
 
 void memory_reopen(int depth)
 {
-    if (depth)
-        memory_open();
     open_count = depth;
 }
 
@@ -233,8 +278,12 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     live[live_count++] = block_count - 1;
     if (mprotect(first_page(b), bytes_of_pages(b), PROT_READ | PROT_WRITE) != 0)
         return runtime_error(cudaErrorMemoryAllocation);
+    if (room >= 2 * HUGE)
+        madvise(first_page(b), bytes_of_pages(b), MADV_HUGEPAGE);
     memset(b->begin, STAND_IN_POISON, room);
-    if (open_count == 0)
+    bounds_close(first_page(b) - PAGE, (size_t)(b->begin - first_page(b)) + PAGE);
+    bounds_close(b->begin + bytes, room - bytes + PAGE);
+    if (!all_open)
         mprotect(first_page(b), bytes_of_pages(b), PROT_NONE);
     catch_faults();
     *p = b->begin;
@@ -249,6 +298,7 @@ static void give_back(Block *b)
     while (&blocks[live[i]] != b)
         i++;
     live[i] = live[--live_count];
+    bounds_close(first_page(b), bytes_of_pages(b));
     if (watch_on)
         watch_forget(first_page(b), bytes_of_pages(b));
     madvise(first_page(b), bytes_of_pages(b), MADV_DONTNEED);

@@ -62,12 +62,17 @@ void op_run(Op *o)
 {
     switch (o->kind) {
     case OP_KERNEL:
+        memory_reach_all();
         block_run(o->kernel, o->grid, o->block, o->arguments, o->shared);
         break;
     case OP_COPY:
+        memory_reach(o->to, o->bytes);
+        if (!o->own)
+            memory_reach(o->from, o->bytes);
         memmove(o->to, o->own ? o->own : o->from, o->bytes);
         break;
     case OP_SET:
+        memory_reach(o->to, o->bytes);
         memset(o->to, o->value, o->bytes);
         break;
     case OP_RECORD:
@@ -79,6 +84,7 @@ void op_run(Op *o)
         graph_run(o->nodes);
         break;
     case OP_OTHER:
+        memory_reach_all();
         o->run(o);
         break;
     case OP_HOST:

@@ -52,9 +52,11 @@ typedef struct MemoryBlock {
 const MemoryBlock *memory_block(const void *p);
 /* Whose memory p is in or next to, in words. */
 void memory_describe(char *text, size_t size, const char *p);
-/* The device's memory can be touched between these two, which may be nested. */
+/* Between these two, which may be nested, the device's memory can be touched: what is reached for. */
 void memory_open(void);
 void memory_close(void);
+void memory_reach_all(void);
+void memory_reach(const void *p, size_t bytes); /* nothing, where p is not the device's */
 /* For a while, whatever is open: what the second is to be given. */
 int memory_shut(void);
 void memory_reopen(int depth);

@@ -229,6 +229,66 @@ static void test_part_of_a_warp(void **)
     fails_with(part_of_a_warp, "lanes that the block has not: its warp has 0000ffff");
 }
 
+/* Order ------------------------------------------------------------------------------------------------- */
+
+enum { ROUNDS = 100 };
+
+/* Writes down as the how manieth each thread comes, in every round before and after a meeting of its warp. */
+__global__ static void turns_kernel(int *next, int *turns)
+{
+    for (int i = 0; i < ROUNDS; i++) {
+        turns[(i * 2) * 64 + threadIdx.x] = (*next)++;
+        __syncwarp();
+        turns[(i * 2 + 1) * 64 + threadIdx.x] = (*next)++;
+        __syncthreads();
+    }
+}
+/* No order of warps, or of lanes, is to be relied on. */
+static void test_turns(void **)
+{
+    static int turns[ROUNDS * 2 * 64];
+    const int zero = 0;
+    int warps = 0, lanes = 0, changes = 0;
+    int *to = on_device<int>(NULL, ROUNDS * 2 * 64);
+    RUN(dim3(1), dim3(64), 0, turns_kernel, on_device(&zero, 1), to);
+    to_host(turns, to, ROUNDS * 2 * 64);
+    for (int i = 0; i < ROUNDS; i++) {
+        const int *before = &turns[i * 2 * 64], *after = before + 64;
+        warps += before[0] < before[32];
+        lanes += before[0] < before[1];
+        changes += (before[0] < before[1]) != (after[0] < after[1]);
+    }
+    assert_in_range(warps, 10, 90);
+    assert_in_range(lanes, 10, 90);
+    assert_in_range(changes, 10, 90);
+}
+
+/* A barrier that is missing: of many blocks some have what the other warp writes, and some have NaN. */
+__global__ static void lucky_kernel(float *y, bool wait)
+{
+    SHARED(float, room);
+    room[threadIdx.x] = 1;
+    if (wait)
+        __syncthreads();
+    if (threadIdx.x == 0)
+        y[blockIdx.x] = room[32];
+}
+static int lucky(bool wait)
+{
+    float y[ROUNDS], *to = on_device<float>(NULL, ROUNDS);
+    int right = 0;
+    RUN(dim3(ROUNDS), dim3(64), 256, lucky_kernel, to, wait);
+    to_host(y, to, ROUNDS);
+    for (int i = 0; i < ROUNDS; i++)
+        right += y[i] == 1;
+    return right;
+}
+static void test_lucky(void **)
+{
+    assert_int_equal(lucky(true), ROUNDS);
+    assert_in_range(lucky(false), 10, 90);
+}
+
 /* Alignment and places ---------------------------------------------------------------------------------- */
 
 __global__ static void crooked_rows_kernel(float *y)
@@ -369,6 +429,39 @@ static void test_shared_outside(void **)
                "shared_outside_kernel<float, 5>|thread (31,0,0)|byte 128 of shared memory, which has 128");
 }
 
+#if defined(__SANITIZE_ADDRESS__) /* exact ends; elsewhere they are test_watch.cpp's */
+static void just_past()
+{
+    RUN(dim3(1), dim3(32), 0, writes_kernel, on_device<float>(NULL, 10), 10);
+}
+static void just_before()
+{
+    RUN(dim3(1), dim3(32), 0, writes_kernel, on_device<float>(NULL, 10), -1);
+}
+static void shared_just_past()
+{
+    RUN(dim3(1), dim3(1), 4, (shared_outside_kernel<float, 5>), 1);
+}
+__global__ static void own_outside_kernel(float *y, int at)
+{
+    float mine[4] = {0, 1, 2, 3};
+    float *any = mine;
+    __asm__("" : "+r"(any)); /* the compiler does not know what it points to */
+    y[threadIdx.x] = any[at];
+}
+static void own_outside()
+{
+    RUN(dim3(1), dim3(32), 0, own_outside_kernel, on_device<float>(NULL, 32), 4);
+}
+static void test_exact_ends(void **)
+{
+    fails_with(just_past, "writes_kernel|thread (3,0,0)|byte 40 of device memory of 40 bytes");
+    fails_with(just_before, "writes_kernel|thread (3,0,0)|AddressSanitizer");
+    fails_with(shared_just_past, "shared_outside_kernel|byte 4 of shared memory, which has 4");
+    fails_with(own_outside, "own_outside_kernel|outside of the thread's arrays");
+}
+#endif
+
 static void host_reads()
 {
     const volatile float *y = on_device<float>(NULL, 64);
@@ -420,6 +513,11 @@ int main(void)
         cmocka_unit_test(test_shared_outside),
         cmocka_unit_test(test_host_reads),
         cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_lucky),
+#if defined(__SANITIZE_ADDRESS__)
+        cmocka_unit_test(test_exact_ends),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

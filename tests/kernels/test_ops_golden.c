@@ -2,6 +2,7 @@
  * (tests/golden/ops.safetensors, written by scripts/reference/ops.py). */
 #include "infer/files/safetensors.h"
 #include "kernels/adapter.h"
+#include "tests/far/far.h"
 #include "cotangent.h"
 
 #include <math.h>
@@ -273,9 +274,10 @@ static Step step_of(const Case *k)
         s.got[i] = calloc(1, s.in[i]->bytes);
         /* layers' parameters outlive the step; frozen ones are told by having no gradient */
         if (k->weight[i]) {
-            s.weight[i] = tensor_new(DTYPE_F32, s.in[i]->ndim, s.in[i]->shape);
-            memcpy(s.weight[i]->data, s.values[i], s.in[i]->bytes);
-            s.weight[i]->grad = tensor_new(DTYPE_F32, s.in[i]->ndim, s.in[i]->shape);
+            const int ndim = s.in[i]->ndim;
+            s.weight[i] = tensor_new_on(test_device(), DTYPE_F32, ndim, s.in[i]->shape);
+            assert_int_equal(tensor_put(s.weight[i], s.values[i], DTYPE_F32), STATUS_OK);
+            s.weight[i]->grad = tensor_new_on(test_device(), DTYPE_F32, ndim, s.in[i]->shape);
         }
     }
     s.out = calloc(1, entry(k->name, "out")->bytes);
@@ -288,7 +290,7 @@ static void operation_gives_pytorchs_numbers(void **state)
     const Case *k = *state;
     Step s = step_of(k);
     char part[16];
-    Ctx *c = ctx_new(device_cpu(), NULL);
+    Ctx *c = ctx_new(test_device(), NULL);
     assert_true(s.inputs > 0);
     if (ctx_run(c, NULL, step, &s) != STATUS_OK)
         fail_msg("%s: %s", k->name, status_message());
@@ -324,7 +326,7 @@ static void timestep_step(Ctx *c, void *arg)
 static void timestep_embedding_gives_diffusers_numbers(void **state)
 {
     Timesteps s = {.t = values_of(entry("timesteps", "t"))};
-    Ctx *c = ctx_new(device_cpu(), NULL);
+    Ctx *c = ctx_new(test_device(), NULL);
     (void)state;
     assert_int_equal(ctx_run(c, NULL, timestep_step, &s), STATUS_OK);
     check("timesteps", "flipped", s.flipped, entry("timesteps", "flipped"));

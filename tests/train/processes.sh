@@ -137,6 +137,16 @@ says 'process 1 of 2 ([0-9]*) has not been heard of for 5 seconds'
 says 'process 1 of 2 was stopped (by SIGSTOP, or a debugger), and was ended by its starter'
 go_on stopped 1
 
+# All are stopped, for longer than that, and go on: nobody was late.
+begin frozen 3 --set train.timeout=5
+kill -STOP "${ranks[1]}" "${ranks[2]}"
+sleep 1 # process 0 waits for them by now
+kill -STOP "${ranks[0]}"
+sleep 6
+kill -CONT "${ranks[2]}" "${ranks[1]}" "${ranks[0]}"
+ends 0 frozen
+same frozen
+
 # Asked to stop: the starter alone, twice in a moment, all at once, as a batch system does; the answer is one.
 asked() { # DIR COMMAND…
     begin "$1" 2

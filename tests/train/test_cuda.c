@@ -15,8 +15,14 @@ typedef struct Kind {
     const char *dtype; /* NULL: f32 */
 } Kind;
 
+enum { LORA, DREAMBOOTH };
 static const Kind kinds[] = {
-    {"lora", {"method.kind=lora", "train.ema=0.9"}, NULL},
+    [LORA] = {"lora", {"method.kind=lora", "train.ema=0.9"}, NULL},
+    [DREAMBOOTH] = {"dreambooth",
+                    {"model.base=builtin:tiny", "method.kind=full", "prior.path=class", "prior.prompt=a dog",
+                     "prior.pictures=2", "prior.steps=1", "train.batch=1"},
+                    NULL},
+    {"builtin", {"model.base=builtin:tiny", "method.kind=lora", "train.batch=1"}, NULL},
     {"text",
      {"method.kind=lora", "method.text_encoder=true", "train.cache_text=false", "train.checkpointing=on"},
      NULL},
@@ -181,26 +187,33 @@ static void every_kind_of_run_agrees_with_the_processors(void **state)
 /* The run that was killed in its last steps, and one that was not. */
 static void a_killed_run_goes_on_to_the_same_bytes(void **state)
 {
-    const Kind *k = &kinds[0];
-    (void)state;
+    const Kind *k = *state;
+    char *whole = mem_printf("%s-gpu", k->name), *killed = mem_printf("%s-killed", k->name);
     const pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0)
-        _exit(run_on(gpu(), k, NULL, "killed", NULL) == STATUS_OK ? 0 : 1);
-    char *checkpoint = mem_printf("%s/killed/checkpoints/step-000002", work);
+        _exit(run_on(gpu(), k, NULL, killed, NULL) == STATUS_OK ? 0 : 1);
+    char *checkpoint = mem_printf("%s/%s/checkpoints/step-000002", work, killed);
     while (!file_exists(checkpoint) && waitpid(child, NULL, WNOHANG) == 0)
         usleep(2000);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     assert_true(file_exists(checkpoint));
-    if (run_on(gpu(), k, NULL, "killed", "auto") != STATUS_OK)
+    if (run_on(gpu(), k, NULL, killed, "auto") != STATUS_OK)
         fail_msg("%s", status_message());
-    static const char *const files[] = {
-        "lora.safetensors", "samples/step-000004.png", "checkpoints/step-000004/weights.safetensors",
-        "checkpoints/step-000004/optimizer.safetensors", "checkpoints/step-000004/ema.safetensors"};
+    static const char *const files[] = {"samples/step-000004.png",
+                                        "checkpoints/step-000004/weights.safetensors",
+                                        "checkpoints/step-000004/optimizer.safetensors"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        assert_same_file("lora-gpu", "killed", files[i]);
+        assert_same_file(whole, killed, files[i]);
+    if (k == &kinds[LORA])
+        assert_same_file(whole, killed, "checkpoints/step-000004/ema.safetensors");
+    assert_same_file(whole, killed,
+                     k == &kinds[LORA] ? "lora.safetensors"
+                                       : "model/unet/diffusion_pytorch_model.safetensors");
     mem_free(checkpoint);
+    mem_free(whole);
+    mem_free(killed);
 }
 
 /* In a process of its own, which ends as a program does whose GPU is gone. True: it failed by itself. */
@@ -212,7 +225,7 @@ static bool fails_at(int wait, const char *name)
         char fail[64];
         snprintf(fail, sizeof fail, "cudaStreamSynchronize:%d:702", wait);
         setenv("ATELIER_STAND_IN_FAIL", fail, 1);
-        const Status s = run_on(gpu(), &kinds[0], NULL, name, NULL);
+        const Status s = run_on(gpu(), &kinds[LORA], NULL, name, NULL);
         _exit(s == STATUS_OK ? 0 : s == STATUS_FAILED && strstr(status_message(), "watchdog") ? 1 : 2);
     }
     int status;
@@ -239,7 +252,7 @@ static void a_run_whose_gpu_fails_can_be_gone_on_with(void **state)
         else if (!(there = file_exists(checkpoint)))
             low = wait;
     }
-    if (run_on(gpu(), &kinds[0], NULL, name, "auto") != STATUS_OK)
+    if (run_on(gpu(), &kinds[LORA], NULL, name, "auto") != STATUS_OK)
         fail_msg("%s", status_message());
     assert_same_file("lora-gpu", name, "lora.safetensors");
     mem_free(checkpoint);
@@ -247,12 +260,15 @@ static void a_run_whose_gpu_fails_can_be_gone_on_with(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[KINDS + 2];
+    struct CMUnitTest tests[KINDS + 3];
     for (size_t i = 0; i < KINDS; i++)
         tests[i] = (struct CMUnitTest){.name = kinds[i].name,
                                        .test_func = every_kind_of_run_agrees_with_the_processors,
                                        .initial_state = (void *)&kinds[i]};
-    tests[KINDS] = (struct CMUnitTest)cmocka_unit_test(a_killed_run_goes_on_to_the_same_bytes);
-    tests[KINDS + 1] = (struct CMUnitTest)cmocka_unit_test(a_run_whose_gpu_fails_can_be_gone_on_with);
+    for (int i = 0; i <= DREAMBOOTH; i++)
+        tests[KINDS + i] = (struct CMUnitTest){.name = "a_killed_run_goes_on_to_the_same_bytes",
+                                               .test_func = a_killed_run_goes_on_to_the_same_bytes,
+                                               .initial_state = (void *)&kinds[i]};
+    tests[KINDS + 2] = (struct CMUnitTest)cmocka_unit_test(a_run_whose_gpu_fails_can_be_gone_on_with);
     return cmocka_run_group_tests(tests, open_work, remove_work);
 }

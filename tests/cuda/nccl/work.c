@@ -100,6 +100,7 @@ static void begin(Group *g)
     for (int i = 0; i < g->count; i++)
         check_memory(g->comm, &g->calls[i]); /* it may have been freed */
     memory_open();
+    memory_reach_all();
     for (int r = 0; r < size; r++)
         write_letter(g, r);
     memory_close();
