@@ -20,6 +20,8 @@ enum {
     PHASES = 4,      /* of a doubled map's pixels, 2 · (row odd) + (column odd) */
     PARTS = 4,       /* panels, or phases of one, that a task has */
     TASKS = 4,       /* for each thread */
+    AHEAD = 512,    /* bytes of weights that are asked for ahead, of so many columns that the processor does
+                        not see where they lead */
 };
 
 typedef struct Job {
@@ -173,8 +175,11 @@ static inline void pack_rows(const Job *j, int64_t column, int columns, int8_t *
     for (int64_t i = 0; i < k; i += QUAD * VL) {
         const int64_t bytes = k - i < QUAD * VL ? k - i : QUAD * VL;
         vf x[VL] = {0};
-        for (int l = 0; l < columns; l++)
-            memcpy(&x[l], j->w + (column + l) * k + i, (size_t)bytes);
+        for (int l = 0; l < columns; l++) {
+            const int8_t *from = j->w + (column + l) * k + i;
+            __builtin_prefetch(from + AHEAD);
+            memcpy(&x[l], from, (size_t)bytes);
+        }
         vec_transpose(x);
         for (int64_t q = 0; q < bytes / QUAD; q++)
             put_quad(x[q], to + (i + q * QUAD) * PANEL, &sum);
@@ -182,29 +187,38 @@ static inline void pack_rows(const Job *j, int64_t column, int columns, int8_t *
     memcpy(sums, &sum, sizeof sum);
 }
 
-/* Four channels of a 3×3 weight, (4,9), as nine quads. */
-VEC void turn_taps(const int8_t *w, uint32_t quads[TAPS])
-{
-    for (int t = 0; t < TAPS; t++) {
-        const uint8_t four[QUAD] = {(uint8_t)w[t], (uint8_t)w[TAPS + t], (uint8_t)w[2 * TAPS + t],
-                                    (uint8_t)w[3 * TAPS + t]};
-        memcpy(&quads[t], four, sizeof four);
-    }
-}
-
 enum { TURNED = (TAPS + VL - 1) / VL * VL };
 
-/* The taps of four channels from c on, each a quad of VL columns from `column` on. */
-VEC void taps_of(const Job *j, int64_t column, int columns, int64_t c, vf taps[TURNED])
+/* Of each lane's 36 bytes, in nine quads, those of tap t: bytes t, 9 + t, 18 + t and 27 + t, which stand in
+ * four different places of a quad, so that turning it by some bytes puts all where they belong. */
+VEC vf tap_of(const vf bytes[TAPS], int t)
 {
-    uint32_t turned[VL][TURNED] = {{0}}; /* a column's taps */
-    for (int l = 0; l < columns; l++)
-        turn_taps(j->w + ((column + l) * j->C + c) * TAPS, turned[l]);
-    for (int t = 0; t < TAPS; t += VL) {
-        for (int l = 0; l < VL; l++)
-            taps[t + l] = vec_load((const float *)(const void *)(turned[l] + t));
-        vec_transpose(taps + t);
+    vu quad = {0};
+#pragma GCC unroll 4
+    for (int c = 0; c < QUAD; c++) {
+        const int at = c * TAPS + t;
+        quad |= (vu)bytes[at / QUAD] & 0xffu << 8 * (at % QUAD);
     }
+    const int turn = 8 * (t % QUAD);
+    return (vf)(turn ? quad >> turn | quad << (32 - turn) : quad);
+}
+
+/* The taps of four channels from c on, each a quad of VL columns from `column` on. */
+VEC void taps_of(const Job *j, int64_t column, int columns, int64_t c, vf taps[TAPS])
+{
+    vf bytes[TURNED]; /* a column's four channels follow each other */
+#pragma GCC unroll 2
+    for (int i = 0; i < TAPS; i += VL) {
+        for (int l = 0; l < VL; l++) {
+            const int8_t *from = j->w + ((column + l) * j->C + c) * TAPS + i * QUAD;
+            __builtin_prefetch(from + AHEAD);
+            bytes[i + l] = l < columns ? vec_get_n(from, DTYPE_F32, 0, vec_part(i, TAPS)) : vec_set(0);
+        }
+        vec_transpose(bytes + i);
+    }
+#pragma GCC unroll 9
+    for (int t = 0; t < TAPS; t++)
+        taps[t] = tap_of(bytes, t);
 }
 
 /* A convolution's, whose taps come in the order in which a window's bytes do. */
@@ -213,7 +227,7 @@ static inline void pack_windows(const Job *j, int64_t column, int columns, int8_
     const int64_t quads = j->C / QUAD;
     vi sum = {0};
     for (int64_t c = 0; c < quads; c++) {
-        vf taps[TURNED];
+        vf taps[TAPS];
         taps_of(j, column, columns, c * QUAD, taps);
         for (int t = 0; t < TAPS; t++)
             put_quad(taps[t], to + (t * quads + c) * PANEL * QUAD, &sum);
@@ -280,7 +294,7 @@ static inline void pack_phases(const Job *j, int64_t column, int columns, int ha
 {
     const int64_t quads = j->C / QUAD;
     vs largest[PHASES] = {{0}}, by[PHASES], sums[2][4];
-    vf taps[TURNED];
+    vf taps[TAPS];
     for (int64_t c = 0; c < quads; c++) {
         taps_of(j, column, columns, c * QUAD, taps);
         for (int phase = 0; phase < PHASES; phase++)
