@@ -55,10 +55,9 @@ VEC void row_group(int n, const Job *j, const uint8_t *q, const int8_t *packed, 
     }
 }
 
-/* What a sum stands for. */
-VEC vf value_of(const Job *j, const Block *b, int part, int half, int64_t row, vi sum)
+/* What a sum stands for, of a row or picture `from`. */
+VEC vf value_of(const Job *j, const Block *b, int part, int half, int64_t from, vi sum)
 {
-    const int64_t from = j->conv ? row / (j->OH * j->OW) : row;
     vi of_weights;
     memcpy(&of_weights, b->sum[part] + half * VL, sizeof of_weights);
     const vf exact = __builtin_convertvector(sum - of_weights * j->zero[from], vf);
@@ -73,39 +72,57 @@ VEC int64_t row_of_y(const Job *j, int part, int64_t row)
     return h * 2 * j->OW + w;
 }
 
-VEC void put_values(const Job *j, DType type, int part, int64_t row, int64_t column, int columns, vf x)
+/* x to y, by the processor's own conversion where it has one. */
+VEC void put_result(const Job *j, DType type, int64_t at, int columns, vf x)
+{
+#if VL == 16
+    if (type == DTYPE_BF16 && j->converts && columns == VL) {
+        vh h;
+        __asm__("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(x));
+        *(vh_mem *)((uint16_t *)j->y->data + at) = h;
+        return;
+    }
+#endif
+    vec_put_n(j->y->data, type, at, x, columns);
+}
+
+VEC void put_values(const Job *j, DType type, int part, int64_t row, int64_t from, int64_t column,
+                    int columns, vf x)
 {
     const int64_t width = j->geglu ? j->N / 2 : j->N,
                   at = (j->phases ? row_of_y(j, part, row) : row) * width + column;
     const Tensor *v = j->conv ? j->conv->per_picture : NULL;
     if (v)
-        x += vec_get_n(v->data, v->dtype, row / (j->OH * j->OW) * j->N + column, columns);
+        x += vec_get_n(v->data, v->dtype, from * j->N + column, columns);
     if (j->residual)
         x += vec_get_n(j->residual->data, type, at, columns);
-    vec_put_n(j->y->data, type, at, x, columns);
+    put_result(j, type, at, columns, x);
 }
 
+/* Rows of a group are of one picture. */
 VEC void put_group(int n, const Job *j, DType type, const Block *b, int part, int64_t first, int64_t row,
                    const int32_t *sums)
 {
     int columns[2];
     int64_t at[2];
+    const int64_t picture = j->conv ? row / (j->OH * j->OW) : 0;
     for (int half = 0; half < 2; half++)
         at[half] = half_column(j, first, part, half, &columns[half]);
     for (int r = 0; r < n; r++) {
+        const int64_t from = j->conv ? picture : row + r;
         vi sum[2];
         memcpy(sum, sums + r * PANEL, sizeof sum);
-        const vf x = value_of(j, b, part, 0, row + r, sum[0]),
-                 gate = value_of(j, b, part, 1, row + r, sum[1]);
+        const vf x = value_of(j, b, part, 0, from, sum[0]), gate = value_of(j, b, part, 1, from, sum[1]);
         if (j->geglu) {
             if (columns[0])
-                put_values(j, type, part, row + r, at[0], columns[0], x * gelu_of(gate));
+                put_values(j, type, part, row + r, from, at[0], columns[0],
+                           x * (type == DTYPE_BF16 ? gelu_nearly(gate) : gelu_of(gate)));
             continue;
         }
         if (columns[0])
-            put_values(j, type, part, row + r, at[0], columns[0], x);
+            put_values(j, type, part, row + r, from, at[0], columns[0], x);
         if (columns[1])
-            put_values(j, type, part, row + r, at[1], columns[1], gate);
+            put_values(j, type, part, row + r, from, at[1], columns[1], gate);
     }
 }
 
@@ -184,6 +201,7 @@ static size_t own_bytes(const Job *j)
 static void cut(Job *j)
 {
     j->threads = omp_get_max_threads();
+    j->converts = computes_bf16();
     j->block = j->phases || depth_of(j) > DEEP ? PANEL : PANELS * PANEL;
     j->parts = j->phases ? PHASES : (int)(j->block / PANEL);
     const int64_t blocks = (j->N + j->block - 1) / j->block,

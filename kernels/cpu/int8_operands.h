@@ -20,8 +20,8 @@ enum {
     PHASES = 4,      /* of a doubled map's pixels, 2 · (row odd) + (column odd) */
     PARTS = 4,       /* panels, or phases of one, that a task has */
     TASKS = 4,       /* for each thread */
-    AHEAD = 512,    /* bytes of weights that are asked for ahead, of so many columns that the processor does
-                        not see where they lead */
+    AHEAD = 512,     /* bytes of weights that are asked for ahead, of so many columns that the processor does
+                         not see where they lead */
 };
 
 typedef struct Job {
@@ -41,6 +41,7 @@ typedef struct Job {
     bool geglu;
     /* what is added, and where to; y (rows, N), or (rows, N/2) */
     const Tensor *bias, *residual, *y;
+    bool converts;        /* the processor rounds to bf16 */
     int64_t block, chunk; /* columns and rows of a task */
     int parts;            /* of a task: panels, or phases of one panel */
     char *own;            /* each thread's */
