@@ -55,16 +55,6 @@ VEC void row_group(int n, const Job *j, const uint8_t *q, const int8_t *packed, 
     }
 }
 
-/* What a sum stands for, of a row or picture `from`. */
-VEC vf value_of(const Job *j, const Block *b, int part, int half, int64_t from, vi sum)
-{
-    vi of_weights;
-    memcpy(&of_weights, b->sum[part] + half * VL, sizeof of_weights);
-    const vf exact = __builtin_convertvector(sum - of_weights * j->zero[from], vf);
-    return exact * (vec_load(b->scale[part] + half * VL) * j->step[from]) +
-           vec_load(b->bias[part] + half * VL);
-}
-
 /* Where a row of sums is in y: a phase's pixels are every other of every other row. */
 VEC int64_t row_of_y(const Job *j, int part, int64_t row)
 {
@@ -86,43 +76,60 @@ VEC void put_result(const Job *j, DType type, int64_t at, int columns, vf x)
     vec_put_n(j->y->data, type, at, x, columns);
 }
 
-VEC void put_values(const Job *j, DType type, int part, int64_t row, int64_t from, int64_t column,
-                    int columns, vf x)
+/* VL columns of a group: how many there are, which the first is, and what their sums stand for. */
+typedef struct Columns {
+    int n;
+    int64_t at;
+    vi of_weights;
+    vf scale, bias;
+} Columns;
+
+/* Of a convolution's `picture`. */
+VEC Columns columns_of(const Job *j, bool conv, const Block *b, int part, int half, int64_t first,
+                       int64_t picture)
 {
-    const int64_t width = j->geglu ? j->N / 2 : j->N,
-                  at = (j->phases ? row_of_y(j, part, row) : row) * width + column;
-    const Tensor *v = j->conv ? j->conv->per_picture : NULL;
-    if (v)
-        x += vec_get_n(v->data, v->dtype, from * j->N + column, columns);
+    Columns c = {.scale = vec_load(b->scale[part] + half * VL), .bias = vec_load(b->bias[part] + half * VL)};
+    memcpy(&c.of_weights, b->sum[part] + half * VL, sizeof c.of_weights);
+    c.at = half_column(j, first, part, half, &c.n);
+    const Tensor *v = conv ? j->conv->per_picture : NULL;
+    if (v && c.n)
+        c.bias += vec_get_n(v->data, v->dtype, picture * j->N + c.at, c.n);
+    return c;
+}
+
+VEC vf value_of(const Columns *c, const int32_t *sum, int32_t zero, float step)
+{
+    const vi whole = (vi)vec_load((const float *)(const void *)sum) - c->of_weights * zero;
+    return __builtin_convertvector(whole, vf) * (c->scale * step) + c->bias;
+}
+
+VEC void put_values(const Job *j, DType type, int64_t row_at, const Columns *c, vf x)
+{
+    if (!c->n)
+        return;
     if (j->residual)
-        x += vec_get_n(j->residual->data, type, at, columns);
-    put_result(j, type, at, columns, x);
+        x += vec_get_n(j->residual->data, type, row_at + c->at, c->n);
+    put_result(j, type, row_at + c->at, c->n, x);
 }
 
 /* Rows of a group are of one picture. */
-VEC void put_group(int n, const Job *j, DType type, const Block *b, int part, int64_t first, int64_t row,
-                   const int32_t *sums)
+VEC void put_group(int n, const Job *j, DType type, bool conv, bool geglu, const Block *b, int part,
+                   int64_t first, int64_t row, const int32_t *sums)
 {
-    int columns[2];
-    int64_t at[2];
-    const int64_t picture = j->conv ? row / (j->OH * j->OW) : 0;
-    for (int half = 0; half < 2; half++)
-        at[half] = half_column(j, first, part, half, &columns[half]);
-    for (int r = 0; r < n; r++) {
-        const int64_t from = j->conv ? picture : row + r;
-        vi sum[2];
-        memcpy(sum, sums + r * PANEL, sizeof sum);
-        const vf x = value_of(j, b, part, 0, from, sum[0]), gate = value_of(j, b, part, 1, from, sum[1]);
-        if (j->geglu) {
-            if (columns[0])
-                put_values(j, type, part, row + r, from, at[0], columns[0],
-                           x * (type == DTYPE_BF16 ? gelu_nearly(gate) : gelu_of(gate)));
-            continue;
+    const int64_t picture = conv ? row / (j->OH * j->OW) : 0, width = geglu ? j->N / 2 : j->N;
+    const Columns low = columns_of(j, conv, b, part, 0, first, picture),
+                  high = columns_of(j, conv, b, part, 1, first, picture);
+    for (int r = 0; r < n; r++, sums += PANEL) {
+        const int64_t from = conv ? picture : row + r;
+        const int64_t at = (conv && j->phases ? row_of_y(j, part, row + r) : row + r) * width;
+        const vf x = value_of(&low, sums, j->zero[from], j->step[from]),
+                 y = value_of(&high, sums + VL, j->zero[from], j->step[from]);
+        if (geglu) {
+            put_values(j, type, at, &low, x * (type == DTYPE_BF16 ? gelu_nearly(y) : gelu_of(y)));
+        } else {
+            put_values(j, type, at, &low, x);
+            put_values(j, type, at, &high, y);
         }
-        if (columns[0])
-            put_values(j, type, part, row + r, from, at[0], columns[0], x);
-        if (columns[1])
-            put_values(j, type, part, row + r, from, at[1], columns[1], gate);
     }
 }
 
@@ -159,7 +166,12 @@ static void group(int n, const Job *j, const Block *b, int part, int64_t first, 
 {
     int32_t sums[ROWS * PANEL];
     sum_group(n, j, q, b->packed[part], sums);
-    WITH_DTYPE(j->y->dtype, put_group(n, j, T, b, part, first, row, sums));
+    if (j->conv)
+        WITH_DTYPE(j->y->dtype, put_group(n, j, T, true, false, b, part, first, row, sums));
+    else if (j->geglu)
+        WITH_DTYPE(j->y->dtype, put_group(n, j, T, false, true, b, part, first, row, sums));
+    else
+        WITH_DTYPE(j->y->dtype, put_group(n, j, T, false, false, b, part, first, row, sums));
 }
 
 static const uint8_t *row_at(const Job *j, int64_t row)
