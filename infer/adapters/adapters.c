@@ -137,6 +137,8 @@ static bool begins_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
+#define OTHER_MODEL "; was this LoRA made for another model?"
+
 static Status refuse_key(const Model *m, const char *key, const AdapterKey *k, int others)
 {
     const bool xl = m->family == FAMILY_SDXL;
@@ -151,8 +153,7 @@ static Status refuse_key(const Model *m, const char *key, const AdapterKey *k, i
             return status_refuse("`%s`%s: this LoRA is for %s, as %s write%s it, and the model is not", key,
                                  more, MADE_FOR[i].model, MADE_FOR[i].writer,
                                  strstr(MADE_FOR[i].writer, " and ") ? "" : "s");
-    return status_refuse("`%s`%s: the model has no such layer; was this LoRA made for another model?", key,
-                         more);
+    return status_refuse("`%s`%s: the model has no such layer" OTHER_MODEL, key, more);
 }
 
 static Status place_entry(Module *m, const TensorEntry *e, const AdapterKey *k)
@@ -352,6 +353,9 @@ static Status tell_family(Status s, const Model *m, const TensorFile *f)
     if (!family || tiny || (own && !strcmp(family, own)) || strstr(status_message(), family))
         return s;
     snprintf(message, sizeof message, "%s", status_message());
+    char *question = strstr(message, OTHER_MODEL);
+    if (question)
+        *question = 0; /* is answered */
     return status_refuse("%s; it was made for %s (%s)%s%s", message, family, why,
                          own ? ", the model is " : "", own ? own : "");
 }

@@ -2,6 +2,7 @@
 #include "options.h"
 
 #include "infer/compat/elsewhere.h"
+#include "infer/compat/sampler_names.h"
 #include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
@@ -31,8 +32,8 @@ static Status parse_seeds(SampleArguments *a)
         uint64_t seed;
         snprintf(word, sizeof word, "%.*s", (int)(length < 31 ? length : 31), p);
         if (!text_to_uint(word, &seed))
-            return status_refuse("sample: --seed %s: `%s` is no whole number of 0 or more", a->seeds_text,
-                                 word);
+            return status_refuse("sample: --seed %s: `%s` is no whole number of 0 or more%s", a->seeds_text,
+                                 word, strcmp(word, "-1") ? "" : "; for any seed, --seed $RANDOM");
         if (seed > UINT64_MAX - (uint64_t)(a->batch - 1))
             return status_refuse("sample: --seed %s: the seeds of --batch %d would go past the largest, %llu",
                                  word, a->batch, (unsigned long long)UINT64_MAX);
@@ -430,10 +431,22 @@ static Status parse_sizes(SampleArguments *a)
     return parse_size("negative-target-size", a->negative_target_size, &r->negative_sizes.target);
 }
 
+/* A sampler of another name than here. */
+static Status check_sampler(const char *name)
+{
+    const char *schedule, *ours;
+    if (!strcmp(name, SAMPLER_AUTO) || sampler_kind(name) ||
+        !(ours = sampler_named_elsewhere(name, &schedule)))
+        return STATUS_OK;
+    return status_refuse("sample: --sampler \"%s\" is another program's word: here it is --sampler %s%s%s",
+                         name, ours, schedule ? " --schedule " : "", schedule ? schedule : "");
+}
+
 static Status check_way(SampleArguments *a)
 {
     SampleRequest *r = &a->request;
     uint64_t tile = 0;
+    TRY(check_sampler(r->sampler));
     r->variation = (float)a->variation;
     r->eta = (float)a->eta;
     r->wrap = (strchr(a->tiling, 'x') ? WRAP_X : 0) | (strchr(a->tiling, 'y') ? WRAP_Y : 0);

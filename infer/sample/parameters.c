@@ -1,6 +1,6 @@
 #include "parameters.h"
 
-#include "infer/samplers/sampler.h"
+#include "infer/compat/sampler_names.h"
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
@@ -104,25 +104,14 @@ static Status add_size(Words *w, const char *option, const char *value)
 /* "DPM++ 2M", and before A1111 1.9 "DPM++ 2M Karras". */
 static Status add_sampler(Words *w, const char *option, const char *value)
 {
-    static const struct {
-        const char *after, *schedule;
-    } SCHEDULES[] = {{" Karras", "karras"}, {" Exponential", "exponential"}};
-    char name[64];
-    int count;
+    const char *schedule, *name = sampler_named_elsewhere(value, &schedule);
     (void)option;
-    snprintf(name, sizeof name, "%s", value);
-    for (size_t i = 0; i < sizeof SCHEDULES / sizeof *SCHEDULES; i++) {
-        const size_t n = strlen(name), ending = strlen(SCHEDULES[i].after);
-        if (n > ending && !strcasecmp(name + n - ending, SCHEDULES[i].after)) {
-            name[n - ending] = 0;
-            TRY(words_add(w, "--schedule=%s", SCHEDULES[i].schedule));
-        }
-    }
-    const SamplerKind *kinds = sampler_kinds(&count);
-    for (int i = 0; i < count; i++)
-        if (!strcasecmp(kinds[i].label, name) || !strcasecmp(kinds[i].name, name))
-            return words_add(w, "--sampler=%s", kinds[i].name);
-    return status_refuse("was drawn by the sampler %s, which is not here; choose one with --sampler", value);
+    if (!name)
+        return status_refuse("was drawn by the sampler %s, which is not here; choose one with --sampler",
+                             value);
+    if (schedule)
+        TRY(words_add(w, "--schedule=%s", schedule));
+    return words_add(w, "--sampler=%s", name);
 }
 
 static Status add_schedule(Words *w, const char *option, const char *value)

@@ -85,6 +85,15 @@ draw 2 "${heart[@]}" --xformers
 says "--xformers is another program's: attention is computed in one way here"
 draw 2 "${heart[@]}" --attention flash
 says "--attention is another program's"
+for name in "DPM++ 2M Karras:dpmpp_2m --schedule karras" "euler_ancestral:euler_a" "EulerAncestralDiscreteScheduler:euler_a" \
+    "k_dpm_2_a:dpm2_a" "dpmpp_2m_sde_gpu:dpmpp_2m_sde" "PLMS:pndm" "DPM++ SDE Exponential:dpmpp_sde --schedule exponential"; do
+    draw 2 "${heart[@]}" --sampler "${name%%:*}"
+    says "--sampler \"${name%%:*}\" is another program's word: here it is --sampler ${name#*:}"
+done
+draw 2 "${heart[@]}" --sampler restart
+says "unknown sampler"
+draw 2 "${heart[@]}" --seed -1
+says "for any seed, --seed \$RANDOM"
 draw 2 "${heart[@]}" --mem_eff_attn
 says "there is nothing to choose"
 draw 2 "${heart[@]}" --medvram

@@ -126,6 +126,12 @@ run 0 sample --again run/samples/step-000001.png --lora run/lora.safetensors --m
 run 2 train run.yaml --set "preview.prompts_2=[a, b]" --set output.dir=other
 says "preview.prompts_2 has 2 texts, preview.prompts 1"
 
+# a LoRA of another family is called so, without a question that is answered
+cp -r "$here/tests/golden/models/sd1" sd1
+run 0 train run.yaml --set model.base=sd1 --set "preview.prompts_2=[]" --set preview.negative_2= --set output.dir=one
+run 2 sample --model "$model" --prompt "a cat" --lora one/lora.safetensors --out none.png
+says "the model has no such layer; it was made for Stable Diffusion 1.x"
+
 # few steps, 16 bits, 8 bits, memory given back
 for words in "--sampler euler_a --schedule trailing --steps 1 --cfg 1" "--sampler lcm --steps 4 --cfg 1" \
     "--dtype f16" "--dtype bf16 --quantise int8" "--offload all"; do
