@@ -107,6 +107,42 @@ static void test_halves(void **)
     RUN(dim3(1), dim3(64), 256, halves_kernel, on_device<f16>(NULL, 64), false);
 }
 
+/* Whatever sizes the two accesses have, and those before them had: 16 bytes or 2 of them. */
+enum { WRITES_ALL = 1, READS_ALL = 2, PARTED = 4, NEIGHBOUR = 8, WAITS = 16 };
+__global__ static void sizes_kernel(float *y, int how)
+{
+    SHARED(f16, room);
+    if (how & PARTED) {
+        if (threadIdx.x < 8)
+            room[threadIdx.x] = from_float<f16>(0);
+        __syncthreads();
+    }
+    if (threadIdx.x == 0 && how & WRITES_ALL)
+        *(float4 *)room = make_float4(0, 0, 0, 0);
+    else if (threadIdx.x == 0)
+        room[5] = from_float<f16>(1);
+    if (how & WAITS)
+        __syncthreads();
+    if (threadIdx.x == 32 && how & READS_ALL) {
+        const float4 all = *(const float4 *)room;
+        y[0] = all.x + all.y + all.z + all.w;
+    } else if (threadIdx.x == 32)
+        y[0] = to_float(room[how & NEIGHBOUR ? 4 : 5]);
+}
+static int sizes;
+static void of_sizes()
+{
+    RUN(dim3(1), dim3(64), 16, sizes_kernel, on_device<float>(NULL, 1), sizes);
+}
+static void test_sizes(void **)
+{
+    for (sizes = 0; sizes < 2 * WAITS; sizes++)
+        if (sizes & WAITS || (sizes & NEIGHBOUR && !(sizes & (READS_ALL | WRITES_ALL))))
+            of_sizes();
+        else
+            fails_with(of_sizes, "sizes_kernel|race on byte");
+}
+
 /* Twins take part: ldmatrix reads, copies behind the arithmetic write, when they are begun and when they are
  * waited for. */
 __global__ static void staged_kernel(const f16 *x, float *y, int how)
@@ -391,7 +427,7 @@ int main(void)
         cmocka_unit_test(test_no_barrier), cmocka_unit_test(test_loop),    cmocka_unit_test(test_lanes),
         cmocka_unit_test(test_halves),     cmocka_unit_test(test_staged),  cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_last_block), cmocka_unit_test(test_outside), cmocka_unit_test(test_of_the_host),
-        cmocka_unit_test(test_crooked),    cmocka_unit_test(test_banks),
+        cmocka_unit_test(test_crooked),    cmocka_unit_test(test_banks),   cmocka_unit_test(test_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
