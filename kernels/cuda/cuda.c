@@ -19,6 +19,12 @@ const Device *cuda_device(void)
     return &device;
 }
 
+void cuda_own(size_t bytes)
+{
+    device.own_bytes += bytes;
+    cuda_owned(bytes);
+}
+
 const CudaCard *cuda_card(void)
 {
     return &card;
@@ -162,6 +168,10 @@ static int number_of(const char *name)
     return -1;
 }
 
+/* What code takes when it is loaded, kernels' and libraries', and graphs: between the plan and the end of the
+ * first step. Not measured; scripts/gpu tells. */
+#define LOADED_BYTES ((size_t)100000000)
+
 static Status take(int number)
 {
     struct cudaDeviceProp p;
@@ -171,7 +181,7 @@ static Status take(int number)
              p.multiProcessorCount, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     device.chip = chip;
     device.lacks_bf16 = p.major < CUDA_BF16_MAJOR;
-    device.own_bytes = lt_workspace_bytes(p.major);
+    device.own_bytes = lt_workspace_bytes(p.major) + LOADED_BYTES;
     card = (CudaCard){number, p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
     fill_in_table();
     chosen = number;

@@ -8,6 +8,7 @@
 
 #include "kernels/base/mem.h"
 #include "kernels/comm/transport.h"
+#include "kernels/cuda/base/families.h"
 #include "kernels/cuda/base/queue.h"
 #include "cuda.h"
 
@@ -262,13 +263,19 @@ static Status prove(NcclConnection *n, Status (*gather)(Comm *c, void *own, floa
     return s;
 }
 
+/* With buffers for each of the others' GPUs, which are there once blocks have come through: they are part of
+ * what the plan counts. */
 static Status join_both(NcclConnection *n, const ncclUniqueId *ids)
 {
+    const size_t before = n->dev->memory_left();
     TRY(nccl_beside_open(n));
     TRY(join(n, &n->own, &ids[0]));
     TRY(prove(n, all_gather));
     TRY(join(n, &n->beside, &ids[1]));
-    return prove(n, gather_beside);
+    TRY(prove(n, gather_beside));
+    const size_t after = n->dev->memory_left();
+    cuda_own(before > after ? before - after : 0);
+    return STATUS_OK;
 }
 
 static Status connect_all(NcclConnection *n)

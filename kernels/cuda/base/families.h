@@ -26,6 +26,9 @@ void cuda_optimizer_table(Device *d);
 /* The table itself, for a family that another's function serves. */
 const Device *cuda_device(void);
 
+/* A library has taken so much of its memory, which belongs to the plan's own_bytes from now on. */
+void cuda_own(size_t bytes);
+
 /* What the card is, for choosing tiles: asked once, when the device is chosen. */
 typedef struct CudaCard {
     int number;          /* among the GPUs, as CUDA counts them */

@@ -81,6 +81,7 @@ Status lt_open(void)
     lt.workspace_bytes = lt_workspace_bytes(cuda_card()->major);
     if (!(lt.workspace = cuda_memory_new(lt.workspace_bytes)))
         return STATUS_FAILED;
+    cuda_owned(lt.workspace_bytes);
     if (lt.cublasLtCreate(&lt.handle) != CUBLAS_STATUS_SUCCESS)
         return status_fail("cuBLASLt cannot be started on this GPU");
     return STATUS_OK;

@@ -185,10 +185,17 @@ void cuda_memory_free(void *p, size_t bytes)
         (void)cudaFree(p); /* waits for what is queued */
 }
 
+static size_t owned; /* of Device.own_bytes, that is taken already */
+
+void cuda_owned(size_t bytes)
+{
+    owned += bytes;
+}
+
 static size_t memory_left(void)
 {
     size_t left = 0, total = 0;
-    return on_this_thread() == STATUS_OK && cudaMemGetInfo(&left, &total) == cudaSuccess ? left : 0;
+    return on_this_thread() == STATUS_OK && cudaMemGetInfo(&left, &total) == cudaSuccess ? left + owned : 0;
 }
 
 /* A copy between a place of the device's and one of the host's, which is pinned memory while recording. */

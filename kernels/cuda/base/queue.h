@@ -45,6 +45,9 @@ Status cuda_launch(const Launch *l);
 void *cuda_memory_new(size_t bytes);
 void cuda_memory_free(void *p, size_t bytes);
 
+/* So much of Device.own_bytes has been taken: memory_left() tells of what is left beside own_bytes. */
+void cuda_owned(size_t bytes);
+
 /* STATUS_OK, or the failure with what was being done and what to do about it. */
 Status cuda_status(cudaError_t e, const char *doing);
 
