@@ -150,9 +150,10 @@ static void switch_to(Fibre *f)
 {
     Fibre *from = running;
     running = f;
-    block_stack = f ? fibre_stack(f, &block_stack_bytes) : NULL;
-    if (!f)
+    if (watch_on || BOUNDS_EXACT) { /* who else asks would pay for it millions of times */
         block_stack_bytes = 0;
+        block_stack = f ? fibre_stack(f, &block_stack_bytes) : NULL;
+    }
     fibre_switch(from ? from : fibre_main(), f ? f : fibre_main());
 }
 

@@ -20,7 +20,7 @@ void block_run(const StandInKernel *k, dim3 grid, dim3 block, void **arguments, 
 bool launch_argument(void **arguments, const StandInKernel *k, const void *p);
 /* p lies in the arguments of the kernel that runs. */
 bool block_argument(const void *p);
-/* The running thread's stack; 0 bytes: none runs. */
+/* The running thread's stack, where accesses are looked at; 0 bytes: none runs. */
 extern const char *block_stack __attribute__((visibility("hidden")));
 extern size_t block_stack_bytes __attribute__((visibility("hidden")));
 /* p lies there, as most of what kernels touch does: what a GPU has in registers. */

@@ -6,11 +6,13 @@
 #include <stddef.h>
 
 #if defined(__SANITIZE_ADDRESS__)
+#define BOUNDS_EXACT 1
 void bounds_close(const void *p, size_t bytes);
 void bounds_open(const void *p, size_t bytes);
 /* Reports are of kernels from now on. */
 void bounds_report(void);
 #else
+#define BOUNDS_EXACT 0
 static inline void bounds_close(const void *p, size_t bytes)
 {
     (void)p, (void)bytes;
