@@ -29,6 +29,7 @@
 
 enum {
     LEAST_KEYS = 128,    /* fewer are not worth it, such as a text's */
+    FIRST = 9,           /* columns of the group that makes weights, which need registers as well */
     UNIT = 64,           /* of a power of two */
     LARGEST = 255 * 256, /* p in 1/256, which has room for what rounds it */
     MOST_FACTOR = 31744  /* of 2^15: t keeps away from the end of 16 bits */
@@ -117,32 +118,39 @@ VEC __m512i weights_of(const __m512i table[2], __m512i most, __m512i t, const ui
     return _mm512_add_epi16(p, (__m512i)quad_in_all(rounding));
 }
 
-/* t (keys/2, LANES) becomes p, (keys/4, LANES) of four keys each. */
-static void tile_weights(const vi *t, int64_t keys, const vi most[2], const uint16_t *rounding, vi *p)
+/* What weights are made of: t (keys/2, LANES), each lane's largest, and how they are rounded. */
+typedef struct Tile {
+    const vi *t;
+    vi most[2];
+    const uint16_t *rounding;
+} Tile;
+
+/* Weights of four keys from `key` on. */
+VEC vi quad_of_weights(const __m512i table[2], const Tile *tile, int64_t key, int half)
 {
-    const __m512i table[2] = {_mm512_loadu_si512(powers), _mm512_loadu_si512(powers + UNIT / 2)},
-                  upper = _mm512_set1_epi16((int16_t)0xff00);
-    for (int64_t r = 0; r < keys; r += QUAD, t += 4, p += 2)
-#pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
-            const __m512i m = (__m512i)most[half], a = weights_of(table, m, (__m512i)t[half], rounding + r),
-                          b = weights_of(table, m, (__m512i)t[2 + half], rounding + r + 2);
-            p[half] =
-                (vi)_mm512_ternarylogic_epi64(_mm512_srli_epi16(a, 8), b, upper, 0xf8); /* a | b & upper */
-        }
+    const __m512i upper = _mm512_set1_epi16((int16_t)0xff00), most = (__m512i)tile->most[half],
+                  a = weights_of(table, most, (__m512i)tile->t[key + half], tile->rounding + key),
+                  b = weights_of(table, most, (__m512i)tile->t[key + 2 + half], tile->rounding + key + 2);
+    return (vi)_mm512_ternarylogic_epi64(_mm512_srli_epi16(a, 8), b, upper, 0xf8); /* a | b & upper */
 }
 
 /* Combine ----------------------------------------------------------------------------------------------- */
 
-/* n columns of o (columns, LANES). */
-VEC void combine_group_int8(int n, const vi *p, const int8_t *v, int64_t columns, int64_t quads,
-                            const vf keep[2], const vf gain[2], float *o)
+/* n columns of o (columns, LANES). p (quads, LANES) is read, or, if first, written: making it takes other
+ * parts of the processor than products do. */
+VEC void combine_group_int8(int n, bool first, const Tile *tile, vi *p, const int8_t *v, int64_t columns,
+                            int64_t quads, const vf keep[2], const vf gain[2], float *o)
 {
+    const __m512i table[2] = {_mm512_loadu_si512(powers), _mm512_loadu_si512(powers + UNIT / 2)};
     vi sum[GROUP_FEATURES][2];
 #pragma GCC unroll 16
     for (int f = 0; f < n; f++)
         sum[f][0] = sum[f][1] = (vi){0};
     for (int64_t r = 0; r < quads; r++) {
+        if (first) {
+            p[r * 2] = quad_of_weights(table, tile, r * QUAD, 0);
+            p[r * 2 + 1] = quad_of_weights(table, tile, r * QUAD, 1);
+        }
         const vi a = p[r * 2], b = p[r * 2 + 1];
 #pragma GCC unroll 16
         for (int f = 0; f < n; f++) {
@@ -160,16 +168,33 @@ VEC void combine_group_int8(int n, const vi *p, const int8_t *v, int64_t columns
         }
 }
 
-static void tile_combine_int8(const vi *p, const int8_t *v, int64_t columns, int64_t quads, const vf keep[2],
-                              const vf gain[2], float *o)
+static void tile_combine_int8(const Tile *tile, vi *p, const int8_t *v, int64_t columns, int64_t quads,
+                              const vf keep[2], const vf gain[2], float *o)
 {
-    int64_t left = (columns + GROUP_FEATURES - 1) / GROUP_FEATURES;
-    for (int64_t f = 0; f < columns; left--) {
-        const int64_t n = (columns - f + left - 1) / left;
+    int64_t f = smaller(FIRST, columns), n;
+    switch (f) {
+#define GROUP(n_)                                                                                            \
+    case n_:                                                                                                 \
+        combine_group_int8(n_, true, tile, p, v, columns, quads, keep, gain, o);                             \
+        break;
+        GROUP(2)
+        GROUP(3)
+        GROUP(4)
+        GROUP(5)
+        GROUP(6)
+        GROUP(7)
+        GROUP(8)
+        GROUP(9)
+#undef GROUP
+    default:
+        break;
+    }
+    for (int64_t left = (columns - f + GROUP_FEATURES - 1) / GROUP_FEATURES; f < columns; left--, f += n) {
+        n = (columns - f + left - 1) / left;
         switch (n) {
 #define GROUP(n_)                                                                                            \
     case n_:                                                                                                 \
-        combine_group_int8(n_, p, v + f * QUAD, columns, quads, keep, gain, o + f * LANES);                  \
+        combine_group_int8(n_, false, tile, p, v + f * QUAD, columns, quads, keep, gain, o + f * LANES);     \
         break;
             GROUP(1)
             GROUP(2)
@@ -187,7 +212,6 @@ static void tile_combine_int8(const vi *p, const int8_t *v, int64_t columns, int
         default:
             break;
         }
-        f += n;
     }
 }
 
@@ -302,10 +326,10 @@ static void tile_int8(const Heads *h, const Int8Sizes *s, const Strip *strip, co
     vf keep[2], gain[2];
     tile_scores_int8(strip, p->keys + head * p->key_bytes + key * s->quads * QUAD, s->quads, keys, own->t,
                      largest);
-    tile_weights(own->t, padded_keys, largest, p->rounding + key, own->p);
     for (int half = 0; half < 2; half++)
         move_most(largest[half], most + half * VL, &keep[half], &gain[half]);
-    tile_combine_int8(own->p, p->values + head * p->value_bytes + key * s->columns, s->columns,
+    const Tile tile = {own->t, {largest[0], largest[1]}, p->rounding + key};
+    tile_combine_int8(&tile, own->p, p->values + head * p->value_bytes + key * s->columns, s->columns,
                       padded_keys / QUAD, keep, gain, o);
 }
 
