@@ -41,6 +41,15 @@ static inline Int8Sizes int8_sizes(const Heads *h)
                        .columns = h->d + 1};
 }
 
+/* Numbers at .. at+n-1 of a tensor, n up to VL: vec_get_n without its loop over the last ones of 16 bits. */
+VEC vf channels(const Tensor *t, DType type, int64_t at, int n)
+{
+    if (type == DTYPE_F32 || n == VL)
+        return vec_get_n(t->data, type, at, n);
+    const vh h = (vh)_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), (const uint16_t *)t->data + at);
+    return type == DTYPE_BF16 ? vec_from_bf16(h) : vec_from_f16(h);
+}
+
 /* Least and most of each channel, and NaN in *odd if a number is none. */
 typedef struct Ranges {
     float least[MOST_CHANNELS], most[MOST_CHANNELS], odd;
@@ -53,7 +62,7 @@ VEC void ranges_of(Head x, DType type, const Heads *h, Ranges *r)
         const int part = vec_part(i, h->d);
         vf least = vec_set(INFINITY), most = vec_set(-INFINITY);
         for (int64_t t = 0; t < x.tokens; t++) {
-            const vf y = vec_get_n(x.t->data, type, x.at + t * h->stride + i, part);
+            const vf y = channels(x.t, type, x.at + t * h->stride + i, part);
             least = vec_min(y, least), most = vec_max(y, most);
             odd += y * 0.0f;
         }
@@ -72,10 +81,7 @@ VEC vu vec_bytes(vf x)
 VEC void put_bytes(uint8_t *to, vu x, int n)
 {
     const vb bytes = __builtin_convertvector(x, vb);
-    if (n == VL)
-        *(vb_mem *)to = bytes;
-    else
-        memcpy(to, &bytes, (size_t)n);
+    _mm_mask_storeu_epi8(to, (__mmask16)((1u << n) - 1), (__m128i)bytes);
 }
 
 /* A step for numbers up to `most`, which `whole` steps are to be. NaN stays NaN. */
@@ -103,7 +109,7 @@ VEC void pack_keys(Head k, DType type, const Heads *h, const Int8Sizes *s, const
             const vf centre =
                 (vec_get_n(r->least + i, DTYPE_F32, 0, part) + vec_get_n(r->most + i, DTYPE_F32, 0, part)) *
                 0.5f;
-            const vf x = (vec_get_n(k.t->data, type, from + i, part) - centre) * by;
+            const vf x = (channels(k.t, type, from + i, part) - centre) * by;
             length += x * x;
             put_bytes(row + i, vec_bytes(x + (float)ZERO), part);
         }
@@ -117,7 +123,7 @@ VEC vu value_quads(Head v, DType type, const Heads *h, int64_t token, int64_t i,
 {
     vu quads = {0};
     for (int j = 0; j < QUAD && token + j < h->M; j++) {
-        const vf x = vec_get_n(v.t->data, type, v.at + (token + j) * h->stride + i, part);
+        const vf x = channels(v.t, type, v.at + (token + j) * h->stride + i, part);
         quads |= vec_bytes((x - centre) * by) << (8 * j);
     }
     return quads;
@@ -140,7 +146,7 @@ VEC void pack_values(Head v, DType type, const Heads *h, const Int8Sizes *s, con
             const vf by = 1.0f / vec_get_n(to->v_step + i, DTYPE_F32, 0, part),
                      centre = vec_get_n(to->v_centre + i, DTYPE_F32, 0, part);
             const vu quads = value_quads(v, type, h, t, i, part, by, centre);
-            memcpy(row + i * QUAD, &quads, (size_t)part * QUAD);
+            vec_put_n(row + i * QUAD, DTYPE_F32, 0, (vf)quads, part);
         }
         memset(row + h->d * QUAD, 1, QUAD);
     }
@@ -164,14 +170,14 @@ VEC void round_query(Head q, DType type, const Heads *h, int64_t token, int64_t 
     const int64_t from = q.at + token * h->stride;
     vf most = vec_set(0), odd = vec_set(0), sum = vec_set(0), length = vec_set(0);
     for (int64_t i = 0; i < h->d; i += VL) {
-        const vf x = vec_get_n(q.t->data, type, from + i, vec_part(i, h->d));
+        const vf x = channels(q.t, type, from + i, vec_part(i, h->d));
         most = vec_max(vec_abs(x), most);
         odd += x * 0.0f;
     }
     const float step = step_for(vec_largest(most) + vec_sum(odd), ZERO - 1), by = 1 / step;
     for (int64_t i = 0; i < h->d; i += VL) {
         const int part = vec_part(i, h->d);
-        const vf x = vec_get_n(q.t->data, type, from + i, part) * by;
+        const vf x = channels(q.t, type, from + i, part) * by;
         const vu bytes = vec_bytes(x);
         const vf whole = __builtin_convertvector((vi)(bytes << 24) >> 24, vf);
         sum += whole, length += whole * whole;
