@@ -165,6 +165,9 @@ static __attribute__((noinline)) void sum_group(int n, const Job *j, const uint8
 static void group(int n, const Job *j, const Block *b, int part, int64_t first, int64_t row, const uint8_t *q)
 {
     int32_t sums[ROWS * PANEL];
+    for (int r = 0; j->residual && !j->phases && r < n; r++) /* comes in while the sums are made */
+        __builtin_prefetch(
+            at_element(j->residual->data, j->residual->dtype, (row + r) * j->N + first + part * PANEL));
     sum_group(n, j, q, b->packed[part], sums);
     if (j->conv)
         WITH_DTYPE(j->y->dtype, put_group(n, j, T, true, false, b, part, first, row, sums));

@@ -64,14 +64,24 @@ typedef struct Range {
 
 VEC Range range_of(const void *x, DType type, int64_t at, int64_t n)
 {
-    vf least = vec_set(0), most = vec_set(0), odd = vec_set(0);
-    for (int64_t i = 0; i < n; i += VL) {
+    vf least[2] = {{0}}, most[2] = {{0}}, odd[2] = {{0}}; /* two, so that neither waits for the one before */
+    int64_t i = 0;
+    for (; i + 2 * VL <= n; i += 2 * VL)
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; k++) {
+            const vf v = vec_get(x, type, at + i + k * VL);
+            least[k] = vec_min(v, least[k]);
+            most[k] = vec_max(v, most[k]);
+            odd[k] += v * 0.0f;
+        }
+    for (; i < n; i += VL) {
         const vf v = vec_get_n(x, type, at + i, vec_part(i, n));
-        least = vec_min(v, least);
-        most = vec_max(v, most);
-        odd += v * 0.0f;
+        least[0] = vec_min(v, least[0]);
+        most[0] = vec_max(v, most[0]);
+        odd[0] += v * 0.0f;
     }
-    return (Range){-vec_largest(-least), vec_largest(most), vec_sum(odd)};
+    return (Range){-vec_largest(-vec_min(least[0], least[1])), vec_largest(vec_max(most[0], most[1])),
+                   vec_sum(odd[0] + odd[1])};
 }
 
 /* NaN as a step makes NaN of everything. */
