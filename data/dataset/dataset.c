@@ -63,24 +63,6 @@ static Status read_version(Dataset *d)
     return h5_read_attribute_text(d->file, d->path, "source", &d->source);
 }
 
-static Status open_data(Dataset *d)
-{
-    if (!h5_exists(d->file, "/images/data"))
-        return status_fail("%s: /images/data is missing", d->path);
-    d->data = H5Dopen2(d->file, "/images/data", H5P_DEFAULT);
-    if (d->data < 0)
-        return h5_fail(d->path, "/images/data");
-    const hid_t space = H5Dget_space(d->data), type = H5Dget_type(d->data);
-    hsize_t size = 0;
-    const bool fits = H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) == 1 &&
-                      H5Sget_simple_extent_ndims(space) == 1 &&
-                      H5Sget_simple_extent_dims(space, &size, NULL) == 1;
-    H5Sclose(space);
-    H5Tclose(type);
-    d->data_size = size;
-    return fits ? STATUS_OK : status_fail("%s: /images/data is not one row of bytes", d->path);
-}
-
 /* One number a picture; the first one read gives the count. */
 static Status read_column(Dataset *d, const char *name, hid_t mem, void *out)
 {
@@ -170,7 +152,7 @@ static Status read_all(Dataset *d)
 {
     TRY(h5_open(d->path, H5F_ACC_RDONLY, &d->file));
     TRY(read_version(d));
-    TRY(open_data(d));
+    TRY(h5_open_bytes(d->file, d->path, "/images/data", &d->data, &d->data_size));
     TRY(read_images(d));
     TRY(check_images(d));
     TRY(masks_open(d->file, d->path, d->count, &d->masks));

@@ -161,6 +161,24 @@ Status h5_close(const char *path, hid_t file)
     return STATUS_OK;
 }
 
+Status h5_open_bytes(hid_t file, const char *path, const char *name, hid_t *data, uint64_t *size)
+{
+    if (!h5_exists(file, name))
+        return status_fail("%s: %s is missing", path, name);
+    *data = H5Dopen2(file, name, H5P_DEFAULT);
+    if (*data < 0)
+        return h5_fail(path, name);
+    const hid_t space = H5Dget_space(*data), type = H5Dget_type(*data);
+    hsize_t count = 0;
+    const bool fits = H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) == 1 &&
+                      H5Sget_simple_extent_ndims(space) == 1 &&
+                      H5Sget_simple_extent_dims(space, &count, NULL) == 1;
+    H5Sclose(space);
+    H5Tclose(type);
+    *size = count;
+    return fits ? STATUS_OK : status_fail("%s: %s is not one row of bytes", path, name);
+}
+
 Status h5_make_group(hid_t file, const char *path, const char *name)
 {
     if (h5_exists(file, name))

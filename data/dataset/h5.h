@@ -39,6 +39,9 @@ Status h5_fail(const char *path, const char *what);
 /* True if every part of the path /a/b/c is there. */
 bool h5_exists(hid_t file, const char *name);
 
+/* Opens the file's row of bytes of this name. path is the file's, for messages. */
+Status h5_open_bytes(hid_t file, const char *path, const char *name, hid_t *data, uint64_t *size);
+
 /* Makes the group if it is not there; the one that it lies in is. */
 Status h5_make_group(hid_t file, const char *path, const char *name);
 

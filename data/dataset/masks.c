@@ -127,24 +127,6 @@ void masks_writer_free(MaskWriter *w)
 
 /* Reading ------------------------------------------------------------------------------------------------ */
 
-static Status open_data(hid_t file, const char *path, MaskColumns *m, uint64_t *bytes)
-{
-    if (!h5_exists(file, "/masks/data"))
-        return status_fail("%s: /masks/data is missing", path);
-    m->data = H5Dopen2(file, "/masks/data", H5P_DEFAULT);
-    if (m->data < 0)
-        return h5_fail(path, "/masks/data");
-    const hid_t space = H5Dget_space(m->data), type = H5Dget_type(m->data);
-    hsize_t size = 0;
-    const bool fits = H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) == 1 &&
-                      H5Sget_simple_extent_ndims(space) == 1 &&
-                      H5Sget_simple_extent_dims(space, &size, NULL) == 1;
-    H5Sclose(space);
-    H5Tclose(type);
-    *bytes = size;
-    return fits ? STATUS_OK : status_fail("%s: /masks/data is not one row of bytes", path);
-}
-
 static Status check_places(const MaskColumns *m, const char *path, int count, uint64_t bytes)
 {
     for (int i = 0; i < count; i++)
@@ -162,7 +144,7 @@ Status masks_open(hid_t file, const char *path, int count, MaskColumns *out)
     *out = (MaskColumns){.data = -1};
     if (!h5_exists(file, "/masks"))
         return STATUS_OK;
-    TRY(open_data(file, path, out, &bytes));
+    TRY(h5_open_bytes(file, path, "/masks/data", &out->data, &bytes));
     TRY(h5_read_array(file, path, "/masks/offset", H5T_NATIVE_UINT64, 1, dims, LIMIT, (void *)&out->offset));
     TRY(h5_read_array(file, path, "/masks/length", H5T_NATIVE_UINT64, 1, dims, LIMIT, (void *)&out->length));
     TRY(h5_read_array(file, path, "/masks/sha256", H5T_NATIVE_UINT8, 2, dims, LIMIT, (void *)&out->sha256));

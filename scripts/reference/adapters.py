@@ -111,6 +111,23 @@ def locon(golden):
     golden["locon"] = sample(p)
 
 
+def draw_module(module, seed, largest):
+    """Simple numbers into a LyCORIS module, lengths near its own."""
+    for j, (key, value) in enumerate(sorted(module.custom_state_dict().items())):
+        drawn = numbers(value.shape, seed + j, largest)
+        if key == "dora_scale":
+            module.dora_scale.copy_((module.dora_scale * (1.25 + drawn)).half())
+        elif key != "alpha":
+            module.get_parameter(key).copy_(drawn)
+
+
+def change_of(module, W):
+    """Of the weight W at scale 1, as the module's own forward has it: what LyCORIS merges counts alpha / rank twice in
+    LoHa and LoKr."""
+    delta = module.get_weight(W.shape) if hasattr(module, "get_weight") else module.get_diff_weight(1, W.shape)[0]
+    return module.apply_weight_decompose(W + delta) - W if getattr(module, "wd", False) else delta
+
+
 def lycoris(golden, kind, make, largest):
     """make(layer number, layer) -> LyCORIS's module for it."""
     p = pipeline()
@@ -119,19 +136,10 @@ def lycoris(golden, kind, make, largest):
         for i, path in enumerate(LAYERS):
             layer = p.unet.get_submodule(path)
             module = make(i, layer)
-            state = {k: v for k, v in module.custom_state_dict().items()}
-            for j, (key, value) in enumerate(sorted(state.items())):
-                drawn = numbers(value.shape, 1000 + 20 * i + j, largest)
-                if key == "dora_scale":
-                    module.dora_scale.copy_((module.dora_scale * (1.25 + drawn)).half())
-                elif key != "alpha":
-                    module.get_parameter(key).copy_(drawn)
+            draw_module(module, 1000 + 20 * i, largest)
             for key, value in module.custom_state_dict().items():
                 out[f"lora_unet_{path.replace('.', '_')}.{key}"] = value.detach().half().contiguous()
-            W = layer.weight
-            # as the modules' own forward does: what LyCORIS merges counts alpha / rank twice in LoHa and LoKr
-            delta = module.get_weight(W.shape) if hasattr(module, "get_weight") else module.get_diff_weight(1, W.shape)[0]
-            W += SCALE * (module.apply_weight_decompose(W + delta) - W if getattr(module, "wd", False) else delta)
+            layer.weight += SCALE * change_of(module, layer.weight)
     save_file(out, os.path.join(OUT, kind + ".safetensors"), {"ss_network_module": "lycoris.kohya"})
     golden[kind] = sample(p)
 

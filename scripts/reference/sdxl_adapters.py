@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """LyCORIS's kinds of adapters on SDXL: pictures drawn with them, and a LoRA trained over them.
 
-For the random tiny model of tests/golden/models/sdxl (scripts/reference/sdxl.py) writes to tests/golden/adapters/, for
-KIND loha, lokr, locon-dora, loha-dora, lokr-dora:
+For the random tiny model of tests/golden/models/sdxl (scripts/reference/sdxl.py) writes to tests/golden/sdxl_adapters/,
+for KIND loha, lokr, locon-dora, loha-dora, lokr-dora:
 
-    sdxl-KIND.safetensors   as LyCORIS saves it for sd-scripts' names: layers of the UNet, those without DoRA of both text
+    KIND.safetensors        as LyCORIS saves it for sd-scripts' names: layers of the UNet, those without DoRA of both text
                             encoders too
-    sdxl.safetensors        KIND: latents of 8 steps of Euler, guidance 5, at scale 0.75
+    results.safetensors     KIND: latents of 8 steps of Euler, guidance 5, at scale 0.75
                             KIND.loss (1), KIND.grads (N,2): of the first step of sdxl_lora.py over the model with the
                             adapters at scale 1; of tensor n of its N the gradient's norm, and its product with randn(n)
 
@@ -20,10 +20,10 @@ from lycoris.modules.lokr import LokrModule
 from safetensors.torch import save_file
 
 import sdxl_lora
-from adapters import make_lokr, numbers
+from adapters import change_of, draw_module, make_lokr
 from sdxl_lora import GOLDEN, LATENT, randn
 
-OUT = GOLDEN / "adapters"
+OUT = GOLDEN / "sdxl_adapters"
 SCALE = 0.75
 # linear, 3x3, 3x3 with stride 2, 1x1; what sd-scripts calls them
 UNET = {
@@ -78,18 +78,11 @@ def changes(m, kind):
     out, found = {}, []
     for i, (name, layer) in enumerate(layers_of(m, "dora" in kind)):
         module = make(i, layer)
-        for j, (key, value) in enumerate(sorted(module.custom_state_dict().items())):
-            drawn = numbers(value.shape, 1000 + 20 * i + j, largest)
-            if key == "dora_scale":
-                module.dora_scale.copy_((module.dora_scale * (1.25 + drawn)).half())
-            elif key != "alpha":
-                module.get_parameter(key).copy_(drawn)
+        draw_module(module, 1000 + 20 * i, largest)
         for key, value in module.custom_state_dict().items():
             out[f"{name}.{key}"] = value.detach().half().contiguous()
-        W = layer.weight
-        delta = module.get_weight(W.shape) if hasattr(module, "get_weight") else module.get_diff_weight(1, W.shape)[0]
-        found.append((layer, module.apply_weight_decompose(W + delta) - W if getattr(module, "wd", False) else delta))
-    save_file(out, OUT / f"sdxl-{kind}.safetensors", {"ss_network_module": "lycoris.kohya"})
+        found.append((layer, change_of(module, layer.weight)))
+    save_file(out, OUT / f"{kind}.safetensors", {"ss_network_module": "lycoris.kohya"})
     return found
 
 
@@ -119,6 +112,7 @@ def draw(m):
 
 def main():
     torch.set_num_threads(1)
+    OUT.mkdir(exist_ok=True)
     out = {}
     for kind in KINDS:
         m = sdxl_lora.Model()
@@ -127,7 +121,7 @@ def main():
         step(m, out, kind)
         add(found, SCALE - 1)
         out[kind] = draw(m)
-    save_file({k: v.contiguous() for k, v in out.items()}, OUT / "sdxl.safetensors")
+    save_file({k: v.contiguous() for k, v in out.items()}, OUT / "results.safetensors")
     for kind in KINDS:
         print(kind, out[kind].abs().max().item(), out[f"{kind}.loss"].item())
 

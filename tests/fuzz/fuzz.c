@@ -35,6 +35,28 @@ static int refuse_large(size_t bytes, void *arg)
     return 0;
 }
 
+static size_t most_used;
+
+static int count_used(size_t bytes, void *arg)
+{
+    (void)arg;
+    (void)bytes;
+    most_used = mem_in_use() > most_used ? mem_in_use() : most_used;
+    return 0;
+}
+
+void fuzz_count_memory(void)
+{
+    most_used = mem_in_use();
+    mem_set_hook(count_used, NULL);
+}
+
+size_t fuzz_counted_memory(void)
+{
+    mem_set_hook(NULL, NULL);
+    return most_used;
+}
+
 __attribute__((constructor)) static void begin(void)
 {
     log_set_level(LOG_ERROR);

@@ -29,6 +29,10 @@ void fuzz_put(const char *name, const char *data, size_t size);
  * with a 0 behind it that the caller frees. */
 bool fuzz_part(const uint8_t **data, size_t *size, char **text, size_t *length);
 
+/* From the first on it is watched how much memory is in use; the second gives the most and ends it. */
+void fuzz_count_memory(void);
+size_t fuzz_counted_memory(void);
+
 /* Ends the process with this text where a reader's answer contradicts itself. */
 void fuzz_fail(const char *what) __attribute__((noreturn));
 /* What failed has said why. */

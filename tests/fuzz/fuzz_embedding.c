@@ -6,25 +6,14 @@
 
 #include <math.h>
 
-static size_t most;
-
-static int count(size_t bytes, void *arg)
-{
-    (void)arg;
-    (void)bytes;
-    most = mem_in_use() > most ? mem_in_use() : most;
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *path = fuzz_file(data, size);
     const size_t before = mem_in_use();
     Embedding e;
-    most = before;
-    mem_set_hook(count, NULL);
+    fuzz_count_memory();
     const Status s = embedding_read(path, &e);
-    mem_set_hook(NULL, NULL);
+    const size_t most = fuzz_counted_memory();
     fuzz_check(s);
     if (s != STATUS_OK) {
         if (most - before > 2 * size + (1 << 18))

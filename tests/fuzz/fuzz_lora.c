@@ -12,26 +12,15 @@ static Model *model(void)
     return m;
 }
 
-static size_t most;
-
-static int count(size_t bytes, void *arg)
-{
-    (void)arg;
-    (void)bytes;
-    most = mem_in_use() > most ? mem_in_use() : most;
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *path = fuzz_file(data, size);
     LoraFile *f;
     Model *m = model();
     const size_t before = mem_in_use();
-    most = before;
-    mem_set_hook(count, NULL);
+    fuzz_count_memory();
     const Status s = lora_attach(m, path, 0.5f, &f);
-    mem_set_hook(NULL, NULL);
+    const size_t most = fuzz_counted_memory();
     fuzz_check(s);
     if (s != STATUS_OK && most - before > 2 * size + (1 << 20)) /* with the list of the model's layers */
         fuzz_fail("more memory than the file's size justifies");

@@ -104,4 +104,21 @@ static inline void assert_ok(Status s)
         fail_msg("%s", status_message());
 }
 
+/* What a step gives, which writes it to *out, in as many bytes as the golden has: without and with a plan,
+ * which must be the same. Caller: mem_free. */
+static inline float *compute_golden(Ctx *c, StepFn fn, void *step, float **out, const TensorEntry *e)
+{
+    float *plain = mem_calloc(1, e->bytes), *planned = mem_calloc(1, e->bytes);
+    Plan *plan = NULL;
+    *out = plain;
+    assert_ok(ctx_run(c, NULL, fn, step));
+    *out = planned;
+    assert_ok(ctx_rehearse(c, fn, step, &plan));
+    assert_ok(ctx_run(c, plan, fn, step));
+    assert_memory_equal(plain, planned, e->bytes);
+    plan_free(plan);
+    mem_free(planned);
+    return plain;
+}
+
 #endif

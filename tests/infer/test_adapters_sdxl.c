@@ -400,10 +400,10 @@ static void every_kind_gives_the_picture_of_lycoris(void **state)
 {
     (void)state;
     static const char *const KINDS[] = {"loha", "lokr", "locon-dora", "loha-dora", "lokr-dora"};
-    TensorFile *file = golden_open("adapters/sdxl.safetensors");
+    TensorFile *file = golden_open("sdxl_adapters/results.safetensors");
     for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++) {
         char path[512];
-        snprintf(path, sizeof path, TEST_GOLDEN "/adapters/sdxl-%s.safetensors", KINDS[i]);
+        snprintf(path, sizeof path, TEST_GOLDEN "/sdxl_adapters/%s.safetensors", KINDS[i]);
         compare_picture(path, golden(file, "%s", KINDS[i]));
     }
     tensorfile_close(file);

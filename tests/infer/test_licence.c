@@ -118,9 +118,7 @@ static int make_work(void **state)
 static int remove_work(void **state)
 {
     (void)state;
-    char line[128];
-    snprintf(line, sizeof line, "rm -r %s", work);
-    return system(line);
+    return dir_remove(work);
 }
 
 int main(void)

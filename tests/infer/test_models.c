@@ -83,19 +83,10 @@ static void decode_step(Ctx *c, void *arg)
     ctx_read(c, to_nchw(c, vae_decode(c, s->k->model->vae, z)), s->out);
 }
 
-/* Runs the step without and with a plan, which must give the same bytes; out: mem_free. */
 static float *compute(const Case *k, StepFn fn, int clip_skip, const char *name)
 {
-    const size_t bytes = golden(k->golden, "%s", name)->bytes;
-    float *out = mem_calloc(1, bytes), *planned = mem_calloc(1, bytes);
-    Plan *plan = NULL;
-    assert_ok(ctx_run(k->ctx, NULL, fn, &(Step){k, clip_skip, out}));
-    assert_ok(ctx_rehearse(k->ctx, fn, &(Step){k, clip_skip, planned}, &plan));
-    assert_ok(ctx_run(k->ctx, plan, fn, &(Step){k, clip_skip, planned}));
-    assert_memory_equal(out, planned, bytes);
-    plan_free(plan);
-    mem_free(planned);
-    return out;
+    Step s = {k, clip_skip, NULL};
+    return compute_golden(k->ctx, fn, &s, &s.out, golden(k->golden, "%s", name));
 }
 
 static void check(const Case *k, StepFn fn, int clip_skip, const char *name)

@@ -12,8 +12,7 @@
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/atelier-test-safetensors-XXXXXX";
-static char *path; /* a file to work on */
+#include "one_file.h"
 
 static void write_bytes(const void *data, size_t size)
 {
@@ -238,17 +237,7 @@ static void test_deep_nesting_is_an_error(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    if (!mkdtemp(root))
-        return -1;
-    path = path_join(root, "a.safetensors");
-    return path ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    mem_free(path);
-    return dir_remove(root) == STATUS_OK ? 0 : -1;
+    return one_file_open("a.safetensors");
 }
 
 int main(void)
@@ -260,5 +249,5 @@ int main(void)
         cmocka_unit_test(test_wrong_headers_are_named),
         cmocka_unit_test(test_deep_nesting_is_an_error),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, one_file_close);
 }

@@ -77,22 +77,10 @@ static void unet_step(Ctx *c, void *arg)
     ctx_read(c, to_nchw(c, unet_forward(c, f->m->unet, x, t, &text)), s->out);
 }
 
-/* Without and with a plan, which must give the same bytes; mem_free. */
 static float *compute(const Fixture *f, StepFn fn, int clip_skip, const char *name)
 {
-    const size_t bytes = golden(f->golden, "%s", name)->bytes;
     Step s = step_new(f, clip_skip);
-    float *out = mem_calloc(1, bytes), *planned = mem_calloc(1, bytes);
-    Plan *plan = NULL;
-    s.out = out;
-    assert_ok(ctx_run(f->c, NULL, fn, &s));
-    s.out = planned;
-    assert_ok(ctx_rehearse(f->c, fn, &s, &plan));
-    assert_ok(ctx_run(f->c, plan, fn, &s));
-    assert_memory_equal(out, planned, bytes);
-    plan_free(plan);
-    mem_free(planned);
-    return out;
+    return compute_golden(f->c, fn, &s, &s.out, golden(f->golden, "%s", name));
 }
 
 static void check(const Fixture *f, StepFn fn, int clip_skip, const char *name)

@@ -12,8 +12,7 @@
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/atelier-test-tensors-XXXXXX";
-static char *path; /* a file to work on */
+#include "one_file.h"
 
 #define CASE(name) {&format_##name, &format_test_##name},
 static const struct Case {
@@ -331,17 +330,7 @@ static int set_up(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof wide; i++)
         wide[i] = (uint8_t)i;
-    if (!mkdtemp(root))
-        return -1;
-    path = path_join(root, "a.tensors");
-    return path ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    mem_free(path);
-    return dir_remove(root) == STATUS_OK ? 0 : -1;
+    return one_file_open("a.tensors");
 }
 
 int main(void)
@@ -357,5 +346,5 @@ int main(void)
         cmocka_unit_test(test_every_truncation_is_refused),
         cmocka_unit_test(test_every_failing_allocation_is_survived),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, one_file_close);
 }

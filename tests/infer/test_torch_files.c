@@ -13,8 +13,7 @@
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/atelier-test-torch-XXXXXX";
-static char *path; /* a file to work on */
+#include "one_file.h"
 
 static void ok(Status s)
 {
@@ -309,17 +308,7 @@ static void test_zip64_is_read(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    if (!mkdtemp(root))
-        return -1;
-    path = path_join(root, "a.ckpt");
-    return path ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    mem_free(path);
-    return dir_remove(root) == STATUS_OK ? 0 : -1;
+    return one_file_open("a.ckpt");
 }
 
 int main(void)
@@ -335,5 +324,5 @@ int main(void)
         cmocka_unit_test(test_archives_that_torch_never_writes_are_named),
         cmocka_unit_test(test_zip64_is_read),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, one_file_close);
 }

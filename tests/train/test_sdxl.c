@@ -202,8 +202,8 @@ static void a_step_over_every_kind_of_adapter(void **state)
         char path[512];
         LoraFile *lora;
         open_fixture(&f, TEXTS_ALL, i % 2);
-        f.golden_2 = golden_open("adapters/sdxl.safetensors");
-        snprintf(path, sizeof path, TEST_GOLDEN "/adapters/sdxl-%s.safetensors", KINDS[i]);
+        f.golden_2 = golden_open("sdxl_adapters/results.safetensors");
+        snprintf(path, sizeof path, TEST_GOLDEN "/sdxl_adapters/%s.safetensors", KINDS[i]);
         assert_ok(lora_attach(f.model, path, 1, &lora));
         const float loss = gradients(&f, 8, (const int32_t[]){900, 250});
         assert_close("loss", &loss, golden(f.golden_2, "%s.loss", KINDS[i]), 1e-5);
