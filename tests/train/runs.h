@@ -95,7 +95,7 @@ static inline void assert_same_file(const char *a, const char *b, const char *na
     char *paths[] = {mem_printf("%s/%s/%s", work, a, name), mem_printf("%s/%s/%s", work, b, name)}, *bytes[2];
     size_t sizes[2];
     for (int i = 0; i < 2; i++)
-        if (file_read(paths[i], 1 << 24, &bytes[i], &sizes[i]) != STATUS_OK)
+        if (file_read(paths[i], 1 << 28, &bytes[i], &sizes[i]) != STATUS_OK)
             fail_msg("%s", status_message());
     if (sizes[0] != sizes[1] || memcmp(bytes[0], bytes[1], sizes[0]) != 0)
         fail_msg("%s and %s differ", paths[0], paths[1]);
