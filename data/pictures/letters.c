@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include <utf8proc.h>
+
 #define FIRST 32
 #define LETTERS 95
 
@@ -74,10 +76,20 @@ static void draw_one(Picture *p, int x, int y, int scale, const uint8_t rows[LET
                 draw_dot(p, x + scale * column, y + scale * row, scale);
 }
 
+/* The character at text, its accents left off: "ü" is a u. */
+static utf8proc_int32_t plain(const char *text)
+{
+    utf8proc_int32_t c, parts[8];
+    int last = 0;
+    if (utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &c) <= 0)
+        return -1;
+    return utf8proc_decompose_char(c, parts, 8, UTF8PROC_DECOMPOSE, &last) > 0 ? parts[0] : c;
+}
+
 void letters_draw(Picture *p, int x, int y, int scale, const char *text, int n)
 {
     for (int i = 0; i < n && *text; i++, x += scale * LETTER_WIDTH) {
-        const unsigned char c = (unsigned char)*text;
+        const utf8proc_int32_t c = plain(text);
         draw_one(p, x, y, scale, c >= FIRST && c < FIRST + LETTERS ? ROWS[c - FIRST] : BOX);
         text += length_of(text);
     }
