@@ -272,6 +272,10 @@ const OpTest *optest_conv2d(int *count)
               .no_grad = {false, true, true}),
         TILES("more tiles than one group, frozen", 1, 35, 38, 32, 32, .i = {1, 1, 1, 1, 1, 1},
               .no_grad = {false, true, true}),
+        /* too few for it, but with AVX2 */
+        TILES("one tile a picture, trained", 3, 4, 3, 32, 64, .i = {1, 1, 1, 1, 1, 1}),
+        TILES("two tiles a picture, frozen", 2, 3, 6, 64, 32, .i = {1, 1, 1, 1, 1, 1},
+              .no_grad = {false, true, true}),
         TILES("upsampled tiles, frozen", 1, 7, 5, 32, 64, .i = {1, 1, 1, 1, 1, 1, true},
               .no_grad = {false, true, true}),
         TILES("upsampled tiles, trained", 2, 6, 7, 64, 32, .i = {0, 1, 1, 1, 1, 1, true}),
