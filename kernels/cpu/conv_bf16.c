@@ -253,27 +253,16 @@ static __attribute__((noinline)) void sum_group(int n, const Job *j, const Part 
                                                 const uint16_t *map, const uint32_t *panel, Ahead *ahead,
                                                 float *sums)
 {
-    switch (n) {
 #define GROUP(n_)                                                                                            \
     case n_:                                                                                                 \
         pixel_group(n_, j, p, first, map, panel, ahead, sums);                                               \
         break;
-        GROUP(1)
-        GROUP(2)
-        GROUP(3)
-        GROUP(4)
-        GROUP(5)
-        GROUP(6)
-        GROUP(7)
-        GROUP(8)
-        GROUP(9)
-        GROUP(10)
-        GROUP(11)
-        GROUP(12)
-#undef GROUP
+    switch (n) {
+        EACH_TO_12(GROUP)
     default:
         break;
     }
+#undef GROUP
 }
 
 /* A task ------------------------------------------------------------------------------------------------ */

@@ -138,27 +138,16 @@ VEC void put_group(int n, const Job *j, DType type, bool conv, bool geglu, const
 static __attribute__((noinline)) void sum_group(int n, const Job *j, const uint8_t *q, const int8_t *packed,
                                                 int32_t *sums)
 {
-    switch (n) {
 #define GROUP(n_)                                                                                            \
     case n_:                                                                                                 \
         row_group(n_ < ROWS ? n_ : ROWS, j, q, packed, sums);                                                \
         break;
-        GROUP(1)
-        GROUP(2)
-        GROUP(3)
-        GROUP(4)
-        GROUP(5)
-        GROUP(6)
-        GROUP(7)
-        GROUP(8)
-        GROUP(9)
-        GROUP(10)
-        GROUP(11)
-        GROUP(12)
-#undef GROUP
+    switch (n) {
+        EACH_TO_12(GROUP)
     default:
         break;
     }
+#undef GROUP
 }
 
 /* n rows, one panel. */

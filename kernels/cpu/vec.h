@@ -33,6 +33,15 @@ typedef uint16_t vh_mem __attribute__((vector_size(2 * VL), aligned(2), may_alia
 
 #define VEC static inline __attribute__((always_inline, unused))
 
+/* CASE(1) … CASE(12), for a switch that calls a micro-kernel with its number of rows as a constant: only then
+ * does the compiler keep a sum for each row in a register. */
+#define EACH_TO_12(CASE)                                                                                     \
+    CASE(1)                                                                                                  \
+    CASE(2)                                                                                                  \
+    CASE(3)                                                                                                  \
+    CASE(4)                                                                                                  \
+    CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+
 VEC vf vec_set(float x)
 {
     return x - (vf){0}; /* a splat: x - 0 is x, whatever x is */

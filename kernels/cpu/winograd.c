@@ -163,26 +163,16 @@ VEC void rows_product(int n, bool first, const float *v, const float *u, float *
 /* The same, for groups that are not full. */
 static void rows_few(int64_t n, bool first, const float *v, const float *u, float *m)
 {
-    switch (n) {
 #define FEW(n_)                                                                                              \
     case n_:                                                                                                 \
         rows_product(n_ < ROWS ? n_ : ROWS, first, v, u, m);                                                 \
         break;
-        FEW(1)
-        FEW(2)
-        FEW(3)
-        FEW(4)
-        FEW(5)
-        FEW(6)
-        FEW(7)
-        FEW(8)
-        FEW(9)
-        FEW(10)
-        FEW(11)
-#undef FEW
+    switch (n) {
+        EACH_TO_12(FEW)
     default:
         break;
     }
+#undef FEW
 }
 
 VEC void point_product(bool first, int64_t tiles, const float *v, const float *u, float *m)

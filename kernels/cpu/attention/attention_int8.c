@@ -172,46 +172,28 @@ static void tile_combine_int8(const Tile *tile, vi *p, const int8_t *v, int64_t 
                               const vf keep[2], const vf gain[2], float *o)
 {
     int64_t f = smaller(FIRST, columns), n;
-    switch (f) {
 #define GROUP(n_)                                                                                            \
     case n_:                                                                                                 \
-        combine_group_int8(n_, true, tile, p, v, columns, quads, keep, gain, o);                             \
+        combine_group_int8(n_ < FIRST ? n_ : FIRST, true, tile, p, v, columns, quads, keep, gain, o);        \
         break;
-        GROUP(2)
-        GROUP(3)
-        GROUP(4)
-        GROUP(5)
-        GROUP(6)
-        GROUP(7)
-        GROUP(8)
-        GROUP(9)
-#undef GROUP
+    switch (f) {
+        EACH_TO_12(GROUP)
     default:
         break;
     }
+#undef GROUP
     for (int64_t left = (columns - f + GROUP_FEATURES - 1) / GROUP_FEATURES; f < columns; left--, f += n) {
         n = (columns - f + left - 1) / left;
-        switch (n) {
 #define GROUP(n_)                                                                                            \
     case n_:                                                                                                 \
         combine_group_int8(n_, false, tile, p, v + f * QUAD, columns, quads, keep, gain, o + f * LANES);     \
         break;
-            GROUP(1)
-            GROUP(2)
-            GROUP(3)
-            GROUP(4)
-            GROUP(5)
-            GROUP(6)
-            GROUP(7)
-            GROUP(8)
-            GROUP(9)
-            GROUP(10)
-            GROUP(11)
-            GROUP(12)
-#undef GROUP
+        switch (n) {
+            EACH_TO_12(GROUP)
         default:
             break;
         }
+#undef GROUP
     }
 }
 

@@ -100,28 +100,17 @@ VEC void combine_of(bool pairs, const Cell *row, int64_t ld, int64_t rows, const
     int64_t left = (d + GROUP_FEATURES - 1) / GROUP_FEATURES;
     for (int64_t f = 0; f < d; left--) {
         const int64_t n = (d - f + left - 1) / left;
-        switch (n) {
 #define GROUP(n_)                                                                                            \
     case n_:                                                                                                 \
         combine_group(pairs, n_ < GROUP_FEATURES ? n_ : GROUP_FEATURES, row + f, ld, rows, t,                \
                       o + f * LANES);                                                                        \
         break;
-            GROUP(1)
-            GROUP(2)
-            GROUP(3)
-            GROUP(4)
-            GROUP(5)
-            GROUP(6)
-            GROUP(7)
-            GROUP(8)
-            GROUP(9)
-            GROUP(10)
-            GROUP(11)
-            GROUP(12)
-#undef GROUP
+        switch (n) {
+            EACH_TO_12(GROUP)
         default:
             break;
         }
+#undef GROUP
         f += n;
     }
 }
