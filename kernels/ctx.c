@@ -154,6 +154,7 @@ static void begin_step(Ctx *c, RunMode mode)
     s->kind = PLACE_ACTIVATION;
     s->head = NULL;
     s->backward = s->probing = false;
+    s->again = NULL;
     checks_reset(s);
     c->live = mode != RUN_REHEARSE;
     profile_begin(c);
@@ -164,7 +165,8 @@ static void begin_step(Ctx *c, RunMode mode)
 static void run_step(Ctx *c, StepFn fn, void *arg)
 {
     CtxState *s = c->state;
-    const bool recording = c->recording, checkpointing = s->checkpointing;
+    const bool recording = c->recording;
+    const Checkpointing checkpointing = s->checkpointing;
     s->inside = true;
     if (setjmp(s->leave) == 0)
         fn(c, arg);
@@ -299,9 +301,9 @@ void ctx_after_layers(Ctx *c, LayerFn fn, void *arg)
     c->state->after_arg = arg;
 }
 
-void ctx_set_checkpointing(Ctx *c, bool on)
+void ctx_set_checkpointing(Ctx *c, Checkpointing how)
 {
-    c->state->checkpointing = on;
+    c->state->checkpointing = how;
 }
 
 void ctx_set_dtype(Ctx *c, DType dtype)

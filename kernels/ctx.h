@@ -100,11 +100,17 @@ typedef void (*LayerFn)(Ctx *c, const Layer *layer, void *arg);
 void ctx_after_layers(Ctx *c, LayerFn fn, void *arg);
 
 /* One call around a block: runs fn without recording, keeps its inputs, and runs fn again in the backward
- * pass. Never changes a byte of the result. Where the context isn't recording, or c's checkpointing is off
- * (ctx_set_checkpointing), it only calls fn. arg must live until the step ends (ctx_copy). */
+ * pass, all but what the first run has kept. Never changes a byte of the result. Where the context isn't
+ * recording, or c's checkpointing is off (ctx_set_checkpointing), it only calls fn. arg must live until the
+ * step ends (ctx_copy). */
 typedef Tensor *(*BlockFn)(Ctx *c, const void *arg, Tensor **in, int n);
 Tensor *checkpointed(Ctx *c, BlockFn fn, const void *arg, Tensor **in, int n);
-void ctx_set_checkpointing(Ctx *c, bool on);
+typedef enum Checkpointing {
+    CHECKPOINTING_OFF,
+    CHECKPOINTING_ON,   /* results that take much arithmetic for their memory are kept (op_keep) */
+    CHECKPOINTING_WHOLE /* of each block nothing but its inputs */
+} Checkpointing;
+void ctx_set_checkpointing(Ctx *c, Checkpointing how);
 /* What activations are stored in from the next step on; its plan has to be another. */
 void ctx_set_dtype(Ctx *c, DType dtype);
 void ctx_set_recording(Ctx *c, bool on);

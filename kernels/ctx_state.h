@@ -18,6 +18,14 @@ struct Piece {
 };
 
 /* What the open operation has made so far, while checks are on. */
+/* What an operation made in the first run of a checkpointed block. */
+typedef struct Kept Kept;
+struct Kept {
+    Tensor *out, *side; /* out NULL: it is made again */
+    bool dear;
+    Kept *next;
+};
+
 typedef struct Made Made;
 struct Made {
     const Tensor *tensor;
@@ -70,9 +78,11 @@ typedef struct CtxState {
 
     /* the tape */
     Node *head;
-    bool checkpointing;
-    bool backward; /* walking it back */
-    bool probing;  /* inside a checkpointed block's first run: propagate requires_grad, keep nothing */
+    Checkpointing checkpointing;
+    bool backward;  /* walking it back */
+    bool probing;   /* inside a checkpointed block's first run: propagate requires_grad, record nothing */
+    Kept **keeping; /* while probing: where the next op_keep() goes */
+    Kept **again;   /* in the second run: where the next op_kept() looks; NULL: this is none */
 
     /* checks.c */
     bool checks;

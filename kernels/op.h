@@ -66,6 +66,16 @@ struct Node {
 Node *tape_record(Ctx *c, const char *name, const Layer *layer, Tensor *out, bool needs_grad,
                   BackwardFn backward);
 
+/* A gradient will want this operation: it is recorded, or will be in the second run of a checkpointed block.
+ */
+bool tape_wanted(const Ctx *c);
+
+/* A checkpointed block runs twice, and what takes much arithmetic for its memory need not be made twice. Such
+ * an operation says what it made, out and side (or NULL), by flop operations, which counts in the first run
+ * alone; before that, in both, it asks for what was kept: NULL where it has to compute. */
+void op_keep(Ctx *c, double flop, Tensor *out, Tensor *side);
+Tensor *op_kept(Ctx *c, Tensor **side);
+
 /* Backward helpers. In a backward function n->out->grad is the gradient g of the output (never NULL).
  *   Tensor *d = grad_target(c, x);   // NULL if x needs none; a tensor like x to be overwritten
  *   RUN(c, c->dev->…(…, d));

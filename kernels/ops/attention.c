@@ -39,32 +39,43 @@ static void check_attention(Ctx *c, int heads, const Tensor *q, const Tensor *k,
                 tensor_describe(v, d, sizeof d), heads);
 }
 
-Tensor *attention(Ctx *c, int heads, unsigned flags, Tensor *q, Tensor *k, Tensor *v)
+/* out, and lse (B,heads,N): the logarithm of each query's sum of exponentials */
+static Tensor *forward(Ctx *c, int heads, unsigned flags, Tensor *q, Tensor *k, Tensor *v, Tensor **lse)
 {
-    op_begin(c, "attention", NULL);
-    check_attention(c, heads, q, k, v);
+    const double flop = 4.0 * (double)tensor_count(q) * (double)k->shape[1];
     op_use(c, q), op_use(c, k), op_use(c, v);
     Tensor *out = ctx_tensor(c, q->dtype, q->ndim, q->shape);
     const int64_t lse_shape[] = {q->shape[0], heads, q->shape[1]};
-    Tensor *lse = ctx_tensor(c, DTYPE_F32, 3, lse_shape);
+    *lse = ctx_tensor(c, DTYPE_F32, 3, lse_shape);
     const Attention a = {.heads = heads,
                          .threads = c->threads,
                          .causal = flags & ATTENTION_CAUSAL,
-                         .narrow = flags & ATTENTION_NARROW && !c->recording,
+                         .narrow = flags & ATTENTION_NARROW && !tape_wanted(c),
                          .q = q,
                          .k = k,
                          .v = v,
                          .out = out,
-                         .lse = lse};
+                         .lse = *lse};
     if (ctx_status(c) == STATUS_OK) {
-        op_flop(c, 4.0 * (double)tensor_count(q) * (double)k->shape[1]);
+        op_flop(c, flop);
         RUN_IN_SCRATCH(c, attention, &a);
     }
+    op_keep(c, flop, out, *lse);
+    return out;
+}
+
+Tensor *attention(Ctx *c, int heads, unsigned flags, Tensor *q, Tensor *k, Tensor *v)
+{
+    op_begin(c, "attention", NULL);
+    check_attention(c, heads, q, k, v);
+    Tensor *lse, *out = op_kept(c, &lse);
+    if (!out)
+        out = forward(c, heads, flags, q, k, v, &lse);
     Node *n = tape_record(c, "attention", NULL, out, q->requires_grad || k->requires_grad || v->requires_grad,
                           attention_backward);
     if (n) {
         n->in[0] = q, n->in[1] = k, n->in[2] = v, n->in[3] = lse;
-        n->i[0] = heads, n->i[1] = a.causal;
+        n->i[0] = heads, n->i[1] = flags & ATTENTION_CAUSAL;
     }
     return out;
 }

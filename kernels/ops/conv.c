@@ -163,9 +163,8 @@ Tensor *conv2d_add(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_p
     return (c->wrap && padded ? conv2d_wrapped : conv2d_plain)(c, l, s, x, per_picture, residual);
 }
 
-Tensor *conv2d_plain(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_picture, Tensor *residual)
+static Tensor *forward(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_picture, Tensor *residual)
 {
-    op_begin(c, "conv2d", l);
     op_use(c, x);
     int64_t shape[4];
     const bool fits = output_shape(c, l, s, x, shape);
@@ -174,10 +173,21 @@ Tensor *conv2d_plain(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per
         Conv a = conv_of(l, s, x, op_product_weight(c, l), y);
         a.per_picture = per_picture;
         a.residual = residual;
-        a.narrow = l->narrow && !c->recording;
+        a.narrow = l->narrow && !tape_wanted(c);
         conv_run(c, &a);
         adapters_add(c, &(Site){l, &s}, l->adapters, x, y);
     }
+    op_keep(c, 2.0 * (double)tensor_count(y) * (double)(tensor_count(l->weight) / l->weight->shape[0]), y,
+            NULL);
+    return y;
+}
+
+Tensor *conv2d_plain(Ctx *c, const Layer *l, ConvShape s, Tensor *x, Tensor *per_picture, Tensor *residual)
+{
+    op_begin(c, "conv2d", l);
+    Tensor *y = op_kept(c, NULL);
+    if (!y)
+        y = forward(c, l, s, x, per_picture, residual);
     const bool added = (per_picture && per_picture->requires_grad) || (residual && residual->requires_grad);
     Node *n = tape_record(c, "conv2d", l, y, x->requires_grad || layer_trained(l) || added, conv2d_backward);
     if (n) {

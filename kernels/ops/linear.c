@@ -138,7 +138,7 @@ static void forward(Ctx *c, const Layer *l, Tensor *x, Product p)
 {
     const Adapter *rider = rider_of(l);
     p.bias = l->bias;
-    p.narrow = l->narrow && !c->recording;
+    p.narrow = l->narrow && !tape_wanted(c);
     if (rider) {
         p.t = rider->kind->ride(c, rider, &(Site){.layer = l}, x, &p.up);
         p.scale = rider->scale;
@@ -146,9 +146,8 @@ static void forward(Ctx *c, const Layer *l, Tensor *x, Product p)
     run_product(c, &p);
 }
 
-Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x, Tensor *residual)
+static Tensor *linear_forward(Ctx *c, const Layer *l, Tensor *x, Tensor *residual)
 {
-    op_begin(c, name, l);
     const Matrix w = weight_matrix(l->weight);
     Tensor *y = result(c, x, w.rows);
     if (fits(c, l, x) && residual_fits(c, residual, y)) {
@@ -159,6 +158,16 @@ Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x, Tensor *r
         forward(c, l, x, p);
         adapters_add(c, &(Site){.layer = l}, rider ? rider->next : l->adapters, x, y);
     }
+    op_keep(c, 2.0 * (double)tensor_count(y) * (double)w.columns, y, NULL);
+    return y;
+}
+
+Tensor *linear_as(Ctx *c, const char *name, const Layer *l, Tensor *x, Tensor *residual)
+{
+    op_begin(c, name, l);
+    Tensor *y = op_kept(c, NULL);
+    if (!y)
+        y = linear_forward(c, l, x, residual);
     Node *n = tape_record(c, name, l, y,
                           x->requires_grad || layer_trained(l) || (residual && residual->requires_grad),
                           linear_backward);

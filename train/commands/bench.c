@@ -181,7 +181,7 @@ static Status make_training(Bench *b, bool full)
                                 .size = b->size,
                                 .text = b->shape,
                                 .backward = true,
-                                .checkpointing = b->checkpointing};
+                                .checkpointing = b->checkpointing ? CHECKPOINTING_ON : CHECKPOINTING_OFF};
     b->step.data = (StepData){.noisy = b->latents,
                               .target = b->noise,
                               .timesteps = b->timesteps,
@@ -442,7 +442,7 @@ static Status bench(int argc, char **argv)
         {.name = "checkpointing",
          .kind = OPTION_FLAG,
          .out = &checkpointing,
-         .help = "For train and full: computes activations again instead of keeping them."},
+         .help = "For train and full: computes most activations again instead of keeping them."},
         {.name = "profile",
          .kind = OPTION_FLAG,
          .out = &profiling,

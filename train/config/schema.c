@@ -192,12 +192,13 @@ static const SchemaKey KEYS[] = {
          "(64 for Stable Diffusion). In a list, as [512, 768], each picture is trained in each."},
 {.path = "train.mode", .freedom = KEY_FREE, .type = KEY_CHOICE, .offset = AT(train.mode), .choices = "auto|minimal|balanced|speed",
  .preset = "auto", .help = "How memory is traded for time; no mode changes a byte of the result.",
- .more = "speed keeps every activation. balanced has train.checkpointing on. minimal also has train.pack_weights off. auto "
-         "takes the fastest of them that leaves a quarter of the free memory free; `atelier train --plan` prints what "
+ .more = "speed keeps every activation. balanced has train.checkpointing on. minimal also keeps no result of a checkpointed block, and has "
+         "train.pack_weights off. auto takes the fastest of them that leaves a quarter of the free memory free; `atelier train --plan` prints what "
          "each takes. A setting given by itself stands, whatever the mode."},
 {.path = "train.checkpointing", .freedom = KEY_FREE, .type = KEY_SWITCH_OR, .offset = AT(train.checkpointing), .choices = "auto|on|off",
- .preset = "auto", .help = "Compute activations a second time instead of keeping them.",
- .more = "A third slower, in much less memory, with the same result to the last byte. auto: as train.mode says."},
+ .preset = "auto", .help = "Compute most activations a second time instead of keeping them.",
+ .more = "A fifth slower, in much less memory, with the same result to the last byte. What takes long for its size (3×3 convolutions, "
+         "attention over a large map) is kept all the same, but in train.mode minimal. auto: as train.mode says."},
 {.path = "train.pack_weights", .freedom = KEY_FREE, .type = KEY_SWITCH_OR, .offset = AT(train.pack_weights), .choices = "auto|on|off",
  .preset = "auto", .help = "Keep frozen convolutions in the orders that the processor multiplies them in: one more time, and once more for the backward pass.",
  .more = "A tenth faster; each takes as much memory as those weights. With train.checkpointing the first alone is kept. auto: as "

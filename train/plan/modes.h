@@ -1,10 +1,10 @@
 /* Memory modes: names for the settings that trade memory for time.
  *
- *              checkpointing   packed weights                                    offload (GPU)
- *   speed      off             kept, for the forward and the backward pass       off
- *   balanced   on              kept for the forward pass (wherever checkpointing idle
- *                              is on)
- *   minimal    on              not kept                                          all
+ *              checkpointing        packed weights                                offload (GPU)
+ *   speed      off                  kept, for the forward and the backward pass   off
+ *   balanced   on                   kept for the forward pass (wherever           idle
+ *                                   checkpointing is on)
+ *   minimal    on, of whole blocks  not kept                                      all
  *
  * None of them changes a byte of the result. A setting given by itself stands; the mode says what was left
  * open. */

@@ -99,6 +99,13 @@ static Status check_sizes(Config *config, const Model *m)
     return STATUS_OK;
 }
 
+static Checkpointing checkpointing_of(const Config *config)
+{
+    if (config->train.checkpointing != SWITCH_ON)
+        return CHECKPOINTING_OFF;
+    return config->train.mode == MODE_MINIMAL ? CHECKPOINTING_WHOLE : CHECKPOINTING_ON;
+}
+
 static StepShape shape_of(const Config *config, const Model *m, bool report)
 {
     return (StepShape){.model = m,
@@ -108,7 +115,7 @@ static StepShape shape_of(const Config *config, const Model *m, bool report)
                        .clip_skip = config->method.clip_skip,
                        .text_on_tape = config->method.text_encoder,
                        .backward = true,
-                       .checkpointing = config->train.checkpointing == SWITCH_ON,
+                       .checkpointing = checkpointing_of(config),
                        .report = report};
 }
 

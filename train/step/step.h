@@ -22,7 +22,7 @@ typedef struct StepShape {
     int clip_skip;
     bool text_on_tape; /* the text encoder runs in the step, on ids; else its states are given */
     bool backward;
-    bool checkpointing;
+    Checkpointing checkpointing;
     bool masked; /* positions of a latent count differently */
     bool report; /* prediction and conditioning are read out (--trace) */
 } StepShape;

@@ -37,7 +37,8 @@ struct Validation {
 Step validation_step(const StepShape *shape)
 {
     Step s = {.shape = *shape};
-    s.shape.backward = s.shape.checkpointing = s.shape.report = false;
+    s.shape.backward = s.shape.report = false;
+    s.shape.checkpointing = CHECKPOINTING_OFF;
     return s;
 }
 
