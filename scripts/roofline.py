@@ -8,7 +8,8 @@ Computed, not measured. An operation's bytes are its inputs, weights and results
 the larger of arithmetic / (SHARE of the peak of 16-bit products with f32 sums) and bytes / (SHARE of the memory's
 rate): shares that good kernels reach, not what these were seen to reach. In 8 bits (--quantise int8-dynamic) inputs are
 read twice, for their range and to be rounded, what was rounded is written and read, and weights are bytes, a
-convolution's turned into another order on the way."""
+convolution's turned into another order on the way. With checkpointing all but convolutions, attention over large maps and
+what takes as much arithmetic for its size (kernels/tape.c) is computed a second time."""
 import argparse
 
 SHARE_PRODUCTS, SHARE_MEMORY = 0.75, 0.85
@@ -19,55 +20,65 @@ CARDS = {"RTX 3060": (25.6, 360), "RTX 4090": (165, 1008), "A100 40 GB": (312, 1
 BYTES = {"RTX 3060": 102, "RTX 4090": 660, "A100 40 GB": 624, "H100 SXM": 1286, "H200": 1286}  # products of 8 bits, dense
 CHANNELS = (320, 640, 1280, 1280)
 HEADS, TEXT, TOKENS = 8, 768, 77
+SET, WHOLE = 64, 40960  # kernels/cuda/norm.cu
+DEAR = 4096  # FLOP an element of the result, from which checkpointing keeps it
 
 
 class Operations:
-    """Each a family, FLOP, and numbers that are read or written; bytes is what it moves in 8 bits, 0: it is not."""
+    """Each a family, FLOP, and numbers that are read or written; bytes is what it moves in 8 bits, 0: it is not; again
+    whether checkpointing computes it twice."""
 
     def __init__(self):
-        self.all, self.bytes = [], []
+        self.all, self.bytes, self.again = [], [], []
 
-    def add(self, family, flop, numbers, in_bytes=0):
+    def add(self, family, flop, numbers, in_bytes=0, again=True):
         self.all.append((family, flop, numbers))
         self.bytes.append(in_bytes)
+        self.again.append(again)
 
     def conv(self, b, side, c, k, window=3, out=None, taps=None):
         out = out or side
         taps = taps or window * window
         x, y, w = b * side * side * c, b * out * out * k, window * window * c * k
         narrow = taps == 9 and c % 16 == 0 and k > 4
-        self.add("convolution", 2 * b * out * out * k * c * taps, x + y + w, narrow * (6 * x + 2 * y + 3 * w))
+        self.add("convolution", 2 * b * out * out * k * c * taps, x + y + w, narrow * (6 * x + 2 * y + 3 * w),
+                 False)
 
-    def linear(self, rows, c, k, extra=0):
+    def linear(self, rows, c, k, extra=0, again=True):
         x, y, w = rows * c, rows * k, c * k
-        self.add("linear", 2 * rows * c * k, x + w + y + extra, (rows >= 16) * (6 * x + 2 * y + 2 * w + 2 * abs(extra)))
+        self.add("linear", 2 * rows * c * k, x + w + y + extra, (rows >= 16) * (6 * x + 2 * y + 2 * w + 2 * abs(extra)),
+                 again and 2 * c < DEAR)
 
-    def norm(self, numbers):
-        self.add("norm", 8 * numbers, 3 * numbers)  # read twice, written once
+    def group_norm(self, b, side, c):
+        reads = 1 if side * side * SET <= WHOLE else 2  # what one block has it finds in the caches again
+        self.add("norm", 8 * b * side * side * c, (reads + 1) * b * side * side * c)
+
+    def layer_norm(self, numbers):
+        self.add("norm", 8 * numbers, 2 * numbers)  # a row stays in registers
 
     def attention(self, b, n, m, width):
-        self.add("attention", 4 * b * n * m * width, 2 * b * n * width + 2 * b * m * width)
+        self.add("attention", 4 * b * n * m * width, 2 * b * n * width + 2 * b * m * width, again=4 * m < DEAR)
 
 
 def resnet(o, b, side, c, k):
     n = b * side * side
-    o.norm(n * c), o.conv(b, side, c, k), o.linear(b, 1280, k), o.norm(n * k), o.conv(b, side, k, k)
+    o.group_norm(b, side, c), o.conv(b, side, c, k), o.linear(b, 1280, k), o.group_norm(b, side, k), o.conv(b, side, k, k)
     if c != k:
         o.linear(n, c, k)
 
 
 def transformer(o, b, side, c):
     rows = b * side * side
-    o.norm(rows * c), o.linear(rows, c, c)
+    o.group_norm(b, side, c), o.linear(rows, c, c)
     for kv_rows, kv in ((rows, c), (b * TOKENS, TEXT)):
-        o.norm(rows * c)
+        o.layer_norm(rows * c)
         o.linear(rows, c, c), o.linear(kv_rows, kv, c), o.linear(kv_rows, kv, c)
         o.attention(b, side * side, kv_rows // b, c)
         o.linear(rows, c, c, rows * c)  # with the residual
-    o.norm(rows * c)
+    o.layer_norm(rows * c)
     o.linear(rows, c, 8 * c, -4 * rows * c)  # under a GEGLU, which writes half of it
     o.linear(rows, 4 * c, c, rows * c)
-    o.linear(rows, c, c, rows * c)
+    o.linear(rows, c, c, rows * c, again=False)  # the block's own result
 
 
 def unet(b, side):
@@ -95,7 +106,7 @@ def unet(b, side):
         if level > 0:
             o.conv(b, side, c, c, out=2 * side, taps=4)  # of the 9 pixels that a window sees in a doubled map 4 differ
             side *= 2
-    o.norm(b * side * side * c), o.conv(b, side, c, 4)
+    o.group_norm(b, side, c), o.conv(b, side, c, 4)
     return o
 
 
@@ -114,13 +125,13 @@ def step_in_bytes(card, o):
     return total
 
 
-def step(card, o, forwards, backwards):
+def step(card, o, trained=False, checkpointing=False):
     """The gradient of the input is as much arithmetic as the forward; attention's is two and a half times."""
     total = 0
-    for family, flop, numbers in o.all:
+    for (family, flop, numbers), again in zip(o.all, o.again):
         back = 2.5 if family == "attention" else 1
-        total += forwards * seconds(card, flop, numbers)
-        total += backwards * seconds(card, back * flop, back * numbers)
+        total += (2 if checkpointing and again else 1) * seconds(card, flop, numbers)
+        total += seconds(card, back * flop, back * numbers) if trained else 0
     return total
 
 
@@ -146,12 +157,12 @@ def main():
         times = [sum(seconds(card, f, n) for kind, f, n in o.all if kind == family) for card in CARDS]
         print(f"| {family}, ms | " + " | ".join(f"{1e3 * t:.2f}" for t in times) + " |")
     print("| guided sampling steps a second | " +
-          " | ".join(f"{1 / step(card, o, 1, 0):.1f}" for card in CARDS) + " |")
+          " | ".join(f"{1 / step(card, o):.1f}" for card in CARDS) + " |")
     print("| the same with products of 8 bits | " +
           " | ".join(f"{1 / step_in_bytes(card, o):.1f}" for card in CARDS) + " |")
     four = unet(4, a.size // 8)
-    for what, forwards in (("LoRA steps a second, batch 4, checkpointing", 2), ("the same without checkpointing", 1)):
-        print(f"| {what} | " + " | ".join(f"{1 / step(card, four, forwards, 1):.2f}" for card in CARDS) + " |")
+    for what, twice in (("LoRA steps a second, batch 4, checkpointing", True), ("the same without checkpointing", False)):
+        print(f"| {what} | " + " | ".join(f"{1 / step(card, four, True, twice):.2f}" for card in CARDS) + " |")
 
 
 if __name__ == "__main__":
