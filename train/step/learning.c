@@ -42,9 +42,13 @@ Status learning_begin(const Parameters *p, WeightsBefore *before)
 {
     const int64_t n = samples_of(p);
     before->stride = stride_of(p);
-    float *samples = mem_alloc((size_t)n * sizeof *samples);
     before->samples = tensor_new_on(p->dev, DTYPE_F32, 1, &n);
-    Status s = samples && before->samples ? take_samples(p, before->stride, samples) : STATUS_FAILED;
+    if (!before->samples)
+        return STATUS_FAILED;
+    if (!before->samples->home) /* taken in place: all that the run holds is there by now */
+        return take_samples(p, before->stride, before->samples->data);
+    float *samples = mem_alloc((size_t)n * sizeof *samples);
+    Status s = samples ? take_samples(p, before->stride, samples) : STATUS_FAILED;
     if (s == STATUS_OK)
         s = tensor_put(before->samples, samples, DTYPE_F32);
     mem_free(samples);

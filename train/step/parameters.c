@@ -200,6 +200,7 @@ static Status full_add_all(Parameters *p, const Config *config, Model *m, bool d
     TRY(flat_new(&p->flat, p->dev, p->steps_on, room, described));
     for (int k = 0; k < count; k++)
         TRY(full_add(p, part_layers(parts[k].part, m), parts[k].part));
+    mem_give_back(); /* where the weights lay: the optimizer's blocks come on top */
     return STATUS_OK;
 }
 
