@@ -27,10 +27,12 @@
 #include "conv_bf16_weight.h"
 
 enum {
-    ROWS = 12,       /* pixels at a time */
-    TASK_ROWS = 256, /* pixels of a part in a task, about */
-    TASKS = 4,       /* for each thread, at least */
-    LINE = 64        /* bytes that a cache fetches at once */
+    ROWS = 12,         /* pixels at a time */
+    TASK_ROWS = 256,   /* pixels of a part in a task, about */
+    TASKS = 4,         /* for each thread, at least */
+    LINE = 64,         /* bytes that a cache fetches at once */
+    MOST_PIXELS = 1024 /* of a picture's smaller map: with more, making the weight's order once for all costs
+                          less than a panel for each task, and few weights meet such maps */
 };
 
 typedef struct Tap {
@@ -354,9 +356,11 @@ bool ISA(bf16_takes_conv)(const Conv *a, bool backward)
 {
     const Tensor *w = a->w, *in = backward ? a->y : a->x;
     const ConvShape *s = &a->s;
+    const int64_t x = a->x->shape[1] * a->x->shape[2], y = a->y->shape[1] * a->y->shape[2];
     return computes_bf16() && in->dtype == DTYPE_BF16 && !w->scales && w->shape[2] == 3 && w->shape[3] == 3 &&
            w->shape[0] % LANES == 0 && w->shape[1] % LANES == 0 && s->stride <= 2 && s->pad_top <= 1 &&
-           s->pad_left <= 1 && !(s->upsample && s->stride != 1) && in->shape[0] > 0;
+           s->pad_left <= 1 && !(s->upsample && s->stride != 1) && in->shape[0] > 0 &&
+           (x < y ? x : y) <= MOST_PIXELS;
 }
 
 size_t ISA(bf16_conv_scratch)(const Conv *a, bool backward)
