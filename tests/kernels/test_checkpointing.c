@@ -39,12 +39,13 @@ static Tensor *weight(int ndim, const int64_t *shape, bool trained)
 static Net net_new(Checkpointing how)
 {
     const int64_t square[] = {WIDTH, WIDTH};
-    Net n = {.how = how,
-             .conv = {.name = "conv", .weight = weight(4, (int64_t[]){WIDTH, IN, 3, 3}, false)},
-             .inner = {.name = "inner", .weight = weight(2, square, true)},
-             .outer = {.name = "outer", .weight = weight(2, square, true)},
-             .x = mem_calloc(TOKENS * IN, sizeof *n.x),
-             .grad_x = mem_calloc(TOKENS * IN, sizeof *n.grad_x)};
+    Net n = {
+        .how = how,
+        .conv = {.name = "conv", .weight = weight(4, (int64_t[]){WIDTH, IN, 3, 3}, false), .pack_off = true},
+        .inner = {.name = "inner", .weight = weight(2, square, true)},
+        .outer = {.name = "outer", .weight = weight(2, square, true)},
+        .x = mem_calloc(TOKENS * IN, sizeof *n.x),
+        .grad_x = mem_calloc(TOKENS * IN, sizeof *n.grad_x)};
     for (int i = 0; i < TOKENS * IN; i++)
         n.x[i] = cosf((float)(i * 11 % 997));
     return n;
