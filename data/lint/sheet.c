@@ -2,7 +2,7 @@
  * frame what is trained on, and the rest of it darker; below stand its name and two lines of its caption. */
 #include "sheet.h"
 
-#include "data/pictures/letters.h"
+#include "data/letters/letters.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 
@@ -13,7 +13,7 @@
 #define ROWS 10
 #define SIDE 192
 #define GAP 10
-#define LINE (LETTER_HEIGHT + 3)
+#define LINE LETTER_LINE
 #define LINES 3
 #define CELL_HEIGHT (SIDE + LINES * LINE)
 #define LETTERS_A_LINE (SIDE / LETTER_WIDTH)

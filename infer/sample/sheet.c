@@ -1,6 +1,6 @@
 #include "sheet.h"
 
-#include "data/pictures/letters.h"
+#include "data/letters/letters.h"
 #include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
 
@@ -44,7 +44,7 @@ static void draw_lines(Picture *p, int x, int y, int scale, const char *text, in
         const int bytes = line_bytes(text, letters);
         char *line = mem_printf("%.*s", bytes, text);
         if (line)
-            letters_draw(p, x, y + i * scale * (LETTER_HEIGHT + 3), scale, line, letters);
+            letters_draw(p, x, y + i * scale * LETTER_LINE, scale, line, letters);
         mem_free(line);
         text += bytes;
         text += strspn(text, " ");
@@ -109,7 +109,7 @@ static int longest_label(const Axis *a)
     int longest = 0;
     for (int i = 0; i < a->count; i++) {
         char *label = label_of(a, i);
-        const int letters = label ? (int)strlen(label) : 0;
+        const int letters = label ? letters_columns(label) : 0;
         longest = letters > longest ? letters : longest;
         mem_free(label);
     }
@@ -141,7 +141,7 @@ static Status plan(const Shots *s, Size cell, Layout *l)
         l->blocks = s->axes[2].count;
     l->scale = cell.width / (LETTERS_EACH * LETTER_WIDTH);
     l->scale = l->scale > 1 ? l->scale : 1;
-    l->line = l->scale * (LETTER_HEIGHT + 3);
+    l->line = l->scale * LETTER_LINE;
     l->gap = GAP * l->scale;
     l->letters = cell.width / (l->scale * LETTER_WIDTH);
     l->letters = l->letters > 1 ? l->letters : 1;

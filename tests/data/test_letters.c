@@ -1,4 +1,5 @@
-/* Letters on pictures. Breaks if a title in another language than English became a row of boxes. */
+/* Letters on pictures. Breaks if a title in another language than English became a row of boxes, if an accent
+ * were lost or lay on its letter, or if what is drawn took other columns than what is counted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,37 +7,115 @@
 
 #include <cmocka.h>
 
-#include "data/pictures/letters.h"
+#include "data/letters/glyphs.h"
+#include "data/letters/letters.h"
 
+#include <stdbool.h>
 #include <string.h>
 
-enum { SIDE = 8 };
+enum { WIDTH = 60, HEIGHT = 14, TOP = 4, BYTES = 3 * WIDTH * HEIGHT };
 
-static void draw(const char *text, uint8_t rgb[3 * SIDE * SIDE])
+static void draw(const char *text, uint8_t rgb[BYTES])
 {
-    Picture p = {{SIDE, SIDE}, rgb};
-    memset(rgb, 255, 3 * SIDE * SIDE);
-    letters_draw(&p, 0, 0, 1, text, 1);
+    Picture p = {{WIDTH, HEIGHT}, rgb};
+    memset(rgb, 255, BYTES);
+    letters_draw(&p, 0, TOP, 1, text, WIDTH / LETTER_WIDTH);
 }
 
-static void accents_are_left_off(void **state)
+/* "#" where a dot is, of the first letter's rows from top on. */
+static void rows_of(const char *text, int top, int rows, char *out)
+{
+    uint8_t rgb[BYTES];
+    draw(text, rgb);
+    for (int y = 0; y < rows; y++, *out++ = ' ')
+        for (int x = 0; x < GLYPH_WIDTH; x++)
+            *out++ = rgb[3 * ((TOP + top + y) * WIDTH + x)] ? '.' : '#';
+    out[-1] = 0;
+}
+
+static void check_rows(const char *text, int top, const char *expected)
+{
+    char rows[128];
+    rows_of(text, top, (int)(strlen(expected) + 1) / (GLYPH_WIDTH + 1), rows);
+    assert_string_equal(rows, expected);
+}
+
+static void accents_stand_over_their_letters(void **state)
 {
     (void)state;
-    static const char *const PAIRS[][2] = {{"\xc3\xbc", "u"}, {"\xc3\x89", "E"}, {"\xc5\x99", "r"}};
-    uint8_t accented[3 * SIDE * SIDE], bare[3 * SIDE * SIDE], box[3 * SIDE * SIDE];
-    draw("\xf0\x9f\x90\xb1", box); /* a cat's face */
-    for (int i = 0; i < 3; i++) {
-        draw(PAIRS[i][0], accented);
-        draw(PAIRS[i][1], bare);
-        assert_memory_equal(accented, bare, sizeof bare);
-        assert_memory_not_equal(bare, box, sizeof bare);
+    check_rows("o", 0, "..... ..... .###. #...# #...# #...# .###.");
+    check_rows("ö", 0, ".#.#. ..... .###. #...# #...# #...# .###.");
+    check_rows("Ö", -3, "..... .#.#. ..... .###. #...# #...# #...# #...# #...# .###.");
+    check_rows("í", -1, "...#. ..#.. ..... .##.. ..#.. ..#.. ..#.. .###."); /* without its own dot */
+    check_rows("ç", 6, ".###. ..#.. .##..");
+    check_rows("ß", 0, ".##.. #..#. #..#. #.##. #...# #...# #.##.");
+}
+
+/* As macOS names files: a letter, then its accent. */
+static void an_accent_of_its_own_is_drawn_to_the_letter_before(void **state)
+{
+    (void)state;
+    uint8_t one[BYTES], two[BYTES];
+    draw("ü Й", one);
+    draw("u\u0308 И\u0306", two);
+    assert_memory_equal(one, two, BYTES);
+    assert_int_equal(letters_columns("u\u0308"), 1);
+    assert_int_equal(letters_bytes("u\u0308b", 1), 3);
+}
+
+/* No letter of Latin-1 and Latin Extended-A is missing, and none looks like one without its accent. */
+static void every_letter_of_latin_is_drawn(void **state)
+{
+    (void)state;
+    uint8_t rgb[BYTES], ascii[95][BYTES];
+    for (int i = 0; i < 95; i++)
+        draw((const char[]){(char)(' ' + i), 0}, ascii[i]);
+    for (unsigned code = 0xA1; code < 0x180; code++) {
+        const char text[] = {(char)(0xC0 | code >> 6), (char)(0x80 | (code & 0x3F)), 0};
+        const bool soft_hyphen = code == 0xAD;
+        if (letters_columns(text) != !soft_hyphen)
+            fail_msg("U+%04X takes %d columns", code, letters_columns(text));
+        draw(text, rgb);
+        for (int i = 1; i < 95; i++)
+            if (memcmp(rgb, ascii[i], BYTES) == 0)
+                fail_msg("U+%04X looks like %c", code, ' ' + i);
     }
-    draw("\xff", bare); /* no UTF-8 */
-    assert_memory_equal(bare, box, sizeof bare);
+}
+
+static void others_stand_as_their_code(void **state)
+{
+    (void)state;
+    uint8_t rgb[BYTES], spelled[BYTES];
+    draw("\U0001F431", rgb);
+    draw("U+1F431", spelled);
+    assert_memory_equal(rgb, spelled, BYTES);
+    assert_int_equal(letters_columns("\U0001F431"), 7);
+    assert_int_equal(letters_columns("\u732B\u732B"), 7 + 6); /* a gap between two */
+    assert_int_equal(letters_columns("\u2764\uFE0F"), 6);     /* how it is to look takes no room */
+    draw("\uFB01", rgb);                                      /* one character for two letters */
+    draw("fi", spelled);
+    assert_memory_equal(rgb, spelled, BYTES);
+    draw("\xff", rgb); /* no UTF-8 */
+    check_rows("\xff", 0, glyph_box());
+}
+
+/* A line is never empty while there is text: who cuts text into lines would not come to an end. */
+static void what_is_too_wide_is_taken_all_the_same(void **state)
+{
+    (void)state;
+    assert_int_equal(letters_bytes("\U0001F431x", 3), 4);
+    assert_int_equal(letters_bytes("x\U0001F431", 3), 1);
+    assert_int_equal(letters_bytes("", 3), 0);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(accents_are_left_off)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(accents_stand_over_their_letters),
+        cmocka_unit_test(an_accent_of_its_own_is_drawn_to_the_letter_before),
+        cmocka_unit_test(every_letter_of_latin_is_drawn),
+        cmocka_unit_test(others_stand_as_their_code),
+        cmocka_unit_test(what_is_too_wide_is_taken_all_the_same),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
