@@ -6,6 +6,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/device.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,6 +225,22 @@ static bool one_wraps(const MemoryChoice *m)
     return false;
 }
 
+/* ", or leave --dtype and --quantise away": what was asked for and takes more than what would be chosen. */
+static Status refuse(const MemoryChoice *m, size_t least)
+{
+    const char *const away[] = {m->keep_dtype && m->dtype == DTYPE_F32 ? "--dtype" : NULL,
+                                m->keep_int8 && !m->int8 ? "--quantise" : NULL,
+                                m->keep_tile && !m->tile ? "--vae-tile" : NULL};
+    char names[64] = "";
+    for (int i = 0; i < 3; i++)
+        if (away[i])
+            snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+                     names[0] ? " and " : ", or leave ", away[i]);
+    return status_refuse("the least that %s is %.0f MB; ask for a smaller --width and --height%s%s",
+                         m->count > 1 ? "the picture that needs most needs" : "this picture needs",
+                         (double)least / MEGA, names, names[0] ? " away" : "");
+}
+
 Status memory_limit_choose(MemoryChoice *m, size_t limit)
 {
     size_t least = SIZE_MAX;
@@ -244,8 +261,5 @@ Status memory_limit_choose(MemoryChoice *m, size_t limit)
         }
         least = m->bytes < least ? m->bytes : least;
     }
-    return status_refuse("the least that %s is %.0f MB; ask for a smaller --width and --height%s",
-                         m->count > 1 ? "the picture that needs most needs" : "this picture needs",
-                         (double)least / MEGA,
-                         m->keep_dtype || m->keep_int8 ? ", or leave --dtype and --quantise away" : "");
+    return refuse(m, least);
 }

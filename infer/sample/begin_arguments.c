@@ -45,15 +45,24 @@ Status begin_arguments_check(const BeginArguments *a, SampleBegin *b)
     return STATUS_OK;
 }
 
+/* A file that is no picture is a request that was wrong; a picture that is damaged is bad data. */
+static Status decode(const char *path, const uint8_t *bytes, size_t size, Picture *out)
+{
+    const Status s = status_in(picture_decode(bytes, size, out), "%s", path);
+    return s == STATUS_FAILED && picture_format(bytes, size) == PICTURE_UNKNOWN ? STATUS_REFUSED : s;
+}
+
 static Status open_picture(const char *option, const char *path, Picture *out)
 {
     char *bytes = NULL;
     size_t size = 0;
     if (!path || out->rgb)
         return STATUS_OK;
-    Status s = file_read(path, SIZE_MAX / 2, &bytes, &size);
+    Status s = file_check_source(path, "picture");
     if (s == STATUS_OK)
-        s = status_in(picture_decode((const uint8_t *)bytes, size, out), "%s", path);
+        s = file_read(path, SIZE_MAX / 2, &bytes, &size);
+    if (s == STATUS_OK)
+        s = decode(path, (const uint8_t *)bytes, size, out);
     mem_free(bytes);
     return status_in(s, "sample: --%s", option);
 }

@@ -79,6 +79,11 @@ draw 2 "${tiny[@]}" --max-memory 20M
 says "the least that this picture needs is"
 draw 2 "${tiny[@]}" --max-memory 20M --sheet width=64,512
 says "the least that the picture that needs most needs is"
+# what was not asked for is not advised against
+draw 2 "${tiny[@]}" --max-memory 20M --dtype f32
+says "or leave --dtype away"
+draw 2 "${tiny[@]}" --max-memory 20M --dtype bf16 --quantise none
+says "or leave --quantise away"
 draw 2 "${tiny[@]}" --max-memory 2X
 says "is no size"
 draw 2 "${heart[@]}" --xformers
@@ -108,7 +113,7 @@ draw 2 "${heart[@]}" --init atelier-5.png --mask-soft
 says "--mask-soft is about the picture of --mask"
 draw 2 "${heart[@]}" --init atelier-5.png --steps 1 --strength 0.5
 says "less than one step"
-draw 1 "${heart[@]}" --init "$lora"
+draw 2 "${heart[@]}" --init "$lora"
 says "--init: $lora: is not a JPEG, PNG or WebP picture"
 draw 2 "${heart[@]}" --init nothing.png
 says "nothing.png"
