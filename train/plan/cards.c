@@ -10,15 +10,22 @@
 
 #include <string.h>
 
-/* Cards that have so much memory, not the fastest ones that do. Peaks: 16-bit products with f32 sums, dense,
- * as their makers' papers give them; GeForce cards sum in f32 at half of their best rate. */
+/* Cards that have so much memory, not the fastest ones that do. Multiprocessors and boost clock are those of
+ * NVIDIA's specification pages. */
 typedef struct Card {
     int gigabytes;
     const char *name;
-    double peak; /* FLOP a second */
+    int multiprocessors, megahertz;
 } Card;
-static const Card CARDS[] = {
-    {8, "RTX 4060", 30e12}, {12, "RTX 3060", 25.6e12}, {16, "RTX 4060 Ti", 44e12}, {24, "RTX 3090", 71e12}};
+static const Card CARDS[] = {{8, "RTX 4060", 24, 2460},
+                             {12, "RTX 3060", 28, 1777},
+                             {16, "RTX 4060 Ti", 34, 2535},
+                             {24, "RTX 3090", 82, 1695}};
+/* FLOP a clock of a GeForce's multiprocessor of either generation: 16-bit products with f32 sums, dense, four
+ * tensor cores of 128 FMA at the half rate that such sums have there. With it the RTX 3090 has the 71 TFLOPS
+ * of NVIDIA's "Ampere GA102 GPU Architecture" (v2, 2021, appendix A), and the RTX 4090 (128 at 2520 MHz) the
+ * 165 of "Ada GPU Architecture" (2022, appendix A). */
+#define FLOP_A_CLOCK 512.0
 
 #define SHARE_GPU 0.5      /* of the peak, that a whole step is taken to reach */
 #define SHARE_CPU 0.75     /* of a large product's rate, measured here */
@@ -87,6 +94,7 @@ static json_t *size_facts(const Capacity *c, const Card *card, const Device *dev
     static const char *const WORKS[] = {"a picture", "a step of a LoRA", "a step of the whole UNet"};
     json_t *o = json_object();
     const double all = card->gigabytes * GIGA;
+    const double peak = FLOP_A_CLOCK * card->multiprocessors * card->megahertz * 1e6;
     json_object_set_new(o, "memory", json_sprintf("%d GB", card->gigabytes));
     if (!dev->host_memory)
         json_object_set_new(o, "such_as", json_string(card->name));
@@ -94,7 +102,7 @@ static json_t *size_facts(const Capacity *c, const Card *card, const Device *dev
         json_object_set_new(o, WORKS[work],
                             way_facts(c, (CapacityWork)work,
                                       all - (dev->host_memory ? SYSTEM_BYTES : DRIVER_BYTES),
-                                      dev->host_memory ? rate : SHARE_GPU * card->peak));
+                                      dev->host_memory ? rate : SHARE_GPU * peak));
     return o;
 }
 
