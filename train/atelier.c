@@ -12,9 +12,9 @@
 #include "train/commands/commands.h"
 #include "train/commands/dispatch.h"
 #include "train/pictures/preview_words.h"
+#include "host.h"
 
 #include <fcntl.h>
-#include <omp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -84,16 +84,23 @@ void atl_own_process(void)
     progress_to(progress_terminal, NULL);
 }
 
+/* A host's functions, behind the ones that the library's own parts know. */
+static struct {
+    AtlLog log;
+    AtlProgress progress;
+    void *log_arg, *progress_arg;
+    HostThread thread; /* that runs a command */
+} host;
+
 int atl_main(int argc, char **argv)
 {
     if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
         printf("atelier %s\n", ATELIER_VERSION);
         return STATUS_OK;
     }
-    const int threads = omp_get_max_threads(), dynamic = omp_get_dynamic();
+    host.thread = host_enter();
     const int status = dispatch(&PROGRAM, argc, argv);
-    omp_set_num_threads(threads); /* contexts set both (kernels/ctx.c); a host has regions of its own */
-    omp_set_dynamic(dynamic);
+    host_leave(&host.thread);
     const bool written = fflush(stdout) == 0 && !ferror(stdout);
     if (!written && status == STATUS_OK && !reader_left()) {
         log_error("cannot write to standard output (is the disk full?)");
@@ -112,17 +119,12 @@ const char *atl_message(void)
     return status_message();
 }
 
-/* A host's functions, behind the ones that the library's own parts know. */
-static struct {
-    AtlLog log;
-    AtlProgress progress;
-    void *log_arg, *progress_arg;
-} host;
-
 static void pass_message(void *arg, LogLevel level, const char *text)
 {
     (void)arg;
+    const locale_t ours = host_call(&host.thread);
     host.log(host.log_arg, (int)level, text);
+    host_back(ours);
 }
 
 void atl_set_log(AtlLog log, void *arg)
@@ -135,8 +137,11 @@ void atl_set_log(AtlLog log, void *arg)
 static void pass_progress(void *arg, Progress *p, ProgressEvent event)
 {
     (void)arg;
-    if (event == PROGRESS_UPDATE)
-        host.progress(host.progress_arg, p->label, p->unit, p->done, p->total, p->note);
+    if (event != PROGRESS_UPDATE)
+        return;
+    const locale_t ours = host_call(&host.thread);
+    host.progress(host.progress_arg, p->label, p->unit, p->done, p->total, p->note);
+    host_back(ours);
 }
 
 void atl_set_progress(AtlProgress progress, void *arg)

@@ -2,7 +2,6 @@
 
 #include "kernels/base/stop.h"
 
-#include <omp.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -12,8 +11,11 @@ static pthread_mutex_t card = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static void pass_message(void *arg, LogLevel level, const char *text)
 {
     const Handle *h = arg;
-    if (h->listener.message)
-        h->listener.message(h->listener.arg, (int)level, text);
+    if (!h->listener.message)
+        return;
+    const locale_t ours = host_call(&h->host);
+    h->listener.message(h->listener.arg, (int)level, text);
+    host_back(ours);
 }
 
 static void pass_progress(void *arg, Progress *p, ProgressEvent event)
@@ -25,8 +27,12 @@ static void pass_progress(void *arg, Progress *p, ProgressEvent event)
 bool handle_progress(Handle *h, const char *label, const char *unit, int64_t done, int64_t total,
                      const char *note)
 {
-    if (h->listener.progress && h->listener.progress(h->listener.arg, label, unit, done, total, note))
-        handle_stop(h);
+    if (h->listener.progress) {
+        const locale_t ours = host_call(&h->host);
+        if (h->listener.progress(h->listener.arg, label, unit, done, total, note))
+            handle_stop(h);
+        host_back(ours);
+    }
     return !stop_asked(&h->stop);
 }
 
@@ -41,8 +47,7 @@ Status handle_enter(Handle *h, const char *what)
         return status_refuse("%s: is busy in another call; wait for it, or stop it first", what);
     h->log_before = log_redirect((LogTarget){pass_message, h});
     h->progress_before = progress_redirect((ProgressTarget){pass_progress, h});
-    h->threads_before = omp_get_max_threads(); /* ctx_enter sets both */
-    h->dynamic_before = omp_get_dynamic();
+    h->host = host_enter();
     return STATUS_OK;
 }
 
@@ -62,8 +67,7 @@ void handle_release_card(Handle *h)
 int handle_leave(Handle *h, Status s)
 {
     handle_release_card(h);
-    omp_set_num_threads(h->threads_before);
-    omp_set_dynamic(h->dynamic_before);
+    host_leave(&h->host);
     log_redirect(h->log_before);
     progress_redirect(h->progress_before);
     atomic_flag_clear(&h->busy);

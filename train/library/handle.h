@@ -7,6 +7,7 @@
 #include "kernels/base/progress.h"
 #include "kernels/base/status.h"
 #include "train/atelier.h"
+#include "train/host.h"
 
 #include <signal.h>
 #include <stdatomic.h>
@@ -20,11 +21,11 @@ typedef struct Handle {
     /* of the thread that is in, put back when it leaves */
     LogTarget log_before;
     ProgressTarget progress_before;
-    int threads_before, dynamic_before;
+    HostThread host;
 } Handle;
 
-/* Before and after the work of each public function: messages and progress go to the listener, a host's
- * OpenMP settings come back. Refused while another thread is in. */
+/* Before and after the work of each public function: messages and progress go to the listener, the
+ * host's thread is as it was (host.h). Refused while another thread is in. */
 Status handle_enter(Handle *h, const char *what);
 int handle_leave(Handle *h, Status s);
 /* Raises the flag if the listener wants an end. Returns false then. */
