@@ -473,10 +473,14 @@ static Status add_locked(Store *s, const CacheKey key, const CacheLabel *label, 
     if (find(s, key, floats))
         return STATUS_OK;
     TRY(file_end(s, &before));
+    const uint64_t block = s->block;
+    const int next = s->next;
     const Status status = append(s, key, label, values, floats);
-    if (status != STATUS_OK) { /* a full disk: what was written of it goes */
+    if (status != STATUS_OK) { /* a full disk: what was written of it goes, a new block too */
         char why[STATUS_MESSAGE_SIZE];
         memcpy(why, status_message(), sizeof why);
+        s->block = block;
+        s->next = next;
         if (ftruncate(s->fd, (off_t)before) != 0)
             log_warn("%s: cannot be cut back: %s", s->path, strerror(errno));
         return status_fail("%s", why);

@@ -6,6 +6,8 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #define N 24 /* floats of an entry */
@@ -104,6 +106,33 @@ static void many_are_found(void **state)
     for (int i = 0; i < MANY; i++)
         assert_true(finds(c, i));
     assert_false(finds(c, MANY));
+    cache_close(c);
+}
+
+/* The disk is full just when a block of the index has been begun: what is added once there is room again is
+ * found.
+ */
+static void a_full_disk_between_block_and_values(void **state)
+{
+    (void)state;
+    enum { SLOTS = 512, BLOCK = 64 + SLOTS * 128 };
+    struct rlimit before, limit;
+    Cache *c = open_cache();
+    for (int i = 0; i < SLOTS; i++)
+        assert_ok(add(c, i));
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    limit.rlim_cur = (rlim_t)(file_size(path) + 63) / 64 * 64 + BLOCK + 4;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_int_equal(add(c, SLOTS), STATUS_FAILED);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    for (int i = SLOTS; i < SLOTS + 2; i++)
+        assert_ok(add(c, i));
+    cache_close(c);
+    c = open_cache();
+    for (int i = 0; i < SLOTS + 2; i++)
+        assert_true(finds(c, i));
     cache_close(c);
 }
 
@@ -283,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_is_added_is_found),
         TEST(many_are_found),
+        TEST(a_full_disk_between_block_and_values),
         TEST(one_writes_and_many_read),
         TEST(records_are_listed),
         TEST(damage_is_found_out_and_made_again),
