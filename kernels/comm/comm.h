@@ -7,8 +7,8 @@
  *     TRY(comm_all_gather(c, block, slices));
  *     comm_close(c, status);
  *
- * Two ways lead from process to process. The control (kernels/comm/control.h) is a star of sockets around
- * process 0: it carries what is agreed on, and notices at once who has ended. The transport
+ * Two ways lead from process to process. The control (kernels/comm/join.c, kernels/comm/life.c) is a star of
+ * sockets around process 0: it carries what is agreed on, and notices at once who has ended. The transport
  * (kernels/comm/transport.h) carries blocks. Every process makes the same calls in the same order.
  *
  * Whatever happens to one of them (its own failure, a signal, its end, or that it is not heard of for

@@ -1,7 +1,8 @@
 #!/bin/bash
 # The order of the house. Breaks if a folder includes what stands above it, or two folders each other; if an include is
 # named otherwise than the rest; if a file or a folder has grown too large to be taken in, or docs/reading-the-code.md
-# does not say what a folder is about; if two headers have one guard; if a script may wait for ever; or if a comment names a function that is not there.
+# does not say what a folder is about; if two headers have one guard; if a script may wait for ever; or if a comment
+# names a function or a file that is not there.
 #
 #     house.sh ATELIER [ROOT]
 set -u
@@ -161,6 +162,21 @@ comments() {
         }'
 }
 
+# A file of the tree is there. One in capitals stands for any (kernels/ops/FAMILY.c).
+files_in_comments() {
+    words "${all[@]}" | awk -F'\t' '
+        $1 == "T" {
+            text = $3
+            while (match(text, /(kernels|data|infer|train|scripts|tests|docs)\/[A-Za-z0-9_.\/-]*\.(cuh?|[ch]|py|md|sh)/)) {
+                name = substr(text, RSTART, RLENGTH)
+                text = substr(text, RSTART + RLENGTH)
+                if (name !~ /[A-Z]/ && text !~ /^[A-Za-z0-9]/) print $2 "\t" name
+            }
+        }' | while IFS=$'\t' read -r place name; do
+            [ -e "$name" ] || echo "$place: a comment names $name, which is not there"
+        done
+}
+
 # Scripts ----------------------------------------------------------------------------------------------------------
 
 # A loop that waits for what a process makes looks whether that process is alive.
@@ -175,7 +191,7 @@ waits() {
 
 found=$(
     [ "${#house[@]}" -gt 100 ] || echo "only ${#house[@]} sources were found"
-    for rule in names_of_includes ways_of_includes lengths folders explained guards comments waits; do $rule; done
+    for rule in names_of_includes ways_of_includes lengths folders explained guards comments files_in_comments waits; do $rule; done
 )
 if [ -n "$found" ]; then
     sed 's/^/FAILED: /' <<<"$found" >&2
