@@ -382,7 +382,7 @@ static Status failure_of(const Loader *l, const Slot *slot)
     for (int i = 0; i < l->step_samples; i++)
         if (slot->failures[i])
             return status_fail("%s", slot->failures[i]);
-    return status_fail("out of memory in the loader");
+    return status_memory("out of memory in the loader");
 }
 
 static Status next_made(Loader *l, const LoaderSample **samples)

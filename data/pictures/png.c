@@ -170,7 +170,7 @@ static Status open_png(Job *j)
 {
     j->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, j, fail, warn, j, allocate, release);
     j->info = j->png ? png_create_info_struct(j->png) : NULL;
-    return j->info ? STATUS_OK : status_fail("out of memory for decoding PNG");
+    return j->info ? STATUS_OK : status_memory("out of memory for decoding PNG");
 }
 
 static Status decode(Job *j, bool whole, RowReducer *reducer, const ColourTurn *turn, bool *taken)

@@ -123,7 +123,7 @@ static Status encode(Job *j, const Picture *p, const png_text *chunks, int count
     j->png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, j, fail, warn, NULL, allocate, release);
     j->info = j->png ? png_create_info_struct(j->png) : NULL;
     const Status s =
-        j->info ? run_encode(j, p, chunks, count) : status_fail("out of memory for encoding PNG");
+        j->info ? run_encode(j, p, chunks, count) : status_memory("out of memory for encoding PNG");
     png_destroy_write_struct(&j->png, &j->info);
     return s;
 }

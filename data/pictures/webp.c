@@ -42,7 +42,7 @@ static Status failure(VP8StatusCode code, size_t size)
     if (code == VP8_STATUS_NOT_ENOUGH_DATA)
         return status_fail("WebP data ends early at byte %zu (file truncated?)", size);
     if (code == VP8_STATUS_OUT_OF_MEMORY)
-        return status_fail("out of memory for decoding WebP");
+        return status_memory("out of memory for decoding WebP");
     return status_fail("WebP data is broken (libwebp's code %d)", (int)code);
 }
 

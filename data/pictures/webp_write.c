@@ -25,7 +25,7 @@ static Status join(const WebPData *picture, const WebPData *exif, uint8_t **byte
         *size = all.size;
     }
     WebPDataClear(&all);
-    return !made ? status_fail("out of memory for encoding WebP") : *bytes ? STATUS_OK : STATUS_FAILED;
+    return !made ? status_memory("out of memory for encoding WebP") : *bytes ? STATUS_OK : STATUS_FAILED;
 }
 
 Status encode_webp(const Picture *p, int quality, const PictureText *text, int count, uint8_t **bytes,

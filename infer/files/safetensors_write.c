@@ -79,7 +79,7 @@ static Status describe(json_t *header, const SafeItem *items, int count, const T
     if (meta_count > 0) {
         json_t *object = json_object();
         if (!object || json_object_set_new(header, "__metadata__", object) != 0)
-            return status_fail("out of memory");
+            return status_memory("out of memory");
         for (int i = 0; i < meta_count; i++)
             if (json_object_set_new(object, meta[i].key, json_string(meta[i].value)) != 0)
                 return status_fail("metadata %s: not valid UTF-8, or out of memory", meta[i].key);
@@ -152,7 +152,7 @@ Status safetensors_write(const char *path, const SafeItem *items, int count, con
     AtomicFile *out = NULL;
     void *chunk = mem_alloc(CHUNK * sizeof(int64_t));
     json_t *header = json_object();
-    Status s = !chunk ? STATUS_FAILED : header ? STATUS_OK : status_fail("out of memory");
+    Status s = !chunk ? STATUS_FAILED : header ? STATUS_OK : status_memory("out of memory");
     if (s == STATUS_OK)
         s = status_in(describe(header, items, count, meta, meta_count), "%s", path);
     if (s == STATUS_OK)

@@ -115,7 +115,7 @@ static Status load_schedule(Model *m, const Source *src, bool *builtin)
     *builtin =
         !src->is_folder ? !single_text(m->file, "scheduler/scheduler_config.json") : !m->scheduler_json;
     if (!m->scheduler_json && !(m->scheduler_json = scheduler_config_json(m->family, PREDICT_EPSILON, false)))
-        return status_fail("out of memory");
+        return status_memory("out of memory");
     char *origin = mem_printf("%s/scheduler/scheduler_config.json", src->path);
     if (!origin)
         return STATUS_FAILED;
@@ -288,7 +288,7 @@ static Status set_sample_size(Model *m)
     unet.sample_size = sample_size;
     char *json = unet_config_json(&unet);
     if (!json)
-        return status_fail("out of memory");
+        return status_memory("out of memory");
     mem_free(m->config_json[PART_UNET]);
     m->config_json[PART_UNET] = json;
     return STATUS_OK;
@@ -300,7 +300,7 @@ Status model_set_prediction(Model *m, PredictionType prediction)
         return STATUS_OK;
     char *json = config_with_prediction(m->scheduler_json, prediction);
     if (!json)
-        return status_fail("out of memory");
+        return status_memory("out of memory");
     mem_free(m->scheduler_json);
     m->scheduler_json = json;
     m->schedule.prediction = prediction;

@@ -16,7 +16,7 @@ static Status write_text(const char *folder, const char *name, const char *text)
 {
     char *path = path_join(folder, name);
     const Status s =
-        path && text ? file_write_atomic(path, text, strlen(text)) : status_fail("out of memory");
+        path && text ? file_write_atomic(path, text, strlen(text)) : status_memory("out of memory");
     mem_free(path);
     return s;
 }

@@ -188,13 +188,13 @@ static Status read_single(Source *src, Model *m)
         m->config_json[i] =
             text ? mem_strdup(text) : PARTS[i].kind->json(part_config((PartId)i, &src->shapes));
         if (!m->config_json[i])
-            return status_fail("out of memory");
+            return status_memory("out of memory");
     }
     const char *schedule = single_text(m->file, "scheduler/scheduler_config.json");
     m->scheduler_json = schedule
                             ? mem_strdup(schedule)
                             : scheduler_config_json(m->family, src->single.prediction, src->single.zero_snr);
-    return m->scheduler_json ? STATUS_OK : status_fail("out of memory");
+    return m->scheduler_json ? STATUS_OK : status_memory("out of memory");
 }
 
 /* Of a file that is diffusers' its config.json, where that lies beside it; else what its tensors say. */
@@ -216,7 +216,7 @@ static Status read_vae_config(Source *src, Model *m)
     if (m->family == FAMILY_SDXL) /* which no tensor tells */
         src->shapes.vae.scaling_factor = own > 0 ? own : SDXL_SCALING_FACTOR;
     *json = vae_config_json(&src->shapes.vae);
-    return *json ? STATUS_OK : status_fail("out of memory");
+    return *json ? STATUS_OK : status_memory("out of memory");
 }
 
 /* The configuration of the VAE that was named takes the place of the model's own. */

@@ -72,13 +72,13 @@ static Status add_shards(Weights *w, const char *folder, const json_t *index)
     json_object_foreach((json_t *)map, key, file) if (!json_is_string(file)) return status_fail(
         "weight_map: %s is not a file's name", key);
     json_t *seen = json_object(); /* file names as keys */
-    Status s = seen ? STATUS_OK : status_fail("out of memory");
+    Status s = seen ? STATUS_OK : status_memory("out of memory");
     json_object_foreach((json_t *)map, key, file)
     {
         const char *name = json_string_value(file);
         if (s == STATUS_OK && !json_object_get(seen, name)) {
             s = json_object_set_new(seen, name, json_true()) == 0 ? add_shard(w, folder, name, map)
-                                                                  : status_fail("out of memory");
+                                                                  : status_memory("out of memory");
         }
     }
     json_decref(seen);

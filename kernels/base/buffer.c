@@ -69,7 +69,7 @@ Status buffer_take(Buffer *b, char **text)
     if (b->failed) {
         mem_free(b->data);
         *b = (Buffer){0};
-        return status_fail("out of memory");
+        return status_memory("out of memory");
     }
     *text = b->data;
     *b = (Buffer){0};

@@ -139,7 +139,7 @@ static Status watermark(int argc, char **argv)
     if (wanted && (!*wanted || strlen(wanted) > WATERMARK_LONGEST))
         return status_refuse("picture watermark: --text: 1 to %d bytes", WATERMARK_LONGEST);
     json_t *list = json_array();
-    Status s = list ? STATUS_OK : status_fail("out of memory");
+    Status s = list ? STATUS_OK : status_memory("out of memory");
     for (int i = 0; i < names.count && s == STATUS_OK; i++)
         s = look_at(names.items[i], wanted, list);
     if (s == STATUS_OK && as_json)

@@ -197,7 +197,7 @@ static Status parser_failed(const Reader *r)
     size_t column;
     yaml_mark_t m = p->problem_mark;
     if (p->error == YAML_MEMORY_ERROR)
-        return status_fail("%s: out of memory", r->origin);
+        return status_memory("%s: out of memory", r->origin);
     if (p->error == YAML_READER_ERROR)
         return refuse_mark(r, mark_of_byte(r, p->problem_offset), "a control character (0x%02X); remove it",
                            (unsigned)p->problem_value);
@@ -413,7 +413,7 @@ Status yaml_parse(YamlDoc *d, const char *origin, const char *text, size_t size,
         return refuse_mark(&r, mark_of_byte(&r, (size_t)bad),
                            "byte 0x%02X is not UTF-8; save the text as UTF-8", (unsigned char)text[bad]);
     if (!yaml_parser_initialize(&r.parser))
-        return status_fail("%s: out of memory", origin);
+        return status_memory("%s: out of memory", origin);
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, size);
     const Status s = read_document(&r, root);

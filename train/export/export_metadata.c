@@ -263,7 +263,7 @@ static Status peft_part(const Export *e, json_t *all, PartId part)
     const char *name = PARTS[part].folder;
     json_t *modules = json_array();
     if (!modules)
-        return status_fail("out of memory");
+        return status_memory("out of memory");
     for (int i = 0; i < e->parameters->module_count; i++)
         if (e->parameters->modules[i].part == part)
             json_array_append_new(modules, json_string(e->parameters->modules[i].layer->name));
