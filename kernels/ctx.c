@@ -360,14 +360,8 @@ const void *ctx_copy(Ctx *c, const void *data, size_t bytes)
 static void *loose_memory(Ctx *c, size_t bytes)
 {
     CtxState *s = c->state;
-    if (s->loose_count == s->loose_capacity) {
-        const int32_t capacity = s->loose_capacity ? s->loose_capacity * 2 : 256;
-        Loose *loose = mem_realloc(s->loose, sizeof *loose * (size_t)capacity);
-        if (!loose)
-            return NULL;
-        s->loose = loose;
-        s->loose_capacity = capacity;
-    }
+    if (!mem_grow(&s->loose, s->loose_count, &s->loose_capacity, sizeof *s->loose))
+        return NULL;
     void *p = c->dev->host_memory ? mem_alloc(bytes) : c->dev->memory_new(bytes);
     if (p)
         s->loose[s->loose_count++] = (Loose){p, bytes};

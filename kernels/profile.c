@@ -52,15 +52,9 @@ void profile_next(Ctx *c, const char *op, const Layer *layer)
     Profile *p = open_profile(c);
     if (!p)
         return;
-    if (p->at == p->capacity) {
-        const int capacity = p->capacity ? 2 * p->capacity : 1024;
-        ProfileEntry *more = mem_realloc(p->entries, sizeof *more * (size_t)capacity);
-        if (!more) {
-            op_check(c, STATUS_FAILED);
-            return;
-        }
-        p->entries = more;
-        p->capacity = capacity;
+    if (!mem_grow(&p->entries, p->at, &p->capacity, sizeof *p->entries)) {
+        op_check(c, STATUS_FAILED);
+        return;
     }
     if (p->at == p->count)
         p->entries[p->count++] = (ProfileEntry){.op = op, .layer = layer};

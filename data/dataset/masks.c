@@ -73,19 +73,10 @@ static Status append(MaskWriter *w, const char *path, const uint8_t *bytes, hsiz
 /* Room for one more in all columns. */
 static bool grow(MaskWriter *w)
 {
-    if (w->count < w->capacity)
-        return true;
-    const int capacity = w->capacity ? 2 * w->capacity : 64;
-    uint64_t *offset = mem_realloc(w->offset, (size_t)capacity * sizeof *offset);
-    w->offset = offset ? offset : w->offset;
-    uint64_t *length = mem_realloc(w->length, (size_t)capacity * sizeof *length);
-    w->length = length ? length : w->length;
-    uint8_t *hashes = mem_realloc(w->sha256, (size_t)capacity * SHA256_SIZE);
-    w->sha256 = hashes ? hashes : w->sha256;
-    if (!offset || !length || !hashes)
-        return false;
-    w->capacity = capacity;
-    return true;
+    int offsets = w->capacity, lengths = w->capacity; /* all have the same */
+    return mem_grow(&w->offset, w->count, &offsets, sizeof *w->offset) &&
+           mem_grow(&w->length, w->count, &lengths, sizeof *w->length) &&
+           mem_grow(&w->sha256, w->count, &w->capacity, SHA256_SIZE);
 }
 
 Status masks_add(MaskWriter *w, hid_t file, const char *path, const uint8_t *bytes, uint64_t size)

@@ -116,30 +116,15 @@ Status tensorfile_open(const char *path, TensorFile **out)
     return STATUS_OK;
 }
 
-/* One more of size bytes at the end of items; the list grows by doubling. NULL: out of memory. */
-static void *one_more(void **items, int *count, int *capacity, size_t size)
-{
-    if (*count == *capacity) {
-        const int larger = *capacity ? 2 * *capacity : 16;
-        void *p = mem_realloc(*items, (size_t)larger * size);
-        if (!p)
-            return NULL;
-        *items = p;
-        *capacity = larger;
-    }
-    return (char *)*items + (size_t)(*count)++ * size;
-}
-
 Status tensorfile_add(TensorFile *f, const TensorEntry *e)
 {
     const size_t bytes = (size_t)e->ndim * sizeof(int64_t);
     int64_t *sizes = mem_alloc(2 * bytes);
-    TensorEntry *at =
-        sizes ? one_more((void **)&f->entries, &f->count, &f->capacity, sizeof *f->entries) : NULL;
-    if (!at) {
+    if (!sizes || !mem_grow(&f->entries, f->count, &f->capacity, sizeof *f->entries)) {
         mem_free(sizes);
         return STATUS_FAILED;
     }
+    TensorEntry *at = &f->entries[f->count++];
     *at = *e;
     at->file = f;
     at->shape = memcpy(sizes, e->shape, bytes);
@@ -150,11 +135,9 @@ Status tensorfile_add(TensorFile *f, const TensorEntry *e)
 
 Status tensorfile_add_metadata(TensorFile *f, const char *key, const char *value)
 {
-    TensorMeta *at =
-        one_more((void **)&f->metadata, &f->metadata_count, &f->metadata_capacity, sizeof *f->metadata);
-    if (!at)
+    if (!mem_grow(&f->metadata, f->metadata_count, &f->metadata_capacity, sizeof *f->metadata))
         return STATUS_FAILED;
-    *at = (TensorMeta){key, value};
+    f->metadata[f->metadata_count++] = (TensorMeta){key, value};
     return STATUS_OK;
 }
 

@@ -2,24 +2,9 @@
 
 #include "kernels/base/mem.h"
 
-#define FIRST_CAPACITY 64
-
-static bool make_room(TensorList *l)
-{
-    if (l->count < l->capacity)
-        return true;
-    const int capacity = l->capacity ? 2 * l->capacity : FIRST_CAPACITY;
-    SafeItem *larger = mem_realloc(l->items, (size_t)capacity * sizeof *larger);
-    if (!larger)
-        return false;
-    l->items = larger;
-    l->capacity = capacity;
-    return true;
-}
-
 void tensorlist_add(TensorList *l, char *name, const Tensor *t, DType dtype)
 {
-    if (name && make_room(l))
+    if (name && mem_grow(&l->items, l->count, &l->capacity, sizeof *l->items))
         l->items[l->count++] = (SafeItem){.name = name, .tensor = t, .dtype = dtype, .ndim = -1};
     else {
         mem_free(name);
@@ -30,7 +15,7 @@ void tensorlist_add(TensorList *l, char *name, const Tensor *t, DType dtype)
 Status tensorlist_write(const TensorList *l, const char *path, const TensorMeta *meta, int meta_count)
 {
     if (l->failed)
-        return status_fail("%s: out of memory", path);
+        return status_memory("%s: out of memory", path);
     return safetensors_write(path, l->items, l->count, meta, meta_count);
 }
 

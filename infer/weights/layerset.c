@@ -11,14 +11,8 @@
 
 Status layerset_add(LayerSet *set, Layer *l)
 {
-    if (set->count == set->capacity) {
-        const int capacity = set->capacity ? 2 * set->capacity : 256;
-        Layer **larger = mem_realloc(set->items, (size_t)capacity * sizeof *larger);
-        if (!larger)
-            return STATUS_FAILED;
-        set->items = larger;
-        set->capacity = capacity;
-    }
+    if (!mem_grow(&set->items, set->count, &set->capacity, sizeof *set->items))
+        return STATUS_FAILED;
     set->items[set->count++] = l;
     return STATUS_OK;
 }

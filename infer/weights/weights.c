@@ -100,14 +100,8 @@ Status weights_add(Weights *w, const char *key, const TensorEntry *e, int part, 
     if (parts > 1 && (e->ndim < 1 || e->shape[0] % parts != 0))
         return status_fail("%s: tensor %s cannot be cut into %d", w->origin, e->name, parts);
     TRY(tensorfiles_keep(&w->files, e->file));
-    if (w->count == w->capacity) {
-        const int capacity = w->capacity ? 2 * w->capacity : 512;
-        Entry *larger = mem_realloc(w->entries, (size_t)capacity * sizeof *larger);
-        if (!larger)
-            return STATUS_FAILED;
-        w->entries = larger;
-        w->capacity = capacity;
-    }
+    if (!mem_grow(&w->entries, w->count, &w->capacity, sizeof *w->entries))
+        return STATUS_FAILED;
     char *copy = mem_strdup(key);
     if (!copy)
         return STATUS_FAILED;

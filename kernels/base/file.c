@@ -233,16 +233,7 @@ Status dir_list(const char *path, char ***names, int *count)
     for (struct dirent *e; (e = readdir(d));) {
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
             continue;
-        if (n == capacity) {
-            capacity = capacity ? 2 * capacity : 64;
-            char **larger = mem_realloc(list, (size_t)capacity * sizeof *list);
-            if (!larger) {
-                s = STATUS_FAILED;
-                break;
-            }
-            list = larger;
-        }
-        if (!(list[n] = mem_strdup(e->d_name))) {
+        if (!mem_grow(&list, n, &capacity, sizeof *list) || !(list[n] = mem_strdup(e->d_name))) {
             s = STATUS_FAILED;
             break;
         }

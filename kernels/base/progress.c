@@ -4,6 +4,7 @@
 #include "progress.h"
 
 #include "clock.h"
+#include "text.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -126,19 +127,10 @@ static void compose(const Progress *p, double now, bool last, char line[LINE_MAX
         append(line, "  %s", p->note);
 }
 
-/* How many characters of UTF-8. */
-static int columns_of(const char *text)
-{
-    int count = 0;
-    for (; *text; text++)
-        count += ((unsigned char)*text & 0xC0) != 0x80;
-    return count;
-}
-
 /* Takes whole parts off the end until at most `columns` characters are left; the label stays. */
 static void cut(char *line, int columns)
 {
-    while (columns_of(line) > columns) {
+    while (text_columns(line, strlen(line)) > columns) {
         char *last = NULL;
         for (char *at = strstr(line, "  "); at; at = strstr(at + 2, "  "))
             last = at;

@@ -16,17 +16,11 @@ static Status list_add(Parameters *p, char *name, Tensor *weight, ParameterGroup
 {
     if (!name)
         return STATUS_FAILED;
-    if (p->count == p->capacity) {
-        const int capacity = p->capacity ? p->capacity * 2 : 256;
-        Parameter *items = mem_realloc(p->items, (size_t)capacity * sizeof *items);
-        p->items = items ? items : p->items;
-        Segment *segments = items ? mem_realloc(p->segments, (size_t)capacity * sizeof *segments) : NULL;
-        p->segments = segments ? segments : p->segments;
-        if (!segments) {
-            mem_free(name);
-            return STATUS_FAILED;
-        }
-        p->capacity = capacity;
+    int room = p->capacity; /* both lists have the same */
+    if (!mem_grow(&p->segments, p->count, &room, sizeof *p->segments) ||
+        !mem_grow(&p->items, p->count, &p->capacity, sizeof *p->items)) {
+        mem_free(name);
+        return STATUS_FAILED;
     }
     const int64_t count = tensor_count(weight);
     p->items[p->count] = (Parameter){.name = name, .weight = weight};
