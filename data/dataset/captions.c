@@ -74,7 +74,7 @@ Status caption_clean(const char *text, size_t size, char **out)
 Status caption_read(const char *path, char **out)
 {
     *out = NULL;
-    char *text, *shown = name_escape(path);
+    char *text, *shown = text_escape(path);
     size_t size;
     if (!shown)
         return STATUS_FAILED;
@@ -156,7 +156,7 @@ static Status read_lines(const char *text, size_t size, MetadataFile *m)
 Status metadata_read(const char *path, MetadataFile *out)
 {
     *out = (MetadataFile){0};
-    char *text, *shown = name_escape(path);
+    char *text, *shown = text_escape(path);
     size_t size;
     if (!shown)
         return STATUS_FAILED;
@@ -169,42 +169,4 @@ Status metadata_read(const char *path, MetadataFile *out)
         metadata_free(out);
     mem_free(shown);
     return s;
-}
-
-/* Names ------------------------------------------------------------------------------------------------ */
-
-/* Bytes of the UTF-8 character at p, 0 if there is none. */
-static size_t character(const char *p, size_t left)
-{
-    for (size_t n = 1; n <= 4 && n <= left; n++)
-        if (text_invalid_utf8(p, n) < 0)
-            return n;
-    return 0;
-}
-
-char *name_escape(const char *name)
-{
-    size_t left = strlen(name);
-    char *out = mem_alloc(4 * left + 1), *to = out;
-    if (!out)
-        return NULL;
-    while (left) {
-        const unsigned char c = (unsigned char)*name;
-        size_t n = character(name, left);
-        if (c == '\n') {
-            to += sprintf(to, "\\n");
-        } else if (c == '\\') {
-            to += sprintf(to, "\\\\");
-        } else if (n == 0 || c < 0x20 || c == 0x7F) {
-            to += sprintf(to, "\\x%02X", c);
-            n = 1;
-        } else {
-            memcpy(to, name, n);
-            to += n;
-        }
-        name += n;
-        left -= n;
-    }
-    *to = 0;
-    return out;
 }

@@ -32,8 +32,4 @@ typedef struct MetadataFile {
 Status metadata_read(const char *path, MetadataFile *out);
 void metadata_free(MetadataFile *m);
 
-/* A file's name for messages and for the dataset: control characters, backslashes and what is not UTF-8 as
- * \n, \\ and \xNN. NULL: out of memory. Caller: mem_free. */
-char *name_escape(const char *name);
-
 #endif

@@ -102,7 +102,7 @@ static Status add_picture(Scan *s, Folder *f, const char *name)
         return STATUS_FAILED;
     ScanPicture *p = &s->pictures[s->count++];
     *p = (ScanPicture){.name = folder_below(f, name), .repeats = f->repeats};
-    p->shown = p->name ? name_escape(p->name) : NULL;
+    p->shown = p->name ? text_escape(p->name) : NULL;
     if (f->caption && !(p->folder_caption = mem_strdup(f->caption)))
         return STATUS_FAILED;
     return p->shown ? sidecars_read(s, f, name, p) : STATUS_FAILED;
@@ -126,7 +126,7 @@ static char *named_below(const Scan *s, const Folder *f, const char *name)
 static Status take_metadata(Walk *w, Folder *f, int at)
 {
     char *path = path_join(f->path, f->names[at]), *name = folder_below(f, f->names[at]);
-    char *shown = name ? name_escape(name) : NULL;
+    char *shown = name ? text_escape(name) : NULL;
     MetadataFile m = {0};
     Status s = path && shown ? STATUS_OK : STATUS_FAILED;
     f->used[at] = true;
@@ -210,7 +210,7 @@ static Status read_folder_name(Scan *s, Folder *f)
     if (folder_name_read(name, &f->repeats, &f->caption))
         return STATUS_OK;
     doubt = folder_name_doubt(name);
-    char *shown = doubt ? name_escape(f->below) : NULL;
+    char *shown = doubt ? text_escape(f->below) : NULL;
     const Status added = shown ? scan_list_add(&s->numbered, "%s (%s)", shown, doubt) : STATUS_OK;
     mem_free(shown);
     return doubt && !shown ? STATUS_FAILED : added;
@@ -333,7 +333,7 @@ static int by_name(const void *a, const void *b)
 
 static Status note_metadata(Walk *w, int i, const char *format, const char *other)
 {
-    char *shown = name_escape(w->metadata.entries[i].file_name), text[1024];
+    char *shown = text_escape(w->metadata.entries[i].file_name), text[1024];
     if (!shown)
         return STATUS_FAILED;
     snprintf(text, sizeof text, format, shown, other);

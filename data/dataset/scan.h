@@ -11,7 +11,7 @@
 
 typedef struct ScanPicture {
     char *name;           /* below the folder, as the file system has it: "cat/03.jpg" */
-    char *shown;          /* the same for messages and the dataset (name_escape) */
+    char *shown;          /* the same for messages and the dataset (text_escape) */
     char *caption;        /* NULL: none; several with CAPTION_SEPARATOR between them */
     char *folder_caption; /* of kohya's folder name, for want of another; NULL */
     char *blank;          /* a caption file beside it with nothing in it, below the folder; NULL */

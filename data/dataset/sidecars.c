@@ -2,10 +2,10 @@
 
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
+#include "kernels/base/text.h"
 #include "captions.h"
 #include "file_names.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -47,7 +47,7 @@ char *folder_below(const Folder *f, const char *name)
 Status folder_shown(const Folder *f, const char *name, char **out)
 {
     char *sub = folder_below(f, name);
-    *out = sub ? name_escape(sub) : NULL;
+    *out = sub ? text_escape(sub) : NULL;
     mem_free(sub);
     return *out ? STATUS_OK : STATUS_FAILED;
 }

@@ -1,6 +1,7 @@
 #include "begin_arguments.h"
 
 #include "kernels/base/file.h"
+#include "kernels/base/json.h"
 #include "kernels/base/mem.h"
 
 #include <string.h>
@@ -86,12 +87,12 @@ json_t *begin_arguments_settings(const BeginArguments *a, const SampleBegin *b)
 {
     json_t *settings = json_object();
     if (a && a->init)
-        json_object_update_new(settings, json_pack("{s:s, s:f, s:s}", "init", path_base(a->init), "strength",
-                                                   begin_strength(b), "fit", a->fit));
+        json_object_update_new(settings, json_pack("{s:o, s:f, s:s}", "init", json_name(path_base(a->init)),
+                                                   "strength", begin_strength(b), "fit", a->fit));
     if (a && a->mask)
-        json_object_update_new(settings,
-                               json_pack("{s:s, s:i, s:i, s:b, s:s, s:s}", "mask", path_base(a->mask),
-                                         "mask_blur", b->blur, "mask_padding", b->padding, "mask_soft",
-                                         (int)b->soft, "mask_content", a->content, "mask_paste", a->paste));
+        json_object_update_new(settings, json_pack("{s:o, s:i, s:i, s:b, s:s, s:s}", "mask",
+                                                   json_name(path_base(a->mask)), "mask_blur", b->blur,
+                                                   "mask_padding", b->padding, "mask_soft", (int)b->soft,
+                                                   "mask_content", a->content, "mask_paste", a->paste));
     return settings;
 }

@@ -31,8 +31,9 @@ static void add(json_t *list, const Option *o, const char *value)
     if (o->kind != OPTION_LIST)
         drop_earlier(list, o->name);
     json_array_append_new(
-        list, value ? json_pack("[s, s]", o->name, given_is_file(o->name) ? path_base(value) : value)
-                    : json_pack("[s]", o->name));
+        list, value
+                  ? json_pack("[s, o]", o->name, json_name(given_is_file(o->name) ? path_base(value) : value))
+                  : json_pack("[s]", o->name));
 }
 
 Status given_options(const Command *command, int argc, char **argv, char **out)

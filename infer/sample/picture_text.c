@@ -5,7 +5,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
-
+#include "kernels/base/text.h"
 #include "way_text.h"
 
 #include <stdio.h>
@@ -28,23 +28,27 @@ static const char *telling_name(const char *path)
 }
 
 /* "tiny" of "builtin:tiny", "sd15" of "models/sd15/" and of "models/sd15.safetensors", "cat/model" of
- * "runs/cat/model". */
-static void short_name(const char *path, char *out, size_t size)
+ * "runs/cat/model"; as UTF-8. Caller: mem_free. NULL: out of memory. */
+static char *short_name(const char *path)
 {
+    static const char *const endings[] = {".safetensors", ".ckpt"};
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/')
         length--;
-    snprintf(out, size, "%.*s", (int)length, path);
-    const char *base = telling_name(out);
+    char *whole = mem_printf("%.*s", (int)length, path);
+    if (!whole)
+        return NULL;
+    char *base = whole + (telling_name(whole) - whole);
     if (strncmp(base, BUILTIN, strlen(BUILTIN)) == 0)
         base += strlen(BUILTIN);
-    memmove(out, base, strlen(base) + 1);
-    const char *const endings[] = {".safetensors", ".ckpt"};
     for (int i = 0; i < 2; i++) {
-        const size_t n = strlen(out), ending = strlen(endings[i]);
-        if (n > ending && strcasecmp(out + n - ending, endings[i]) == 0)
-            out[n - ending] = 0;
+        const size_t n = strlen(base), ending = strlen(endings[i]);
+        if (n > ending && strcasecmp(base + n - ending, endings[i]) == 0)
+            base[n - ending] = 0;
     }
+    char *name = text_as_utf8(base);
+    mem_free(whole);
+    return name;
 }
 
 static const char *sampler_label(const char *name)
@@ -61,18 +65,16 @@ static void schedule_label(const SampleRequest *r, char *out, size_t size)
              kind && kind->label ? kind->label : "");
 }
 
-/* A1111 reads values up to the next comma; others are quoted as JSON. */
-static Status quote_value(const char *text, char *out, size_t size)
+/* A1111 reads values up to the next comma; others are quoted as JSON. Caller: mem_free. NULL: out of memory.
+ */
+static char *quote_value(const char *text)
 {
-    if (!strpbrk(text, ",:\n\"")) {
-        snprintf(out, size, "%s", text);
-        return STATUS_OK;
-    }
+    if (!strpbrk(text, ",:\n\""))
+        return mem_strdup(text);
     char *quoted = json_text(json_string(text), JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
-    if (quoted)
-        snprintf(out, size, "%s", quoted);
+    char *copy = quoted ? mem_strdup(quoted) : NULL;
     free(quoted);
-    return quoted ? STATUS_OK : STATUS_FAILED;
+    return copy;
 }
 
 /* " <lora:NAME:SCALE>" for each, as A1111 has them in the prompt. Caller: mem_free. */
@@ -80,15 +82,15 @@ static char *lora_tags(const PictureOrigin *o)
 {
     char *tags = mem_strdup("");
     for (int i = 0; tags && i < o->lora_count; i++) {
-        char name[256];
-        short_name(o->loras[i].path, name, sizeof name);
-        for (char *c = name; *c; c++) /* a line is a field */
+        char *name = short_name(o->loras[i].path);
+        for (char *c = name; c && *c; c++) /* a line is a field */
             if ((unsigned char)*c < ' ')
                 *c = ' ';
         char *more = adapter_strength_text(&o->loras[i].strength);
-        char *longer =
-            more ? mem_printf("%s <lora:%s:%g%s>", tags, name, (double)o->loras[i].strength.whole, more)
-                 : NULL;
+        char *longer = name && more ? mem_printf("%s <lora:%s:%g%s>", tags, name,
+                                                 (double)o->loras[i].strength.whole, more)
+                                    : NULL;
+        mem_free(name);
         mem_free(more);
         mem_free(tags);
         tags = longer;
@@ -99,31 +101,31 @@ static char *lora_tags(const PictureOrigin *o)
 char *picture_parameters(const PictureOrigin *o)
 {
     const SampleRequest *r = o->request;
-    char model[256], quoted[600], skip[32] = "", schedule[64], way[400];
-    short_name(o->model, model, sizeof model);
-    if (quote_value(model, quoted, sizeof quoted) != STATUS_OK)
-        return NULL;
+    char skip[32] = "", schedule[64], way[400];
+    char *name = short_name(o->model), *model = name ? quote_value(name) : NULL, *tags = lora_tags(o);
     if (r->clip_skip) /* A1111 counts from 1 */
         snprintf(skip, sizeof skip, ", Clip skip: %d", r->clip_skip + 1);
     way_parameters(r, way, sizeof way);
     schedule_label(r, schedule, sizeof schedule);
     const bool negative = r->negative && *r->negative;
-    char *tags = lora_tags(o);
-    if (!tags)
-        return NULL;
-    char *text = mem_printf(
-        "%s%s\n%s%s%sSteps: %d, Sampler: %s%s, CFG scale: %g, Seed: %llu, Size: %dx%d, Model: %s%s%s, "
-        "Version: atelier " ATELIER_VERSION,
-        r->prompt, tags, negative ? "Negative prompt: " : "", negative ? r->negative : "",
-        negative ? "\n" : "", r->steps, sampler_label(r->sampler), schedule, (double)r->guidance,
-        (unsigned long long)r->seed, r->size.width, r->size.height, quoted, skip, way);
+    char *text = !model || !tags ? NULL
+                                 : mem_printf("%s%s\n%s%s%sSteps: %d, Sampler: %s%s, CFG scale: %g, Seed: "
+                                              "%llu, Size: %dx%d, Model: %s%s%s, "
+                                              "Version: atelier " ATELIER_VERSION,
+                                              r->prompt, tags, negative ? "Negative prompt: " : "",
+                                              negative ? r->negative : "", negative ? "\n" : "", r->steps,
+                                              sampler_label(r->sampler), schedule, (double)r->guidance,
+                                              (unsigned long long)r->seed, r->size.width, r->size.height,
+                                              model, skip, way);
+    mem_free(name);
+    mem_free(model);
     mem_free(tags);
     return text;
 }
 
 json_t *used_lora_json(const UsedLora *l, const char *file)
 {
-    json_t *facts = json_pack("{s:s, s:f}", "file", file, "scale", (double)l->strength.whole);
+    json_t *facts = json_pack("{s:o, s:f}", "file", json_name(file), "scale", (double)l->strength.whole);
     char *more = adapter_strength_text(&l->strength);
     if (more && *more)
         json_object_set_new(facts, "strength", json_string(more + 1));
@@ -168,10 +170,11 @@ static void add_choices(json_t *settings, const SampleRequest *r)
 char *picture_settings(const PictureOrigin *o)
 {
     const SampleRequest *r = o->request;
-    char model[256], seed[32];
-    short_name(o->model, model, sizeof model);
-    if (!strncmp(o->model, BUILTIN, strlen(BUILTIN))) /* which leads to it anywhere */
-        snprintf(model, sizeof model, "%s", o->model);
+    char seed[32];
+    const bool builtin = !strncmp(o->model, BUILTIN, strlen(BUILTIN)); /* which leads to it anywhere */
+    char *model = builtin ? mem_strdup(o->model) : short_name(o->model);
+    if (!model)
+        return NULL;
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->seed); /* JSON's integers end at 2^63 - 1 */
     json_t *settings =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:f, s:s, s:s, s:i, s:i, s:i, s:s, s:o}", "version",
@@ -179,6 +182,7 @@ char *picture_settings(const PictureOrigin *o)
                   r->negative ? r->negative : "", "steps", r->steps, "cfg", (double)r->guidance, "sampler",
                   r->sampler, "seed", seed, "width", r->size.width, "height", r->size.height, "clip_skip",
                   r->clip_skip, "dtype", o->dtype, "loras", lora_list(o));
+    mem_free(model);
     if (!r->negative && o->tells_none)
         json_object_set_new(settings, "negative", json_null());
     add_beside(settings, o);

@@ -297,6 +297,11 @@ static json_t *lora_facts(const SampleArguments *a)
     return list;
 }
 
+static json_t *name_of(const char *path)
+{
+    return path ? json_name(path) : NULL;
+}
+
 static json_t *picture_facts(const Work *w)
 {
     const Shots *shots = &w->shots;
@@ -307,8 +312,8 @@ static json_t *picture_facts(const Work *w)
             i++;
         char seed[32];
         snprintf(seed, sizeof seed, "%llu", (unsigned long long)shots->items[i].seed);
-        json_array_append_new(pictures, json_pack("{s:s*, s:s, s:s}", "file", w->paths[place], "seed", seed,
-                                                  "prompt", shots->items[i].a->request.prompt));
+        json_array_append_new(pictures, json_pack("{s:o*, s:s, s:s}", "file", name_of(w->paths[place]),
+                                                  "seed", seed, "prompt", shots->items[i].a->request.prompt));
     }
     return pictures;
 }
@@ -318,10 +323,10 @@ static Status print_json(const Work *w)
     const SampleArguments *a = w->shots.items[0].a;
     const SampleRequest *r = &a->request;
     json_t *facts = json_pack(
-        "{s:s*, s:o, s:s, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:i, s:s, s:o, s:s, s:i, s:I}", "sheet",
-        w->sheet, "pictures", picture_facts(w), "model", a->model, "prompt", r->prompt, "negative",
-        r->negative ? r->negative : "", "steps", r->steps, "cfg", a->guidance, "sampler", r->sampler, "width",
-        r->size.width, "height", r->size.height, "clip_skip", r->clip_skip, "dtype",
+        "{s:o*, s:o, s:o, s:s, s:s, s:i, s:f, s:s, s:i, s:i, s:i, s:s, s:o, s:s, s:i, s:I}", "sheet",
+        name_of(w->sheet), "pictures", picture_facts(w), "model", json_name(a->model), "prompt", r->prompt,
+        "negative", r->negative ? r->negative : "", "steps", r->steps, "cfg", a->guidance, "sampler",
+        r->sampler, "width", r->size.width, "height", r->size.height, "clip_skip", r->clip_skip, "dtype",
         dtype_name(w->session.c->dtype), "loras", lora_facts(a), "device", w->session.c->dev->name, "threads",
         w->session.c->threads, "peak_bytes", (json_int_t)machine_peak_bytes());
     if (r->prompt_2 && *r->prompt_2)

@@ -1,6 +1,8 @@
 #include "json.h"
 
+#include "mem.h"
 #include "status.h"
+#include "text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,4 +62,13 @@ json_t *json_read(const char *text, size_t size, size_t flags, json_error_t *err
 json_t *json_parse(const char *text, size_t flags, json_error_t *error)
 {
     return text ? json_read(text, strlen(text), flags, error) : NULL;
+}
+
+json_t *json_name(const char *name)
+{
+    char *text = text_as_utf8(name);
+    json_t *object = text ? json_string(text) : NULL;
+    lost |= !text;
+    mem_free(text);
+    return object;
 }

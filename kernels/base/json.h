@@ -21,6 +21,9 @@ char *json_text(json_t *object, size_t flags);
 json_t *json_read(const char *text, size_t size, size_t flags, json_error_t *error);
 json_t *json_parse(const char *text, size_t flags, json_error_t *error);
 
+/* A file's name, which need not be UTF-8 (text_as_utf8). */
+json_t *json_name(const char *name);
+
 /* Has memory run out for an object since the last text or the last call of this? */
 bool json_lost(void);
 

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -214,4 +215,38 @@ char *text_for_shell(const char *text)
         }
     memcpy(at, "'", 2);
     return out;
+}
+
+/* Names of files ----------------------------------------------------------------------------------------- */
+
+char *text_escape(const char *name)
+{
+    size_t left = strlen(name);
+    char *out = mem_alloc(4 * left + 1), *to = out;
+    if (!out)
+        return NULL;
+    while (left) {
+        const unsigned char c = (unsigned char)*name;
+        size_t n = utf8_length((const uint8_t *)name, left);
+        if (c == '\n') {
+            to += sprintf(to, "\\n");
+        } else if (c == '\\') {
+            to += sprintf(to, "\\\\");
+        } else if (n == 0 || c < 0x20 || c == 0x7F) {
+            to += sprintf(to, "\\x%02X", c);
+            n = 1;
+        } else {
+            memcpy(to, name, n);
+            to += n;
+        }
+        name += n;
+        left -= n;
+    }
+    *to = 0;
+    return out;
+}
+
+char *text_as_utf8(const char *name)
+{
+    return text_invalid_utf8(name, strlen(name)) < 0 ? mem_strdup(name) : text_escape(name);
 }

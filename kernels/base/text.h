@@ -29,6 +29,13 @@ int64_t text_invalid_utf8(const char *text, size_t size);
  * mem_free. NULL: out of memory. */
 char *text_for_shell(const char *text);
 
+/* A file's name for messages and for datasets: control characters, backslashes and what is not UTF-8 as \n,
+ * \\ and \xNN. NULL: out of memory. Caller: mem_free. */
+char *text_escape(const char *name);
+/* A name for where any UTF-8 may stand: as it is, or where it is not UTF-8 (the system lets files be called
+ * anything) escaped. NULL: out of memory. Caller: mem_free. */
+char *text_as_utf8(const char *name);
+
 /* What makes a word of one of several: "" for 1, else "s". */
 const char *text_plural(int64_t n);
 

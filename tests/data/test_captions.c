@@ -2,6 +2,7 @@
 #include "pictures.h"
 
 #include "data/dataset/captions.h"
+#include "kernels/base/text.h"
 
 static void expect(const char *text, size_t size, const char *expected)
 {
@@ -137,7 +138,7 @@ static void names_are_fit_for_messages(void **state)
         {"\xE7\x8C", "\\xE7\\x8C"},     {"", ""},
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        char *shown = name_escape(names[i][0]);
+        char *shown = text_escape(names[i][0]);
         assert_string_equal(shown, names[i][1]);
         mem_free(shown);
     }

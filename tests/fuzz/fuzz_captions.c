@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     clean(text, size);
     fuzz_check(metadata_read(fuzz_file(data, size), &m));
     metadata_free(&m);
-    char *shown = name_escape(text);
+    char *shown = text_escape(text);
     if (!shown || text_invalid_utf8(shown, strlen(shown)) >= 0 || strpbrk(shown, "\r\n\x1b"))
         fuzz_fail("a name that cannot be shown");
     mem_free(shown);

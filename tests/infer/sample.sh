@@ -241,4 +241,20 @@ draw 2 "${heart[@]}" --lora "$model/unet/diffusion_pytorch_model.safetensors"
 says "is not a LoRA: no key names a low-rank pair"
 [ ! -e picture.jpg ] && [ ! -e picture.gif ] || fail "a refused request wrote a file"
 
+# files may be called anything: what is not UTF-8 is written as \xE8, and no name is cut, however long its path
+bytes=$(printf 'mod\350le')
+far=$(printf 'ж%.0s' {1..100})
+mkdir "$far"
+cp -r "$model" "$bytes"
+cp -r "$model" "$far/$far"
+cp "$lora" "$bytes.safetensors"
+draw 0 --model "$bytes" --prompt heart --steps 1 --lora "$bytes.safetensors" --out bytes.png --json
+grep -qF '"model": "mod\\xE8le"' out || fail "--json names another model: $(cat out)"
+holds bytes.png '"model":"mod\\xE8le"'
+holds bytes.png '"loras":[{"file":"mod\\xE8le.safetensors","scale":1.0}]'
+holds bytes.png '<lora:mod\xE8le:1>'
+draw 0 --model "$far/$far" --prompt heart --steps 1 --out far.png
+holds far.png "\"model\":\"$far\""
+holds far.png "Model: $far, Version"
+
 finish "sample: everything as it should be"

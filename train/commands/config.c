@@ -108,9 +108,9 @@ static json_t *right_facts(const Config *c)
 {
     json_t *missing = json_array();
     look_for_files(c, missing);
-    return json_pack("{s:s, s:b, s:s, s:s, s:I, s:I, s:i, s:i, s:o}", "file", c->origin, "right", 1, "method",
-                     c->method.kind == METHOD_LORA ? "lora" : "full", "model", c->model.base, "steps",
-                     (json_int_t)c->train.steps, "epochs", (json_int_t)c->train.epochs, "batch",
+    return json_pack("{s:o, s:b, s:s, s:s, s:I, s:I, s:i, s:i, s:o}", "file", json_name(c->origin), "right",
+                     1, "method", c->method.kind == METHOD_LORA ? "lora" : "full", "model", c->model.base,
+                     "steps", (json_int_t)c->train.steps, "epochs", (json_int_t)c->train.epochs, "batch",
                      c->train.batch, "accumulate", c->train.accumulate, "missing", missing);
 }
 
@@ -121,8 +121,8 @@ static Status check_file(const char *file, const OptionList *sets, json_t *list)
     const Status s = config_read(file, sets->items, sets->count, &c);
     if (s != STATUS_OK) {
         if (list)
-            json_array_append_new(
-                list, json_pack("{s:s, s:b, s:s}", "file", file, "right", 0, "error", status_message()));
+            json_array_append_new(list, json_pack("{s:o, s:b, s:s}", "file", json_name(file), "right", 0,
+                                                  "error", status_message()));
         return list ? s : (Status)command_end(s);
     }
     if (list) {

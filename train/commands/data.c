@@ -192,7 +192,7 @@ static json_t *dataset_facts(const char *path, const Dataset *d, const FoldersTa
     uint64_t encoded = 0;
     for (int i = 0; i < dataset_count(d); i++)
         encoded += dataset_encoded_size(d, i);
-    json_t *facts = json_pack("{ss si}", "path", path, "pictures", dataset_count(d));
+    json_t *facts = json_pack("{so si}", "path", json_name(path), "pictures", dataset_count(d));
     if (built && facts) {
         json_object_set_new(facts, "skipped", json_integer(built->skipped));
         json_object_set_new(facts, "unused_files", json_integer(built->unused_files));

@@ -60,9 +60,9 @@ static Status print_end(const char *path, int pictures, const Findings *f, bool 
 {
     const int *n = f->counts;
     if (json)
-        return facts_print(json_pack("{s:s, s:i, s:O, s:O, s:O}", "path", path, "pictures", pictures,
-                                     "errors", f->lists[LINT_ERROR], "losses", f->lists[LINT_LOSS], "notes",
-                                     f->lists[LINT_NOTE]),
+        return facts_print(json_pack("{s:o, s:i, s:O, s:O, s:O}", "path", json_name(path), "pictures",
+                                     pictures, "errors", f->lists[LINT_ERROR], "losses", f->lists[LINT_LOSS],
+                                     "notes", f->lists[LINT_NOTE]),
                            true);
     printf("%s: %d picture%s, %d error%s, %d loss%s, %d note%s\n", path, pictures, pictures == 1 ? "" : "s",
            n[LINT_ERROR], n[LINT_ERROR] == 1 ? "" : "s", n[LINT_LOSS], n[LINT_LOSS] == 1 ? "" : "es",

@@ -193,7 +193,7 @@ static json_t *builtin_model(json_t *missing)
     const bool complete = weights && file_exists(weights);
     json_object_set_new(o, "name", json_string("builtin:tiny"));
     json_object_set_new(o, "found", json_boolean(path != NULL));
-    json_object_set_new(o, "folder", path ? json_string(path) : json_null());
+    json_object_set_new(o, "folder", path ? json_name(path) : json_null());
     json_object_set_new(o, "complete", json_boolean(complete));
     if (!path)
         json_array_append_new(missing, json_string(status_message()));

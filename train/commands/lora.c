@@ -202,7 +202,7 @@ static json_t *collect(const char *path, const TensorFile *file, const LoraFacts
         low = m->rank && (!low || m->rank < low) ? m->rank : low;
         high = m->rank > high ? m->rank : high;
     }
-    json_object_set_new(o, "file", json_string(path));
+    json_object_set_new(o, "file", json_name(path));
     json_object_set_new(o, "kind", kind_facts(f));
     json_object_set_new(o, "format", json_string(adapter_spelling_name(f->modules[0].key.spelling)));
     json_object_set_new(o, "rank", high ? range_facts((double)low, (double)high, true) : json_null());

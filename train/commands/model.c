@@ -93,8 +93,8 @@ static Status collect(const Model *m, const char *path, json_t *facts)
         if (s == STATUS_OK && parts[i])
             s = part_facts(m, (PartId)i, &shapes, parts[i], &parameters);
     }
-    json_object_set_new(facts, "model", json_string(m->name));
-    json_object_set_new(facts, "path", json_string(path));
+    json_object_set_new(facts, "model", json_name(m->name));
+    json_object_set_new(facts, "path", json_name(path));
     json_object_set_new(facts, "layout", json_string(m->folder ? "diffusers folder" : "single file"));
     if (m->file)
         json_object_set_new(facts, "format", json_string(tensorfile_format(m->file)));
@@ -166,7 +166,7 @@ static void embedding_facts(const TensorFile *f, json_t *facts)
 static void other_facts(const TensorFile *f, const FileKind *kind, json_t *facts)
 {
     const WeightsTotal total = total_of(f);
-    json_object_set_new(facts, "file", json_string(tensorfile_path(f)));
+    json_object_set_new(facts, "file", json_name(tensorfile_path(f)));
     json_object_set_new(facts, "kind", json_string(kind->word));
     json_object_set_new(facts, "what", json_string(kind->what));
     json_object_set_new(facts, "format", json_string(tensorfile_format(f)));

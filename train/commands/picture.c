@@ -59,7 +59,7 @@ static Status read_picture(const char *path, Picture *picture)
 
 static json_t *facts_of(const char *path, const Found *f)
 {
-    json_t *o = json_pack("{s:s, s:b}", "file", path, "found", f->text[0] != 0);
+    json_t *o = json_pack("{s:o, s:b}", "file", json_name(path), "found", f->text[0] != 0);
     if (f->text[0]) {
         json_object_set_new(o, "text", json_string(f->text));
         json_object_set_new(o, "bits", json_integer(f->bits));

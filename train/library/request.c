@@ -114,7 +114,7 @@ static Status read_sizes(const AtlSample *s, SampleRequest *r)
 static void add_text(json_t *list, const char *option, const char *value)
 {
     if (value)
-        json_array_append_new(list, json_pack("[s, s]", option, value));
+        json_array_append_new(list, json_pack("[s, o]", option, json_name(value)));
 }
 
 static void add_number(json_t *list, const char *option, double value)
