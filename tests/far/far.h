@@ -43,6 +43,18 @@ static inline const Device *test_device(void)
     return dev;
 }
 
+/* tests/cuda is slow, and the processor's run of the same test has everything that the host does by itself:
+ * there one sampler stands for all, one spelling of a file for the others. */
+static inline bool test_device_slow(void)
+{
+    CudaCardInfo card;
+    return test_device_is("cuda") && device_cuda_info(0, &card) && !strncmp(card.name, "Stand-in", 8);
+}
+static inline bool test_sampler(const char *name)
+{
+    return !test_device_slow() || !strcmp(name, "ddim");
+}
+
 typedef struct FarCount {
     long calls, waits;        /* run; times that something was waited for */
     long recordings, replays; /* steps recorded anew; steps that were the recording of before */

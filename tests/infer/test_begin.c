@@ -139,7 +139,7 @@ static void compare(const char *kind, bool nine, bool masked)
     int count, compared = 0;
     const SamplerKind *samplers = sampler_kinds(&count);
     for (int s = 0; s < count; s++)
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 2 && test_sampler(samplers[s].name); i++) {
             char key[64];
             snprintf(key, sizeof key, "%s.%s.%.*f", kind, samplers[s].name, i ? 1 : 2, STRENGTHS[i]);
             const TensorEntry *e = tensorfile_find(f.golden, key);
@@ -157,7 +157,7 @@ static void compare(const char *kind, bool nine, bool masked)
             }
             sample_result_free(&result);
         }
-    assert_true(compared >= 8);
+    assert_true(compared >= (test_device_slow() ? 2 : 8));
     picture_free(&picture);
     picture_free(&mask);
     close_model(&f);
@@ -316,6 +316,8 @@ static void inpainting_follows_a1111_at_each_call(void **state)
     for (int i = 0; i < 6; i++) {
         char key[64];
         k.r.sampler = SAMPLERS[i / 2];
+        if (!test_sampler(k.r.sampler))
+            continue;
         k.r.begin.strength = i % 2 ? 1 : 0.75;
         snprintf(key, sizeof key, "a1111.%s.%s", k.r.sampler, i % 2 ? "1.0" : "0.75");
         draw(&k);
