@@ -4,22 +4,22 @@
  * over tiles of ROWS keys (tiles.h). Lanes are queries, with a running maximum m and sum l: s = c k q^T;
  * m' = max(m, max s);  p = 2^(s - m');  l = l 2^(m-m') + Σp;  o = o 2^(m-m') + v^T p
  * and at the end out = o / l, lse = (m + log2 l) ln 2; c is log2(e)/√d, so that exponentials are powers of
- * two. Arithmetic is f32, or bf16 with f32 sums where the tensors are bf16 and the processor multiplies that.
+ * two. Arithmetic is f32; attention_bf16.c has what is multiplied in bf16.
  */
 #include "kernels/cpu/families.h"
 #include "kernels/floats.h"
+#include "attention_bf16.h"
 #include "attention_int8.h"
 #include "heads.h"
 
 #include <omp.h>
 #include <string.h>
 
-/* The running softmax of one strip: t (rows,LANES) becomes p, in pairs of rows where h says so; m, l and o
- * follow. The maximum may step over a NaN; its exponential does not, and once l is NaN it stays so. A score
- * of +infinity gives NaN as well (infinity less itself), and so do scores that are all
- * -infinity; one of these beside others has an exponential next to 0. */
-VEC void softmax_vector(bool pairs, const Heads *h, float *t, int64_t rows, float *m, float *l, float *o,
-                        float *p)
+/* The running softmax of one strip: t (rows,LANES) becomes p; m, l and o follow. The maximum may step over a
+ * NaN; its exponential does not, and once l is NaN it stays so. A score of +infinity gives NaN as well
+ * (infinity less itself), and so do scores that are all -infinity; one of these beside others has an
+ * exponential next to 0. */
+VEC void softmax_vector(const Heads *h, float *t, int64_t rows, float *m, float *l, float *o)
 {
     const float c = h->scale * 1.44269504088896341f;
     vf largest[4], sum[2] = {vec_set(0), vec_set(0)};
@@ -34,16 +34,13 @@ VEC void softmax_vector(bool pairs, const Heads *h, float *t, int64_t rows, floa
     const vf most = vec_max(vec_max(largest[0], largest[1]), vec_max(largest[2], largest[3]));
     const vf before = vec_load(m), now = vec_max(before, most * c);
     for (int64_t r = 0; r < rows; r += 2) {
-        const vf a = tile_exp2(pairs, vec_load(t + r * LANES) * c - now);
-        const vf b = r + 1 < rows ? tile_exp2(pairs, vec_load(t + (r + 1) * LANES) * c - now) : vec_set(0);
+        const vf a = tile_exp2(false, vec_load(t + r * LANES) * c - now);
         sum[0] += a;
-        sum[1] += b;
-        if (pairs) {
-            vec_store(p + r / 2 * LANES, pair_up(a, b));
-        } else {
-            vec_store(p + r * LANES, a);
-            if (r + 1 < rows)
-                vec_store(p + (r + 1) * LANES, b);
+        vec_store(t + r * LANES, a);
+        if (r + 1 < rows) {
+            const vf b = tile_exp2(false, vec_load(t + (r + 1) * LANES) * c - now);
+            sum[1] += b;
+            vec_store(t + (r + 1) * LANES, b);
         }
     }
     const vf keep = tile_exp2(false, before - now);
@@ -56,20 +53,21 @@ VEC void softmax_vector(bool pairs, const Heads *h, float *t, int64_t rows, floa
 static void forward_tile(const Heads *h, Rows k, Rows v, int64_t key, int64_t keys, int64_t query,
                          const Cell *q, float *t, float *m, float *l, float *o)
 {
-    tile_scores(h->pairs, k.p, k.ld, keys, q, h->depth, t);
+    tile_scores(false, k.p, k.ld, keys, q, h->depth, t);
     if (h->causal && key + keys - 1 > query)
         mask_tile(t, key, keys, query, true);
     for (int i = 0; i < LANES; i += VL)
-        if (h->pairs)
-            softmax_vector(true, h, t + i, keys, m + i, l + i, o + i, t + i);
-        else
-            softmax_vector(false, h, t + i, keys, m + i, l + i, o + i, t + i);
-    tile_combine(h->pairs, v.p, v.ld, h->pairs ? (keys + 1) / 2 : keys, t, h->d, o);
+        softmax_vector(h, t + i, keys, m + i, l + i, o + i);
+    tile_combine(false, v.p, v.ld, keys, t, h->d, o);
 }
 
 void ISA(attention_task)(const Attention *a, const Heads *h, int64_t picture, int64_t head, int64_t query,
                          float *memory)
 {
+    if (h->pairs) {
+        ISA(attention_bf16_task)(a, h, picture, head, query, LANES_BLOCK, memory);
+        return;
+    }
     const Work work = work_of(memory, h), *w = &work;
     const int64_t queries = smaller(LANES_BLOCK, h->N - query);
     const Head q = head_of(a->q, h, picture, head), k = head_of(a->k, h, picture, head),
@@ -84,9 +82,8 @@ void ISA(attention_task)(const Attention *a, const Heads *h, int64_t picture, in
     const int64_t end = h->causal ? smaller(h->M, query + queries) : h->M;
     for (int64_t key = 0; key < end; key += ROWS) {
         const int64_t keys = smaller(ROWS, end - key);
-        const Rows k_rows = score_rows(k, key, keys, h, w->rows[0]);
-        const Rows v_rows = combine_rows(
-            v, key, keys, h, h->pairs ? k_rows : score_rows(v, key, keys, h, w->rows[1]), w->paired[0]);
+        const Rows k_rows = score_rows(k, key, keys, h, w->rows[0]),
+                   v_rows = score_rows(v, key, keys, h, w->rows[1]);
         for (int64_t s = 0; s * LANES < queries; s++)
             forward_tile(h, k_rows, v_rows, key, keys, query + s * LANES, w->lanes[0] + s * h->depth * LANES,
                          w->tile[0], m + s * LANES, l + s * LANES, o + s * h->d * LANES);
@@ -99,11 +96,22 @@ void ISA(attention_task)(const Attention *a, const Heads *h, int64_t picture, in
     unpack_lanes(o, l, queries, h, a->out, q.at + query * h->stride);
 }
 
+static int64_t task_queries(const Attention *a, const Heads *h)
+{
+    return h->pairs ? ISA(attention_bf16_queries)(h, a->threads) : LANES_BLOCK;
+}
+
+static int64_t task_floats(const Heads *h, int64_t queries)
+{
+    return h->pairs ? ISA(attention_bf16_floats)(h, queries) : work_floats(h);
+}
+
 static Status cpu_attention_scratch(const Attention *a, size_t *bytes)
 {
     const Heads h = heads_of(a);
-    *bytes = ISA(attention_int8_takes)(a) ? ISA(attention_int8_scratch)(a)
-                                          : (size_t)a->threads * (size_t)work_floats(&h) * sizeof(float);
+    *bytes = ISA(attention_int8_takes)(a)
+                 ? ISA(attention_int8_scratch)(a)
+                 : (size_t)a->threads * (size_t)task_floats(&h, task_queries(a, &h)) * sizeof(float);
     return STATUS_OK;
 }
 
@@ -115,12 +123,17 @@ static Status cpu_attention(const Attention *a, void *scratch)
         return STATUS_OK;
     }
     const Heads h = heads_of(a);
-    const int64_t blocks = blocks_of(h.N), tasks = h.B * h.heads * blocks;
+    const int64_t queries = task_queries(a, &h), blocks = (h.N + queries - 1) / queries,
+                  tasks = h.B * h.heads * blocks;
 #pragma omp parallel for num_threads(a->threads) schedule(dynamic)
-    for (int64_t t = 0; t < tasks; t++)
-        ISA(attention_task)
-    (a, &h, t / blocks / h.heads, t / blocks % h.heads, t % blocks * LANES_BLOCK,
-     (float *)scratch + omp_get_thread_num() * work_floats(&h));
+    for (int64_t t = 0; t < tasks; t++) {
+        const int64_t head = t / blocks, query = t % blocks * queries;
+        float *memory = (float *)scratch + omp_get_thread_num() * task_floats(&h, queries);
+        if (h.pairs)
+            ISA(attention_bf16_task)(a, &h, head / h.heads, head % h.heads, query, queries, memory);
+        else
+            ISA(attention_task)(a, &h, head / h.heads, head % h.heads, query, memory);
+    }
     return STATUS_OK;
 }
 

@@ -83,6 +83,19 @@ static inline Rows score_rows(Head x, int64_t first, int64_t rows, const Heads *
     return (Rows){tile, h->d};
 }
 
+/* n words, 1 ≤ n ≤ VL, each in a lane. */
+VEC vu words_of(const uint16_t *p, int n)
+{
+#if VL == 16
+    return (vu)_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
+#else
+    vu x = {0};
+    for (int i = 0; i < n; i++)
+        x[i] = p[i];
+    return x;
+#endif
+}
+
 /* The same tokens for tile_combine. In f32 they are the rows that tile_scores has; pairs of bf16 are of two
  * tokens here: tile (rows/2,d), a missing last token being 0. */
 static inline Rows combine_rows(Head x, int64_t first, int64_t rows, const Heads *h, Rows scores, Cell *tile)
@@ -90,17 +103,13 @@ static inline Rows combine_rows(Head x, int64_t first, int64_t rows, const Heads
     if (!h->pairs)
         return scores;
     const uint16_t *from = (const uint16_t *)x.t->data + x.at + first * h->stride;
-    uint32_t *pairs = (uint32_t *)tile;
-    for (int64_t r = 0; r < rows; r += 2) {
-        const uint16_t *a = from + r * h->stride, *b = a + h->stride;
-        uint32_t *to = pairs + r / 2 * h->d;
-        if (r + 1 < rows)
-            for (int64_t i = 0; i < h->d; i++)
-                to[i] = a[i] | (uint32_t)b[i] << 16;
-        else
-            for (int64_t i = 0; i < h->d; i++)
-                to[i] = a[i];
-    }
+    for (int64_t r = 0; r < rows; r += 2)
+        for (int64_t i = 0; i < h->d; i += VL) {
+            const int n = vec_part(i, h->d);
+            const uint16_t *at = from + r * h->stride + i;
+            const vu a = words_of(at, n), b = r + 1 < rows ? words_of(at + h->stride, n) : (vu){0};
+            vec_put_n(tile, DTYPE_F32, r / 2 * h->d + i, (vf)(a | b << 16), n);
+        }
     return (Rows){tile, h->d};
 }
 
