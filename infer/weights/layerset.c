@@ -272,7 +272,7 @@ static bool is_packed_only(const Layer *l)
 {
     const Tensor *w = l->weight;
     return w && w->ndim == 4 && w->shape[2] * w->shape[3] > 1 && !w->requires_grad && !w->home &&
-           !l->pack_off && !l->streamed && dtype_is_float(w->dtype);
+           !l->pack_off && !l->streamed && (dtype_is_float(w->dtype) || w->scales);
 }
 
 Status layerset_place(LayerSet *set, const Device *dev, Placement placement)
@@ -288,7 +288,7 @@ Status layerset_place(LayerSet *set, const Device *dev, Placement placement)
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
         drop_packed(set, l);
-        if (l->streamed && l->weight->scales)
+        if ((l->streamed || l->packed_only) && l->weight->scales)
             TRY(tensor_place(l->weight->scales, dev));
         if (set->trained_on_host && l->weight && l->weight->requires_grad)
             continue; /* the device reaches what is small where it is */

@@ -1,7 +1,11 @@
 /* Products and convolutions of 8 bits on the GPU are those of the plain formula (kernels/cuda/conv/int8.cu):
  * what a weight meets is rounded by row or by picture, sums are exact. Breaks if a zero, a step or a scale
  * belongs to another row, if a map's padding is something, if parts of the depth are left out, or if a shape
- * that is not computed so were refused. */
+ * that is not computed so were refused.
+ *
+ * And convolutions whose weight alone is in 8 bits (conv_bytes.cu): forward the formula of whole numbers
+ * times a scale; backward, byte for byte, what the weight gives when it is decoded first. Breaks if a byte
+ * meets another channel, tap or scale, or if the layer's own form is not made or not the one that is read. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -287,11 +291,156 @@ static void a_convolution_is_the_formula(void **state)
             check_conv(&maps[i], type, i % 2 ? -0.3 : -1);
 }
 
+/* The weight alone in 8 bits -------------------------------------------------------------------------------
+ */
+
+typedef struct Wide {
+    const Map *m;
+    Tensor *w, *decoded, *x, *g; /* here; the decoded weight in x's type */
+    double *y;                   /* the formula's */
+} Wide;
+
+static double exact(const Wide *t, int64_t b, int64_t h, int64_t v, int64_t k)
+{
+    const Map *m = t->m;
+    const int64_t side = t->w->shape[2];
+    double sum = 0;
+    for (int64_t tap = 0; tap < side * side; tap++) {
+        int64_t y = h * m->s.stride - m->s.pad_top + tap / side,
+                z = v * m->s.stride - m->s.pad_left + tap % side;
+        const int times = m->s.upsample ? 2 : 1;
+        if (y < 0 || y >= times * m->H || z < 0 || z >= times * m->W)
+            continue;
+        y /= times, z /= times;
+        for (int64_t c = 0; c < m->C; c++)
+            sum += tensor_at(t->x, ((b * m->H + y) * m->W + z) * m->C + c) *
+                   ((int8_t *)t->w->data)[(k * m->C + c) * side * side + tap];
+    }
+    return sum * tensor_at(t->w->scales, k);
+}
+
+static Wide wide_new(const Map *m, DType type, int64_t side)
+{
+    const int times = m->s.upsample ? 2 : 1;
+    const int64_t H = (times * m->H + m->s.pad_top + m->s.pad_bottom - side) / m->s.stride + 1,
+                  W = (times * m->W + m->s.pad_left + m->s.pad_right - side) / m->s.stride + 1;
+    const int64_t x[] = {m->B, m->H, m->W, m->C}, w[] = {m->K, m->C, side, side}, y[] = {m->B, H, W, m->K};
+    Wide t = {m,
+              narrow_weight(4, w),
+              tensor_new(type, 4, w),
+              filled(type, 4, x, -1),
+              filled(type, 4, y, -1),
+              mem_alloc((size_t)(m->B * H * W * m->K) * sizeof(double))};
+    assert_true(t.decoded && t.y);
+    for (int64_t i = 0; i < m->K; i++)
+        tensor_set_at(t.w->scales, i, tensor_at(t.w->scales, i) / 127 / sqrt(9 * (double)m->C));
+    for (int64_t i = 0; i < tensor_count(t.w); i++)
+        tensor_set_at(t.decoded, i,
+                      (double)((float)((int8_t *)t.w->data)[i] *
+                               (float)tensor_at(t.w->scales, i / (tensor_count(t.w) / m->K))));
+    for (int64_t i = 0; i < m->B * H * W * m->K; i++)
+        t.y[i] = exact(&t, i / m->K / W / H, i / m->K / W % H, i / m->K % W, i % m->K);
+    return t;
+}
+
+/* Twice, the second time by the form that the layer has kept. What of scratch memory that saves. */
+static size_t run_wide(const Wide *t, bool backward, Layer *l, const Tensor *w, Tensor *to)
+{
+    Tensor *const source = there(backward ? t->g : t->x);
+    Conv a = {.s = t->m->s, .x = backward ? to : source, .w = w, .y = backward ? source : to};
+    Status (*const scratch)(const Conv *, size_t *) =
+        backward ? gpu->conv2d_backward_data_scratch : gpu->conv2d_scratch;
+    size_t bytes, without;
+    assert_int_equal(scratch(&a, &without), STATUS_OK);
+    a.layer = l;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(scratch(&a, &bytes), STATUS_OK);
+        void *room = scratch_for(bytes + 1);
+        assert_int_equal((backward ? gpu->conv2d_backward_data : gpu->conv2d)(&a, room), STATUS_OK);
+        assert_int_equal(gpu->settle(), STATUS_OK);
+        gpu->memory_free(room, bytes + 1);
+    }
+    tensor_free(source);
+    assert_true(bytes <= without);
+    return without - bytes;
+}
+
+/* Byte for byte, or nearly. */
+static void agree(const Tensor *got, const Tensor *want, bool exactly)
+{
+    Tensor *a = tensor_new(got->dtype, got->ndim, got->shape),
+           *b = tensor_new(got->dtype, got->ndim, got->shape);
+    double largest = 0, apart = 0;
+    assert_true(a && b);
+    assert_int_equal(gpu->get(a->data, got->data, tensor_bytes(a)), STATUS_OK);
+    assert_int_equal(gpu->get(b->data, want->data, tensor_bytes(b)), STATUS_OK);
+    assert_int_equal(gpu->settle(), STATUS_OK);
+    for (int64_t i = 0; i < tensor_count(a); i++) {
+        largest = fmax(largest, fabs(tensor_at(b, i)));
+        apart = fmax(apart, fabs(tensor_at(a, i) - tensor_at(b, i)));
+    }
+    assert_true(largest > 0 && apart <= largest / 128);
+    if (exactly)
+        assert_memory_equal(a->data, b->data, tensor_bytes(a));
+    tensor_free(a);
+    tensor_free(b);
+}
+
+/* kept: the layer keeps the form, and its weight stays in the host's memory. inside: no scratch memory is
+ * taken for the weight then. */
+static void check_wide(const Map *m, DType type, int64_t side, bool kept, bool inside)
+{
+    Wide t = wide_new(m, type, side);
+    Tensor *w = kept ? tensor_over(t.w->data, DTYPE_I8, 4, t.w->shape) : there(t.w),
+           *decoded = there(t.decoded);
+    Tensor *y = tensor_new_on(gpu, type, 4, t.g->shape), *grad = tensor_new_on(gpu, type, 4, t.x->shape),
+           *want = tensor_new_on(gpu, type, 4, t.x->shape);
+    const size_t least = kept && inside ? tensor_bytes(w) : 0;
+    if (kept)
+        w->scales = there(t.w->scales);
+    Layer l = {.name = "layer", .weight = w, .packed_only = true};
+    assert_true(run_wide(&t, false, kept ? &l : NULL, w, y) >= least);
+    same("a weight in 8 bits", y, t.y, !inside && type != DTYPE_F32);
+    assert_true(run_wide(&t, true, kept ? &l : NULL, w, grad) >= least);
+    run_wide(&t, true, NULL, decoded, want);
+    assert_true(!kept || gpu->packed_bytes(&l) >= tensor_bytes(w));
+    agree(grad, want, inside);
+    if (kept)
+        gpu->unpack(&l);
+    Tensor *const all[] = {t.w, t.decoded, t.x, t.g, w, decoded, y, grad, want};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        tensor_free(all[i]);
+    mem_free(t.y);
+}
+
+static void a_weight_alone_is_decoded_on_its_way(void **state)
+{
+    (void)state;
+    static const struct {
+        Map m;
+        int side;
+        bool inside;
+    } cases[] = {{{2, 9, 13, 32, 64, {1, 1, 1, 1, 1, false}}, 3, true},
+                 {{1, 12, 12, 64, 160, {1, 1, 1, 1, 1, false}}, 3, true},
+                 {{1, 16, 33, 96, 128, {1, 1, 1, 1, 1, false}}, 3, true},
+                 {{2, 10, 12, 128, 32, {2, 1, 1, 1, 1, false}}, 3, true},
+                 {{1, 10, 12, 32, 96, {2, 0, 0, 1, 1, false}}, 3, true},
+                 {{2, 7, 6, 64, 32, {2, 0, 0, 0, 0, false}}, 1, true},
+                 {{3, 3, 3, 256, 32, {1, 1, 1, 1, 1, false}}, 3, true}, /* cut into parts */
+                 {{1, 6, 5, 32, 64, {1, 1, 1, 1, 1, true}}, 3, false},
+                 {{1, 6, 5, 20, 40, {1, 1, 1, 1, 1, false}}, 3, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (DType type = DTYPE_F32; type <= DTYPE_F16; type += gpu->lacks_bf16 ? 2 : 1)
+            for (int kept = 0; kept < 2; kept++)
+                check_wide(&cases[i].m, type, cases[i].side, kept, cases[i].inside && type != DTYPE_F32);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_product_is_the_formula),
         cmocka_unit_test(a_convolution_is_the_formula),
+        cmocka_unit_test(a_weight_alone_is_decoded_on_its_way),
     };
     gpu = device_cuda("cuda");
     if (!gpu) { /* built for a GPU, and there is none */

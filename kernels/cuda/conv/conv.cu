@@ -1,28 +1,20 @@
-/* Convolutions on the GPU: what the three products of a layer are as walks over windows (conv.h), which
- * kernel takes them, and the weight's forms.
+/* Convolutions on the GPU: what the three products of a layer are as walks over windows (conv.h), and which
+ * kernel takes them.
  *
  * 16-bit maps of one type go to the tensor cores (conv_forward.cu, conv_weight.cu), whatever the weight's
  * type; all else is computed in f32 (conv_plain.cu). A weight comes as (K,C,kh,kw) and is brought into the
  * form of its walk, (N,taps,channels) of the product's type: once, kept in the layer, where it does not
- * change; at each call, in scratch memory, where it is trained. */
+ * change; at each call, in scratch memory, where it is trained.
+ *
+ * A weight in 8 bits has one form for all walks (bytes.h), which is kept in the same way and multiplied as it
+ * is (conv_bytes.cu). What that does not compute, a doubled map, few channels or f32, decodes it into the
+ * walk's form at each call. */
 #include "kernels/cuda/base/families.h"
 #include "conv.h"
+#include "forms.h"
 #include "int8.h"
 
 #include "kernels/floats.h"
-
-extern "C" {
-#include "kernels/base/mem.h"
-}
-
-/* One of the products forward and gradient of the input. */
-typedef struct ConvPlan {
-    ConvWalk walk;
-    bool backward, tensor;
-    int tile;
-    DType form_type;
-    size_t form_bytes, part_bytes;
-} ConvPlan;
 
 /* Walks ------------------------------------------------------------------------------------------------- */
 
@@ -155,6 +147,18 @@ static bool steps_fit(const Tensor *source)
     return tensor_count(source) / (source->shape[3] % 8 == 0 ? 8 : 1) < INT32_MAX;
 }
 
+/* Whether a walk over 16-bit maps multiplies the form in 8 bits. */
+static bool takes_bytes(const Conv *a, const ConvWalk *w)
+{
+    return conv_is_narrow(a->w) && !a->s.upsample && w->C % BYTE_GROUP == 0 && w->N % BYTE_GROUP == 0 &&
+           conv_byte_form_bytes(a->w) / BYTE_CHUNK < INT32_MAX;
+}
+
+static Tiling tiling_of(const ConvPlan *p)
+{
+    return p->bytes ? conv_bytes_tiling(&p->walk, p->backward) : conv_tiling(&p->walk);
+}
+
 static Status plan_conv(const Conv *a, bool backward, ConvPlan *p)
 {
     FLOATS_ONLY(a->x, a->w->scales ? NULL : a->w, a->bias, a->y, a->per_picture, a->residual);
@@ -171,7 +175,8 @@ static Status plan_conv(const Conv *a, bool backward, ConvPlan *p)
     p->form_type = p->tensor ? source->dtype : DTYPE_F32;
     p->walk.padded = p->tensor ? (p->walk.C + 7) / 8 * 8 : (p->walk.C + 3) / 4 * 4;
     if (p->tensor) {
-        const Tiling t = conv_tiling(&p->walk);
+        p->bytes = takes_bytes(a, &p->walk);
+        const Tiling t = tiling_of(p);
         p->tile = t.tile, p->walk.splits = t.splits;
     } else {
         p->walk.splits = conv_plain_splits(&p->walk);
@@ -183,244 +188,24 @@ static Status plan_conv(const Conv *a, bool backward, ConvPlan *p)
     return STATUS_OK;
 }
 
-/* Forms of weights -------------------------------------------------------------------------------------- */
-
-enum { PACK_TILE = 32, PACK_THREADS = 256 };
-
-/* Where a weight comes from: (K,C,window) as in files, or its own form for the forward, (K,window,padded). */
-typedef struct PackSource {
-    const void *data;
-    const float *scales; /* in 8 bits: one for each of K */
-    int type, K, C, window, width;
-    int padded; /* 0: as in files */
-} PackSource;
-
-__device__ static inline float weight_at(const PackSource &s, int k, int64_t i)
-{
-    return s.scales ? (float)((const signed char *)s.data)[i] * s.scales[k] : read_float(s.data, s.type, i);
-}
-
-/* The form's elements of 32 of K and `across` of C, by way of shared memory, so that both sides are touched
- * in runs: windows lie side by side in a file's weight, channels in a form. turned: N is C, and channels are
- * K. */
-template <typename T>
-__global__ static void pack_kernel(ConvWalk w, PackSource s, int across, bool turned, T *form)
-{
-    SHARED(float, tile); /* (32, across·window + 1) */
-    const int window = s.window, width = s.width;
-    const int k0 = (int)blockIdx.y * PACK_TILE, c0 = (int)blockIdx.x * across, line = across * window;
-    for (int i = (int)threadIdx.x; i < PACK_TILE * line; i += PACK_THREADS) {
-        const int k = k0 + i / line, at = i % line;
-        const int c = s.padded ? at % across : at / window, tap = s.padded ? at / across : at % window;
-        const bool there = k < s.K && c < s.C - c0;
-        const int64_t from = s.padded ? ((int64_t)k * window + tap) * s.padded + c0 + c
-                                      : ((int64_t)k * s.C + c0 + c) * window + tap;
-        tile[i / line * (line + 1) + c * window + tap] = there ? weight_at(s, k, from) : 0;
-    }
-    __syncthreads();
-    const int channels = turned ? PACK_TILE : across, rows = turned ? across : PACK_TILE;
-    for (int j = 0; j < w.classes; j++) {
-        const ConvClass &of = w.of[j];
-        const int taps = of.rows.taps * of.columns.taps;
-        for (int i = (int)threadIdx.x; i < channels * rows * taps; i += PACK_THREADS) {
-            const int c = i % channels, n = i / channels % rows, tap = i / (channels * rows);
-            const int a = tap / of.columns.taps, b = tap % of.columns.taps;
-            const int64_t at = (turned ? c0 : k0) + n, channel = (turned ? k0 : c0) + c;
-            const float *from = tile + (turned ? c : n) * (line + 1) + (turned ? n : c) * window;
-            float sum = 0;
-            for (int u = of.rows.first[a]; u <= of.rows.last[a]; u++)
-                for (int v = of.columns.first[b]; v <= of.columns.last[b]; v++)
-                    sum += from[u * width + v];
-            if (at < w.N && channel < w.padded)
-                form[(w.N * of.first_tap + at * taps + tap) * w.padded + channel] = from_float<T>(sum);
-        }
-    }
-}
-
-static PackSource source_of(const Tensor *weight)
-{
-    PackSource s = {};
-    s.data = weight->data, s.type = weight->dtype;
-    s.scales = weight->scales ? (const float *)weight->scales->data : NULL;
-    s.K = (int)weight->shape[0], s.C = (int)weight->shape[1];
-    s.width = (int)weight->shape[3], s.window = (int)weight->shape[2] * s.width;
-    return s;
-}
-
-static Status pack(const ConvPlan *p, PackSource from, void *form)
-{
-    const int K = from.K, C = from.C, window = from.window;
-    const int fit = 288 / window, across = fit < 1 ? 1 : fit > PACK_TILE ? PACK_TILE : fit;
-    ConvWalk w = p->walk;
-    w.source = NULL, w.end = {};
-    const int64_t down = p->backward ? w.padded : K, along = p->backward ? C : w.padded;
-    const dim3 grid(blocks_for(along, across), blocks_for(down, PACK_TILE));
-    const size_t shared = (size_t)PACK_TILE * (across * window + 1) * sizeof(float);
-    Status s = STATUS_OK;
-    WITH_FLOAT(p->form_type, T,
-               s = LAUNCH(grid, dim3(PACK_THREADS), shared, pack_kernel<T>, w, from, across, p->backward,
-                          (T *)form));
-    return s;
-}
-
-static Status pack_weight(const ConvPlan *p, const Tensor *weight, void *form)
-{
-    return pack(p, source_of(weight), form);
-}
-
-/* Layer.packed: forms for the forward and for the gradient of the input, by type. A form is noted when a step
- * that uses it is rehearsed, so that its bytes are known, and made at its first use. */
-typedef struct Form {
-    size_t bytes; /* 0: not noted */
-    int padded;   /* channels */
-    void *data;   /* NULL: not made */
-} Form;
-
-typedef struct Packed {
-    Form forward[DTYPE_F16 + 1], backward[DTYPE_F16 + 1];
-    int held; /* type of the form in the gradient's storage of a weight that is held still; −1: none */
-} Packed;
-
-/* The layer's form for the forward, where that for the backward pass can be made of it: a window's elements
- * as they are, and not sums of them. */
-static Form *plain_form(const Conv *a, DType type)
-{
-    Packed *p = a->layer && !a->layer->still && !a->s.upsample ? (Packed *)a->layer->packed : NULL;
-    return p && p->forward[type].bytes ? &p->forward[type] : NULL;
-}
-
-/* Of a layer that may keep its weight's form at all: whether it keeps it for this product. Turning a form for
- * each backward pass costs a percent of it; keeping it, as much memory as the weights. */
-static bool keeps_form(const Conv *a, const ConvPlan *p)
-{
-    const Layer *l = a->layer;
-    if (!l || !p->backward)
-        return l;
-    return l->packed_only ? !plain_form(a, p->form_type) : !(l->pack_forward_only || l->still);
-}
-
-static Status note_form(Layer *l, const ConvPlan *p, Form **form)
-{
-    Packed *packed = (Packed *)l->packed;
-    if (!packed) {
-        packed = (Packed *)mem_calloc(1, sizeof(Packed));
-        if (!packed)
-            return STATUS_FAILED;
-        packed->held = -1;
-        l->packed = packed;
-    }
-    *form = (p->backward ? packed->backward : packed->forward) + p->form_type;
-    (*form)->bytes = p->form_bytes;
-    (*form)->padded = (int)p->walk.padded;
-    return STATUS_OK;
-}
-
-/* Into the gradient's storage, which has room for one form: in 16 bits of any layer. */
-static Status held_form(const Conv *a, const ConvPlan *p, void *scratch, const void **data)
-{
-    Layer *l = a->layer;
-    Form *form;
-    TRY(note_form(l, p, &form));
-    Packed *packed = (Packed *)l->packed;
-    const bool fits = p->form_bytes <= tensor_bytes(l->weight->grad) && aligned(l->weight->grad);
-    if (!fits || (packed->held >= 0 && packed->held != (int)p->form_type)) {
-        *data = scratch;
-        return pack_weight(p, a->w, scratch);
-    }
-    *data = l->weight->grad->data;
-    if (packed->held < 0)
-        TRY(pack_weight(p, a->w, l->weight->grad->data));
-    packed->held = p->form_type;
-    return STATUS_OK;
-}
-
-/* Once, from the host's memory, by way of memory that is given back. */
-static Status make_from_host(const ConvPlan *p, const Tensor *weight, void *form)
-{
-    Tensor there = *weight;
-    const Device *d = cuda_device();
-    if (!(there.data = cuda_memory_new(tensor_bytes(weight))))
-        return STATUS_FAILED;
-    cuda_aside(true);
-    Status s = d->put(there.data, weight->data, tensor_bytes(weight));
-    if (s == STATUS_OK)
-        s = pack_weight(p, &there, form);
-    const Status settled = d->settle();
-    cuda_aside(false);
-    cuda_memory_free(there.data, tensor_bytes(weight));
-    return s == STATUS_OK ? settled : s;
-}
-
-/* The form for the backward pass, made of the other. */
-static Status turn_form(const Conv *a, const ConvPlan *p, const Form *forward, void *form)
-{
-    PackSource s = source_of(a->w);
-    s.data = forward->data, s.type = p->form_type;
-    s.scales = NULL;
-    s.padded = forward->padded;
-    return pack(p, s, form);
-}
-
-/* *data = a's weight in the plan's form: the layer's own where it does not change (made now if it isn't
- * there), else in scratch memory. */
-static Status form_of(const Conv *a, const ConvPlan *p, void *scratch, const void **data)
-{
-    Form *form;
-    *data = scratch;
-    if (!keeps_form(a, p)) {
-        const Form *forward = p->backward ? plain_form(a, p->form_type) : NULL;
-        return forward && forward->data ? turn_form(a, p, forward, scratch) : pack_weight(p, a->w, scratch);
-    }
-    if (a->layer->still)
-        return held_form(a, p, scratch, data);
-    TRY(note_form(a->layer, p, &form));
-    if (!form->data) {
-        void *made = cuda_memory_new(form->bytes);
-        if (!made)
-            return STATUS_FAILED;
-        const Status s = a->layer->packed_only ? make_from_host(p, a->w, made) : pack_weight(p, a->w, made);
-        if (s != STATUS_OK) {
-            cuda_memory_free(made, form->bytes);
-            return s;
-        }
-        form->data = made;
-    }
-    *data = form->data;
-    return STATUS_OK;
-}
-
-static size_t cuda_packed_bytes(const Layer *l)
-{
-    const Packed *p = (const Packed *)l->packed;
-    size_t bytes = 0;
-    for (int i = 0; p && !l->still && i <= DTYPE_F16; i++)
-        bytes += p->forward[i].bytes + p->backward[i].bytes;
-    return bytes;
-}
-
-static void cuda_unpack(Layer *l)
-{
-    Packed *p = (Packed *)l->packed;
-    for (int i = 0; p && i <= DTYPE_F16; i++) {
-        cuda_memory_free(p->forward[i].data, p->forward[i].bytes);
-        cuda_memory_free(p->backward[i].data, p->backward[i].bytes);
-    }
-    mem_free(p);
-    l->packed = NULL;
-}
-
 /* The three products ------------------------------------------------------------------------------------ */
 
 static Status scratch_of(const Conv *a, bool backward, size_t *bytes)
 {
     ConvPlan p;
-    Form *form;
     TRY(plan_conv(a, backward, &p));
-    *bytes = p.part_bytes;
-    if (keeps_form(a, &p) && !a->layer->still)
-        return note_form(a->layer, &p, &form);
-    *bytes += p.form_bytes;
+    TRY(conv_form_scratch(a, &p, bytes));
+    *bytes += p.part_bytes;
     return STATUS_OK;
+}
+
+static Status multiply_bytes(const Conv *a, const ConvPlan *p)
+{
+    ByteForm f = {};
+    f.data = (const signed char *)p->walk.form, f.scales = (const float *)a->w->scales->data;
+    f.width = (int)a->w->shape[3], f.window = (int)a->w->shape[2] * f.width;
+    f.row = (int)byte_row(a->w->shape[1]);
+    return conv_bytes(&p->walk, &f, p->tile, p->backward);
 }
 
 static Status run_conv(const Conv *a, bool backward, void *scratch)
@@ -430,14 +215,17 @@ static Status run_conv(const Conv *a, bool backward, void *scratch)
     p.walk.end = conv_ending(backward ? a->x : a->y, a->bias, a->per_picture, a->residual);
     if (p.part_bytes)
         p.walk.end.partial = (float *)scratch;
-    TRY(form_of(a, &p, (char *)scratch + p.part_bytes, &p.walk.form));
-    return p.tensor ? conv_tensor(&p.walk, p.tile) : conv_plain(&p.walk);
+    TRY(conv_form(a, &p, (char *)scratch + p.part_bytes, &p.walk.form));
+    return p.bytes ? multiply_bytes(a, &p) : p.tensor ? conv_tensor(&p.walk, p.tile) : conv_plain(&p.walk);
 }
 
 static Status cuda_conv2d_scratch(const Conv *a, size_t *bytes)
 {
     FLOATS_ONLY(a->x, a->w->scales ? NULL : a->w, a->bias, a->y, a->per_picture, a->residual);
     if (cuda_int8_takes_conv(a)) {
+        ConvPlan p; /* which the layer's form is noted for */
+        TRY(plan_conv(a, false, &p));
+        TRY(conv_form_scratch(a, &p, bytes));
         *bytes = cuda_int8_conv_scratch(a);
         return STATUS_OK;
     }
@@ -445,7 +233,11 @@ static Status cuda_conv2d_scratch(const Conv *a, size_t *bytes)
 }
 static Status cuda_conv2d(const Conv *a, void *scratch)
 {
-    return cuda_int8_takes_conv(a) ? cuda_int8_conv(a, scratch) : run_conv(a, false, scratch);
+    const signed char *bytes;
+    if (!cuda_int8_takes_conv(a))
+        return run_conv(a, false, scratch);
+    TRY(conv_kept_bytes(a, &bytes));
+    return cuda_int8_conv(a, bytes, scratch);
 }
 
 static Status cuda_conv2d_backward_data_scratch(const Conv *a, size_t *bytes)
@@ -516,6 +308,6 @@ extern "C" void cuda_conv_table(Device *d)
     d->conv2d_backward_weight_scratch = cuda_conv2d_backward_weight_scratch;
     d->conv2d_backward_weight = cuda_conv2d_backward_weight;
     d->packs_from_host = true;
-    d->packed_bytes = cuda_packed_bytes;
-    d->unpack = cuda_unpack;
+    d->packed_bytes = conv_packed_bytes;
+    d->unpack = conv_unpack;
 }

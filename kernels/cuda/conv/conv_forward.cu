@@ -92,22 +92,6 @@ Status conv_finish(const ConvWalk *w)
 
 /* Which tile -------------------------------------------------------------------------------------------- */
 
-/* The best of this tile, if it is better than the best so far: with the parts' way through memory. */
-template <typename S>
-static void try_tile(const ConvWalk *w, int tile, int64_t steps, Tiling *best, double *least)
-{
-    const double blocks = (double)blocks_for(most_class_rows(w), S::M) * blocks_for(w->N, S::N) * w->classes;
-    const double outputs = (double)(w->pictures * w->out_H * w->out_W * w->N);
-    for (int splits = 1; splits <= 16 && splits * 4 <= steps + 3; splits++) {
-        const double parts = splits > 1 ? 3000 + cache_clocks(outputs * (8.0 * splits + 4)) : 0;
-        const double clocks = tile_clocks<S>(blocks * splits, (steps + splits - 1) / splits) + parts;
-        if (*least == 0 || clocks < *least) {
-            *least = clocks;
-            *best = (Tiling){tile, splits};
-        }
-    }
-}
-
 Tiling conv_tiling(const ConvWalk *w)
 {
     if (w->C % CHUNK != 0)

@@ -22,6 +22,7 @@
 #include "int8.h"
 
 #include "kernels/cuda/base/families.h"
+#include "bytes.h"
 #include "window.h"
 
 #include <math.h>
@@ -195,14 +196,16 @@ __global__ static void row_sums_kernel(const signed char *v, int64_t N, int64_t 
         sums[row] = sum;
 }
 
-/* v (K,C,9) to form (K,9,C), and sums: a block has a row, by way of shared memory. */
-__global__ static void turn_windows_kernel(const signed char *v, int C, signed char *form, int *sums)
+/* v (K,C,9), or (K,9,line) in the groups of bytes.h, to form (K,9,C), and sums: a block has a row, by way of
+ * shared memory. */
+__global__ static void turn_windows_kernel(const signed char *v, int C, int line, bool groups,
+                                           signed char *form, int *sums)
 {
-    SHARED(signed char, row); /* C·9, and an int for each warp */
-    int *const room = (int *)(row + C * TAPS);
-    const int64_t first = (int64_t)blockIdx.x * C * TAPS;
+    SHARED(signed char, row); /* line·9, and an int for each warp */
+    int *const room = (int *)(row + line * TAPS);
+    const int64_t first = (int64_t)blockIdx.x * line * TAPS, to = (int64_t)blockIdx.x * C * TAPS;
     int sum = 0;
-    for (int i = threadIdx.x * UNIT; i < C * TAPS; i += THREADS * UNIT) {
+    for (int i = threadIdx.x * UNIT; i < line * TAPS; i += THREADS * UNIT) {
         *(uint4 *)(row + i) = *(const uint4 *)(v + first + i);
         sum += sum_of(row + i);
     }
@@ -214,8 +217,8 @@ __global__ static void turn_windows_kernel(const signed char *v, int C, signed c
         Neighbours<signed char, 4> four;
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            four.at[j] = row[(c + j) * TAPS + tap];
-        *(Neighbours<signed char, 4> *)(form + first + i) = four;
+            four.at[j] = row[groups ? tap * line + byte_place(c + j) : (c + j) * TAPS + tap];
+        *(Neighbours<signed char, 4> *)(form + to + i) = four;
     }
 }
 
@@ -464,16 +467,16 @@ static Status round_map(const Conv *a, const Plan *p, Range *ranges)
     });
 }
 
-extern "C" Status cuda_int8_conv(const Conv *a, void *scratch)
+extern "C" Status cuda_int8_conv(const Conv *a, const signed char *form, void *scratch)
 {
     Plan plan = plan_conv(a);
     settle_in(&plan, (char *)scratch, a->w);
     plan.b.w.end = conv_ending(a->y, a->bias, a->per_picture, a->residual);
     TRY(round_map(a, &plan, (Range *)((char *)scratch + plan.at.ranges)));
-    const int C = plan.map.C;
-    TRY(LAUNCH(dim3((unsigned)a->w->shape[0]), dim3(THREADS), (size_t)C * TAPS + WARPS * sizeof(int),
-               turn_windows_kernel, (const signed char *)a->w->data, C, (signed char *)plan.b.w.form,
-               (int *)plan.b.sums));
+    const int C = plan.map.C, line = form ? (int)byte_row(C) : C;
+    TRY(LAUNCH(dim3((unsigned)a->w->shape[0]), dim3(THREADS), (size_t)line * TAPS + WARPS * sizeof(int),
+               turn_windows_kernel, form ? form : (const signed char *)a->w->data, C, line, form != NULL,
+               (signed char *)plan.b.w.form, (int *)plan.b.sums));
     return multiply(&plan);
 }
 
@@ -507,7 +510,7 @@ extern "C" bool cuda_int8_takes_conv(const Conv *a)
 {
     const Tensor *w = a->w, *x = a->x;
     if (!a->narrow || !is_narrow(w, w->shape[1]) || w->shape[2] != 3 || w->shape[3] != 3 || a->s.upsample ||
-        w->shape[1] * TAPS + (int64_t)(WARPS * sizeof(int)) > 48 << 10)
+        byte_row(w->shape[1]) * TAPS + (int64_t)(WARPS * sizeof(int)) > 48 << 10)
         return false;
     const int64_t pixels = x->shape[0] * (x->shape[1] + 2 * WINDOW_MAX) * (x->shape[2] + 2 * WINDOW_MAX);
     return pixels < INT32_MAX / 8 && pixels * x->shape[3] / UNIT < INT32_MAX &&

@@ -15,7 +15,8 @@ bool cuda_int8_takes_conv(const Conv *a);
 size_t cuda_int8_product_scratch(const Product *p);
 size_t cuda_int8_conv_scratch(const Conv *a);
 Status cuda_int8_product(const Product *p, void *scratch);
-Status cuda_int8_conv(const Conv *a, void *scratch);
+/* form: the weight's in 8 bits (bytes.h); NULL: it comes as files have it. */
+Status cuda_int8_conv(const Conv *a, const signed char *form, void *scratch);
 
 #ifdef __cplusplus
 }

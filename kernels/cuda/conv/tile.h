@@ -183,6 +183,15 @@ __device__ static inline void multiply_stage(D d[S::WM / 16][S::WN / 8][4], cons
     multiply_fragments<T, S>(d, f[1]);
 }
 
+/* What becomes of a step that is there; special where B lies otherwise in a stage. */
+template <typename S> struct Step {
+    template <typename T, typename D>
+    __device__ static inline void multiply(D d[S::WM / 16][S::WN / 8][4], const T *stage)
+    {
+        multiply_stage<T, S>(d, stage);
+    }
+};
+
 template <bool STAGED, typename T, typename S, typename Source, typename D>
 __device__ static inline void multiply_tiles_as(Source &from, int steps, D d[S::WM / 16][S::WN / 8][4],
                                                 T *shared)
@@ -203,7 +212,7 @@ __device__ static inline void multiply_tiles_as(Source &from, int steps, D d[S::
             T *const next = shared + (k + 1) % 2 * S::STAGE;
             if (k + 1 < steps)
                 fetch_step(from, held, next);
-            multiply_stage<T, S>(d, shared + k % 2 * S::STAGE);
+            Step<S>::multiply(d, shared + k % 2 * S::STAGE);
             if (k + 1 < steps)
                 store_held(held, next);
             __syncthreads();
@@ -223,7 +232,7 @@ __device__ static inline void multiply_tiles_as(Source &from, int steps, D d[S::
             if (k + STAGES - 1 < steps)
                 fetch_step(from, held, shared + free * S::STAGE);
             copy_async_commit();
-            multiply_stage<T, S>(d, shared + now * S::STAGE);
+            Step<S>::multiply(d, shared + now * S::STAGE);
             now = now == STAGES - 1 ? 0 : now + 1;
             free = free == STAGES - 1 ? 0 : free + 1;
         }

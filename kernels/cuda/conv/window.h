@@ -99,30 +99,44 @@ __device__ static inline void fetch_step(WindowSource<T, S, true> &s, Held<S, tr
     s.depth += TILE_CHUNKS;
 }
 
+/* A step of the source alone. */
 template <typename T, typename S, bool STAGED>
-__device__ static inline void fetch_step(WindowSource<T, S, false> &s, Held<S, STAGED> &held, T *stage)
+__device__ static inline void fetch_source(const WindowSource<T, S, false> &s, Held<S, STAGED> &held,
+                                           T *stage)
 {
     const unsigned need = 1u << s.u | 1u << (16 + s.v);
-    const bool channel = s.c < s.C;
 #pragma unroll
     for (int i = 0; i < S::A_ROWS; i++)
         fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i),
                             s.source + (int64_t)(s.window[i] + s.delta) * CHUNK,
-                            channel && (s.inside[i] & need) == need);
+                            s.c < s.C && (s.inside[i] & need) == need);
+}
+
+/* On to the next step; whether it is the first one of a tap. */
+template <typename T, typename S> __device__ static inline bool next_step(WindowSource<T, S, false> &s)
+{
+    s.c += TILE_DEPTH, s.delta += TILE_CHUNKS, s.depth += TILE_CHUNKS;
+    if (s.c - (int)threadIdx.x % TILE_CHUNKS * CHUNK < s.C)
+        return false;
+    s.c = threadIdx.x % TILE_CHUNKS * CHUNK;
+    s.tap++, s.v++;
+    if (s.v == s.columns)
+        s.v = 0, s.u++;
+    begin_tap(s);
+    return true;
+}
+
+template <typename T, typename S, bool STAGED>
+__device__ static inline void fetch_step(WindowSource<T, S, false> &s, Held<S, STAGED> &held, T *stage)
+{
+    fetch_source(s, held, stage);
 #pragma unroll
     for (int i = 0; i < S::B_ROWS; i++)
         if (place_of<S, S::N>(i) >= 0)
             fetch_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
                                 s.form + (int64_t)(s.weights[i] + s.depth) * CHUNK,
-                                channel && s.weights[i] >= 0);
-    s.c += TILE_DEPTH, s.delta += TILE_CHUNKS, s.depth += TILE_CHUNKS;
-    if (s.c - (int)threadIdx.x % TILE_CHUNKS * CHUNK >= s.C) {
-        s.c = threadIdx.x % TILE_CHUNKS * CHUNK;
-        s.tap++, s.v++;
-        if (s.v == s.columns)
-            s.v = 0, s.u++;
-        begin_tap(s);
-    }
+                                s.c < s.C && s.weights[i] >= 0);
+    next_step(s);
 }
 
 template <bool GATHER> __host__ __device__ static inline int steps_of(int64_t taps, int64_t padded)
@@ -130,6 +144,22 @@ template <bool GATHER> __host__ __device__ static inline int steps_of(int64_t ta
     const int64_t steps = GATHER ? (taps * (padded / CHUNK) + TILE_CHUNKS - 1) / TILE_CHUNKS
                                  : taps * ((padded + TILE_DEPTH - 1) / TILE_DEPTH);
     return (int)steps;
+}
+
+/* The best of this tile, if it is better than the best so far: with the parts' way through memory. */
+template <typename S>
+static inline void try_tile(const ConvWalk *w, int tile, int64_t steps, Tiling *best, double *least)
+{
+    const double blocks = (double)blocks_for(most_class_rows(w), S::M) * blocks_for(w->N, S::N) * w->classes;
+    const double outputs = (double)(w->pictures * w->out_H * w->out_W * w->N);
+    for (int splits = 1; splits <= 16 && splits * 4 <= steps + 3; splits++) {
+        const double parts = splits > 1 ? 3000 + cache_clocks(outputs * (8.0 * splits + 4)) : 0;
+        const double clocks = tile_clocks<S>(blocks * splits, (steps + splits - 1) / splits) + parts;
+        if (*least == 0 || clocks < *least) {
+            *least = clocks;
+            *best = (Tiling){tile, splits};
+        }
+    }
 }
 
 #endif
