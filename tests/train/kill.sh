@@ -101,7 +101,8 @@ for at in 1 4 5 8 10 12; do
     wait $pid 2> /dev/null || true
     # and the run's folder is moved on the way
     [ $at != 5 ] || { mv "$work/killed" "$work/moved"; "$atelier" train "$work/$kind.yaml" --resume "$work/moved" >> "$work/moved.log" 2>&1 & pid=$!
-                      sleep 0.1; kill -KILL $pid 2> /dev/null || true; wait $pid 2> /dev/null || true
+                      while kill -0 $pid 2> /dev/null && [ "$(wc -l < "$work/moved/log.jsonl")" -lt 7 ]; do sleep 0.01; done
+                      kill -KILL $pid 2> /dev/null || true; wait $pid 2> /dev/null || true
                       mv "$work/moved" "$work/killed"; }
 done
 run killed --resume auto || { cat "$work/killed.log"; exit 1; }

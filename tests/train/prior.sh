@@ -58,14 +58,8 @@ done
 
 # Another one uses them again, killed in between and gone on with, the folder of class pictures lost meanwhile.
 cp -r "$work/class" "$work/kept"
-for at in 1 3 5; do
-    "$atelier" train "$work/run.yaml" --set output.dir=killed --resume auto > "$work/out" 2> "$work/err" & pid=$!
-    while kill -0 $pid 2> /dev/null; do
-        [ "$(cat "$work/killed/log.jsonl" 2> /dev/null | wc -l)" -ge $at ] && break
-        sleep 0.01
-    done
-    kill -KILL $pid 2> /dev/null || true
-    wait $pid 2> /dev/null || true
+for at in 4 6 6; do # before the first checkpoint, after it, and gone on from it
+    expect 137 disturbed kill "$work/killed/log.jsonl" $at "$atelier" train "$work/run.yaml" --set output.dir=killed --resume auto
     ! grep -q "class pictures drawn" "$work/err" || fail "class pictures were drawn again"
     diff -r "$work/class" "$work/kept" || fail "class pictures were changed"
 done

@@ -36,25 +36,28 @@ none_left() {
     [ -z "$left" ] || fail "$1: these are left: $left"
 }
 
-# begin DIR COUNT WORD…: in the background, in a group of its own, until its log has three lines: $starter is the
-# starter, ${ranks[R]} process R.
-begin() {
+# all_there COUNT: ${ranks[R]} is process R
+all_there() {
     local child rank
-    rm -rf "${work:?}/$1"
-    setsid "$atelier" train "$work/run.yaml" --set output.dir="$work/$1" --processes "$2" "${@:3}" >"$work/out" 2>"$work/err" &
-    starter=$!
-    until [ "$(cat "$work/$1/log.jsonl" 2>/dev/null | wc -l)" -ge 3 ]; do
-        kill -0 $starter 2>/dev/null || fail "$1: ended before it began"
-        sleep 0.01
-    done
     ranks=()
     for child in $(pgrep -P $starter); do
-        for ((rank = 0; rank < $2; rank++)); do
+        for ((rank = 0; rank < $1; rank++)); do
             if is_rank $rank "$child"; then ranks[rank]=$child; fi
         done
     done
-    [ "${#ranks[@]}" = "$2" ] || fail "$1: ${#ranks[@]} processes, not $2"
+    [ "${#ranks[@]}" = "$1" ]
 }
+# begin DIR COUNT WORD…: in the background, in a group of its own, until process 0 stands still after a few steps:
+# $starter is the starter. go lets it go on.
+begin() {
+    rm -rf "${work:?}/$1"
+    FAULT_KIND=stop FAULT_BELOW=$work/$1/log.jsonl FAULT_AT=6 LD_PRELOAD=$faults setsid "$atelier" train "$work/run.yaml" \
+        --set output.dir="$work/$1" --processes "$2" "${@:3}" >"$work/out" 2>"$work/err" &
+    starter=$!
+    comes $starter all_there "$2" || fail "$1: ended before it began, ${#ranks[@]} processes, not $2"
+    comes $starter stands "${ranks[0]}" || fail "$1: ended before it began"
+}
+go() { kill -CONT "${ranks[0]}"; }
 # ends STATUS DIR
 ends() {
     local status=0
@@ -105,33 +108,31 @@ done
 # One is killed.
 begin killed 3
 kill -KILL "${ranks[2]}"
+go
 ends 1 killed
 says 'process 2 of 3 ([0-9]*) has ended without a word'
 says 'process 2 of 3 was ended by signal 9 (Killed)'
 go_on killed 2
 begin first 2
 kill -ABRT "${ranks[0]}"
+go
 ends 1 first
 says 'process 0 of 2 was ended by signal 6'
 go_on first 3
 
 # One is killed as soon as it is there, before the others have found it: they do not wait for it.
 rm -rf "$work/early"
-"$atelier" train "$work/run.yaml" --set output.dir="$work/early" --processes 2 >"$work/out" 2>"$work/err" &
+"$atelier" train "$work/run.yaml" --set output.dir="$work/early" --set train.steps=100000 --processes 2 >"$work/out" 2>"$work/err" &
 starter=$!
-early=
-until [ -n "$early" ]; do
-    for child in $(pgrep -P $starter); do
-        if is_rank 1 "$child"; then early=$child; fi
-    done
-done
-kill -KILL "$early"
+comes $starter all_there 2 || fail "early: ended before it began"
+kill -KILL "${ranks[1]}"
 ends 1 early
 says 'process 1 of 2 was ended by signal 9'
 
 # One is stopped: the others notice, and it is ended too.
 begin stopped 2 --set train.timeout=5
 kill -STOP "${ranks[1]}"
+go
 ends 1 stopped
 says 'process 1 of 2 ([0-9]*) has not been heard of for 5 seconds'
 says 'process 1 of 2 was stopped (by SIGSTOP, or a debugger), and was ended by its starter'
@@ -140,6 +141,7 @@ go_on stopped 1
 # All are stopped, for longer than that, and go on: nobody was late.
 begin frozen 3 --set train.timeout=5
 kill -STOP "${ranks[1]}" "${ranks[2]}"
+go
 sleep 1 # process 0 waits for them by now
 kill -STOP "${ranks[0]}"
 sleep 6
@@ -151,33 +153,38 @@ same frozen
 asked() { # DIR COMMAND…
     begin "$1" 2
     "${@:2}"
+    go
     ends 130 "$1"
     says '^interrupted.* Go on with: atelier train .*--processes 2 --resume auto'
     says_not 'was ended by'
     go_on "$1" 3
 }
 asked one eval 'kill -USR1 "${ranks[1]}"'
-twice() { kill -TERM $starter; kill -TERM $starter; }
+twice() { kill -STOP $starter; kill -TERM $starter; kill -INT $starter; kill -CONT $starter; }
 whole_group() { kill -INT -- -$starter; }
 asked alone eval 'kill -TERM $starter'
 asked twice twice
 asked group whole_group
 asked batch eval 'kill -USR1 $starter "${ranks[@]}"'
 
-# Asked again it ends at once.
+# Asked again, later than in the same moment, it ends at once. Process 0 cannot answer the first request meanwhile.
 begin again 2 --set train.steps=100000
-kill -STOP "${ranks[0]}" # it cannot answer the first request meanwhile
+has_come() { (((0x$(sed -n 's/^ShdPnd:\t*//p' "/proc/${ranks[0]}/status") >> ($(kill -l "$1") - 1)) & 1)); }
+asked_again() {
+    kill -INT $starter
+    has_come USR2
+}
 kill -INT $starter
-sleep 0.5
-kill -INT $starter
-sleep 0.5
-kill -CONT "${ranks[0]}"
+comes $starter has_come USR1 || fail "the request is not passed on"
+comes $starter asked_again || fail "the second request is not passed on"
+go
 ends 130 again
 [ "$(grep -c 'ended at once by a second signal' "$work/err")" = 1 ] || fail "not one process has last words"
 
 # The starter is killed: the others save, and end by themselves.
 begin orphans 2
 kill -KILL $starter
+go
 wait $starter 2>/dev/null || true
 while kill -0 "${ranks[0]}" 2>/dev/null || kill -0 "${ranks[1]}" 2>/dev/null; do sleep 0.02; done
 none_left orphans

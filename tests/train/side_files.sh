@@ -19,14 +19,8 @@ YAML
 train() { expect "$1" "$atelier" train "$work/run.yaml" "${@:2}"; }
 train 0 --set output.dir=whole
 
-# start NAME LINES OPTION...: a run in the background, until its log has so many lines
-start() {
-    "$atelier" train "$work/run.yaml" --set output.dir="$1" "${@:3}" > "$work/out" 2> "$work/err" & pid=$!
-    until [ "$(cat "$work/$1/log.jsonl" 2> /dev/null | wc -l)" -ge "$2" ]; do
-        kill -0 $pid 2> /dev/null || fail "the run ended too early"
-        sleep 0.01
-    done
-}
+# start NAME LINES OPTION...: a run that stands still after about so many steps
+start() { standing "$work/$1/log.jsonl" "$2" "$atelier" train "$work/run.yaml" --set output.dir="$1" "${@:3}"; }
 # ends NAME STATUS: that run's end
 ends() {
     local status=0
@@ -43,8 +37,7 @@ goes_on() { # NAME: to the end of a run that nothing happened to
 }
 
 # The folder of previews is gone, and a file has its name.
-start samples 2
-kill -STOP $pid # before step 80: the samples of step 0 are there
+start samples 20 # the samples of step 0 are there
 rm -r "$work/samples/samples"; : > "$work/samples/samples"
 kill -CONT $pid
 ends samples 1
@@ -56,8 +49,7 @@ mkdir "$work/samples/samples"; cp "$work/whole/samples/step-000000.png" "$work/s
 goes_on samples
 
 # The folder may not be written to, as on a disk that has gone bad: the preview's file fails as the whole folder does.
-start traced 2 --trace "$work/trace"
-kill -STOP $pid
+start traced 20 --trace "$work/trace"
 rm -r "$work/trace"; : > "$work/trace"
 kill -CONT $pid
 ends traced 1
@@ -65,9 +57,8 @@ grep -q "the checkpoint of step [1-9]" "$work/err" || fail "a trace that cannot 
 goes_on traced
 
 # A second signal: at once, with one line of what was kept and how to go on.
-start signals 55
-kill -STOP $pid # both wait for it
-kill -TERM $pid; kill -INT $pid
+start signals 70
+kill -TERM $pid; kill -INT $pid # both wait for it
 kill -CONT $pid
 ends signals 130
 grep -q "^ended at once by a second signal; the checkpoint of step [0-9]* is kept. Go on with: atelier train .*--resume auto$" "$work/err" ||

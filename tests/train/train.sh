@@ -40,15 +40,15 @@ expect 0 "$atelier" train --help
 grep -q "Example\|atelier train" "$work/out" || fail "no example in the help"
 
 # SIGHUP does not end a run, SIGTERM saves, with status 130 and how to go on; the end is that of an uninterrupted run.
-train 0 --set output.dir=whole --set train.steps=120 --set optimizer.schedule=constant
-"$atelier" train "$work/run.yaml" --set train.steps=120 --set optimizer.schedule=constant > "$work/out" 2> "$work/err" & pid=$!
-comes $pid lines_in "$work/run/log.jsonl" 2 || fail "the run ended too early"
+train 0 --set output.dir=whole --set train.steps=20 --set optimizer.schedule=constant
+standing "$work/run/log.jsonl" 4 "$atelier" train "$work/run.yaml" --set train.steps=20 --set optimizer.schedule=constant
 kill -HUP $pid
 kill -TERM $pid
+kill -CONT $pid
 status=0; wait $pid || status=$?
 [ $status = 130 ] || fail "SIGTERM: status $status, not 130"
 grep -q "Go on with: atelier train .*--resume auto" "$work/err" || fail "it does not say how to go on"
-train 0 --set train.steps=120 --set optimizer.schedule=constant --resume auto
+train 0 --set train.steps=20 --set optimizer.schedule=constant --resume auto
 for part in unet/diffusion_pytorch_model text_encoder/model; do
     cmp "$work/whole/model/$part.safetensors" "$work/run/model/$part.safetensors" || fail "$part differs"
 done
