@@ -41,8 +41,11 @@ static int count_lines(const char *text, int letters, int most)
 static void draw_lines(Picture *p, int x, int y, int scale, const char *text, int letters, int most)
 {
     for (int i = 0; *text && i < most; i++) {
-        const int bytes = line_bytes(text, letters);
-        char *line = mem_printf("%.*s", bytes, text);
+        int bytes = line_bytes(text, letters);
+        const bool cut = i == most - 1 && text[bytes + (int)strspn(text + bytes, " ")];
+        if (cut)
+            bytes = letters_bytes(text, letters - 1);
+        char *line = mem_printf("%.*s%s", bytes, text, cut ? "…" : "");
         if (line)
             letters_draw(p, x, y + i * scale * LETTER_LINE, scale, line, letters);
         mem_free(line);
@@ -74,12 +77,13 @@ static bool varies(const Shots *s, const char *key)
     return false;
 }
 
-/* What all pictures have in common. Caller: mem_free. */
-static char *title_of(const Shots *s)
+/* What all pictures have in common, with so many columns of the prompt. Caller: mem_free. */
+static char *title_with(const Shots *s, int columns)
 {
     const SampleArguments *a = s->items[0].a;
     const SampleRequest *r = &a->request;
-    const char *prompt = varies(s, "matrix") ? s->first.request.prompt : r->prompt;
+    const char *prompt = varies(s, "prompt") ? "" : varies(s, "matrix") ? s->first.request.prompt : r->prompt;
+    const int bytes = letters_bytes(prompt, columns);
     char seed[40] = "", steps[24] = "", cfg[24] = "";
     if (!varies(s, "seed"))
         snprintf(seed, sizeof seed, ", seed %llu", (unsigned long long)s->items[0].seed);
@@ -87,8 +91,20 @@ static char *title_of(const Shots *s)
         snprintf(steps, sizeof steps, ", %d steps", r->steps);
     if (!varies(s, "cfg"))
         snprintf(cfg, sizeof cfg, ", cfg %g", (double)r->guidance);
-    return mem_printf("%s%s%s%s%s%s", varies(s, "prompt") ? "" : prompt, varies(s, "prompt") ? "" : ": ",
+    return mem_printf("%.*s%s%s%s%s%s%s", bytes, prompt, prompt[bytes] ? "…" : "", *prompt ? ": " : "",
                       varies(s, "sampler") ? "several samplers" : r->sampler, steps, cfg, seed);
+}
+
+/* The same in lines of so many letters: a long prompt gives way to the settings. Caller: mem_free. */
+static char *title_of(const Shots *s, int letters)
+{
+    int columns = TITLE_LINES * letters;
+    char *title = title_with(s, columns);
+    while (title && columns > 0 && count_lines(title, letters, TITLE_LINES + 1) > TITLE_LINES) {
+        mem_free(title);
+        title = title_with(s, --columns);
+    }
+    return title;
 }
 
 /* Layout ------------------------------------------------------------------------------------------------- */
@@ -99,7 +115,7 @@ typedef struct Layout {
     int scale, line, gap; /* of letters; height of a line of them; between pictures */
     int letters;          /* in a cell's width */
     int beside;           /* width of the rows' labels; 0: there are none */
-    int title_lines, label_lines;
+    int title_lines, block_lines, label_lines;
     int block_height;
     char *title;
 } Layout;
@@ -130,9 +146,7 @@ static int most_lines(const Axis *a, int letters)
 
 static Status plan(const Shots *s, Size cell, Layout *l)
 {
-    *l = (Layout){.cell = cell, .columns = 1, .rows = 1, .blocks = 1, .title = title_of(s)};
-    if (!l->title)
-        return STATUS_FAILED;
+    *l = (Layout){.cell = cell, .columns = 1, .rows = 1, .blocks = 1};
     if (s->axis_count > 0)
         l->columns = s->axes[0].count;
     if (s->axis_count > 1)
@@ -146,16 +160,19 @@ static Status plan(const Shots *s, Size cell, Layout *l)
     l->letters = cell.width / (l->scale * LETTER_WIDTH);
     l->letters = l->letters > 1 ? l->letters : 1;
     l->beside = s->axis_count > 1 ? l->scale * LETTER_WIDTH * longest_label(&s->axes[1]) + l->gap : 0;
+    l->block_lines = s->axis_count > 2 ? most_lines(&s->axes[2], l->letters * l->columns) : 0;
     l->label_lines = s->axis_count > 0 ? most_lines(&s->axes[0], l->letters) : 0;
     const int64_t width = l->gap + l->beside + (int64_t)l->columns * (cell.width + l->gap);
     if (width > PICTURE_MAX_SIDE)
         return status_refuse("sample: a sheet of %d columns of %d pixels is wider than a picture can be",
                              l->columns, cell.width);
-    l->title_lines =
-        count_lines(l->title, ((int)width - 2 * l->gap) / (l->scale * LETTER_WIDTH), TITLE_LINES);
-    l->block_height =
-        l->line * (l->label_lines + (l->blocks > 1)) + l->rows * (cell.height + l->gap) + l->gap;
-    const int64_t height = l->gap + (int64_t)l->title_lines * l->line + (int64_t)l->blocks * l->block_height;
+    const int title_letters = ((int)width - 2 * l->gap) / (l->scale * LETTER_WIDTH);
+    l->title = title_of(s, title_letters);
+    if (!l->title)
+        return STATUS_FAILED;
+    l->title_lines = count_lines(l->title, title_letters, TITLE_LINES);
+    l->block_height = l->line * (l->label_lines + l->block_lines) + l->rows * (cell.height + l->gap) + l->gap;
+    const int64_t height = (int64_t)l->title_lines * l->line + (int64_t)l->blocks * l->block_height;
     if (height > PICTURE_MAX_SIDE || width * height > PICTURE_MAX_PIXELS)
         return status_refuse(
             "sample: a sheet of %lld x %lld pixels is larger than a picture can be; take fewer or "
@@ -193,9 +210,9 @@ static void draw_block(const Shots *s, const Layout *l, int block, const Picture
 {
     int top = l->gap + l->title_lines * l->line + block * l->block_height;
     const int left = l->gap + l->beside;
-    if (l->blocks > 1) {
-        draw_label(out, &s->axes[2], block, left, top, l->letters * l->columns, 1, l->scale);
-        top += l->line;
+    if (l->block_lines) {
+        draw_label(out, &s->axes[2], block, left, top, l->letters * l->columns, l->block_lines, l->scale);
+        top += l->block_lines * l->line;
     }
     for (int x = 0; x < l->columns && s->axis_count; x++)
         draw_label(out, &s->axes[0], x, left + x * (l->cell.width + l->gap), top, l->letters, l->label_lines,
