@@ -36,11 +36,16 @@ void buffer_add(Buffer *b, const char *format, ...)
 
 void buffer_add_wrapped(Buffer *b, int column, int indent, const char *text)
 {
+    buffer_add_within(b, LAST_COLUMN, column, indent, text);
+}
+
+void buffer_add_within(Buffer *b, int columns, int column, int indent, const char *text)
+{
     bool first = true; /* of its line */
     while (*text) {
         const size_t length = strcspn(text, " \n");
         const int width = text_columns(text, length);
-        if (length && !first && column + 1 + width > LAST_COLUMN) {
+        if (length && !first && column + 1 + width > columns) {
             buffer_add(b, "\n");
             column = 0;
             first = true;

@@ -19,6 +19,8 @@ void buffer_add(Buffer *b, const char *format, ...) __attribute__((format(printf
  * the first word comes at `indent` or later, every further line begins there. A newline in the text is one
  * here, and one comes at the end. */
 void buffer_add_wrapped(Buffer *b, int column, int indent, const char *text);
+/* The same in lines of at most so many columns. */
+void buffer_add_within(Buffer *b, int columns, int column, int indent, const char *text);
 /* The text, the caller's (mem_free), or STATUS_FAILED. */
 Status buffer_take(Buffer *b, char **text);
 /* Writes the text to standard output and frees it. */

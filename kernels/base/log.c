@@ -1,7 +1,16 @@
 #include "log.h"
 
+#include "buffer.h"
+#include "mem.h"
+#include "text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define LEAST_COLUMNS 20 /* of a terminal that is worth going by */
 
 static LogLevel level_now = LOG_INFO;
 static LogSink sink_now;
@@ -86,3 +95,47 @@ DEFINE_LOG(log_error, LOG_ERROR)
 DEFINE_LOG(log_warn, LOG_WARN)
 DEFINE_LOG(log_info, LOG_INFO)
 DEFINE_LOG(log_debug, LOG_DEBUG)
+
+int terminal_columns(int fd)
+{
+    struct winsize w;
+    return ioctl(fd, TIOCGWINSZ, &w) == 0 && w.ws_col >= LEAST_COLUMNS ? w.ws_col : 0;
+}
+
+/* Of what rows go to. */
+static int row_columns(FILE *out)
+{
+    if (out)
+        return terminal_columns(fileno(out));
+    return !own.sink && sink_now == log_terminal ? terminal_columns(STDERR_FILENO) : 0;
+}
+
+/* The row in lines of so many columns, without an end; NULL: it fits as it is. Caller: mem_free. */
+static char *wrap_row(const char *row, int indent, int columns)
+{
+    Buffer b = {0};
+    char *text = NULL;
+    const size_t length = strlen(row);
+    if (!columns || text_columns(row, length) < columns || length <= (size_t)indent)
+        return NULL;
+    buffer_add(&b, "%.*s", indent, row);
+    buffer_add_within(&b, columns - 1, indent, indent, row + indent);
+    if (buffer_take(&b, &text) == STATUS_OK)
+        text[strlen(text) - 1] = 0;
+    return text;
+}
+
+void log_row(FILE *out, int indent, const char *format, ...)
+{
+    char row[LOG_LONGEST];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(row, sizeof row, format, args);
+    va_end(args);
+    char *wrapped = wrap_row(row, indent, row_columns(out));
+    if (out)
+        fprintf(out, "%s\n", wrapped ? wrapped : row);
+    else
+        log_info("%s", wrapped ? wrapped : row);
+    mem_free(wrapped);
+}

@@ -4,6 +4,8 @@
 #ifndef ATL_LOG_H
 #define ATL_LOG_H
 
+#include <stdio.h>
+
 typedef enum LogLevel { LOG_ERROR = 0, LOG_WARN, LOG_INFO, LOG_DEBUG } LogLevel;
 
 /* text has no line end, nor the level's name; what is longer than LOG_LONGEST is cut. Any thread may call. */
@@ -28,5 +30,10 @@ void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* A row of a table, of which `indent` columns are its label: to out, or where that is NULL as log_info. On a
+ * terminal that is too narrow for it the rest stands below, so far in. */
+void log_row(FILE *out, int indent, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Columns of the terminal that fd is; 0: it is none. */
+int terminal_columns(int fd);
 
 #endif

@@ -4,26 +4,18 @@
 #include "progress.h"
 
 #include "clock.h"
+#include "log.h"
 #include "text.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define RATE_MEMORY 30.0 /* seconds */
 #define REDRAW_EVERY 0.1 /* seconds, on a terminal */
 #define DEFAULT_WIDTH 80
 #define LINE_MAX_BYTES 512
-
-static int terminal_width(int fd)
-{
-    struct winsize w;
-    if (ioctl(fd, TIOCGWINSZ, &w) == 0 && w.ws_col >= 20)
-        return w.ws_col;
-    return DEFAULT_WIDTH;
-}
 
 const char *progress_time(double seconds, char *buf, size_t size)
 {
@@ -48,7 +40,9 @@ void progress_begin(Progress *p, const char *label, const char *unit, int64_t fi
     p->out = stderr;
     p->terminal = isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
     p->color = p->terminal && !(no_color && *no_color);
-    p->width = terminal_width(STDERR_FILENO);
+    p->width = terminal_columns(STDERR_FILENO);
+    if (!p->width)
+        p->width = DEFAULT_WIDTH;
     p->clock = seconds_now;
     p->began = p->recent_time = p->clock();
     p->shown = -1;

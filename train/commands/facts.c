@@ -56,19 +56,21 @@ static void print_bytes(double bytes)
 
 /* A text as it is, but for control characters (what files carry must not steer the terminal) and for what is
  * beyond its first TEXT_MAX bytes. */
-static void print_text(const char *text)
+static void clean_text(const char *text, char out[TEXT_MAX + 64])
 {
     const char *end = text + strnlen(text, TEXT_MAX);
     while (*end && ((unsigned char)*end & 0xC0) == 0x80)
         end--;
     for (; text < end; text++)
-        putchar((unsigned char)*text < 0x20 || *text == 0x7F ? ' ' : *text);
+        *out++ = (unsigned char)*text < 0x20 || *text == 0x7F ? ' ' : *text;
+    *out = 0;
     if (*end)
-        printf("… (%zu bytes more)", strlen(end));
+        snprintf(out, 64, "… (%zu bytes more)", strlen(end));
 }
 
 static void print_scalar(const char *key, const json_t *v)
 {
+    char text[TEXT_MAX + 64];
     if (json_is_integer(v) && is_bytes(key))
         print_bytes((double)json_integer_value(v));
     else if (json_is_integer(v))
@@ -77,8 +79,10 @@ static void print_scalar(const char *key, const json_t *v)
         printf("%.4g", json_real_value(v));
     else if (json_is_boolean(v))
         fputs(json_is_true(v) ? "yes" : "no", stdout);
-    else if (json_is_string(v))
-        print_text(json_string_value(v));
+    else if (json_is_string(v)) {
+        clean_text(json_string_value(v), text);
+        fputs(text, stdout);
+    }
 }
 
 /* Items on one line, going on below the first where the line is full. */
@@ -100,6 +104,23 @@ static void print_list(const char *key, const json_t *list, int column)
         print_scalar(key, item);
         at += width;
     }
+}
+
+/* A line "label  value"; labels are so wide. */
+static void print_member(const char *key, const char *label, const json_t *v, int indent, int width)
+{
+    char text[TEXT_MAX + 64];
+    if (json_is_string(v)) {
+        clean_text(json_string_value(v), text);
+        log_row(stdout, indent + width + 2, "%*s%-*s  %s", indent, "", width, label, text);
+        return;
+    }
+    printf("%*s%-*s  ", indent, "", width, label);
+    if (json_is_array(v))
+        print_list(key, v, indent + width + 2);
+    else
+        print_scalar(key, v);
+    putchar('\n');
 }
 
 static void print_object(const json_t *o, int indent, bool verbatim);
@@ -143,12 +164,7 @@ static void print_object(const json_t *o, int indent, bool verbatim)
                         verbatim || strcmp(key, "metadata") == 0 || strcmp(key, "folders") == 0);
             continue;
         }
-        printf("%*s%-*s  ", indent, "", width, label);
-        if (json_is_array(v))
-            print_list(key, v, indent + width + 2);
-        else
-            print_scalar(key, v);
-        putchar('\n');
+        print_member(key, label, v, indent, width);
     }
 }
 

@@ -339,8 +339,5 @@ void estimate_print(const Estimate *e, const char *what, FILE *out)
     add_part(parts, sizeof parts, "previews", e->previews, e->total);
     add_part(parts, sizeof parts, "saving", e->saving, e->total);
     progress_time(e->total, total, sizeof total);
-    if (out)
-        fprintf(out, "%s about %s: %.3g s a step%s\n", what, total, e->step, parts);
-    else
-        log_info("%s about %s: %.3g s a step%s", what, total, e->step, parts);
+    log_row(out, (int)strlen(what) + 1, "%s about %s: %.3g s a step%s", what, total, e->step, parts);
 }

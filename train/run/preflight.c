@@ -299,7 +299,7 @@ Status preflight(Setup *s, const char *folder, const CheckpointState *state, Pac
     const int processes = s->comm->size;
     pace->step = micro * s->step_flop / plan_flop(s->plan) *
                  ((s->config->train.accumulate + processes - 1) / processes);
-    log_info("tried      a step, a checkpoint and the result, written and read back, in %.2g s",
-             seconds_now() - began);
+    log_row(NULL, 11, "tried      a step, a checkpoint and the result, written and read back, in %.2g s",
+            seconds_now() - began);
     return STATUS_OK;
 }

@@ -14,20 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A line: to out, or where that is NULL as a message. */
-static void say(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(FILE *out, const char *format, ...)
-{
-    char text[LOG_LONGEST];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (out)
-        fprintf(out, "%s\n", text);
-    else
-        log_info("%s", text);
-}
+#define INDENT 11 /* columns of labels */
 
 /* "10,941,316". */
 static const char *count_text(int64_t n, char *buf, size_t size)
@@ -64,8 +51,8 @@ static void print_prior(const Setup *s, FILE *out)
                  s->prior.missing, s->prior.missing == 1 ? "is" : "are", sizes ? ", in the sizes below" : "",
                  config->prior.steps, text_plural(config->prior.steps),
                  flop_text(s->prior.flop * s->prior.missing, flop, sizeof flop));
-    say(out, "class      %s: %d of %d picture%s of \"%s\"%s", config->prior.path, s->prior.there,
-        config->prior.pictures, text_plural(config->prior.pictures), config->prior.prompt, missing);
+    log_row(out, INDENT, "class      %s: %d of %d picture%s of \"%s\"%s", config->prior.path, s->prior.there,
+            config->prior.pictures, text_plural(config->prior.pictures), config->prior.prompt, missing);
 }
 
 #define FOLDERS_SHOWN 8
@@ -80,11 +67,11 @@ static void print_folders(const Source *source, FILE *out)
         return;
     }
     for (int i = 0; i < taken.count && i < FOLDERS_SHOWN; i++)
-        say(out, "           %s", folder_describe(&taken.items[i], text, sizeof text));
+        log_row(out, INDENT, "           %s", folder_describe(&taken.items[i], text, sizeof text));
     if (taken.count > FOLDERS_SHOWN)
-        say(out, "           and %d more folders", taken.count - FOLDERS_SHOWN);
+        log_row(out, INDENT, "           and %d more folders", taken.count - FOLDERS_SHOWN);
     if (taken.count && source->config->repeats)
-        say(out, "           but dataset.repeats gives each picture %d", source->config->repeats);
+        log_row(out, INDENT, "           but dataset.repeats gives each picture %d", source->config->repeats);
     folders_taken_free(&taken);
 }
 
@@ -97,14 +84,14 @@ static void print_masks(const Source *source, const Config *config, FILE *out)
         snprintf(floor, sizeof floor, "; the rest of each counts %g", (double)config->loss.mask_floor);
     if (source->config->mask == MASK_NONE) {
         if (count)
-            say(out, "           masks: %d picture%s, not used (dataset.mask: none)", count,
-                text_plural(count));
+            log_row(out, INDENT, "           masks: %d picture%s, not used (dataset.mask: none)", count,
+                    text_plural(count));
     } else if (source->config->mask == MASK_ALPHA) {
-        say(out, "           masks: %d file%s, else the picture's alpha channel%s", count, text_plural(count),
-            floor);
+        log_row(out, INDENT, "           masks: %d file%s, else the picture's alpha channel%s", count,
+                text_plural(count), floor);
     } else if (count) {
-        say(out, "           masks: %d of %d picture%s %s one%s", count, all, text_plural(all),
-            count == 1 ? "has" : "have", floor);
+        log_row(out, INDENT, "           masks: %d of %d picture%s %s one%s", count, all, text_plural(all),
+                count == 1 ? "has" : "have", floor);
     }
 }
 
@@ -132,13 +119,13 @@ static void print_remarks(const Setup *s, const Source *source, FILE *out)
     }
     for (int k = 0; k < REMARK_KINDS; k++)
         if (remark_text(&remarks, (RemarkKind)k, text, sizeof text))
-            say(out, "           %s", text);
+            log_row(out, INDENT, "           %s", text);
     remarks_free(&remarks);
 }
 
 static void say_size(const char *text, void *arg)
 {
-    say(arg, "           %s", text);
+    log_row(arg, INDENT, "           %s", text);
 }
 
 /* The sizes, and which of them takes the most memory. */
@@ -147,8 +134,8 @@ static void print_sizes(const Setup *s, FILE *out)
     const Size most = size_multiplied(s->shape.size, vae_factor(s->model->vae));
     if (s->sizes.count < 2)
         return;
-    say(out, "sizes      %d; a step has one, and a step of %d×%d takes the most memory", s->sizes.count,
-        most.width, most.height);
+    log_row(out, INDENT, "sizes      %d; a step has one, and a step of %d×%d takes the most memory",
+            s->sizes.count, most.width, most.height);
     sizes_print(&s->sizes, say_size, out);
 }
 
@@ -166,8 +153,8 @@ static void print_pictures(const Setup *s, FILE *out)
         char weight[48] = "";
         if (source->config->weight != 1)
             snprintf(weight, sizeof weight, ", whose loss counts %g times", (double)source->config->weight);
-        say(out, "pictures   %s: %s%s, × %s%s", source->config->path,
-            count_text(source->distinct, a, sizeof a), held, repeats, weight);
+        log_row(out, INDENT, "pictures   %s: %s%s, × %s%s", source->config->path,
+                count_text(source->distinct, a, sizeof a), held, repeats, weight);
         print_folders(source, out);
         print_masks(source, s->config, out);
         print_remarks(s, source, out);
@@ -177,17 +164,18 @@ static void print_pictures(const Setup *s, FILE *out)
     print_sizes(s, out);
     const int64_t per_step = (int64_t)s->config->train.batch * s->config->train.accumulate;
     const double an_epoch = 1 / setup_epochs(s, 1), epochs = setup_epochs(s, s->steps);
-    say(out,
-        "steps      %s picture%s an epoch ÷ %lld a step (batch %d × accumulate %d) = %.4g step%s an "
-        "epoch; %s step%s = %.4g epoch%s",
-        count_text(s->sources->epoch_samples, a, sizeof a), text_plural(s->sources->epoch_samples),
-        (long long)per_step, s->config->train.batch, s->config->train.accumulate, an_epoch,
-        an_epoch == 1 ? "" : "s", count_text(s->steps, b, sizeof b), text_plural(s->steps), epochs,
-        epochs == 1 ? "" : "s");
+    log_row(out, INDENT,
+            "steps      %s picture%s an epoch ÷ %lld a step (batch %d × accumulate %d) = %.4g step%s an "
+            "epoch; %s step%s = %.4g epoch%s",
+            count_text(s->sources->epoch_samples, a, sizeof a), text_plural(s->sources->epoch_samples),
+            (long long)per_step, s->config->train.batch, s->config->train.accumulate, an_epoch,
+            an_epoch == 1 ? "" : "s", count_text(s->steps, b, sizeof b), text_plural(s->steps), epochs,
+            epochs == 1 ? "" : "s");
     if (config_has_prior(s->config))
-        say(out, "           and beside them %lld class picture%s a step, whose loss counts %g time%s",
-            (long long)per_step, text_plural(per_step), (double)s->config->prior.weight,
-            s->config->prior.weight == 1 ? "" : "s");
+        log_row(out, INDENT,
+                "           and beside them %lld class picture%s a step, whose loss counts %g time%s",
+                (long long)per_step, text_plural(per_step), (double)s->config->prior.weight,
+                s->config->prior.weight == 1 ? "" : "s");
 }
 
 static int64_t part_elements(const LayerSet *set)
@@ -219,22 +207,24 @@ static void print_trained(const Setup *s, FILE *out)
     const int64_t trained = parameters_elements(s->parameters);
     const char *where = trained_where(s);
     if (config->method.kind == METHOD_LORA)
-        say(out, "trained    LoRA of rank %d, alpha %g on %d module%s of %s: %s parameters; %s frozen",
-            config->method.rank, (double)config->method.alpha, s->parameters->module_count,
-            text_plural(s->parameters->module_count), where, count_text(trained, a, sizeof a),
-            count_text(base, b, sizeof b));
+        log_row(out, INDENT,
+                "trained    LoRA of rank %d, alpha %g on %d module%s of %s: %s parameters; %s frozen",
+                config->method.rank, (double)config->method.alpha, s->parameters->module_count,
+                text_plural(s->parameters->module_count), where, count_text(trained, a, sizeof a),
+                count_text(base, b, sizeof b));
     else
-        say(out, "trained    %s whole, %s: %s parameters in %d layers; %s frozen", where,
-            config->model.init == MODEL_INIT_RANDOM ? "from random weights" : "from the model's weights",
-            count_text(trained, a, sizeof a), s->parameters->layer_count,
-            count_text(base - trained, b, sizeof b));
+        log_row(out, INDENT, "trained    %s whole, %s: %s parameters in %d layers; %s frozen", where,
+                config->model.init == MODEL_INIT_RANDOM ? "from random weights" : "from the model's weights",
+                count_text(trained, a, sizeof a), s->parameters->layer_count,
+                count_text(base - trained, b, sizeof b));
 }
 
 static void print_memory(const Setup *s, FILE *out)
 {
     const MemoryNeed *m = &s->memory;
     char total[32], part[6][32];
-    say(out,
+    log_row(
+        out, INDENT,
         "memory     about %s: weights %s, activations %s, gradients %s, optimizer %s, workspace %s, other "
         "%s; mode %s",
         bytes_text(memory_total(m), total, sizeof total), bytes_text(m->weights, part[0], sizeof part[0]),
@@ -244,21 +234,21 @@ static void print_memory(const Setup *s, FILE *out)
         mode_name(s->config->train.mode));
     Largest largest;
     largest_part(s, &largest);
-    say(out, "           the largest part: %s, %s%s%s%s", largest.part,
-        bytes_text(largest.bytes, total, sizeof total), *largest.lower ? " (less with " : "", largest.lower,
-        *largest.lower ? ")" : "");
+    log_row(out, INDENT, "           the largest part: %s, %s%s%s%s", largest.part,
+            bytes_text(largest.bytes, total, sizeof total), *largest.lower ? " (less with " : "",
+            largest.lower, *largest.lower ? ")" : "");
     if (m->host)
-        say(out, "           and about %s of the machine's own memory",
-            bytes_text(m->host, total, sizeof total));
+        log_row(out, INDENT, "           and about %s of the machine's own memory",
+                bytes_text(m->host, total, sizeof total));
 }
 
 static void print_disk(const Setup *s, FILE *out)
 {
     char total[32], one[32], result[32];
-    say(out, "disk       about %s: %s a checkpoint, of which %d stay%s; %s the result",
-        bytes_text(s->disk.total, total, sizeof total), bytes_text(s->disk.checkpoint, one, sizeof one),
-        s->config->output.keep, s->config->output.keep == 1 ? "s" : "",
-        bytes_text(s->disk.result, result, sizeof result));
+    log_row(out, INDENT, "disk       about %s: %s a checkpoint, of which %d stay%s; %s the result",
+            bytes_text(s->disk.total, total, sizeof total), bytes_text(s->disk.checkpoint, one, sizeof one),
+            s->config->output.keep, s->config->output.keep == 1 ? "s" : "",
+            bytes_text(s->disk.result, result, sizeof result));
 }
 
 /* A model that was made for other pictures learns from them all the same, and slowly. */
@@ -269,10 +259,10 @@ static void print_size(const Setup *s, FILE *out)
     const Size size = config_size(s->config);
     const int made = s->model->default_size;
     if (size.width >= FAR_SIZE * made || FAR_SIZE * size.width <= made)
-        say(out,
-            "           the model was made for pictures of %d×%d; at %d×%d it has to learn the size too "
-            "(train.resolution)",
-            made, made, size.width, size.height);
+        log_row(out, INDENT,
+                "           the model was made for pictures of %d×%d; at %d×%d it has to learn the size too "
+                "(train.resolution)",
+                made, made, size.width, size.height);
 }
 
 static void print_warmup(const Setup *s, FILE *out)
@@ -281,11 +271,13 @@ static void print_warmup(const Setup *s, FILE *out)
     if (taken == asked)
         return;
     if (taken)
-        say(out,
+        log_row(
+            out, INDENT,
             "           the warm-up of %lld steps is longer than the run, which warms up over its first %lld",
             (long long)asked, (long long)taken);
     else
-        say(out, "           the warm-up of %lld steps is left out of a run so short", (long long)asked);
+        log_row(out, INDENT, "           the warm-up of %lld steps is left out of a run so short",
+                (long long)asked);
 }
 
 static void print_model(const Setup *s, FILE *out)
@@ -293,10 +285,11 @@ static void print_model(const Setup *s, FILE *out)
     const Size latent = s->shape.size, pixels = size_multiplied(latent, vae_factor(s->model->vae));
     const char *dtype = dtype_name(s->config->model.dtype);
     if (s->sizes.count > 1)
-        say(out, "model      %s, %s, pictures of %d sizes", s->model->name, dtype, s->sizes.count);
+        log_row(out, INDENT, "model      %s, %s, pictures of %d sizes", s->model->name, dtype,
+                s->sizes.count);
     else
-        say(out, "model      %s, %s, %d×%d pixels, latents %d×%d", s->model->name, dtype, pixels.width,
-            pixels.height, latent.width, latent.height);
+        log_row(out, INDENT, "model      %s, %s, %d×%d pixels, latents %d×%d", s->model->name, dtype,
+                pixels.width, pixels.height, latent.width, latent.height);
 }
 
 void setup_print(const Setup *s, FILE *out)
@@ -309,8 +302,8 @@ void setup_print(const Setup *s, FILE *out)
     print_trained(s, out);
     print_memory(s, out);
     print_disk(s, out);
-    say(out, "computed   on %s with %d thread%s; %.3g GFLOP a step", s->device, s->c->threads,
-        s->c->threads == 1 ? "" : "s", s->step_flop * config->train.accumulate / 1e9);
+    log_row(out, INDENT, "computed   on %s with %d thread%s; %.3g GFLOP a step", s->device, s->c->threads,
+            s->c->threads == 1 ? "" : "s", s->step_flop * config->train.accumulate / 1e9);
     preview_tell(config);
 }
 
@@ -319,8 +312,8 @@ void modes_print(const ModeTable *table, FILE *out)
     char bytes[MODE_COUNT][32];
     for (TrainMode mode = MODE_MINIMAL; mode < MODE_COUNT; mode++)
         bytes_text(memory_total(&table->need[mode]), bytes[mode], sizeof bytes[mode]);
-    say(out, "modes      minimal %s, balanced %s, speed %s (train.mode)", bytes[MODE_MINIMAL],
-        bytes[MODE_BALANCED], bytes[MODE_SPEED]);
+    log_row(out, INDENT, "modes      minimal %s, balanced %s, speed %s (train.mode)", bytes[MODE_MINIMAL],
+            bytes[MODE_BALANCED], bytes[MODE_SPEED]);
 }
 
 static json_t *modes_json(const ModeTable *table)
