@@ -34,7 +34,7 @@ static const Subcommand COMMANDS[] = {
     {"lora", "info", "look at LoRA files", command_lora, false},
     {"model", "info|convert|quantize", "look at models, write them anew", command_model, false},
     {"picture", "watermark", "look at pictures that were made", command_picture, false},
-    {"bench", "unet|vae|clip|train", "measure the speed of this machine", command_bench, false},
+    {"bench", "[unet|train|...]", "measure the speed of this machine", command_bench, false},
     {"doctor", "", "what this machine has, and what will be used", command_doctor, false},
 };
 

@@ -42,7 +42,8 @@ static Status find_builtin(const char *name, char **path)
         }
     Status s = STATUS_OK;
     if (!*path)
-        s = status_refuse("builtin:%s: not found: $ATELIER_MODELS (%s), %s and %s were tried", name,
+        s = status_refuse("builtin:%s: not found%s: $ATELIER_MODELS (%s), %s and %s were tried", name,
+                          strcmp(name, "tiny") ? " (builtin:tiny is what comes with Atelier)" : "",
                           places[0] ? places[0] : "not set", places[1] ? places[1] : "?",
                           places[2] ? places[2] : "?");
     for (int i = 0; i < 3; i++)

@@ -44,14 +44,14 @@ static Status parse_seeds(SampleArguments *a)
     return STATUS_OK;
 }
 
-/* What each sampler and each schedule is, for the help. */
+/* What each sampler and each schedule is, for the help: a line for each. */
 static void describe_samplers(char *out, size_t size)
 {
     int count;
     const SamplerKind *kinds = sampler_kinds(&count);
     size_t used = (size_t)snprintf(out, size, "The way from noise to picture.");
     for (int i = 0; i < count && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, " %s: %s.", kinds[i].name, kinds[i].description);
+        used += (size_t)snprintf(out + used, size - used, "\n%s: %s.", kinds[i].name, kinds[i].description);
 }
 
 static void describe_schedules(char *out, size_t size)
@@ -60,7 +60,7 @@ static void describe_schedules(char *out, size_t size)
     const GridKind *kinds = grid_kinds(&count);
     size_t used = (size_t)snprintf(out, size, "At which noise levels the steps stand.");
     for (int i = 0; i < count && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, " %s: %s.", kinds[i].name, kinds[i].description);
+        used += (size_t)snprintf(out + used, size - used, "\n%s: %s.", kinds[i].name, kinds[i].description);
 }
 
 /* What belongs to the whole command is nothing that a sheet could try. */

@@ -24,6 +24,17 @@ static char *first_missing(const char *path)
     return part;
 }
 
+/* A third of a name at most is another: short names are near to many. An ending that both have does not
+ * count.
+ */
+static bool is_near(const char *name, const char *other)
+{
+    const char *end = strrchr(name, '.'), *other_end = strrchr(other, '.');
+    const bool same_end = end && other_end && strcmp(end, other_end) == 0;
+    const size_t length = same_end ? (size_t)(end - name) : strlen(name);
+    return 3 * (size_t)text_distance(name, other) <= length;
+}
+
 /* "; did you mean FOLDER/NAME?", or "". Caller: mem_free. */
 static char *suggestion(const char *missing)
 {
@@ -32,7 +43,7 @@ static char *suggestion(const char *missing)
     const char *base = path_base(missing);
     if (folder && *base && dir_list(folder, &names, &count) == STATUS_OK) {
         const char *near = text_nearest(base, (const char *const *)names, count);
-        if (near && 3 * (size_t)text_distance(base, near) <= strlen(base)) /* short names are near to many */
+        if (near && is_near(base, near))
             text = mem_printf("; did you mean %.*s%s?", (int)(base - missing), missing, near);
         dir_list_free(names, count);
     }

@@ -11,14 +11,15 @@
 
 static const Option HELP_OPTION = {"help", OPTION_FLAG, .help = "Prints this text."};
 
-/* "What it does. One of f32|bf16|f16. Default: f32." */
+/* "What it does. One of f32|bf16|f16. Default: f32." Where the help has lines, so have these. */
 static void add_description(Buffer *b, const Option *o)
 {
+    const char between = strchr(o->help, '\n') ? '\n' : ' ';
     buffer_add(b, "%s", o->help);
     if (o->choices && strchr(o->choices, '|'))
-        buffer_add(b, " One of %s.", o->choices);
+        buffer_add(b, "%cOne of %s.", between, o->choices);
     if (o->shown)
-        buffer_add(b, " Default: %s.", o->shown);
+        buffer_add(b, "%cDefault: %s.", between, o->shown);
 }
 
 /* Text for a terminal ---------------------------------------------------------------------------------- */
@@ -81,11 +82,11 @@ Status options_help(const Command *c)
 
 /* A section in Markdown -------------------------------------------------------------------------------- */
 
-/* text with what Markdown would take for the end of a table's cell escaped. */
+/* text with what Markdown would take for the end of a table's cell or row escaped. */
 static void add_cell(Buffer *b, const char *text)
 {
     for (; *text; text++)
-        buffer_add(b, *text == '|' ? "\\|" : "%c", *text);
+        buffer_add(b, *text == '|' ? "\\|" : "%c", *text == '\n' ? ' ' : *text);
 }
 
 static void add_row(Buffer *b, const Option *o)

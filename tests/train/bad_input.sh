@@ -253,13 +253,18 @@ done
 config "$bomb" 'more than 10000 values once aliases are expanded'
 head -c 2000000 /dev/zero | tr '\0' ' ' >c.yaml
 bad 2 'c.yaml: larger than' -- config check c.yaml
+config '# of mine\n\n[general]\nenable_bucket = true' 'is TOML, as sd-scripts has it'
+config 'learning_rate = 1e-4' 'is TOML, as sd-scripts has it'
+config 'model: {base: a = b}\ndataset: {path: }' 'dataset.path'
 printf '\xef\xbb\xbf%b' "${top}train: {steps: 7}\r\n" >c.yaml
 good config show c.yaml
 grep -qx '  steps: 7' o-out || fail "a configuration with byte order mark and CRLF: $(cat o-out)"
-bad 2 'none.yaml: cannot be opened: No such file' -- train none.yaml
+bad 2 'd.yaml: there is no such configuration' -- train d.yaml
+bad 2 'c.yml: there is no such configuration; did you mean c.yaml?' -- train c.yml
 bad 2 'empty: is a folder, a file is needed' -- train empty
 printf '%b' "$top" >c.yaml
 bad 2 '--set train.stps=4: unknown key train.stps; did you mean train.steps?' -- config check c.yaml --set train.stps=4
+good config check c.yaml --set 'preview.prompts=[a]'
 bad 2 'it is written KEY=VALUE' -- config check c.yaml --set train.steps
 bad 2 'the value is not UTF-8' -- config check c.yaml --set $'preview.negative=\xff'
 

@@ -76,13 +76,22 @@ static void look_for(const Config *c, const char *key, const char *path, json_t 
         log_warn("%s: %s: %s is not there (yet)", c->origin, key, path);
 }
 
+/* There is a built-in model of this name. */
+static bool is_built_in(const char *name)
+{
+    char *path;
+    const bool is = model_find(name, &path) == STATUS_OK;
+    mem_free(path);
+    return is;
+}
+
 /* Files that are not there yet: worth a word, but a dataset may be built later. missing: a list for them;
  * NULL: they are warned of. */
 static void look_for_files(const Config *c, json_t *missing)
 {
     for (int i = 0; i < c->dataset_count; i++)
         look_for(c, "dataset.path", c->datasets[i].path, missing);
-    if (!model_is_builtin(c->model.base))
+    if (!model_is_builtin(c->model.base) || !is_built_in(c->model.base))
         look_for(c, "model.base", c->model.base, missing);
     if (c->model.vae)
         look_for(c, "model.vae", c->model.vae, missing);

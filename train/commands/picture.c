@@ -122,9 +122,8 @@ static Status watermark(int argc, char **argv)
         .summary =
             "Finds the invisible watermark (invisible-watermark's dwtDct) in PNG, JPEG and WebP pictures: a "
             "line for each, with how many of the text's bits are right.",
-        .example = "atelier sample --model builtin:tiny --prompt \"a red heart\" --width 256 --height 256 "
-                   "--steps 2 \\\n"
-                   "    --watermark on --out marked.png\n"
+        .example = "atelier sample --model builtin:tiny --prompt \"a red heart\" --steps 2 \\\n"
+                   "    --width 256 --height 256 --watermark on --out marked.png\n"
                    "atelier picture watermark marked.png",
         .options = options,
         .option_count = sizeof options / sizeof *options,

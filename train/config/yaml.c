@@ -421,12 +421,36 @@ Status yaml_parse(YamlDoc *d, const char *origin, const char *text, size_t size,
     return s;
 }
 
+/* sd-scripts' configurations, whose first line of words is "[general]" or "key = value": no YAML begins so.
+ */
+static bool is_toml(const char *text)
+{
+    static const char NAME[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    while (*text && strchr(" \t\r\n#", *text))
+        text += *text == '#' ? strcspn(text, "\n") : 1;
+    const size_t open = strspn(text, "["), name = strspn(text + open, NAME);
+    const char *rest = text + open + name;
+    if (!name)
+        return false;
+    if (!open)
+        return rest[strspn(rest, " ")] == '=';
+    return strspn(rest, "]") == open && strchr("\r\n", rest[open]);
+}
+
 Status yaml_read(YamlDoc *d, const char *path, YamlNode **root)
 {
     char *text;
     size_t size;
+    if (!file_exists(path))
+        return file_missing(path, "configuration");
     TRY(stream_read(path, YAML_MAX_BYTES, &text, &size));
-    const Status s = yaml_parse(d, path, text, size, root);
+    const Status s =
+        is_toml(text)
+            ? status_refuse(
+                  "%s: is TOML, as sd-scripts has it; a configuration is YAML here, as the files in "
+                  "configs/ are (docs/coming-from.md#training says what the keys are called)",
+                  path)
+            : yaml_parse(d, path, text, size, root);
     mem_free(text);
     return s;
 }
