@@ -1,6 +1,6 @@
 /* Attention of bf16. Breaks if a weight is further from its exponential than its 16 bits explain, if results
- * are further from f64's than rounding does, if scores that no whole number holds, NaN or infinity go wrong,
- * or if how queries are cut into tasks shows. */
+ * or gradients are further from f64's than rounding does, if scores that no whole number holds, NaN or
+ * infinity go wrong, or if how queries are cut into tasks shows. */
 #include "isa_devices.h"
 
 #include "kernels/base/mem.h"
@@ -143,6 +143,54 @@ static void it_is_close_to_attention_in_f64(void **state)
         }
 }
 
+static double distance(const Tensor *a, const Tensor *b)
+{
+    double apart = 0, length = 0;
+    for (int64_t i = 0; i < tensor_count(a); i++) {
+        apart += (tensor_at(a, i) - tensor_at(b, i)) * (tensor_at(a, i) - tensor_at(b, i));
+        length += tensor_at(b, i) * tensor_at(b, i);
+    }
+    return sqrt(apart / length);
+}
+
+/* Gradients of q, k and v are those that arithmetic in f32 makes of the same forward, which both are given:
+ * keys enough for the way that makes all at once, and few, for the other; odd numbers of both. */
+static void gradients_are_close_to_those_in_f32(void **state)
+{
+    (void)state;
+    static const int64_t keys[] = {1031, 77};
+    Device table[ISA_DEVICES_MAX];
+    for (int d = isa_devices(table) - 1; d >= 0; d--)
+        for (int s = 0; s < 2; s++) {
+            enum { N = 205, HEADS = 2, D = 40 };
+            Case c = case_new(1, N, keys[s], HEADS, D);
+            Tensor *g = normal(1, N, HEADS * D), *got[2][3];
+            attend(&table[0], &c.a);
+            for (int way = 0; way < 2; way++) { /* the device's, and the baseline's, which is f32 */
+                const Device *device = way ? &table[0] : &table[d];
+                Attention a = c.a;
+                size_t bytes;
+                a.grad_out = g;
+                a.grad_q = got[way][0] = normal(1, N, HEADS * D);
+                a.grad_k = got[way][1] = normal(1, keys[s], HEADS * D);
+                a.grad_v = got[way][2] = normal(1, keys[s], HEADS * D);
+                assert_int_equal(device->attention_backward_scratch(&a, &bytes), STATUS_OK);
+                void *scratch = mem_alloc(bytes);
+                assert_non_null(scratch);
+                assert_int_equal(device->attention_backward(&a, scratch), STATUS_OK);
+                mem_free(scratch);
+            }
+            for (int i = 0; i < 3; i++) {
+                const double far = distance(got[0][i], got[1][i]);
+                if (!(far < 0.005))
+                    fail_msg("%s: %d keys: gradient %d is %g apart", table[d].name, (int)keys[s], i, far);
+                tensor_free(got[0][i]), tensor_free(got[1][i]);
+            }
+            tensor_free(g);
+            case_free(&c);
+        }
+}
+
 /* Every second query is 1e3 to 1e15 long, and all keys point away from the first channel, where
  * these queries are large: scores of either sign, and all of a weight is one key's. Their neighbours in a
  * vector are what they are without them. */
@@ -226,6 +274,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_weight_is_close_to_its_exponential),
         cmocka_unit_test(it_is_close_to_attention_in_f64),
+        cmocka_unit_test(gradients_are_close_to_those_in_f32),
         cmocka_unit_test(scores_may_be_any_number),
         cmocka_unit_test(not_finite_stays_where_it_is),
         cmocka_unit_test(any_number_of_threads_makes_the_same),

@@ -34,16 +34,16 @@ VEC void softmax_vector(const Heads *h, float *t, int64_t rows, float *m, float 
     const vf most = vec_max(vec_max(largest[0], largest[1]), vec_max(largest[2], largest[3]));
     const vf before = vec_load(m), now = vec_max(before, most * c);
     for (int64_t r = 0; r < rows; r += 2) {
-        const vf a = tile_exp2(false, vec_load(t + r * LANES) * c - now);
+        const vf a = tile_exp2(vec_load(t + r * LANES) * c - now);
         sum[0] += a;
         vec_store(t + r * LANES, a);
         if (r + 1 < rows) {
-            const vf b = tile_exp2(false, vec_load(t + (r + 1) * LANES) * c - now);
+            const vf b = tile_exp2(vec_load(t + (r + 1) * LANES) * c - now);
             sum[1] += b;
             vec_store(t + (r + 1) * LANES, b);
         }
     }
-    const vf keep = tile_exp2(false, before - now);
+    const vf keep = tile_exp2(before - now);
     vec_store(m, now);
     vec_store(l, vec_load(l) * keep + (sum[0] + sum[1]));
     for (int64_t i = 0; i < h->d; i++)

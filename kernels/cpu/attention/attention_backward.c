@@ -16,11 +16,13 @@
 #include "kernels/cpu/families.h"
 #include "kernels/floats.h"
 #include "heads.h"
+#include "powers.h"
 
 #include <omp.h>
 #include <string.h>
 
-/* What the backward needs of every query besides tensors: D, and lse in powers of two; (B,heads,N) each. */
+/* What the backward needs of every query besides tensors: D, and lse in powers of two, or as power_pair() has
+ * them; (B,heads,N) each. */
 typedef struct Saved {
     float *D, *lse;
 } Saved;
@@ -37,48 +39,43 @@ static void save_query(const Attention *a, const Heads *h, int64_t picture, int6
                vec_get_n(a->grad_out->data, a->grad_out->dtype, at + j, n);
     }
     s.D[i] = vec_sum(sum);
-    s.lse[i] = ((const float *)a->lse->data)[i] * 1.44269504088896341f;
+    s.lse[i] = ((const float *)a->lse->data)[i] * 1.44269504088896341f * (h->pairs ? POWER_UNIT : 1);
 }
 
-/* p = 2^(c t - lse) and ds = p (dt - D) of two neighbouring rows r and r+1; which of the numbers lse and D go
- * with lanes and which with rows is the caller's: it gives both vectors. */
-typedef struct Weights {
-    vf p, ds;
-} Weights;
-
-VEC Weights weights_of(bool pairs, const float *t, const float *dt, float c, vf lse, vf D)
-{
-    Weights w;
-    w.p = tile_exp2(pairs, vec_load(t) * c - lse);
-    w.ds = w.p * (vec_load(dt) - D);
-    return w;
-}
-
-/* t becomes p and dt becomes ds, in pairs of rows where that is so. by_lane: lse and D are of the lanes, else
- * of the rows. */
-VEC void weigh_vector(bool pairs, const Heads *h, float *t, float *dt, int64_t rows, const float *lse,
-                      const float *D, bool by_lane)
+/* t becomes p = 2^(c t - lse) and dt becomes ds = p (dt - D). by_lane: lse and D are of the lanes, else of
+ * the rows. */
+VEC void weigh_vector(const Heads *h, float *t, float *dt, int64_t rows, const float *lse, const float *D,
+                      bool by_lane)
 {
     const float c = h->scale * 1.44269504088896341f;
+    for (int64_t r = 0; r < rows; r++) {
+        const vf p = tile_exp2(vec_load(t + r * LANES) * c - (by_lane ? vec_load(lse) : vec_set(lse[r])));
+        vec_store(t + r * LANES, p);
+        vec_store(dt + r * LANES, p * (vec_load(dt + r * LANES) - (by_lane ? vec_load(D) : vec_set(D[r]))));
+    }
+}
+
+/* The same in pairs of rows, of which the last one's second may be missing. Where scores are so large that
+ * lse is only roughly theirs, p ends a little above 1. */
+VEC void weigh_pairs(const Heads *h, float *t, float *dt, int64_t rows, const float *lse, const float *D,
+                     bool by_lane)
+{
+    const float c = h->scale * 1.44269504088896341f * POWER_UNIT;
+    const vf most = vec_set(POWER_ONE + POWER_UNIT / 2);
     for (int64_t r = 0; r < rows; r += 2) {
         const int64_t next = r + 1 < rows ? r + 1 : r;
-        Weights a =
-            weights_of(pairs, t + r * LANES, dt + r * LANES, c, by_lane ? vec_load(lse) : vec_set(lse[r]),
-                       by_lane ? vec_load(D) : vec_set(D[r]));
-        Weights b = weights_of(pairs, t + next * LANES, dt + next * LANES, c,
-                               by_lane ? vec_load(lse) : vec_set(lse[next]),
-                               by_lane ? vec_load(D) : vec_set(D[next]));
-        if (pairs) {
-            if (next == r)
-                b = (Weights){vec_set(0), vec_set(0)};
-            vec_store(t + r / 2 * LANES, pair_up(a.p, b.p));
-            vec_store(dt + r / 2 * LANES, pair_up(a.ds, b.ds));
-        } else {
-            vec_store(t + r * LANES, a.p);
-            vec_store(dt + r * LANES, a.ds);
-            vec_store(t + next * LANES, b.p);
-            vec_store(dt + next * LANES, b.ds);
+        vf z[2], ds[2];
+        for (int i = 0; i < 2; i++) {
+            const int64_t row = i ? next : r;
+            z[i] = vec_load(t + row * LANES) * c - (by_lane ? vec_load(lse) : vec_set(lse[row]));
+            z[i] = vec_min(most, z[i] + POWER_ONE);
+            ds[i] = vec_load(dt + row * LANES) - (by_lane ? vec_load(D) : vec_set(D[row]));
         }
+        const vu p = (vu)power_pair(z[0], z[1]),
+                 ds_pair = (vu)pair_up((vf)(p << 16) * ds[0], (vf)(p & 0xffff0000) * ds[1]),
+                 there = (vu){0} + (next == r ? 0xffff : 0xffffffff);
+        vec_store(t + r / 2 * LANES, (vf)(p & there));
+        vec_store(dt + r / 2 * LANES, (vf)(ds_pair & there));
     }
 }
 
@@ -87,13 +84,13 @@ static void weigh_tile(const Heads *h, float *t, float *dt, int64_t rows, const 
 {
     for (int i = 0; i < LANES; i += VL) {
         if (h->pairs && by_lane)
-            weigh_vector(true, h, t + i, dt + i, rows, lse + i, D + i, true);
+            weigh_pairs(h, t + i, dt + i, rows, lse + i, D + i, true);
         else if (h->pairs)
-            weigh_vector(true, h, t + i, dt + i, rows, lse, D, false);
+            weigh_pairs(h, t + i, dt + i, rows, lse, D, false);
         else if (by_lane)
-            weigh_vector(false, h, t + i, dt + i, rows, lse + i, D + i, true);
+            weigh_vector(h, t + i, dt + i, rows, lse + i, D + i, true);
         else
-            weigh_vector(false, h, t + i, dt + i, rows, lse, D, false);
+            weigh_vector(h, t + i, dt + i, rows, lse, D, false);
     }
 }
 
@@ -180,11 +177,13 @@ static void straighten(float *row)
     vec_store(row + VL, __builtin_shuffle(even, odd, ZIP(VL / 2)));
 }
 
-/* What is needed besides to sum up dq while dk and dv are: a block of keys as rows of combine, a turned
- * block, and the sums (strip,d,LANES) of all queries. NULL: dq is not wanted now. */
+/* What is needed besides to sum up dq while dk and dv are: a block of keys as rows of combine, all queries' q
+ * and do likewise in pairs of tokens, a turned block, and the sums (strip,d,LANES) of all queries. NULL: dq
+ * is not wanted now. */
 typedef struct Together {
     Rows k_rows;
     float *sum;
+    Cell *q_pairs, *g_pairs;
     Cell *turned;
 } Together;
 
@@ -206,8 +205,14 @@ static void keys_task(const Attention *a, const Heads *h, int64_t picture, int64
         const int64_t queries = smaller(ROWS, h->N - query), tokens = h->pairs ? (queries + 1) / 2 : queries;
         const Rows q_rows = score_rows(q, query, queries, h, w->rows[0]),
                    g_rows = score_rows(g, query, queries, h, w->rows[1]);
-        const Rows q_sum = combine_rows(q, query, queries, h, q_rows, w->paired[0]),
-                   g_sum = combine_rows(g, query, queries, h, g_rows, w->paired[1]);
+        Rows q_sum, g_sum;
+        if (with && h->pairs) {
+            q_sum = (Rows){with->q_pairs + query / 2 * h->d, h->d};
+            g_sum = (Rows){with->g_pairs + query / 2 * h->d, h->d};
+        } else {
+            q_sum = combine_rows(q, query, queries, h, q_rows, w->paired[0]);
+            g_sum = combine_rows(g, query, queries, h, g_rows, w->paired[1]);
+        }
         for (int64_t i = 0; i * LANES < keys; i++) {
             const int64_t cells = i * h->depth * LANES, sums = i * h->d * LANES;
             backward_tile(h, q_rows, g_rows, query, queries, key + i * LANES, w->lanes[0] + cells,
@@ -255,19 +260,32 @@ static int64_t sum_floats(const Heads *h)
     return blocks_of(h->N) * LANES_BLOCK * h->d;
 }
 
-/* A thread's memory beyond Work: a block of keys as rows (two forms), the turned block. */
+/* All of a head's queries in pairs of tokens. */
+static int64_t pair_cells(const Heads *h)
+{
+    return h->pairs ? padded((h->N + 1) / 2 * h->d) : 0;
+}
+
+/* A thread's memory beyond Work: a block of keys as rows (two forms), the turned block, queries in pairs. */
 static int64_t together_floats(const Heads *h)
 {
-    return 2 * LANES_BLOCK * padded(h->d) + LANES_BLOCK * ROWS;
+    return 2 * LANES_BLOCK * padded(h->d) + LANES_BLOCK * ROWS + 2 * pair_cells(h);
 }
 
 /* A head's keys from block `first` to `last`-1; sum has sum_floats(). */
 static void part_task(const Attention *a, const Heads *h, int64_t picture, int64_t head, int64_t first,
                       int64_t last, Saved s, const Work *w, float *own, float *sum)
 {
-    const Head k = head_of(a->k, h, picture, head);
+    const Head q = head_of(a->q, h, picture, head), k = head_of(a->k, h, picture, head),
+               g = head_of(a->grad_out, h, picture, head);
     Cell *rows = own, *paired = own + LANES_BLOCK * padded(h->d);
     Together with = {.sum = sum, .turned = own + 2 * LANES_BLOCK * padded(h->d)};
+    with.q_pairs = with.turned + LANES_BLOCK * ROWS;
+    with.g_pairs = with.q_pairs + pair_cells(h);
+    if (h->pairs) {
+        combine_rows(q, 0, h->N, h, (Rows){0}, with.q_pairs);
+        combine_rows(g, 0, h->N, h, (Rows){0}, with.g_pairs);
+    }
     memset(sum, 0, sizeof(float) * (size_t)sum_floats(h));
     for (int64_t block = first; block < last; block++) {
         const int64_t key = block * LANES_BLOCK, keys = smaller(LANES_BLOCK, h->M - key);

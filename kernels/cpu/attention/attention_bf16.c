@@ -14,39 +14,24 @@
  *              largest of each lane on the way           └───────────────────────────┘
  *
  *     scores    t = k q^T                                   f32
- *     weights   z = (t c - m + 127) 256 + 64                whole; c is log2(e)/√d, m the running largest
- *               p = (z + correction[z / 4 mod 64]) / 2      the bits of a bf16
+ *     weights   z = (t c - m) 256                           whole; c is log2(e)/√d, m the running largest
+ *               p = 2^(z / 256)                             bf16
  *     combine   o = o 2^(m before - m) + v^T p, and l likewise with 1 for v
  *
- * A bf16's bits, read as a whole number, are (exponent + 127 + fraction) 128: 2^x's, but that its fraction is
- * 2^f where x has f. The correction is the difference, for 64 values of f (Schraudolph 1999, with a table),
- * less z's own 64, which are there so that a NaN, whose low bits are 0, becomes one again. p is within 0.7 %
- * of 2^x and 0.2 % in quadratic mean, where the nearest bf16 is within 0.4 and 0.17 %, and l is made of the
- * same p. m is a whole number of 1/256, so that z of two tiles differ by whole ones. */
+ * z becomes p as powers.h says; l is made of the same p. m is a whole number of 1/256, so that z of two tiles
+ * differ by whole ones. */
 #include "attention_bf16.h"
+#include "powers.h"
 
 #if VL == 16
 
 #include <string.h>
 
 enum {
-    UNIT = 256,                /* z, of a power of two */
-    ABOVE_NAN = UNIT / 4,      /* the least z */
-    ONE = 127 * UNIT,          /* of p = 1, beyond that */
-    FRACTIONS = 64,            /* corrections, of four z each */
     FIRST = 7,                 /* channels of the group that makes weights, which need registers as well */
     FAR = 1 << 30,             /* scores from here on, in z, are taken less the largest first */
     QUERIES = 4 * LANES_BLOCK, /* of a task, at most */
 };
-#define MAGIC 12582912.0f /* 1.5 · 2^23: adding it rounds; the low 16 bits are the whole number's */
-
-/* UNIT (2^f - 1 - f) - ABOVE_NAN in the middle of each, and 1/2 for the rounding of z / 2; f of the first is
- * 3/4. */
-static const int16_t corrections[FRACTIONS] = {
-    -81, -80, -79, -78, -77, -77, -76, -75, -73, -72, -71, -70, -69, -67, -66, -64,
-    -64, -65, -66, -68, -69, -70, -71, -72, -73, -74, -75, -76, -76, -77, -78, -79,
-    -79, -80, -81, -81, -82, -82, -83, -83, -84, -84, -84, -85, -85, -85, -85, -85,
-    -85, -86, -86, -85, -85, -85, -85, -85, -85, -84, -84, -83, -83, -82, -82, -81};
 
 /* Scores ------------------------------------------------------------------------------------------------ */
 
@@ -100,7 +85,7 @@ static void largest_of(const float *t, int64_t keys, vf most[2])
 
 /* Weights ----------------------------------------------------------------------------------------------- */
 
-/* How a strip's scores become weights: z = by t + offset[half]. */
+/* How a strip's scores become weights: by t + offset[half] is what power_pair() takes. */
 typedef struct Weigh {
     float by;
     vf offset[2], keep[2];
@@ -110,21 +95,21 @@ typedef struct Weigh {
  * they are less their lane's largest. */
 static Weigh weigh_of(const Heads *h, float *t, int64_t keys, const vf most[2], float *m)
 {
-    Weigh w = {.by = h->scale * 1.44269504088896341f * UNIT};
+    Weigh w = {.by = h->scale * 1.44269504088896341f * POWER_UNIT};
     for (int half = 0; half < 2; half++) {
         const vf before = vec_load(m + half * VL),
                  here = (vf)_mm512_roundscale_ps((__m512)(most[half] * w.by),
                                                  _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
                  now = vec_max(before, here);
         const vi far = vec_abs(now) > (float)FAR;
-        w.keep[half] = tile_exp2(false, (before - now) * (1.0f / UNIT));
-        w.offset[half] = MAGIC + ABOVE_NAN + ONE - now;
+        w.keep[half] = tile_exp2((before - now) * (1.0f / POWER_UNIT));
+        w.offset[half] = POWER_ONE - now;
         if (_mm512_movepi32_mask((__m512i)far)) {
             for (int64_t r = 0; r < keys; r++) {
                 float *at = t + r * LANES + half * VL;
                 vec_store(at, vec_load(at) - now / w.by);
             }
-            w.offset[half] = vec_set(MAGIC + ABOVE_NAN + ONE);
+            w.offset[half] = vec_set(POWER_ONE);
         }
         vec_store(m + half * VL, now);
     }
@@ -134,16 +119,8 @@ static Weigh weigh_of(const Heads *h, float *t, int64_t keys, const vf most[2], 
 /* p of two keys of t, as pairs. */
 VEC vf weights_of(const Weigh *w, const float *t, int half)
 {
-    static const uint16_t low_words[32] = {0,  32, 2,  34, 4,  36, 6,  38, 8,  40, 10, 42, 12, 44, 14, 46,
-                                           16, 48, 18, 50, 20, 52, 22, 54, 24, 56, 26, 58, 28, 60, 30, 62};
-    const vf least = vec_set(MAGIC + ABOVE_NAN),
-             a = vec_max(least, vec_load(t + half * VL) * w->by + w->offset[half]),
-             b = vec_max(least, vec_load(t + LANES + half * VL) * w->by + w->offset[half]);
-    const __m512i z = _mm512_permutex2var_epi16((__m512i)a, _mm512_loadu_si512(low_words), (__m512i)b);
-    const __m512i correction =
-        _mm512_permutex2var_epi16(_mm512_loadu_si512(corrections), _mm512_srli_epi16(z, 2),
-                                  _mm512_loadu_si512(corrections + FRACTIONS / 2));
-    return (vf)_mm512_srai_epi16(_mm512_add_epi16(z, correction), 1);
+    return power_pair(vec_load(t + half * VL) * w->by + w->offset[half],
+                      vec_load(t + LANES + half * VL) * w->by + w->offset[half]);
 }
 
 /* Combine ----------------------------------------------------------------------------------------------- */
@@ -296,7 +273,7 @@ void ISA(attention_bf16_task)(const Attention *a, const Heads *h, int64_t pictur
     }
     float *lse = (float *)a->lse->data + (picture * h->heads + head) * h->N + query;
     for (int64_t i = 0; i < queries; i++) {
-        lse[i] = (m[i] * (1.0f / UNIT) + log2f(l[i])) * 0.693147180559945309f;
+        lse[i] = (m[i] * (1.0f / POWER_UNIT) + log2f(l[i])) * 0.693147180559945309f;
         l[i] = 1.0f / l[i];
     }
     unpack_lanes(w.o, l, queries, h, a->out, q.at + query * h->stride);

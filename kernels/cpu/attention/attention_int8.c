@@ -295,8 +295,8 @@ VEC void move_most(const vi tile, float *most, vf *keep, vf *gain)
 {
     const vf here = __builtin_convertvector((vi)((vu)tile << 16) >> 16, vf) * (1.0f / UNIT);
     const vf before = vec_load(most), now = vec_max(before, here);
-    *keep = tile_exp2(false, before - now);
-    *gain = tile_exp2(false, here - now);
+    *keep = tile_exp2(before - now);
+    *gain = tile_exp2(here - now);
     vec_store(most, now);
 }
 

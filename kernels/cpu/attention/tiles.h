@@ -133,25 +133,15 @@ static inline void tile_combine(bool pairs, const Cell *row, int64_t ld, int64_t
         combine_of(false, row, ld, rows, t, d, o);
 }
 
-/* 2^x for x from -126 up, within 1e-7 of itself, or, of pairs, whose p is rounded to bf16, within 1e-4;
- * smaller x give 2^-126 or so, or 0, and NaN stays NaN. A minimax polynomial on ±1/2, of pairs on 0 … 1. */
-VEC vf tile_exp2(bool pairs, vf x)
+/* 2^x for x from -126 up, within 1e-7 of itself; smaller x give 2^-126 or so, and NaN stays NaN. A minimax
+ * polynomial on ±1/2. */
+VEC vf tile_exp2(vf x)
 {
-#if VL == 16
-    if (pairs) { /* both instructions take x down to its whole part by themselves */
-        const vf f = (vf)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-        vf p = f * 7.8024453e-02f + 2.2606724e-01f;
-        p = p * f + 6.9583351e-01f;
-        p = p * f + 9.9992521e-01f;
-        return (vf)_mm512_scalef_ps((__m512)p, (__m512)x);
-    }
-#endif
     x = vec_max(vec_set(-126.0f), x);
 #if VL == 16
     const __m512 n = _mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const vf f = x - (vf)n;
 #else
-    (void)pairs;
     /* 1.5 · 2^23: adding it rounds to an integer, which the low bits then hold. With 127 more they are the
      * exponent of 2^n as it stands in a float. Of vec_max the second argument is the one whose NaN it keeps,
      * and a product keeps it whatever the other factor's bits have come to. */
