@@ -76,7 +76,7 @@ static void add_layers(const LayerSet *set, int times, MemoryUse *use, size_t *t
             waiting += bytes_of(l->weight);
         else if (!l->packed_only) /* whose other form is the device's only one */
             *(is_mapped(l->weight) ? touched : &use->bytes) += bytes_of(l->weight);
-        else if (l->weight->owned)
+        else if (l->weight->owned || l->weight->scales) /* in 8 bits it is rounded while it is loaded */
             use->host += bytes_of(l->weight);
         use->bytes += bytes_of(l->weight ? l->weight->scales : NULL) + bytes_of(l->bias) + adapters_bytes(l);
         *touched += layerset_packed_bytes(set, l);

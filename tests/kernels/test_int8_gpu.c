@@ -435,12 +435,74 @@ static void a_weight_alone_is_decoded_on_its_way(void **state)
                 check_wide(&cases[i].m, type, cases[i].side, kept, cases[i].inside && type != DTYPE_F32);
 }
 
+/* One product in the ways that product.cu has for it: whole chunks, W in 8 bits, and x that begins between
+ * two chunks, with low-rank products of whole and of odd ranks. */
+static void check_way(DType type, bool bytes, bool odd, int64_t rank)
+{
+    enum { M = 150, N = 200, K = 56 };
+    const int64_t x_shape[] = {M, K}, w_shape[] = {N, K}, y_shape[] = {M, N}, t_shape[] = {M, rank},
+                  up_shape[] = {N, rank};
+    Tensor *x = filled(type, 2, x_shape, -1),
+           *w = bytes ? narrow_weight(2, w_shape) : filled(type, 2, w_shape, -1),
+           *t = filled(type, 2, t_shape, -1), *up = filled(DTYPE_F32, 2, up_shape, -1);
+    static double want[M * N];
+    for (int64_t i = 0; i < N && bytes; i++)
+        tensor_set_at(w->scales, i, tensor_at(w->scales, i) / 127);
+    for (int64_t i = 0; i < M * N; i++) {
+        want[i] = 0;
+        for (int64_t c = 0; c < K; c++)
+            want[i] += tensor_at(x, i / N * K + c) *
+                       (bytes ? ((int8_t *)w->data)[i % N * K + c] * tensor_at(w->scales, i % N)
+                              : tensor_at(w, i % N * K + c));
+        for (int64_t c = 0; c < rank; c++)
+            want[i] += 0.5 * tensor_at(t, i / N * rank + c) * tensor_at(up, i % N * rank + c);
+    }
+    Tensor *room = tensor_new_on(gpu, type, 1, (int64_t[]){M * K + 1}),
+           *all[] = {there(w), there(t), there(up)};
+    Tensor from = *room;
+    from.data = (char *)room->data + (odd ? dtype_size(type) : 0);
+    from.ndim = 2, from.shape[0] = M, from.shape[1] = K;
+    assert_int_equal(gpu->put(from.data, x->data, tensor_bytes(x)), STATUS_OK);
+    Tensor *y = tensor_new_on(gpu, type, 2, y_shape);
+    const Product p = {.m = M,
+                       .n = N,
+                       .k = K,
+                       .trans_b = true,
+                       .alpha = 1,
+                       .a = &from,
+                       .b = all[0],
+                       .t = all[1],
+                       .up = all[2],
+                       .scale = 0.5f,
+                       .y = y};
+    size_t scratch;
+    assert_int_equal(gpu->product_scratch(&p, &scratch), STATUS_OK);
+    void *place = scratch_for(scratch + 1);
+    assert_int_equal(gpu->product(&p, place), STATUS_OK);
+    same("product", y, want, true);
+    gpu->memory_free(place, scratch + 1);
+    Tensor *const rest[] = {x, w, t, up, room, all[0], all[1], all[2], y};
+    for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
+        tensor_free(rest[i]);
+}
+
+static void a_product_is_the_same_by_every_way(void **state)
+{
+    (void)state;
+    static const int64_t ranks[] = {8, 4, 3, 36};
+    for (DType type = gpu->lacks_bf16 ? DTYPE_F16 : DTYPE_BF16; type <= DTYPE_F16; type++)
+        for (int way = 0; way < 4; way++)
+            for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++)
+                check_way(type, way % 2, way / 2, ranks[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_product_is_the_formula),
         cmocka_unit_test(a_convolution_is_the_formula),
         cmocka_unit_test(a_weight_alone_is_decoded_on_its_way),
+        cmocka_unit_test(a_product_is_the_same_by_every_way),
     };
     gpu = device_cuda("cuda");
     if (!gpu) { /* built for a GPU, and there is none */

@@ -72,8 +72,9 @@ static void hold_layer(Held *h, const LayerSet *set, const Layer *l, int64_t loo
         h->streamed += tensor_bytes(l->weight);
     else if (set->trained_on_host && l->weight && l->weight->requires_grad)
         h->streamed += tensor_bytes(l->weight);
-    else if (l->packed_only) /* mapped pages go back once it has been packed */
-        h->streamed += l->weight->owned ? tensor_bytes(l->weight) : 0;
+    else if (l->packed_only) /* mapped pages go back once it has been packed; in 8 bits it is rounded from
+                                them */
+        h->streamed += l->weight->owned || l->weight->scales ? tensor_bytes(l->weight) : 0;
     else
         hold_tensor(h, l->weight, looked_up);
     if (l->weight && l->weight->scales)

@@ -40,4 +40,26 @@ Status conv_bytes(const ConvWalk *w, const ByteForm *f, int tile, bool backward)
 /* The form of a weight as files have it, (K,C,kh,kw) on the card. */
 Status conv_bytes_form(const Tensor *weight, signed char *form);
 
+/* Bytes to numbers, faster than by conversions, which go at a quarter of the speed. */
+#define BYTE_SIGNS 0x80808080u
+
+/* A constant that stays in a register. An instruction holds one, and the compiler writes another instruction
+ * for a second at each use; so it is not told that this is one: blocks are rows of threads, threadIdx.y is 0.
+ */
+__device__ static inline unsigned held_constant(unsigned x)
+{
+    return x + threadIdx.y;
+}
+
+/* Byte i of a word of them ^ BYTE_SIGNS: 2^23 + (byte + 128), less that. */
+__device__ static inline float byte_float(unsigned turned, int i)
+{
+#ifdef ATL_CUDA_HOST
+    return (float)((int)(turned >> 8 * i & 255) - 128);
+#else
+    return __uint_as_float(__byte_perm(turned, held_constant(0x4b000000u), (unsigned)(0x7440 | i))) -
+           8388736.0f;
+#endif
+}
+
 #endif

@@ -8,13 +8,13 @@
  *                banks, and the rows' 32 scales. w = scale v is rounded to 16 bits, as if it were decoded
  *                before, and the sums are the same
  *
- *                                                     registers   blocks of a multiprocessor
- *     128×128   2×2 warps of 64×64                    FORWARD128, BACKWARD128   2
- *     128×160   4×2 warps of 32×80   forward alone    FORWARD160        1
- *     128×64    2×2 warps of 64×32   small grids      FORWARD64, BACKWARD64   2 (8.6 8.9), 4 (8.0)
+ *                                          registers   blocks of a multiprocessor
+ *     128×128   2×2 warps of 64×64            211, 217    2
+ *     128×160   4×2 warps of 32×80   forward  150         1
+ *     128×64    2×2 warps of 64×32            127, 128    2 (8.6 8.9), 4 (8.0)
  *
- * A step of 128×128 widens 64 numbers a lane, by 2 instructions each and by 4 backward, next to 64 mma: on an
- * A100 130 or 240 issues of the 512 clocks that these take. */
+ * A step of 128×128 is 334 instructions of a warp forward and 472 backward, 64 of them mma: these take an
+ * A100 512 clocks. */
 #include "kernels/cuda/base/families.h"
 #include "bytes.h"
 #include "window.h"
@@ -37,13 +37,14 @@ template <typename Two> __device__ static inline unsigned add_two(unsigned x, un
 template <typename T> __device__ static inline unsigned numbers_of(unsigned v);
 template <> __device__ inline unsigned numbers_of<f16>(unsigned v) /* 1024 + (byte + 128), less 1152 */
 {
-    return add_two<__half2>((v & 0x00ff00ffu) ^ 0x64806480u, 0xe480e480u);
+    return add_two<__half2>((v & 0x00ff00ffu) ^ held_constant(0x64806480u), 0xe480e480u);
 }
 template <>
 __device__ inline unsigned numbers_of<bf16>(unsigned v) /* 128 + 7 bits, less 128 or, signed, 256 */
 {
 #if __CUDA_ARCH__ >= 800
-    return add_two<__nv_bfloat162>((v & 0x007f007fu) | 0x43004300u, (v & 0x00800080u) | 0xc300c300u);
+    return add_two<__nv_bfloat162>((v & 0x007f007fu) | held_constant(0x43004300u),
+                                   (v & 0x00800080u) | held_constant(0xc300c300u));
 #else
     return v; /* Turing has no bf16 (mma.h) */
 #endif
@@ -58,16 +59,6 @@ template <typename T> __device__ static inline unsigned pair_of_bytes(unsigned l
     return pack_two<T>((float)(signed char)(low >> 8 * i), (float)(signed char)(high >> 8 * i));
 #else
     return numbers_of<T>(__byte_perm(low, high, (unsigned)(i | (4 + i) << 8)));
-#endif
-}
-
-/* Byte i of a word whose signs are turned over: 2^23 + (v + 128), less that. */
-__device__ static inline float byte_float(unsigned turned, int i)
-{
-#ifdef ATL_CUDA_HOST
-    return (float)((int)(turned >> 8 * i & 255) - 128);
-#else
-    return __uint_as_float(__byte_perm(turned, 0x4b000000u, (unsigned)(0x7440 | i))) - 8388736.0f;
 #endif
 }
 
@@ -263,7 +254,7 @@ __device__ static inline void multiply_backward(float d[S::WM / 16][S::WN / 8][4
             unsigned words[4];
 #pragma unroll
             for (int r = 0; r < 4; r++)
-                words[r] = *(const unsigned *)(from + (r / 2 * 8 + r % 2) * S::LINE) ^ 0x80808080u;
+                words[r] = *(const unsigned *)(from + (r / 2 * 8 + r % 2) * S::LINE) ^ BYTE_SIGNS;
             multiply_words<T, S>(d, j, a[second], words, by);
         }
     }

@@ -12,13 +12,16 @@
  *       columns of  warp across 0                 │ warp across 1
  *
  *                                                registers   blocks of a multiprocessor
- *     128×128   2×2 warps of 64×64                 220, 234    2
- *     128×64    2×2 warps of 64×32    small grids  126         2 (8.6 8.9), 4 (8.0)
+ *     128×128   2×2 warps of 64×64                 224–240     2
+ *     128×64    2×2 warps of 64×32    small grids  128         2 (8.6 8.9), 4 (8.0)
+ *
+ * Where W is in 8 bits its bytes are read a step ahead and widened from registers into shared memory.
  *
  * Hopper's and Blackwell's data-centre chips multiply faster by instructions that only the library has: there
- * a second pass costs less than the slower product. */
+ * a second pass costs less than the slower product, but for few rows by a W in 8 bits. */
 #include "kernels/cuda/base/families.h"
 #include "kernels/cuda/base/gelu.h"
+#include "bytes.h"
 #include "product.h"
 #include "tile.h"
 
@@ -32,8 +35,13 @@ typedef struct Fused {
     float scale;
     const float *scales; /* b is in 8 bits, a scale a row; or NULL */
     int bias_type, up_type;
-    bool t_wide, wide; /* rows of t, of all else, are whole chunks at multiples of 16 bytes */
+    bool wide; /* rows of x, W, y and what is added are whole chunks at multiples of 16 bytes */
 } Fused;
+
+/* How a step comes: whole chunks, of t and up runs of 4; the same with W in 8 bits; anything, number by
+ * number.
+ */
+enum { WHOLE, BYTES, ODD };
 
 /* Which row of W is column q of the tile. */
 template <typename S, bool GEGLU>
@@ -46,40 +54,79 @@ __device__ static inline int64_t weight_row(const Fused &f, int64_t tile, int q)
     return column < f.n / 2 ? column + q % S::WN / HALF * (f.n / 2) : f.n;
 }
 
-/* 8 elements of row `row` of up from c on, times scale; of those before r. */
-template <typename T> __device__ static inline uint4 up_chunk(const Fused &f, int64_t row, int c)
+/* 8 elements of row `row` of t from c on; of those before r. */
+template <typename T, int WAY> __device__ static inline uint4 t_chunk(const Fused &f, int64_t row, int c)
+{
+    const T *from = (const T *)f.t + row * f.r + c;
+    return WAY == ODD ? gather_chunk(from, (int)f.r - c) : gather_fours(from, (int)f.r - c);
+}
+
+/* The same of up in f32. */
+template <int WAY> __device__ static inline Run<float> wide_chunk(const float *from, int count)
+{
+    Run<float> run = {};
+    if constexpr (WAY == ODD) {
+#pragma unroll
+        for (int j = 0; j < CHUNK; j++)
+            if (j < count)
+                run.at[j] = from[j];
+    } else {
+        const float4 none = make_float4(0, 0, 0, 0), low = count > 0 ? *(const float4 *)from : none,
+                     high = count > 4 ? *(const float4 *)(from + 4) : none;
+        run = {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+    }
+    return run;
+}
+
+/* The same of up, times scale. */
+template <typename T, int WAY> __device__ static inline uint4 up_chunk(const Fused &f, int64_t row, int c)
 {
     union {
         T at[CHUNK];
         uint4 all;
     } chunk;
+    const int64_t i = row * f.r + c;
+    Run<float> run;
+    if (f.up_type == DTYPE_F32) {
+        run = wide_chunk<WAY>((const float *)f.up + i, (int)f.r - c);
+    } else {
+        const T *from = (const T *)f.up + i;
+        chunk.all = WAY == ODD ? gather_chunk(from, (int)f.r - c) : gather_fours(from, (int)f.r - c);
 #pragma unroll
-    for (int j = 0; j < CHUNK; j++) {
-        const int64_t i = row * f.r + c + j;
-        float x = 0;
-        if (c + j < f.r)
-            x = f.up_type == DTYPE_F32 ? ((const float *)f.up)[i] : to_float(((const T *)f.up)[i]);
-        chunk.at[j] = from_float<T>(x * f.scale);
+        for (int j = 0; j < CHUNK; j++)
+            run.at[j] = to_float(chunk.at[j]);
     }
+#pragma unroll
+    for (int j = 0; j < CHUNK; j++)
+        chunk.at[j] = from_float<T>(run.at[j] * f.scale);
     return chunk.all;
-}
-template <typename T> __device__ static inline uint4 t_chunk(const Fused &f, int64_t row, int c)
-{
-    const T *from = (const T *)f.t + row * f.r + c;
-    return f.t_wide && c < f.r ? *(const uint4 *)from : gather_chunk(from, (int)f.r - c);
 }
 
 /* What a thread copies; rows in chunks from where x or W begins, −1: there is no such row. */
-template <typename T, typename S, bool GEGLU> struct RowSource {
+template <typename T, typename S, bool GEGLU, int WAY> struct RowSource {
     const Fused &f;
     int64_t row, tile; /* first row of D; number of the tile across */
     int a[S::A_ROWS], b[S::B_ROWS];
     int step, c; /* of the depth, and this thread's chunk of it; from 0 on again in t and up */
     bool low;
+    /* Of W in 8 bits: what the next step is made of, and its rows' scales. */
+    uint2 next[WAY == BYTES ? S::B_ROWS : 1];
+    float scales[WAY == BYTES ? S::B_ROWS : 1];
 };
 
+/* Of W in 8 bits: its bytes for the step at s.c, on their way while another step is multiplied. */
 template <typename T, typename S, bool GEGLU>
-__device__ static inline void begin_rows(RowSource<T, S, GEGLU> &s)
+__device__ static inline void ask_for_bytes(RowSource<T, S, GEGLU, BYTES> &s)
+{
+#pragma unroll
+    for (int i = 0; i < S::B_ROWS; i++)
+        s.next[i] = s.c < s.f.k && s.b[i] >= 0
+                        ? *(const uint2 *)((const signed char *)s.f.b + (int64_t)s.b[i] * CHUNK + s.c)
+                        : make_uint2(0, 0);
+}
+
+template <typename T, typename S, bool GEGLU, int WAY>
+__device__ static inline void begin_rows(RowSource<T, S, GEGLU, WAY> &s)
 {
     const int lane = threadIdx.x / TILE_CHUNKS;
 #pragma unroll
@@ -91,8 +138,12 @@ __device__ static inline void begin_rows(RowSource<T, S, GEGLU> &s)
     for (int i = 0; i < S::B_ROWS; i++) {
         const int64_t row = weight_row<S, GEGLU>(s.f, s.tile, lane + i * S::LANES);
         s.b[i] = row < s.f.n ? (int)(row * s.f.k / CHUNK) : -1;
+        if constexpr (WAY == BYTES)
+            s.scales[i] = row < s.f.n ? s.f.scales[row] : 0;
     }
     s.step = 0, s.c = (int)threadIdx.x % TILE_CHUNKS * CHUNK, s.low = false;
+    if constexpr (WAY == BYTES)
+        ask_for_bytes(s);
 }
 
 /* A chunk that is at hand. */
@@ -102,99 +153,103 @@ template <bool STAGED, typename T> __device__ static inline void put_chunk(uint4
 }
 
 /* A step of t and up, whose places are worked out anew: there are few. */
-template <typename T, typename S, bool GEGLU, bool STAGED>
-__device__ static inline void fetch_low(const RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
+template <typename T, typename S, bool GEGLU, int WAY, bool STAGED>
+__device__ static inline void fetch_low(const RowSource<T, S, GEGLU, WAY> &s, Held<S, STAGED> &held, T *stage)
 {
     const int lane = threadIdx.x / TILE_CHUNKS;
 #pragma unroll
     for (int i = 0; i < S::A_ROWS; i++)
         put_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i),
-                          s.a[i] >= 0 ? t_chunk<T>(s.f, s.row + lane + i * S::LANES, s.c)
+                          s.a[i] >= 0 ? t_chunk<T, WAY>(s.f, s.row + lane + i * S::LANES, s.c)
                                       : make_uint4(0, 0, 0, 0));
 #pragma unroll
     for (int i = 0; i < S::B_ROWS; i++)
-        put_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
-                          s.b[i] >= 0
-                              ? up_chunk<T>(s.f, weight_row<S, GEGLU>(s.f, s.tile, lane + i * S::LANES), s.c)
-                              : make_uint4(0, 0, 0, 0));
+        put_chunk<STAGED>(
+            &held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
+            s.b[i] >= 0 ? up_chunk<T, WAY>(s.f, weight_row<S, GEGLU>(s.f, s.tile, lane + i * S::LANES), s.c)
+                        : make_uint4(0, 0, 0, 0));
 }
 
-/* 8 elements of row `row` of W from 8 bytes and its scale. */
-template <typename T> __device__ static inline uint4 decoded_chunk(const Fused &f, int64_t row, int64_t at)
+/* 8 elements of a row of W from 8 bytes and its scale. */
+template <typename T> __device__ static inline uint4 decoded_chunk(uint2 from, float scale)
 {
-    union {
-        signed char at[CHUNK];
-        uint2 all;
-    } bytes;
-    union {
-        T at[CHUNK];
-        uint4 all;
-    } chunk;
-    bytes.all = *(const uint2 *)((const signed char *)f.b + at);
-    const float scale = f.scales[row];
-#pragma unroll
-    for (int j = 0; j < CHUNK; j++)
-        chunk.at[j] = from_float<T>((float)bytes.at[j] * scale);
-    return chunk.all;
+    const unsigned low = from.x ^ BYTE_SIGNS, high = from.y ^ BYTE_SIGNS;
+    return make_uint4(pack_two<T>(byte_float(low, 0) * scale, byte_float(low, 1) * scale),
+                      pack_two<T>(byte_float(low, 2) * scale, byte_float(low, 3) * scale),
+                      pack_two<T>(byte_float(high, 0) * scale, byte_float(high, 1) * scale),
+                      pack_two<T>(byte_float(high, 2) * scale, byte_float(high, 3) * scale));
 }
 
-/* A step of x: whole chunks, or elements that begin anywhere. */
-template <typename T, typename S, bool GEGLU, bool STAGED>
-__device__ static inline void fetch_x(const RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
+/* A step of ROWS rows of x or W; at: where they begin, in chunks, −1: there is none. WIDTH: the tile's. */
+template <int WAY, typename T, typename S, int WIDTH, int ROWS, bool STAGED>
+__device__ static inline void fetch_rows(const T *from, const int at[ROWS], bool there, uint4 held[ROWS],
+                                         T *stage)
 {
-    const bool there = s.c < s.f.k;
-    const T *a = (const T *)s.f.a + s.c;
-    if (s.f.wide)
 #pragma unroll
-        for (int i = 0; i < S::A_ROWS; i++)
-            fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), a + (int64_t)s.a[i] * CHUNK,
-                                there && s.a[i] >= 0);
-    else
-#pragma unroll
-        for (int i = 0; i < S::A_ROWS; i++)
-            put_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i),
-                              gather_chunk(a + (int64_t)s.a[i] * CHUNK, there && s.a[i] >= 0 ? CHUNK : 0));
+    for (int i = 0; i < ROWS; i++) {
+        T *const place = stage + place_of<S, WIDTH>(i);
+        const bool valid = there && at[i] >= 0;
+        if (WAY == ODD)
+            put_chunk<STAGED>(&held[i], place,
+                              gather_chunk(from + (int64_t)at[i] * CHUNK, valid ? CHUNK : 0));
+        else
+            fetch_chunk<STAGED>(&held[i], place, from + (int64_t)at[i] * CHUNK, valid);
+    }
 }
 
-/* The same of W, which is decoded on its way to shared memory where it is in 8 bits. */
+/* W in 8 bits, decoded on its way from registers to shared memory. */
 template <typename T, typename S, bool GEGLU, bool STAGED>
-__device__ static inline void fetch_w(const RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
+__device__ static inline void fetch_bytes(const RowSource<T, S, GEGLU, BYTES> &s, Held<S, STAGED> &held,
+                                          T *stage)
+{
+#pragma unroll
+    for (int i = 0; i < S::B_ROWS; i++)
+        put_chunk<STAGED>(&held.b[i], stage + place_of<S, S::N>(i), decoded_chunk<T>(s.next[i], s.scales[i]));
+}
+
+/* The same, byte by byte and in no hurry. */
+template <typename T, typename S, bool GEGLU, bool STAGED>
+__device__ static inline void fetch_odd_bytes(const RowSource<T, S, GEGLU, ODD> &s, Held<S, STAGED> &held,
+                                              T *stage)
 {
     const int lane = threadIdx.x / TILE_CHUNKS;
-    const bool there = s.c < s.f.k;
-    const T *b = (const T *)s.f.b + s.c;
-    T *const to = stage + S::M * TILE_DEPTH;
-    if (s.f.scales)
 #pragma unroll
-        for (int i = 0; i < S::B_ROWS; i++)
-            put_chunk<STAGED>(&held.b[i], to + place_of<S, S::N>(i),
-                              there && s.b[i] >= 0
-                                  ? decoded_chunk<T>(s.f,
-                                                     weight_row<S, GEGLU>(s.f, s.tile, lane + i * S::LANES),
-                                                     (int64_t)s.b[i] * CHUNK + s.c)
-                                  : make_uint4(0, 0, 0, 0));
-    else if (s.f.wide)
-#pragma unroll
-        for (int i = 0; i < S::B_ROWS; i++)
-            fetch_chunk<STAGED>(&held.b[i], to + place_of<S, S::N>(i), b + (int64_t)s.b[i] * CHUNK,
-                                there && s.b[i] >= 0);
-    else
-#pragma unroll
-        for (int i = 0; i < S::B_ROWS; i++)
-            put_chunk<STAGED>(&held.b[i], to + place_of<S, S::N>(i),
-                              gather_chunk(b + (int64_t)s.b[i] * CHUNK, there && s.b[i] >= 0 ? CHUNK : 0));
+    for (int i = 0; i < S::B_ROWS; i++) {
+        union {
+            signed char at[CHUNK];
+            uint2 all;
+        } bytes;
+        const int64_t row = weight_row<S, GEGLU>(s.f, s.tile, lane + i * S::LANES);
+        const bool there = s.c < s.f.k && row < s.f.n;
+        for (int j = 0; j < CHUNK; j++)
+            bytes.at[j] = there ? ((const signed char *)s.f.b)[row * s.f.k + s.c + j] : 0;
+        put_chunk<STAGED>(&held.b[i], stage + place_of<S, S::N>(i),
+                          decoded_chunk<T>(bytes.all, there ? s.f.scales[row] : 0));
+    }
 }
 
-template <typename T, typename S, bool GEGLU, bool STAGED>
-__device__ static inline void fetch_step(RowSource<T, S, GEGLU> &s, Held<S, STAGED> &held, T *stage)
+template <typename T, typename S, bool GEGLU, int WAY, bool STAGED>
+__device__ static inline void fetch_step(RowSource<T, S, GEGLU, WAY> &s, Held<S, STAGED> &held, T *stage)
 {
     if (s.low) {
         fetch_low(s, held, stage);
     } else {
-        fetch_x(s, held, stage);
-        fetch_w(s, held, stage);
+        T *const w = stage + S::M * TILE_DEPTH;
+        const bool there = s.c < s.f.k;
+        fetch_rows<WAY, T, S, S::M, S::A_ROWS, STAGED>((const T *)s.f.a + s.c, s.a, there, held.a, stage);
+        if constexpr (WAY == BYTES)
+            fetch_bytes(s, held, w);
+        else
+            fetch_rows<WAY, T, S, S::N, S::B_ROWS, STAGED>((const T *)s.f.b + s.c, s.b, there && !s.f.scales,
+                                                           held.b, w);
+        if constexpr (WAY == ODD)
+            if (s.f.scales)
+                fetch_odd_bytes(s, held, w);
     }
     s.step += TILE_DEPTH, s.c += TILE_DEPTH;
+    if constexpr (WAY == BYTES)
+        if (!s.low)
+            ask_for_bytes(s);
     if (!s.low && s.step >= s.f.k)
         s.low = true, s.c -= s.step, s.step = 0;
 }
@@ -242,15 +297,15 @@ template <typename T> __device__ static inline void round_run(float v[8], T *to,
 }
 
 /* Grid: tiles, those of a row of D beside each other. */
-template <typename T, typename S, bool GEGLU>
+template <typename T, typename S, bool GEGLU, int WAY>
 __global__ static void __launch_bounds__(S::THREADS) product_kernel(Fused f)
 {
     SHARED(T, shared);
     const int64_t columns = GEGLU ? f.n / 2 : f.n;
     constexpr int WIDTH = GEGLU ? S::N / 2 : S::N;
     const int across = (int)((columns + WIDTH - 1) / WIDTH);
-    RowSource<T, S, GEGLU> from = {
-        f, (int64_t)(blockIdx.x / across) * S::M, blockIdx.x % across, {}, {}, 0, 0, false};
+    RowSource<T, S, GEGLU, WAY> from = {
+        f, (int64_t)(blockIdx.x / across) * S::M, blockIdx.x % across, {}, {}, 0, 0, false, {}, {}};
     begin_rows(from);
     const int steps = (int)((f.k + TILE_DEPTH - 1) / TILE_DEPTH + (f.r + TILE_DEPTH - 1) / TILE_DEPTH);
     const int64_t row = from.row, column = from.tile * WIDTH;
@@ -294,14 +349,25 @@ static bool of_type(const Tensor *t, DType type, bool or_f32)
     return !t || t->dtype == type || (or_f32 && t->dtype == DTYPE_F32);
 }
 
-/* In 8 bits W is decoded here in any case: the library would want a copy. */
+/* On the chips whose products are the library's: a W in 8 bits would be read, written as a copy and read
+ * again, 5 bytes a number where 1 is read here, and that takes as long as what these instructions are slower
+ * by in so many rows (scripts/roofline.py's peaks and bytes a second; mma.sync reaches 65 % of Hopper's
+ * products, some 30 % of B200's; halved for what its decoding costs). */
+static bool is_quicker_decoded(const Product *p)
+{
+    const int rows = cuda_card()->major == 9 ? 384 : 128;
+    return p->b->dtype == DTYPE_I8 && p->m <= rows;
+}
+
+/* In 8 bits W is decoded here on all other cards: the library would want a copy. */
 extern "C" bool cuda_product_fused_fits(const Product *p)
 {
     const bool decodes = p->b->dtype == DTYPE_I8;
     const DType type = p->a->dtype;
     const int64_t columns = p->geglu ? p->n / 2 : p->n, most = (int64_t)INT32_MAX * CHUNK;
-    if (cuda_card()->major == 9 || cuda_card()->major == 10 || !(p->geglu || p->t || decodes) ||
-        p->alpha != 1 || p->beta != 0 || p->trans_a || !p->trans_b)
+    const bool library = cuda_card()->major == 9 || cuda_card()->major == 10;
+    if ((library && !is_quicker_decoded(p)) || !(p->geglu || p->t || decodes) || p->alpha != 1 ||
+        p->beta != 0 || p->trans_a || !p->trans_b)
         return false;
     if (type == DTYPE_F32 || !(decodes || of_type(p->b, type, false)) || !of_type(p->y, type, false) ||
         !of_type(p->residual, type, false) || !of_type(p->keep_h, type, false) ||
@@ -332,22 +398,28 @@ static Fused fused_of(const Product *p)
     if (p->t) {
         f.t = p->t->data, f.up = p->up->data, f.up_type = p->up->dtype;
         f.r = tensor_dim(p->t, -1), f.scale = p->scale;
-        f.t_wide = f.r % CHUNK == 0 && wide(p->t);
     }
     return f;
 }
 
-template <typename T, typename S, bool GEGLU> static Status launch_product(const Fused &f)
+static bool is_whole(const Product *p, const Fused &f)
+{
+    return f.wide && f.r % 4 == 0 && wide(p->t) && wide(p->up);
+}
+
+template <typename T, typename S, bool GEGLU, int WAY> static Status launch_product(const Fused &f)
 {
     const unsigned blocks =
         blocks_for(f.m, S::M) * blocks_for(GEGLU ? f.n / 2 : f.n, GEGLU ? S::N / 2 : S::N);
     return LAUNCH(dim3(blocks), dim3(S::THREADS), tile_shared<S>(cuda_card()->major < 8),
-                  (product_kernel<T, S, GEGLU>), f);
+                  (product_kernel<T, S, GEGLU, WAY>), f);
 }
 
 template <typename T, typename S> static Status launch_tile(const Fused &f, bool geglu)
 {
-    return geglu ? launch_product<T, S, true>(f) : launch_product<T, S, false>(f);
+    if (f.scales)
+        return geglu ? launch_product<T, S, true, BYTES>(f) : launch_product<T, S, false, BYTES>(f);
+    return geglu ? launch_product<T, S, true, WHOLE>(f) : launch_product<T, S, false, WHOLE>(f);
 }
 
 template <typename S> static double clocks_of(const Fused &f)
@@ -356,11 +428,16 @@ template <typename S> static double clocks_of(const Fused &f)
     return tile_clocks<S>(blocks, (f.k + f.r + TILE_DEPTH - 1) / TILE_DEPTH);
 }
 
+template <typename T> static Status launch_any(const Product *p, const Fused &f)
+{
+    if (!is_whole(p, f))
+        return p->geglu ? launch_product<T, Tile64, true, ODD>(f) : launch_product<T, Tile64, false, ODD>(f);
+    return clocks_of<Tile128>(f) < clocks_of<Tile64>(f) ? launch_tile<T, Tile128>(f, p->geglu)
+                                                        : launch_tile<T, Tile64>(f, p->geglu);
+}
+
 extern "C" Status cuda_product_fused(const Product *p)
 {
     const Fused f = fused_of(p);
-    const bool large = clocks_of<Tile128>(f) < clocks_of<Tile64>(f);
-    if (p->a->dtype == DTYPE_BF16)
-        return large ? launch_tile<bf16, Tile128>(f, p->geglu) : launch_tile<bf16, Tile64>(f, p->geglu);
-    return large ? launch_tile<f16, Tile128>(f, p->geglu) : launch_tile<f16, Tile64>(f, p->geglu);
+    return p->a->dtype == DTYPE_BF16 ? launch_any<bf16>(p, f) : launch_any<f16>(p, f);
 }

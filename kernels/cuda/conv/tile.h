@@ -101,6 +101,14 @@ template <typename T> __device__ static inline uint4 gather_chunk(const T *from,
     return chunk.all;
 }
 
+/* The same where there are 4 or 8, at a multiple of 8 bytes: latents have 4 channels, small LoRAs 4 ranks. */
+template <typename T> __device__ static inline uint4 gather_fours(const T *from, int count)
+{
+    const uint2 none = make_uint2(0, 0), low = count > 0 ? *(const uint2 *)from : none,
+                high = count > 4 ? *(const uint2 *)(from + 4) : none;
+    return make_uint4(low.x, low.y, high.x, high.y);
+}
+
 template <typename S, bool STAGED> struct Held {
     uint4 a[S::A_ROWS], b[S::B_ROWS];
 };

@@ -71,14 +71,6 @@ __device__ static inline void begin_windows(WindowSource<T, S, GATHER> &s, const
     }
 }
 
-/* Latents have 4 channels. */
-template <typename T> __device__ static inline uint4 gather_fours(const T *from, int count)
-{
-    const uint2 none = make_uint2(0, 0), low = count > 0 ? *(const uint2 *)from : none,
-                high = count > 4 ? *(const uint2 *)(from + 4) : none;
-    return make_uint4(low.x, low.y, high.x, high.y);
-}
-
 template <typename T, typename S>
 __device__ static inline void fetch_step(WindowSource<T, S, true> &s, Held<S, true> &held, T *)
 {
