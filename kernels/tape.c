@@ -5,7 +5,6 @@
  * the others; when the walk comes to the node that made the tensor, all have been there. Handing the same
  * gradient to two tensors (residual sums) copies nothing: both are marked as shared, and adding to a shared
  * gradient makes a new tensor. */
-#include "kernels/base/mem.h"
 #include "ctx_state.h"
 
 #include <string.h>

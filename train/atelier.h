@@ -57,7 +57,7 @@ const char *atl_message(void);
 /* Who is told, of one handle. Both functions are called by the thread that called the library, messages also
  * by the threads that it works with; either may be NULL. */
 typedef struct AtlListener {
-    /* level: 0 an error, 1 a warning, 2 what is going on, 3 more of that. text has no line end. */
+    /* level: 0 an error, 1 a warning, 2 what is going on. text has no line end. */
     void (*message)(void *arg, int level, const char *text);
     /* How far long work has come: "train", "step", 250 of 1000 (0: not known), "loss 0.1234". Called whenever
      * another unit is done. Not 0: please stop, as atl_model_stop and atl_run_stop do. */

@@ -302,7 +302,8 @@ static Status write_rest(DatasetWriter *w, const char *source)
     return write_repeats(w);
 }
 
-Status file_put_in_place(const char *part, const char *path)
+/* Syncs part, renames it to path, syncs the folder. */
+static Status put_in_place(const char *part, const char *path)
 {
     const int fd = open(part, O_RDONLY | O_CLOEXEC);
     const bool synced = fd >= 0 && fsync(fd) == 0;
@@ -323,7 +324,7 @@ Status dataset_writer_commit(DatasetWriter *w, const char *source)
     const Status closed = close_file(w);
     s = s == STATUS_OK ? closed : s;
     if (s == STATUS_OK)
-        s = file_put_in_place(w->part, w->path);
+        s = put_in_place(w->part, w->path);
     if (s != STATUS_OK)
         unlink(w->part);
     writer_free(w);

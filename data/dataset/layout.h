@@ -38,7 +38,4 @@ Status dataset_writer_leave_out(DatasetWriter *w, const char *name);
 Status dataset_writer_commit(DatasetWriter *w, const char *source);
 void dataset_writer_abort(DatasetWriter *w); /* NULL allowed */
 
-/* Syncs part, renames it to path, syncs the folder. */
-Status file_put_in_place(const char *part, const char *path);
-
 #endif

@@ -103,11 +103,6 @@ int buckets_count(const Buckets *b)
     return b->count;
 }
 
-Size buckets_size(const Buckets *b, int i)
-{
-    return b->sizes[i];
-}
-
 /* A picture's ------------------------------------------------------------------------------------------- */
 
 /* The picture's own size if it is one of them, else the first of the nearest shape. */

@@ -18,10 +18,9 @@ typedef struct Buckets Buckets;
 /* Refuses a rule whose numbers do not go together. */
 Status buckets_new(const BucketRule *rule, Buckets **out);
 void buckets_free(Buckets *b); /* NULL allowed */
-/* The sizes that pictures are enlarged or reduced to, by width and then height. Without enlarge a picture
- * makes its own, which need not be one of them. */
+/* Of the sizes that pictures are enlarged or reduced to. Without enlarge a picture makes its own, which need
+ * not be one of them. */
 int buckets_count(const Buckets *b);
-Size buckets_size(const Buckets *b, int i);
 
 /* Scale the picture to scaled, which covers the bucket, and cut the bucket out of it at (x,y), the middle. */
 typedef struct BucketFit {

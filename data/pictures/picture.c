@@ -311,14 +311,3 @@ void picture_to_floats(const Picture *p, float *out)
     for (size_t i = 0; i < n; i++)
         out[i] = (float)p->rgb[i] / 127.5f - 1.0f;
 }
-
-Status picture_from_floats(const float *nhwc, Size size, Picture *out)
-{
-    TRY(picture_new(size, out));
-    const size_t n = 3 * (size_t)size_area(size);
-    for (size_t i = 0; i < n; i++) {
-        const float v = (nhwc[i] + 1.0f) * 127.5f;
-        out->rgb[i] = v >= 255.0f ? 255 : v > 0.0f ? (uint8_t)(v + 0.5f) : 0; /* NaN: 0 */
-    }
-    return STATUS_OK;
-}

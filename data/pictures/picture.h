@@ -80,9 +80,8 @@ Size picture_cover_size(Size in, Size covered);
 /* A window of the picture; what lies outside repeats the nearest edge. */
 Status picture_crop(const Picture *in, int x, int y, Size size, Picture *out);
 void picture_flip(Picture *p);
-/* (H,W,3) floats in [-1,1] of bytes: x/127.5 - 1; and back, rounded and clamped. */
+/* (H,W,3) floats in [-1,1] of bytes: x/127.5 - 1. */
 void picture_to_floats(const Picture *p, float *out);
-Status picture_from_floats(const float *nhwc, Size size, Picture *out);
 
 /* What is written into a picture's file beside the picture: key (1 to 79 letters), value (UTF-8). In a PNG
  * these are tEXt (Latin-1) or iTXt (else) chunks, in JPEG and WebP they lie in EXIF, the first of them as the

@@ -8,7 +8,6 @@
 #include "adapters.h"
 
 #include "infer/models/parts.h"
-#include "infer/models/single_file.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-bool convert_makes_file(const char *to)
+static bool makes_file(const char *to)
 {
     static const char ending[] = ".safetensors";
     const size_t n = strlen(to), end = sizeof ending - 1;
@@ -55,7 +55,7 @@ static Status write_folder(const Model *m, const ConvertRequest *r, ConvertResul
 
 Status model_convert(const ConvertRequest *r, ConvertResult *out)
 {
-    *out = (ConvertResult){.single = convert_makes_file(r->to)};
+    *out = (ConvertResult){.single = makes_file(r->to)};
     Model *m = NULL;
     TRY(check_target(r->to));
     TRY(path_check_words(r->to, NULL));

@@ -22,7 +22,6 @@ typedef struct ConvertResult {
     bool told_alone; /* others cannot read from this file what they need to know: only this program does */
 } ConvertResult;
 
-bool convert_makes_file(const char *to);
 Status model_convert(const ConvertRequest *r, ConvertResult *out);
 /* The two halves, onto a path that is the caller's to make whole. */
 Status single_write(const Model *m, const char *path, const ConvertRequest *r, ConvertResult *out);

@@ -3,7 +3,6 @@
 #include "convert.h"
 #include "narrow.h"
 
-#include "infer/files/tensor_list.h"
 #include "infer/safety/licence.h"
 #include "kernels/base/mem.h"
 

@@ -12,7 +12,6 @@
 #include "narrow.h"
 #include "texts.h"
 
-#include "infer/files/tensor_list.h"
 #include "infer/models/single_file.h"
 #include "infer/safety/licence.h"
 #include "kernels/base/mem.h"

@@ -7,7 +7,10 @@
 #include <string.h>
 
 /* Multiprocessors, and threads on each, by NVIDIA's tables of compute capabilities. */
-static const NoiseGpu GPUS[] = {
+static const struct {
+    const char *name; /* "rtx4090" */
+    uint32_t sms, threads;
+} GPUS[] = {
     {"gtx1060", 10, 2048},   {"gtx1070", 15, 2048},   {"gtx1080", 20, 2048}, {"gtx1080ti", 28, 2048},
     {"gtx1660", 22, 1024},   {"rtx2060", 30, 1024},   {"rtx2070", 36, 1024}, {"rtx2080", 46, 1024},
     {"rtx2080ti", 68, 1024}, {"rtx3050", 20, 1536},   {"rtx3060", 28, 1536}, {"rtx3060ti", 38, 1536},
@@ -18,12 +21,6 @@ static const NoiseGpu GPUS[] = {
     {"a100", 108, 2048},     {"l4", 58, 1536},        {"l40", 142, 1536},    {"h100", 132, 2048},
 };
 #define GPU_COUNT ((int)(sizeof GPUS / sizeof *GPUS))
-
-const NoiseGpu *noise_gpus(int *count)
-{
-    *count = GPU_COUNT;
-    return GPUS;
-}
 
 static Status unknown_gpu(const char *word)
 {

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 /* A generator, by the word that users choose one by: cpu, cuda, or cuda:GPU with one of the names of
- * noise_gpus(), or cuda:SMSxTHREADS (its multiprocessors and the most threads on one). */
+ * those in noise.c, or cuda:SMSxTHREADS (its multiprocessors and the most threads on one). */
 typedef struct NoiseKind {
     bool cuda;
     uint32_t sms, threads; /* of the GPU; 0: as many as there are numbers */
@@ -18,12 +18,6 @@ typedef struct NoiseKind {
 #define NOISE_CPU ((NoiseKind){0})
 #define NOISE_DEFAULT "cpu"
 Status noise_kind_parse(const char *word, NoiseKind *out); /* refuses what is no generator */
-
-typedef struct NoiseGpu {
-    const char *name; /* "rtx4090" */
-    uint32_t sms, threads;
-} NoiseGpu;
-const NoiseGpu *noise_gpus(int *count);
 
 /* Where the noise comes from that a picture needs: one source a picture, for its first x and for what a
  * sampler adds on its way. */

@@ -1,16 +1,10 @@
 #include "canvas.h"
 
-#include "kernels/base/mem.h"
 #include "fill.h"
 #include "mask.h"
 
 #include <math.h>
 #include <string.h>
-
-Size canvas_result_size(const SampleBegin *from, Size size)
-{
-    return from->mask && from->padding != NO_PADDING ? from->picture->size : size;
-}
 
 /* What of a picture of size `in`, scaled as the fit says, is the canvas. */
 static PictureWindow fit_window(PictureFit fit, Size in, Size size)

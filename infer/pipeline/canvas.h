@@ -15,8 +15,6 @@ typedef struct Canvas {
     Size cut;
 } Canvas;
 
-/* The size of what comes out: the size worked at, or with padding the whole picture's. */
-Size canvas_result_size(const SampleBegin *from, Size size);
 /* Refuses a mask without anything to paint. *out is canvas_free's in any case. */
 Status canvas_new(const SampleBegin *from, Size size, Canvas *out);
 void canvas_free(Canvas *k);

@@ -8,7 +8,6 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #define TEXT_MAX ((size_t)1 << 20)
 #define METADATA_KEY "modelspec.license"
@@ -28,7 +27,7 @@ static const struct {
     {"MIT License", "mit"},
 };
 
-bool licence_restricts(const char *name)
+static bool restricts(const char *name)
 {
     return strcasestr(name, "rail") != NULL;
 }
@@ -148,7 +147,7 @@ Licence licence_of(const Model *m)
     if (file)
         look_at_metadata(file, &l);
     mem_free(file);
-    l.restricts = licence_restricts(l.name);
+    l.restricts = restricts(l.name);
     return l;
 }
 

@@ -18,7 +18,6 @@ Licence licence_of(const Model *m);
 void licence_of_card(const char *card, size_t size, char name[128]);
 /* The word for a known licence's text; NULL: another's. */
 const char *licence_of_text(const char *text);
-bool licence_restricts(const char *name);
 /* Writes the licence, where there is one, into a folder that was made from m: a model card that names it, and
  * m's own LICENSE file. */
 Status licence_carry(const Model *m, const char *folder);

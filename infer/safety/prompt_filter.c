@@ -6,7 +6,6 @@
 #include "kernels/base/buffer.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
-#include "kernels/base/text.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

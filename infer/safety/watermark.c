@@ -210,7 +210,8 @@ void watermark_bits_free(WatermarkBits *b)
     *b = (WatermarkBits){0};
 }
 
-void watermark_bytes(const WatermarkBits *b, size_t count, char *out)
+/* The bytes that places of a text so long agree on, as the package decodes them. out: count bytes. */
+static void read_bytes(const WatermarkBits *b, size_t count, char *out)
 {
     const int64_t length = 8 * (int64_t)count;
     memset(out, 0, count);
@@ -244,7 +245,7 @@ WatermarkMatch watermark_match(const WatermarkBits *b, const char *bytes, size_t
     char got[WATERMARK_LONGEST];
     int64_t agreed = 0;
     WatermarkMatch m = {.found = certainty(b, bytes, count) > CERTAIN};
-    watermark_bytes(b, count, got);
+    read_bytes(b, count, got);
     for (int64_t i = 0; i < (int64_t)(8 * count); i++)
         m.right += bit_of(bytes, count, i) == bit_of(got, count, i);
     for (int64_t i = 0; i < b->count; i++)
@@ -270,7 +271,7 @@ bool watermark_guess(const WatermarkBits *b, char *out)
     out[0] = 0;
     for (size_t count = 1; count <= WATERMARK_LONGEST && (int64_t)(8 * count) * LEAST_TIMES <= b->count;
          count++) {
-        watermark_bytes(b, count, text);
+        read_bytes(b, count, text);
         const double above = certainty(b, text, count) - sqrt(8 * (double)count);
         if (above <= best || !printable(text, count))
             continue;

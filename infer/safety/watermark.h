@@ -29,8 +29,6 @@ typedef struct WatermarkMatch {
     bool found;   /* chance would not make it so, nor a picture of one colour */
 } WatermarkMatch;
 WatermarkMatch watermark_match(const WatermarkBits *b, const char *bytes, size_t count);
-/* The bytes that places of a text so long agree on, as the package decodes them. out: count bytes. */
-void watermark_bytes(const WatermarkBits *b, size_t count, char *out);
 /* A printable text of up to WATERMARK_LONGEST bytes that nobody has named; out has one more. False: none. */
 bool watermark_guess(const WatermarkBits *b, char *out);
 

@@ -3,7 +3,6 @@
 #include "infer/files/marks.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
-#include "kernels/base/text.h"
 
 #include <stdio.h>
 #include <string.h>

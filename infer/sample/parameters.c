@@ -4,7 +4,6 @@
 #include "kernels/base/json.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
-#include "kernels/base/text.h"
 
 #include <ctype.h>
 #include <stdio.h>

@@ -14,7 +14,6 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
 #include "kernels/base/stop.h"
-#include "kernels/base/text.h"
 #include "kernels/device.h"
 #include "live.h"
 #include "outputs.h"

@@ -2,7 +2,6 @@
 
 #include "infer/files/marks.h"
 #include "infer/files/safetensors.h"
-#include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 
 #define TRACE_TENSORS 9

@@ -2,7 +2,7 @@
 
 #include "infer/pipeline/memory_limit.h"
 #include "infer/samplers/sampler.h"
-#include "infer/text/prompt_syntax.h"
+#include "infer/text/foreign_syntax.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/stop.h"
@@ -35,7 +35,7 @@ static Status tell_surprises(const Session *s, const SampleArguments *a)
     const char *const prompts[] = {r->prompt, r->negative, r->prompt_2, r->negative_2};
     static const char *const names[] = {"prompt", "negative", "prompt-2", "negative-prompt-2"};
     if (r->reading.syntax == PROMPT_PLAIN)
-        prompt_syntax_tell(prompts, 4);
+        foreign_syntax_tell(prompts, 4);
     const NoiseSchedule *schedule = &s->model->schedule;
     for (int i = 0; i < 4; i++)
         if (prompts[i])

@@ -1,7 +1,6 @@
 #include "sheet.h"
 
 #include "data/letters/letters.h"
-#include "infer/samplers/sampler.h"
 #include "kernels/base/mem.h"
 
 #include <stdio.h>

@@ -17,19 +17,9 @@
 #define STRONGER 1.1
 #define DEEPEST 200 /* brackets within brackets */
 
-static const char *const SYNTAXES[] = {"plain", "a1111", "comfy"};
-
 PromptSyntax prompt_syntax_of(const char *word)
 {
-    for (int i = 0; i < 3; i++)
-        if (!strcmp(word, SYNTAXES[i]))
-            return (PromptSyntax)i;
-    return PROMPT_PLAIN;
-}
-
-const char *prompt_syntax_name(PromptSyntax s)
-{
-    return SYNTAXES[s];
+    return !strcmp(word, "a1111") ? PROMPT_A1111 : !strcmp(word, "comfy") ? PROMPT_COMFY : PROMPT_PLAIN;
 }
 
 void prompt_runs_free(PromptRuns *r)

@@ -17,7 +17,6 @@ typedef enum PromptSyntax {
 } PromptSyntax;
 #define PROMPT_SYNTAX_CHOICES "plain|a1111|comfy"
 PromptSyntax prompt_syntax_of(const char *word); /* one of the choices */
-const char *prompt_syntax_name(PromptSyntax s);
 
 /* A piece of a prompt. */
 typedef struct PromptRun {

@@ -58,7 +58,7 @@ static void print_in_one_line(const char *text)
 
 void log_terminal(void *unused, LogLevel level, const char *text)
 {
-    static const char *const PREFIX[] = {"atelier: error: ", "atelier: warning: ", "", "atelier: debug: "};
+    static const char *const PREFIX[] = {"atelier: error: ", "atelier: warning: ", ""};
     (void)unused;
     flockfile(stderr);
     fputs(PREFIX[level], stderr);
@@ -94,7 +94,6 @@ static void say(LogLevel level, const char *format, va_list args)
 DEFINE_LOG(log_error, LOG_ERROR)
 DEFINE_LOG(log_warn, LOG_WARN)
 DEFINE_LOG(log_info, LOG_INFO)
-DEFINE_LOG(log_debug, LOG_DEBUG)
 
 int terminal_columns(int fd)
 {

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-typedef enum LogLevel { LOG_ERROR = 0, LOG_WARN, LOG_INFO, LOG_DEBUG } LogLevel;
+typedef enum LogLevel { LOG_ERROR = 0, LOG_WARN, LOG_INFO } LogLevel;
 
 /* text has no line end, nor the level's name; what is longer than LOG_LONGEST is cut. Any thread may call. */
 typedef void (*LogSink)(void *arg, LogLevel level, const char *text);
@@ -22,14 +22,13 @@ typedef struct LogTarget {
  * given its own, log_target(). */
 LogTarget log_redirect(LogTarget to);
 LogTarget log_target(void);
-/* To standard error, "atelier: error: …", "atelier: warning: …", "…" and "atelier: debug: …". */
+/* To standard error, "atelier: error: …", "atelier: warning: …" and "…". */
 void log_terminal(void *unused, LogLevel level, const char *text);
 
 void log_set_level(LogLevel level); /* default LOG_INFO */
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* A row of a table, of which `indent` columns are its label: to out, or where that is NULL as log_info. On a
  * terminal that is too narrow for it the rest stands below, so far in. */
 void log_row(FILE *out, int indent, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -4,7 +4,6 @@
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
-#include "kernels/base/random.h"
 #include "kernels/base/stop.h"
 #include "state.h"
 

@@ -20,6 +20,8 @@
 #define SAID_EVERY 1.0  /* seconds between two signs of life */
 #define FIRST_JUDGE 5.0 /* seconds that the others leave process 0 for finding out who it is */
 
+typedef enum LifeKind { LIFE_STEP = 1, LIFE_WAIT, LIFE_STOP, LIFE_END } LifeKind;
+
 typedef struct LifeHeader {
     uint32_t kind;
     int32_t status;
@@ -44,7 +46,7 @@ static void send_life(CommState *s, Ray *ray, LifeKind kind, int rank, Status st
     pthread_mutex_unlock(&s->lock);
 }
 
-void life_say(Comm *c, LifeKind kind)
+static void say(Comm *c, LifeKind kind)
 {
     CommState *s = c->state;
     for (int i = 0; i < s->ray_count; i++)
@@ -81,7 +83,9 @@ static void broken(Comm *c, int rank, Status how, const char *message)
             send_life(s, &s->rays[i], LIFE_END, rank, how, s->why);
 }
 
-void life_broken(Comm *c, int rank, Status how, const char *what)
+/* Process 0 (or this process, of 0) finds that `rank` is the reason to end. Tells the others; the first
+ * reason stays. */
+static void blame(Comm *c, int rank, Status how, const char *what)
 {
     char name[96], message[STATUS_MESSAGE_SIZE];
     c->state->lost_first = c->state->lost_first || rank == 0;
@@ -106,7 +110,7 @@ Status life_gone(Comm *c, int rank)
         TRY(comm_check(c));
         usleep(10000);
     }
-    life_broken(c, rank, STATUS_FAILED, "has ended while others still wanted something of it");
+    blame(c, rank, STATUS_FAILED, "has ended while others still wanted something of it");
     return comm_check(c);
 }
 
@@ -155,7 +159,7 @@ static bool hear(Comm *c, Ray *ray)
     case LIFE_STOP:
         __atomic_store_n(&c->state->halt, 1, __ATOMIC_RELAXED);
         if (c->rank == 0)
-            life_say(c, LIFE_STOP);
+            say(c, LIFE_STOP);
         break;
     default:
         if (h.rank >= 0 && h.rank < c->size)
@@ -170,9 +174,9 @@ static void gone(Comm *c, Ray *ray)
     link_close(&ray->life);
     pthread_mutex_unlock(&c->state->lock);
     if (!ray->over)
-        life_broken(c, ray->rank, STATUS_FAILED,
-                    "has ended without a word: it was killed, the machine's memory ran out, or the machine "
-                    "is gone");
+        blame(c, ray->rank, STATUS_FAILED,
+              "has ended without a word: it was killed, the machine's memory ran out, or the machine "
+              "is gone");
     ray->over = true;
 }
 
@@ -184,7 +188,7 @@ static void pass_stop_on(Comm *c)
         return;
     s->asked = true;
     __atomic_store_n(&s->halt, 1, __ATOMIC_RELAXED);
-    life_say(c, LIFE_STOP);
+    say(c, LIFE_STOP);
 }
 
 static void *watch(void *arg)
@@ -246,7 +250,7 @@ void comm_alive(Comm *c)
     if (c->size == 1 || seconds_now() - c->state->said < SAID_EVERY)
         return;
     c->state->said = seconds_now();
-    life_say(c, LIFE_STEP);
+    say(c, LIFE_STEP);
 }
 
 Status comm_check(const Comm *c)
@@ -310,13 +314,13 @@ static void judge(Comm *c, double since, double now)
     if (c->rank == 0) {
         const Ray *late = late_ray(s, since, now);
         if (late)
-            life_broken(c, late->rank, STATUS_FAILED, what);
+            blame(c, late->rank, STATUS_FAILED, what);
         return;
     }
     const Ray *first = &s->rays[0];
     const double heard = later(later(first->heard, first->waits), since);
     if (now - heard > s->timeout + FIRST_JUDGE)
-        life_broken(c, 0, STATUS_FAILED, what);
+        blame(c, 0, STATUS_FAILED, what);
 }
 
 Status comm_waiting(Comm *c, double since)
@@ -325,7 +329,7 @@ Status comm_waiting(Comm *c, double since)
     const double now = seconds_now();
     if (now - s->said > SAID_EVERY) {
         s->said = now;
-        life_say(c, LIFE_WAIT);
+        say(c, LIFE_WAIT);
     }
     /* asked this seldom, the process stood still itself (stopped and continued, with the others mostly): it
      * knows nothing of that time */

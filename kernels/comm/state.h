@@ -70,15 +70,10 @@ void overlap_drop(CommState *s);
 void overlap_let_go(CommState *s);
 
 /* life.c: signs of life, and ends. */
-typedef enum LifeKind { LIFE_STEP = 1, LIFE_WAIT, LIFE_STOP, LIFE_END } LifeKind;
 Status life_begin(Comm *c); /* starts the watcher */
 void life_finish(Comm *c);  /* ends it */
 /* The end of this process, to all that it has a ray to. */
 void life_end(Comm *c, Status how, const char *message);
-void life_say(Comm *c, LifeKind kind);
-/* Process 0 (or this process, of 0) finds that `rank` is the reason to end. Tells the others; the first
- * reason stays. */
-void life_broken(Comm *c, int rank, Status how, const char *what);
 
 /* A socket to that process has ended: why and how the watcher knows in a moment. Returns its failure. */
 Status life_gone(Comm *c, int rank);

@@ -263,25 +263,17 @@ static void crop_repeats_the_edge_outside(void **state)
     picture_free(&p);
 }
 
-static void floats_go_there_and_back(void **state)
+static void floats_span_minus_one_to_one(void **state)
 {
     (void)state;
-    Picture p, q;
+    Picture p;
     assert_ok(picture_new((Size){256, 1}, &p));
     for (int i = 0; i < 3 * 256; i++)
         p.rgb[i] = (uint8_t)(i / 3);
     float x[3 * 256];
     picture_to_floats(&p, x);
-    assert_float_equal(x[0], -1.0f, 0);
-    assert_float_equal(x[3 * 255], 1.0f, 0);
-    assert_ok(picture_from_floats(x, (Size){256, 1}, &q));
-    assert_int_equal(largest_difference(&p, &q), 0);
-    picture_free(&q);
-    const float odd[6] = {NAN, INFINITY, -INFINITY, 7, -7, 0};
-    assert_ok(picture_from_floats(odd, (Size){2, 1}, &q));
-    static const uint8_t expected[6] = {0, 255, 0, 255, 0, 128};
-    assert_memory_equal(q.rgb, expected, 6);
-    picture_free(&q);
+    for (int i = 0; i < 3 * 256; i++)
+        assert_float_equal(x[i], (float)p.rgb[i] / 127.5f - 1, 0);
     picture_free(&p);
 }
 
@@ -462,7 +454,7 @@ int main(void)
         cmocka_unit_test(decoding_smaller_changes_little),
         cmocka_unit_test(cover_keeps_the_shape_and_leaves_no_gap),
         cmocka_unit_test(crop_repeats_the_edge_outside),
-        cmocka_unit_test(floats_go_there_and_back),
+        cmocka_unit_test(floats_span_minus_one_to_one),
         cmocka_unit_test(sizes_are_checked_before_memory_is_taken),
         cmocka_unit_test(long_thin_pictures_work),
         cmocka_unit_test(what_is_no_picture_is_named),

@@ -4,7 +4,6 @@
  * it stand the arithmetic that the plan counted and the speed of one large matrix product on the same
  * machine, so that a figure says how much of the machine was used. */
 #include "kernels/base/clock.h"
-#include "kernels/base/log.h"
 #include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"

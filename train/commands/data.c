@@ -2,7 +2,6 @@
 #include "data.h"
 
 #include "kernels/base/file.h"
-#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
 #include "train/pictures/encoded.h"

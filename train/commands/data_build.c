@@ -6,7 +6,6 @@
 #include "data/dataset/dataset.h"
 #include "data/dataset/layout.h"
 #include "kernels/base/file.h"
-#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/options.h"
 #include "kernels/base/progress.h"

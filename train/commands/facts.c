@@ -179,3 +179,4 @@ Status facts_print(json_t *facts, bool as_json)
     free(text);
     return text ? STATUS_OK : STATUS_FAILED;
 }
+#include "kernels/base/log.h"

@@ -20,7 +20,6 @@
 #include "kernels/comm/comm.h"
 #include "kernels/cuda/cuda.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>

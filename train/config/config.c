@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SET_SHOWN 150  /* bytes of a --set that messages repeat */
 #define PATH_NAMES 256 /* longest path of a key in messages */

@@ -1,8 +1,9 @@
 /* What the schema says about itself: one key explained, the reference page, the JSON Schema for editors. */
+#include "kernels/base/buffer.h"
 #include "kernels/base/json.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/text.h"
-#include "config_value.h"
+#include "schema.h"
 
 #include <stdlib.h>
 #include <string.h>

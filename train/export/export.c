@@ -4,7 +4,6 @@
 #include "infer/convert/convert.h"
 #include "infer/files/tensor_list.h"
 #include "infer/safety/licence.h"
-#include "kernels/adapter.h"
 #include "kernels/base/aside.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
@@ -14,7 +13,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define LEGACY_FROM 0x100000 /* sshs_legacy_hash looks at these bytes of the file */
 #define LEGACY_SIZE 0x10000

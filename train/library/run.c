@@ -2,7 +2,6 @@
 #include "handle.h"
 
 #include "kernels/base/mem.h"
-#include "kernels/devices/devices.h"
 #include "train/plan/setup.h"
 #include "train/run/trainer.h"
 

@@ -1,7 +1,7 @@
 #include "preview.h"
 
 #include "infer/safety/watermark.h"
-#include "infer/text/prompt_syntax.h"
+#include "infer/text/foreign_syntax.h"
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
@@ -33,7 +33,7 @@ SampleRequest preview_request(const Config *config, int i)
 
 void preview_tell(const Config *config)
 {
-    prompt_syntax_tell((const char *const *)config->preview.prompts, config->preview.prompt_count);
+    foreign_syntax_tell((const char *const *)config->preview.prompts, config->preview.prompt_count);
 }
 
 Status preview_plan(Pipeline *p, const Config *config, size_t *bytes)

@@ -5,7 +5,6 @@
 #include "kernels/base/mem.h"
 #include "train/pictures/owned.h"
 #include "largest.h"
-#include "modes.h"
 
 #include <stdio.h>
 #include <string.h>

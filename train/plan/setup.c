@@ -3,7 +3,6 @@
 
 #include "infer/safety/watermark.h"
 #include "kernels/base/file.h"
-#include "kernels/base/log.h"
 #include "kernels/base/machine.h"
 #include "kernels/base/mem.h"
 #include "train/config/config_paths.h"

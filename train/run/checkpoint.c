@@ -4,15 +4,12 @@
 #include "infer/files/file_sum.h"
 #include "infer/files/tensor_list.h"
 #include "kernels/base/file.h"
-#include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/state8.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define STATE_VERSION 1

@@ -4,12 +4,9 @@
 
 #include "kernels/base/clock.h"
 #include "kernels/base/log.h"
-#include "kernels/base/machine.h"
-#include "kernels/base/mem.h"
 #include "kernels/base/stop.h"
 #include "train/pictures/preview.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 

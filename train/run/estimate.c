@@ -6,7 +6,6 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "kernels/base/progress.h"
-#include "kernels/base/random.h"
 #include "train/pictures/preview.h"
 #include "train/step/optimizer.h"
 #include "preflight.h"

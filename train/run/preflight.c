@@ -1,7 +1,6 @@
 #include "preflight.h"
 
 #include "infer/models/parts.h"
-#include "kernels/adapter.h"
 #include "kernels/base/clock.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
@@ -12,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -225,7 +223,8 @@ static Status try_result(const Setup *s, const char *trial)
 
 /* The whole -------------------------------------------------------------------------------------------- */
 
-void preflight_clean(const char *folder)
+/* Removes what a killed run's trial left. */
+static void clean(const char *folder)
 {
     char *trial = path_join(folder, TRIAL_FOLDER);
     if (trial && file_is_dir(trial))
@@ -271,7 +270,7 @@ static Status try_files(Setup *s, const char *trial, const CheckpointState *stat
 Status preflight_files(Setup *s, const char *folder, const CheckpointState *state, size_t whole,
                        double *checkpoint, double *result)
 {
-    preflight_clean(folder);
+    clean(folder);
     char *trial = path_join(folder, TRIAL_FOLDER);
     if (!trial)
         return STATUS_FAILED;

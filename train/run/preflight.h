@@ -21,7 +21,5 @@ Status preflight(Setup *s, const char *folder, const CheckpointState *state, Pac
  * whole (PREFLIGHT_WHOLE). *checkpoint, *result: seconds that writing one takes. */
 Status preflight_files(Setup *s, const char *folder, const CheckpointState *state, size_t whole,
                        double *checkpoint, double *result);
-/* Removes what a killed run's trial left. */
-void preflight_clean(const char *folder);
 
 #endif

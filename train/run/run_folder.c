@@ -5,7 +5,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "train/pictures/owned.h"
-#include "checkpoint.h"
+#include "checkpoint_folder.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -20,7 +20,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Something that process 0 does while the others wait. */
 static Status by_first(Trainer *t, Status (*work)(Trainer *))

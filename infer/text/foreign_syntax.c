@@ -1,6 +1,6 @@
-/* What A1111, ComfyUI and others read into prompts (prompt_syntax.h): weights, "(red:1.5)"; words that change
- * with the step, "[cat:dog:0.5]"; the end of a chunk, BREAK; networks, "<lora:cat:0.8>". */
-#include "prompt_syntax.h"
+/* What A1111, ComfyUI and others read into prompts (foreign_syntax.h): weights, "(red:1.5)"; words that
+ * change with the step, "[cat:dog:0.5]"; the end of a chunk, BREAK; networks, "<lora:cat:0.8>". */
+#include "foreign_syntax.h"
 
 #include "kernels/base/log.h"
 #include "kernels/base/text.h"
@@ -48,7 +48,10 @@ static size_t chunk_end(const char *text, const char *p)
     return whole ? 5 : 0;
 }
 
-const char *prompt_syntax_find(const char *text, char *out, int size)
+/* The first of a text that other programs take for more than words, in out: "(red:1.5)", "BREAK",
+ * "<lora:cat:0.8>",
+ * "[a:b:0.5]". Returns out, or NULL where there is nothing. */
+static const char *find(const char *text, char *out, int size)
 {
     for (const char *p = text; (p = strpbrk(p, "([<B")); p++) {
         const size_t n = *p == '<' ? network(p) : *p == 'B' ? chunk_end(text, p) : weighted(p);
@@ -60,11 +63,11 @@ const char *prompt_syntax_find(const char *text, char *out, int size)
     return NULL;
 }
 
-void prompt_syntax_tell(const char *const *texts, int count)
+void foreign_syntax_tell(const char *const *texts, int count)
 {
     char found[96];
     for (int i = 0; i < count; i++)
-        if (texts[i] && prompt_syntax_find(texts[i], found, sizeof found)) {
+        if (texts[i] && find(texts[i], found, sizeof found)) {
             log_warn("prompts are plain text: \"%s\" is read as the words that stand there, not as weights, "
                      "parts or "
                      "LoRAs (%s)",
