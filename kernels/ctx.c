@@ -153,7 +153,7 @@ static void begin_step(Ctx *c, RunMode mode)
     s->fetches = 0;
     s->kind = PLACE_ACTIVATION;
     s->head = NULL;
-    s->backward = s->probing = false;
+    s->backward = s->probing = s->through = false;
     s->again = NULL;
     checks_reset(s);
     c->live = mode != RUN_REHEARSE;
@@ -295,10 +295,17 @@ void ctx_set_recording(Ctx *c, bool on)
     c->recording = on;
 }
 
-void ctx_after_layers(Ctx *c, LayerFn fn, void *arg)
+void ctx_watch_layers(Ctx *c, LayerFn begins, LayerFn added, void *arg)
 {
-    c->state->after_layer = fn;
-    c->state->after_arg = arg;
+    CtxState *s = c->state;
+    s->layer_begins = begins;
+    s->layer_added = added;
+    s->watch_arg = arg;
+}
+
+void ctx_go_through(Ctx *c)
+{
+    c->state->through = true;
 }
 
 void ctx_set_checkpointing(Ctx *c, Checkpointing how)
@@ -488,8 +495,10 @@ void op_begin(Ctx *c, const char *name, const Layer *layer)
     s->op = name;
     s->layer = layer;
     s->tick++;
-    if (stop_asked(s->options.stop) && c->live)
+    if (c->live && !s->through && stop_asked(s->options.stop))
         keep_failure(c, status_interrupted());
+    if (layer && s->layer_begins)
+        s->layer_begins(c, layer, s->watch_arg);
     profile_next(c, name, layer);
 }
 

@@ -94,10 +94,13 @@ void ctx_read(Ctx *c, const Tensor *t, float *out);
  * weight's grad has been added to. grad_scale is d(total)/d(loss), e.g. 1/accumulation. */
 void ctx_backward(Ctx *c, Tensor *loss, float grad_scale);
 
-/* Called in the backward pass, in rehearsals too, after an operation that may have added to the gradients of
- * this layer's weights, bias or adapters. fn NULL: no more. */
+/* Called in rehearsals too: begins, where an operation begins that reads this layer's weight, bias or
+ * adapters, forward or backward; added, in the backward pass after one that may have added to their
+ * gradients. Both NULL: no more. */
 typedef void (*LayerFn)(Ctx *c, const Layer *layer, void *arg);
-void ctx_after_layers(Ctx *c, LayerFn fn, void *arg);
+void ctx_watch_layers(Ctx *c, LayerFn begins, LayerFn added, void *arg);
+/* Inside fn: from here on the step goes on to its end, and it is not asked whether to stop before that. */
+void ctx_go_through(Ctx *c);
 
 /* One call around a block: runs fn without recording, keeps its inputs, and runs fn again in the backward
  * pass, all but what the first run has kept. Never changes a byte of the result. Where the context isn't

@@ -47,13 +47,14 @@ typedef struct Ahead {
 typedef enum RunMode { RUN_FREE, RUN_REHEARSE, RUN_PLANNED } RunMode;
 
 typedef struct CtxState {
-    LayerFn after_layer; /* or NULL */
-    void *after_arg;
+    LayerFn layer_begins, layer_added; /* or NULL */
+    void *watch_arg;
     CtxOptions options;
     RunMode mode;
     Status failed;
     char message[1024];
     bool inside;   /* the step function is running */
+    bool through;  /* it is not to be stopped any more */
     jmp_buf leave; /* out of it, from ctx_host */
     bool capturing, replayed;
 

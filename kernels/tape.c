@@ -108,8 +108,8 @@ static void walk_back(Ctx *c, Node *n)
         if (n->out->grad) {
             grad_settle(c, n->out);
             n->backward(c, n);
-            if (n->layer && c->state->after_layer)
-                c->state->after_layer(c, n->layer, c->state->after_arg);
+            if (n->layer && c->state->layer_added)
+                c->state->layer_added(c, n->layer, c->state->watch_arg);
         }
 }
 

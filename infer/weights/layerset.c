@@ -336,6 +336,7 @@ Status layerset_train(LayerSet *set, Flat *flat)
         set->items[i]->streamed = flat->pinned_by && is_large(set->items[i]->weight);
     }
     set->trained_on_host = flat->pinned_by;
+    set->gradients_apart = !flat->gradients;
     if (!set->idle) /* which may lie in the files */
         tensorfiles_close(&set->files);
     return STATUS_OK;
@@ -355,7 +356,7 @@ void layerset_hold_still(LayerSet *set, bool still)
 {
     for (int i = 0; i < set->count; i++) {
         Layer *l = set->items[i];
-        if (!weight_grad(l->weight) || l->streamed) /* whose gradient lies in the host's memory */
+        if (!weight_grad(l->weight) || l->streamed || set->gradients_apart) /* it has no storage to spare */
             continue;
         drop_packed(set, l);
         l->still = still;

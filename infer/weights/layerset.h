@@ -18,6 +18,7 @@ typedef struct LayerSet {
     size_t pinned_bytes;
     bool trained_on_host; /* what is trained lies in the host's memory, where the device reaches it
                              (Flat.pinned_by) */
+    bool gradients_apart; /* what is trained has no gradient's storage of its own (flat_new_apart) */
 } LayerSet;
 
 /* Where weights lie on a device with memory of its own: there; or in the host's, from where each is fetched

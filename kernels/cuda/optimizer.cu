@@ -146,12 +146,16 @@ __global__ static void __launch_bounds__(ONE_BLOCK) update_decide_kernel(Work s)
     double clip = 1;
     if (s.settings->clip > 0) /* torch.nn.utils.clip_grad_norm_ has the same 1e-6 */
         clip = fmin(1.0, s.settings->clip / (norm + 1e-6));
-    s.numbers->norm = norm;
-    s.numbers->change = 0;
-    s.numbers->segment = broken;
+    if (!s.more) {
+        s.numbers->norm = s.numbers->change = 0;
+        s.numbers->segment = -1;
+        for (int k = 0; k < UPDATE_GROUPS; k++)
+            s.numbers->moved[k] = 0;
+    }
+    s.numbers->norm = s.more ? sqrt(s.numbers->norm * s.numbers->norm + norm * norm) : norm;
+    if (broken >= 0 && s.numbers->segment < 0)
+        s.numbers->segment = s.number + broken;
     s.numbers->skipped = !isfinite(norm);
-    for (int k = 0; k < UPDATE_GROUPS; k++)
-        s.numbers->moved[k] = 0;
     s.verdict->grad_scale = (float)(clip * s.settings->unscale);
     s.verdict->go = isfinite(norm);
 }
@@ -432,10 +436,10 @@ __global__ static void __launch_bounds__(ONE_BLOCK) update_report_kernel(Work s)
     if (threadIdx.x != 0)
         return;
     for (int k = 0; k < UPDATE_GROUPS; k++)
-        s.numbers->moved[k] = moved[k];
-    if (s.numbers->segment < 0)
-        s.numbers->segment = broken;
-    s.numbers->change = change;
+        s.numbers->moved[k] += moved[k];
+    if (broken >= 0 && s.numbers->segment < 0)
+        s.numbers->segment = s.number + broken;
+    s.numbers->change += change;
 }
 
 /* The host's side ---------------------------------------------------------------------------------------- */
@@ -495,6 +499,8 @@ static Status cuda_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m
     s.from = u->from;
     s.count = u->count;
     s.stride = u->stride;
+    s.more = u->more;
+    s.number = u->number;
     TRY(cuda_device()->put(s.settings, &settings, sizeof settings));
     TRY(cuda_device()->put(s.segments, u->segments, (size_t)u->count * sizeof *u->segments));
     TRY(LAUNCH(one, dim3(ONE_BLOCK), ONE_BLOCK * sizeof(int64_t), update_begin_kernel, s));

@@ -42,6 +42,7 @@ typedef struct Work {
     void *m, *v;
     const float *g, *from;
     int64_t count, stride;
+    int more, number; /* Update's */
 } Work;
 
 static int64_t chunks_of(const Update *u)

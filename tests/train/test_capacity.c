@@ -53,8 +53,10 @@ static void what_waits_is_the_machines_and_has_to_be_moved(void **state)
         assert_null(capacity_within(&c, (CapacityWork)work, least->bytes, 1));
         assert_non_null(capacity_within(&c, (CapacityWork)work, first->bytes, SIZE_MAX));
     }
-    const CapacityWay *full = capacity_least(&c, CAPACITY_FULL);
+    /* the processor moves the weights; or, with fused updates, the device where they lie */
+    const CapacityWay *fused = capacity_least(&c, CAPACITY_FULL), *full = fused - 1;
     assert_true(full->updated > 0 && c.ways[CAPACITY_LORA][0].updated == 0);
+    assert_true(fused->updated == 0 && fused->host < full->host && fused->moved > full->moved);
 }
 
 static void moving_goes_on_beside_computing_and_updates_come_after(void **state)

@@ -285,7 +285,7 @@ static void the_second_look_sees_the_same_numbers(void **state)
         const LoaderSample samples[] = {{.picture = 1, .size = {32, 32}, .pixels = pixels},
                                         {.picture = 4, .size = {32, 32}, .pixels = pixels}};
         Pass pass;
-        assert_int_equal(pass_new(s, b, NULL, &pass), STATUS_OK);
+        assert_int_equal(pass_new(s, b, NULL, NULL, &pass), STATUS_OK);
         PassNumbers numbers[2];
         float *gradients[2];
         for (int checked = 0; checked < 2; checked++) {

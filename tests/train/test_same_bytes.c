@@ -8,8 +8,13 @@
 
 typedef struct Kind {
     const char *name, *method, *text, *ema, *files[6];
-    const char *model;
+    const char *model, *more; /* NULL: no more settings */
 } Kind;
+
+static char *more(const Kind *k)
+{
+    return k->more ? (char *)k->more : "train.seed=42";
+}
 
 static const Kind kinds[] = {
     {"lora",
@@ -18,14 +23,16 @@ static const Kind kinds[] = {
      "train.ema=0",
      {"lora.safetensors", "checkpoints/step-000004/weights.safetensors",
       "checkpoints/step-000004/optimizer.safetensors"},
-     SD1},
+     SD1,
+     NULL},
     {"text",
      "method.kind=lora",
      "method.text_encoder=true",
      "train.ema=0",
      {"lora.safetensors", "checkpoints/step-000004/weights.safetensors",
       "checkpoints/step-000004/optimizer.safetensors"},
-     SD1},
+     SD1,
+     NULL},
     {"full",
      "method.kind=full",
      "method.text_encoder=true",
@@ -33,21 +40,33 @@ static const Kind kinds[] = {
      {"model/unet/diffusion_pytorch_model.safetensors", "model/text_encoder/model.safetensors",
       "checkpoints/step-000004/weights.safetensors", "checkpoints/step-000004/optimizer.safetensors",
       "checkpoints/step-000004/ema.safetensors"},
-     SD1},
+     SD1,
+     NULL},
+    {"fused",
+     "method.kind=full",
+     "method.text_encoder=true",
+     "train.ema=0.9",
+     {"model/unet/diffusion_pytorch_model.safetensors", "model/text_encoder/model.safetensors",
+      "checkpoints/step-000004/weights.safetensors", "checkpoints/step-000004/optimizer.safetensors",
+      "checkpoints/step-000004/ema.safetensors"},
+     SD1,
+     "train.fused_backward=true"},
     {"xl",
      "method.kind=lora",
      "method.text_encoder=false",
      "train.ema=0",
      {"lora.safetensors", "checkpoints/step-000004/weights.safetensors",
       "checkpoints/step-000004/optimizer.safetensors"},
-     SDXL},
+     SDXL,
+     NULL},
     {"xl-texts",
      "method.kind=lora",
      "method.text_encoder=true",
      "train.ema=0",
      {"lora.safetensors", "checkpoints/step-000004/weights.safetensors",
       "checkpoints/step-000004/optimizer.safetensors"},
-     SDXL},
+     SDXL,
+     NULL},
 };
 
 static void run_kind(const Kind *k, const char *name, char *threads, char *latents, char *text)
@@ -55,8 +74,8 @@ static void run_kind(const Kind *k, const char *name, char *threads, char *laten
     /* a whole dataset's captions are the same whether they are cached or not; the text encoder's own are not
      */
     char *cache = strstr(k->text, "true") ? "train.cache_text=false" : text;
-    train(config_for(name, k->model, k->method, k->text, k->ema, threads, latents, cache, "train.steps=4",
-                     "dataset.augment.flip=true", "output.keep=3", (char *)NULL),
+    train(config_for(name, k->model, k->method, k->text, k->ema, threads, latents, cache, more(k),
+                     "train.steps=4", "dataset.augment.flip=true", "output.keep=3", (char *)NULL),
           NULL);
 }
 
@@ -101,8 +120,8 @@ static void checkpointing_changes_no_byte(void **state)
             train(
                 config_for(name[i], kinds[k].model, kinds[k].method, kinds[k].text, kinds[k].ema,
                            strstr(kinds[k].text, "true") ? "train.cache_text=false" : "train.cache_text=true",
-                           i ? "train.checkpointing=on" : "train.checkpointing=off", "train.steps=4",
-                           "output.keep=3", (char *)NULL),
+                           i ? "train.checkpointing=on" : "train.checkpointing=off", more(&kinds[k]),
+                           "train.steps=4", "output.keep=3", (char *)NULL),
                 NULL);
         for (int i = 0; kinds[k].files[i]; i++)
             if (strncmp(kinds[k].files[i], "lora.", 5) != 0) /* which says how it was trained */
@@ -127,7 +146,8 @@ static void a_resumed_run_ends_in_the_same_bytes(void **state)
         assert_int_equal(system(command), 0);
         char *cache = strstr(kinds[k].text, "true") ? "train.cache_text=false" : "train.cache_text=true";
         train(config_for(name, kinds[k].model, kinds[k].method, kinds[k].text, kinds[k].ema, threads, latents,
-                         cache, "train.steps=4", "dataset.augment.flip=true", "output.keep=3", (char *)NULL),
+                         cache, more(&kinds[k]), "train.steps=4", "dataset.augment.flip=true",
+                         "output.keep=3", (char *)NULL),
               "auto");
         assert_same(&kinds[k], kinds[k].name, name);
         mem_free(command);

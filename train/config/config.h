@@ -113,6 +113,7 @@ typedef struct Config {
         int threads, loader_threads;    /* 0: chosen */
         bool cache_latents, cache_text; /* encoded once, into the run's cache file */
         float max_grad_norm;            /* 0: no clipping; 1 */
+        bool fused_backward;            /* each weight moves as soon as its gradient is there */
         float ema;                      /* decay; 0: off */
     } train;
     struct {

@@ -233,7 +233,14 @@ static const SchemaKey KEYS[] = {
  .preset_note = "true, unless the text encoder is trained or captions are shuffled or drawn",
  .help = "Encode each caption once, before the first step."},
 {.path = "train.max_grad_norm", .type = KEY_FLOAT, .offset = AT(train.max_grad_norm), .min = 0, .max = 1e6,
- .preset = "1.0", .help = "Gradients longer than this are shortened to it; 0 leaves them alone."},
+ .preset = "1.0", .help = "Gradients longer than this are shortened to it; 0 leaves them alone.",
+ .more = "Longer all together; with train.fused_backward each tensor's by itself."},
+{.path = "train.fused_backward", .type = KEY_SWITCH, .offset = AT(train.fused_backward), .preset = "false",
+ .help = "Move each weight as soon as the backward pass has its gradient, whose memory then serves the next one's.",
+ .more = "For method.kind: full: no memory for the gradients of all weights at once, 4 bytes for each; with train.offload: all, too, the GPU "
+         "makes the updates. Gradients are clipped tensor by tensor, each by its own norm, so that the result is another; with "
+         "train.max_grad_norm: 0 it is the same to the last byte. A gradient that is not finite ends the run when other weights have moved "
+         "already: it goes on from the last checkpoint. As sd-scripts' fused_backward_pass."},
 {.path = "train.ema", .type = KEY_FLOAT, .offset = AT(train.ema), .min = 0, .max = 0.999999, .preset = "0",
  .preset_note = "off", .help = "Decay of a running mean of the trained weights; 0 is off.",
  .more = "When it is on, previews, validation and the result use the mean. 0.999 suits some thousand steps, 0.9999 "
@@ -421,6 +428,14 @@ static const SchemaRule RULES[] = {
      "section prior"},
     {"model.quantise", "method.kind", true, METHOD_FULL, NO_EXCUSE,
      "does not go with method.kind: full (weights that are trained are kept whole); remove it"},
+    {"train.fused_backward", "method.kind", true, METHOD_LORA, WHILE_OFF,
+     "does nothing with method.kind: lora, whose gradients are small; remove it"},
+    {"train.fused_backward", "train.accumulate", false, 1, WHILE_OFF,
+     "does not go with train.accumulate (a gradient moves its weight before the next batch adds to it); raise "
+     "train.batch and leave train.accumulate at 1, or remove train.fused_backward"},
+    {"train.fused_backward", "model.dtype", true, DTYPE_F16, WHILE_OFF,
+     "does not go with model.dtype: f16 (whose scaled gradients may be too large when some weights have moved); "
+     "write bf16 or f32, or remove it"},
     {"validation.every", "validation.share", true, 0, SWITCHED_OFF,
      "does nothing without validation.share; remove it, or hold out a share (0.1)"},
     {"preview.*", "preview.prompts", true, 0, WHILE_OFF,

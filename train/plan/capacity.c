@@ -29,8 +29,10 @@ static const TrainWay LORA_WAYS[] = {
 static const TrainWay FULL_WAYS[] = {
     {"train.mode=balanced", false},
     {"train.mode=balanced optimizer.kind=adamw8bit", true},
+    {"train.mode=balanced optimizer.kind=adamw8bit train.fused_backward=true", true},
     {"train.mode=minimal", false},
     {"train.mode=minimal optimizer.kind=adamw8bit", false},
+    {"train.mode=minimal optimizer.kind=adamw8bit train.fused_backward=true", false},
 };
 
 typedef struct DrawWay {
@@ -94,7 +96,8 @@ static Status train_way(const char *model, const Device *dev, bool full, const T
                          .host = need.memory.host,
                          .flop = need.flop,
                          .moved = (need.recomputed ? 3 : 2) * (double)need.waiting +
-                                  (need.updates_on_host ? weights : 0), /* and the gradients back */
+                                  (need.updates_on_host ? weights : 0) + /* and the gradients back */
+                                  2 * (double)need.reached,
                          .updated = need.updates_on_host ? UPDATE_BYTES * (double)need.trained : 0};
     return STATUS_OK;
 }

@@ -60,6 +60,11 @@ static void take_bf16(Config *c)
 {
     c->model.dtype = DTYPE_BF16;
 }
+/* Gradients are clipped in another way then. */
+static void take_fused(Config *c)
+{
+    c->train.fused_backward = true;
+}
 static void take_half_size(Config *c)
 {
     for (int i = 0; i < c->train.resolution.count; i++)
@@ -87,7 +92,7 @@ static void half_text(const Setup *s, char *out, size_t size)
         snprintf(out + at, size - at, "]'");
 }
 
-enum { WAYS = 6 };
+enum { WAYS = 7 };
 
 static void list_ways(const Setup *s, Way ways[WAYS])
 {
@@ -103,6 +108,9 @@ static void list_ways(const Setup *s, Way ways[WAYS])
          drawn && small.width >= multiple && small.height >= multiple && small.width % multiple == 0 &&
              small.height % multiple == 0},
         {"train.checkpointing=on", take_checkpointing, c->train.checkpointing != SWITCH_ON},
+        {"train.fused_backward=true", take_fused,
+         c->method.kind == METHOD_FULL && !c->train.fused_backward && c->train.accumulate == 1 &&
+             c->model.dtype != DTYPE_F16},
         {"train.mode=minimal", take_minimal, c->train.mode != MODE_MINIMAL && !forced},
         {"train.batch=1", take_single_pictures, c->train.batch > 1},
         {"model.dtype=bf16", take_bf16, c->model.dtype == DTYPE_F32},
@@ -111,8 +119,8 @@ static void list_ways(const Setup *s, Way ways[WAYS])
     memcpy(ways, all, sizeof all);
     snprintf(ways[0].set, sizeof ways[0].set, "preview.width=%d --set preview.height=%d", small.width,
              small.height);
-    snprintf(ways[3].set, sizeof ways[3].set, "train.batch=1 --set train.accumulate=%d", pictures);
-    half_text(s, ways[5].set, sizeof ways[5].set);
+    snprintf(ways[4].set, sizeof ways[4].set, "train.batch=1 --set train.accumulate=%d", pictures);
+    half_text(s, ways[6].set, sizeof ways[6].set);
 }
 
 /* Adds " --set WHAT" to text. */
@@ -199,9 +207,10 @@ static Status fit_host(const Setup *s)
         return STATUS_OK;
     return status_refuse(
         "this run needs about %s of the machine's own memory besides the GPU's, and %s can be had; "
-        "nothing was loaded. Close other programs, or let the pictures be encoded before the run "
+        "nothing was loaded. Close other programs%s, or let the pictures be encoded before the run "
         "(train.cache_latents: on)",
-        bytes_text(s->memory.host, wanted, sizeof wanted), bytes_text(limit, there, sizeof there));
+        bytes_text(s->memory.host, wanted, sizeof wanted), bytes_text(limit, there, sizeof there),
+        s->parameters->steps_on && !s->fused ? ", keep no gradients there (train.fused_backward: true)" : "");
 }
 
 Status fit_memory(const Setup *s)

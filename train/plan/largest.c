@@ -72,7 +72,11 @@ static const char *lower_weights(const Config *c)
 
 static const char *lower_trained(const Config *c)
 {
-    return c->method.kind == METHOD_FULL ? "method.kind: lora" : "method.rank";
+    const bool can_leave =
+        !c->train.fused_backward && c->train.accumulate == 1 && c->model.dtype != DTYPE_F16;
+    return c->method.kind == METHOD_LORA ? "method.rank"
+           : can_leave                   ? "train.fused_backward: true"
+                                         : "method.kind: lora";
 }
 
 void largest_part(const Setup *s, Largest *out)

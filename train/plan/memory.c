@@ -304,7 +304,8 @@ static Phase placed_phase(const Setup *s)
 
 MemoryNeed memory_need(const Setup *s)
 {
-    const size_t trained = parameters_block_bytes(s->parameters);
+    const size_t trained = parameters_block_bytes(s->parameters),
+                 gradients = s->fused ? fused_bytes(s->fused) : trained;
     const size_t summed = sums_bytes(s->comm, s->parameters->flat.size, s->config->train.accumulate,
                                      s->config->train.reproducible == SUMS_EXACT);
     const bool apart = !s->dev->host_memory;
@@ -315,17 +316,20 @@ MemoryNeed memory_need(const Setup *s)
                     .optimizer = parameters_optimizer_bytes(s->parameters) + s->parameters->scratch_bytes};
     if (s->parameters->module_count)
         m.weights += trained;
-    if (apart && s->parameters->steps_on) { /* gradients, the optimizer's state: all beside the weights */
+    m.gradients = plan_kind_bytes(s->plan, PLACE_GRADIENT);
+    if (apart && s->parameters->steps_on && !s->fused) { /* what an update needs: all beside the weights */
         m.other = s->dev->own_bytes;
         m.host = host + trained + summed + m.optimizer + learning_bytes(s->parameters);
         m.optimizer = 0;
-    } else if (apart) {
-        m.other = s->dev->own_bytes + learning_bytes(s->parameters);
-        m.host = host;
     } else {
-        m.other = host;
+        m.gradients += gradients + summed;
+        m.other = apart ? s->dev->own_bytes + learning_bytes(s->parameters) : host;
+        m.host = apart ? host : 0;
     }
-    m.gradients = (s->parameters->steps_on ? 0 : trained + summed) + plan_kind_bytes(s->plan, PLACE_GRADIENT);
+    if (apart && s->parameters->steps_on && s->fused) { /* its state, which the device reaches there */
+        m.host += parameters_optimizer_bytes(s->parameters);
+        m.optimizer = s->parameters->scratch_bytes;
+    }
     m.workspace = plan_kind_bytes(s->plan, PLACE_WORKSPACE);
     m.weights += plan_kind_bytes(s->plan, PLACE_WEIGHT);
     m.activations = phase.arena - plan_kind_bytes(s->plan, PLACE_GRADIENT) -

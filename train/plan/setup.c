@@ -232,6 +232,14 @@ static Status plan_sizes(Setup *s)
     return STATUS_OK;
 }
 
+/* With fused updates gradients have places of their own, in the order in which they come at any size. */
+static Status plan_gradients(Setup *s)
+{
+    Step step = {.shape = s->shape, .data = {.grad_scale = 1}};
+    return s->config->train.fused_backward ? fused_new(s->c, s->parameters, train_step, &step, &s->fused)
+                                           : STATUS_OK;
+}
+
 /* The arena is as large as the largest plan of the run: the step, validation, encoding, a preview. */
 static Status plan_all(Setup *s)
 {
@@ -239,6 +247,7 @@ static Status plan_all(Setup *s)
     size_t bytes = 0;
     s->arena_bytes = 0;
     TRY(plan_sizes(s));
+    TRY(plan_gradients(s));
     if (!config->method.text_encoder) {
         TRY(pipeline_encode_text_plan(s->pipeline, config->method.clip_skip, &bytes));
         take_larger(s, bytes, ARENA_CAPTION, (Size){0});
@@ -319,6 +328,8 @@ static Status make_parts(Setup *s, bool described)
 
 static void drop_parts(Setup *s)
 {
+    fused_free(s->fused);
+    s->fused = NULL;
     pipeline_free(s->pipeline);
     guard_free(s->guard);
     s->guard = NULL;
@@ -415,6 +426,20 @@ static size_t waiting_bytes(const LayerSet *set)
     return bytes;
 }
 
+static SetupNeed need_of(const Setup *s)
+{
+    const Parameters *p = s->parameters;
+    const bool on_host = p->steps_on && !s->fused, reached = p->steps_on && s->fused;
+    return (SetupNeed){.memory = s->memory,
+                       .base = s->base_bytes,
+                       .flop = s->step_flop,
+                       .waiting = waiting_bytes(unet_layers(s->model->unet)),
+                       .recomputed = s->config->train.checkpointing == SWITCH_ON,
+                       .updates_on_host = on_host,
+                       .reached = reached ? parameters_block_bytes(p) + parameters_optimizer_bytes(p) : 0,
+                       .trained = parameters_elements(p)};
+}
+
 Status setup_need(Config *config, const Device *dev, SetupNeed *need)
 {
     Setup s = {.config = config,
@@ -430,13 +455,7 @@ Status setup_need(Config *config, const Device *dev, SetupNeed *need)
         s.memory = memory_need(&s);
     }
     if (status == STATUS_OK)
-        *need = (SetupNeed){.memory = s.memory,
-                            .base = s.base_bytes,
-                            .flop = s.step_flop,
-                            .waiting = waiting_bytes(unet_layers(s.model->unet)),
-                            .recomputed = config->train.checkpointing == SWITCH_ON,
-                            .updates_on_host = s.parameters->steps_on != NULL,
-                            .trained = parameters_elements(s.parameters)};
+        *need = need_of(&s);
     drop_plans(&s);
     drop_parts(&s);
     ctx_free(s.c);
@@ -516,6 +535,11 @@ static Status build(Setup *s, const char *folder, SourcesKept keep)
 Status setup_device(Config *config, const Device **dev)
 {
     TRY(status_in(device_choose(config->train.device, &config->model.dtype, dev), "train.device"));
+    if (config->train.fused_backward && config->model.dtype == DTYPE_F16)
+        return status_refuse(
+            "train.fused_backward does not go with f16, which %s stores instead of bf16; write "
+            "model.dtype: f32, or remove train.fused_backward",
+            (*dev)->name);
     return strcmp(config->train.device, DEVICE_AUTO) == 0 ? config_set_device(config, (*dev)->name)
                                                           : STATUS_OK;
 }
@@ -547,6 +571,7 @@ Status setup_load(Setup *s)
     TRY(model_hash(s->model, s->weights));
     mem_give_back(); /* weights that have moved into blocks, and what loading took */
     s->shape.model = s->model;
+    TRY(plan_gradients(s));
     if (config->method.text_encoder)
         return STATUS_OK;
     return texts_new(s->pipeline, config->method.clip_skip, step_text_size(&s->shape), SETUP_TEXTS_BYTES,

@@ -10,6 +10,7 @@
 #include "train/export/export.h"
 #include "train/pictures/prior.h"
 #include "train/step/batch.h"
+#include "train/step/fused.h"
 #include "train/step/parameters.h"
 #include "train/step/sums.h"
 #include "train/step/validation.h"
@@ -41,6 +42,7 @@ typedef struct Setup {
     Model *model;                  /* described, until setup_load */
     char weights[MODEL_HASH_SIZE]; /* which model it is; "": nothing is loaded yet */
     Parameters *parameters;
+    Fused *fused; /* NULL: the weights move after the backward pass */
     Pipeline *pipeline;
     Guard *guard; /* of its pictures */
     Sources *sources;
@@ -99,7 +101,8 @@ typedef struct SetupNeed {
     size_t waiting;       /* bytes of the UNet's weights that wait in the host's memory */
     bool recomputed;      /* they are fetched three times in a step instead of twice: checkpointing */
     bool updates_on_host; /* the processor moves the weights */
-    int64_t trained;      /* numbers */
+    size_t reached;  /* bytes in the host's memory that an update on the device reads, and writes again */
+    int64_t trained; /* numbers */
 } SetupNeed;
 Status setup_need(Config *config, const Device *dev, SetupNeed *need);
 

@@ -29,7 +29,8 @@ void duty_last_words(const Trainer *t)
 
 bool duty_can_save(const Trainer *t)
 {
-    return share_is_whole(&t->setup->parameters->share) || comm_check(t->comm) == STATUS_OK;
+    const Parameters *p = t->setup->parameters;
+    return !p->torn && (share_is_whole(&p->share) || comm_check(t->comm) == STATUS_OK);
 }
 
 Status duty_save(Trainer *t)

@@ -90,7 +90,13 @@ static Status measure_update(Setup *s, double *seconds)
     UpdateNumbers numbers;
     const double began = seconds_now();
     TRY(parameters_zero_gradients(s->parameters));
-    TRY(optimizer_step(s->config, s->parameters, 1, s->steps, 1, NULL, &numbers));
+    if (s->fused) {
+        const Update u = optimizer_update(s->config, s->parameters, 1, s->steps, 1, NULL);
+        TRY(fused_try(s->fused, &u));
+        TRY(optimizer_collect(s->parameters, &numbers));
+    } else {
+        TRY(optimizer_step(s->config, s->parameters, 1, s->steps, 1, NULL, &numbers));
+    }
     *seconds = seconds_now() - began;
     return STATUS_OK;
 }

@@ -45,6 +45,15 @@ static Status fill_micro(const Pass *p, int64_t step, int i, const LoaderSample 
     return setup_plan(p->setup, samples[0].size, plan);
 }
 
+/* The weights move as their gradients come. */
+static Status run_fused(const Pass *p, int64_t step, const Plan *plan, Step *micro)
+{
+    Setup *s = p->setup;
+    const Update u = optimizer_update(s->config, s->parameters, step, s->steps, p->scale, p->start);
+    fused_begin(s->fused, &u);
+    return fused_end(s->fused, ctx_run(s->c, plan, train_step, micro));
+}
+
 static Status run_micro(const Pass *p, int64_t step, int i, const LoaderSample *samples)
 {
     Setup *s = p->setup;
@@ -54,7 +63,7 @@ static Status run_micro(const Pass *p, int64_t step, int i, const LoaderSample *
     if (p->trace)
         TRY(trace_aim(p->trace, i, micro.shape.size, &micro.data));
     TRY(sums_before(p->sums, i));
-    TRY(ctx_run(s->c, plan, train_step, &micro));
+    TRY(s->fused ? run_fused(p, step, plan, &micro) : ctx_run(s->c, plan, train_step, &micro));
     TRY(sums_after(p->sums, i));
     if (p->trace)
         trace_batch(p->trace, i, p->batch);
@@ -129,12 +138,12 @@ Status pass_run(const Pass *p, Status before, int64_t step, const LoaderSample *
     return isfinite(out->loss) ? sums_finish(p->sums) : sums_let_go(p->sums);
 }
 
-Status pass_new(Setup *s, Batch *batch, Trace *trace, Pass *out)
+Status pass_new(Setup *s, Batch *batch, Trace *trace, const WeightsBefore *start, Pass *out)
 {
     const Config *config = s->config;
     const size_t room =
         (size_t)config->train.accumulate + (size_t)largest_share(s) * (size_t)(s->comm->size + 1);
-    *out = (Pass){.setup = s, .batch = batch, .trace = trace, .scale = 1};
+    *out = (Pass){.setup = s, .batch = batch, .trace = trace, .scale = 1, .start = start};
     out->micros = mem_calloc(room, sizeof *out->micros);
     if (!out->micros)
         return STATUS_FAILED;
@@ -289,8 +298,9 @@ static Status look_again(const Pass *p, int64_t step, const LoaderSample *sample
     t->first = 0;
     t->count = B * s->config->train.accumulate;
     t->beside = t->beside ? t->count : 0;
-    snprintf(t->where, sizeof t->where,
-             "The same step run again gave no such number: that points to the machine's memory");
+    snprintf(t->where, sizeof t->where, "The same step run again%s gave no such number%s",
+             s->parameters->torn ? " with what the weights had become" : "",
+             s->parameters->torn ? "" : ": that points to the machine's memory");
     hint_for(s->config, f, t);
     return STATUS_OK;
 }
@@ -316,9 +326,15 @@ static Status tell(const Pass *p, int64_t step, const LoaderSample *samples, con
     if (saved_step >= 0)
         snprintf(last, sizeof last, "the checkpoint of step %lld stays: go on from it (--resume auto)",
                  (long long)saved_step);
-    return status_fail("step %lld: the %s is %g. %s. %s: %s. Nothing was trained on it, and %s, with %s",
-                       (long long)step, what, isnan(value) ? NAN : value, t->where,
-                       t->count + t->beside == 1 ? "The picture" : "The pictures", pictures, last, t->hint);
+    return status_fail(
+        "step %lld: the %s is %g. %s. %s: %s. %s, and %s, with %s", (long long)step, what,
+        isnan(value) ? NAN : value, t->where, t->count + t->beside == 1 ? "The picture" : "The pictures",
+        pictures,
+        p->setup->parameters->torn
+            ? "Some weights had been trained on it by then (train.fused_backward), so that what "
+              "came after the last checkpoint is lost"
+            : "Nothing was trained on it",
+        last, t->hint);
 }
 
 Status pass_explain(const Pass *p, int64_t step, const LoaderSample *samples, const char *what, double value,

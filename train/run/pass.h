@@ -1,12 +1,14 @@
 /* The passes of one training step: forward and backward of all its micro-batches, and, when a number in them
  * was none, the same passes once more under the engine's checks, to say where.
  *
- * A pass changes gradients only. Everything it draws follows from seed, step and place, so the second time
- * gives the numbers of the first. */
+ * A pass changes gradients only, unless the weights move with it (train/step/fused.h). Everything it draws
+ * follows from seed, step and place, so the second time gives the numbers of the first, if nothing has moved.
+ */
 #ifndef ATL_PASS_H
 #define ATL_PASS_H
 
 #include "train/plan/setup.h"
+#include "train/step/optimizer.h"
 #include "train/step/trace.h"
 
 /* Timesteps in as many equal parts, from the least noise to the most. */
@@ -34,15 +36,17 @@ typedef struct Pass {
     MicroNumbers *gathered;
     Trace *trace; /* or NULL */
     double scale; /* of the loss on its way back: the gradients are as much larger */
+    const WeightsBefore *start;
 } Pass;
 
-Status pass_new(Setup *setup, Batch *batch, Trace *trace, Pass *out);
+/* start: what the weights were, for fused updates to measure by; it may be filled in later. */
+Status pass_new(Setup *setup, Batch *batch, Trace *trace, const WeightsBefore *start, Pass *out);
 void pass_free(Pass *p); /* all zeros allowed */
 
 /* The gradients become those of step `step`, summed over its micro-batches, of which each process computes
  * its share. samples: batch × accumulate of them. before: how what came before has ended for this process;
  * the result is the same for all. Where a micro-batch's loss is not finite out->loss isn't either, and the
- * gradients are undefined. */
+ * gradients are undefined. With fused updates the weights have moved, and the gradients are 0. */
 Status pass_run(const Pass *p, Status before, int64_t step, const LoaderSample *samples, PassNumbers *out);
 
 /* Runs step `step` again, whose `what` ("loss", "gradients' norm") came out as `value`, and fails with a

@@ -17,6 +17,11 @@ static Status check_share(const Config *config, const Comm *comm)
     const int accumulate = config->train.accumulate;
     if (comm->size <= accumulate)
         return STATUS_OK;
+    if (config->train.fused_backward)
+        return status_refuse(
+            "train.fused_backward goes with one process alone (%d were started): a gradient is "
+            "gone before another process could add to it; remove it, or start one process",
+            comm->size);
     return status_refuse(
         "%d processes for a step of %d micro-batch%s: processes share the micro-batches of a step, and do "
         "not "

@@ -47,8 +47,8 @@ static bool overflowed(Trainer *t, int64_t step, UpdateNumbers *update)
     return true;
 }
 
-/* After this the weights are those of `step`. A failure or an interruption leaves them as they were, and only
- * a trace that cannot be written comes after they moved. */
+/* After this the weights are those of `step`. A failure or an interruption leaves them as they were, or says
+ * that they are torn; only a trace that cannot be written comes after they moved. */
 static Status one_step(Trainer *t, int64_t step)
 {
     const double start = seconds_now();
@@ -61,15 +61,19 @@ static Status one_step(Trainer *t, int64_t step)
     pass->scale = t->state.scale.factor;
     const Status loaded = stopped(t) ? status_interrupted() : loader_next(t->loader, &samples);
     TRY(duty_saved_before(t, pass_run(pass, loaded, step, samples, &numbers)));
+    if (s->fused)
+        TRY(optimizer_collect(s->parameters, &update));
     if (!isfinite(numbers.loss))
         return pass_explain(pass, step, samples, "loss", numbers.loss, t->saved_step);
-    TRY(optimizer_step(t->config, s->parameters, step, s->steps, pass->scale, &t->before, &update));
+    if (!s->fused)
+        TRY(optimizer_step(t->config, s->parameters, step, s->steps, pass->scale, &t->before, &update));
     if (!isfinite(update.norm) && !overflowed(t, step, &update))
         return pass_explain(pass, step, samples, "gradients' norm", update.norm, t->saved_step);
     if (isfinite(update.norm)) {
         TRY(learning_check(t->config, step, &update, lr, &t->state.still));
         loss_scale_grow(&t->state.scale);
     }
+    s->parameters->torn = false;
     t->state.step = step;
     t->state.loss = numbers.loss;
     t->state.loss_subject = numbers.loss_subject;
@@ -234,7 +238,7 @@ static Status make_ready(Trainer *t)
                       &t->trace));
         TRY(trace_start(t->trace, s->parameters, t->state.step));
     }
-    TRY(pass_new(s, t->batch, t->trace, &t->pass));
+    TRY(pass_new(s, t->batch, t->trace, &t->before, &t->pass));
     return open_loader(t);
 }
 

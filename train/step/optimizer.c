@@ -164,8 +164,8 @@ static void take_numbers(Parameters *p, const StepNumbers *n, UpdateNumbers *out
     p->updates += !n->skipped;
 }
 
-Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t total, double scale,
-                      const WeightsBefore *before, UpdateNumbers *out)
+Update optimizer_update(const Config *config, const Parameters *p, int64_t step, int64_t total, double scale,
+                        const WeightsBefore *before)
 {
     Update u = {.step = p->updates + 1,
                 .segments = p->share.segments,
@@ -180,8 +180,26 @@ Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t
         u.from = (const float *)before->samples->data + samples_before(p, before->stride);
         u.stride = before->stride;
     }
+    return u;
+}
+
+Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t total, double scale,
+                      const WeightsBefore *before, UpdateNumbers *out)
+{
+    Update u = optimizer_update(config, p, step, total, scale, before);
     StepNumbers n;
     TRY(share_is_whole(&p->share) ? update(p, &u, &n) : update_share(p, &u, &n));
     take_numbers(p, &n, out);
+    return STATUS_OK;
+}
+
+Status optimizer_collect(Parameters *p, UpdateNumbers *out)
+{
+    StepNumbers n;
+    TRY(p->dev->get(&n, p->numbers, sizeof n));
+    TRY(p->dev->clear(p->numbers, sizeof n));
+    TRY(p->dev->settle());
+    take_numbers(p, &n, out);
+    p->torn = out->moved.unet > 0 || out->moved.text > 0 || out->moved.text_2 > 0;
     return STATUS_OK;
 }

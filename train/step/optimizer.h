@@ -46,6 +46,11 @@ double optimizer_rate(const Config *config, ParameterGroup group, int64_t step, 
 Status optimizer_step(const Config *config, Parameters *p, int64_t step, int64_t total, double scale,
                       const WeightsBefore *before, UpdateNumbers *out);
 
+/* What moves them. Of weights that have moved by it already (fused.h), what it came to; p->torn: any has. */
+Update optimizer_update(const Config *config, const Parameters *p, int64_t step, int64_t total, double scale,
+                        const WeightsBefore *before);
+Status optimizer_collect(Parameters *p, UpdateNumbers *out);
+
 /* EMA's decay after n updates so far: min(d, (1+n)/(10+n)). */
 double average_decay(double d, int64_t n);
 

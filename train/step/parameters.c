@@ -191,7 +191,8 @@ static Status full_add_all(Parameters *p, const Config *config, Model *m, bool d
     conditioning_mark_idle(m);
     for (int k = 0; k < count; k++)
         room += layerset_room(part_layers(parts[k].part, m));
-    TRY(flat_new(&p->flat, p->dev, p->steps_on, room, described));
+    TRY((config->train.fused_backward ? flat_new_apart : flat_new)(&p->flat, p->dev, p->steps_on, room,
+                                                                   described));
     for (int k = 0; k < count; k++)
         TRY(full_add(p, part_layers(parts[k].part, m), parts[k].part));
     mem_give_back(); /* where the weights lay: the optimizer's blocks come on top */
@@ -209,23 +210,17 @@ static int64_t codes_room(const Parameters *p, int first, int end)
     return bytes;
 }
 
-/* A cleared block of this process's share. */
-static Tensor *new_block(const Parameters *p, DType dtype, int64_t count)
-{
-    return p->flat.described ? tensor_shape_only(dtype, 1, &count) : tensor_new_on(p->dev, dtype, 1, &count);
-}
-
 static Tensor *state_block(const Parameters *p)
 {
     const Share *s = &p->share;
-    return p->optimizer->codes ? new_block(p, DTYPE_U8, codes_room(p, s->first, s->first + s->count))
-                               : new_block(p, DTYPE_F32, share_numbers(s));
+    return p->optimizer->codes ? flat_beside(&p->flat, DTYPE_U8, codes_room(p, s->first, s->first + s->count))
+                               : flat_beside(&p->flat, DTYPE_F32, share_numbers(s));
 }
 
 /* The averages begin as the weights. */
 static Status new_averages(Parameters *p)
 {
-    p->averages = new_block(p, DTYPE_F32, share_numbers(&p->share));
+    p->averages = flat_beside(&p->flat, DTYPE_F32, share_numbers(&p->share));
     if (!p->averages)
         return STATUS_FAILED;
     if (!p->averages->data || share_numbers(&p->share) == 0)
@@ -267,8 +262,8 @@ Status parameters_new(const Config *config, const Device *dev, Comm *comm, Model
     p->model = m;
     p->share.comm = comm_alone();
     if (config->method.kind == METHOD_FULL && !dev->host_memory && m->offload == OFFLOAD_ALL) {
-        p->dev = device_cpu();
         p->steps_on = dev;
+        p->dev = config->train.fused_backward ? dev : device_cpu();
     }
     p->optimizer = optimizer_at(config->optimizer.kind);
     const bool described = unet_layers(m->unet)->described;
@@ -302,8 +297,8 @@ void parameters_free(Parameters *p)
     for (int i = 0; i < p->module_count; i++)
         adapter_detach(&p->modules[i]);
     for (int i = 0; i < UPDATE_STATES; i++)
-        tensor_free(p->states[i]);
-    tensor_free(p->averages);
+        flat_block_free(&p->flat, p->states[i]);
+    flat_block_free(&p->flat, p->averages);
     flat_free(&p->flat);
     tensor_free(p->alpha);
     if (p->recording)
@@ -377,6 +372,17 @@ size_t parameters_all_optimizer_bytes(const Parameters *p)
 Status parameters_zero_gradients(Parameters *p)
 {
     return p->dev->fill(p->flat.gradients, 0);
+}
+
+Status parameters_place_gradients(Parameters *p, const size_t *at, size_t bytes)
+{
+    TRY(flat_gradients(&p->flat, (int64_t)(bytes / sizeof(float))));
+    for (int i = 0; i < p->count; i++) {
+        Tensor *g = p->items[i].weight->grad;
+        g->data = (char *)p->flat.gradients->data + at[i];
+        g->home = p->flat.gradients->home;
+    }
+    return STATUS_OK;
 }
 
 Status parameters_swap_averages(Parameters *p)

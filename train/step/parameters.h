@@ -4,7 +4,7 @@
  * LoRA: two tensors a module, "lora_unet_….lora_down.weight" and ".lora_up.weight", in the order of the
  * UNet's layers, then the text encoders'. Full: every weight and bias, "unet.conv_in.weight". All f32,
  * whatever the frozen weights are stored in. A tensor's gradient is weight->grad, which the backward pass
- * adds to. */
+ * adds to; with train.fused_backward its memory is other gradients' too (fused.h). */
 #ifndef ATL_PARAMETERS_H
 #define ATL_PARAMETERS_H
 
@@ -41,9 +41,10 @@ typedef struct Parameters {
     Parameter *items;
     Segment *segments; /* where each item lies in the blocks, and its group */
     int count, capacity;
-    int groups;                    /* 1 << ParameterGroup of what there is */
-    int64_t placed;                /* numbers of the blocks that the items take */
-    Flat flat;                     /* weights and gradients */
+    int groups;     /* 1 << ParameterGroup of what there is */
+    int64_t placed; /* numbers of the blocks that the items take */
+    Flat flat;      /* weights and gradients */
+    bool torn; /* some of the weights have moved by a step (fused.h) of which it is not sure that it counts */
     Share share;                   /* of which this process keeps the following blocks, of several */
     Tensor *states[UPDATE_STATES]; /* what the optimizer keeps; NULL: no more */
     Tensor *averages;              /* EMA of the weights, or NULL */
@@ -57,9 +58,9 @@ typedef struct Parameters {
     int layer_count; /* modules or layers trained */
     int64_t updates; /* so far: what corrections of means and the EMA's decay follow from */
     const Optimizer *optimizer;
-    const Device *dev; /* that updates them */
-    const Device
-        *steps_on; /* another, which reaches them in the host's memory (train.offload: all); or NULL */
+    const Device *dev;      /* that updates them */
+    const Device *steps_on; /* they lie in the host's memory, where this one reaches them (train.offload:
+                               all): another than dev, or with fused updates dev itself; or NULL */
 } Parameters;
 
 /* Attaches what config.method asks for to m and lists it. comm: the processes that share the run. */
@@ -78,6 +79,9 @@ size_t parameters_block_bytes(const Parameters *p); /* of one block */
 size_t parameters_optimizer_bytes(const Parameters *p);
 size_t parameters_all_optimizer_bytes(const Parameters *p);
 Status parameters_zero_gradients(Parameters *p);
+/* With train.fused_backward gradients have no memory before this: a block of so many bytes, and where in it
+ * each lies. */
+Status parameters_place_gradients(Parameters *p, const size_t *at, size_t bytes);
 /* Exchanges the contents of weights and averages, where there are averages: previews, validation and exports
  * run between two calls. All processes together. */
 Status parameters_swap_averages(Parameters *p);

@@ -178,12 +178,13 @@ static Status write_step(Trace *t, const Parameters *p, int64_t step, const Tens
     TensorList l = {0};
     char *path = path_in(t->folder, "step-%06lld.safetensors", (long long)step);
     Tensor *parts = mem_alloc(2 * (size_t)p->count * sizeof *parts);
-    Tensor *weights = flat_on_host(p->flat.weights), *gradients = loss ? gradients_of(p, scale) : NULL;
-    Status s = path && parts && weights && (gradients || !loss) ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && loss) {
+    const bool there = loss && tensor_count(p->flat.gradients) == p->flat.size; /* or gone again: fused.h */
+    Tensor *weights = flat_on_host(p->flat.weights), *gradients = there ? gradients_of(p, scale) : NULL;
+    Status s = path && parts && weights && (gradients || !there) ? STATUS_OK : STATUS_FAILED;
+    if (s == STATUS_OK && loss)
         inputs_and_outputs(t, &l, loss);
+    if (s == STATUS_OK && gradients)
         add_parts(&l, p, "grad", gradients, parts + p->count);
-    }
     if (s == STATUS_OK) {
         const TensorMeta mark = mark_of(MARK_TRACE);
         add_parts(&l, p, "weight", weights, parts);

@@ -51,19 +51,23 @@ static double squares_part(const Args *s, int64_t first, int64_t last)
     return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
 }
 
-static void measure_gradients(const Update *u, const float *g, StepNumbers *numbers)
+/* Returns the norm by which they are clipped. */
+static double measure_gradients(const Update *u, const float *g, StepNumbers *numbers)
 {
     double sum = u->other_squares;
-    *numbers = (StepNumbers){.segment = -1};
+    if (!u->more)
+        *numbers = (StepNumbers){.segment = -1};
     for (int i = 0; i < u->count; i++) {
         const double squares =
             sum_parts(u->segments[i].count, squares_part, &(Args){.g = g + u->segments[i].first});
         if (!isfinite(squares) && numbers->segment < 0)
-            numbers->segment = i;
+            numbers->segment = u->number + i;
         sum += squares;
     }
-    numbers->norm = sqrt(sum) * u->unscale; /* a power of two: exact */
-    numbers->skipped = !isfinite(numbers->norm);
+    const double norm = sqrt(sum) * u->unscale; /* a power of two: exact */
+    numbers->norm = u->more ? sqrt(numbers->norm * numbers->norm + norm * norm) : norm;
+    numbers->skipped = !isfinite(norm);
+    return norm;
 }
 
 /* AdamW ------------------------------------------------------------------------------------------------ */
@@ -210,7 +214,7 @@ static void move_weights(const Update *u, const Args *blocks, Tensor *m, Tensor 
         const double moved = KINDS[u->kind](u, at, room, m, v, &s);
         room += state8_room(at->count);
         if (!isfinite(moved) && numbers->segment < 0)
-            numbers->segment = i;
+            numbers->segment = u->number + i;
         numbers->moved[at->group] += moved;
     }
 }
@@ -257,11 +261,11 @@ static Status cpu_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m,
     (void)scratch;
     if (numbers->skipped)
         return STATUS_OK;
-    measure_gradients(u, g->data, numbers);
+    const double norm = measure_gradients(u, g->data, numbers);
     if (numbers->skipped || u->measure_only)
         return STATUS_OK;
     /* torch.nn.utils.clip_grad_norm_ has the same 1e-6 */
-    const double clip = u->clip > 0 ? fmin(1.0, u->clip / (numbers->norm + 1e-6)) : 1.0;
+    const double clip = u->clip > 0 ? fmin(1.0, u->clip / (norm + 1e-6)) : 1.0;
     const Args blocks = {.w = w->data, .g = g->data, .grad_scale = (float)(clip * u->unscale)};
     move_weights(u, &blocks, m, v, numbers);
     if (average) {
@@ -270,7 +274,7 @@ static Status cpu_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m,
         for_pieces(tensor_count(w), 1, average_piece, &s);
     }
     if (u->from)
-        numbers->change = change_from(u, w->data);
+        numbers->change += change_from(u, w->data);
     return STATUS_OK;
 }
 
