@@ -98,8 +98,9 @@ typedef struct Update {
     bool measure_only; /* nothing moves: the norm alone is wanted */
     double
         other_squares; /* of gradients that are somewhere else and belong to the norm; as they are, scaled */
-    bool more;  /* of a step's updates, each of some of its tensors, not the first: clipped by their own norm,
-                   and the numbers are added to those that are there */
+    bool more;  /* of a step's updates, each of some of its tensors, not the first: clipped by their own norm;
+                   all but the list is as it was at the first, and in the same scratch memory, and the numbers
+                   are added to those that are there */
     int number; /* what the first segment is called in StepNumbers.segment */
 } Update;
 

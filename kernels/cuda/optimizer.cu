@@ -501,7 +501,8 @@ static Status cuda_update(const Update *u, Tensor *w, const Tensor *g, Tensor *m
     s.stride = u->stride;
     s.more = u->more;
     s.number = u->number;
-    TRY(cuda_device()->put(s.settings, &settings, sizeof settings));
+    if (!u->more) /* else they are still there */
+        TRY(cuda_device()->put(s.settings, &settings, sizeof settings));
     TRY(cuda_device()->put(s.segments, u->segments, (size_t)u->count * sizeof *u->segments));
     TRY(LAUNCH(one, dim3(ONE_BLOCK), ONE_BLOCK * sizeof(int64_t), update_begin_kernel, s));
     TRY(LAUNCH(chunks, dim3(THREADS), of_chunk, update_squares_kernel, s));

@@ -50,7 +50,7 @@
     KEY("cache-latents-to-disk|vae-batch-size", "train.cache_latents", " (kept beside the dataset)")         \
     KEY("cache-text-encoder-outputs|cache-text-encoder-outputs-to-disk", "train.cache_text", "")             \
     KEY("max-data-loader-n-workers|dataloader-num-workers|num-workers", "train.loader_threads", "")          \
-    KEY("fused-backward-pass|fused-back-pass|fused-optimizer-groups", "train.fused_backward", "")             \
+    KEY("fused-backward-pass|fused-back-pass|fused-optimizer-groups", "train.fused_backward", "")            \
     KEY("use-ema|ema-decay", "train.ema", " (its decay, such as 0.999)")                                     \
     KEY("seed", "train.seed", "")                                                                            \
     KEY("resolution|image-size", "train.resolution", "")                                                     \

@@ -431,10 +431,12 @@ static const SchemaRule RULES[] = {
     {"train.fused_backward", "method.kind", true, METHOD_LORA, WHILE_OFF,
      "does nothing with method.kind: lora, whose gradients are small; remove it"},
     {"train.fused_backward", "train.accumulate", false, 1, WHILE_OFF,
-     "does not go with train.accumulate (a gradient moves its weight before the next batch adds to it); raise "
+     "does not go with train.accumulate (a gradient moves its weight before the next batch adds to it); "
+     "raise "
      "train.batch and leave train.accumulate at 1, or remove train.fused_backward"},
     {"train.fused_backward", "model.dtype", true, DTYPE_F16, WHILE_OFF,
-     "does not go with model.dtype: f16 (whose scaled gradients may be too large when some weights have moved); "
+     "does not go with model.dtype: f16 (whose scaled gradients may be too large when some weights have "
+     "moved); "
      "write bf16 or f32, or remove it"},
     {"validation.every", "validation.share", true, 0, SWITCHED_OFF,
      "does nothing without validation.share; remove it, or hold out a share (0.1)"},
