@@ -104,6 +104,13 @@ static const struct {
     {"model: {base: builtin:tiny}\ndataset: {path: a, resolution: [64, 33]}\n",
      "2:37: dataset.resolution wants a whole number from 16 to 4096, a multiple of 8, "
      "not \"33\""},
+    {BASE "method: {kind: full}\ntrain: {accumulate: 2, fused_backward: true}\n",
+     "4:40: train.fused_backward does not go with train.accumulate"},
+    {"model: {base: builtin:tiny, dtype: f16}\ndataset: {path: a}\nmethod: {kind: full}\n"
+     "train: {fused_backward: on}\n",
+     "4:25: train.fused_backward does not go with model.dtype: f16"},
+    {BASE "train: {fused_backward: on}\n", "3:25: train.fused_backward does nothing with method.kind: lora"},
+    {BASE "train: {fused_backward_pass: on}\n", "here it is train.fused_backward"},
     {"model: {base: builtin:tiny}\ndataset: {path: a, caption: {shuffle: on}}\ntrain: {cache_text: true}\n",
      "2:39: dataset.caption.shuffle does not go with train.cache_text: true"},
 };

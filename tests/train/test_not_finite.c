@@ -11,9 +11,9 @@
 #include <float.h>
 #include <unistd.h>
 
-/* The file's tensors again, but that the numbers of one, in f32, are the largest there are: finite, as a
- * file's numbers have to be, and nothing that is computed with them is. */
-static void write_broken(const char *path, const char *key)
+/* The file's tensors again, but that all numbers of one, in f32, are this one. The largest there is is
+ * finite, as a file's numbers have to be, and nothing that is computed with it is. */
+static void write_with(const char *path, const char *key, float value)
 {
     TensorFile *f;
     TensorList list = {0};
@@ -28,7 +28,7 @@ static void write_broken(const char *path, const char *key)
         all[i] = tensor_new(type, e->ndim, e->shape);
         assert_int_equal(tensor_entry_read(e, type, all[i]->data), STATUS_OK);
         for (int64_t k = 0; broken && k < tensor_count(all[i]); k++)
-            ((float *)all[i]->data)[k] = FLT_MAX;
+            ((float *)all[i]->data)[k] = value;
         found |= broken;
         tensorlist_add(&list, mem_strdup(e->name), all[i], type);
     }
@@ -47,7 +47,7 @@ static char *broken_model(const char *name, const char *file, const char *key)
     char *folder = mem_printf("%s/%s-model", work, name), *command = mem_printf("cp -r %s %s", SD1, folder);
     char *path = mem_printf("%s/%s", folder, file);
     assert_int_equal(system(command), 0);
-    write_broken(path, key);
+    write_with(path, key, FLT_MAX);
     mem_free(path);
     mem_free(command);
     return folder;
@@ -81,6 +81,46 @@ static void a_broken_weight_of_the_unet_is_named(void **state)
         assert_says("no checkpoint");
         assert_null(log_line(name, 0));
     }
+    mem_free(model);
+}
+
+/* Queries, keys and values are 0 of inputs of 1e33, so that the loss is finite; the values' weight's gradient
+ * is those inputs times what a weight of 1e15 makes of the loss's, and is not. The layers behind it have
+ * moved. */
+static void weights_that_have_moved_before_it_was_seen_are_told_and_not_saved(void **state)
+{
+    (void)state;
+#define BLOCK "down_blocks.0.attentions.0.transformer_blocks.0."
+    static const struct {
+        const char *key;
+        float value;
+    } set[] = {{BLOCK "norm1.weight", 1e33f},
+               {BLOCK "attn1.to_q.weight", 0},
+               {BLOCK "attn1.to_k.weight", 0},
+               {BLOCK "attn1.to_v.weight", 0},
+               {BLOCK "attn1.to_out.0.weight", 1e15f}};
+    char *model = mem_printf("%s/moved-model", work), *command = mem_printf("cp -r %s %s", SD1, model);
+    char *unet = mem_printf("%s/unet/diffusion_pytorch_model.safetensors", model);
+    assert_int_equal(system(command), 0);
+    for (size_t i = 0; i < sizeof set / sizeof *set; i++)
+        write_with(unet, set[i].key, set[i].value);
+    for (int fused = 0; fused < 2; fused++) {
+        char *name = fused ? "moved-fused" : "moved-after";
+        fails(config_for(name, model, "method.kind=full", "output.save_every=1",
+                         fused ? "train.fused_backward=true" : "train.fused_backward=false", (char *)NULL),
+              NULL);
+        assert_says("step 1: the gradients' norm is ");
+        assert_says("backward pass, at " BLOCK "attn1.to_v (linear)");
+        assert_says("no checkpoint");
+        assert_says(fused ? "Some weights had been trained on it by then (train.fused_backward)"
+                          : "Nothing was trained on it");
+        assert_null(log_line(name, 0));
+        char *checkpoint = mem_printf("%s/%s/checkpoints/step-000001", work, name);
+        assert_false(file_exists(checkpoint));
+        mem_free(checkpoint);
+    }
+    mem_free(unet);
+    mem_free(command);
     mem_free(model);
 }
 
@@ -314,6 +354,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_broken_weight_of_the_unet_is_named),
+        cmocka_unit_test(weights_that_have_moved_before_it_was_seen_are_told_and_not_saved),
         cmocka_unit_test(a_broken_text_encoder_on_the_tape_is_named),
         cmocka_unit_test(what_the_encoders_make_is_never_kept),
         cmocka_unit_test(a_cache_that_holds_nan_is_named),

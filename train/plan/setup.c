@@ -232,7 +232,7 @@ static Status plan_sizes(Setup *s)
     return STATUS_OK;
 }
 
-/* With fused updates gradients have places of their own, in the order in which they come at any size. */
+/* Of fused updates: gradients have places of their own, the same at any size. */
 static Status plan_gradients(Setup *s)
 {
     Step step = {.shape = s->shape, .data = {.grad_scale = 1}};
@@ -429,15 +429,15 @@ static size_t waiting_bytes(const LayerSet *set)
 static SetupNeed need_of(const Setup *s)
 {
     const Parameters *p = s->parameters;
-    const bool on_host = p->steps_on && !s->fused, reached = p->steps_on && s->fused;
-    return (SetupNeed){.memory = s->memory,
-                       .base = s->base_bytes,
-                       .flop = s->step_flop,
-                       .waiting = waiting_bytes(unet_layers(s->model->unet)),
-                       .recomputed = s->config->train.checkpointing == SWITCH_ON,
-                       .updates_on_host = on_host,
-                       .reached = reached ? parameters_block_bytes(p) + parameters_optimizer_bytes(p) : 0,
-                       .trained = parameters_elements(p)};
+    return (SetupNeed){
+        .memory = s->memory,
+        .base = s->base_bytes,
+        .flop = s->step_flop,
+        .waiting = waiting_bytes(unet_layers(s->model->unet)),
+        .recomputed = s->config->train.checkpointing == SWITCH_ON,
+        .updates_on_host = p->steps_on && !s->fused,
+        .reached = p->steps_on && s->fused ? parameters_block_bytes(p) + parameters_optimizer_bytes(p) : 0,
+        .trained = parameters_elements(p)};
 }
 
 Status setup_need(Config *config, const Device *dev, SetupNeed *need)
@@ -536,10 +536,8 @@ Status setup_device(Config *config, const Device **dev)
 {
     TRY(status_in(device_choose(config->train.device, &config->model.dtype, dev), "train.device"));
     if (config->train.fused_backward && config->model.dtype == DTYPE_F16)
-        return status_refuse(
-            "train.fused_backward does not go with f16, which %s stores instead of bf16; write "
-            "model.dtype: f32, or remove train.fused_backward",
-            (*dev)->name);
+        return status_refuse("train.fused_backward: this GPU stores bf16 as f16, which is too narrow for it; "
+                             "write model.dtype: f32");
     return strcmp(config->train.device, DEVICE_AUTO) == 0 ? config_set_device(config, (*dev)->name)
                                                           : STATUS_OK;
 }

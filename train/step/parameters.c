@@ -395,6 +395,8 @@ Status parameters_swap_averages(Parameters *p)
         const Status exchanged = weights ? p->dev->exchange(weights, p->averages) : STATUS_FAILED;
         tensor_free(weights);
         TRY(exchanged);
+        if (p->steps_on == p->dev) /* the host reads them where they lie */
+            TRY(p->dev->settle());
     }
     return share_is_whole(s) ? STATUS_OK : comm_all_gather(s->comm, p->flat.weights, s->at);
 }
