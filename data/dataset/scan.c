@@ -467,8 +467,9 @@ Status scan_folder(const char *folder, const char *caption, FolderNames names, c
 {
     *out = (Scan){0};
     if (!file_is_dir(folder))
-        return file_exists(folder) ? status_refuse("%s: is not a folder", folder)
-                                   : file_missing(folder, "folder");
+        return file_exists(folder)
+                   ? status_refuse("%s: is not a folder; name the one that the pictures lie in", folder)
+                   : file_missing(folder, "folder");
     char *real = realpath(folder, NULL);
     if (!real)
         return status_refuse("%s: cannot be opened: %m", folder);

@@ -159,13 +159,34 @@ static Status look_at_file(const Lint *l, LintSet *set, const void *pictures, in
         s = put_on_sheet(l, p->shown, p->caption, &looked);
     picture_free(&looked.small);
     mem_free(bytes);
+    return s;
+}
+
+static void tell_caption(const Lint *l, const ScanPicture *p)
+{
     if (!p->caption)
         lint_tell(l, LINT_ERROR, "%s: has no caption%s%s%s", p->shown, p->blank ? "; " : "",
                   p->blank ? p->blank : "", p->blank ? " is empty" : "");
     else if (p->blank)
         lint_tell(l, LINT_NOTE, "%s is empty; %s has the caption \"%s\" instead", p->blank, p->shown,
                   p->caption);
-    return s;
+}
+
+/* A line for each that is missing; where all are, nobody needs the list. */
+static void tell_captions(const Lint *l, const Scan *scan)
+{
+    int wordless = 0;
+    while (wordless < scan->count && !scan->pictures[wordless].caption && !scan->pictures[wordless].blank)
+        wordless++;
+    if (wordless == scan->count && wordless > 1)
+        lint_tell(
+            l, LINT_ERROR,
+            "none of the %d pictures has a caption; put the text into NAME.txt beside each, or give one "
+            "for all (data build --caption, dataset.caption.missing)",
+            wordless);
+    else
+        for (int i = 0; i < scan->count; i++)
+            tell_caption(l, &scan->pictures[i]);
 }
 
 static Status lint_scan(const Lint *l, const Scan *scan)
@@ -186,6 +207,7 @@ static Status lint_scan(const Lint *l, const Scan *scan)
     TRY(scan_folders(scan, &taken));
     tell_folders(l, &taken, l->folder_names == FOLDER_NAMES_AUTO);
     folders_taken_free(&taken);
+    tell_captions(l, scan);
     const LintPictures pictures = {scan, scan->count, file_name, file_caption};
     return look_at_all(l, &pictures, look_at_file);
 }

@@ -384,7 +384,8 @@ static Status read_file(Model *m, const TensorFile *f, const AdapterStrength *st
 
 Status adapter_file_open(const char *path, TensorFile **out)
 {
-    static const char *const NAMES[] = {"adapter_model.safetensors", "pytorch_lora_weights.safetensors"};
+    static const char *const NAMES[] = {"adapter_model.safetensors", "pytorch_lora_weights.safetensors",
+                                        "lora.safetensors"}; /* PEFT's, diffusers', a run's */
     if (!file_is_dir(path))
         return tensorfile_open(path, out);
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
@@ -397,8 +398,8 @@ Status adapter_file_open(const char *path, TensorFile **out)
         if (there)
             return s;
     }
-    return status_refuse("%s: the folder holds neither %s nor %s; name an adapter's file", path, NAMES[0],
-                         NAMES[1]);
+    return status_refuse("%s: the folder holds neither %s nor %s nor %s; name an adapter's file", path,
+                         NAMES[0], NAMES[1], NAMES[2]);
 }
 
 Status lora_attach(Model *m, const char *path, float scale, LoraFile **out)

@@ -32,11 +32,22 @@ static const struct {
     {"<html", 5, WEB_PAGE},
 };
 
+/* Letters and line ends alone; the length that a safetensors file begins with has zeros. */
+static bool is_text(const uint8_t *head, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((head[i] < ' ' && !strchr("\t\r\n", head[i])) || head[i] == 0 || head[i] > '~')
+            return false;
+    return n >= 16;
+}
+
 Status refuse_other_files(const char *path, const uint8_t *head, size_t n)
 {
     for (size_t i = 0; i < sizeof MAGIC / sizeof *MAGIC; i++)
         if (n >= MAGIC[i].count && !memcmp(head, MAGIC[i].bytes, MAGIC[i].count))
             return status_refuse("%s: %s", path, MAGIC[i].what);
+    if (is_text(head, n))
+        return status_refuse("%s: is a text, not a safetensors file", path);
     return STATUS_OK;
 }
 

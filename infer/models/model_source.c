@@ -64,10 +64,14 @@ static Status refuse_other_folders(const char *folder)
         "is a LoRA, not a model; give its .safetensors file with --lora beside the model it was made for";
     const struct {
         const char *name, *what;
-    } files[] = {{"pytorch_lora_weights.safetensors", lora},
-                 {"adapter_model.safetensors", lora},
-                 {"adapter_config.json", lora},
-                 {"config.json", "is one part of a diffusers model; give the folder that it lies in"}};
+    } files[] = {
+        {"pytorch_lora_weights.safetensors", lora},
+        {"adapter_model.safetensors", lora},
+        {"adapter_config.json", lora},
+        {"lora.safetensors", "is the folder of a run that made a LoRA; give it with --lora beside the "
+                             "model it was made for"},
+        {"model/model_index.json", "is a run's folder; the model that it made is the folder model in it"},
+        {"config.json", "is one part of a diffusers model; give the folder that it lies in"}};
     static const char *const others[][2] = {{"transformer", "an SD3 or Flux model?"},
                                             {"prior", "a Kandinsky or Stable Cascade model?"}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)

@@ -100,8 +100,8 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
         {"lora", OPTION_LIST, &a->lora_texts, .value = "FILE[:SCALE[:PART=SCALE...]]",
          .help =
              "An adapter: a file with kohya's, PEFT's or diffusers' names (LoRA, LoHa, LoKr, DoRA), or "
-             "PEFT's "
-             "folder; and how strongly it counts: :0.8, or :1 where nothing is said. te= and unet= are "
+             "PEFT's folder, or a run's; and how strongly it counts: :0.8, or :1 where nothing is said. te= "
+             "and unet= are "
              "other scales for the text encoder and the UNet; down.1=, mid=, up.2= factors for blocks of the "
              "UNet. May be given several times.",
          .use = OPTION_UNKEPT},

@@ -339,6 +339,10 @@ done
 draw 2 'kohya.safetensors: is a LoRA, not a model; give it with --lora' -- --model "$golden/lora/kohya.safetensors"
 draw 2 'm/unet: is one part of a diffusers model; give the folder that it lies in' -- --model m/unet
 draw 2 'm: the folder holds neither adapter_model.safetensors nor' -- --lora m
+mkdir -p lora-run && : >lora-run/lora.safetensors
+bad 2 'lora-run: is the folder of a run that made a LoRA; give it with --lora' -- sample --model lora-run --prompt x
+mkdir -p full-run/model && : >full-run/model/model_index.json
+bad 2 'full-run: is a run' 'the model that it made is the folder model in it' -- sample --model full-run --prompt x
 draw 2 "$weights: is not a LoRA: no key names a low-rank pair" '--model' -- --lora m/$weights
 draw 2 'an empty name is no .safetensors file' -- --lora ''
 draw 2 'an empty name is no file or folder' -- --model ''

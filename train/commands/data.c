@@ -234,6 +234,11 @@ Status data_print_info(const DataInfo *info)
 {
     Dataset *d;
     FoldersTaken taken = {0};
+    if (file_is_dir(info->path))
+        return status_refuse(
+            "%s: is a folder, not a dataset file; `atelier data lint` looks at a folder, `atelier "
+            "data build` makes a dataset of it",
+            info->path);
     TRY(dataset_open(info->path, &d));
     Status s = dataset_folders(d, &taken);
     if (s == STATUS_OK)
