@@ -46,6 +46,7 @@ Ctx *ctx_new(const Device *dev, const CtxOptions *options)
     c->state = s;
     c->dev = dev;
     c->dtype = s->options.dtype;
+    c->tf32 = s->options.tf32 && dev->has_tf32;
     c->threads = ctx_threads(s->options.threads);
     if (c->threads < s->options.threads)
         log_warn("OpenMP gives %d of the %d threads that are asked for (see OMP_THREAD_LIMIT)", c->threads,

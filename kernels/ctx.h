@@ -26,6 +26,7 @@ typedef struct Ctx Ctx;
 
 typedef struct CtxOptions {
     DType dtype;                       /* what activations are stored in: f32, bf16, f16 */
+    bool tf32;                         /* products of f32 may round their operands to TF32: 11 bits of 24 */
     int threads;                       /* 0: physical cores allowed by affinity and cgroup; see ctx_threads */
     const volatile sig_atomic_t *stop; /* looked at between operations; NULL: never stops */
 } CtxOptions;
@@ -48,6 +49,7 @@ typedef enum Wrap { WRAP_X = 1, WRAP_Y = 2 } Wrap; /* bits */
 struct Ctx {
     const Device *dev;
     DType dtype;
+    bool tf32; /* asked for, and the device has it */
     int threads;
     bool live;      /* compute; false while rehearsing and after a failure */
     bool recording; /* operations that a gradient flows through are put on the tape */

@@ -27,6 +27,7 @@ typedef struct Product {
     float scale;
     bool geglu;
     bool narrow; /* b in 8 bits may be multiplied as it is, with a rounded to 8 bits too */
+    bool tf32;   /* f32 operands may be rounded to TF32 */
     Tensor *y, *keep_h;
 } Product;
 
@@ -38,6 +39,7 @@ typedef struct Conv {
         *y;       /* forward: writes y->data. backward data: reads y's grad, writes x's grad */
     Layer *layer; /* whose weight does not change for now and may be kept packed, or NULL */
     bool narrow;  /* forward: w in 8 bits may be multiplied as it is, with x rounded to 8 bits too */
+    bool tf32;    /* f32 operands may be rounded to TF32 */
 } Conv;
 
 /* q (B,N,heads*d), k v (B,M,heads*d), out like q. lse f32 (B,heads,N): log of the sum of exponentials, kept
@@ -46,6 +48,7 @@ typedef struct Attention {
     int heads, threads;
     bool causal;
     bool narrow; /* forward: q, k and v may be rounded to 8 bits, and lse be left as it is */
+    bool tf32;   /* f32 operands may be rounded to TF32 */
     const Tensor *q, *k, *v;
     Tensor *out, *lse;
     const Tensor *grad_out;           /* backward */
@@ -121,6 +124,7 @@ struct Device {
     /* memory and the queue */
     size_t alignment;                           /* of tensors and scratch memory, bytes: 64 on the CPU */
     bool lacks_bf16;                            /* neither stores it nor computes in it */
+    bool has_tf32;                              /* products of f32 rounded to TF32, where they may be */
     bool host_memory;                           /* its memory is the host's: tensors on it have no home */
     void *(*memory_new)(size_t bytes);          /* NULL: out of memory (message set); contents undefined */
     void (*memory_free)(void *p, size_t bytes); /* NULL allowed; nothing that is queued may use it */

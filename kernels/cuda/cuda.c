@@ -181,6 +181,7 @@ static Status take(int number)
              p.multiProcessorCount, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     device.chip = chip;
     device.lacks_bf16 = p.major < CUDA_BF16_MAJOR;
+    device.has_tf32 = p.major >= CUDA_TF32_MAJOR;
     device.own_bytes = lt_workspace_bytes(p.major) + LOADED_BYTES;
     card = (CudaCard){number, p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin};
     fill_in_table();

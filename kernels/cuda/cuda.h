@@ -15,6 +15,7 @@ const Device *device_cuda(const char *name);
 
 /* GPUs have bf16 from compute capability 8.0 on. */
 #define CUDA_BF16_MAJOR 8
+#define CUDA_TF32_MAJOR 8 /* and TF32 */
 
 /* What a card is called, has and can. */
 typedef struct CudaCardInfo {

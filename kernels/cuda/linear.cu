@@ -169,6 +169,7 @@ static Status main_product(const Product *p, const Route *r, char **scratch, voi
     lt.ldb = p->trans_b ? p->k : p->n;
     lt.ldd = p->n;
     lt.type = r->type;
+    lt.tf32 = p->tf32;
     lt.d_type = r->d_type;
     lt.has_bias = o.bias != NULL;
     return lt_product(&lt, &o);
@@ -189,6 +190,7 @@ static Status low_rank_product(const Product *p, const Route *r, char **scratch,
     lt.lda = lt.ldb = lt.k;
     lt.ldd = p->n;
     lt.type = r->low_type;
+    lt.tf32 = p->tf32;
     lt.d_type = r->d_type;
     return lt_product(&lt, &o);
 }

@@ -31,12 +31,20 @@ static double conv_flop(const Conv *a)
     return a->s.upsample ? all * 4 / 9 : all; /* of 9 pixels in the window 4 differ */
 }
 
+static Conv in_context(const Ctx *c, const Conv *a)
+{
+    Conv run = *a;
+    run.tf32 = c->tf32;
+    return run;
+}
+
 void conv_run(Ctx *c, const Conv *a)
 {
     op_next(c);
     op_use(c, a->x), op_use(c, a->w), op_use(c, a->y), op_use(c, a->per_picture), op_use(c, a->residual);
     op_flop(c, conv_flop(a));
-    RUN_IN_SCRATCH(c, conv2d, a);
+    const Conv run = in_context(c, a);
+    RUN_IN_SCRATCH(c, conv2d, &run);
 }
 
 void conv_run_backward_data(Ctx *c, const Conv *a)
@@ -44,7 +52,8 @@ void conv_run_backward_data(Ctx *c, const Conv *a)
     op_next(c);
     op_use(c, a->x), op_use(c, a->w), op_use(c, a->y);
     op_flop(c, conv_flop(a));
-    RUN_IN_SCRATCH(c, conv2d_backward_data, a);
+    const Conv run = in_context(c, a);
+    RUN_IN_SCRATCH(c, conv2d_backward_data, &run);
 }
 
 void conv_run_backward_weight(Ctx *c, const Conv *a)
@@ -52,7 +61,8 @@ void conv_run_backward_weight(Ctx *c, const Conv *a)
     op_next(c);
     op_use(c, a->x), op_use(c, a->w), op_use(c, a->y);
     op_flop(c, conv_flop(a));
-    RUN_IN_SCRATCH(c, conv2d_backward_weight, a);
+    const Conv run = in_context(c, a);
+    RUN_IN_SCRATCH(c, conv2d_backward_weight, &run);
 }
 
 static void backward_data(Ctx *c, const Layer *l, ConvShape s, const Tensor *g, Tensor *grad_x)

@@ -37,21 +37,21 @@ static Product product_of(float alpha, Matrix a, bool trans_a, Matrix b, bool tr
                      .y = (Tensor *)y.t};
 }
 
-static void run_product(Ctx *c, const Product *p)
+static void run_product(Ctx *c, Product p)
 {
     op_next(c);
-    const Tensor *const used[] = {p->a, p->b, p->y, p->residual, p->t, p->up, p->keep_h};
+    const Tensor *const used[] = {p.a, p.b, p.y, p.residual, p.t, p.up, p.keep_h};
     for (size_t i = 0; i < sizeof used / sizeof *used; i++)
         op_use(c, used[i]);
-    op_flop(c, 2.0 * (double)p->m * (double)p->n * (double)(p->k + (p->t ? tensor_dim(p->t, -1) : 0)));
-    RUN_IN_SCRATCH(c, product, p);
+    op_flop(c, 2.0 * (double)p.m * (double)p.n * (double)(p.k + (p.t ? tensor_dim(p.t, -1) : 0)));
+    p.tf32 = c->tf32;
+    RUN_IN_SCRATCH(c, product, &p);
 }
 
 void product(Ctx *c, float alpha, Matrix a, bool trans_a, Matrix b, bool trans_b, float beta, Matrix y,
              const Tensor *bias)
 {
-    const Product p = product_of(alpha, a, trans_a, b, trans_b, beta, y, bias);
-    run_product(c, &p);
+    run_product(c, product_of(alpha, a, trans_a, b, trans_b, beta, y, bias));
 }
 
 static Tensor *matrix_tensor(Ctx *c, DType dtype, int64_t rows, int64_t columns)
@@ -143,7 +143,7 @@ static void forward(Ctx *c, const Layer *l, Tensor *x, Product p)
         p.t = rider->kind->ride(c, rider, &(Site){.layer = l}, x, &p.up);
         p.scale = rider->scale;
     }
-    run_product(c, &p);
+    run_product(c, p);
 }
 
 static Tensor *linear_forward(Ctx *c, const Layer *l, Tensor *x, Tensor *residual)

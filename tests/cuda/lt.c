@@ -248,7 +248,7 @@ static cublasStatus_t check_types(const LtCall *c)
         (d != a && d != CUDA_R_32F) || (o->bias_type >= 0 && (cudaDataType)o->bias_type != d))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     if (o->compute != CUBLAS_COMPUTE_32F && o->compute != CUBLAS_COMPUTE_32F_PEDANTIC &&
-        !(o->compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a == CUDA_R_32F))
+        !(o->compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a == CUDA_R_32F && stand_in_arch() >= 80))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     return a == CUDA_R_16BF && stand_in_arch() < 80 ? CUBLAS_STATUS_ARCH_MISMATCH : CUBLAS_STATUS_SUCCESS;
 }

@@ -82,9 +82,18 @@ static int64_t place(const LtLayout *l, int64_t row, int64_t column)
     return l->rows_first ? row * l->ld + column : column * l->ld + row;
 }
 
-/* As floats, op(x) (or its transpose, where `turned`) row after row. */
+static float rounded_to_tf32(float f)
+{
+    union {
+        uint32_t u;
+        float f;
+    } x = {stand_in_tf32(f)};
+    return x.f;
+}
+
+/* As floats, op(x) (or its transpose, where `turned`) row after row; in TF32 where that is computed in. */
 static void unpack(float *to, const void *from, const LtLayout *l, int64_t batch, bool transposed,
-                   bool turned)
+                   bool turned, cublasComputeType_t compute)
 {
     const char *p = (const char *)from + batch * l->batch_stride * (int64_t)lt_size(l->type);
     const int64_t rows = (int64_t)(transposed ? l->columns : l->rows),
@@ -93,6 +102,8 @@ static void unpack(float *to, const void *from, const LtLayout *l, int64_t batch
         for (int64_t j = 0; j < columns; j++)
             to[turned ? j * rows + i : i * columns + j] =
                 get(p, l->type, transposed ? place(l, j, i) : place(l, i, j));
+    for (int64_t i = 0; compute == CUBLAS_COMPUTE_32F_FAST_TF32 && i < rows * columns; i++)
+        to[i] = rounded_to_tf32(to[i]);
 }
 
 /* sums (COLUMNS,m) = a (m,k), which lies as (k,m), times b (k,COLUMNS), which lies as (COLUMNS,k) */
@@ -143,8 +154,8 @@ void lt_multiply(const LtCall *c)
     if (c->workspace_bytes)
         memset(c->workspace, STAND_IN_POISON, c->workspace_bytes);
     for (int64_t batch = 0; batch < c->layout_d.batch; batch++) {
-        unpack(a, c->a, &c->layout_a, batch, o->a != CUBLAS_OP_N, true);
-        unpack(b, c->b, &c->layout_b, batch, o->b != CUBLAS_OP_N, true);
+        unpack(a, c->a, &c->layout_a, batch, o->a != CUBLAS_OP_N, true, o->compute);
+        unpack(b, c->b, &c->layout_b, batch, o->b != CUBLAS_OP_N, true, o->compute);
         for (int64_t j = 0; j < n; j += COLUMNS) {
             multiply_columns(sums, a, b + j * k, m, k);
             for (int64_t i = j; i < n && i < j + COLUMNS; i++)

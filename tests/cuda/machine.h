@@ -68,6 +68,16 @@ void stand_in_register(const char *name, const void *function, StandInCall call,
 /* Which card it claims to be: 86 for compute capability 8.6 (ATELIER_STAND_IN_ARCH). */
 int stand_in_arch(void);
 
+/* The bits of x rounded to TF32, to nearest and from the middle away from 0 (cvt.rna). */
+static inline uint32_t stand_in_tf32(float x)
+{
+    union {
+        float f;
+        uint32_t u;
+    } bits = {x};
+    return (bits.u & 0x7fffffff) > 0x7f800000 ? 0x7fffe000 : (bits.u + 0x1000) & ~(uint32_t)0x1fff;
+}
+
 /* Products of the tensor cores (twins.c). Operands: what a lane holds; d, of bytes, are ints. */
 typedef struct StandInProduct {
     void *d;
@@ -79,6 +89,7 @@ typedef struct StandInLoad {
     const void *row;
 } StandInLoad;
 void stand_in_mma(const char *name, int depth, bool bf16, StandInProduct p, const char *file, int line);
+void stand_in_mma_tf32(const char *name, StandInProduct p, const char *file, int line);
 void stand_in_mma_bytes(const char *name, StandInProduct p, const char *file, int line);
 void stand_in_ldmatrix(const char *name, int count, bool transposed, StandInLoad load, const char *file,
                        int line);

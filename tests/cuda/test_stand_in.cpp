@@ -86,6 +86,62 @@ static void test_products(void **)
     check_product<bf16>(false);
 }
 
+/* C (16,8) = A (16,8) B (8,8)^T in TF32 by one warp; rows of both lie side by side in shared memory. */
+__global__ static void tf32_kernel(const float *a, const float *b, float *c, bool rounds)
+{
+    SHARED(float, at);
+    const int lane = threadIdx.x, g = lane / 4, t = lane % 4 * 2;
+    for (int i = lane; i < 192; i += WARP)
+        at[i] = i < 128 ? a[i] : b[i - 128];
+    __syncwarp();
+    unsigned ra[4], rb[2];
+    float d[4] = {0, 0, 0, 0};
+    ldmatrix_x4(ra, &at[lane % 16 * 8 + lane / 16 * 4]);
+    ldmatrix_x2(rb, &at[128 + lane % 8 * 8 + lane / 8 % 2 * 4]);
+    if (rounds) {
+        to_operand<float>(ra);
+        to_operand<float>(rb);
+    }
+    mma_16x8x8_tf32(d, ra, rb);
+    for (int i = 0; i < 4; i++)
+        c[(g + i / 2 * 8) * 8 + t + i % 2] = d[i];
+}
+
+static void run_tf32(float *a, float *b, float *c, bool rounds)
+{
+    for (int i = 0; i < 128; i++)
+        a[i] = 1 + (float)(i * 37 % 128) * 0x1p-13f;
+    for (int i = 0; i < 64; i++)
+        b[i] = (float)(i * 5 % 13 - 6);
+    const float *da = on_device(a, 128), *db = on_device(b, 64);
+    float *dc = on_device<float>(NULL, 128);
+    RUN(dim3(1), dim3(32), 768, tf32_kernel, da, db, dc, rounds);
+    to_host(c, dc, 128);
+}
+
+static void test_tf32(void **)
+{
+    float a[128], b[64], c[128];
+    run_tf32(a, b, c, true);
+    for (int m = 0; m < 16; m++)
+        for (int n = 0; n < 8; n++) {
+            float s = 0;
+            for (int k = 0; k < 8; k++)
+                s += (1 + roundf((a[m * 8 + k] - 1) * 0x1p10f) * 0x1p-10f) * b[n * 8 + k];
+            assert_true(c[m * 8 + n] == s);
+        }
+}
+
+static void not_rounded()
+{
+    float a[128], b[64], c[128];
+    run_tf32(a, b, c, false);
+}
+static void test_not_rounded(void **)
+{
+    fails_with(not_rounded, "tf32_kernel|mma_16x8x8_tf32|not rounded to TF32");
+}
+
 static void test_halves(void **)
 {
     for (unsigned i = 0; i < 65536; i++) {
@@ -495,6 +551,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sums),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_tf32),
+        cmocka_unit_test(test_not_rounded),
         cmocka_unit_test(test_halves),
         cmocka_unit_test(test_returns_early),
         cmocka_unit_test(test_two_barriers),

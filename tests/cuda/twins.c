@@ -88,6 +88,46 @@ void stand_in_mma(const char *name, int depth, bool bf16, StandInProduct p, cons
     stand_in_collective(name, 0xffffffffu, depth, &p, bf16 ? multiply_bf16 : multiply_f16, file, line);
 }
 
+static float number_of(unsigned bits)
+{
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+/* The same of TF32, (16,8) by (8,8). */
+static void multiply_tf32(void **operands, unsigned mask, int detail)
+{
+    (void)mask, (void)detail;
+    float a[16][8], b[8][8]; /* b by columns */
+    for (int lane = 0; lane < STAND_IN_WARP; lane++) {
+        const StandInProduct *p = operands[lane];
+        const int g = lane / 4, t = lane % 4;
+        for (int i = 0; i < 4; i++)
+            a[g + i % 2 * 8][t + i / 2 * 4] = number_of(p->a[i]);
+        for (int i = 0; i < 2; i++)
+            b[g][t + i * 4] = number_of(p->b[i]);
+    }
+    for (int lane = 0; lane < STAND_IN_WARP; lane++) {
+        float *d = ((const StandInProduct *)operands[lane])->d;
+        for (int i = 0; i < 4; i++)
+            for (int k = 0; k < 8; k++)
+                d[i] += a[lane / 4 + i / 2 * 8][k] * b[lane % 4 * 2 + i % 2][k];
+    }
+}
+
+void stand_in_mma_tf32(const char *name, StandInProduct p, const char *file, int line)
+{
+    if (stand_in_arch() < 80)
+        stand_in_fail(file, line, "%s: this card has no products of TF32", name);
+    unsigned all = 0;
+    for (int i = 0; i < 4; i++)
+        all |= p.a[i] | p.b[i / 2];
+    if (all & 0x1fff)
+        stand_in_fail(file, line, "%s: an operand is f32 that was not rounded to TF32", name);
+    stand_in_collective(name, 0xffffffffu, 8, &p, multiply_tf32, file, line);
+}
+
 /* The same of bytes, (16,32) by (32,8). */
 static void multiply_bytes(void **operands, unsigned mask, int detail)
 {

@@ -23,6 +23,9 @@
  * 2^-9 of itself, an f16 by 2^-12; gradients may pass through several roundings. */
 static const double result_tolerance[] = {[DTYPE_F32] = 2e-5, [DTYPE_BF16] = 6e-3, [DTYPE_F16] = 8e-4};
 static const double gradient_tolerance[] = {[DTYPE_F32] = 5e-5, [DTYPE_BF16] = 2e-2, [DTYPE_F16] = 2.5e-3};
+/* TF32 rounds each operand by 2^-12 of itself, as f16 does. */
+#define TF32_RESULT 8e-4
+#define TF32_GRADIENT 2.5e-3
 
 /* Finite differences ------------------------------------------------------------------------------------ */
 
@@ -103,7 +106,13 @@ static Differences differences_of(const Reference *r, int i)
 typedef struct Where {
     const char *op, *isa, *what;
     DType dtype;
+    bool tf32;
 } Where;
+
+static const char *arithmetic(const Where *w)
+{
+    return w->tf32 ? "tf32" : dtype_name(w->dtype);
+}
 
 static void check_number(const Where *w, const char *tensor, int64_t at, double got, double want,
                          double limit)
@@ -111,7 +120,7 @@ static void check_number(const Where *w, const char *tensor, int64_t at, double 
     if (fabs(got - want) <= limit) /* false for NaN */
         return;
     fail_msg("%s, %s, %s, case '%s': %s[%lld] is %.9g, should be %.9g within %.2g", w->op, w->isa,
-             dtype_name(w->dtype), w->what, tensor, (long long)at, got, want, limit);
+             arithmetic(w), w->what, tensor, (long long)at, got, want, limit);
 }
 
 static void check_result(const Where *w, const Run *run)
@@ -125,7 +134,7 @@ static void check_result(const Where *w, const Run *run)
         largest = fmax(largest, fabs(r->out[j]));
     for (int64_t j = 0; j < r->out_count; j++)
         check_number(w, "result", j, (double)run->out[j], r->out[j],
-                     result_tolerance[run->out_type] * largest);
+                     (w->tf32 ? TF32_RESULT : result_tolerance[run->out_type]) * largest);
 }
 
 static void check_gradient(const Where *w, const Run *run, int i, const Differences *d)
@@ -144,7 +153,8 @@ static void check_gradient(const Where *w, const Run *run, int i, const Differen
     for (int64_t s = 0; s < d->n; s++)
         largest = fmax(largest, fabs(d->value[s]));
     /* a cast makes the result coarser than what the context stores, and the gradient with it */
-    const double tolerance = fmax(gradient_tolerance[w->dtype], gradient_tolerance[run->out_type]);
+    const double tolerance =
+        w->tf32 ? TF32_GRADIENT : fmax(gradient_tolerance[w->dtype], gradient_tolerance[run->out_type]);
     const double limit = tolerance * largest;
     snprintf(tensor, sizeof tensor, "gradient of input %d ", i);
     for (int64_t s = 0; s < d->n; s++)
@@ -162,13 +172,13 @@ static void check_bytes(const Where *w, const Run *a, const Run *b)
         same = same && memcmp(a->grad[i], b->grad[i], sizeof(float) * (size_t)a->r->count[i]) == 0;
     if (!same)
         fail_msg("%s, %s, %s, case '%s': a plan, or the device, changes the result", w->op, w->isa,
-                 dtype_name(w->dtype), w->what);
+                 arithmetic(w), w->what);
 }
 
-/* Runs the case twice, without a plan and with one. */
-static void check_on(const Where *w, const Device *dev, const Reference *r, const Differences *d)
+/* Runs the case twice, without a plan and with one. Whether it multiplies anything. */
+static bool check_on(const Where *w, const Device *dev, const Reference *r, const Differences *d)
 {
-    Ctx *c = opcase_checked(ctx_new(dev, &(CtxOptions){.dtype = w->dtype, .threads = 2}));
+    Ctx *c = opcase_checked(ctx_new(dev, &(CtxOptions){.dtype = w->dtype, .tf32 = w->tf32, .threads = 2}));
     Run plain = run_of(dev, r, w->dtype), planned = run_of(dev, r, w->dtype);
     if (ctx_run(c, NULL, opcase_step, &plain) != STATUS_OK)
         fail_msg("%s, %s, case '%s': %s", w->op, w->isa, w->what, status_message());
@@ -181,10 +191,12 @@ static void check_on(const Where *w, const Device *dev, const Reference *r, cons
         ctx_run(c, plan, opcase_step, &planned) != STATUS_OK)
         fail_msg("%s, %s, case '%s', planned: %s", w->op, w->isa, w->what, status_message());
     check_bytes(w, &plain, &planned);
+    const bool multiplies = plan_flop(plan) > 0;
     plan_free(plan);
     run_free(&plain);
     run_free(&planned);
     ctx_free(c);
+    return multiplies;
 }
 
 /* Where and when it is computed changes no byte; which says nothing of a GPU. */
@@ -223,8 +235,10 @@ void optest_check(const char *name, const OpTest *tests, int count)
                      type <= (sixteen_bits ? DTYPE_F16 : DTYPE_F32); type++) {
                     if (type == DTYPE_BF16 && table[i].lacks_bf16)
                         continue;
-                    const Where w = {.op = name, .isa = table[i].name, .what = r.k->what, .dtype = type};
-                    check_on(&w, &table[i], &r, d);
+                    Where w = {.op = name, .isa = table[i].name, .what = r.k->what, .dtype = type};
+                    const bool multiplies = check_on(&w, &table[i], &r, d);
+                    if (multiplies && (w.tf32 = type == DTYPE_F32 && table[i].has_tf32))
+                        check_on(&w, &table[i], &r, d);
                 }
             for (DType type = sixteen_bits ? DTYPE_BF16 : DTYPE_F32;
                  type <= (sixteen_bits ? DTYPE_F16 : DTYPE_F32); type++)

@@ -327,8 +327,9 @@ static bool lies_well(const Tensor *t, DType type)
 bool attention_fits_tiles(const Attention *a)
 {
     const DType type = a->q->dtype;
-    const int64_t d = a->q->shape[2] / a->heads;
-    return type != DTYPE_F32 && d % 8 == 0 && (d <= TILES_WIDEST || !a->grad_out) && lies_well(a->q, type) &&
+    const bool f32 = type == DTYPE_F32;
+    const int64_t d = a->q->shape[2] / a->heads, widest = f32 ? TILES_WIDEST_F32 : TILES_WIDEST;
+    return (!f32 || a->tf32) && d % 8 == 0 && (d <= widest || !a->grad_out) && lies_well(a->q, type) &&
            lies_well(a->k, type) && lies_well(a->v, type) && lies_well(a->out, type) &&
            lies_well(a->grad_out, type) && lies_well(a->grad_q, type) && lies_well(a->grad_k, type) &&
            lies_well(a->grad_v, type);

@@ -1,8 +1,9 @@
 /* What the files of attention share: the sizes as kernels get them, and who computes what.
  *
  * attention.cu has the table, the choice and the way for any types and any head size, in f32 without tensor
- * cores; attention_forward.cu and attention_backward.cu the tiles on tensor cores, for 16-bit tensors with
- * heads of up to 160 columns that lie on 16 bytes. */
+ * cores; attention_forward.cu and attention_backward.cu the tiles on tensor cores, for tensors of 16 bits,
+ * or of f32 that may be rounded to TF32, that lie on 16 bytes, with heads of up to TILES_WIDEST columns; the
+ * forward for any. */
 #ifndef ATL_CUDA_ATTENTION_H
 #define ATL_CUDA_ATTENTION_H
 
@@ -43,6 +44,7 @@ HeadSizes attention_sizes(const Attention *a);
 
 /* attention_forward.cu, attention_backward.cu: on tensor cores. */
 #define TILES_WIDEST 160
+#define TILES_WIDEST_F32 80                    /* whose operands take twice the registers */
 bool attention_fits_tiles(const Attention *a); /* types, head size, alignment */
 Status attention_forward_tiles(const Attention *a);
 Status attention_backward_tiles(const Attention *a, const BackwardPlan *plan);

@@ -1,4 +1,5 @@
-/* Attention's backward on tensor cores, 16-bit tensors, f32 sums, the same bytes in every run.
+/* Attention's backward on tensor cores, 16-bit tensors, or f32 in TF32; f32 sums, the same bytes in every
+ * run.
  *
  * With p = 2^(s - lse) made again and ds = p ∘ (do v^T − D), D = Σ do∘out (attention.cu saves lse and D for
  * each query): dq = ds k; dv = p^T do, dk = ds^T q. Two kernels, so that every sum has one owner and one
@@ -33,14 +34,18 @@
  *     64   32    32    27     158-164    2 3 3 3           192-208    2 2 2 2
  *     80   32    32    33     174-192    1 2 2 2           224-238    1 2 2 2
  *    128   16    16    42.5   196-224    1 2 2 2           165-225    1 2 2 2
- *    160   16    16    52.5   236-255    1 2 1 2           198-255    1 2 1 2 */
+ *    160   16    16    52.5   236-255    1 2 1 2           198-255    1 2 1 2
+ *     f32: 40  32  16  33     128        - 3 2 3           156        - 3 2 3
+ *          64  16  16  42.5   160        - 3 2 3           202        - 2 2 2
+ *          80  16  16  52.5   190        - 2 1 2           233        - 2 1 2 */
 #include "attention_tiles.h"
 
 #define OWN (TILE_WARPS * 16)
 
 /* rows, step: of a tile; all: that lie in shared memory. */
-template <int D> struct BackwardTile {
-    static constexpr int rows = D <= 40 ? 64 : D <= 80 ? 32 : 16, step = rows < 32 ? rows : 32;
+template <typename T, int D> struct BackwardTile {
+    static constexpr int rows = (D <= 40 ? 64 : D <= 80 ? 32 : 16) / (sizeof(T) == 4 ? 2 : 1);
+    static constexpr int step = rows < 32 || sizeof(T) == 4 ? 16 : 32;
     static constexpr int all = 2 * rows + (OWN > rows ? 2 * OWN : 2 * rows);
 };
 
@@ -86,11 +91,11 @@ __device__ static inline void weigh_by_query(float (&s)[STEP / 8][4], float (&dp
 /* STEP keys from `key` on for a warp's queries from `query` on. */
 template <typename T, int D, int STEP>
 __device__ static inline void
-queries_step(float (&dq)[1][D / 8][4], const Left<D> (&q)[1], const Left<D> (&g)[1], const T *k_rows,
+queries_step(float (&dq)[1][D / 8][4], const Left<T, D> (&q)[1], const Left<T, D> (&g)[1], const T *k_rows,
              const T *v_rows, const SavedQuery (&saved)[2], int key, int query, const HeadSizes &z)
 {
     float s[1][STEP / 8][4] = {}, dp[1][STEP / 8][4] = {};
-    unsigned ds[1][STEP / 16][4];
+    Weights<T, 1, STEP> ds;
     tile_scores<T, D, 1, STEP>(s, q, k_rows);
     tile_scores<T, D, 1, STEP>(dp, g, v_rows);
     weigh_by_query<STEP>(s[0], dp[0], saved, key, query, z);
@@ -103,7 +108,7 @@ __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
     attention_queries_kernel(HeadSizes z, const T *q, const T *k, const T *v, const T *grad_out,
                              const SavedQuery *all_saved, T *grad_q)
 {
-    constexpr int LD = Row<D>::ld;
+    constexpr int LD = Row<T, D>::ld;
     SHARED(T, tiles);
     T *const q_rows = tiles + 2 * KEYS * LD, *const g_rows = q_rows + OWN * LD; /* until tile 1 */
     const HeadAt at = head_at(z, blockIdx.y);
@@ -121,7 +126,7 @@ __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
     __syncthreads();
 
     float dq[1][D / 8][4] = {};
-    Left<D> q_left[1], g_left[1];
+    Left<T, D> q_left[1], g_left[1];
     load_left<T, D>(q_left[0], q_rows + own * LD);
     load_left<T, D>(g_left[0], g_rows + own * LD);
     __syncthreads();
@@ -174,18 +179,18 @@ __device__ static inline void weigh_by_key(float (&s)[STEP / 8][4], float (&dp)[
 }
 
 /* A warp's 16 keys, as operand A, and their sums. */
-template <int D> struct OwnKeys {
-    Left<D> k[1], v[1];
+template <typename T, int D> struct OwnKeys {
+    Left<T, D> k[1], v[1];
     float dk[1][D / 8][4], dv[1][D / 8][4];
 };
 
 /* STEP queries from `query` on for a warp's keys from `key` on. */
 template <typename T, int D, int STEP, bool TO_K, bool TO_V>
-__device__ static inline void keys_step(OwnKeys<D> &own, const T *q_rows, const T *g_rows,
+__device__ static inline void keys_step(OwnKeys<T, D> &own, const T *q_rows, const T *g_rows,
                                         const SavedQuery *saved, int key, int query, const HeadSizes &z)
 {
     float s[1][STEP / 8][4] = {}, dp[1][STEP / 8][4] = {};
-    unsigned p[1][STEP / 16][4];
+    Weights<T, 1, STEP> p;
     tile_scores<T, D, 1, STEP>(s, own.k, q_rows);
     if constexpr (TO_K)
         tile_scores<T, D, 1, STEP>(dp, own.v, g_rows);
@@ -224,7 +229,7 @@ __device__ static inline void copy_queries(T *to, SavedQuery *saved_to, const T 
 {
     const int64_t from = query * z.stride;
     copy_rows<T, D, QUERIES>(to, q + from, z.stride, z.N - query, z.d);
-    copy_rows<T, D, QUERIES>(to + QUERIES * Row<D>::ld, g + from, z.stride, z.N - query, z.d);
+    copy_rows<T, D, QUERIES>(to + QUERIES * Row<T, D>::ld, g + from, z.stride, z.N - query, z.d);
     if (threadIdx.x < QUERIES / 2)
         copy_async_16(saved_to + 2 * threadIdx.x, saved + query + 2 * threadIdx.x, true);
     copy_async_commit();
@@ -238,10 +243,10 @@ __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
                           const SavedQuery *all_saved, T *grad_k, T *grad_v, float *part_k, float *part_v,
                           int64_t part)
 {
-    constexpr int LD = Row<D>::ld;
+    constexpr int LD = Row<T, D>::ld;
     SHARED(T, tiles);
     T *const k_rows = tiles + 2 * QUERIES * LD, *const v_rows = k_rows + OWN * LD; /* until tile 1 */
-    SavedQuery *const saved = (SavedQuery *)(tiles + BackwardTile<D>::all * LD);
+    SavedQuery *const saved = (SavedQuery *)(tiles + BackwardTile<T, D>::all * LD);
     const HeadAt at = head_at(z, blockIdx.y);
     const int first = blockIdx.x * OWN, own = (int)threadIdx.x / WARP * 16, key = first + own;
     const int begin = blockIdx.z * z.range, end = min(z.N, begin + z.range);
@@ -257,7 +262,7 @@ __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
     copy_async_wait<0>();
     __syncthreads();
 
-    OwnKeys<D> o = {};
+    OwnKeys<T, D> o = {};
     load_left<T, D>(o.k[0], k_rows + own * LD);
     load_left<T, D>(o.v[0], v_rows + own * LD);
     __syncthreads();
@@ -292,18 +297,18 @@ template <typename T> static T *data_of(const Tensor *t)
     return t ? (T *)t->data : NULL;
 }
 
-template <int D> static size_t backward_shared()
+template <typename T, int D> static size_t backward_shared()
 {
-    return 2 * (size_t)Row<D>::ld * BackwardTile<D>::all;
+    return sizeof(T) * (size_t)Row<T, D>::ld * BackwardTile<T, D>::all;
 }
 
 template <typename T, int D, bool TO_K, bool TO_V>
 static Status backward_to_keys(const Attention *a, const BackwardPlan *p)
 {
-    constexpr int ROWS = BackwardTile<D>::rows, STEP = BackwardTile<D>::step;
+    constexpr int ROWS = BackwardTile<T, D>::rows, STEP = BackwardTile<T, D>::step;
     const HeadSizes z = p->sizes;
     const dim3 grid(blocks_for(z.M, OWN), (unsigned)(p->pictures * z.heads), (unsigned)p->ranges);
-    const size_t shared = backward_shared<D>() + 2 * ROWS * sizeof(SavedQuery);
+    const size_t shared = backward_shared<T, D>() + 2 * ROWS * sizeof(SavedQuery);
     return LAUNCH(grid, dim3(TILE_THREADS), shared, (attention_keys_kernel<T, D, ROWS, STEP, TO_K, TO_V>), z,
                   data_of<T>(a->q), data_of<T>(a->k), data_of<T>(a->v), data_of<T>(a->grad_out), p->saved,
                   data_of<T>(a->grad_k), data_of<T>(a->grad_v), p->part_k, p->part_v,
@@ -312,12 +317,13 @@ static Status backward_to_keys(const Attention *a, const BackwardPlan *p)
 
 template <typename T, int D> static Status backward_to_queries(const Attention *a, const BackwardPlan *p)
 {
-    constexpr int ROWS = BackwardTile<D>::rows, STEP = BackwardTile<D>::step;
+    constexpr int ROWS = BackwardTile<T, D>::rows, STEP = BackwardTile<T, D>::step;
     const HeadSizes z = p->sizes;
     const dim3 grid(blocks_for(z.N, OWN), (unsigned)(p->pictures * z.heads));
-    return LAUNCH(grid, dim3(TILE_THREADS), backward_shared<D>(),
-                  (attention_queries_kernel<T, D, ROWS, STEP>), z, data_of<T>(a->q), data_of<T>(a->k),
-                  data_of<T>(a->v), data_of<T>(a->grad_out), p->saved, data_of<T>(a->grad_q));
+    const size_t shared = backward_shared<T, D>();
+    return LAUNCH(grid, dim3(TILE_THREADS), shared, (attention_queries_kernel<T, D, ROWS, STEP>), z,
+                  data_of<T>(a->q), data_of<T>(a->k), data_of<T>(a->v), data_of<T>(a->grad_out), p->saved,
+                  data_of<T>(a->grad_q));
 }
 
 /* Wide heads' sums of both kinds are too many for a thread's registers: a kernel for each. */
@@ -337,9 +343,14 @@ template <typename T, int D> static Status backward_of(const Attention *a, const
     return STATUS_OK;
 }
 
+template <typename T> static Status backward_typed(const Attention *a, const BackwardPlan *plan)
+{
+    WITH_TILES(T, plan->sizes.d, D, return backward_of<T, D>(a, plan));
+}
+
 Status attention_backward_tiles(const Attention *a, const BackwardPlan *plan)
 {
-    if (a->q->dtype == DTYPE_BF16)
-        WITH_TILES(plan->sizes.d, D, return backward_of<bf16, D>(a, plan));
-    WITH_TILES(plan->sizes.d, D, return backward_of<f16, D>(a, plan));
+    Status s = STATUS_OK;
+    WITH_FLOAT(a->q->dtype, T, s = backward_typed<T>(a, plan));
+    return s;
 }

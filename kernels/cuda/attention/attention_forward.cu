@@ -1,4 +1,4 @@
-/* Attention's forward on tensor cores (FlashAttention-2: Dao 2023), 16-bit tensors, f32 sums.
+/* Attention's forward on tensor cores (FlashAttention-2: Dao 2023), 16-bit tensors, or f32 in TF32; f32 sums.
  *
  *     block   one head of one picture and 64 TALL queries; 4 warps of 16 TALL queries each
  *     loop    over tiles of KEYS keys, in two buffers: while one is computed with, the next is copied
@@ -29,13 +29,16 @@
  *     64   2     48   208-230    31.5   2 2 2 2
  *     80   1     32   137-150    22     2 3 3 3
  *    128   1     32   182-199    34     1 2 2 2
- *    160   1     32   212-234    42     1 2 2 2 */
+ *    160   1     32   212-234    42     1 2 2 2
+ *     f32: 40   1, 2  32   105, 156   22, 33    - 4 4 4, - 3 2 3
+ *          64   1, 2  32   130, 218   34, 51    - 3 2 3, - 2 1 2
+ *          80   1     32   146        42          - 3 2 3 */
 #include "kernels/cuda/base/families.h"
 #include "attention_tiles.h"
 
 /* What a warp carries from tile to tile. */
-template <int D, int TALL> struct Running {
-    Left<D> q[TALL];
+template <typename T, int D, int TALL> struct Running {
+    Left<T, D> q[TALL];
     float o[TALL][D / 8][4], m[TALL][2], l[TALL][2];
 };
 
@@ -96,11 +99,11 @@ template <int D> __device__ static inline void scale_row(float (&o)[D / 8][4], i
 
 /* KEYS keys from `key` on, whose rows are given, for a warp's queries from `query` on. */
 template <typename T, int D, int TALL, int KEYS>
-__device__ static inline void forward_keys(Running<D, TALL> &r, const T *k_rows, const T *v_rows, int key,
+__device__ static inline void forward_keys(Running<T, D, TALL> &r, const T *k_rows, const T *v_rows, int key,
                                            int query, const HeadSizes &z)
 {
     float s[TALL][KEYS / 8][4] = {};
-    unsigned p[TALL][KEYS / 16][4];
+    Weights<T, TALL, KEYS> p;
     tile_scores<T, D, TALL, KEYS>(s, r.q, k_rows);
     if (key + KEYS > z.M || (z.causal && key + KEYS - 1 > query))
         hide_keys<TALL, KEYS>(s, key, query, z);
@@ -138,7 +141,7 @@ template <typename T, int D, int TALL, int KEYS>
 __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
     attention_forward_kernel(HeadSizes z, const T *q, const T *k, const T *v, T *out, float *lse)
 {
-    constexpr int QUERIES = TILE_WARPS * 16 * TALL, LD = Row<D>::ld;
+    constexpr int QUERIES = TILE_WARPS * 16 * TALL, LD = Row<T, D>::ld;
     SHARED(T, tiles);
     T *const q_rows = tiles + 2 * KEYS * LD; /* until tile 1, and again at the end */
     const int picture = blockIdx.y / z.heads, head = blockIdx.y % z.heads, first = blockIdx.x * QUERIES;
@@ -155,7 +158,7 @@ __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
     copy_async_wait<0>();
     __syncthreads();
 
-    Running<D, TALL> r = {};
+    Running<T, D, TALL> r = {};
 #pragma unroll
     for (int m = 0; m < TALL; m++) {
         r.m[m][0] = r.m[m][1] = -INFINITY; /* all scores so: NaN, as 0 / 0 */
@@ -189,33 +192,35 @@ __global__ static void __launch_bounds__(TILE_THREADS, D <= 40 ? 3 : 2)
                            q_rows + own * LD);
 }
 
-/* blocks: that a processor holds, or most do. */
-template <int D, int TALL> struct ForwardTile {
+/* blocks: that a processor holds, or most do, by registers. */
+template <typename T, int D, int TALL> struct ForwardTile {
     static constexpr int queries = TILE_WARPS * 16 * TALL;
-    static constexpr int keys = D <= 40 && TALL == 1 ? 64 : TALL == 2 ? 48 : 32;
+    static constexpr int keys = sizeof(T) == 4 ? 32 : D <= 40 && TALL == 1 ? 64 : TALL == 2 ? 48 : 32;
     static constexpr int rows = 2 * keys + (queries > 2 * keys ? queries : 2 * keys);
     static constexpr int blocks = TALL == 1 ? 4 : D <= 40 ? 3 : 2;
+    static constexpr size_t bytes = sizeof(T) * Row<T, D>::ld * rows;
 };
 
 /* Time of a grid in some unit: its rounds, times what a processor does in one. Computed, not measured: where
  * products are as fast as shared memory TALL 2 does the same in four fifths, elsewhere in little less. */
-template <int D, int TALL> static int64_t forward_cost(const HeadSizes &z, int64_t heads)
+template <typename T, int D, int TALL> static int64_t forward_cost(const HeadSizes &z, int64_t heads)
 {
-    typedef ForwardTile<D, TALL> Tile;
+    typedef ForwardTile<T, D, TALL> Tile;
     const CudaCard *card = cuda_card();
     const bool fast = card->major == 9 || card->major == 10 || (card->major == 8 && card->minor == 0);
-    const int64_t rounds =
-        blocks_for(blocks_for(z.N, Tile::queries) * heads, Tile::blocks * card->processors);
-    return rounds * Tile::blocks * Tile::queries * (TALL == 1 ? 100 : fast ? 80 : 95);
+    const int64_t fit = (fast ? 160 : 96) * 1024 / Tile::bytes;
+    const int64_t blocks = fit < Tile::blocks ? fit : Tile::blocks;
+    const int64_t rounds = blocks_for(blocks_for(z.N, Tile::queries) * heads, blocks * card->processors);
+    return rounds * blocks * Tile::queries * (TALL == 1 ? 100 : fast ? 80 : 95);
 }
 
 template <typename T, int D, int TALL> static Status forward_with(const Attention *a, const HeadSizes &z)
 {
-    typedef ForwardTile<D, TALL> Tile;
+    typedef ForwardTile<T, D, TALL> Tile;
     const dim3 grid(blocks_for(z.N, Tile::queries), (unsigned)(a->q->shape[0] * z.heads));
-    return LAUNCH(grid, dim3(TILE_THREADS), sizeof(T) * Row<D>::ld * Tile::rows,
-                  (attention_forward_kernel<T, D, TALL, Tile::keys>), z, (const T *)a->q->data,
-                  (const T *)a->k->data, (const T *)a->v->data, (T *)a->out->data, (float *)a->lse->data);
+    return LAUNCH(grid, dim3(TILE_THREADS), Tile::bytes, (attention_forward_kernel<T, D, TALL, Tile::keys>),
+                  z, (const T *)a->q->data, (const T *)a->k->data, (const T *)a->v->data, (T *)a->out->data,
+                  (float *)a->lse->data);
 }
 
 template <typename T, int D> static Status forward_of(const Attention *a)
@@ -223,24 +228,26 @@ template <typename T, int D> static Status forward_of(const Attention *a)
     const HeadSizes z = attention_sizes(a);
     const int64_t heads = a->q->shape[0] * z.heads;
     if constexpr (D <= 64)
-        if (forward_cost<D, 2>(z, heads) < forward_cost<D, 1>(z, heads))
+        if (forward_cost<T, D, 2>(z, heads) < forward_cost<T, D, 1>(z, heads))
             return forward_with<T, D, 2>(a, z);
     return forward_with<T, D, 1>(a, z);
 }
 
 /* Wide heads ------------------------------------------------------------------------------------------- */
 
-/* Heads of more than TILES_WIDEST columns (the VAE's one of 512), of which neither the queries nor the sums
- * fit. A block makes PART columns of the result for 64 queries, and the scores from all columns: of 512, 1.5
- * times the arithmetic. Rows are taken by CHUNK columns, copied one ahead:
+/* Heads of more columns than there are tiles for (the VAE's one of 512), of which neither the queries nor the
+ * sums fit. A block makes PART columns of the result for 64 queries, and the scores from all columns: of
+ * 512, 1.5 times the arithmetic, of f32 twice. Rows are taken by chunks of 128 bytes, copied one ahead:
  *
  *     for each tile of 64 keys    s += q k^T for each chunk of all columns      buffers: q chunk | k chunk
  *                                 softmax
  *                                 o += p v for each chunk of the part           buffers: v chunk
  *
- * Two buffers of two chunks, 36 KB; o takes 128 registers of a thread, s 32. */
-#define CHUNK 64
-#define PART 256
+ * Two buffers of two chunks, 36 KB; o takes 128 registers of a thread, of f32 96 (its copies take more), s
+ * 32. */
+#define CHUNK 64                                               /* rows */
+template <typename T> constexpr int COLUMNS = 128 / sizeof(T); /* of a chunk */
+template <typename T> constexpr int PART = sizeof(T) == 4 ? 192 : 256;
 
 /* Of one block: where its head begins in q and in k and v, its first query, and the part's first column. */
 typedef struct WideBlock {
@@ -253,11 +260,12 @@ template <typename T>
 __device__ static inline void copy_wide(T *to, const T *q, const T *k, const T *v, const WideBlock &b,
                                         int key, int step, const HeadSizes &z)
 {
-    const int column = step < b.chunks ? step * CHUNK : b.part + (step - b.chunks) * CHUNK;
+    constexpr int WIDTH = COLUMNS<T>;
+    const int column = step < b.chunks ? step * WIDTH : b.part + (step - b.chunks) * WIDTH;
     const T *from = (step < b.chunks ? k : v) + b.at_k + key * z.stride + column;
-    copy_rows<T, CHUNK, CHUNK>(to, from, z.stride, z.M - key, z.d - column);
+    copy_rows<T, WIDTH, CHUNK>(to, from, z.stride, z.M - key, z.d - column);
     if (step < b.chunks)
-        copy_rows<T, CHUNK, CHUNK>(to + CHUNK * Row<CHUNK>::ld, q + b.at_q + b.first * z.stride + column,
+        copy_rows<T, WIDTH, CHUNK>(to + CHUNK * Row<T, WIDTH>::ld, q + b.at_q + b.first * z.stride + column,
                                    z.stride, z.N - b.first, z.d - column);
     copy_async_commit();
 }
@@ -266,28 +274,28 @@ template <typename T>
 __global__ static void __launch_bounds__(TILE_THREADS, 2)
     attention_wide_kernel(HeadSizes z, int parts, const T *q, const T *k, const T *v, T *out, float *lse)
 {
-    constexpr int LD = Row<CHUNK>::ld, LAST = PART / CHUNK;
+    constexpr int WIDTH = COLUMNS<T>, LD = Row<T, WIDTH>::ld, LAST = PART<T> / WIDTH;
     SHARED(T, buffers); /* two of two chunks */
     const int own = (int)threadIdx.x / WARP * 16;
     const int64_t picture = blockIdx.y / z.heads, column = (int64_t)(blockIdx.y % z.heads) * z.d;
     const WideBlock b = {picture * z.N * z.stride + column, picture * z.M * z.stride + column,
-                         (int)(blockIdx.x / parts) * CHUNK, (int)(blockIdx.x % parts) * PART,
-                         (z.d + CHUNK - 1) / CHUNK};
+                         (int)(blockIdx.x / parts) * CHUNK, (int)(blockIdx.x % parts) * PART<T>,
+                         (z.d + WIDTH - 1) / WIDTH};
     const int query = b.first + own, end = z.causal ? min(z.M, b.first + CHUNK) : z.M;
-    float o[LAST][1][CHUNK / 8][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {};
+    float o[LAST][1][WIDTH / 8][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {};
     int turn = 0; /* the buffer of the running step */
     copy_wide<T>(buffers, q, k, v, b, 0, 0, z);
     for (int key = 0; key < end; key += CHUNK) {
         float s[1][CHUNK / 8][4] = {};
-        unsigned p[1][CHUNK / 16][4];
+        Weights<T, 1, CHUNK> p;
         for (int step = 0; step < b.chunks; step++, turn ^= 1) {
             copy_async_wait<0>();
             __syncthreads();
             copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, q, k, v, b, key, step + 1, z);
             const T *rows = buffers + turn * 2 * CHUNK * LD;
-            Left<CHUNK> left[1];
-            load_left<T, CHUNK>(left[0], rows + (CHUNK + own) * LD);
-            tile_scores<T, CHUNK, 1, CHUNK>(s, left, rows);
+            Left<T, WIDTH> left[1];
+            load_left<T, WIDTH>(left[0], rows + (CHUNK + own) * LD);
+            tile_scores<T, WIDTH, 1, CHUNK>(s, left, rows);
         }
         if (key + CHUNK > z.M || (z.causal && key + CHUNK - 1 > query))
             hide_keys<1, CHUNK>(s, key, query, z);
@@ -296,7 +304,7 @@ __global__ static void __launch_bounds__(TILE_THREADS, 2)
             const float keep = soften_row<CHUNK>(s[0], below, m[below], l[below], z.c);
 #pragma unroll
             for (int i = 0; i < LAST; i++)
-                scale_row<CHUNK>(o[i][0], below, keep);
+                scale_row<WIDTH>(o[i][0], below, keep);
         }
         as_left<T, 1, CHUNK>(p, s);
 #pragma unroll
@@ -307,7 +315,7 @@ __global__ static void __launch_bounds__(TILE_THREADS, 2)
                 copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, q, k, v, b, key, b.chunks + i + 1, z);
             else if (key + CHUNK < end)
                 copy_wide<T>(buffers + (turn ^ 1) * 2 * CHUNK * LD, q, k, v, b, key + CHUNK, 0, z);
-            tile_combine<T, CHUNK, 1, CHUNK>(o[i], p, buffers + turn * 2 * CHUNK * LD);
+            tile_combine<T, WIDTH, 1, CHUNK>(o[i], p, buffers + turn * 2 * CHUNK * LD);
         }
     }
     __syncthreads();
@@ -316,8 +324,8 @@ __global__ static void __launch_bounds__(TILE_THREADS, 2)
                    z.N - query);
 #pragma unroll
     for (int i = 0; i < LAST; i++) {
-        const int from = b.part + i * CHUNK;
-        store_rows<T, CHUNK, 1>(out + b.at_q + query * z.stride + from, z.stride, z.N - query, z.d - from,
+        const int from = b.part + i * WIDTH;
+        store_rows<T, WIDTH, 1>(out + b.at_q + query * z.stride + from, z.stride, z.N - query, z.d - from,
                                 o[i], inverse, buffers + own * LD);
     }
 }
@@ -325,22 +333,25 @@ __global__ static void __launch_bounds__(TILE_THREADS, 2)
 template <typename T> static Status forward_wide(const Attention *a)
 {
     const HeadSizes z = attention_sizes(a);
-    const unsigned parts = blocks_for(z.d, PART);
+    const unsigned parts = blocks_for(z.d, PART<T>);
     const dim3 grid(blocks_for(z.N, CHUNK) * parts, (unsigned)(a->q->shape[0] * z.heads));
-    return LAUNCH(grid, dim3(TILE_THREADS), sizeof(T) * 4 * CHUNK * Row<CHUNK>::ld, attention_wide_kernel<T>,
-                  z, (int)parts, (const T *)a->q->data, (const T *)a->k->data, (const T *)a->v->data,
-                  (T *)a->out->data, (float *)a->lse->data);
+    const size_t shared = sizeof(T) * 4 * CHUNK * Row<T, COLUMNS<T>>::ld;
+    return LAUNCH(grid, dim3(TILE_THREADS), shared, attention_wide_kernel<T>, z, (int)parts,
+                  (const T *)a->q->data, (const T *)a->k->data, (const T *)a->v->data, (T *)a->out->data,
+                  (float *)a->lse->data);
 }
 
 template <typename T> static Status forward_typed(const Attention *a)
 {
     const int64_t d = a->q->shape[2] / a->heads;
-    if (d > TILES_WIDEST)
+    if (d > Element<T>::widest)
         return forward_wide<T>(a);
-    WITH_TILES(d, D, return forward_of<T, D>(a));
+    WITH_TILES(T, d, D, return forward_of<T, D>(a));
 }
 
 Status attention_forward_tiles(const Attention *a)
 {
-    return a->q->dtype == DTYPE_BF16 ? forward_typed<bf16>(a) : forward_typed<f16>(a);
+    Status s = STATUS_OK;
+    WITH_FLOAT(a->q->dtype, T, s = forward_typed<T>(a));
+    return s;
 }

@@ -125,7 +125,7 @@ static bool same_product(const LtProduct *a, const LtProduct *b)
 {
     return a->m == b->m && a->n == b->n && a->k == b->k && a->lda == b->lda && a->ldb == b->ldb &&
            a->ldd == b->ldd && a->trans_a == b->trans_a && a->trans_b == b->trans_b &&
-           a->has_bias == b->has_bias && a->type == b->type && a->d_type == b->d_type;
+           a->has_bias == b->has_bias && a->tf32 == b->tf32 && a->type == b->type && a->d_type == b->d_type;
 }
 
 static cublasStatus_t describe(Known *k)
@@ -136,7 +136,9 @@ static cublasStatus_t describe(Known *k)
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     const uint64_t a_rows = p->trans_a ? p->m : p->k, a_columns = p->trans_a ? p->k : p->m;
     const uint64_t b_rows = p->trans_b ? p->k : p->n, b_columns = p->trans_b ? p->n : p->k;
-    cublasStatus_t s = lt.cublasLtMatmulDescCreate(&k->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    const cublasComputeType_t compute =
+        p->tf32 && p->type == DTYPE_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    cublasStatus_t s = lt.cublasLtMatmulDescCreate(&k->operation, compute, CUDA_R_32F);
 #define SET(attribute, value)                                                                                \
     if (s == CUBLAS_STATUS_SUCCESS)                                                                          \
         s = lt.cublasLtMatmulDescSetAttribute(k->operation, attribute, &(value), sizeof(value));

@@ -11,10 +11,10 @@ extern "C" {
 
 /* d = alpha op(a) op(b) + beta c + bias, rows of matrices one after the other (ld elements apart): op(a)
  * (m,k), op(b) (k,n), c and d (m,n), bias (n) of d's type. a and b have one type, f32 or 16 bits, and c and d
- * another or the same. Sums are f32. */
+ * another or the same. Sums are f32. tf32: f32 operands may be rounded to TF32. */
 typedef struct LtProduct {
     int64_t m, n, k, lda, ldb, ldd;
-    bool trans_a, trans_b, has_bias;
+    bool trans_a, trans_b, has_bias, tf32;
     DType type, d_type;
 } LtProduct;
 typedef struct LtOperands {

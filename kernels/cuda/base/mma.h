@@ -9,9 +9,10 @@
  *     B  b[0] column g, rows 2t 2t+1        b[1] column g, rows 2t+8 2t+9
  *     D  d[0] d[1] row g, columns 2t 2t+1   d[2] d[3] row g+8
  *
- * With a depth of 8 there are a[0], a[1] and b[0]. ldmatrix: lane i gives the address of a row of 8 elements
- * (16 bytes, aligned) of matrix i / 8; lane l gets elements 2(l%4), 2(l%4)+1 of row l/4 of each matrix;
- * transposed: of column l/4. PTX ISA, "Matrix multiply-accumulate operation using mma instruction". */
+ * With a depth of 8 there are a[0], a[1] and b[0]; f32 and bytes stand with their products below. ldmatrix:
+ * lane i gives the address of a row of 8 elements (16 bytes, aligned) of matrix i / 8; lane l gets elements
+ * 2(l%4), 2(l%4)+1 of row l/4 of each matrix; transposed: of column l/4. PTX ISA, "Matrix multiply-accumulate
+ * operation using mma instruction". */
 #ifndef ATL_CUDA_MMA_H
 #define ATL_CUDA_MMA_H
 
@@ -92,6 +93,33 @@ __device__ static inline void mma_16x8x32_bytes(int d[4], const unsigned a[4], c
 #endif
 }
 
+/* f32 rounded to TF32: 10 bits of the fraction stay, what lies in the middle goes away from 0. */
+__device__ static inline unsigned to_tf32(float x)
+{
+#if __CUDA_ARCH__ >= 800
+    unsigned bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return bits;
+#else
+    return __float_as_uint(x);
+#endif
+}
+
+/* D (16,8) += A (16,8) B (8,8) of TF32. In bytes a row is as long as one of 16 halves, so ldmatrix brings the
+ * operands' registers as it does those, an element in each: A has columns t and t+4, B rows t and t+4. */
+__device__ static inline void mma_16x8x8_tf32(float d[4], const unsigned a[4], const unsigned b[2])
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                 "{%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    (void)d, (void)a, (void)b;
+    __trap();
+#endif
+}
+
 /* row: in shared memory, every lane's valid */
 __device__ static inline void ldmatrix_x4(unsigned r[4], const void *row)
 {
@@ -161,6 +189,23 @@ __device__ static inline float exp2_fast(float x)
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 #endif
+}
+
+/* D += A B over 32 bytes of both, which is a depth of 16 halves, or of 8 floats that are TF32 by then. */
+template <typename T>
+__device__ static inline void mma_32_bytes(float d[4], const unsigned a[4], const unsigned b[2])
+{
+    if constexpr (sizeof(T) == 4)
+        mma_16x8x8_tf32(d, a, b);
+    else
+        mma_16x8x16<T>(d, a, b);
+}
+
+/* What ldmatrix has brought, as an operand: floats are rounded. */
+template <typename T, int N> __device__ static inline void to_operand(unsigned (&r)[N])
+{
+    for (int i = 0; sizeof(T) == 4 && i < N; i++) /* unrolled, being short */
+        r[i] = to_tf32(__uint_as_float(r[i]));
 }
 
 /* Two floats as neighbours of a register, the first below. */

@@ -2,9 +2,9 @@
  * kernel takes them.
  *
  * 16-bit maps of one type go to the tensor cores (conv_forward.cu, conv_weight.cu), whatever the weight's
- * type; all else is computed in f32 (conv_plain.cu). A weight comes as (K,C,kh,kw) and is brought into the
- * form of its walk, (N,taps,channels) of the product's type: once, kept in the layer, where it does not
- * change; at each call, in scratch memory, where it is trained.
+ * type, and maps of f32 that may be rounded to TF32; all else is computed in f32 (conv_plain.cu). A weight
+ * comes as (K,C,kh,kw) and is brought into the form of its walk, (N,taps,channels) of the product's type:
+ * once, kept in the layer, where it does not change; at each call, in scratch memory, where it is trained.
  *
  * A weight in 8 bits has one form for all walks (bytes.h), which is kept in the same way and multiplied as it
  * is (conv_bytes.cu). What that does not compute, a doubled map, few channels or f32, decodes it into the
@@ -123,9 +123,10 @@ Ending conv_ending(const Tensor *y, const Tensor *bias, const Tensor *per_pictur
     return e;
 }
 
-static bool sixteen_bits(const Tensor *a, const Tensor *b)
+/* Maps that tensor cores multiply. */
+static bool of_tensor_cores(const Conv *a)
 {
-    return a->dtype == b->dtype && a->dtype != DTYPE_F32;
+    return a->x->dtype == a->y->dtype && (a->x->dtype != DTYPE_F32 || a->tf32);
 }
 
 /* What the kernels count in 32 bits: pixels, and elements of a map as the tensor cores' kernel steps through
@@ -144,14 +145,15 @@ static Status fits(const Conv *a)
 
 static bool steps_fit(const Tensor *source)
 {
-    return tensor_count(source) / (source->shape[3] % 8 == 0 ? 8 : 1) < INT32_MAX;
+    const int64_t channels = source->shape[3] * (int64_t)dtype_size(source->dtype) / 2;
+    return tensor_rows(source) * channels / (channels % 8 == 0 ? 8 : 1) < INT32_MAX;
 }
 
-/* Whether a walk over 16-bit maps multiplies the form in 8 bits. */
+/* Whether a walk over maps for tensor cores multiplies the form in 8 bits. */
 static bool takes_bytes(const Conv *a, const ConvWalk *w)
 {
-    return conv_is_narrow(a->w) && !a->s.upsample && w->C % BYTE_GROUP == 0 && w->N % BYTE_GROUP == 0 &&
-           conv_byte_form_bytes(a->w) / BYTE_CHUNK < INT32_MAX;
+    return conv_is_narrow(a->w) && a->x->dtype != DTYPE_F32 && !a->s.upsample && w->C % BYTE_GROUP == 0 &&
+           w->N % BYTE_GROUP == 0 && conv_byte_form_bytes(a->w) / BYTE_CHUNK < INT32_MAX;
 }
 
 static Tiling tiling_of(const ConvPlan *p)
@@ -171,9 +173,9 @@ static Status plan_conv(const Conv *a, bool backward, ConvPlan *p)
         backward_walk(a, &p->walk);
     else
         forward_walk(a, &p->walk);
-    p->tensor = sixteen_bits(source, out) && steps_fit(source);
+    p->tensor = of_tensor_cores(a) && steps_fit(source);
     p->form_type = p->tensor ? source->dtype : DTYPE_F32;
-    p->walk.padded = p->tensor ? (p->walk.C + 7) / 8 * 8 : (p->walk.C + 3) / 4 * 4;
+    p->walk.padded = p->form_type == DTYPE_F32 ? (p->walk.C + 3) / 4 * 4 : (p->walk.C + 7) / 8 * 8;
     if (p->tensor) {
         p->bytes = takes_bytes(a, &p->walk);
         const Tiling t = tiling_of(p);
@@ -266,7 +268,7 @@ static Status plan_weight(const Conv *a, WeightPlan *p)
     forward_walk(a, w);
     p->g.grad_y = a->y->data, p->g.grad_y_type = a->y->dtype;
     p->g.kh = (int)a->w->shape[2], p->g.kw = (int)a->w->shape[3];
-    p->tensor = sixteen_bits(a->x, a->y) && w->C % 8 == 0 && w->N % 8 == 0;
+    p->tensor = of_tensor_cores(a) && w->C % 8 == 0 && w->N % 8 == 0;
     if (p->tensor) {
         const Tiling t = conv_weight_tiling(&p->g);
         p->tile = t.tile, w->splits = t.splits;

@@ -88,7 +88,7 @@ typedef struct Tiling {
 } Tiling;
 
 Tiling conv_tiling(const ConvWalk *w);           /* conv_forward.cu */
-Status conv_tensor(const ConvWalk *w, int tile); /* source, form and y of one 16-bit type */
+Status conv_tensor(const ConvWalk *w, int tile); /* source, form and y of one type */
 Status conv_finish(const ConvWalk *w);           /* y from end.partial */
 int conv_plain_splits(const ConvWalk *w);        /* conv_plain.cu */
 Status conv_plain(const ConvWalk *w);            /* any source and y, form f32 */
@@ -104,7 +104,7 @@ typedef struct WeightWalk {
 
 Tiling conv_weight_tiling(const WeightWalk *g); /* conv_weight.cu */
 Status conv_weight_tensor(const WeightWalk *g,
-                          int tile);               /* x and grad y of one 16-bit type, in whole chunks */
+                          int tile);               /* x and grad y of one type, 8 channels or a multiple */
 int conv_weight_plain_splits(const WeightWalk *g); /* conv_plain.cu */
 Status conv_weight_plain(const WeightWalk *g);
 /* grad (K,C,kh,kw) += the parts, grad_bias (K) += sum of grad y, where it is not NULL, by slab_sums

@@ -17,6 +17,8 @@
  * addresses. On an A100 its mma take 512 clocks of the multiprocessor; of shared memory, its operands take
  * 256 and the copies 128.
  *
+ * Maps of f32 are multiplied in TF32, their channels counted in parts (tile.h).
+ *
  * Small maps do not fill the card: the depth is cut into parts (grid's y), each part's sums go to scratch
  * memory, and finish_kernel adds them in order and does what the end of a tile does. Channels that are no
  * multiple of 8 (latents, pictures) go 8 at a time, the last filled up with zeros, with one tap a chunk
@@ -30,9 +32,13 @@ typedef TileShape<64, 32, 2, 2> Tile64;
 typedef TileShape<32, 16, 4, 1> Tile16;
 enum { TILE_128, TILE_160, TILE_64, TILE_16, TILE_GATHER, TILES };
 
+/* Blocks that a processor is to hold, where the compiler would leave too few registers for what it thinks; 0:
+ * as it thinks. */
+template <typename T, typename S> constexpr int BLOCKS = sizeof(Number<T>) == 4 && S::N == Tile16::N ? 5 : 0;
+
 /* Grid: x tiles, those of a row of D beside each other; y parts of the depth; z classes. */
 template <typename T, typename S, bool GATHER>
-__global__ static void __launch_bounds__(S::THREADS) window_kernel(ConvWalk w)
+__global__ static void __launch_bounds__(S::THREADS, (BLOCKS<T, S>)) window_kernel(ConvWalk w)
 {
     SHARED(T, shared);
     const ConvClass &k = w.of[blockIdx.z];
@@ -50,7 +56,7 @@ __global__ static void __launch_bounds__(S::THREADS) window_kernel(ConvWalk w)
     multiply_tiles<GATHER, T, S>(from, steps, d, shared);
     end_tile<S>(d, (float *)shared, [&](int r, int n, float *v) {
         if (row + r < rows && column + n < w.N)
-            end_columns<T, 8>(w, output_at(w, k, row + r), column + n, (int)blockIdx.y, v);
+            end_columns<Number<T>, 8>(w, output_at(w, k, row + r), column + n, (int)blockIdx.y, v);
     });
 }
 
@@ -92,8 +98,18 @@ Status conv_finish(const ConvWalk *w)
 
 /* Which tile -------------------------------------------------------------------------------------------- */
 
-Tiling conv_tiling(const ConvWalk *w)
+/* f32 as the tiles see it. */
+static ConvWalk in_parts(const ConvWalk *w)
 {
+    ConvWalk parts = *w;
+    if (w->source_type == DTYPE_F32)
+        parts.C *= 2, parts.padded *= 2;
+    return parts;
+}
+
+Tiling conv_tiling(const ConvWalk *of)
+{
+    const ConvWalk parts = in_parts(of), *w = &parts;
     if (w->C % CHUNK != 0)
         return (Tiling){TILE_GATHER, 1};
     const int64_t steps = steps_of<false>(most_taps(w), w->padded);
@@ -135,11 +151,13 @@ template <typename T> static Status launch_tile(const ConvWalk *w, int tile)
 
 Status conv_tensor(const ConvWalk *w, int tile)
 {
-    ConvWalk run = *w;
+    ConvWalk run = in_parts(w);
     if ((uintptr_t)w->source % 16 != 0) { /* a view: its elements one by one */
         tile = TILE_GATHER;
         run.splits = 1, run.end.partial = NULL;
     }
-    TRY(w->source_type == DTYPE_BF16 ? launch_tile<bf16>(&run, tile) : launch_tile<f16>(&run, tile));
+    TRY(w->source_type == DTYPE_F32    ? launch_tile<Tf32Part>(&run, tile)
+        : w->source_type == DTYPE_BF16 ? launch_tile<bf16>(&run, tile)
+                                       : launch_tile<f16>(&run, tile));
     return run.splits > 1 ? conv_finish(&run) : STATUS_OK;
 }

@@ -10,6 +10,8 @@
  *     128×128   2×2 warps of 64×64                               232        2
  *     64×64     2×2 warps of 32×32    C or K = 320; small layers  94        4 (8.6 8.9), 5 (8.0 9.0)
  *
+ * f32 goes the same way in TF32, 16 pixels a step.
+ *
  * The depth, all pixels, is cut into parts where taps and channels alone do not fill the card. Each part goes
  * to scratch memory, (splits,K,taps,C), even if it is the only one: the gradient is (K,C,kh,kw), and to add
  * to it tap by tap would move each of its sectors nine times. weight_finish_kernel adds the parts in order
@@ -20,7 +22,12 @@
 
 typedef TileShape<64, 64, 2, 2, true> Deep128;
 typedef TileShape<32, 32, 2, 2, true> Deep64;
+typedef TileShape<64, 64, 2, 2, true, 2> DeepTf32;
+typedef TileShape<32, 32, 2, 2, true, 2> DeepTf32Small;
 enum { DEEP_128, DEEP_64 };
+
+/* Chunks in a row of A, and of B. */
+template <typename S> constexpr int ROW_CHUNKS = S::M *S::PARTS / CHUNK;
 
 /* What a thread copies: A and B are as wide, so its pixels are the same in both. */
 template <typename T, typename S> struct PixelSource {
@@ -39,18 +46,18 @@ __device__ static inline void fetch_step(PixelSource<T, S> &s, const ConvWalk &w
     for (int i = 0; i < S::A_ROWS; i++) {
         const Pixel &p = s.at[i];
         const int y = p.r * w.step + s.u, x = p.s * w.step + s.v;
-        const bool there = i * (S::THREADS / (S::M / CHUNK)) < s.left;
+        const bool there = i * (S::THREADS / ROW_CHUNKS<S>) < s.left;
         const bool inside = y >= 0 && y < w.H && x >= 0 && x < w.W;
         const int64_t out = (p.picture * w.out_H + k.rows.place + p.r * w.spread) * w.out_W +
                             k.columns.place + p.s * w.spread;
         const int64_t in = (p.picture * w.H + y) * w.W + x;
-        fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), s.grad_y + out * w.N,
+        fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), s.grad_y + out * w.N * S::PARTS,
                             there && s.grad_has);
-        fetch_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i), s.source + in * w.C,
-                            there && inside && s.source_has);
+        fetch_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
+                            s.source + in * w.C * S::PARTS, there && inside && s.source_has);
         pixel_add(s.at[i], s.by, k);
     }
-    s.left -= TILE_DEPTH;
+    s.left -= S::DEEP_STEP;
 }
 
 /* multiply_tiles' source brings the walk along. */
@@ -76,22 +83,22 @@ __global__ static void __launch_bounds__(S::THREADS) weight_kernel(WeightWalk g)
     const int tap = (int)blockIdx.x / (tiles_k * tiles_c), tile = (int)blockIdx.x % (tiles_k * tiles_c);
     const int row = tile % tiles_k * S::M, column = tile / tiles_k * S::N;
     const int pixels = (int)w.pictures * k.rows.count * k.columns.count;
-    const int all = (pixels + TILE_DEPTH - 1) / TILE_DEPTH, each = (all + w.splits - 1) / w.splits;
+    const int all = (pixels + S::DEEP_STEP - 1) / S::DEEP_STEP, each = (all + w.splits - 1) / w.splits;
     const int first = (int)blockIdx.y * each;
     const int steps = first >= all ? 0 : first + each < all ? each : all - first;
     if (tap >= k.rows.taps * k.columns.taps)
         return;
-    constexpr int CHUNKS = S::M / CHUNK;
-    const int chunk = (int)threadIdx.x % CHUNKS * CHUNK, pixel = (int)threadIdx.x / CHUNKS;
+    constexpr int CHUNKS = ROW_CHUNKS<S>;
+    const int chunk = (int)threadIdx.x % CHUNKS * (CHUNK / S::PARTS), pixel = (int)threadIdx.x / CHUNKS;
     PixelWalk<T, S> from = {{}, w, k};
-    from.s.source = (const T *)w.source + column + chunk;
-    from.s.grad_y = (const T *)g.grad_y + row + chunk;
+    from.s.source = (const T *)w.source + (column + chunk) * S::PARTS;
+    from.s.grad_y = (const T *)g.grad_y + (row + chunk) * S::PARTS;
     from.s.source_has = column + chunk < w.C, from.s.grad_has = row + chunk < w.N;
 #pragma unroll
     for (int i = 0; i < S::A_ROWS; i++)
-        from.s.at[i] = pixel_of(k, first * TILE_DEPTH + pixel + i * (S::THREADS / CHUNKS));
-    from.s.by = pixel_of(k, TILE_DEPTH);
-    from.s.left = pixels - first * TILE_DEPTH - pixel;
+        from.s.at[i] = pixel_of(k, first * S::DEEP_STEP + pixel + i * (S::THREADS / CHUNKS));
+    from.s.by = pixel_of(k, S::DEEP_STEP);
+    from.s.left = pixels - first * S::DEEP_STEP - pixel;
     from.s.u = k.rows.start + tap / k.columns.taps, from.s.v = k.columns.start + tap % k.columns.taps;
     float d[S::WM / 16][S::WN / 8][4];
     multiply_tiles<false, T, S>(from, steps, d, shared);
@@ -215,7 +222,8 @@ static void try_tile(const WeightWalk *g, int tile, int64_t steps, Tiling *best,
 
 Tiling conv_weight_tiling(const WeightWalk *g)
 {
-    const int64_t steps = (most_class_rows(&g->w) + TILE_DEPTH - 1) / TILE_DEPTH;
+    const int depth = g->w.source_type == DTYPE_F32 ? DeepTf32::DEEP_STEP : Deep128::DEEP_STEP;
+    const int64_t steps = (most_class_rows(&g->w) + depth - 1) / depth;
     Tiling best = {DEEP_64, 1};
     double least = 0;
     try_tile<Deep128>(g, DEEP_128, steps, &best, &least);
@@ -233,6 +241,9 @@ template <typename T, typename S> static Status launch_weight(const WeightWalk *
 
 Status conv_weight_tensor(const WeightWalk *g, int tile)
 {
+    if (g->w.source_type == DTYPE_F32)
+        return tile == DEEP_128 ? launch_weight<Tf32Part, DeepTf32>(g)
+                                : launch_weight<Tf32Part, DeepTf32Small>(g);
     if (g->w.source_type == DTYPE_BF16)
         return tile == DEEP_128 ? launch_weight<bf16, Deep128>(g) : launch_weight<bf16, Deep64>(g);
     return tile == DEEP_128 ? launch_weight<f16, Deep128>(g) : launch_weight<f16, Deep64>(g);

@@ -1,5 +1,6 @@
 /* A tile of D (M,N) = A (M,depth) B (N,depth)^T on the tensor cores, for what fetches its operands in its own
- * way: 16-bit operands, f32 sums.
+ * way: 16-bit operands, f32 sums. Or operands of f32, in TF32: a number counts as two elements (Tf32Part), so
+ * that a step is 16 of the depth in the same bytes, with as many mma of half the depth.
  *
  *        B^T  N = ACROSS warps · WN
  *            ┌───────┬───────┐
@@ -35,8 +36,21 @@ enum { TILE_DEPTH = 32, TILE_CHUNKS = 4, CHUNK = 8, STAGES = 3, STAGED_STAGES = 
 #define COPIES_STAGED false
 #endif
 
-template <int WM_, int WN_, int DOWN_, int ACROSS_, bool DEEP_ = false> struct TileShape {
+/* Half of the bytes of a f32; what the elements of a tile are elements of. */
+struct Tf32Part {
+    unsigned short bits;
+};
+template <typename T> struct NumberOf {
+    typedef T type;
+};
+template <> struct NumberOf<Tf32Part> {
+    typedef float type;
+};
+template <typename T> using Number = typename NumberOf<T>::type;
+
+template <int WM_, int WN_, int DOWN_, int ACROSS_, bool DEEP_ = false, int PARTS_ = 1> struct TileShape {
     static constexpr bool DEEP = DEEP_; /* operands come as (depth,M) and (depth,N): A^T B */
+    static constexpr int PARTS = PARTS_, DEEP_STEP = TILE_DEPTH / PARTS_; /* deep: elements of a number */
     static constexpr int WM = WM_, WN = WN_, DOWN = DOWN_, ACROSS = ACROSS_;
     static constexpr int M = WM * DOWN, N = WN * ACROSS, THREADS = WARP * DOWN * ACROSS;
     /* Of a step a thread copies a chunk of rows thread/4, thread/4 + LANES, … of A and of B; deep, of chunks
@@ -52,7 +66,7 @@ __device__ static inline int chunk_place(int row, int chunk)
     return row * TILE_DEPTH + (chunk ^ (row >> 1 & 3)) * CHUNK;
 }
 
-/* Deep: of 32 rows of WIDTH elements, 64 or more. */
+/* Deep: of DEEP_STEP rows of WIDTH elements, 64 or more. */
 template <int WIDTH> __device__ static inline int deep_place(int row, int chunk)
 {
     return row * WIDTH + (chunk ^ (row & 7)) * CHUNK;
@@ -64,9 +78,9 @@ template <typename S, int WIDTH> __device__ static inline int place_of(int i)
 {
     const int thread = (int)threadIdx.x;
     if constexpr (S::DEEP) {
-        constexpr int ROW = WIDTH / CHUNK, APART = S::THREADS / ROW;
-        static_assert(APART % 8 == 0, "a thread's chunks are whole swizzles apart");
-        return deep_place<WIDTH>(thread / ROW, thread % ROW) + i * APART * WIDTH;
+        constexpr int LINE = WIDTH * S::PARTS, ROW = LINE / CHUNK, APART = S::THREADS / ROW;
+        static_assert(APART % 4 == 0, "a thread's chunks are two places and whole swizzles apart");
+        return deep_place<LINE>(thread / ROW + i * APART % 8, thread % ROW) + i * APART / 8 * 8 * LINE;
     } else {
         static_assert(S::LANES % 8 == 0, "a thread's chunks are whole swizzles apart");
         const int row = thread / TILE_CHUNKS;
@@ -129,13 +143,44 @@ template <typename S> struct Fragments {
     unsigned a[S::WM / 16][4], b[S::WN / 16][4]; /* b: two columns of tiles */
 };
 
+/* Deep, of f32, which ldmatrix does not turn: word by word. Which of the depth a product calls t and t+4 is
+ * up to both operands; they are rows 2t and 2t+1, whose swizzles keep a warp's words in different banks. r:
+ * columns n and n+8 of both rows. */
+template <int WIDTH> __device__ static inline void load_turned(unsigned r[4], const unsigned *rows, int n)
+{
+    const int row = threadIdx.x % 4 * 2, column = n + threadIdx.x % WARP / 4;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int at = column + i / 2 * 8;
+        r[i] = rows[deep_place<WIDTH * 2>(row + i % 2, at / 4) / 2 + at % 4];
+    }
+}
+template <typename S>
+__device__ static inline void load_deep_tf32(Fragments<S> &f, const unsigned *stage, int second, int down,
+                                             int across)
+{
+    const unsigned *b = stage + S::M * S::DEEP_STEP + second * 8 * S::N;
+    stage += second * 8 * S::M;
+#pragma unroll
+    for (int i = 0; i < S::WM / 16; i++) {
+        unsigned r[4];
+        load_turned<S::M>(r, stage, down + i * 16);
+        f.a[i][0] = r[0], f.a[i][1] = r[2], f.a[i][2] = r[1], f.a[i][3] = r[3];
+    }
+#pragma unroll
+    for (int j = 0; j < S::WN / 16; j++)
+        load_turned<S::N>(f.b[j], b, across + j * 16);
+}
+
 /* The warp's rows of half a step, the first or the second. */
 template <typename T, typename S>
 __device__ static inline void load_fragments(Fragments<S> &f, const T *stage, int second)
 {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const int down = warp / S::ACROSS * S::WM, across = warp % S::ACROSS * S::WN;
-    if constexpr (S::DEEP) {
+    if constexpr (S::DEEP && S::PARTS == 2) {
+        load_deep_tf32(f, (const unsigned *)stage, second, down, across);
+    } else if constexpr (S::DEEP) {
         const T *b = stage + S::M * TILE_DEPTH + second * 16 * S::N;
         stage += second * 16 * S::M;
 #pragma unroll
@@ -163,7 +208,7 @@ __device__ static inline void load_fragments(Fragments<S> &f, const T *stage, in
 template <typename T>
 __device__ static inline void multiply_tile(float d[4], const unsigned a[4], const unsigned b[2])
 {
-    mma_16x8x16<T>(d, a, b);
+    mma_32_bytes<Number<T>>(d, a, b);
 }
 template <typename T>
 __device__ static inline void multiply_tile(int d[4], const unsigned a[4], const unsigned b[2])
@@ -172,8 +217,14 @@ __device__ static inline void multiply_tile(int d[4], const unsigned a[4], const
 }
 
 template <typename T, typename S, typename D>
-__device__ static inline void multiply_fragments(D d[S::WM / 16][S::WN / 8][4], const Fragments<S> &f)
+__device__ static inline void multiply_fragments(D d[S::WM / 16][S::WN / 8][4], Fragments<S> &f)
 {
+#pragma unroll
+    for (int i = 0; i < S::WM / 16; i++)
+        to_operand<Number<T>>(f.a[i]);
+#pragma unroll
+    for (int j = 0; j < S::WN / 16; j++)
+        to_operand<Number<T>>(f.b[j]);
 #pragma unroll
     for (int i = 0; i < S::WM / 16; i++)
 #pragma unroll
@@ -350,7 +401,8 @@ __device__ static inline void end_tile_halves(const float d[S::WM / 16][S::WN / 
 /* Which tile ---------------------------------------------------------------------------------------------
  *
  * Rough clocks, for choosing: chips of data centres multiply 1024 pairs a clock of a multiprocessor and get
- * 40 bytes of the L2 cache, the others 256 (with f32 sums) and 16. */
+ * 40 bytes of the L2 cache, the others 256 (with f32 sums) and 16. Of TF32 half as many pairs, which are half
+ * of what is counted here. */
 static inline bool is_data_centre()
 {
     const CudaCard *c = cuda_card();

@@ -20,6 +20,15 @@ static inline void mma_16x8x16(float d[4], const unsigned a[4], const unsigned b
                  line);
 }
 
+static inline void mma_16x8x8_tf32(float d[4], const unsigned a[4], const unsigned b[2], STAND_IN_HERE)
+{
+    stand_in_mma_tf32("mma_16x8x8_tf32", StandInProduct{d, a, b}, file, line);
+}
+static inline unsigned to_tf32(float x)
+{
+    return stand_in_tf32(x);
+}
+
 static inline void mma_16x8x32_bytes(int d[4], const unsigned a[4], const unsigned b[2], STAND_IN_HERE)
 {
     stand_in_mma_bytes("mma_16x8x32_bytes", StandInProduct{d, a, b}, file, line);
