@@ -102,6 +102,20 @@ Tensor *tensor_shape_only(DType dtype, int ndim, const int64_t *shape)
     return tensor_over(NULL, dtype, ndim, shape);
 }
 
+Tensor *tensor_unset(DType dtype, int ndim, const int64_t *shape)
+{
+    Tensor *t = tensor_over(NULL, dtype, ndim, shape);
+    if (!t)
+        return NULL;
+    const size_t bytes = tensor_bytes(t);
+    t->owned = true;
+    t->data = mem_alloc(bytes ? bytes : 1);
+    if (t->data)
+        return t;
+    tensor_free(t);
+    return NULL;
+}
+
 Tensor *tensor_new_on(const Device *dev, DType dtype, int ndim, const int64_t *shape)
 {
     Tensor *t = tensor_over(NULL, dtype, ndim, shape);
@@ -306,6 +320,27 @@ __attribute__((target("avx,f16c"))) static int64_t f32_to_f16_f16c(uint16_t *dst
     return i;
 }
 
+__attribute__((target("avx2"))) static __m256i f32_to_bf16_avx2(const float *src)
+{
+    const __m256 x = _mm256_loadu_ps(src);
+    const __m256i u = _mm256_castps_si256(x), upper = _mm256_srli_epi32(u, 16),
+                  even = _mm256_and_si256(upper, _mm256_set1_epi32(1)),
+                  rounded = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), even),
+                  nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return _mm256_blendv_epi8(_mm256_srli_epi32(rounded, 16), _mm256_or_si256(upper, _mm256_set1_epi32(0x40)),
+                              nan);
+}
+
+__attribute__((target("avx2"))) static int64_t f32s_to_bf16_avx2(uint16_t *dst, const float *src, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m256i both = _mm256_packus_epi32(f32_to_bf16_avx2(src + i), f32_to_bf16_avx2(src + i + 8));
+        _mm256_storeu_si256((__m256i *)(void *)(dst + i), _mm256_permute4x64_epi64(both, 0xd8));
+    }
+    return i;
+}
+
 static bool has_f16c(void)
 {
     return __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c");
@@ -334,6 +369,10 @@ static void from_f32(void *dst, DType type, const float *src, int64_t n)
     uint16_t *h = dst;
     int64_t i = 0;
     if (type == DTYPE_BF16) {
+#ifdef ATL_X86
+        if (__builtin_cpu_supports("avx2"))
+            i = f32s_to_bf16_avx2(h, src, n);
+#endif
         for (; i < n; i++)
             h[i] = f32_to_bf16(src[i]);
         return;

@@ -68,7 +68,9 @@ const char *tensor_describe(const Tensor *t, char *buf, size_t size);
 
 /* A tensor with storage of its own, cleared. NULL: out of memory (status message set). */
 Tensor *tensor_new(DType dtype, int ndim, const int64_t *shape);
-/* The same in the device's memory. */
+/* The same, not cleared: for whoever fills all of it, at the cost of touching its memory once. */
+Tensor *tensor_unset(DType dtype, int ndim, const int64_t *shape);
+/* Cleared, in the device's memory. */
 Tensor *tensor_new_on(const Device *dev, DType dtype, int ndim, const int64_t *shape);
 /* Part of another tensor: its elements from number `first` on, in this shape. t keeps the memory. */
 Tensor *tensor_view(const Tensor *t, int64_t first, int ndim, const int64_t *shape);

@@ -8,6 +8,11 @@
 #define CHUNK 512   /* numbers gathered at a time */
 #define LOADED 8192 /* and put into a tensor */
 
+/* Numbers from which on all threads take part, and of each one's parts: a model's pages come from the disk,
+ * and memory's pages from the kernel, faster to several. */
+#define SHARED_LEAST (1 << 18)
+#define SHARED_PART (1 << 16)
+
 int64_t tensor_entry_count(const TensorEntry *e)
 {
     int64_t count = 1;
@@ -97,10 +102,24 @@ Status tensor_entry_read(const TensorEntry *e, DType type, void *to)
     return tensor_entry_read_part(e, 0, tensor_entry_count(e), type, to);
 }
 
+static Status load_here(const TensorEntry *e, int64_t first, Tensor *t)
+{
+    const int64_t n = tensor_count(t);
+    const size_t size = dtype_size(t->dtype);
+    TRY(tensor_entry_read_part(e, first, 0, t->dtype, t->data)); /* what is refused is so here */
+#pragma omp parallel for schedule(static) if (n >= SHARED_LEAST)
+    for (int64_t i = 0; i < n; i += SHARED_PART)
+        (void)tensor_entry_read_part(e, first + i, n - i < SHARED_PART ? n - i : SHARED_PART, t->dtype,
+                                     (uint8_t *)t->data + (size_t)i * size);
+    return STATUS_OK;
+}
+
 Status tensor_entry_load(const TensorEntry *e, int64_t first, Tensor *t)
 {
     int64_t chunk[LOADED]; /* of any type */
     const int64_t n = tensor_count(t);
+    if (!t->home)
+        return load_here(e, first, t);
     for (int64_t i = 0; i < n; i += LOADED) {
         const int64_t k = n - i < LOADED ? n - i : LOADED;
         TRY(tensor_entry_read_part(e, first + i, k, t->dtype, chunk));
@@ -121,10 +140,22 @@ static Status refuse_number(const TensorEntry *e, int64_t i, double value, DType
                        value, dtype_name(type), type == DTYPE_F16 ? "bf16 or f32" : "f32");
 }
 
+/* Whether one of n numbers is not finite in this type; e is not strided. */
+static bool any_not_finite(const TensorEntry *e, int64_t first, int64_t n, DType type)
+{
+    const uint8_t *from = (const uint8_t *)e->data + (size_t)first * element_size(e->type);
+    bool any = false;
+#pragma omp parallel for schedule(static) reduction(|| : any) if (n >= SHARED_LEAST)
+    for (int64_t i = 0; i < n; i += SHARED_PART)
+        any = any || element_first_not_finite(from + (size_t)i * element_size(e->type), e->type, type,
+                                              n - i < SHARED_PART ? n - i : SHARED_PART) >= 0;
+    return any;
+}
+
 Status tensor_entry_check_finite(const TensorEntry *e, int64_t first, int64_t n, DType type)
 {
     const size_t size = element_size(e->type);
-    if (!element_is_float(e->type))
+    if (!element_is_float(e->type) || (!e->strides && !any_not_finite(e, first, n, type)))
         return STATUS_OK;
     for (int64_t i = 0; i < n;) {
         const int64_t place = e->strides ? place_of(e, first + i) : first + i, k = e->strides ? 1 : n - i;

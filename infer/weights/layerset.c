@@ -5,6 +5,7 @@
 #include "kernels/device.h"
 
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 /* Building --------------------------------------------------------------------------------------------- */
@@ -93,6 +94,7 @@ static void rest_tensor(const Tensor *t)
 
 #define QUANTISED_LEAST 1024 /* elements; what is smaller saves nothing */
 #define TABLE_ROWS 16384     /* a table of that many rows is looked up, not multiplied with */
+#define SHARED_LEAST 65536   /* elements, from which on all threads take part */
 
 bool layerset_quantises(const char *name, int ndim, const int64_t *shape)
 {
@@ -109,34 +111,41 @@ bool layerset_quantises(const char *name, int ndim, const int64_t *shape)
 
 float quantise_row(const float *x, int64_t n, int8_t *q)
 {
+    const float magic = 12582912.0f; /* 1.5 · 2^23: adding it rounds; the low bits are the whole number's */
     float most = 0;
     for (int64_t i = 0; i < n; i++)
-        most = fmaxf(most, fabsf(x[i]));
+        most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
     const float scale = most / 127;
-    for (int64_t i = 0; i < n; i++)
-        q[i] = (int8_t)(scale > 0 ? lrintf(x[i] / scale) : 0);
+    for (int64_t i = 0; i < n; i++) {
+        const float y = scale > 0 ? x[i] / scale + magic : magic;
+        int32_t bits;
+        memcpy(&bits, &y, sizeof bits);
+        q[i] = (int8_t)bits;
+    }
     return scale;
 }
 
 static Status quantise_rows(const Tensor *w, Tensor *q)
 {
     const int64_t rows = w->shape[0], n = tensor_count(w) / rows;
-    float *row = mem_alloc(sizeof *row * (size_t)n);
-    if (!row)
+    float *wide = mem_alloc(sizeof *wide * (size_t)(n * omp_get_max_threads())); /* a row for each thread */
+    if (!wide)
         return STATUS_FAILED;
+#pragma omp parallel for schedule(static) if (rows * n >= SHARED_LEAST)
     for (int64_t r = 0; r < rows; r++) {
+        float *row = wide + n * omp_get_thread_num();
         convert_floats(row, DTYPE_F32, (const char *)w->data + (size_t)(r * n) * dtype_size(w->dtype),
                        w->dtype, n);
         ((float *)q->scales->data)[r] = quantise_row(row, n, (int8_t *)q->data + r * n);
     }
-    mem_free(row);
+    mem_free(wide);
     return STATUS_OK;
 }
 
 /* A weight with room for its scales; of a described set's shapes alone. */
 static Tensor *quantised_like(const LayerSet *set, const Tensor *w)
 {
-    Tensor *(*const make)(DType, int, const int64_t *) = set->described ? tensor_shape_only : tensor_new;
+    Tensor *(*const make)(DType, int, const int64_t *) = set->described ? tensor_shape_only : tensor_unset;
     Tensor *q = make(DTYPE_I8, w->ndim, w->shape);
     if (q && !(q->scales = make(DTYPE_F32, 1, w->shape))) {
         tensor_free(q);
@@ -170,7 +179,7 @@ static Status decode_tensor(Tensor **t, DType dtype)
 {
     Tensor *const narrow = *t;
     const bool there = narrow->data && narrow->scales->data;
-    Tensor *wide = (there ? tensor_new : tensor_shape_only)(dtype, narrow->ndim, narrow->shape);
+    Tensor *wide = (there ? tensor_unset : tensor_shape_only)(dtype, narrow->ndim, narrow->shape);
     if (!wide)
         return STATUS_FAILED;
     const Status s = there ? device_cpu()->decode(narrow, narrow->scales, wide) : STATUS_OK;

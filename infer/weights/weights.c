@@ -286,9 +286,10 @@ static Status wrong_shape(const Weights *w, const Entry *f, int ndim, const int6
                        tensor_describe(&wanted, wants, sizeof wants), rows);
 }
 
+/* To be filled. */
 static Tensor *own_tensor(const Weights *w, DType dtype, int ndim, const int64_t *shape)
 {
-    return w->described ? tensor_shape_only(dtype, ndim, shape) : tensor_new(dtype, ndim, shape);
+    return w->described ? tensor_shape_only(dtype, ndim, shape) : tensor_unset(dtype, ndim, shape);
 }
 
 /* What is smaller is copied out of the file though its type is right: the kernel maps up to some megabytes of

@@ -4,6 +4,7 @@
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -222,6 +223,34 @@ static void test_wrong_headers_are_named(void **state)
     assert_refused("there is no such .safetensors file");
 }
 
+/* So many numbers that all threads take part: each arrives, and of two that are none the first is told. */
+static void test_large_tensors_are_read_by_all(void **state)
+{
+    (void)state;
+    enum { N = 300001 };
+    const int64_t n = N;
+    Tensor *x = tensor_new(DTYPE_F32, 1, &n), *back = tensor_new(DTYPE_BF16, 1, &n);
+    assert_true(x && back);
+    for (int64_t i = 0; i < n; i++)
+        ((float *)x->data)[i] = (float)(i * 7 % 65521) - 32000;
+    for (int bad = 0; bad < 2; bad++) {
+        TensorFile *f;
+        const SafeItem item = {.name = "large", .tensor = x, .dtype = DTYPE_F32, .ndim = -1};
+        if (bad)
+            ((float *)x->data)[123456] = NAN, ((float *)x->data)[299999] = INFINITY;
+        assert_int_equal(safetensors_write(path, &item, 1, NULL, 0), STATUS_OK);
+        assert_int_equal(tensorfile_open(path, &f), STATUS_OK);
+        const TensorEntry *e = tensorfile_find(f, "large");
+        assert_int_equal(tensor_entry_check_finite(e, 0, n, DTYPE_BF16) == STATUS_OK, !bad);
+        assert_true(!bad || strstr(status_message(), "number 123456 is NaN"));
+        assert_int_equal(tensor_entry_load(e, 0, back), STATUS_OK);
+        for (int64_t i = 0; i < n && !bad; i++)
+            assert_int_equal(((uint16_t *)back->data)[i], f32_to_bf16(((float *)x->data)[i]));
+        tensorfile_close(f);
+    }
+    tensor_free(x), tensor_free(back);
+}
+
 /* Nested 3,000 deep, so that a recursive reader would run out of stack or patience. */
 static void test_deep_nesting_is_an_error(void **state)
 {
@@ -247,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_wrong_items_are_not_written),
         cmocka_unit_test(test_empty_and_unordered_tensors_are_read),
         cmocka_unit_test(test_wrong_headers_are_named),
+        cmocka_unit_test(test_large_tensors_are_read_by_all),
         cmocka_unit_test(test_deep_nesting_is_an_error),
     };
     return cmocka_run_group_tests(tests, set_up, one_file_close);

@@ -3,6 +3,8 @@
  * shapes that do not fit. */
 #include "isa_devices.h"
 
+#include "kernels/base/mem.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -91,6 +93,33 @@ static void copies_round_like_single_elements(void **state)
             tensor_free(want);
             tensor_free(back);
         }
+}
+
+/* Many at once are rounded like one: each upper half of a float, with lower halves around the middle between
+ * two bf16 and between two f16. */
+static void many_round_like_one(void **state)
+{
+    (void)state;
+    static const uint32_t lower[] = {0,      1,      0x7fff, 0x8000, 0x8001, 0xffff, 0x1000,
+                                     0x0fff, 0x1001, 0x2000, 0x3000, 0x5000, 0x9000, 0xf000};
+    enum { EACH = sizeof lower / sizeof *lower };
+    float *x = mem_alloc(sizeof *x * (EACH << 16));
+    uint16_t *got = mem_alloc(sizeof *got * (EACH << 16));
+    assert_true(x && got);
+    for (uint32_t i = 0; i < EACH << 16; i++) {
+        const uint32_t bits = (i / EACH) << 16 | lower[i % EACH];
+        memcpy(&x[i], &bits, sizeof bits);
+    }
+    for (DType type = DTYPE_BF16; type <= DTYPE_F16; type++) {
+        convert_floats(got, type, x, DTYPE_F32, EACH << 16);
+        for (uint32_t i = 0; i < EACH << 16; i++)
+            if (type == DTYPE_BF16) /* a NaN of f16 may keep other bits */
+                assert_int_equal(got[i], f32_to_bf16(x[i]));
+            else
+                assert_true(isnan(x[i]) ? isnan(f16_to_f32(got[i])) : got[i] == f32_to_f16(x[i]));
+    }
+    mem_free(x);
+    mem_free(got);
 }
 
 /* A mean a thousand times the deviation: Σx² - (Σx)² would lose the variance. */
@@ -278,11 +307,9 @@ static void shapes_that_do_not_fit_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(activations_hold_at_the_ends),
-        cmocka_unit_test(not_a_number_is_never_lost),
-        cmocka_unit_test(copies_round_like_single_elements),
-        cmocka_unit_test(group_norm_survives_a_large_mean),
-        cmocka_unit_test(maps_turn_to_nhwc_and_back),
+        cmocka_unit_test(activations_hold_at_the_ends),      cmocka_unit_test(not_a_number_is_never_lost),
+        cmocka_unit_test(copies_round_like_single_elements), cmocka_unit_test(many_round_like_one),
+        cmocka_unit_test(group_norm_survives_a_large_mean),  cmocka_unit_test(maps_turn_to_nhwc_and_back),
         cmocka_unit_test(shapes_that_do_not_fit_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
