@@ -9,7 +9,7 @@
 stride=${2:-2503}
 libraries=("${@:3}")
 [ ${#libraries[@]} -gt 0 ] || libraries=(libatelier libyaml libpng libjpeg libwebp libutf8proc libc.so)
-faults=$(dirname "$atelier")/starve.so
+faults=$work/starve.so
 if grep -q __asan_init "$(dirname "$atelier")/libatelier.so"; then
     echo "AddressSanitizer has an allocator of its own"
     exit 0

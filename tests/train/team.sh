@@ -7,9 +7,8 @@
 #     team.sh ATELIER [STRIDE]    every STRIDE-th message, 1: all
 . "$(dirname "$0")/common" "$1"
 stride=${2:-23}
-faults=$(dirname "$atelier")/faults.so
 # gcc 12's leak checker falls over the thread-local memory of libraries opened late, as the launcher opens ours
-export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0:verify_asan_link_order=0
+export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
 unset RANK WORLD_SIZE ATELIER_TOKEN
 
 mkdir "$work/pictures" "$work/others"
