@@ -6,6 +6,7 @@
 #
 #     house.sh ATELIER [ROOT]
 set -u
+export LC_ALL=C # what wc says is read
 cd "${2:-$(dirname "$0")/../..}" || exit 1
 MOST_LINES=600
 MOST_SOURCES=17 # of one folder, not counting headers

@@ -4,6 +4,7 @@
 #
 #     bench.sh ATELIER
 . "$(dirname "$0")/../checks" "$1"
+export LC_ALL=C # awk reads numbers as the locale writes them
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0 # why: commands.sh
 
 tiny="--size tiny --dtype f32 --repeat 1 --threads 1"
