@@ -50,6 +50,14 @@ static Status add_checkpoint(Axis *a, const char *folder)
     return s;
 }
 
+/* Others of that beginning are half written, or put aside as damaged. */
+static bool is_whole(const char *name)
+{
+    const size_t begin = strlen(CHECKPOINT_NAME);
+    return strncmp(name, CHECKPOINT_NAME, begin) == 0 && name[begin] &&
+           name[begin + strspn(name + begin, "0123456789")] == 0;
+}
+
 static Status add_checkpoints_in(Axis *a, const char *all)
 {
     char **names;
@@ -57,7 +65,7 @@ static Status add_checkpoints_in(Axis *a, const char *all)
     TRY(dir_list(all, &names, &count)); /* sorted, and numbers have as many digits */
     Status s = STATUS_OK;
     for (int i = 0; i < count && s == STATUS_OK; i++) {
-        if (strncmp(names[i], CHECKPOINT_NAME, strlen(CHECKPOINT_NAME)))
+        if (!is_whole(names[i]))
             continue;
         char *folder = path_join(all, names[i]);
         s = folder ? add_checkpoint(a, folder) : STATUS_FAILED;

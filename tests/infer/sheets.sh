@@ -41,7 +41,7 @@ draw 0 "${heart[@]}" --sheet steps=1,3 --seed 1,2 --out -
 same out atelier-sheet.png
 
 # strengths and checkpoints
-mkdir -p run/checkpoints/step-000010 run/checkpoints/step-000020 run/checkpoints/.step-000030.part-1
+mkdir -p run/checkpoints/step-0000{10,20} run/checkpoints/.step-000030.part-1 run/checkpoints/step-000015.damaged
 for step in 000010 000020; do
     cp "$lora" run/checkpoints/step-$step/weights.safetensors
     echo '{}' >run/checkpoints/step-$step/state.json

@@ -89,7 +89,7 @@ again
 train 2 --resume "$work/run@3"
 says "has no checkpoint of step 3; the last before it: --resume $work/run@2"
 train 2 --resume "$work/run@1"
-says "has no checkpoint of step 1"
+says "has no checkpoint of step 1, nor of an earlier one; its last: --resume $work/run@"
 for name in step-000004 step-4 step-000004/; do
     train 2 --resume "$work/run/checkpoints/$name"
     says "by its folder: --resume $work/run@4"

@@ -179,6 +179,21 @@ Status resume_folder(Config *config, const char *resume, int64_t *step)
     return STATUS_OK;
 }
 
+/* There is none of that step nor before it. */
+static Status refuse_early(const char *folder, int64_t step)
+{
+    char *last = NULL, *option = NULL;
+    Status s = checkpoint_last(folder, CHECKPOINT_ANY, &last);
+    if (last)
+        option = resume_option(folder, checkpoint_step(path_base(last)));
+    if (s == STATUS_OK)
+        s = status_refuse("%s: has no checkpoint of step %lld, nor of an earlier one%s%s", folder,
+                          (long long)step, option ? "; its last: " : "", option ? option : "");
+    mem_free(option);
+    mem_free(last);
+    return s;
+}
+
 /* The checkpoint of `step`; CHECKPOINT_ANY: the last, if there is one. Caller: mem_free. */
 static Status find_checkpoint(const char *folder, int64_t step, char **found)
 {
@@ -189,8 +204,7 @@ static Status find_checkpoint(const char *folder, int64_t step, char **found)
     mem_free(*found);
     *found = NULL;
     if (there < 0)
-        return status_refuse("%s: has no checkpoint of step %lld, nor of an earlier one", folder,
-                             (long long)step);
+        return refuse_early(folder, step);
     char *option = resume_option(folder, there);
     const Status s = option ? status_refuse("%s: has no checkpoint of step %lld; the last before it: %s",
                                             folder, (long long)step, option)

@@ -171,11 +171,12 @@ static void print_pictures(const Setup *s, FILE *out)
             (long long)per_step, s->config->train.batch, s->config->train.accumulate, an_epoch,
             an_epoch == 1 ? "" : "s", count_text(s->steps, b, sizeof b), text_plural(s->steps), epochs,
             epochs == 1 ? "" : "s");
+    char weight[32] = "as much";
+    if (s->config->prior.weight != 1)
+        snprintf(weight, sizeof weight, "%g times", (double)s->config->prior.weight);
     if (config_has_prior(s->config))
-        log_row(out, INDENT,
-                "           and beside them %lld class picture%s a step, whose loss counts %g time%s",
-                (long long)per_step, text_plural(per_step), (double)s->config->prior.weight,
-                s->config->prior.weight == 1 ? "" : "s");
+        log_row(out, INDENT, "           and beside them %lld class picture%s a step, whose loss counts %s",
+                (long long)per_step, text_plural(per_step), weight);
 }
 
 static int64_t part_elements(const LayerSet *set)
