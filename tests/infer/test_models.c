@@ -1,10 +1,7 @@
 /* CLIP, UNet and VAE against diffusers and transformers: outputs, and gradients of every weight. */
-#include "golden.h"
+#include "reference.h"
 
 #include "tests/far/far.h"
-
-#include "infer/models/model.h"
-#include "kernels/base/random.h"
 
 #include <stdlib.h>
 
@@ -110,7 +107,6 @@ static void test_modules_agree_with_the_reference(void **state)
     }
 }
 
-/* bf16 weights and activations may be off by what PyTorch's own bf16 is off, times 1.5. */
 static void test_bf16_is_as_exact_as_the_references(void **state)
 {
     (void)state;
@@ -123,15 +119,9 @@ static void test_bf16_is_as_exact_as_the_references(void **state)
     for (int i = 0; i < 2; i++) {
         Case k = case_open(kinds[i], DTYPE_BF16);
         for (size_t m = 0; m < sizeof modules / sizeof *modules; m++) {
-            const TensorEntry *e = golden(k.golden, "%s", modules[m].name);
-            float *out = compute(&k, modules[m].fn, 0, modules[m].name), *want = golden_floats(e);
-            float *limit = golden_floats(golden(k.golden, "%s", modules[m].limit));
-            const double error = l2_error(out, want, tensor_entry_count(e));
-            if (!(error <= 1.5 * (double)*limit))
-                fail_msg("%s %s in bf16: error %.3g, PyTorch's is %.3g", kinds[i], modules[m].name, error,
-                         (double)*limit);
-            mem_free(limit);
-            mem_free(want);
+            float *out = compute(&k, modules[m].fn, 0, modules[m].name);
+            assert_as_exact(modules[m].name, out, golden(k.golden, "%s", modules[m].name),
+                            golden(k.golden, "%s", modules[m].limit));
             mem_free(out);
         }
         case_close(&k);
@@ -140,36 +130,19 @@ static void test_bf16_is_as_exact_as_the_references(void **state)
 
 /* Gradients ---------------------------------------------------------------------------------------------- */
 
+enum { LATENTS = 4 * 16 * 16 };
+
 typedef struct Training {
     const Case *k;
-    float *x0, *noise, *noisy; /* (2,4,16,16) */
+    float noise[2 * LATENTS], noisy[2 * LATENTS]; /* (2,4,16,16) */
     float t[2], loss;
 } Training;
 
 static Training training_new(const Case *k)
 {
-    const int64_t half = 4 * 16 * 16;
     Training t = {.k = k, .t = {900, 250}};
-    t.x0 = mem_alloc(2 * half * sizeof(float));
-    t.noise = mem_alloc(2 * half * sizeof(float));
-    t.noisy = mem_alloc(2 * half * sizeof(float));
-    TorchRandom g;
-    torch_seed(&g, 7);
-    torch_randn(&g, t.x0, 2 * half);
-    torch_seed(&g, 8);
-    torch_randn(&g, t.noise, 2 * half);
-    for (int64_t i = 0; i < 2 * half; i++) {
-        const float a = (float)k->model->schedule.alphas_cumprod[(int)t.t[i / half]];
-        t.noisy[i] = sqrtf(a) * t.x0[i] + sqrtf(1 - a) * t.noise[i];
-    }
+    reference_latents(k->model, t.t, 2, LATENTS, t.noise, t.noisy);
     return t;
-}
-
-static void training_free(Training *t)
-{
-    mem_free(t->x0);
-    mem_free(t->noise);
-    mem_free(t->noisy);
 }
 
 static void full_step(Ctx *c, void *arg)
@@ -187,66 +160,11 @@ static void full_step(Ctx *c, void *arg)
     ctx_backward(c, loss, 1.0f);
 }
 
-static Tensor *parameter(const Model *m, const char *full_name)
+static const Tensor *gradient_of(const Model *m, const char *name)
 {
-    char name[256];
-    const bool unet = !strncmp(full_name, "unet.", 5);
-    snprintf(name, sizeof name, "%s", full_name + 5); /* "clip." is as long */
-    char *dot = strrchr(name, '.');
-    assert_non_null(dot);
-    *dot = 0;
-    const Layer *l = layerset_find(unet ? unet_layers(m->unet) : clip_layers(m->clip), name);
-    if (!l)
-        fail_msg("no layer %s", name);
-    return !strcmp(dot + 1, "weight") ? l->weight : l->bias;
-}
-
-/* The reference gives of each gradient g its norm, and the sum of g * r with r ~ N(0,1): an error e of g
- * changes that sum by about |e|. whole: norm of all gradients together, for those that are 0 but for rounding
- * (the bias of a key: the softmax does not see it). */
-static void check_gradient(const Case *k, const char *name, int number, double whole)
-{
-    const Tensor *g = parameter(k->model, name)->grad;
-    const int64_t n = tensor_count(g);
-    float *want = golden_floats(golden(k->golden, "full.%s", name)), *r = mem_alloc((size_t)n * sizeof *r),
-          *got = mem_alloc((size_t)n * sizeof *got);
-    TorchRandom random;
-    assert_ok(tensor_get(g, got, DTYPE_F32));
-    torch_seed(&random, (uint64_t)number);
-    torch_randn(&random, r, (size_t)n);
-    double norm = 0, sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const double v = (double)got[i];
-        norm += v * v;
-        sum += v * (double)r[i];
-    }
-    norm = sqrt(norm);
-    const double tolerance = MODULE_TOLERANCE * (double)want[0] + 1e-7 * whole;
-    if (!(fabs(norm - (double)want[0]) <= tolerance && fabs(sum - (double)want[1]) <= 3 * tolerance))
-        fail_msg("gradient of %s: norm %.7g and sum %.7g, the reference has %.7g and %.7g", name, norm, sum,
-                 (double)want[0], (double)want[1]);
-    mem_free(want);
-    mem_free(got);
-    mem_free(r);
-}
-
-static void check_gradients(const Case *k)
-{
-    char *names = mem_strdup(tensorfile_metadata(k->golden, "full.names")), *rest = names;
-    int number = 0;
-    double whole = 0;
-    for (int i = 0; i < tensorfile_count(k->golden); i++) {
-        const TensorEntry *e = tensorfile_entry(k->golden, i);
-        if (!strncmp(e->name, "full.", 5) && tensor_entry_count(e) == 2) {
-            float *want = golden_floats(e);
-            whole += (double)want[0] * want[0];
-            mem_free(want);
-        }
-    }
-    for (char *name; (name = strsep(&rest, "\n")); number++)
-        check_gradient(k, name, number, sqrt(whole));
-    assert_true(number > 100);
-    mem_free(names);
+    const bool unet = !strncmp(name, "unet.", 5);
+    return layer_gradient(unet ? unet_layers(m->unet) : clip_layers(m->clip),
+                          name + 5); /* "clip." is as long */
 }
 
 static void test_gradients_of_all_weights_agree_with_the_reference(void **state)
@@ -264,8 +182,7 @@ static void test_gradients_of_all_weights_agree_with_the_reference(void **state)
         ctx_set_recording(k.ctx, true);
         assert_ok(ctx_run(k.ctx, NULL, full_step, &t));
         assert_close("loss", &t.loss, golden(k.golden, "full.loss"), MODULE_TOLERANCE);
-        check_gradients(&k);
-        training_free(&t);
+        assert_true(check_gradients(k.golden, k.model, gradient_of) > 100);
         case_close(&k);
         flat_free(&flat);
     }
@@ -306,7 +223,6 @@ static void test_checkpointing_changes_no_byte(void **state)
     for (int i = 0; i < set->count; i++)
         mem_free(first[i]);
     mem_free(first);
-    training_free(&t);
     case_close(&k);
     flat_free(&flat);
 }

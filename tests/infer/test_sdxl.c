@@ -1,11 +1,11 @@
 /* SDXL: both text encoders, the UNet and whole pictures against diffusers, with a tiny random model
  * (scripts/reference/sdxl.py). */
+#include "reference.h"
 #include "sdxl.h"
 
 #include "infer/models/parts.h"
 #include "infer/pipeline/told.h"
 #include "kernels/base/json.h"
-#include "kernels/base/random.h"
 
 enum { B = 2, TOKENS = 77 };
 
@@ -103,7 +103,6 @@ static void modules_agree_with_the_reference(void **state)
     fixture_close(&f);
 }
 
-/* bf16 weights and activations may be off by what PyTorch's own bf16 is off, times 1.5. */
 static void bf16_is_as_exact_as_the_references(void **state)
 {
     (void)state;
@@ -116,14 +115,9 @@ static void bf16_is_as_exact_as_the_references(void **state)
     Fixture f;
     fixture_open(&f, "models/sdxl.safetensors", DTYPE_BF16);
     for (size_t i = 0; i < sizeof modules / sizeof *modules; i++) {
-        const TensorEntry *e = golden(f.golden, "%s", modules[i].name);
-        float *out = compute(&f, modules[i].fn, 0, modules[i].name), *want = golden_floats(e),
-              *limit = golden_floats(golden(f.golden, "%s", modules[i].limit));
-        const double error = l2_error(out, want, tensor_entry_count(e));
-        if (!(error <= 1.5 * (double)*limit))
-            fail_msg("%s in bf16: error %.3g, PyTorch's is %.3g", modules[i].name, error, (double)*limit);
-        mem_free(limit);
-        mem_free(want);
+        float *out = compute(&f, modules[i].fn, 0, modules[i].name);
+        assert_as_exact(modules[i].name, out, golden(f.golden, "%s", modules[i].name),
+                        golden(f.golden, "%s", modules[i].limit));
         mem_free(out);
     }
     fixture_close(&f);
@@ -160,17 +154,8 @@ typedef struct Training {
 
 static void training_new(const Fixture *f, Training *t)
 {
-    TorchRandom g;
-    float x0[B * LATENTS];
     t->text = step_new(f, 0);
-    torch_seed(&g, 7);
-    torch_randn(&g, x0, B * LATENTS);
-    torch_seed(&g, 8);
-    torch_randn(&g, t->noise, B * LATENTS);
-    for (int i = 0; i < B * LATENTS; i++) {
-        const float a = (float)f->m->schedule.alphas_cumprod[(int)TIMES[i / LATENTS]];
-        t->noisy[i] = sqrtf(a) * x0[i] + sqrtf(1 - a) * t->noise[i];
-    }
+    reference_latents(f->m, TIMES, B, LATENTS, t->noise, t->noisy);
 }
 
 static void full_step(Ctx *c, void *arg)
@@ -193,60 +178,11 @@ static const Tensor *gradient_of(const Model *m, const char *name)
 {
     for (int i = 0; i < PART_COUNT; i++) {
         const size_t n = strlen(PARTS[i].folder);
-        if (strncmp(name, PARTS[i].folder, n) != 0 || name[n] != '.')
-            continue;
-        char layer[256];
-        snprintf(layer, sizeof layer, "%s", name + n + 1);
-        char *dot = strrchr(layer, '.');
-        *dot = 0;
-        const Layer *l = layerset_find(part_layers((PartId)i, m), layer);
-        if (l)
-            return !strcmp(dot + 1, "weight") ? l->weight->grad : l->bias->grad;
+        if (strncmp(name, PARTS[i].folder, n) == 0 && name[n] == '.')
+            return layer_gradient(part_layers((PartId)i, m), name + n + 1);
     }
-    fail_msg("no layer %s", name);
+    fail_msg("no part %s", name);
     return NULL;
-}
-
-/* The reference gives of each gradient g its norm, and the sum of g * r with r ~ N(0,1): an error e of g
- * changes that sum by about |e|. whole: norm of all gradients together, for those that are 0 but for
- * rounding. */
-static void check_gradient(const Fixture *f, const char *name, int number, double whole)
-{
-    const Tensor *g = gradient_of(f->m, name);
-    const size_t n = (size_t)tensor_count(g);
-    float *want = golden_floats(golden(f->golden, "full.%s", name)), *r = mem_alloc(n * sizeof *r),
-          *got = mem_alloc(n * sizeof *got);
-    TorchRandom random;
-    double norm = 0, sum = 0;
-    assert_ok(tensor_get(g, got, DTYPE_F32));
-    torch_seed(&random, (uint64_t)number);
-    torch_randn(&random, r, n);
-    for (size_t i = 0; i < n; i++) {
-        norm += (double)got[i] * got[i];
-        sum += (double)got[i] * r[i];
-    }
-    norm = sqrt(norm);
-    const double tolerance = MODULE_TOLERANCE * (double)want[0] + 1e-7 * whole;
-    if (!(fabs(norm - (double)want[0]) <= tolerance && fabs(sum - (double)want[1]) <= 3 * tolerance))
-        fail_msg("gradient of %s: norm %.7g and sum %.7g, the reference has %.7g and %.7g", name, norm, sum,
-                 (double)want[0], (double)want[1]);
-    mem_free(want);
-    mem_free(got);
-    mem_free(r);
-}
-
-static double norm_of_all(const Fixture *f)
-{
-    double whole = 0;
-    for (int i = 0; i < tensorfile_count(f->golden); i++) {
-        const TensorEntry *e = tensorfile_entry(f->golden, i);
-        if (strncmp(e->name, "full.", 5) != 0 || tensor_entry_count(e) != 2)
-            continue;
-        float *want = golden_floats(e);
-        whole += (double)want[0] * want[0];
-        mem_free(want);
-    }
-    return sqrt(whole);
 }
 
 static void gradients_of_all_weights_agree_with_the_reference(void **state)
@@ -267,13 +203,7 @@ static void gradients_of_all_weights_agree_with_the_reference(void **state)
     ctx_set_recording(f.c, true);
     assert_ok(ctx_run(f.c, NULL, full_step, &t));
     assert_close("loss", &t.loss, golden(f.golden, "full.loss"), MODULE_TOLERANCE);
-    char *names = mem_strdup(tensorfile_metadata(f.golden, "full.names")), *rest = names;
-    const double whole = norm_of_all(&f);
-    int number = 0;
-    for (char *name; (name = strsep(&rest, "\n")); number++)
-        check_gradient(&f, name, number, whole);
-    assert_true(number > 200);
-    mem_free(names);
+    assert_true(check_gradients(f.golden, f.m, gradient_of) > 200);
     fixture_close(&f);
     flat_free(&flat);
 }
