@@ -114,15 +114,24 @@ template <typename T, typename S, bool GEGLU, int WAY> struct RowSource {
     float scales[WAY == BYTES ? S::B_ROWS : 1];
 };
 
-/* Of W in 8 bits: its bytes for the step at s.c, on their way while another step is multiplied. */
+/* Of W in 8 bits: the i-th chunk of the step at s.c. */
+template <typename T, typename S, bool GEGLU>
+__device__ static inline uint2 bytes_at(const RowSource<T, S, GEGLU, BYTES> &s, int i)
+{
+    return s.c < s.f.k && s.b[i] >= 0
+               ? *(const uint2 *)((const signed char *)s.f.b + (int64_t)s.b[i] * CHUNK + s.c)
+               : make_uint2(0, 0);
+}
+
+/* All of them, on their way while another step is multiplied. Not on Turing, which holds chunks in registers
+ * as well and has none left. */
 template <typename T, typename S, bool GEGLU>
 __device__ static inline void ask_for_bytes(RowSource<T, S, GEGLU, BYTES> &s)
 {
+    if (!COPIES_STAGED)
 #pragma unroll
-    for (int i = 0; i < S::B_ROWS; i++)
-        s.next[i] = s.c < s.f.k && s.b[i] >= 0
-                        ? *(const uint2 *)((const signed char *)s.f.b + (int64_t)s.b[i] * CHUNK + s.c)
-                        : make_uint2(0, 0);
+        for (int i = 0; i < S::B_ROWS; i++)
+            s.next[i] = bytes_at(s, i);
 }
 
 template <typename T, typename S, bool GEGLU, int WAY>
@@ -204,7 +213,8 @@ __device__ static inline void fetch_bytes(const RowSource<T, S, GEGLU, BYTES> &s
 {
 #pragma unroll
     for (int i = 0; i < S::B_ROWS; i++)
-        put_chunk<STAGED>(&held.b[i], stage + place_of<S, S::N>(i), decoded_chunk<T>(s.next[i], s.scales[i]));
+        put_chunk<STAGED>(&held.b[i], stage + place_of<S, S::N>(i),
+                          decoded_chunk<T>(COPIES_STAGED ? bytes_at(s, i) : s.next[i], s.scales[i]));
 }
 
 /* The same, byte by byte and in no hurry. */
