@@ -17,7 +17,8 @@ Status sample_trace_write(const SampleStep *s, void *folder)
 {
     const float timesteps[2] = {s->timestep, s->timestep};
     const int64_t map[] = {1, s->channels, s->size.height, s->size.width},
-                  maps[] = {s->batch, map[1], map[2], map[3]};
+                  maps[] = {s->batch, map[1], map[2], map[3]},
+                  inputs[] = {s->batch, s->input_channels, map[2], map[3]};
     const int64_t text[] = {s->batch, s->text.tokens, s->text.width}, batch[] = {s->batch};
     const int64_t pooled[] = {s->batch, s->text.pooled}, sizes[] = {s->batch, s->text.extra};
     const int count = s->text.pooled ? TRACE_TENSORS : TRACE_TENSORS - 2;
@@ -28,7 +29,7 @@ Status sample_trace_write(const SampleStep *s, void *folder)
         const int64_t *shape;
     } parts[TRACE_TENSORS] = {
         {"latents", s->latents, 4, map},
-        {"input", s->input, 4, maps},
+        {"input", s->input, 4, inputs},
         {"timesteps", timesteps, 1, batch},
         {"conditioning", s->conditioning, 3, text},
         {"prediction", s->prediction, 4, maps},

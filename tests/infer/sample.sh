@@ -162,6 +162,12 @@ grep -q '"file": "json.png"' out || fail "no file in: $(cat out)"
 grep -q '"threads": 1' out || fail "no threads in: $(cat out)"
 [ "$(ls trace)" = "$(printf 'step-%06d.safetensors\n' 1 2)" ] || fail "trace holds: $(ls trace)"
 holds trace/step-000002.safetensors conditioning
+# a UNet of nine channels is asked with the mask and the masked picture, too
+mkdir inpaints
+ln -s "$model"/{scheduler,text_encoder,tokenizer,vae,model_index.json} "${model%/*}/inpaint/unet" inpaints
+draw 0 --model inpaints --prompt "a red heart" --steps 2 --init atelier-5.png --mask again.png --trace nine --out nine.png
+grep -aoE '"input":\{[^}]*\}' nine/step-000001.safetensors | grep -qF '"shape":[2,9,16,16]' ||
+    fail "the trace has an input of another shape: $(head -c 400 nine/step-000001.safetensors)"
 
 # what a prompt means elsewhere is told once, and a prompt without is plain
 draw 0 "${heart[@]}" --negative "(bad:1.5), BREAK" --out plain.png
