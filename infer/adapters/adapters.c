@@ -106,7 +106,7 @@ static Status list_modules(Model *m, ModuleList *list)
     return STATUS_OK;
 }
 
-static Module *find_module(const ModuleList *list, const char *name)
+static Module *find_module(const ModuleList *list, const char name[ADAPTER_MODULE_SIZE])
 {
     ModuleName key;
     memcpy(key.name, name, sizeof key.name);

@@ -153,7 +153,6 @@ static void draw(Progress *p, double now, bool last)
     }
     fflush(p->out);
     p->shown = now;
-    p->shown_done = p->done;
 }
 
 /* Nothing has been shown so far, and nothing need be. A terminal's line goes again. */

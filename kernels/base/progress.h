@@ -37,7 +37,7 @@ typedef struct Progress {
     double shown;
     double known_seconds, known_units; /* fading sums */
     double seconds_per_unit;           /* their ratio; 0: not known yet */
-    int64_t recent_done, shown_done;
+    int64_t recent_done;
     bool line_open; /* the cursor stands at the end of a progress line */
 } Progress;
 
