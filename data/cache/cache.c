@@ -477,13 +477,12 @@ static Status add_locked(Store *s, const CacheKey key, const CacheLabel *label, 
     const int next = s->next;
     const Status status = append(s, key, label, values, floats);
     if (status != STATUS_OK) { /* a full disk: what was written of it goes, a new block too */
-        char why[STATUS_MESSAGE_SIZE];
-        memcpy(why, status_message(), sizeof why);
+        const KeptStatus kept = status_keep(status);
         s->block = block;
         s->next = next;
         if (ftruncate(s->fd, (off_t)before) != 0)
             log_warn("%s: cannot be cut back: %s", s->path, strerror(errno));
-        return status_fail("%s", why);
+        return status_again(&kept);
     }
     return STATUS_OK;
 }

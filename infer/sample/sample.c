@@ -386,13 +386,9 @@ static bool has_pictures(const Work *w)
 /* Writes the sheet of what there is; what went wrong before counts more than what goes wrong now. */
 static Status finish_sheet(Work *w, Status made)
 {
-    char message[STATUS_MESSAGE_SIZE];
-    snprintf(message, sizeof message, "%s", status_message());
+    const KeptStatus kept = status_keep(made);
     const Status written = write_sheet(w);
-    return made == STATUS_OK            ? written
-           : made == STATUS_INTERRUPTED ? status_interrupted()
-           : made == STATUS_REFUSED     ? status_refuse("%s", message)
-                                        : status_fail("%s", message);
+    return made == STATUS_OK ? written : status_again(&kept);
 }
 
 static void tell_lossy(const Work *w)

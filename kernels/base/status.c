@@ -52,6 +52,7 @@ Status status_refuse(const char *format, ...)
 Status status_interrupted(void)
 {
     snprintf(message, sizeof message, "interrupted");
+    memory = false;
     return STATUS_INTERRUPTED;
 }
 
@@ -77,4 +78,20 @@ Status status_in(Status s, const char *format, ...)
 const char *status_message(void)
 {
     return message;
+}
+
+KeptStatus status_keep(Status s)
+{
+    KeptStatus kept = {.status = s, .memory = memory};
+    memcpy(kept.message, message, sizeof message);
+    return kept;
+}
+
+Status status_again(const KeptStatus *kept)
+{
+    if (kept->status == STATUS_OK)
+        return STATUS_OK;
+    memcpy(message, kept->message, sizeof message);
+    memory = kept->memory;
+    return kept->status;
 }

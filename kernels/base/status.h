@@ -33,6 +33,16 @@ Status status_in(Status s, const char *format, ...) __attribute__((format(printf
 /* The message of this thread's last failure, "" if there was none; valid until the next failure. */
 const char *status_message(void);
 
+/* A result and its message, put by while something else is done that may fail too, and say so. */
+typedef struct KeptStatus {
+    Status status;
+    bool memory;
+    char message[STATUS_MESSAGE_SIZE];
+} KeptStatus;
+KeptStatus status_keep(Status s);
+/* Where it was a failure, the message is as it was then. Returns the result. */
+Status status_again(const KeptStatus *kept);
+
 /* Evaluate x; if it failed, return its status from the enclosing function. The only macro that returns. */
 #define TRY(x)                                                                                               \
     do {                                                                                                     \

@@ -125,11 +125,11 @@ void comm_close(Comm *c, Status how)
 {
     if (!c || c == comm_alone())
         return;
-    char why[STATUS_MESSAGE_SIZE];
-    memcpy(why, status_message(), sizeof why);
+    const bool failed = how != STATUS_OK && how != STATUS_INTERRUPTED;
+    const KeptStatus kept = status_keep(failed ? how : STATUS_OK);
     CommState *s = c->state;
     if (c->size > 1) {
-        life_end(c, how, how == STATUS_OK || how == STATUS_INTERRUPTED ? NULL : why);
+        life_end(c, how, failed ? kept.message : NULL);
         if (s->transport)
             s->transport->close(s->own, how != STATUS_OK || s->broken);
     }
@@ -138,8 +138,7 @@ void comm_close(Comm *c, Status how)
     if (c->rank > 0)
         wait_for_first(c);
     free_all(c);
-    if (how != STATUS_OK && how != STATUS_INTERRUPTED)
-        status_fail("%s", why);
+    status_again(&kept);
 }
 
 /* Small messages ----------------------------------------------------------------------------------------- */

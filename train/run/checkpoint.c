@@ -337,12 +337,13 @@ Status checkpoint_write(const char *run, const Parameters *p, const CheckpointSt
         s = checkpoint_place(all, part, final);
     if (s == STATUS_OK)
         checkpoint_prune(run, state->step, keep, every, state->best_step);
-    else if (part && file_is_dir(part))
+    const KeptStatus kept = status_keep(s);
+    if (s != STATUS_OK && part && file_is_dir(part))
         dir_remove(part);
     mem_free(all);
     mem_free(part);
     mem_free(final);
-    status_in(s, "saving the state after step %lld", (long long)state->step);
+    status_in(status_again(&kept), "saving the state after step %lld", (long long)state->step);
     if (s != STATUS_OK && !share_is_whole(&p->share) && !p->share.made_up)
         comm_give_up(p->share.comm, s); /* the others are on their way to give what they keep */
     return s;

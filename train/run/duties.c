@@ -35,34 +35,31 @@ bool duty_can_save(const Trainer *t)
 
 Status duty_save(Trainer *t)
 {
-    char why[STATUS_MESSAGE_SIZE];
     if (!writes(t)) {
         TRY(checkpoint_contribute(t->setup->parameters));
         t->saved_step = t->state.step;
         return STATUS_OK;
     }
     t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
-    const Status logged = run_log_sync(t->run);
-    memcpy(why, status_message(), sizeof why);
+    const KeptStatus logged = status_keep(run_log_sync(t->run)); /* the state is saved all the same */
     TRY(checkpoint_write(t->run->path, t->setup->parameters, &t->state, t->config->output.keep,
                          t->config->output.save_every));
     t->saved_step = t->state.step;
     duty_last_words(t);
-    return logged == STATUS_OK ? STATUS_OK : status_fail("%s", why);
+    return status_again(&logged);
 }
 
 Status duty_saved_before(Trainer *t, Status s)
 {
-    char why[STATUS_MESSAGE_SIZE];
     if (s == STATUS_OK || s == STATUS_INTERRUPTED)
         return s;
-    memcpy(why, status_message(), sizeof why);
+    const KeptStatus kept = status_keep(STATUS_FAILED); /* whatever it was, it came while working */
     if (t->state.step > 0 && t->saved_step != t->state.step && !t->averaged && duty_can_save(t) &&
         duty_save(t) != STATUS_OK) {
         progress_clear(&t->progress);
         log_warn("%s", status_message());
     }
-    return status_fail("%s", why);
+    return status_again(&kept);
 }
 
 /* After a step ----------------------------------------------------------------------------------------- */

@@ -459,22 +459,20 @@ Status trainer_run(Config *config, const TrainOptions *o)
                  .saved_step = -1,
                  .began = seconds_now()};
     t.state.validation = t.state.validation_before = t.state.best_loss = NAN;
-    char why[STATUS_MESSAGE_SIZE];
     Status s = whole_run(&t);
     if (s == STATUS_INTERRUPTED && comm_check(t.comm) != STATUS_OK)
         s = comm_check(t.comm); /* what stopped this process was another's end */
     if (s == STATUS_INTERRUPTED)
         s = interrupted(&t);
-    memcpy(why, status_message(),
-           sizeof why); /* closing may fail too, for the same reason or as a consequence */
+    const KeptStatus kept =
+        status_keep(s); /* closing may fail too, for the same reason or as a consequence */
     if (s == STATUS_FAILED)
         say_what_stays(&t);
     if (writes(&t))
         tidy(&t, s);
     close_all(&t);
     stop_last_words("%s", "");
-    if (s != STATUS_OK)
-        status_fail("%s", why);
+    status_again(&kept);
     if (s != STATUS_OK && !o->plan && writes(&t))
         dir_remove_empty(config->output.dir, t.folder_there); /* what nothing came into */
     return s;
