@@ -1,6 +1,6 @@
 /* Attention without the score matrix (Rabe & Staats 2021; Dao et al. 2022): forward.
  *
- * The work is cut into tasks, (picture, head, block of LANES_BLOCK queries), that share nothing; a task walks
+ * The work is cut into tasks, (picture, head, some of its queries), that share nothing; a task walks
  * over tiles of ROWS keys (tiles.h). Lanes are queries, with a running maximum m and sum l: s = c k q^T;
  * m' = max(m, max s);  p = 2^(s - m');  l = l 2^(m-m') + Σp;  o = o 2^(m-m') + v^T p
  * and at the end out = o / l, lse = (m + log2 l) ln 2; c is log2(e)/√d, so that exponentials are powers of
@@ -61,49 +61,73 @@ static void forward_tile(const Heads *h, Rows k, Rows v, int64_t key, int64_t ke
     tile_combine(false, v.p, v.ld, keys, t, h->d, o);
 }
 
+/* A thread's memory: a task's queries and sums in lanes, a tile's keys and values as rows, a tile of scores.
+ */
+typedef struct Own {
+    Cell *q, *k, *v;
+    float *o, *t;
+} Own;
+
+static Own own_of(float *memory, const Heads *h, int64_t queries)
+{
+    Own w = {.q = memory};
+    w.o = w.q + queries * padded(h->d);
+    w.k = w.o + queries * padded(h->d);
+    w.v = w.k + ROWS * padded(h->d);
+    w.t = w.v + ROWS * padded(h->d);
+    return w;
+}
+
+int64_t ISA(attention_task_floats)(const Heads *h, int64_t queries)
+{
+    return h->pairs ? ISA(attention_bf16_floats)(h, queries)
+                    : 2 * (queries + ROWS) * padded(h->d) + ROWS * LANES;
+}
+
+/* Queries of a task: many, so that a tile of keys and values is read for all of them, but some tasks for each
+ * thread. Results do not depend on it. */
+static int64_t task_queries(const Attention *a, const Heads *h)
+{
+    int64_t n = QUERIES;
+    while (n > LANES_BLOCK && h->B * h->heads * ((h->N + n - 1) / n) < 8 * a->threads)
+        n /= 2;
+    return n;
+}
+
 void ISA(attention_task)(const Attention *a, const Heads *h, int64_t picture, int64_t head, int64_t query,
-                         float *memory)
+                         int64_t queries, float *memory)
 {
     if (h->pairs) {
-        ISA(attention_bf16_task)(a, h, picture, head, query, LANES_BLOCK, memory);
+        ISA(attention_bf16_task)(a, h, picture, head, query, queries, memory);
         return;
     }
-    const Work work = work_of(memory, h), *w = &work;
-    const int64_t queries = smaller(LANES_BLOCK, h->N - query);
+    const Own w = own_of(memory, h, queries);
     const Head q = head_of(a->q, h, picture, head), k = head_of(a->k, h, picture, head),
                v = head_of(a->v, h, picture, head);
-    float m[LANES_BLOCK], l[LANES_BLOCK], *o = w->sum[0];
-    pack_lanes(q, query, queries, h, w->rows[0], w->lanes[0]);
-    memset(o, 0, sizeof *o * (size_t)(LANES_BLOCK * h->d));
-    for (int64_t i = 0; i < LANES_BLOCK; i++) {
+    float m[QUERIES], l[QUERIES];
+    queries = smaller(queries, h->N - query);
+    for (int64_t i = 0; i < queries; i += ROWS) /* k's place is free yet */
+        pack_lanes(q, query + i, smaller(ROWS, queries - i), h, w.k, w.q + i * h->d);
+    memset(w.o, 0, sizeof *w.o * (size_t)((queries + LANES - 1) / LANES * LANES * h->d));
+    for (int64_t i = 0; i < QUERIES; i++) {
         m[i] = -INFINITY; /* all scores so: NaN, as 0 / 0 */
         l[i] = 0;
     }
     const int64_t end = h->causal ? smaller(h->M, query + queries) : h->M;
     for (int64_t key = 0; key < end; key += ROWS) {
         const int64_t keys = smaller(ROWS, end - key);
-        const Rows k_rows = score_rows(k, key, keys, h, w->rows[0]),
-                   v_rows = score_rows(v, key, keys, h, w->rows[1]);
-        for (int64_t s = 0; s * LANES < queries; s++)
-            forward_tile(h, k_rows, v_rows, key, keys, query + s * LANES, w->lanes[0] + s * h->depth * LANES,
-                         w->tile[0], m + s * LANES, l + s * LANES, o + s * h->d * LANES);
+        const Rows k_rows = score_rows(k, key, keys, h, w.k), v_rows = score_rows(v, key, keys, h, w.v);
+        for (int64_t lane = 0; lane < queries; lane += LANES)
+            if (!h->causal || key < query + lane + LANES)
+                forward_tile(h, k_rows, v_rows, key, keys, query + lane, w.q + lane * h->d, w.t, m + lane,
+                             l + lane, w.o + lane * h->d);
     }
     float *lse = (float *)a->lse->data + (picture * h->heads + head) * h->N + query;
     for (int64_t i = 0; i < queries; i++) {
         lse[i] = (m[i] + log2f(l[i])) * 0.693147180559945309f;
         l[i] = 1.0f / l[i];
     }
-    unpack_lanes(o, l, queries, h, a->out, q.at + query * h->stride);
-}
-
-static int64_t task_queries(const Attention *a, const Heads *h)
-{
-    return h->pairs ? ISA(attention_bf16_queries)(h, a->threads) : LANES_BLOCK;
-}
-
-static int64_t task_floats(const Heads *h, int64_t queries)
-{
-    return h->pairs ? ISA(attention_bf16_floats)(h, queries) : work_floats(h);
+    unpack_lanes(w.o, l, queries, h, a->out, q.at + query * h->stride);
 }
 
 static Status cpu_attention_scratch(const Attention *a, size_t *bytes)
@@ -111,7 +135,8 @@ static Status cpu_attention_scratch(const Attention *a, size_t *bytes)
     const Heads h = heads_of(a);
     *bytes = ISA(attention_int8_takes)(a)
                  ? ISA(attention_int8_scratch)(a)
-                 : (size_t)a->threads * (size_t)task_floats(&h, task_queries(a, &h)) * sizeof(float);
+                 : (size_t)a->threads * (size_t)ISA(attention_task_floats)(&h, task_queries(a, &h)) *
+                       sizeof(float);
     return STATUS_OK;
 }
 
@@ -128,11 +153,8 @@ static Status cpu_attention(const Attention *a, void *scratch)
 #pragma omp parallel for num_threads(a->threads) schedule(dynamic)
     for (int64_t t = 0; t < tasks; t++) {
         const int64_t head = t / blocks, query = t % blocks * queries;
-        float *memory = (float *)scratch + omp_get_thread_num() * task_floats(&h, queries);
-        if (h.pairs)
-            ISA(attention_bf16_task)(a, &h, head / h.heads, head % h.heads, query, queries, memory);
-        else
-            ISA(attention_task)(a, &h, head / h.heads, head % h.heads, query, memory);
+        float *memory = (float *)scratch + omp_get_thread_num() * ISA(attention_task_floats)(&h, queries);
+        ISA(attention_task)(a, &h, head / h.heads, head % h.heads, query, queries, memory);
     }
     return STATUS_OK;
 }

@@ -28,9 +28,8 @@
 #include <string.h>
 
 enum {
-    FIRST = 7,                 /* channels of the group that makes weights, which need registers as well */
-    FAR = 1 << 30,             /* scores from here on, in z, are taken less the largest first */
-    QUERIES = 4 * LANES_BLOCK, /* of a task, at most */
+    FIRST = 7,     /* channels of the group that makes weights, which need registers as well */
+    FAR = 1 << 30, /* scores from here on, in z, are taken less the largest first */
 };
 
 /* Scores ------------------------------------------------------------------------------------------------ */
@@ -233,14 +232,6 @@ int64_t ISA(attention_bf16_floats)(const Heads *h, int64_t queries)
     return queries * (padded(h->depth) + padded(h->d)) + ROWS / 2 * padded(h->d) + ROWS * LANES;
 }
 
-int64_t ISA(attention_bf16_queries)(const Heads *h, int threads)
-{
-    int64_t n = QUERIES;
-    while (n > LANES_BLOCK && h->B * h->heads * ((h->N + n - 1) / n) < 8 * threads)
-        n /= 2;
-    return n;
-}
-
 void ISA(attention_bf16_task)(const Attention *a, const Heads *h, int64_t picture, int64_t head,
                               int64_t query, int64_t queries, float *memory)
 {
@@ -285,12 +276,6 @@ int64_t ISA(attention_bf16_floats)(const Heads *h, int64_t queries)
 {
     (void)h;
     return queries;
-}
-
-int64_t ISA(attention_bf16_queries)(const Heads *h, int threads)
-{
-    (void)h;
-    return threads;
 }
 
 void ISA(attention_bf16_task)(const Attention *a, const Heads *h, int64_t picture, int64_t head,

@@ -6,10 +6,6 @@
 
 #include "heads.h"
 
-/* How many queries of a head are a task, so that all threads have some: a multiple of LANES_BLOCK. Results do
- * not depend on it. */
-int64_t ISA(attention_bf16_queries)(const Heads *h, int threads);
-
 /* A task: up to so many queries of a picture's head, from `query` on, in so many floats of memory. For heads
  * in pairs. */
 int64_t ISA(attention_bf16_floats)(const Heads *h, int64_t queries);

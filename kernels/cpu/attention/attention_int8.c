@@ -228,7 +228,7 @@ static Places places_of(const Attention *a, const Heads *h, const Int8Sizes *s, 
     const int64_t heads = h->B * h->heads;
     Places p = {.key_bytes = s->keys * s->quads * QUAD, .value_bytes = s->keys * s->columns};
     const size_t ours = aligned_bytes(sizeof(Own)) + own_floats(s) * sizeof(float),
-                 wide = (size_t)work_floats(h) * sizeof(float);
+                 wide = (size_t)ISA(attention_task_floats)(h, LANES_BLOCK) * sizeof(float);
     p.own_bytes = aligned_bytes(ours > wide ? ours : wide);
     size_t at = 0;
 #define PLACE(member, bytes) p.member = (void *)(scratch + at), at += aligned_bytes((size_t)(bytes))
@@ -356,7 +356,8 @@ static void task_int8(const Attention *a, const Heads *h, const Int8Sizes *s, co
     own->q.packed = (Cell *)(void *)(memory + aligned_bytes(sizeof *own));
     pack_queries(q, query, queries, h, s, (int8_t *)o, &own->q);
     if (p->heads[head].odd || !strips_of(h, s, &p->heads[head], &own->q, queries, strips)) {
-        ISA(attention_task)(a, h, head / h->heads, head % h->heads, query, (float *)(void *)memory);
+        ISA(attention_task)
+        (a, h, head / h->heads, head % h->heads, query, LANES_BLOCK, (float *)(void *)memory);
         return;
     }
     memset(o, 0, (size_t)(LANES_BLOCK * s->columns) * sizeof *o);

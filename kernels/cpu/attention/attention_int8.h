@@ -12,9 +12,10 @@ bool ISA(attention_int8_takes)(const Attention *a);
 size_t ISA(attention_int8_scratch)(const Attention *a);
 void ISA(attention_int8)(const Attention *a, void *scratch);
 
-/* A task of attention.c: a block of queries of a picture's head, from `query` on, in work_floats() of memory.
- */
+/* A task of attention.c: up to so many queries of a picture's head, from `query` on, in so many floats of
+ * memory. */
+int64_t ISA(attention_task_floats)(const Heads *h, int64_t queries);
 void ISA(attention_task)(const Attention *a, const Heads *h, int64_t picture, int64_t head, int64_t query,
-                         float *memory);
+                         int64_t queries, float *memory);
 
 #endif

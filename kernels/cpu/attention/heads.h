@@ -8,7 +8,11 @@
 
 #include <math.h>
 
-enum { LANES_BLOCK = 128, ROWS = 128 };
+enum {
+    LANES_BLOCK = 128,
+    ROWS = 128,
+    QUERIES = 4 * LANES_BLOCK, /* of a task of the forward, at most */
+};
 
 /* The sizes, and one head's rows: element (row,i) of picture b, head h lies at (b*tokens + row)*stride + h*d
  * + i. */
