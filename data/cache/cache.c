@@ -32,14 +32,16 @@
 #define ALIGNMENT 64
 #define BLOCK_BYTES (BLOCK_HEADER + SLOTS * SLOT)
 
-#define LARGEST_BYTES (~(uint64_t)0 >> 1) /* of a record: no file has as many */
+#define LARGEST_BYTES ((uint64_t)0x7fffffff) /* of a record: latents of 16384×16384 pixels take 134 MB */
+#define LARGEST_FILE (((uint64_t)1 << 48) - 1)
 
-/* Where a record lies, and what of its key tells it from others in memory. A million take 40 MB. */
-typedef struct Record {
-    uint8_t key[16];       /* of 32 */
-    uint64_t slot, offset; /* slot 0: it was damaged, and is of no bytes */
-    uint64_t bytes : 63, verified : 1;
+/* Where a record lies, and what of its key tells it from others in memory. A million take 32 MB. */
+typedef struct __attribute__((packed)) Record {
+    uint8_t key[16];                 /* of 32 */
+    uint64_t slot : 48, offset : 48; /* slot 0: it was damaged, and is of no bytes */
+    uint64_t bytes : 31, verified : 1;
 } Record;
+_Static_assert(sizeof(Record) == 32, "Record");
 
 typedef struct Store {
     char *path;
@@ -169,14 +171,24 @@ static Status make_room(Store *s)
     return STATUS_OK;
 }
 
+/* What this program would not have written is left where it is. */
+static bool is_ours(const uint8_t *slot, uint64_t at)
+{
+    return at <= LARGEST_FILE && get_u64(slot + 64) <= LARGEST_FILE && get_u64(slot + 72) <= LARGEST_BYTES;
+}
+
 static Status take_record(Store *s, const uint8_t *slot, uint64_t at)
 {
+    if (!is_ours(slot, at))
+        return STATUS_OK;
     TRY(make_room(s));
     uint32_t *place = place_of(s, slot);
     if (!*place)
         *place = (uint32_t)++s->count;
     Record *r = &s->records[*place - 1];
-    *r = (Record){.slot = at, .offset = get_u64(slot + 64), .bytes = get_u64(slot + 72) & LARGEST_BYTES};
+    *r = (Record){.slot = at & LARGEST_FILE,
+                  .offset = get_u64(slot + 64) & LARGEST_FILE,
+                  .bytes = get_u64(slot + 72) & LARGEST_BYTES};
     memcpy(r->key, slot, sizeof r->key);
     return STATUS_OK;
 }
@@ -443,6 +455,8 @@ static Status append(Store *s, const CacheKey key, const CacheLabel *label, cons
         TRY(chain_block(s));
     TRY(file_end(s, &end));
     end = aligned(end);
+    if (end > LARGEST_FILE)
+        return status_fail("%s: is too large for more", s->path);
     memcpy(slot, key, SHA256_SIZE);
     values_check(key, values, floats, slot + 32);
     put_u64(slot + 64, end);
@@ -490,6 +504,9 @@ static Status add_locked(Store *s, const CacheKey key, const CacheLabel *label, 
 Status cache_add(Cache *c, const CacheKey key, const CacheLabel *label, const float *values, size_t floats)
 {
     Store *s = &c->stores[c->count - 1];
+    if (floats > LARGEST_BYTES / sizeof *values)
+        return status_fail("%s: a record of %.1f GB is too large: 2 GB is the most", s->path,
+                           (double)floats * sizeof *values / 1e9);
     if (s->fd < 0)
         TRY(store_open(s, true));
     if (!s->writable)

@@ -93,6 +93,35 @@ static void what_is_added_is_found(void **state)
     cache_close(c);
 }
 
+/* Of the size no more is kept in memory than that of what this program writes. */
+static void a_record_beyond_all_sizes_is_not_taken(void **state)
+{
+    (void)state;
+    enum { SLOT = 64 + 64, BYTES = SLOT + 72, CHECKED = 112 }; /* docs/cache-file.md */
+    const uint64_t sizes[] = {((uint64_t)1 << 31) + N * sizeof(float), N * sizeof(float)};
+    CacheKey key;
+    Cache *c = open_cache();
+    key_of(1, key);
+    assert_int_equal(cache_add(c, key, &LABEL, NULL, (size_t)1 << 29), STATUS_FAILED);
+    assert_non_null(strstr(status_message(), "2 GB is the most"));
+    assert_ok(add(c, 1));
+    cache_close(c);
+    for (int i = 0; i < 2; i++) { /* 2 GB more than it was, with the right check sum; what it was */
+        uint8_t slot[CHECKED], check[SHA256_SIZE];
+        const int fd = open(path, O_RDWR);
+        assert_int_equal(pread(fd, slot, sizeof slot, SLOT), sizeof slot);
+        memcpy(slot + BYTES - SLOT, &sizes[i], sizeof sizes[i]);
+        sha256(slot, sizeof slot, check);
+        assert_int_equal(pwrite(fd, slot, sizeof slot, SLOT), sizeof slot);
+        assert_int_equal(pwrite(fd, check, 16, SLOT + CHECKED), 16);
+        close(fd);
+        c = open_cache();
+        assert_int_equal(cache_has(c, key, N), i == 1);
+        assert_int_equal(finds(c, 1), i == 1);
+        cache_close(c);
+    }
+}
+
 /* More than a block of the index holds. */
 static void many_are_found(void **state)
 {
@@ -311,6 +340,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(what_is_added_is_found),
+        TEST(a_record_beyond_all_sizes_is_not_taken),
         TEST(many_are_found),
         TEST(a_full_disk_between_block_and_values),
         TEST(one_writes_and_many_read),
