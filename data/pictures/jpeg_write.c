@@ -6,7 +6,6 @@
 
 #include <setjmp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <jpeglib.h>
@@ -14,13 +13,15 @@
 #define EXIF_MARKER (JPEG_APP0 + 1)
 #define MARKER_BYTES 65533 /* that a marker holds */
 #define FULL_COLOUR 90     /* from this quality on colours are not halved */
+#define FIRST_BYTES ((size_t)64 << 10)
 
 typedef struct Job {
     struct jpeg_compress_struct jpeg;
     struct jpeg_error_mgr errors;
     jmp_buf out;
-    unsigned char *bytes; /* the library's, by malloc */
-    unsigned long size;
+    struct jpeg_destination_mgr to;
+    uint8_t *bytes;
+    size_t capacity;
 } Job;
 
 static void fail(j_common_ptr jpeg)
@@ -32,12 +33,37 @@ static void fail(j_common_ptr jpeg)
     longjmp(j->out, 1);
 }
 
+/* Where the bytes go. The library's own jpeg_mem_dest would leave a pointer to freed memory behind where its
+ * buffer cannot grow. */
+static void begin_bytes(j_compress_ptr jpeg)
+{
+    (void)jpeg; /* the buffer is there */
+}
+
+static boolean more_room(j_compress_ptr jpeg)
+{
+    Job *j = jpeg->client_data;
+    uint8_t *larger = mem_realloc(j->bytes, 2 * j->capacity);
+    if (!larger)
+        longjmp(j->out, 1);
+    j->bytes = larger;
+    j->to.next_output_byte = larger + j->capacity;
+    j->to.free_in_buffer = j->capacity;
+    j->capacity *= 2;
+    return TRUE;
+}
+
+static void end_bytes(j_compress_ptr jpeg)
+{
+    (void)jpeg; /* free_in_buffer says how many there are */
+}
+
 static Status run(Job *j, const Picture *p, int quality, const uint8_t *exif, size_t exif_size)
 {
     if (setjmp(j->out))
         return STATUS_FAILED;
     jpeg_create_compress(&j->jpeg);
-    jpeg_mem_dest(&j->jpeg, &j->bytes, &j->size);
+    j->jpeg.dest = &j->to;
     j->jpeg.image_width = (JDIMENSION)p->size.width;
     j->jpeg.image_height = (JDIMENSION)p->size.height;
     j->jpeg.input_components = 3;
@@ -64,23 +90,28 @@ Status encode_jpeg(const Picture *p, int quality, const PictureText *text, int c
     Job *j = mem_calloc(1, sizeof *j);
     uint8_t *exif = NULL;
     size_t exif_size;
+    *bytes = NULL;
     Status s = j ? exif_texts(text, count, MARKER_BYTES, &exif, &exif_size) : STATUS_FAILED;
+    if (s == STATUS_OK && !(j->bytes = mem_alloc(j->capacity = FIRST_BYTES)))
+        s = STATUS_FAILED;
     if (s == STATUS_OK) {
+        j->to = (struct jpeg_destination_mgr){.next_output_byte = j->bytes,
+                                              .free_in_buffer = j->capacity,
+                                              .init_destination = begin_bytes,
+                                              .empty_output_buffer = more_room,
+                                              .term_destination = end_bytes};
         j->jpeg.err = jpeg_std_error(&j->errors);
         j->errors.error_exit = fail;
         j->jpeg.client_data = j;
         s = run(j, p, quality, exif, exif_size);
         jpeg_destroy_compress(&j->jpeg);
     }
-    *bytes = s == STATUS_OK ? mem_alloc(j->size) : NULL;
-    if (s == STATUS_OK && !*bytes)
-        s = STATUS_FAILED;
     if (s == STATUS_OK) {
-        memcpy(*bytes, j->bytes, j->size);
-        *size = j->size;
+        *size = j->capacity - j->to.free_in_buffer;
+        *bytes = j->bytes;
+    } else if (j) {
+        mem_free(j->bytes);
     }
-    if (j)
-        free(j->bytes);
     mem_free(j);
     mem_free(exif);
     return s;

@@ -122,6 +122,39 @@ static void more_than_a_jpeg_has_room_for_is_refused(void **state)
     picture_free(&p);
 }
 
+/* Lets one allocation fail. */
+static int count_down(size_t bytes, void *arg)
+{
+    (void)bytes;
+    return --*(int *)arg == 0;
+}
+
+/* Of a picture whose file is larger than any buffer that it begins with. */
+static void a_jpeg_that_there_is_no_memory_for_is_given_up(void **state)
+{
+    (void)state;
+    Picture p;
+    uint32_t x = 1;
+    int failures = 0;
+    assert_ok(picture_new((Size){512, 512}, &p));
+    for (int i = 0; i < 3 * 512 * 512; i++)
+        p.rgb[i] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24);
+    const size_t before = mem_in_use();
+    for (Status s = STATUS_FAILED; s != STATUS_OK; failures++) {
+        uint8_t *bytes;
+        size_t size;
+        int left = failures + 1;
+        mem_set_hook(count_down, &left);
+        s = picture_encode(&p, PICTURE_JPEG, 95, NULL, 0, &bytes, &size);
+        mem_set_hook(NULL, NULL);
+        assert_true(s == STATUS_OK || (s == STATUS_FAILED && status_is_memory() && !bytes));
+        mem_free(bytes);
+        assert_int_equal(mem_in_use(), before);
+    }
+    assert_true(failures > 6); /* a file of half a megabyte has grown some times */
+    picture_free(&p);
+}
+
 static void a_name_says_the_format(void **state)
 {
     (void)state;
@@ -139,6 +172,7 @@ int main(void)
         cmocka_unit_test(each_format_comes_back_with_its_texts),
         cmocka_unit_test(a_comment_of_another_program_is_read),
         cmocka_unit_test(more_than_a_jpeg_has_room_for_is_refused),
+        cmocka_unit_test(a_jpeg_that_there_is_no_memory_for_is_given_up),
         cmocka_unit_test(a_name_says_the_format),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
