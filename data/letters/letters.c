@@ -1,6 +1,7 @@
 /* Text to signs, and signs to dots (letters.h). */
 #include "letters.h"
 
+#include "kernels/base/mem.h"
 #include "glyphs.h"
 
 #include <stdio.h>
@@ -214,5 +215,47 @@ void letters_draw(Picture *p, int x, int y, int scale, const char *text, int col
         x += scale * LETTER_WIDTH * s.columns;
         columns -= s.columns;
         text += s.bytes;
+    }
+}
+
+/* Lines -------------------------------------------------------------------------------------------------- */
+
+/* How many bytes of text go into a line: up to a blank where there is one. */
+static int line_bytes(const char *text, int columns)
+{
+    const int most = letters_bytes(text, columns);
+    int at = most;
+    if (!text[most])
+        return most;
+    while (at > 0 && text[at] != ' ')
+        at--;
+    return at > 0 ? at : most;
+}
+
+static const char *next_line(const char *text, int bytes)
+{
+    return text + bytes + strspn(text + bytes, " ");
+}
+
+int letters_lines(const char *text, int columns, int most)
+{
+    int lines = 0;
+    for (; *text && lines < most; lines++)
+        text = next_line(text, line_bytes(text, columns));
+    return lines;
+}
+
+void letters_draw_lines(Picture *p, int x, int y, int scale, const char *text, int columns, int most)
+{
+    for (int i = 0; *text && i < most; i++) {
+        int bytes = line_bytes(text, columns);
+        const bool cut = i == most - 1 && *next_line(text, bytes);
+        if (cut)
+            bytes = letters_bytes(text, columns - 1);
+        char *line = mem_printf("%.*s%s", bytes, text, cut ? "…" : "");
+        if (line)
+            letters_draw(p, x, y + i * scale * LETTER_LINE, scale, line, columns);
+        mem_free(line);
+        text = next_line(text, bytes);
     }
 }

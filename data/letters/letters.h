@@ -17,4 +17,10 @@ int letters_bytes(const char *text, int columns);
  * scale x scale pixels; what lies outside of the picture is left out. */
 void letters_draw(Picture *p, int x, int y, int scale, const char *text, int columns);
 
+/* A text in lines of so many columns, broken at blanks where there are any. How many they are, `most` at
+ * most. */
+int letters_lines(const char *text, int columns, int most);
+/* Draws them, LETTER_LINE dots from one to the next; "…" at the end of the last where there is more text. */
+void letters_draw_lines(Picture *p, int x, int y, int scale, const char *text, int columns, int most);
+
 #endif

@@ -163,7 +163,7 @@ static void flatten(const char *caption, char *out, size_t size)
 Status sheet_add(Sheet *s, const char *name, const char *caption, const Picture *picture, Size whole)
 {
     BucketFit fit;
-    char below_name[256], text[4 * 2 * LETTERS_A_LINE + 1];
+    char below_name[256], text[4 * LINES * LETTERS_A_LINE + 1];
     if (!s->page.rgb)
         TRY(new_page(s));
     const int left = GAP + s->count % COLUMNS * (SIDE + GAP),
@@ -177,9 +177,7 @@ Status sheet_add(Sheet *s, const char *name, const char *caption, const Picture 
     } else
         letters_draw(&s->page, left, top + SIDE / 2, 1, "cannot be read", LETTERS_A_LINE);
     letters_draw(&s->page, left, below, 1, below_name, LETTERS_A_LINE);
-    letters_draw(&s->page, left, below + LINE, 1, text, LETTERS_A_LINE);
-    letters_draw(&s->page, left, below + 2 * LINE, 1, text + letters_bytes(text, LETTERS_A_LINE),
-                 LETTERS_A_LINE);
+    letters_draw_lines(&s->page, left, below + LINE, 1, text, LETTERS_A_LINE, LINES - 1);
     return ++s->count == COLUMNS * ROWS ? write_page(s) : STATUS_OK;
 }
 

@@ -12,47 +12,6 @@
 #define ROW_LABEL_LETTERS 18 /* beside a row at most */
 #define TITLE_LINES 4
 
-/* Text in lines ------------------------------------------------------------------------------------------ */
-
-/* How many bytes of text go into a line of n letters: up to a blank where there is one. */
-static int line_bytes(const char *text, int n)
-{
-    const int most = letters_bytes(text, n);
-    int at = most;
-    if (!text[most])
-        return most;
-    while (at > 0 && text[at] != ' ')
-        at--;
-    return at > 0 ? at : most;
-}
-
-static int count_lines(const char *text, int letters, int most)
-{
-    int lines = 0;
-    while (*text && lines < most) {
-        text += line_bytes(text, letters);
-        text += strspn(text, " ");
-        lines++;
-    }
-    return lines;
-}
-
-static void draw_lines(Picture *p, int x, int y, int scale, const char *text, int letters, int most)
-{
-    for (int i = 0; *text && i < most; i++) {
-        int bytes = line_bytes(text, letters);
-        const bool cut = i == most - 1 && text[bytes + (int)strspn(text + bytes, " ")];
-        if (cut)
-            bytes = letters_bytes(text, letters - 1);
-        char *line = mem_printf("%.*s%s", bytes, text, cut ? "…" : "");
-        if (line)
-            letters_draw(p, x, y + i * scale * LETTER_LINE, scale, line, letters);
-        mem_free(line);
-        text += bytes;
-        text += strspn(text, " ");
-    }
-}
-
 /* Labels ------------------------------------------------------------------------------------------------- */
 
 /* "steps 20"; what is clear without its key stands alone. Caller: mem_free. */
@@ -99,7 +58,7 @@ static char *title_of(const Shots *s, int letters)
 {
     int columns = TITLE_LINES * letters;
     char *title = title_with(s, columns);
-    while (title && columns > 0 && count_lines(title, letters, TITLE_LINES + 1) > TITLE_LINES) {
+    while (title && columns > 0 && letters_lines(title, letters, TITLE_LINES + 1) > TITLE_LINES) {
         mem_free(title);
         title = title_with(s, --columns);
     }
@@ -136,7 +95,7 @@ static int most_lines(const Axis *a, int letters)
     int most = 0;
     for (int i = 0; i < a->count; i++) {
         char *label = label_of(a, i);
-        const int lines = label ? count_lines(label, letters, LABEL_LINES) : 0;
+        const int lines = label ? letters_lines(label, letters, LABEL_LINES) : 0;
         most = lines > most ? lines : most;
         mem_free(label);
     }
@@ -169,7 +128,7 @@ static Status plan(const Shots *s, Size cell, Layout *l)
     l->title = title_of(s, title_letters);
     if (!l->title)
         return STATUS_FAILED;
-    l->title_lines = count_lines(l->title, title_letters, TITLE_LINES);
+    l->title_lines = letters_lines(l->title, title_letters, TITLE_LINES);
     l->block_height = l->line * (l->label_lines + l->block_lines) + l->rows * (cell.height + l->gap) + l->gap;
     const int64_t height = (int64_t)l->title_lines * l->line + (int64_t)l->blocks * l->block_height;
     if (height > PICTURE_MAX_SIDE || width * height > PICTURE_MAX_PIXELS)
@@ -201,7 +160,7 @@ static void draw_label(Picture *p, const Axis *a, int i, int x, int y, int lette
 {
     char *label = label_of(a, i);
     if (label)
-        draw_lines(p, x, y, scale, label, letters, lines);
+        letters_draw_lines(p, x, y, scale, label, letters, lines);
     mem_free(label);
 }
 
@@ -244,8 +203,8 @@ Status sheet_compose(const Shots *s, const Picture *pictures, Picture *out)
         status = picture_new(l.whole, out);
     if (status == STATUS_OK) {
         memset(out->rgb, 255, 3 * (size_t)size_area(out->size));
-        draw_lines(out, l.gap, l.gap, l.scale, l.title,
-                   (l.whole.width - 2 * l.gap) / (l.scale * LETTER_WIDTH), l.title_lines);
+        letters_draw_lines(out, l.gap, l.gap, l.scale, l.title,
+                           (l.whole.width - 2 * l.gap) / (l.scale * LETTER_WIDTH), l.title_lines);
         for (int b = 0; b < l.blocks; b++)
             draw_block(s, &l, b, pictures, out);
     }

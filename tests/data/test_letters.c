@@ -108,6 +108,25 @@ static void what_is_too_wide_is_taken_all_the_same(void **state)
     assert_int_equal(letters_bytes("", 3), 0);
 }
 
+static void lines_break_at_blanks_and_say_where_words_are_missing(void **state)
+{
+    (void)state;
+    uint8_t rgb[BYTES], expected[BYTES];
+    Picture p = {{WIDTH, HEIGHT}, rgb};
+    assert_int_equal(letters_lines("a cat on a mat", 5, 9), 3); /* a cat, on a, mat */
+    assert_int_equal(letters_lines("a cat on a mat", 5, 2), 2);
+    assert_int_equal(letters_lines("caterpillar", 5, 9), 3);
+    assert_int_equal(letters_lines("", 5, 9), 0);
+    memset(rgb, 255, BYTES);
+    letters_draw_lines(&p, 0, TOP, 1, "a cat on", 8, 1);
+    draw("a cat on", expected);
+    assert_memory_equal(rgb, expected, BYTES);
+    memset(rgb, 255, BYTES);
+    letters_draw_lines(&p, 0, TOP, 1, "a cat on a mat", 8, 1);
+    draw("a cat o…", expected);
+    assert_memory_equal(rgb, expected, BYTES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -115,6 +134,7 @@ int main(void)
         cmocka_unit_test(an_accent_of_its_own_is_drawn_to_the_letter_before),
         cmocka_unit_test(every_letter_of_latin_is_drawn),
         cmocka_unit_test(others_stand_as_their_code),
+        cmocka_unit_test(lines_break_at_blanks_and_say_where_words_are_missing),
         cmocka_unit_test(what_is_too_wide_is_taken_all_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
