@@ -79,7 +79,7 @@ cmp "$work/exported" "$work/kept" || fail "a checkpoint's weights draw otherwise
 
 # The files that were made stand on standard output; the command that is told draws the last preview.
 train 0 --set method.kind=lora --set output.dir=shown --set output.dtype=f32 --set "preview.prompts=[a \"red\" bell]" --set preview.every=3 \
-    --set preview.steps=3 --set preview.sampler=euler --set preview.cfg=3 --set preview.seed=11 --set preview.width=48 \
+    --set preview.steps=3 --set preview.sampler=euler --set preview.schedule=karras --set preview.cfg=3 --set preview.seed=11 --set preview.width=48 \
     --set preview.height=32 --set "preview.negative=it's dull" --set method.clip_skip=1 --set output.formats=[kohya,peft] \
     --set train.ema=0 --set method.text_encoder=false
 [ "$(cat "$work/out")" = "$(printf "$work/shown/%s\n" lora.safetensors lora.peft.safetensors samples/before-after.png log.jsonl)" ] ||

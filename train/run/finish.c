@@ -1,5 +1,6 @@
 #include "finish.h"
 
+#include "infer/schedules/grid.h"
 #include "kernels/base/file.h"
 #include "kernels/base/log.h"
 #include "kernels/base/machine.h"
@@ -111,7 +112,7 @@ static void say_how_to_draw(const Setup *s, const char *model, const char *lora)
 {
     const Config *config = s->config;
     const bool drawn = config->preview.prompt_count > 0;
-    const SampleRequest r = drawn ? preview_request(config, 0) : sample_request_default();
+    const SampleRequest usual = sample_request_default(), r = drawn ? preview_request(config, 0) : usual;
     char *line = add_option(mem_strdup("atelier sample"), "model", model);
     if (lora)
         line = add_option(line, "lora", lora);
@@ -125,12 +126,16 @@ static void say_how_to_draw(const Setup *s, const char *model, const char *lora)
     line = add_option(line, "dtype", dtype_name(config->model.dtype));
     if (r.size.width)
         line = add_number(add_number(line, "width", "%d", r.size.width), "height", "%d", r.size.height);
-    if (drawn) {
+    if (r.steps != usual.steps)
         line = add_number(line, "steps", "%d", r.steps);
+    if (strcmp(r.sampler, usual.sampler) != 0)
         line = add_option(line, "sampler", r.sampler);
+    if (r.schedule && strcmp(r.schedule, SCHEDULE_AUTO) != 0)
+        line = add_option(line, "schedule", r.schedule);
+    if (r.guidance != usual.guidance)
         line = add_number(line, "cfg", "%g", (double)r.guidance);
+    if (drawn)
         line = add_number(line, "seed", "%llu", (unsigned long long)r.seed);
-    }
     if (config->method.clip_skip)
         line = add_number(line, "clip-skip", "%d", config->method.clip_skip);
     if (line)
