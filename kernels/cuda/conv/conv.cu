@@ -268,7 +268,7 @@ static Status plan_weight(const Conv *a, WeightPlan *p)
     forward_walk(a, w);
     p->g.grad_y = a->y->data, p->g.grad_y_type = a->y->dtype;
     p->g.kh = (int)a->w->shape[2], p->g.kw = (int)a->w->shape[3];
-    p->tensor = of_tensor_cores(a) && w->C % 8 == 0 && w->N % 8 == 0;
+    p->tensor = of_tensor_cores(a) && steps_fit(a->x) && steps_fit(a->y) && w->C % 8 == 0 && w->N % 8 == 0;
     if (p->tensor) {
         const Tiling t = conv_weight_tiling(&p->g);
         p->tile = t.tile, w->splits = t.splits;

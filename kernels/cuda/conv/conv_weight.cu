@@ -3,12 +3,12 @@
  * For each tap, D (K,C) = grad y (pixels,K)^T source (pixels,C), the source's pixels being those that the tap
  * meets. Both operands come pixel by pixel, channels side by side, which is tile.h's deep order: rows of a
  * step are 32 pixels. A block has one tap and M × N of its channels; a thread copies the same chunk of some
- * pixels of a step, and goes from step to step by adding 32 pixels in (picture, row, column) with carries, no
- * division.
+ * pixels of a step, and goes from step to step by adding 32 pixels in (picture, row, column) with carries,
+ * and what each of those adds to its places in both maps: no division, no product.
  *
  *                                                             registers   blocks of a multiprocessor
- *     128×128   2×2 warps of 64×64                               232        2
- *     64×64     2×2 warps of 32×32    C or K = 320; small layers  94        4 (8.6 8.9), 5 (8.0 9.0)
+ *     128×128   2×2 warps of 64×64                               238        2
+ *     64×64     2×2 warps of 32×32    C or K = 320; small layers  92        4 (8.6 8.9), 5 (8.0 9.0)
  *
  * f32 goes the same way in TF32, 16 pixels a step.
  *
@@ -29,14 +29,68 @@ enum { DEEP_128, DEEP_64 };
 /* Chunks in a row of A, and of B. */
 template <typename S> constexpr int ROW_CHUNKS = S::M *S::PARTS / CHUNK;
 
+/* How a map's offset grows from one step's pixel to the next's, in chunks: always, and where the column goes
+ * over the end of its row, and the row over that of its picture. */
+typedef struct Growth {
+    int step, row, picture;
+} Growth;
+
+/* Of a map (pictures,H,W,chunks), by `by`, one pixel of the class being `apart` of its own. */
+__device__ static inline Growth growth_of(const ConvClass &k, const Pixel &by, int apart, int H, int W,
+                                          int chunks)
+{
+    const int row = apart * W;
+    return Growth{(by.picture * H * W + by.r * row + by.s * apart) * chunks,
+                  (row - k.columns.count * apart) * chunks, (H * W - k.rows.count * row) * chunks};
+}
+
 /* What a thread copies: A and B are as wide, so its pixels are the same in both. */
 template <typename T, typename S> struct PixelSource {
-    const T *source, *grad_y;  /* at its channel */
-    bool source_has, grad_has; /* there is such a channel */
-    Pixel at[S::A_ROWS], by;
+    const T *source, *grad_y;          /* at its channel */
+    bool source_has, grad_has;         /* there is such a channel */
+    Pixel at[S::A_ROWS], by;           /* the picture is in the offsets alone */
+    int in[S::A_ROWS], out[S::A_ROWS]; /* where they begin, in chunks: at the tap in the source, in grad y */
+    Growth in_grows, out_grows;
     int left; /* pixels from the thread's first one on */
     int u, v; /* start of the window + tap */
 };
+
+template <typename T, typename S>
+__device__ static inline void begin_pixels(PixelSource<T, S> &s, const ConvWalk &w, const ConvClass &k,
+                                           int first, int apart)
+{
+    const int H = (int)w.H, W = (int)w.W, out_H = (int)w.out_H, out_W = (int)w.out_W;
+    s.by = pixel_of(k, S::DEEP_STEP);
+    const int in_chunks = (int)(w.C * S::PARTS / CHUNK), out_chunks = (int)(w.N * S::PARTS / CHUNK);
+    s.in_grows = growth_of(k, s.by, w.step, H, W, in_chunks);
+    s.out_grows = growth_of(k, s.by, w.spread, out_H, out_W, out_chunks);
+#pragma unroll
+    for (int i = 0; i < S::A_ROWS; i++) {
+        const Pixel p = pixel_of(k, first + i * apart);
+        s.at[i] = p;
+        s.in[i] = ((p.picture * H + p.r * w.step + s.u) * W + p.s * w.step + s.v) * in_chunks;
+        s.out[i] =
+            ((p.picture * out_H + k.rows.place + p.r * w.spread) * out_W + k.columns.place + p.s * w.spread) *
+            out_chunks;
+    }
+}
+
+/* The i-th pixel of the next step, with carries instead of divisions. */
+template <typename T, typename S>
+__device__ static inline void next_pixel(PixelSource<T, S> &s, const ConvClass &k, int i)
+{
+    Pixel &p = s.at[i];
+    p.s += s.by.s, p.r += s.by.r;
+    s.in[i] += s.in_grows.step, s.out[i] += s.out_grows.step;
+    if (p.s >= k.columns.count) {
+        p.s -= k.columns.count, p.r++;
+        s.in[i] += s.in_grows.row, s.out[i] += s.out_grows.row;
+    }
+    if (p.r >= k.rows.count) {
+        p.r -= k.rows.count;
+        s.in[i] += s.in_grows.picture, s.out[i] += s.out_grows.picture;
+    }
+}
 
 template <typename T, typename S, bool STAGED>
 __device__ static inline void fetch_step(PixelSource<T, S> &s, const ConvWalk &w, const ConvClass &k,
@@ -44,18 +98,15 @@ __device__ static inline void fetch_step(PixelSource<T, S> &s, const ConvWalk &w
 {
 #pragma unroll
     for (int i = 0; i < S::A_ROWS; i++) {
-        const Pixel &p = s.at[i];
-        const int y = p.r * w.step + s.u, x = p.s * w.step + s.v;
+        const unsigned y = (unsigned)(s.at[i].r * w.step + s.u), x = (unsigned)(s.at[i].s * w.step + s.v);
         const bool there = i * (S::THREADS / ROW_CHUNKS<S>) < s.left;
-        const bool inside = y >= 0 && y < w.H && x >= 0 && x < w.W;
-        const int64_t out = (p.picture * w.out_H + k.rows.place + p.r * w.spread) * w.out_W +
-                            k.columns.place + p.s * w.spread;
-        const int64_t in = (p.picture * w.H + y) * w.W + x;
-        fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), s.grad_y + out * w.N * S::PARTS,
+        const bool inside =
+            y < (unsigned)w.H && x < (unsigned)w.W; /* before the first it is a large number */
+        fetch_chunk<STAGED>(&held.a[i], stage + place_of<S, S::M>(i), s.grad_y + (int64_t)s.out[i] * CHUNK,
                             there && s.grad_has);
         fetch_chunk<STAGED>(&held.b[i], stage + S::M * TILE_DEPTH + place_of<S, S::N>(i),
-                            s.source + in * w.C * S::PARTS, there && inside && s.source_has);
-        pixel_add(s.at[i], s.by, k);
+                            s.source + (int64_t)s.in[i] * CHUNK, there && inside && s.source_has);
+        next_pixel(s, k, i);
     }
     s.left -= S::DEEP_STEP;
 }
@@ -94,12 +145,9 @@ __global__ static void __launch_bounds__(S::THREADS) weight_kernel(WeightWalk g)
     from.s.source = (const T *)w.source + (column + chunk) * S::PARTS;
     from.s.grad_y = (const T *)g.grad_y + (row + chunk) * S::PARTS;
     from.s.source_has = column + chunk < w.C, from.s.grad_has = row + chunk < w.N;
-#pragma unroll
-    for (int i = 0; i < S::A_ROWS; i++)
-        from.s.at[i] = pixel_of(k, first * S::DEEP_STEP + pixel + i * (S::THREADS / CHUNKS));
-    from.s.by = pixel_of(k, S::DEEP_STEP);
     from.s.left = pixels - first * S::DEEP_STEP - pixel;
     from.s.u = k.rows.start + tap / k.columns.taps, from.s.v = k.columns.start + tap % k.columns.taps;
+    begin_pixels(from.s, w, k, first * S::DEEP_STEP + pixel, S::THREADS / CHUNKS);
     float d[S::WM / 16][S::WN / 8][4];
     multiply_tiles<false, T, S>(from, steps, d, shared);
     float *parts = g.parts + ((int64_t)blockIdx.y * w.N * w.all_taps + k.first_tap + tap) * w.C;
