@@ -97,11 +97,25 @@ static Status take_range(Axis *a, int64_t first, int64_t last, int64_t step)
     return STATUS_OK;
 }
 
+/* A1111's "1-5": of numbers it can be nothing else. Bytes of the first; 0: it is not so. */
+static int read_dashed(const char *key, const char *text)
+{
+    static const char DIGITS[] = "0123456789";
+    const size_t first = strspn(text, DIGITS),
+                 last = first && text[first] ? strspn(text + first + 1, DIGITS) : 0;
+    const bool number = !strcmp(key, "steps") || !strcmp(key, "seed") || !strcmp(key, "cfg");
+    return number && last && text[first] == '-' ? (int)first : 0;
+}
+
 static Status take_values(Axis *a, const char *text)
 {
     int64_t first, last, step;
     if (read_range(text, &first, &last, &step))
         return take_range(a, first, last, step);
+    const int dashed = read_dashed(a->key, text);
+    if (dashed)
+        return status_refuse("a range is written FIRST..LAST or FIRST..LAST+STEP, as %.*s..%s", dashed, text,
+                             text + dashed + 1);
     const char *between = strchr(text, '|') ? "|" : ",";
     for (const char *p = text;; p++) {
         const size_t length = strcspn(p, between);

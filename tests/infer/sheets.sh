@@ -116,6 +116,7 @@ refused "KEY=VALUE" "${heart[@]}" --sheet steps
 refused "did you mean --steps" "${heart[@]}" --sheet step=1,2
 refused "no setting of a picture" "${heart[@]}" --sheet out=a,b
 refused "out of range" "${heart[@]}" --sheet steps=1,0
+refused "a range is written FIRST..LAST or FIRST..LAST+STEP, as 1..5" "${heart[@]}" --sheet steps=1-5
 refused "a value is empty" "${heart[@]}" --sheet steps=1,,2
 refused "there is no LoRA" "${heart[@]}" --sheet lora=0.5,1
 refused "does not hold \"blue\"" "${heart[@]}" --sheet replace=blue,red
