@@ -18,6 +18,9 @@ LAUNCH = 1.5e-6  # seconds between two kernels of a graph
 CARDS = {"RTX 3060": (25.6, 360), "RTX 4090": (165, 1008), "A100 40 GB": (312, 1555), "H100 SXM": (643, 3350),
          "H200": (643, 4800)}
 BYTES = {"RTX 3060": 102, "RTX 4090": 660, "A100 40 GB": 624, "H100 SXM": 1286, "H200": 1286}  # products of 8 bits, dense
+# products of f32, dense: in TF32 (half of 16 bits), and as they are
+F32 = {"RTX 3060": (12.7, 12.7), "RTX 4090": (82.6, 82.6), "A100 40 GB": (156, 19.5), "H100 SXM": (321, 66.9),
+       "H200": (321, 66.9)}
 CHANNELS = (320, 640, 1280, 1280)
 HEADS, TEXT, TOKENS = 8, 768, 77
 SET, WHOLE = 64, 40960  # kernels/cuda/norm.cu
@@ -125,6 +128,11 @@ def step_in_bytes(card, o):
     return total
 
 
+def step_in_f32(card, o, exact):
+    return sum(max(flop / (F32[card][exact] * 1e12 * SHARE_PRODUCTS), 4 * numbers / (CARDS[card][1] * 1e9 * SHARE_MEMORY))
+               + LAUNCH for family, flop, numbers in o.all)
+
+
 def step(card, o, trained=False, checkpointing=False):
     """The gradient of the input is as much arithmetic as the forward; attention's is two and a half times."""
     total = 0
@@ -160,6 +168,8 @@ def main():
           " | ".join(f"{1 / step(card, o):.1f}" for card in CARDS) + " |")
     print("| the same with products of 8 bits | " +
           " | ".join(f"{1 / step_in_bytes(card, o):.1f}" for card in CARDS) + " |")
+    for what, exact in (("the same in f32, by TF32", False), ("the same in f32 as it is", True)):
+        print(f"| {what} | " + " | ".join(f"{1 / step_in_f32(card, o, exact):.1f}" for card in CARDS) + " |")
     four = unet(4, a.size // 8)
     for what, twice in (("LoRA steps a second, batch 4, checkpointing", True), ("the same without checkpointing", False)):
         print(f"| {what} | " + " | ".join(f"{1 / step(card, four, True, twice):.2f}" for card in CARDS) + " |")

@@ -96,6 +96,7 @@ typedef struct AtlModelOptions {
     const char *prompt_filter; /* a file of words that prompts may not have in them; NULL: none */
     const char *watermark;     /* "on", or a text that is written invisibly into each picture; NULL: none */
     AtlListener listener;
+    int tf32; /* 1: with "f32", on GPUs that have it, products are rounded to TF32 */
 } AtlModelOptions;
 
 /* Loads a model: a diffusers folder, a single file, or "builtin:tiny". options NULL: all defaults. *out is

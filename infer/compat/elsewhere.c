@@ -24,6 +24,7 @@ static const OptionElsewhere OPTIONS[] = {
      "it is not needed: a VAE whose numbers do not fit into f16 is computed in f32 by itself"},
     {"force-fp16|fp16-unet|bf16-unet|half|fp16|bf16|precision|type|torch-dtype",
      "here it is --dtype f16 or --dtype bf16"},
+    {"allow-tf32", "here it is --tf32, with --dtype f32, which is the default"},
     {"fp8-unet|fp8-e4m3fn-unet|fp8-e5m2-unet|fp8-e4m3fn-text-enc", "here it is --quantise int8"},
     {"cpu-vae|vae-on-cpu|clip-on-cpu|fp16-text-enc|fp32-text-enc",
      "text encoder and VAE leave the device's memory where --offload idle says so; they have no device of "

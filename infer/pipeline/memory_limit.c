@@ -209,7 +209,7 @@ Status memory_use(const MemoryChoice *m, const MemoryWay *way, MemoryUse *use)
                           &model);
     if (s == STATUS_OK) {
         model->offload = way->offload;
-        Ctx *c = ctx_new(m->dev, &(CtxOptions){.dtype = way->dtype, .threads = m->threads});
+        Ctx *c = ctx_new(m->dev, &(CtxOptions){.dtype = way->dtype, .tf32 = m->tf32, .threads = m->threads});
         s = c ? need_of_all(m, model, c, way->tile, use) : STATUS_FAILED;
         ctx_free(c);
     }

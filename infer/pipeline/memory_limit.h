@@ -16,6 +16,7 @@ typedef struct MemoryChoice {
     const char *model, *vae; /* as ModelRequest has them */
     bool ema;
     const Device *dev;
+    bool tf32; /* CtxOptions.tf32 */
     int threads;
     const MemoryPicture *pictures; /* all that are drawn with the model so loaded */
     int count;

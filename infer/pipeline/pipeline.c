@@ -50,6 +50,11 @@ const Model *pipeline_model(const Pipeline *p)
     return p->m;
 }
 
+bool pipeline_tf32(const Pipeline *p)
+{
+    return p->c->tf32;
+}
+
 void pipeline_free(Pipeline *p)
 {
     if (!p)

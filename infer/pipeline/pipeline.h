@@ -94,6 +94,7 @@ void pipeline_free(Pipeline *p);
  * UNet. Before this nothing does. */
 void pipeline_rest(Pipeline *p, Offload what);
 const Model *pipeline_model(const Pipeline *p);
+bool pipeline_tf32(const Pipeline *p); /* Ctx.tf32 */
 /* The largest arena that a picture of this size needs, in bytes, without computing anything. */
 Status pipeline_plan(Pipeline *p, const SampleRequest *r, size_t *bytes);
 /* Arithmetic of the picture's sampling steps and decoding, after pipeline_plan; 0: it has no plan. */

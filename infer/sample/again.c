@@ -28,10 +28,19 @@ void again_free(Again *a)
 /* Keys of the settings that are options of another name, or of the same. */
 static const struct {
     const char *key, *option;
-} OPTIONS[] = {{"prompt", "prompt"}, {"negative", "negative"}, {"steps", "steps"},
-               {"cfg", "cfg"},       {"sampler", "sampler"},   {"seed", "seed"},
-               {"width", "width"},   {"height", "height"},     {"clip_skip", "clip-skip"},
-               {"dtype", "dtype"},   {"prompt_2", "prompt-2"}, {"negative_2", "negative-prompt-2"}};
+} OPTIONS[] = {{"prompt", "prompt"},
+               {"negative", "negative"},
+               {"steps", "steps"},
+               {"cfg", "cfg"},
+               {"sampler", "sampler"},
+               {"seed", "seed"},
+               {"width", "width"},
+               {"height", "height"},
+               {"clip_skip", "clip-skip"},
+               {"dtype", "dtype"},
+               {"tf32", "tf32"},
+               {"prompt_2", "prompt-2"},
+               {"negative_2", "negative-prompt-2"}};
 
 static Status add_value(Again *a, const char *option, const json_t *value)
 {
@@ -41,6 +50,8 @@ static Status add_value(Again *a, const char *option, const json_t *value)
         return words_add(&a->words, "--%s=%lld", option, (long long)json_integer_value(value));
     if (json_is_real(value))
         return words_add(&a->words, "--%s=%.7g", option, json_real_value(value));
+    if (json_is_true(value))
+        return words_add(&a->words, "--%s", option);
     return STATUS_OK;
 }
 

@@ -237,6 +237,11 @@ static Status parse(int argc, char **argv, SampleArguments *a, bool *done)
         {"dtype", OPTION_TEXT, &a->dtype, .value = "TYPE", .choices = DTYPE_CHOICES,
          .help = "What weights and activations are stored in. 16 bits take half the memory.", .shown = "f32",
          .given = &a->dtype_given, .use = OPTION_UNKEPT},
+        {"tf32", OPTION_FLAG, &a->tf32,
+         .help =
+             "With --dtype f32, on a GPU of the Ampere generation or later: lets its tensor cores multiply, "
+             "which round what they multiply to TF32, 11 of 24 bits.",
+         .use = OPTION_UNKEPT},
         {"quantise", OPTION_TEXT, &a->quantise, .value = "HOW", .choices = "none|int8|int8-dynamic",
          .help =
              "Stores the weights of UNet and text encoder in 8 bits: half the memory of 16. "

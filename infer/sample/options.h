@@ -24,7 +24,7 @@ typedef struct SampleArguments {
     PromptOptions words;
     double guidance, eta, variation;
     int threads, batch, quality;
-    bool json, matrix, dtype_given, quantise_given;
+    bool json, matrix, dtype_given, quantise_given, tf32;
     char *own_prompt, *own_negative, *own_prompt_2,
         *own_negative_2;              /* where request's are none of the command line's words */
     char *options;                    /* what else was given, for the picture's settings (given.h); or NULL */

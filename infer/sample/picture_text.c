@@ -185,6 +185,8 @@ char *picture_settings(const PictureOrigin *o)
     mem_free(model);
     if (!r->negative && o->tells_none)
         json_object_set_new(settings, "negative", json_null());
+    if (o->tf32)
+        json_object_set_new(settings, "tf32", json_true());
     add_beside(settings, o);
     json_object_set_new(settings, "compat", json_string(compat_of(r->compat)->name));
     json_object_update_new(settings, way_settings(r, o->begin));

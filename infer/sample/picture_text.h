@@ -18,6 +18,7 @@ typedef struct PictureOrigin {
     const UsedLora *loras;        /* of whose paths only the last part is written */
     int lora_count;
     const char *dtype;
+    bool tf32;             /* Ctx.tf32 */
     bool tells_none;       /* no negative prompt is another thing to the model than an empty one (SDXL) */
     const char *licence;   /* the model's (licence.h); NULL or "": none is known */
     const char *watermark; /* the text that is written into the picture; NULL: none */

@@ -103,6 +103,7 @@ static PictureOrigin origin_of(const Work *w, const SampleArguments *a, const Sa
                            .loras = a->loras,
                            .lora_count = a->lora_count,
                            .dtype = dtype_name(w->session.c->dtype),
+                           .tf32 = w->session.c->tf32,
                            .licence = w->session.licence.name,
                            .watermark = guard_watermark(&a->guard),
                            .flagged = w->flagged,
@@ -328,6 +329,8 @@ static Status print_json(const Work *w)
         r->sampler, "width", r->size.width, "height", r->size.height, "clip_skip", r->clip_skip, "dtype",
         dtype_name(w->session.c->dtype), "loras", lora_facts(a), "device", w->session.c->dev->name, "threads",
         w->session.c->threads, "peak_bytes", (json_int_t)machine_peak_bytes());
+    if (w->session.c->tf32)
+        json_object_set_new(facts, "tf32", json_true());
     if (r->prompt_2 && *r->prompt_2)
         json_object_set_new(facts, "prompt_2", json_string(r->prompt_2));
     if (r->negative_2 && *r->negative_2)

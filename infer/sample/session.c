@@ -74,10 +74,11 @@ static bool is(const char *a, const char *b)
 bool session_same_model(const SampleArguments *a, const SampleArguments *b)
 {
     return is(a->model, b->model) && is(a->vae, b->vae) && a->ema == b->ema &&
-           is(a->prediction, b->prediction) && is(a->dtype, b->dtype) && is(a->device, b->device) &&
-           is(a->offload, b->offload) && is(a->quantise, b->quantise) && is(a->max_memory, b->max_memory) &&
-           is(a->guard.safety, b->guard.safety) && is(a->guard.prompt_filter, b->guard.prompt_filter) &&
-           is(a->guard.watermark, b->guard.watermark) && a->threads == b->threads;
+           is(a->prediction, b->prediction) && is(a->dtype, b->dtype) && a->tf32 == b->tf32 &&
+           is(a->device, b->device) && is(a->offload, b->offload) && is(a->quantise, b->quantise) &&
+           is(a->max_memory, b->max_memory) && is(a->guard.safety, b->guard.safety) &&
+           is(a->guard.prompt_filter, b->guard.prompt_filter) && is(a->guard.watermark, b->guard.watermark) &&
+           a->threads == b->threads;
 }
 
 static void unload(Session *s)
@@ -125,7 +126,8 @@ static Status limit_memory(Session *s, SampleArguments *a, const Device *dev, DT
                       .ema = a->ema,
                       .dev = dev,
                       .threads = a->threads,
-                      .keep_dtype = a->dtype_given,
+                      .keep_dtype = a->dtype_given || a->tf32,
+                      .tf32 = a->tf32,
                       .keep_int8 = a->quantise_given,
                       .keep_tile = strcmp(a->vae_tile, "auto") != 0,
                       .offload = offload_of(a->offload),
@@ -175,6 +177,8 @@ static Status load(Session *s, SampleArguments *a)
         TRY(status_in(guard_prompt(s->guard, a->request.prompt_2), "sample"));
     TRY(dtype_parse(a->dtype, &dtype));
     TRY(status_in(device_choose(a->device, &dtype, &dev), "sample: --device"));
+    bool tf32 = a->tf32;
+    TRY(status_in(device_choose_tf32(dev, dtype, &tf32), "sample: --tf32"));
     TRY(begin_arguments_open(&a->begin, &a->request.begin));
     if (a->max_memory)
         TRY(status_in(limit_memory(s, a, dev, &dtype), "sample: --max-memory"));
@@ -190,7 +194,8 @@ static Status load(Session *s, SampleArguments *a)
     TRY(model_hash(s->model, s->weights));
     s->model->offload = offload_of(a->offload);
     TRY(set_prediction(s->model, a->prediction));
-    s->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = a->threads, .stop = stop_flag()});
+    s->c =
+        ctx_new(dev, &(CtxOptions){.dtype = dtype, .tf32 = tf32, .threads = a->threads, .stop = stop_flag()});
     s->licence = licence_of(s->model);
     return s->c ? status_in(guard_load(s->guard, s->model, s->c, false), "sample: --safety") : STATUS_FAILED;
 }

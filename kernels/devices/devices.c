@@ -107,6 +107,23 @@ static Status find(const char *word, const Device **dev)
     return STATUS_OK;
 }
 
+Status device_choose_tf32(const Device *dev, DType stored, bool *tf32)
+{
+    static bool said;
+    if (*tf32 && stored != DTYPE_F32)
+        return status_refuse("is a way to multiply f32, and %s is stored, which tensor cores multiply as it "
+                             "is: leave it out, or set the dtype to f32",
+                             dtype_name(stored));
+    if (!*tf32 || dev->has_tf32)
+        return STATUS_OK;
+    if (!said)
+        log_info("%s has no TF32 (GPUs of compute capability 8.0 and later have): f32 is multiplied as it is",
+                 dev->host_memory ? "the processor" : "this GPU");
+    said = true;
+    *tf32 = false;
+    return STATUS_OK;
+}
+
 Status device_choose(const char *word, DType *stored, const Device **dev)
 {
     TRY(find(word, dev));

@@ -21,6 +21,9 @@ bool device_word_is_good(const char *word);
  * stored: the type that weights and activations are to have. GPUs before Ampere have no bf16: it becomes f16,
  * and that is said. */
 Status device_choose(const char *word, DType *stored, const Device **dev);
+/* tf32: what was asked for. Refused where what is stored is not f32; false on a device without TF32, which is
+ * said once. */
+Status device_choose_tf32(const Device *dev, DType stored, bool *tf32);
 /* For one of several processes of a machine: from now on cuda and auto mean the turn-th (from 0) of the GPUs
  * that can be used, and behind the last the first again. */
 void device_set_turn(int turn);

@@ -86,6 +86,12 @@ draw 2 "${tiny[@]}" --max-memory 20M --dtype bf16 --quantise none
 says "or leave --quantise away"
 draw 2 "${tiny[@]}" --max-memory 2X
 says "is no size"
+# TF32 is a GPU's, which is said, and the picture is the same without; it is about f32
+draw 0 "${heart[@]}" --seed 5 --device cpu --tf32 --out tf32.png
+says "the processor has no TF32"
+same tf32.png atelier-5.png
+draw 2 "${heart[@]}" --tf32 --dtype bf16
+says "sample: --tf32: is a way to multiply f32, and bf16 is stored"
 draw 2 "${heart[@]}" --xformers
 says "--xformers is another program's: attention is computed in one way here"
 draw 2 "${heart[@]}" --attention flash

@@ -107,6 +107,38 @@ static void test_modules_agree_with_the_reference(void **state)
     }
 }
 
+/* Where products are rounded to TF32, 11 bits of f32's 24, on a GPU. */
+#define TF32_TOLERANCE 4e-3
+
+static void check_tf32(const Case *k, StepFn fn, const char *name)
+{
+    const TensorEntry *e = golden(k->golden, "%s", name);
+    float *out = compute(k, fn, 0, name), *want = golden_floats(e);
+    assert_close(name, out, e, TF32_TOLERANCE);
+    if (!(l2_error(out, want, tensor_entry_count(e)) > 2e-5))
+        fail_msg("%s was not computed in TF32", name);
+    mem_free(want);
+    mem_free(out);
+}
+
+static void test_tf32_is_near_the_reference(void **state)
+{
+    (void)state;
+    if (!test_device()->has_tf32)
+        skip();
+    for (int i = 0; i < 2; i++) {
+        Case k = case_open(kinds[i], DTYPE_F32);
+        ctx_free(k.ctx);
+        k.ctx = ctx_new(test_device(), &(CtxOptions){.dtype = DTYPE_F32, .tf32 = true, .threads = 2});
+        assert_non_null(k.ctx);
+        check_tf32(&k, clip_step, "clip.out");
+        check_tf32(&k, unet_step, "unet.out");
+        check_tf32(&k, encode_step, "vae.moments");
+        check_tf32(&k, decode_step, "vae.decoded");
+        case_close(&k);
+    }
+}
+
 static void test_bf16_is_as_exact_as_the_references(void **state)
 {
     (void)state;
@@ -273,6 +305,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_modules_agree_with_the_reference),
+        cmocka_unit_test(test_tf32_is_near_the_reference),
         cmocka_unit_test(test_bf16_is_as_exact_as_the_references),
         cmocka_unit_test(test_gradients_of_all_weights_agree_with_the_reference),
         cmocka_unit_test(test_checkpointing_changes_no_byte),

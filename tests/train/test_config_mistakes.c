@@ -69,6 +69,8 @@ static const struct {
     {BASE "preview: {prompts: [a, b], seed: 18446744073709551615}\n",
      "preview.seed: 2 pictures from 18446744073709551615 on would go past the largest seed"},
     /* keys that do nothing */
+    {"model: {base: a, tf32: true}\ndataset: {path: a}\n", "1:24: model.tf32 does nothing in 16 bits"},
+    {"model: {base: a, dtype: f16, tf32: true}\ndataset: {path: a}\n", "model.tf32 does nothing in 16 bits"},
     {BASE "method: {kind: full, rank: 4}\n", "3:28: method.rank does nothing with method.kind: full"},
     {BASE "method: {kind: full, targets: attention}\n", "3:31: method.targets does nothing"},
     {BASE "method: {kind: full, alpha: 1}\n", "method.alpha does nothing"},
@@ -222,6 +224,7 @@ static void other_programs_words_lead_to_keys(void **state)
     }
     assert_true(keys > 40);
     assert_string_equal(other_name_answer("network_alpha"), "here it is method.alpha");
+    assert_string_equal(other_name_answer("allow_tf32"), "here it is model.tf32 (with model.dtype: f32)");
     assert_null(other_name_answer("network_alphas"));
 }
 

@@ -35,6 +35,7 @@ typedef struct Bench {
     int resolution, repeat;
     bool checkpointing, profiling;
     const char *quantise;
+    bool tf32;
     Profile profile;
     const char *against; /* a file, or NULL */
     json_t *before;      /* what it holds */
@@ -216,7 +217,8 @@ static Status measure_peak(Bench *b, double *flops)
     const bool narrow = b->c->dtype == DTYPE_BF16 && cpu_has_bf16();
     const DType type = !b->c->dev->host_memory ? b->c->dtype : narrow ? DTYPE_BF16 : DTYPE_F32;
     const int64_t shape[] = {PEAK_SIDE, PEAK_SIDE};
-    Product p = {.m = PEAK_SIDE, .n = PEAK_SIDE, .k = PEAK_SIDE, .trans_b = true, .alpha = 1};
+    Product p = {
+        .m = PEAK_SIDE, .n = PEAK_SIDE, .k = PEAK_SIDE, .trans_b = true, .alpha = 1, .tf32 = b->c->tf32};
     Tensor *a = tensor_new_on(b->c->dev, type, 2, shape), *w = tensor_new_on(b->c->dev, type, 2, shape);
     p.a = a;
     p.b = w;
@@ -284,13 +286,14 @@ static Status run_bench(Bench *b, const struct Piece *piece, const char *device,
     double peak, median, flop;
     const Device *dev;
     TRY(status_in(device_choose(device, &dtype, &dev), "bench: --device"));
+    TRY(status_in(device_choose_tf32(dev, dtype, &b->tf32), "bench: --tf32"));
     const int factor = 1 << (b->which->shapes.vae.levels - 1);
     b->batch = b->batch ? b->batch : piece->batch;
     b->size = size_square(b->resolution / factor);
     b->shape = (ConditioningShape){.ids = b->which->shapes.clip.positions,
                                    .tokens = b->which->shapes.clip.positions,
                                    .width = b->which->shapes.unet.cross_attention_dim};
-    b->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .threads = threads});
+    b->c = ctx_new(dev, &(CtxOptions){.dtype = dtype, .tf32 = b->tf32, .threads = threads});
     if (!b->c)
         return STATUS_FAILED;
     ctx_set_recording(b->c, piece->fn == train_piece);
@@ -301,6 +304,8 @@ static Status run_bench(Bench *b, const struct Piece *piece, const char *device,
     json_object_set_new(facts, "resolution", json_integer(b->resolution));
     json_object_set_new(facts, "batch", json_integer(b->batch));
     json_object_set_new(facts, "dtype", json_string(dtype_name(dtype)));
+    if (b->tf32)
+        json_object_set_new(facts, "tf32", json_true());
     if (strcmp(b->quantise, "none") != 0)
         json_object_set_new(facts, "quantise", json_string(b->quantise));
     json_object_set_new(facts, "device", json_sprintf("%s (%s)", dev->name, dev->chip));
@@ -376,7 +381,7 @@ static Status bench(int argc, char **argv)
     const char *size = "sd15", *dtype_word = "bf16", *quantise = "none", *device = DEVICE_AUTO;
     int resolution = 0, batch = 0, repeat = 0, threads = 0;
     const char *against = NULL;
-    bool as_json = false, checkpointing = false, profiling = false, done;
+    bool as_json = false, checkpointing = false, profiling = false, tf32 = false, done;
     OptionList works = {0};
     const Option options[] = {
         {.name = "size",
@@ -409,6 +414,11 @@ static Status bench(int argc, char **argv)
          .choices = DTYPE_CHOICES,
          .shown = "bf16",
          .help = "What weights and activations are stored in."},
+        {.name = "tf32",
+         .kind = OPTION_FLAG,
+         .out = &tf32,
+         .help = "With --dtype f32: products are rounded to TF32, as `sample` and `train` can, on GPUs that "
+                 "have it."},
         {.name = "quantise",
          .kind = OPTION_TEXT,
          .out = &quantise,
@@ -485,6 +495,7 @@ static Status bench(int argc, char **argv)
                .checkpointing = checkpointing,
                .profiling = profiling,
                .quantise = quantise,
+               .tf32 = tf32,
                .against = against};
     b.batch = batch;
     b.resolution = resolution ? resolution : b.which->resolution;

@@ -22,7 +22,7 @@ typedef struct Arguments {
     const char *folder, *out, *caption;
     const char *cache, *model, *vae, *dtype, *device, *folder_names;
     int resolution, clip_skip;
-    bool skip_bad, flip, square, json;
+    bool skip_bad, flip, square, tf32, json;
     bool latents, text; /* of cache */
     SizeModel sizes;    /* of the model, where latents are encoded */
 } Arguments;
@@ -76,6 +76,7 @@ static Status parse(int argc, char **argv, Arguments *a, bool *done)
          .help = "As method.clip_skip of the configuration.", .min = 0, .max = 11, .shown = "0"},
         {"dtype", OPTION_TEXT, &a->dtype, .value = "D", .help = "As model.dtype of the configuration.",
          .choices = DTYPE_CHOICES, .shown = "bf16"},
+        {"tf32", OPTION_FLAG, &a->tf32, .help = "As model.tf32 of the configuration, with --dtype f32."},
         {"device", OPTION_TEXT, &a->device, .value = DEVICE_VALUES, .help = DEVICE_HELP,
          .shown = DEVICE_AUTO},
         {.kind = OPTION_HEADING, .help = "Output"},
@@ -185,6 +186,7 @@ static Status check_model(Arguments *a)
     const Device *dev;
     TRY(dtype_parse(a->dtype, &dtype));
     TRY(status_in(device_choose(a->device, &dtype, &dev), "data build: --device"));
+    TRY(status_in(device_choose_tf32(dev, dtype, &a->tf32), "data build: --tf32"));
     TRY(model_open(
         &(ModelRequest){
             .name = a->model, .vae = a->vae, .parts = parts_of(a), .dtype = dtype, .described = true},
@@ -232,7 +234,7 @@ static Status encode_with_model(Encoding *e)
     TRY(model_open(
         &(ModelRequest){.name = e->a->model, .vae = e->a->vae, .parts = parts_of(e->a), .dtype = e->dtype},
         &e->model));
-    e->c = ctx_new(dev, &(CtxOptions){.dtype = e->dtype, .stop = stop_flag()});
+    e->c = ctx_new(dev, &(CtxOptions){.dtype = e->dtype, .tf32 = e->a->tf32, .stop = stop_flag()});
     if (!e->c)
         return STATUS_FAILED;
     TRY(pipeline_new(e->c, e->model, &e->pipeline));

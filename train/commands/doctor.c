@@ -147,6 +147,7 @@ static json_t *card(int number, const CudaCardInfo *info)
     json_object_set_new(o, "bf16_is_stored_as",
                         info->usable ? json_string(info->major < CUDA_BF16_MAJOR ? "f16" : "bf16")
                                      : json_null());
+    json_object_set_new(o, "tf32", json_boolean(info->usable && info->major >= CUDA_TF32_MAJOR));
     return o;
 }
 

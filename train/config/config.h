@@ -81,6 +81,7 @@ typedef struct Config {
     struct {
         char *base;     /* builtin:tiny, folder, file */
         DType dtype;    /* frozen weights and saved activations */
+        bool tf32;      /* products of f32 may be rounded to TF32 */
         ModelInit init; /* random: UNet and text encoder start from random weights (training from scratch) */
         Quantise quantise;
         int prediction; /* 0: as the model says; else 1 + its place in the table of objectives */

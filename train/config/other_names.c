@@ -12,6 +12,7 @@
         "model.base", "")                                                                                    \
     KEY("mixed-precision|full-bf16|full-fp16|weight-dtype|train-dtype|precision", "model.dtype",             \
         " (f32, bf16 or f16)")                                                                               \
+    KEY("allow-tf32|tf32", "model.tf32", " (with model.dtype: f32)")                                         \
     KEY("fp8-base|quantize|load-in-8bit", "model.quantise", " (int8)")                                       \
     KEY("v-parameterization|prediction-type|v2", "model.prediction", "")                                     \
     KEY("instance-data-dir|train-data-dir|image-dir|data-dir|dataset-name|dataset-config|concepts|in-json",  \
@@ -87,7 +88,7 @@
             "square; leave it out")                                                                          \
     NOTHING("output-name|logging-dir|log-with|report-to|log-prefix|tracker-project-name",                    \
             "the result is lora.safetensors or model/ in output.dir, and the log is log.jsonl there")        \
-    NOTHING("allow-tf32|torch-compile|dynamo-backend|persistent-data-loader-workers|highvram|lowram",        \
+    NOTHING("torch-compile|dynamo-backend|persistent-data-loader-workers|highvram|lowram",                   \
             "it is a switch of PyTorch's, which is not used here; leave it out")
 
 #define KEY_ANSWER(names, key, more) {names, "here it is " key more},

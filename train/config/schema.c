@@ -51,6 +51,10 @@ static const SchemaKey KEYS[] = {
  .more = "16 bits halve the memory. Trained weights and their gradients are f32 always, and so is the optimizer's state but "
          "for optimizer.kind: adamw8bit. f16 does not reach down to small gradients: the loss is scaled by a power of two on "
          "its way back, which is halved, and the update skipped, where that is too much. bf16 needs none of it."},
+{.path = "model.tf32", .type = KEY_SWITCH, .offset = AT(model.tf32), .preset = "false",
+ .help = "With model.dtype: f32: let a GPU's tensor cores multiply, which round what they multiply to TF32, 11 of 24 bits.",
+ .more = "As allow_tf32 of other trainers. Sums stay f32, and so does all that is stored. For GPUs of the Ampere generation and later; "
+         "elsewhere f32 is multiplied as it is, which is said."},
 {.path = "model.quantise", .type = KEY_CHOICE, .offset = AT(model.quantise), .choices = "none|int8", .preset = "none",
  .help = "Store the frozen weights of UNet and text encoder in 8 bits, a scale for each output.",
  .more = "Half the memory of 16 bits. They are decoded on their way into each product, which takes some time; an adapter is trained over "

@@ -38,6 +38,8 @@ static const SchemaRule RULES[] = {
     {"prior.path", "model.init", true, MODEL_INIT_RANDOM, NO_EXCUSE,
      "does not go with model.init: random (a model without training has nothing to preserve); remove the "
      "section prior"},
+    {"model.tf32", "model.dtype", false, DTYPE_F32, WHILE_OFF,
+     "does nothing in 16 bits, which tensor cores multiply as they are; remove it, or set model.dtype: f32"},
     {"model.quantise", "method.kind", true, METHOD_FULL, NO_EXCUSE,
      "does not go with method.kind: full (weights that are trained are kept whole); remove it"},
     {"train.fused_backward", "method.kind", true, METHOD_LORA, WHILE_OFF,

@@ -63,6 +63,8 @@ static Status load(AtlModel *m, const char *name, const AtlModelOptions *o)
     TRY(choose("safety", word_of(o->safety, "auto"), SAFETY_CHOICES, &safety));
     TRY(status_in(dtype_parse(word_of(o->dtype, "f32"), &m->dtype), "AtlModelOptions.dtype"));
     TRY(status_in(device_choose(word_of(o->device, DEVICE_AUTO), &m->dtype, &dev), "AtlModelOptions.device"));
+    bool tf32 = o->tf32;
+    TRY(status_in(device_choose_tf32(dev, m->dtype, &tf32), "AtlModelOptions.tf32"));
     if (dev != device_cpu())
         handle_take_card(&m->handle);
     TRY(keep_text(o->safety, &m->safety));
@@ -78,7 +80,8 @@ static Status load(AtlModel *m, const char *name, const AtlModelOptions *o)
     TRY(model_hash(m->model, m->weights));
     m->model->offload = (Offload)offload;
     m->licence = licence_of(m->model);
-    m->c = ctx_new(dev, &(CtxOptions){.dtype = m->dtype, .threads = o->threads, .stop = &m->handle.stop});
+    m->c = ctx_new(
+        dev, &(CtxOptions){.dtype = m->dtype, .tf32 = tf32, .threads = o->threads, .stop = &m->handle.stop});
     return m->c ? guard_load(m->guard, m->model, m->c, false) : STATUS_FAILED;
 }
 
@@ -233,6 +236,7 @@ static Status hand_over(const AtlModel *m, const Asked *a, SampleResult *result,
                                                       .loras = m->used,
                                                       .lora_count = m->lora_count,
                                                       .dtype = dtype_name(m->dtype),
+                                                      .tf32 = m->c->tf32,
                                                       .licence = m->licence.name,
                                                       .watermark = guard_watermark(&guard),
                                                       .flagged = result->flagged,

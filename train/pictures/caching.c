@@ -22,13 +22,19 @@ struct Caching {
 
 /* Keys -------------------------------------------------------------------------------------------------- */
 
-static Status hash_vae(const Model *m, DType activations, CacheKey out)
+/* What activations are stored in and multiplied as. */
+static const char *arithmetic(const Caching *c, DType activations)
+{
+    return activations == DTYPE_F32 && pipeline_tf32(c->pipeline) ? "tf32" : dtype_name(activations);
+}
+
+static Status hash_vae(const Model *m, const char *activations, CacheKey out)
 {
     const VaeConfig *v = vae_config(m->vae);
     char text[128];
     Sha256 s;
     sha256_init(&s);
-    snprintf(text, sizeof text, "latents 3, %s, groups %d, quant %d", dtype_name(activations), v->norm_groups,
+    snprintf(text, sizeof text, "latents 3, %s, groups %d, quant %d", activations, v->norm_groups,
              v->use_quant_conv);
     hash_text(&s, text);
     TRY(hash_layers(&s, vae_layers(m->vae)));
@@ -36,18 +42,19 @@ static Status hash_vae(const Model *m, DType activations, CacheKey out)
     return STATUS_OK;
 }
 
-static Status hash_text_encoder(Sha256 *s, Clip *clip, const Tokenizer *t, DType activations, int clip_skip)
+static Status hash_text_encoder(Sha256 *s, Clip *clip, const Tokenizer *t, const char *activations,
+                                int clip_skip)
 {
     const ClipConfig *c = clip_config(clip);
     char text[256];
     snprintf(text, sizeof text, "text 3, skip %d, %s, heads %d, quick %d, eps %a, tokens %d %d %d", clip_skip,
-             dtype_name(activations), c->heads, c->quick_gelu, (double)c->eps, c->bos, c->eos, c->pad);
+             activations, c->heads, c->quick_gelu, (double)c->eps, c->bos, c->eos, c->pad);
     hash_text(s, text);
     TRY(tokenizer_hash(t, s));
     return hash_layers(s, clip_layers(clip));
 }
 
-static Status hash_text_encoders(const Model *m, DType activations, int clip_skip, CacheKey out)
+static Status hash_text_encoders(const Model *m, const char *activations, int clip_skip, CacheKey out)
 {
     Sha256 s;
     sha256_init(&s);
@@ -66,13 +73,13 @@ static Status start(Caching *c, DType activations, int parts)
             return status_fail("%s: has no VAE to encode pictures with", m->name);
         c->vae = vae_config(m->vae);
         c->factor = vae_factor(m->vae);
-        TRY(hash_vae(m, activations, c->latents));
+        TRY(hash_vae(m, arithmetic(c, activations), c->latents));
     }
     if (parts & CACHING_TEXTS) {
         if (!m->clip || !m->tokenizer)
             return status_fail("%s: has no text encoder to encode captions with", m->name);
         c->text = conditioning_shape(m);
-        TRY(hash_text_encoders(m, activations, c->clip_skip, c->texts));
+        TRY(hash_text_encoders(m, arithmetic(c, activations), c->clip_skip, c->texts));
     }
     return STATUS_OK;
 }

@@ -21,7 +21,7 @@
 enum { CACHING_LATENTS = 1, CACHING_TEXTS = 2, CACHING_ALL = 3 };
 
 /* A loaded model's encoders, and what keys of theirs begin with: SHA-256 over names, shapes, types and the
- * first and last 64 KiB of each of their tensors, and the storage type of activations. */
+ * first and last 64 KiB of each of their tensors, and the storage type of activations, with TF32. */
 typedef struct Caching Caching;
 Status caching_new(Pipeline *p, DType activations, int clip_skip, int parts, Caching **out);
 void caching_free(Caching *c); /* NULL allowed */

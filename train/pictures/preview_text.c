@@ -31,6 +31,7 @@ static char *of_each(const PreviewDrawn *d, char *(*one)(const PictureOrigin *),
             .model = config->model.base,
             .weights = d->weights,
             .dtype = dtype_name(config->model.dtype),
+            .tf32 = config->model.tf32,
             .licence = licence.name,
             .watermark = guard_watermark(&(GuardRequest){.watermark = config->safety.watermark})};
         char *text = one(&origin);

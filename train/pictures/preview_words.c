@@ -35,6 +35,8 @@ static Status add_all(const Config *config, Words *out)
     if (config->model.vae)
         TRY(words_add(out, "--vae=%s", config->model.vae));
     TRY(words_add(out, "--dtype=%s", dtype_name(config->model.dtype)));
+    if (config->model.tf32)
+        TRY(words_add(out, "--tf32"));
     if (config->method.clip_skip)
         TRY(words_add(out, "--clip-skip=%d", config->method.clip_skip));
     return config->preview.prompt_count ? add_first_preview(config, out) : STATUS_OK;

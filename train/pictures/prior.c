@@ -58,7 +58,8 @@ static PictureOrigin origin_of(const Config *config, const Model *m, const char 
                            .tells_none = m->family == FAMILY_SDXL,
                            .model = config->model.base,
                            .weights = weights,
-                           .dtype = dtype_name(config->model.dtype)};
+                           .dtype = dtype_name(config->model.dtype),
+                           .tf32 = config->model.tf32};
 }
 
 Status prior_plan(Pipeline *p, const Config *config, const RunSizes *sizes, PriorNeed *need, size_t *bytes)
@@ -98,6 +99,7 @@ static void let_be(const Config *config, json_t *now, const json_t *then)
     }
     json_object_del(now, "version");
     json_object_del(now, "dtype");
+    json_object_del(now, "tf32");
     json_object_del(now, json_object_get(then, "weights") ? "model" : "weights");
 }
 

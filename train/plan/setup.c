@@ -314,10 +314,9 @@ static Status make_parts(Setup *s, bool described)
     Config *config = s->config;
     TRY(load_model(config, described, &s->model));
     TRY(check_sizes(config, s->model));
-    if (!s->c)
-        s->c = ctx_new(
-            s->dev, &(CtxOptions){.dtype = config->model.dtype, .threads = threads_for(s), .stop = s->stop});
-    if (!s->c)
+    const DType dtype = config->model.dtype;
+    const CtxOptions options = {dtype, config->model.tf32, threads_for(s), s->stop};
+    if (!s->c && !(s->c = ctx_new(s->dev, &options)))
         return STATUS_FAILED;
     ctx_set_capture(s->c, true);
     config->train.threads = s->c->threads;
@@ -538,6 +537,7 @@ Status setup_device(Config *config, const Device **dev)
     if (config->train.fused_backward && config->model.dtype == DTYPE_F16)
         return status_refuse("train.fused_backward: this GPU stores bf16 as f16, which is too narrow for it; "
                              "write model.dtype: f32");
+    TRY(status_in(device_choose_tf32(*dev, config->model.dtype, &config->model.tf32), "model.tf32"));
     return strcmp(config->train.device, DEVICE_AUTO) == 0 ? config_set_device(config, (*dev)->name)
                                                           : STATUS_OK;
 }

@@ -67,7 +67,7 @@ typedef struct Setup {
 } Setup;
 
 /* The device that train.device asks for; what auto takes is written down there. model.dtype becomes what the
- * device can store. */
+ * device can store, model.tf32 whether it has that. */
 Status setup_device(Config *config, const Device **dev);
 /* Plans the run on a device (NULL: as the configuration says) for one of the processes that share it. folder:
  * the run's, made if missing; NULL: nothing is written (--plan). keep: as for sources_open. report: the step

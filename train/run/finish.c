@@ -93,6 +93,13 @@ static char *add_option(char *line, const char *option, const char *value)
     return longer;
 }
 
+static char *add_flag(char *line, const char *option)
+{
+    char *longer = line ? mem_printf("%s --%s", line, option) : NULL;
+    mem_free(line);
+    return longer;
+}
+
 static char *add_number(char *line, const char *option, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 static char *add_number(char *line, const char *option, const char *format, ...)
@@ -124,6 +131,8 @@ static void say_how_to_draw(const Setup *s, const char *model, const char *lora)
     if (r.negative_2 && *r.negative_2)
         line = add_option(line, "negative-prompt-2", r.negative_2);
     line = add_option(line, "dtype", dtype_name(config->model.dtype));
+    if (config->model.tf32)
+        line = add_flag(line, "tf32");
     if (r.size.width)
         line = add_number(add_number(line, "width", "%d", r.size.width), "height", "%d", r.size.height);
     if (r.steps != usual.steps)

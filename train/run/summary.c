@@ -284,7 +284,7 @@ static void print_warmup(const Setup *s, FILE *out)
 static void print_model(const Setup *s, FILE *out)
 {
     const Size latent = s->shape.size, pixels = size_multiplied(latent, vae_factor(s->model->vae));
-    const char *dtype = dtype_name(s->config->model.dtype);
+    const char *dtype = s->config->model.tf32 ? "f32 multiplied in TF32" : dtype_name(s->config->model.dtype);
     if (s->sizes.count > 1)
         log_row(out, INDENT, "model      %s, %s, pictures of %d sizes", s->model->name, dtype,
                 s->sizes.count);
