@@ -4,10 +4,7 @@
 # with other pictures than those in the folder without a word.
 . "$(dirname "$0")/common" "$1"
 
-mkdir "$work/pictures"
-for name in banana bell bicycle butterfly; do
-    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
-done
+pictures "$work/pictures" banana bell bicycle butterfly
 cat > "$work/run.yaml" <<YAML
 model: {base: $here/tests/golden/models/sd1, dtype: f32}
 dataset: {path: pictures}

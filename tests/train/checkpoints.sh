@@ -4,10 +4,7 @@
 # device is the one of before.
 . "$(dirname "$0")/common" "$1"
 
-mkdir "$work/pictures"
-for name in banana bell; do
-    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
-done
+pictures "$work/pictures" banana bell
 cat > "$work/run.yaml" <<YAML
 model: {base: $here/tests/golden/models/sd1, dtype: f32}
 dataset: {path: pictures}
@@ -175,11 +172,16 @@ says "has done 6 steps already, of the 5 that are asked for"
 ! grep -q "not changed\|same with" "$work/err" || fail "it contradicts itself"
 
 # What is left after going on counts previews and validation, which were timed before.
-rm -rf "$work/run"
-shown="--set preview.every=1 --set preview.prompts=[a] --set preview.steps=9 --set validation.share=0.5 --set validation.every=1"
-train 0 $level $shown --set train.steps=2
-train 0 $level $shown --set train.steps=4 --resume auto
-grep -q "time left  about .*, validation .*, previews " "$work/err" || fail "the time left leaves something out"
+# What takes less than a 200th of all is not named: once more where the machine was busy with something else meanwhile.
+shown="--set preview.every=1 --set preview.prompts=[a] --set preview.steps=1 --set validation.share=0.5 --set validation.every=1"
+left="time left  about .*, validation .*, previews "
+for _ in 1 2 3 4 5 6; do
+    rm -rf "$work/run"
+    train 0 $level $shown --set train.steps=2
+    train 0 $level $shown --set train.steps=4 --resume auto
+    ! grep -q "$left" "$work/err" || break
+done
+grep -q "$left" "$work/err" || fail "the time left leaves something out"
 
 # The best step's checkpoint is kept, whatever output.keep and save_every say, and named at the end; a run that was stopped
 # and gone on with keeps the same one.

@@ -39,10 +39,7 @@ train: {steps: 20, accumulate: 2, resolution: 32, threads: 1, timeout: 5}
 optimizer: {lr: 1.0e-3, schedule: constant}
 output: {save_every: 5, dir: $work/none}
 YAML
-mkdir "$work/pictures"
-for name in banana bell bicycle; do
-    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
-done
+pictures "$work/pictures" banana bell bicycle
 export WORLD_SIZE=2 MASTER_ADDR=10.77.0.1 MASTER_PORT=29500
 # both DIR WORD…: process 1 on b, and process 0 here; *_status are how they ended
 both() {

@@ -7,11 +7,8 @@
 echo leak:libhdf5 > "$work/leaks"
 export LSAN_OPTIONS=suppressions=$work/leaks:print_suppressions=0
 
-mkdir "$work/pictures" "$work/other"
-for name in banana bell; do
-    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
-    cp "$here/data/examples/carrot.jpg" "$here/data/examples/carrot.txt" "$work/other"
-done
+pictures "$work/pictures" banana bell
+pictures "$work/other" carrot
 cat > "$work/run.yaml" <<YAML
 model: {base: $here/tests/golden/models/sd1, dtype: f32}
 dataset: {path: pictures}

@@ -3,10 +3,8 @@
 # them becomes a folder's name; a run that is refused leaves no folder, no parents of one and no file behind.
 . "$(dirname "$0")/common" "$1"
 
-mkdir "$work/pictures" "$work/home" "$work/elsewhere"
-for name in banana bell; do
-    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
-done
+mkdir "$work/home" "$work/elsewhere"
+pictures "$work/pictures" banana bell
 cat > "$work/run.yaml" <<YAML
 model: {base: $here/tests/golden/models/sd1, dtype: f32}
 dataset: {path: pictures}

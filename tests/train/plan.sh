@@ -4,10 +4,7 @@
 . "$(dirname "$0")/common" "$1"
 number() { grep -o "\"$1\": *[0-9]*" "$2" | tail -1 | grep -o '[0-9]*$'; }
 
-mkdir "$work/pictures"
-for name in banana bell; do
-    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
-done
+pictures "$work/pictures" banana bell
 cat > "$work/run.yaml" <<YAML
 model: {base: builtin:tiny, dtype: f32}
 dataset: {path: pictures}

@@ -17,10 +17,7 @@ train: {steps: 60, batch: 1, accumulate: 3, resolution: 32, threads: 1}
 optimizer: {lr: 1.0e-3}
 output: {save_every: 10, dir: $work/none}
 YAML
-mkdir "$work/pictures"
-for name in banana bell bicycle butterfly cactus carrot; do
-    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
-done
+pictures "$work/pictures" banana bell bicycle butterfly cactus carrot
 
 train() { # DIR WORD…
     "$atelier" train "$work/run.yaml" --set output.dir="$work/$1" "${@:2}"

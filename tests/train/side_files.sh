@@ -3,10 +3,7 @@
 # goes on to the same bytes. A second signal says what was kept. Breaks if steps since the last checkpoint are lost.
 . "$(dirname "$0")/common" "$1"
 
-mkdir "$work/pictures"
-for name in banana bell bicycle; do
-    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
-done
+pictures "$work/pictures" banana bell bicycle
 cat > "$work/run.yaml" <<YAML
 model: {base: $here/tests/golden/models/sd1, dtype: f32}
 dataset: {path: pictures}

@@ -11,10 +11,8 @@ stride=${2:-23}
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
 unset RANK WORLD_SIZE ATELIER_TOKEN
 
-mkdir "$work/pictures" "$work/others"
-for name in banana bell bicycle butterfly cactus carrot; do
-    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
-done
+mkdir "$work/others"
+pictures "$work/pictures" banana bell bicycle butterfly cactus carrot
 cp "$work"/pictures/b* "$work/others"
 cp -r "$here/tests/golden/models/sd1" "$work/model"
 cat > "$work/run.yaml" << YAML

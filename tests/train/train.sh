@@ -2,10 +2,7 @@
 # `atelier train` as a user meets it: --plan, signals, requests that are wrong, a whole model trained and drawn with.
 . "$(dirname "$0")/common" "$1"
 
-mkdir "$work/pictures"
-for name in banana bell bicycle; do
-    cp "$here/data/examples/$name.jpg" "$here/data/examples/$name.txt" "$work/pictures"
-done
+pictures "$work/pictures" banana bell bicycle
 cat > "$work/run.yaml" <<YAML
 model: {base: $here/tests/golden/models/sd1, dtype: f32}
 dataset: {path: pictures, repeats: 4}
