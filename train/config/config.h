@@ -166,6 +166,7 @@ typedef struct Config {
         char *dir;
         int64_t save_every;
         int keep;
+        bool events;
         bool kohya, peft, single; /* output.formats */
         DType dtype;
     } output;

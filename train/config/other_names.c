@@ -86,8 +86,10 @@
     NOTHING("xformers|sdpa|mem-eff-attn|enable-xformers-memory-efficient-attention|attention",               \
             "attention is computed in one way here, whose memory grows with the picture and not with its "   \
             "square; leave it out")                                                                          \
-    NOTHING("output-name|logging-dir|log-with|report-to|log-prefix|tracker-project-name",                    \
-            "the result is lora.safetensors or model/ in output.dir, and the log is log.jsonl there")        \
+    KEY("log-with|report-to", "output.events", ": true (the default) is TensorBoard's files")                \
+    NOTHING("output-name|logging-dir|log-prefix|tracker-project-name",                                       \
+            "the result is lora.safetensors or model/ in output.dir, and the log is there: log.jsonl, and "  \
+            "events.out.tfevents… for TensorBoard")                                                          \
     NOTHING("torch-compile|dynamo-backend|persistent-data-loader-workers|highvram|lowram",                   \
             "it is a switch of PyTorch's, which is not used here; leave it out")
 

@@ -383,6 +383,8 @@ static const SchemaKey KEYS[] = {
 {.path = "output.keep", .freedom = KEY_FREE, .type = KEY_INT, .offset = AT(output.keep), .min = 1, .max = 1000000, .preset = "3",
  .help = "How many checkpoints stay; older ones are removed.",
  .more = "With held-out pictures (validation.share) the checkpoint of the step with the least validation loss stays besides."},
+{.path = "output.events", .freedom = KEY_FREE, .type = KEY_SWITCH, .offset = AT(output.events), .preset = "true",
+ .help = "What log.jsonl has, and the previews, for TensorBoard too: `tensorboard --logdir` and the run's folder."},
 {.path = "output.formats", .freedom = KEY_FREE, .type = KEY_FLAGS, .offset = AT(output.kohya), .choices = "kohya|peft|single", .preset = "kohya",
  .unless = {"method.kind", METHOD_FULL, ""},
  .help = "The LoRA's formats: kohya (A1111, ComfyUI, diffusers and others), peft (diffusers, PEFT). A whole model's: "

@@ -119,7 +119,7 @@ Status duty_preview(Trainer *t)
     t->state.preview_seconds = seconds_now() - began;
     log_info("step %lld: %s/samples/step-%06lld.png%s", (long long)t->state.step, t->config->output.dir,
              (long long)t->state.step, averaged ? " (EMA weights)" : "");
-    return STATUS_OK;
+    return t->run ? run_previews(t->run, t->state.step) : STATUS_OK;
 }
 
 bool duty_has_previews(const Trainer *t)

@@ -127,6 +127,7 @@ void run_close(RunFolder *r)
         return;
     if (r->log >= 0)
         close(r->log);
+    events_close(r->events);
     mem_free(r->path);
     mem_free(r);
 }
@@ -138,6 +139,7 @@ static Status log_failed(const RunFolder *r, int error)
 
 Status run_log(RunFolder *r, json_t *line)
 {
+    const Status told = r->events && line ? events_line(r->events, line) : STATUS_OK;
     char *text = json_text(line, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (!text)
         return status_in(STATUS_FAILED, "%s/log.jsonl", r->path);
@@ -148,7 +150,17 @@ Status run_log(RunFolder *r, json_t *line)
     if (error)
         return log_failed(r, error);
     r->log_bytes += (int64_t)size + 1;
-    return STATUS_OK;
+    return told;
+}
+
+Status run_previews(RunFolder *r, int64_t step)
+{
+    if (!r->events)
+        return STATUS_OK;
+    char *file = path_in(r->path, "samples/step-%06lld.png", (long long)step);
+    const Status s = file ? events_picture(r->events, step, "previews", file) : STATUS_FAILED;
+    mem_free(file);
+    return s;
 }
 
 Status run_log_sync(RunFolder *r)

@@ -7,6 +7,7 @@
 
 #include "kernels/base/json.h"
 #include "kernels/base/status.h"
+#include "train/events/events.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@ typedef struct RunFolder {
     char *path;
     int log;           /* file descriptor */
     int64_t log_bytes; /* written so far */
+    EventFile *events; /* what is logged is told there too; NULL: nowhere */
 } RunFolder;
 
 /* True if the folder holds a run: its log, or a checkpoint; or if that cannot be found out. */
@@ -30,6 +32,8 @@ Status run_open(const char *path, int64_t log_bytes, RunFolder **out);
 void run_close(RunFolder *r); /* NULL allowed */
 /* Appends one line; frees line. */
 Status run_log(RunFolder *r, json_t *line);
+/* Previews of a step have been drawn: they are told of where the log is told too. */
+Status run_previews(RunFolder *r, int64_t step);
 /* What has been logged is on the disk when this returns: before a checkpoint says how long the log is. */
 Status run_log_sync(RunFolder *r);
 

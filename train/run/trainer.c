@@ -244,7 +244,11 @@ static Status make_ready(Trainer *t)
 
 static Status open_run(Trainer *t)
 {
-    TRY(run_open(t->config->output.dir, t->state.log_bytes, &t->run));
+    const CheckpointState *state = &t->state;
+    TRY(run_open(t->config->output.dir, state->log_bytes, &t->run));
+    if (t->config->output.events) /* what fell due after the last whole step may have to be done again */
+        TRY(events_open(t->config->output.dir, state->step + (state->step > 0 && state->duties_done),
+                        &t->run->events));
     return resume_write_config(t->config, t->config->output.dir);
 }
 
