@@ -22,7 +22,7 @@ train() { expect "$1" "$atelier" train "$work/run.yaml" "${@:2}"; }
 listing() { (cd "$work/run" && find . -type f -exec sha256sum {} + | LC_ALL=C sort); }
 
 # Somebody's file under each name that the run would give to its own.
-for name in lora.safetensors lora.peft.safetensors config.yaml pictures.h5 \
+for name in lora.safetensors lora.peft.safetensors config.yaml report.html pictures.h5 \
             samples/step-000002.png samples/step-000002.txt samples/before-after.png checkpoints/step-000003 checkpoints/step-000003/notes.txt; do
     for resume in "" "--resume auto"; do
         rm -rf "$work/run"

@@ -45,11 +45,21 @@ kill -CONT $pid
 status=0; wait $pid || status=$?
 [ $status = 130 ] || fail "SIGTERM: status $status, not 130"
 grep -q "Go on with: atelier train .*--resume auto" "$work/err" || fail "it does not say how to go on"
+page() { # NAME TEXT: the run's report is whole and says so
+    [ "$(tail -n 1 "$work/$1/report.html")" = "</html>" ] || fail "$1: no whole report"
+    grep -q "$2" "$work/$1/report.html" || fail "$1: the report does not say $2"
+}
+page run "The run is not done"
+page run "<dd>$(wc -l < "$work/run/log.jsonl") of 20, "
 train 0 --set train.steps=20 --set optimizer.schedule=constant --resume auto
 for part in unet/diffusion_pytorch_model text_encoder/model; do
     cmp "$work/whole/model/$part.safetensors" "$work/run/model/$part.safetensors" || fail "$part differs"
 done
 grep -q '"done":true' "$work/run/log.jsonl" || fail "the log has no last line"
+for name in whole run; do
+    page $name "<dd>20 of 20, "
+    page $name "atelier sample --model $work/$name/model "
+done
 
 # The model is one like any other: it can be drawn with, and trained again.
 expect 0 "$atelier" sample --model "$work/run/model" --prompt "a bell" --steps 2 --out "$work/bell.png"

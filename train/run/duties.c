@@ -6,6 +6,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/stop.h"
 #include "train/pictures/preview.h"
+#include "train/report/report.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -46,7 +47,8 @@ Status duty_save(Trainer *t)
                          t->config->output.save_every));
     t->saved_step = t->state.step;
     duty_last_words(t);
-    return status_again(&logged);
+    TRY(status_again(&logged));
+    return report_write(t->run->path);
 }
 
 Status duty_saved_before(Trainer *t, Status s)

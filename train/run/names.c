@@ -6,6 +6,7 @@
 #include "train/pictures/owned.h"
 #include "train/pictures/preview.h"
 #include "train/pictures/sources.h"
+#include "train/report/report.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,6 +91,7 @@ Status names_check(const Config *config, const char *folder)
     const int count = config->method.kind == METHOD_LORA ? export_files(config, files) : 0;
     TRY(owned_check(folder, "config.yaml"));
     TRY(owned_check(folder, "log.jsonl"));
+    TRY(owned_check(folder, REPORT_FILE));
     if (config->method.kind == METHOD_FULL) {
         TRY(check_inputs(config, folder));
         TRY(owned_check(folder, "model"));

@@ -8,6 +8,7 @@
 #include "train/pictures/encoded.h"
 #include "train/pictures/owned.h"
 #include "train/plan/modes.h"
+#include "train/report/report.h"
 #include "train/step/learning.h"
 #include "duties.h"
 #include "finish.h"
@@ -249,7 +250,8 @@ static Status open_run(Trainer *t)
     if (t->config->output.events) /* what fell due after the last whole step may have to be done again */
         TRY(events_open(t->config->output.dir, state->step + (state->step > 0 && state->duties_done),
                         &t->run->events));
-    return resume_write_config(t->config, t->config->output.dir);
+    TRY(resume_write_config(t->config, t->config->output.dir));
+    return owned_take(t->config->output.dir, REPORT_FILE); /* here: the list's order is every run's */
 }
 
 /* Everything that needs the run's folder: the state to go on from, caches, the log. */
