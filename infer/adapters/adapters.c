@@ -432,9 +432,8 @@ Status lora_attach_as(Model *m, const char *path, const AdapterStrength *strengt
     return STATUS_OK;
 }
 
-void lora_detach(Model *m, LoraFile *f)
+void lora_detach(LoraFile *f)
 {
-    (void)m;
     if (!f)
         return;
     for (int i = 0; i < f->count; i++)

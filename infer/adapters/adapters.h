@@ -25,6 +25,6 @@ typedef struct LoraFile LoraFile;
 Status lora_attach(Model *m, const char *path, float scale, LoraFile **out);
 /* The same with strengths of parts and blocks. */
 Status lora_attach_as(Model *m, const char *path, const AdapterStrength *strength, LoraFile **out);
-void lora_detach(Model *m, LoraFile *f); /* and frees; NULL allowed */
+void lora_detach(LoraFile *f); /* and frees; NULL allowed */
 
 #endif

@@ -146,7 +146,7 @@ typedef struct Attached {
 static void detach(Attached *a)
 {
     while (a->count > 0)
-        lora_detach(a->m, a->files[--a->count]);
+        lora_detach(a->files[--a->count]);
     mem_free(a->files);
     *a = (Attached){.m = a->m};
 }

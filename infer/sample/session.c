@@ -250,7 +250,7 @@ static void detach(Session *s)
     pipeline_free(s->pipeline);
     s->pipeline = NULL;
     while (s->lora_count > 0)
-        lora_detach(s->model, s->loras[--s->lora_count]);
+        lora_detach(s->loras[--s->lora_count]);
 }
 
 static Status attach(Session *s, const SampleArguments *a)

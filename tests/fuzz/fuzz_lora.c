@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_check(s);
     if (s != STATUS_OK && most - before > 2 * size + (1 << 20)) /* with the list of the model's layers */
         fuzz_fail("more memory than the file's size justifies");
-    lora_detach(m, f);
+    lora_detach(f);
     if (mem_in_use() != before)
         fuzz_fail("memory that nobody frees");
     return 0;

@@ -75,7 +75,7 @@ static float scale_of_folder(Model *m)
     if (lora_attach(m, folder, 1, &f) != STATUS_OK)
         fail_msg("%s", status_message());
     const float scale = layerset_find(unet_layers(m->unet), LAYER)->adapters->scale;
-    lora_detach(m, f);
+    lora_detach(f);
     return scale;
 }
 

@@ -250,7 +250,7 @@ static void files_of_all_kinds_give_diffusers_latents(void **state)
         r = sample(m);
         compare(&r, "latents");
         sample_result_free(&r);
-        lora_detach(m, f);
+        lora_detach(f);
         assert_int_equal(count_adapters(m), 0);
     }
     r = sample(m); /* detached: as before */
@@ -292,7 +292,7 @@ static void every_kind_gives_the_latents_of_peft_and_lycoris(void **state)
         SampleResult r = sample(m);
         compare_with(ADAPTER_GOLDEN "latents.safetensors", &r, CASES[i].name);
         sample_result_free(&r);
-        lora_detach(m, f);
+        lora_detach(f);
     }
     model_free(m);
 }
@@ -308,11 +308,11 @@ static void two_halves_make_a_whole(void **state)
     SampleResult r = sample(m);
     compare(&r, "latents");
     sample_result_free(&r);
-    lora_detach(m, a); /* in the order of attaching: the list closes around it */
+    lora_detach(a); /* in the order of attaching: the list closes around it */
     assert_int_equal(count_adapters(m), 4 * 12 + 3 * 6);
-    lora_detach(m, b);
+    lora_detach(b);
     assert_int_equal(count_adapters(m), 0);
-    lora_detach(m, NULL);
+    lora_detach(NULL);
     model_free(m);
 }
 
@@ -455,7 +455,7 @@ static float scale_of(Model *m, int ndim, const char *metadata, bool alpha)
         layerset_find(unet_layers(m->unet), "mid_block.attentions.0.transformer_blocks.0.attn1.to_q");
     const float scale = l->adapters->scale;
     assert_int_equal(l->adapters->tensors[LORA_DOWN]->ndim, ndim);
-    lora_detach(m, f);
+    lora_detach(f);
     return scale;
 }
 
@@ -501,7 +501,7 @@ static void every_failing_allocation_is_reported(void **state)
             s = lora_attach(m, FILES[i].file, 1, &f);
             mem_set_hook(NULL, NULL);
             assert_int_equal(count_adapters(m), s == STATUS_OK ? FILES[i].adapters : 0);
-            lora_detach(m, f);
+            lora_detach(f);
             assert_true(n < 3000);
         }
     }

@@ -116,7 +116,7 @@ static void every_naming_finds_its_layers(void **state)
             assert_true(((const float *)a->tensors[LORA_DOWN]->data)[0] == (float)(i + 1));
             assert_true(((const float *)a->tensors[LORA_UP]->data)[0] == (float)(i + 1));
         }
-        lora_detach(m, f);
+        lora_detach(f);
     }
     unlink(path);
     model_free(m);
@@ -318,7 +318,7 @@ static void strengths_reach_either_text_encoder(void **state)
         assert_ok(lora_attach_as(m, path, &s, &f));
         for (int k = 0; k < count; k++)
             assert_true(chosen[k].layer->adapters->scale == CASES[i].of[chosen[k].part]);
-        lora_detach(m, f);
+        lora_detach(f);
         char *written = adapter_strength_text(&s);
         AdapterStrength again;
         char *whole = mem_printf("%g%s", (double)s.whole, written);
@@ -354,7 +354,7 @@ static void every_failing_allocation_is_reported(void **state)
         mem_set_hook(NULL, NULL);
         for (int i = 0; i < count; i++)
             assert_true((chosen[i].layer->adapters != NULL) == (s == STATUS_OK));
-        lora_detach(m, f);
+        lora_detach(f);
         assert_true(n < 20000);
     }
     model_free(m);
@@ -382,7 +382,7 @@ static void compare_picture(const char *path, const TensorEntry *latents)
     sample_result_free(&result);
     pipeline_free(p);
     ctx_free(c);
-    lora_detach(m, f);
+    lora_detach(f);
     model_free(m);
 }
 

@@ -248,7 +248,7 @@ static float scale_of(Model *m, ElementType type, int ndim, const void *eight)
     const float scale =
         layerset_find(unet_layers(m->unet), "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
             ->adapters->scale;
-    lora_detach(m, f);
+    lora_detach(f);
     return scale;
 }
 

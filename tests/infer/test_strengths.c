@@ -163,12 +163,12 @@ static void blocks_reach_the_layers(void **state)
     assert_ok(lora_attach_as(m, LOCON, &whole, &f));
     const float one = scale_at(m, "mid_block.attentions.0.proj_in");
     assert_true(one > 0);
-    lora_detach(m, f);
+    lora_detach(f);
     assert_ok(lora_attach_as(m, LOCON, &s, &f));
     assert_true(fabsf(scale_at(m, "mid_block.attentions.0.proj_in") - one) < 1e-6f);
     assert_true(fabsf(scale_at(m, "up_blocks.0.upsamplers.0.conv") - one / 2) < 1e-6f);
     assert_true(scale_at(m, "down_blocks.0.resnets.0.conv1") == 0);
-    lora_detach(m, f);
+    lora_detach(f);
     s = parsed("1:down.7=0");
     assert_int_equal(lora_attach_as(m, LOCON, &s, &f), STATUS_REFUSED);
     assert_non_null(strstr(status_message(), "no block `down_blocks.7`"));

@@ -175,7 +175,7 @@ static void come_back(AdapterSpelling spelling)
         assert_memory_equal(a->tensors[LORA_UP]->data, module->adapter.tensors[LORA_UP]->data,
                             tensor_bytes(a->tensors[LORA_UP]));
     }
-    lora_detach(m, lora);
+    lora_detach(lora);
     model_free(m);
     close_fixture(&f);
 }

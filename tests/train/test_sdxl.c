@@ -208,7 +208,7 @@ static void a_step_over_every_kind_of_adapter(void **state)
         const float loss = gradients(&f, 8, (const int32_t[]){900, 250});
         assert_close("loss", &loss, golden(f.golden_2, "%s.loss", KINDS[i]), 1e-5);
         assert_int_equal(each_tensor(&f, compare_summary, (void *)KINDS[i]), f.p->count);
-        lora_detach(f.model, lora);
+        lora_detach(lora);
         tensorfile_close(f.golden_2);
         close_fixture(&f);
     }

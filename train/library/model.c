@@ -112,7 +112,7 @@ static void detach(AtlModel *m)
     m->pipeline = NULL;
     while (m->lora_count > 0) {
         m->lora_count--;
-        lora_detach(m->model, m->loras[m->lora_count]);
+        lora_detach(m->loras[m->lora_count]);
         mem_free((char *)m->used[m->lora_count].path);
     }
 }
