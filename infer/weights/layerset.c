@@ -218,6 +218,14 @@ static Status place_tensor(Tensor *t, const Device *dev)
     return STATUS_OK;
 }
 
+static Status place_adapter(Adapter *a, const Device *dev)
+{
+    for (int k = 0; k < ADAPTER_TENSORS; k++)
+        TRY(place_tensor(a->tensors[k], dev));
+    TRY(place_tensor(a->weight_factor, dev));
+    return place_tensor(a->delta_factor, dev);
+}
+
 /* Streamed weights --------------------------------------------------------------------------------------- */
 
 #define STREAMED_LEAST ((size_t)4 << 10) /* bytes; biases and norms stay where they are needed */
@@ -276,12 +284,21 @@ static Status pin_weights(LayerSet *set, const Device *dev)
     return STATUS_OK;
 }
 
+/* DoRA adds a part of the weight itself. */
+static bool is_read_whole(const Layer *l)
+{
+    for (const Adapter *a = l->adapters; a; a = a->next)
+        if (a->weight_factor)
+            return true;
+    return false;
+}
+
 /* A frozen convolution that the device multiplies in an order of its own. */
 static bool is_packed_only(const Layer *l)
 {
     const Tensor *w = l->weight;
     return w && w->ndim == 4 && w->shape[2] * w->shape[3] > 1 && !w->requires_grad && !w->home &&
-           !l->pack_off && !l->streamed && (dtype_is_float(w->dtype) || w->scales);
+           !l->pack_off && !l->streamed && !is_read_whole(l) && (dtype_is_float(w->dtype) || w->scales);
 }
 
 Status layerset_place(LayerSet *set, const Device *dev, Placement placement)
@@ -305,8 +322,7 @@ Status layerset_place(LayerSet *set, const Device *dev, Placement placement)
                                           : status_in(place_tensor(l->weight, dev), "%s", l->name));
         TRY(status_in(place_tensor(l->bias, dev), "%s", l->name));
         for (Adapter *a = l->adapters; a; a = a->next)
-            for (int k = 0; k < ADAPTER_TENSORS; k++)
-                TRY(status_in(place_tensor(a->tensors[k], dev), "%s", l->name));
+            TRY(status_in(place_adapter(a, dev), "%s", l->name));
     }
     if (!dev->host_memory) {
         TRY(dev->settle());

@@ -297,6 +297,51 @@ static void every_kind_gives_the_latents_of_peft_and_lycoris(void **state)
     model_free(m);
 }
 
+/* Where the device's memory is not the host's: all of them in the device's. */
+static void check_places(const Layer *l, const Device *dev)
+{
+    const Device *home = dev->host_memory ? NULL : dev;
+    const Adapter *a = l->adapters;
+    assert_non_null(a->weight_factor);
+    assert_ptr_equal(l->weight->home, home);
+    assert_ptr_equal(a->weight_factor->home, home);
+    assert_ptr_equal(a->delta_factor->home, home);
+    for (int k = 0; k < ADAPTER_TENSORS; k++)
+        if (a->tensors[k])
+            assert_ptr_equal(a->tensors[k]->home, home);
+}
+
+/* A GPU keeps a frozen convolution in its own order alone, and the weight in the host's memory; but DoRA adds
+ * a part of the weight, so that has to lie where the device reads it, also where it was placed without. */
+static void what_dora_multiplies_is_where_the_device_reads_it(void **state)
+{
+    (void)state;
+    enum { PLACED = 1, HALF = 2, QUANTISED = 4, ALL = 8 };
+    const Device *dev = test_device();
+    for (int how = 0; how < ALL; how++) {
+        const ModelRequest r = {.name = TEST_GOLDEN "/models/sd1",
+                                .parts = MODEL_UNET,
+                                .dtype = how & HALF ? DTYPE_F16 : DTYPE_F32,
+                                .quantised = how & QUANTISED ? MODEL_UNET : 0};
+        Model *m;
+        LoraFile *f;
+        int convolutions = 0;
+        assert_int_equal(model_open(&r, &m), STATUS_OK);
+        assert_int_equal(how & PLACED ? model_place(m, dev) : STATUS_OK, STATUS_OK);
+        assert_int_equal(lora_attach(m, ADAPTER_GOLDEN "locon-dora.safetensors", 1, &f), STATUS_OK);
+        assert_int_equal(model_place(m, dev), STATUS_OK);
+        const LayerSet *set = unet_layers(m->unet);
+        for (int i = 0; i < set->count; i++)
+            if (set->items[i]->adapters) {
+                check_places(set->items[i], dev);
+                convolutions += set->items[i]->weight->ndim == 4;
+            }
+        assert_true(convolutions >= 3);
+        lora_detach(f);
+        model_free(m);
+    }
+}
+
 static void two_halves_make_a_whole(void **state)
 {
     (void)state;
@@ -516,6 +561,7 @@ int main(void)
         cmocka_unit_test(targets_are_the_layers_that_others_train),
         cmocka_unit_test(files_of_all_kinds_give_diffusers_latents),
         cmocka_unit_test(every_kind_gives_the_latents_of_peft_and_lycoris),
+        cmocka_unit_test(what_dora_multiplies_is_where_the_device_reads_it),
         cmocka_unit_test(two_halves_make_a_whole),
         cmocka_unit_test(wrong_files_are_refused_by_key_and_leave_the_model_alone),
         cmocka_unit_test(alpha_comes_from_where_the_file_has_it),
