@@ -13,7 +13,7 @@
 /* The table of operations: tests/kernels has a gradient test for each, and does not link without it. */
 /* clang-format off */
 #define ATL_OPS(X)                                                                                              \
-    X(linear) X(linear_add) X(linear_geglu) X(matmul) X(conv2d) X(conv2d_add) X(group_norm) X(group_norm_silu)    \
+    X(linear) X(linear_add) X(linear_geglu) X(conv2d) X(conv2d_add) X(group_norm) X(group_norm_silu)    \
     X(layer_norm) X(silu) X(gelu) X(quick_gelu) X(geglu) X(attention) X(embedding) X(take_rows) X(concat) X(add)  \
     X(add_rows) X(multiply) X(reshape) X(slice_batch) X(cast) X(mse_loss)
 /* clang-format on */
@@ -27,8 +27,6 @@ Tensor *linear_add(Ctx *c, const Layer *l, Tensor *x, Tensor *residual);
 /* The same under a GEGLU (Shazeer 2020): h = linear(x) (…,2C) -> (…,C): a * gelu(b), a = first half, b =
  * second half of the last dimension. h is in memory only where the backward pass needs it. */
 Tensor *linear_geglu(Ctx *c, const Layer *l, Tensor *x);
-/* y = a b^T (transpose_b) or a b; a (N,K), b (M,K) or (K,M) -> (N,M). Gradient to both. */
-Tensor *matmul(Ctx *c, Tensor *a, Tensor *b, bool transpose_b);
 
 /* conv family ------------------------------------------------------------------------------------------ */
 

@@ -54,12 +54,6 @@ void product(Ctx *c, float alpha, Matrix a, bool trans_a, Matrix b, bool trans_b
     run_product(c, product_of(alpha, a, trans_a, b, trans_b, beta, y, bias));
 }
 
-static Tensor *matrix_tensor(Ctx *c, DType dtype, int64_t rows, int64_t columns)
-{
-    const int64_t shape[] = {rows, columns};
-    return ctx_tensor(c, dtype, 2, shape);
-}
-
 /* Linear ----------------------------------------------------------------------------------------------- */
 
 /* What x's gradient and the layer's parameters' come to from g. kept is x, or NULL where nothing of the layer
@@ -223,45 +217,6 @@ Tensor *linear_geglu(Ctx *c, const Layer *l, Tensor *x)
     if (n) {
         n->in[0] = kept_input(l, x), n->in[1] = x, n->in[2] = h;
         h->requires_grad = true;
-    }
-    return y;
-}
-
-/* Matmul ----------------------------------------------------------------------------------------------- */
-
-/* in: a b; i[0] transpose_b */
-static void matmul_backward(Ctx *c, Node *n)
-{
-    Tensor *a = n->in[0], *b = n->in[1];
-    const bool transpose_b = n->i[0];
-    const Matrix g = matrix_of(n->out->grad);
-    op_begin(c, "matmul backward", NULL);
-    Tensor *grad_a = grad_target(c, a), *grad_b = grad_target(c, b);
-    if (grad_a)
-        product(c, 1, g, false, matrix_of(b), !transpose_b, 0, matrix_of(grad_a), NULL);
-    if (grad_b && transpose_b)
-        product(c, 1, g, true, matrix_of(a), false, 0, matrix_of(grad_b), NULL);
-    else if (grad_b)
-        product(c, 1, matrix_of(a), true, g, false, 0, matrix_of(grad_b), NULL);
-    grad_add(c, a, grad_a);
-    grad_add(c, b, grad_b);
-}
-
-Tensor *matmul(Ctx *c, Tensor *a, Tensor *b, bool transpose_b)
-{
-    char from[80], to[80];
-    op_begin(c, "matmul", NULL);
-    const int64_t columns = transpose_b ? b->shape[0] : b->shape[1];
-    Tensor *y = matrix_tensor(c, c->dtype, a->shape[0], columns);
-    if (a->ndim != 2 || b->ndim != 2 || a->shape[1] != (transpose_b ? b->shape[1] : b->shape[0]))
-        op_fail(c, "%s and %s cannot be multiplied", tensor_describe(a, from, sizeof from),
-                tensor_describe(b, to, sizeof to));
-    else
-        product(c, 1, matrix_of(a), false, matrix_of(b), transpose_b, 0, matrix_of(y), NULL);
-    Node *n = tape_record(c, "matmul", NULL, y, a->requires_grad || b->requires_grad, matmul_backward);
-    if (n) {
-        n->in[0] = a, n->in[1] = b;
-        n->i[0] = transpose_b;
     }
     return y;
 }

@@ -71,14 +71,6 @@ static Tensor *run_linear_geglu(Ctx *c, Tensor **in)
 {
     return linear_geglu(c, layer_of(c, in[1], in[2]), in[0]);
 }
-static Tensor *run_matmul(Ctx *c, Tensor **in)
-{
-    return matmul(c, in[0], in[1], false);
-}
-static Tensor *run_matmul_transposed(Ctx *c, Tensor **in)
-{
-    return matmul(c, in[0], in[1], true);
-}
 static Tensor *run_conv2d(Ctx *c, Tensor **in)
 {
     return conv2d(c, layer_of(c, in[1], in[2]), CONV_SAME, in[0]);
@@ -185,8 +177,6 @@ static const Case cases[] = {
     CASE(linear_lora, false, false, false, true, true),
     CASE(linear_add, false, true, true),
     CASE(linear_geglu, false, true, true),
-    CASE(matmul, false),
-    CASE(matmul_transposed, false),
     CASE(conv2d, false, true, true),
     CASE(conv2d_1x1, false, true, true),
     CASE(conv2d_down, false, true, true),
