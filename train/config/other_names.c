@@ -89,7 +89,7 @@
     KEY("log-with|report-to", "output.events", ": true (the default) is TensorBoard's files")                \
     NOTHING("output-name|logging-dir|log-prefix|tracker-project-name",                                       \
             "the result is lora.safetensors or model/ in output.dir, and the log is there: log.jsonl, and "  \
-            "events.out.tfevents… for TensorBoard")                                                          \
+            "events.out.tfevents.atelier for TensorBoard")                                                   \
     NOTHING("torch-compile|dynamo-backend|persistent-data-loader-workers|highvram|lowram",                   \
             "it is a switch of PyTorch's, which is not used here; leave it out")
 

@@ -16,6 +16,7 @@
 
 #define MOST_PICTURE ((size_t)1 << 30) /* bytes: far more than a grid of previews */
 #define RGB 3
+#define ROOM 4096 /* bytes: more than a line of the log comes to, so that steps need no memory */
 
 /* Numbers of fields, as TensorFlow's event.proto and summary.proto have them. */
 enum { EVENT_TIME = 1, EVENT_STEP = 2, EVENT_VERSION = 3, EVENT_SUMMARY = 5, EVENT_SESSION = 7 };
@@ -27,47 +28,67 @@ enum { SESSION_STATUS = 1, SESSION_START = 1 };
 struct EventFile {
     int fd;
     char *path;
+    Message event, summary, value, part; /* in turn within each other */
 };
 
-static Message event(int64_t step)
+static void begin(EventFile *e, int64_t step)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    Message m = {0};
-    message_add_double(&m, EVENT_TIME, (double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
-    message_add_number(&m, EVENT_STEP, (uint64_t)step);
-    return m;
+    message_add_double(&e->event, EVENT_TIME, (double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+    message_add_number(&e->event, EVENT_STEP, (uint64_t)step);
 }
 
-/* Which form the file has, and that what older files say of this step and later ones is void. */
-static Status write_start(const EventFile *e, int64_t step)
+static Status end(EventFile *e)
 {
-    Message version = event(0), start = event(step), session = {0};
-    message_add_text(&version, EVENT_VERSION, "brain.Event:2");
-    message_add_number(&session, SESSION_STATUS, SESSION_START);
-    message_add_message(&start, EVENT_SESSION, &session);
-    const Status s = record_write(e->fd, e->path, &version);
-    if (s == STATUS_OK)
-        return record_write(e->fd, e->path, &start);
-    message_free(&start);
-    return s;
+    return record_write(e->fd, e->path, &e->event, NULL, 0);
+}
+
+static Status reserve(EventFile *e)
+{
+    TRY(message_reserve(&e->event, ROOM));
+    TRY(message_reserve(&e->summary, ROOM));
+    TRY(message_reserve(&e->part, ROOM));
+    return message_reserve(&e->value, ROOM);
+}
+
+/* At its beginning which form the file has; and that what it says of this step and later ones is void. */
+static Status write_start(EventFile *e, int64_t size, int64_t step)
+{
+    if (size == 0) {
+        begin(e, 0);
+        message_add_text(&e->event, EVENT_VERSION, "brain.Event:2");
+        TRY(end(e));
+    }
+    begin(e, step);
+    message_add_number(&e->part, SESSION_STATUS, SESSION_START);
+    message_add_message(&e->event, EVENT_SESSION, &e->part);
+    return end(e);
+}
+
+static Status start(EventFile *e, int64_t step)
+{
+    int64_t size;
+    e->fd = open(e->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    if (e->fd < 0)
+        return status_fail("%s: cannot be opened for writing: %s", e->path, strerror(errno));
+    TRY(record_end(e->fd, e->path, &size));
+    if (ftruncate(e->fd, size) != 0)
+        return status_fail("%s: cannot be cut back to %lld bytes: %s", e->path, (long long)size,
+                           strerror(errno));
+    TRY(reserve(e));
+    return write_start(e, size, step);
 }
 
 Status events_open(const char *folder, int64_t step, EventFile **out)
 {
-    char name[64];
-    snprintf(name, sizeof name, "events.out.tfevents.%010lld.atelier", (long long)time(NULL));
-    TRY(owned_take(folder, name));
+    TRY(owned_take(folder, EVENTS_FILE));
     EventFile *e = mem_calloc(1, sizeof *e);
     if (!e)
         return STATUS_FAILED;
-    e->path = path_join(folder, name);
-    e->fd = e->path ? open(e->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : -1;
-    Status s = e->path ? STATUS_OK : STATUS_FAILED;
-    if (s == STATUS_OK && e->fd < 0)
-        s = status_fail("%s: cannot be opened for writing: %s", e->path, strerror(errno));
-    if (s == STATUS_OK)
-        s = write_start(e, step);
+    e->fd = -1;
+    e->path = path_in(folder, EVENTS_FILE);
+    const Status s = e->path ? start(e, step) : STATUS_FAILED;
     if (s != STATUS_OK) {
         events_close(e);
         return s;
@@ -82,28 +103,31 @@ void events_close(EventFile *e)
         return;
     if (e->fd >= 0)
         close(e->fd);
+    message_free(&e->event);
+    message_free(&e->summary);
+    message_free(&e->value);
+    message_free(&e->part);
     mem_free(e->path);
     mem_free(e);
 }
 
 /* Numbers ---------------------------------------------------------------------------------------------- */
 
-static void add_number(Message *summary, const char *tag, const json_t *number)
+static void add_number(EventFile *e, const char *tag, const json_t *number)
 {
-    Message value = {0};
     if (!json_is_number(number))
         return;
-    message_add_text(&value, VALUE_TAG, tag);
-    message_add_float(&value, VALUE_NUMBER, (float)json_number_value(number));
-    message_add_message(summary, SUMMARY_VALUE, &value);
+    message_add_text(&e->value, VALUE_TAG, tag);
+    message_add_float(&e->value, VALUE_NUMBER, (float)json_number_value(number));
+    message_add_message(&e->summary, SUMMARY_VALUE, &e->value);
 }
 
-static void add_list(Message *summary, const char *key, const json_t *list)
+static void add_list(EventFile *e, const char *key, const json_t *list)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
         char tag[96];
         snprintf(tag, sizeof tag, "%s/%zu", key, i + 1);
-        add_number(summary, tag, json_array_get(list, i));
+        add_number(e, tag, json_array_get(list, i));
     }
 }
 
@@ -111,18 +135,18 @@ Status events_line(EventFile *e, const json_t *line)
 {
     if (json_object_get(line, "done")) /* it sums up what the others have said */
         return STATUS_OK;
-    Message m = event(json_integer_value(json_object_get(line, "step"))), summary = {0};
+    begin(e, json_integer_value(json_object_get(line, "step")));
     const char *key;
     const json_t *value;
     json_object_foreach((json_t *)(uintptr_t)line, key, value)
     {
         if (strcmp(key, "step") == 0)
             continue;
-        add_number(&summary, key, value);
-        add_list(&summary, key, value);
+        add_number(e, key, value);
+        add_list(e, key, value);
     }
-    message_add_message(&m, EVENT_SUMMARY, &summary);
-    return record_write(e->fd, e->path, &m);
+    message_add_message(&e->event, EVENT_SUMMARY, &e->summary);
+    return end(e);
 }
 
 /* Pictures --------------------------------------------------------------------------------------------- */
@@ -138,15 +162,16 @@ Status events_picture(EventFile *e, int64_t step, const char *name, const char *
         mem_free(data);
         return status_in(STATUS_FAILED, "%s", path);
     }
-    Message m = event(step), summary = {0}, value = {0}, image = {0};
-    message_add_number(&image, IMAGE_HEIGHT, (uint64_t)shown.height);
-    message_add_number(&image, IMAGE_WIDTH, (uint64_t)shown.width);
-    message_add_number(&image, IMAGE_COLOURS, RGB);
-    message_add_bytes(&image, IMAGE_FILE, data, size);
+    begin(e, step);
+    message_add_number(&e->part, IMAGE_HEIGHT, (uint64_t)shown.height);
+    message_add_number(&e->part, IMAGE_WIDTH, (uint64_t)shown.width);
+    message_add_number(&e->part, IMAGE_COLOURS, RGB);
+    message_add_begun(&e->part, IMAGE_FILE, &(Message){0}, size);
+    message_add_text(&e->value, VALUE_TAG, name);
+    message_add_begun(&e->value, VALUE_IMAGE, &e->part, size);
+    message_add_begun(&e->summary, SUMMARY_VALUE, &e->value, size);
+    message_add_begun(&e->event, EVENT_SUMMARY, &e->summary, size);
+    const Status s = record_write(e->fd, e->path, &e->event, data, size);
     mem_free(data);
-    message_add_text(&value, VALUE_TAG, name);
-    message_add_message(&value, VALUE_IMAGE, &image);
-    message_add_message(&summary, SUMMARY_VALUE, &value);
-    message_add_message(&m, EVENT_SUMMARY, &summary);
-    return record_write(e->fd, e->path, &m);
+    return s;
 }

@@ -1,8 +1,7 @@
-/* A run's numbers and previews as TensorBoard shows them: events.out.tfevents.TIME.atelier, beside the log.
+/* A run's numbers and previews as TensorBoard shows them: events.out.tfevents.atelier, beside the log.
  *
- * Each session of a run has a file of its own, whose beginning says from which step on it counts: what
- * earlier files have of later steps was lost to a kill, and is not shown. So nothing is ever cut back under a
- * TensorBoard that is reading. */
+ * The file only grows. A run that is gone on with says from which step on, and what stands there of later
+ * steps, which a kill has cost, is not shown. So nothing is cut back under a TensorBoard that is reading. */
 #ifndef ATL_EVENTS_H
 #define ATL_EVENTS_H
 
@@ -13,7 +12,9 @@
 
 typedef struct EventFile EventFile;
 
-/* A new file in the run's folder. step: the first that it will tell of. */
+#define EVENTS_FILE "events.out.tfevents.atelier"
+
+/* The file of the run's folder, begun or gone on with. step: the first that it will tell of. */
 Status events_open(const char *folder, int64_t step, EventFile **out);
 void events_close(EventFile *e); /* NULL allowed */
 /* The numbers of a line of log.jsonl, each under its key; a list's as KEY/1, KEY/2, …. */

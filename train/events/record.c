@@ -3,7 +3,10 @@
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define CASTAGNOLI 0x82f63b78u /* the polynomial, bits from the last to the first */
 #define HEAD 12                /* bytes: the length and its checksum */
@@ -13,20 +16,26 @@ enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 
 /* Messages --------------------------------------------------------------------------------------------- */
 
+Status message_reserve(Message *m, size_t bytes)
+{
+    if (bytes <= m->capacity)
+        return STATUS_OK;
+    unsigned char *grown = mem_realloc(m->data, bytes);
+    if (!grown) {
+        m->failed = true;
+        return STATUS_FAILED;
+    }
+    m->data = grown;
+    m->capacity = bytes;
+    return STATUS_OK;
+}
+
 static void add(Message *m, const void *data, size_t bytes)
 {
-    if (m->failed)
+    if (m->failed || bytes == 0)
         return;
-    if (bytes > m->capacity - m->length) {
-        const size_t capacity = 2 * m->capacity + bytes;
-        unsigned char *grown = mem_realloc(m->data, capacity);
-        if (!grown) {
-            m->failed = true;
-            return;
-        }
-        m->data = grown;
-        m->capacity = capacity;
-    }
+    if (bytes > m->capacity - m->length && message_reserve(m, 2 * m->capacity + bytes) != STATUS_OK)
+        return;
     memcpy(m->data + m->length, data, bytes);
     m->length += bytes;
 }
@@ -81,24 +90,31 @@ void message_add_double(Message *m, int field, double value)
     add_le(m, bits, 8);
 }
 
-void message_add_bytes(Message *m, int field, const void *data, size_t bytes)
-{
-    add_key(m, field, WIRE_BYTES);
-    add_varint(m, bytes);
-    add(m, data, bytes);
-}
-
 void message_add_text(Message *m, int field, const char *text)
 {
-    message_add_bytes(m, field, text, strlen(text));
+    add_key(m, field, WIRE_BYTES);
+    add_varint(m, strlen(text));
+    add(m, text, strlen(text));
+}
+
+static void empty(Message *m)
+{
+    m->length = 0;
+    m->failed = false;
+}
+
+void message_add_begun(Message *m, int field, Message *inner, size_t rest)
+{
+    m->failed = m->failed || inner->failed;
+    add_key(m, field, WIRE_BYTES);
+    add_varint(m, inner->length + rest);
+    add(m, inner->data, inner->length);
+    empty(inner);
 }
 
 void message_add_message(Message *m, int field, Message *inner)
 {
-    m->failed = m->failed || inner->failed;
-    if (!m->failed)
-        message_add_bytes(m, field, inner->data ? inner->data : (const void *)"", inner->length);
-    message_free(inner);
+    message_add_begun(m, field, inner, 0);
 }
 
 void message_free(Message *m)
@@ -117,32 +133,67 @@ static uint32_t crc_of(uint32_t byte)
     return byte;
 }
 
-uint32_t record_checksum(const void *data, size_t bytes)
+uint32_t record_crc(uint32_t before, const void *data, size_t bytes)
 {
     const unsigned char *p = data;
-    uint32_t table[256], crc = ~0u;
+    uint32_t table[256], crc = ~before;
     for (uint32_t i = 0; i < 256; i++)
         table[i] = crc_of(i);
     for (size_t i = 0; i < bytes; i++)
         crc = crc >> 8 ^ table[(crc ^ p[i]) & 0xff];
-    crc = ~crc;
-    return (crc >> 15 | crc << 17) + 0xa282ead8u; /* so that a checksum within checked data does no harm */
+    return ~crc;
 }
 
-Status record_write(int fd, const char *path, Message *m)
+/* As TensorFlow's files have it: so that a checksum within checked data does no harm. */
+static uint32_t masked(uint32_t crc)
 {
-    Message record = {0};
+    return (crc >> 15 | crc << 17) + 0xa282ead8u;
+}
+
+static uint64_t get_le(const unsigned char *at, int bytes)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < bytes; i++)
+        value |= (uint64_t)at[i] << 8 * i;
+    return value;
+}
+
+Status record_end(int fd, const char *path, int64_t *end)
+{
+    struct stat st;
+    unsigned char head[HEAD];
+    if (fstat(fd, &st) != 0)
+        return status_fail("%s: cannot be read: %s", path, strerror(errno));
+    for (*end = 0;;) {
+        const ssize_t n = pread(fd, head, sizeof head, (off_t)*end);
+        if (n < 0)
+            return status_fail("%s: cannot be read: %s", path, strerror(errno));
+        if (n < HEAD || get_le(head + 8, 4) != masked(record_crc(0, head, 8)))
+            return STATUS_OK;
+        const uint64_t length = get_le(head, 8), left = (uint64_t)(st.st_size - *end) - HEAD;
+        if (left < FOOT || length > left - FOOT)
+            return STATUS_OK;
+        *end += (int64_t)length + HEAD + FOOT;
+    }
+}
+
+static int write_all(int fd, const Message *m, const void *rest, size_t bytes)
+{
     unsigned char head[HEAD], foot[FOOT];
-    put_le(head, m->length, 8);
-    put_le(head + 8, record_checksum(head, 8), 4);
-    put_le(foot, record_checksum(m->data, m->length), 4);
-    add(&record, head, sizeof head);
-    add(&record, m->data, m->length);
-    add(&record, foot, sizeof foot);
-    const bool failed = m->failed || record.failed;
-    const int error = failed ? 0 : fd_write(fd, record.data, record.length);
-    message_free(m);
-    message_free(&record);
+    put_le(head, m->length + bytes, 8);
+    put_le(head + 8, masked(record_crc(0, head, 8)), 4);
+    put_le(foot, masked(record_crc(record_crc(0, m->data, m->length), rest, bytes)), 4);
+    int error = fd_write(fd, head, sizeof head);
+    error = error ? error : fd_write(fd, m->data, m->length);
+    error = error || bytes == 0 ? error : fd_write(fd, rest, bytes);
+    return error ? error : fd_write(fd, foot, sizeof foot);
+}
+
+Status record_write(int fd, const char *path, Message *m, const void *rest, size_t bytes)
+{
+    const bool failed = m->failed;
+    const int error = failed ? 0 : write_all(fd, m, rest, bytes);
+    empty(m);
     if (error)
         return status_fail("%s: cannot be written: %s", path, strerror(error));
     return failed ? STATUS_FAILED : STATUS_OK;

@@ -43,8 +43,11 @@ Status duty_save(Trainer *t)
     }
     t->state.elapsed = t->elapsed_before + seconds_now() - t->began;
     const KeptStatus logged = status_keep(run_log_sync(t->run)); /* the state is saved all the same */
-    TRY(checkpoint_write(t->run->path, t->setup->parameters, &t->state, t->config->output.keep,
-                         t->config->output.save_every));
+    const Status saved = checkpoint_write(t->run->path, t->setup->parameters, &t->state,
+                                          t->config->output.keep, t->config->output.save_every);
+    if (saved != STATUS_OK && logged.status != STATUS_OK)
+        log_warn("%s", logged.message); /* the disk was full before */
+    TRY(saved);
     t->saved_step = t->state.step;
     duty_last_words(t);
     TRY(status_again(&logged));

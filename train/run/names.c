@@ -2,6 +2,7 @@
 
 #include "kernels/base/file.h"
 #include "kernels/base/mem.h"
+#include "train/events/events.h"
 #include "train/export/export.h"
 #include "train/pictures/owned.h"
 #include "train/pictures/preview.h"
@@ -92,6 +93,8 @@ Status names_check(const Config *config, const char *folder)
     TRY(owned_check(folder, "config.yaml"));
     TRY(owned_check(folder, "log.jsonl"));
     TRY(owned_check(folder, REPORT_FILE));
+    if (config->output.events)
+        TRY(owned_check(folder, EVENTS_FILE));
     if (config->method.kind == METHOD_FULL) {
         TRY(check_inputs(config, folder));
         TRY(owned_check(folder, "model"));
