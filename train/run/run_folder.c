@@ -137,9 +137,8 @@ static Status log_failed(const RunFolder *r, int error)
     return status_fail("%s/log.jsonl: cannot be written: %s", r->path, strerror(error));
 }
 
-Status run_log(RunFolder *r, json_t *line)
+static Status write_line(RunFolder *r, json_t *line)
 {
-    const Status told = r->events && line ? events_line(r->events, line) : STATUS_OK;
     char *text = json_text(line, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (!text)
         return status_in(STATUS_FAILED, "%s/log.jsonl", r->path);
@@ -150,7 +149,17 @@ Status run_log(RunFolder *r, json_t *line)
     if (error)
         return log_failed(r, error);
     r->log_bytes += (int64_t)size + 1;
-    return told;
+    return STATUS_OK;
+}
+
+Status run_log(RunFolder *r, json_t *line)
+{
+    json_incref(line);
+    Status s = write_line(r, line);
+    if (s == STATUS_OK && r->events)
+        s = events_line(r->events, line);
+    json_decref(line);
+    return s;
 }
 
 Status run_previews(RunFolder *r, int64_t step)
