@@ -5,6 +5,7 @@
 #include "data/pictures/picture.h"
 #include "infer/files/safetensors.h"
 #include "train/pictures/sources.h"
+#include "train/run/checkpoint_folder.h"
 #include "train/run/resume.h"
 
 /* The flag goes up at the n-th allocation after this: a place that no clock moves. */
@@ -528,6 +529,21 @@ static void a_run_from_before_buckets_goes_on_without_them(void **state)
 #undef WIDE
 }
 
+static void a_checkpoint_is_named_by_digits_alone(void **state)
+{
+    (void)state;
+    static const char *const others[] = {
+        "step-",    "step- 5",  "step-+5",  "step--5", "step-5 ",
+        "step-5x",  " step-5",  "Step-5",   "step",    "",
+        "step-\t5", "step-0x5", "step-5.0", ".step-5", "step-000005.part-12"};
+    assert_int_equal(checkpoint_step("step-000005"), 5);
+    assert_int_equal(checkpoint_step("step-0"), 0);
+    assert_int_equal(checkpoint_step("step-1234567"), 1234567);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (checkpoint_step(others[i]) != -1)
+            fail_msg("`%s` is taken for a checkpoint", others[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -549,6 +565,7 @@ int main(void)
         cmocka_unit_test(datasets_of_one_name_are_kept_apart),
         cmocka_unit_test(a_dataset_file_trains_as_its_folder_does),
         cmocka_unit_test(a_run_from_before_buckets_goes_on_without_them),
+        cmocka_unit_test(a_checkpoint_is_named_by_digits_alone),
     };
     return cmocka_run_group_tests(tests, open_work, remove_work);
 }

@@ -19,7 +19,8 @@ int64_t checkpoint_step(const char *name)
 {
     long long step;
     int used = 0;
-    if (sscanf(name, "step-%lld%n", &step, &used) != 1 || name[used] || step < 0)
+    const size_t word = strlen("step-"), digits = strspn(name + strnlen(name, word), "0123456789");
+    if (sscanf(name, "step-%lld%n", &step, &used) != 1 || name[used] || (size_t)used != word + digits)
         return -1;
     return step;
 }
