@@ -208,12 +208,20 @@ static void a_packed_weight_serves_every_size_and_can_be_dropped(void **state)
     tensor_free(w);
 }
 
+/* Whether oneDNN's order of the weight, which the layer has noted, has room in the gradient: for some
+ * processors it rounds channels up, for others not. */
+static bool order_fits(const Device *d, const Layer *l)
+{
+    const size_t bytes = d->packed_bytes(l);
+    return bytes > 0 && bytes <= tensor_bytes(l->weight->grad);
+}
+
 /* A trained weight that is held still is packed once, into its gradient; where that has no room, at each
  * call. Not from 32 channels: Winograd's way packs nothing. */
 static void a_still_weight_is_packed_into_its_gradient(void **state)
 {
     (void)state;
-    const int64_t shapes[][4] = {{64, 16, 3, 3}, {3, 16, 3, 3}}; /* 3 channels are rounded up */
+    const int64_t shapes[][4] = {{64, 16, 3, 3}, {3, 16, 3, 3}}; /* 3 channels may be rounded up */
     for (int t = 0; t < table_count; t++)
         for (int k = 0; k < 2; k++) {
             Tensor *w = tensor_new(DTYPE_F32, 4, shapes[k]);
@@ -229,7 +237,8 @@ static void a_still_weight_is_packed_into_its_gradient(void **state)
                     Tensor *with = convolve(&tables[t], &still, 8),
                            *without = convolve(&tables[t], &fresh, 8);
                     assert_memory_equal(with->data, without->data, tensor_bytes(with));
-                    assert_true((*(float *)w->grad->data != 0) == (k == 0));
+                    assert_true((*(float *)w->grad->data != 0) == order_fits(&tables[t], &fresh));
+                    assert_true(k > 0 || order_fits(&tables[t], &fresh));
                     assert_int_equal(tables[t].packed_bytes(&still), 0); /* none of its own */
                     tables[t].unpack(&fresh);
                     tensor_free(with), tensor_free(without);
