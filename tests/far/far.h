@@ -43,6 +43,13 @@ static inline const Device *test_device(void)
     return dev;
 }
 
+/* Blackwell's chips of data centres multiply bytes slower than halves, and are not asked to. */
+static inline bool test_card_multiplies_bytes(void)
+{
+    CudaCardInfo card;
+    return device_cuda_info(0, &card) && card.major != 10;
+}
+
 /* tests/cuda is slow, and the processor's run of the same test has everything that the host does by itself:
  * there one sampler stands for all, one spelling of a file for the others. */
 static inline bool test_device_slow(void)

@@ -15,6 +15,7 @@
 
 #include "kernels/base/mem.h"
 #include "kernels/cuda/cuda.h"
+#include "tests/far/far.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -201,6 +202,14 @@ static void check_product(const Sizes *s, DType type, double least, bool odd)
     mem_free(h);
 }
 
+static void need_products_of_bytes(void)
+{
+    if (test_card_multiplies_bytes())
+        return;
+    print_message("NOT TESTED: products of 8 bits; this card multiplies bytes slower than halves\n");
+    skip();
+}
+
 static void a_product_is_the_formula(void **state)
 {
     (void)state;
@@ -208,6 +217,7 @@ static void a_product_is_the_formula(void **state)
                                   {40, 1000, 1040, false, true},
                                   {130, 1024, 1040, true, false},
                                   {21, 1056, 1040, true, true}};
+    need_products_of_bytes();
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (DType type = DTYPE_F32; type <= DTYPE_F16; type += gpu->lacks_bf16 ? 2 : 1)
             check_product(&sizes[i], type, i % 2 ? -0.3 : -1, !sizes[i].low_rank && !sizes[i].geglu);
@@ -286,6 +296,7 @@ static void a_convolution_is_the_formula(void **state)
                                {2, 10, 12, 48, 33, {2, 1, 1, 1, 1, false}},
                                {1, 10, 12, 32, 16, {2, 0, 0, 1, 1, false}},
                                {3, 4, 4, 160, 20, {1, 1, 1, 1, 1, false}}};
+    need_products_of_bytes();
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++)
         for (DType type = DTYPE_F32; type <= DTYPE_F16; type += gpu->lacks_bf16 ? 2 : 1)
             check_conv(&maps[i], type, i % 2 ? -0.3 : -1);
