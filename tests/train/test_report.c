@@ -190,7 +190,7 @@ static void a_page_holds_the_run_and_no_markup_of_others(void **state)
     has(page, "<script", false);
     has(page, "&lt;script&gt;alert(2)", true);
     has(page, "a &lt;b&gt;\xEF\xBF\xBD", true);
-    has(page, "30000 of 30000, 6e+03 epochs", true);
+    has(page, "30000 of 30000, 6000 epochs", true);
     has(page, "20 an epoch, of &lt;pictures&gt;.h5; 4 a step", true);
     has(page, "4 h 10 min in steps, 0.5 s each", true);
     has(page, "Draw with it", true);

@@ -89,7 +89,7 @@ train 0 --set method.kind=lora --set output.dir=shown --set output.dtype=f32 --s
     --set preview.steps=3 --set preview.sampler=euler --set preview.schedule=karras --set preview.cfg=3 --set preview.seed=11 --set preview.width=48 \
     --set preview.height=32 --set "preview.negative=it's dull" --set method.clip_skip=1 --set output.formats=[kohya,peft] \
     --set train.ema=0 --set method.text_encoder=false
-[ "$(cat "$work/out")" = "$(printf "$work/shown/%s\n" lora.safetensors lora.peft.safetensors samples/before-after.png log.jsonl)" ] ||
+[ "$(cat "$work/out")" = "$(printf "$work/shown/%s\n" lora.safetensors lora.peft.safetensors samples/before-after.png log.jsonl report.html)" ] ||
     fail "not the files that were made: $(cat "$work/out")"
 command=$(sed -n 's/.*draw with it: atelier //p' "$work/err")
 eval "expect 0 '$atelier' $command --threads 1 --out '$work/drawn.png'"

@@ -29,7 +29,7 @@ static double average(Average *a, double x)
 
 typedef struct Reading {
     Curves *curves;
-    Average loss, prior, grad_norm, bands[LOSS_BANDS];
+    Average loss, prior, grad_norm, seconds, bands[LOSS_BANDS];
 } Reading;
 
 /* NaN: it is not there, or null. */
@@ -87,6 +87,7 @@ static void add_step(Reading *r, const json_t *line)
     curve_add(&c->grad_norm_smooth, x, average(&r->grad_norm, grad_norm));
     curve_add(&c->change_norm, x, number(line, "change_norm"));
     curve_add(&c->seconds, x, seconds);
+    curve_add(&c->seconds_smooth, x, average(&r->seconds, seconds));
     curve_add(&c->memory, x, memory / 1e9);
 }
 

@@ -16,7 +16,7 @@ typedef struct Curves {
     Curve loss, loss_smooth, prior_smooth, validation;
     Curve bands[LOSS_BANDS]; /* smoothed */
     Curve lr, grad_norm, grad_norm_smooth, change_norm;
-    Curve seconds, memory; /* gigabytes */
+    Curve seconds, seconds_smooth, memory; /* memory: gigabytes */
 } Curves;
 
 /* Reads the run's log.jsonl, a line at a time. What is no line of a step is left out, so is a step that does

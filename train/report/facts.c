@@ -120,8 +120,8 @@ void facts_add(Buffer *b, const Report *r)
     if (r->config) {
         add_trained(b, r->config);
         add_pictures(b, r);
-        fact(b, "Steps", "%lld of %lld, %.3g epochs", (long long)c->step, (long long)total_steps(r),
-             c->epoch);
+        fact(b, "Steps", "%lld of %lld, %.*f epochs", (long long)c->step, (long long)total_steps(r),
+             c->epoch < 100 ? 1 : 0, c->epoch);
     } else {
         fact(b, "Steps", "%lld", (long long)c->step);
     }
@@ -192,7 +192,10 @@ Status result_add(Buffer *b, const Report *r)
     if (!config)
         return STATUS_OK;
     buffer_add(b, "<h2>Result</h2>\n");
-    Status s = r->curves->step >= total_steps(r) ? add_result(b, r, &path) : add_checkpoint(b, r, &path);
+    const bool done = r->curves->step >= total_steps(r);
+    Status s = done ? add_result(b, r, &path) : add_checkpoint(b, r, &path);
+    if (s == STATUS_OK && !path && done)
+        buffer_add(b, "<p class=\"note\">All steps are done; the result is not written yet.</p>\n");
     if (s == STATUS_OK && path) {
         const bool whole = config->method.kind == METHOD_FULL;
         char *command = draw_command(config, whole ? path : config->model.base, whole ? NULL : path);

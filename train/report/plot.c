@@ -16,7 +16,7 @@
 #define BOTTOM 200
 #define TICKS 6 /* about so many an axis */
 
-#define SPIKES 0.02 /* share of a faint series' values that may lie outside */
+#define SPIKES 0.02 /* share of the values that may lie outside, where there are spikes */
 #define FEW 50      /* values: of fewer all are inside */
 
 typedef struct Axis {
@@ -42,34 +42,29 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* What a faint series needs of the axis: all but its spikes. */
-static void faint_range(const Curve *c, double *low, double *high)
+/* What the axis has to reach: all values, or all but spikes. */
+static void series_range(const Series *s, bool spikes, double *low, double *high)
 {
+    const Curve *c = s->curve;
     double lows[CURVE_BUCKETS], highs[CURVE_BUCKETS];
     for (int i = 0; i < c->count; i++) {
-        lows[i] = c->buckets[i].low;
-        highs[i] = c->buckets[i].high;
+        lows[i] = s->style == SERIES_FAINT ? c->buckets[i].low : c->buckets[i].y;
+        highs[i] = s->style == SERIES_FAINT ? c->buckets[i].high : c->buckets[i].y;
     }
     qsort(lows, (size_t)c->count, sizeof *lows, ascending);
     qsort(highs, (size_t)c->count, sizeof *highs, ascending);
-    const int outside = c->count < FEW ? 0 : (int)(SPIKES * c->count);
+    const int outside = spikes && s->style != SERIES_POINTS && c->count >= FEW ? (int)(SPIKES * c->count) : 0;
     *low = lows[outside];
     *high = highs[c->count - 1 - outside];
 }
 
-static void series_range(const Series *s, double *low, double *high)
+/* Values of single steps have spikes, and so has their average. */
+static bool has_spikes(const Plot *plot)
 {
-    const Curve *c = s->curve;
-    if (s->style == SERIES_FAINT) {
-        faint_range(c, low, high);
-        return;
-    }
-    *low = INFINITY;
-    *high = -INFINITY;
-    for (int i = 0; i < c->count; i++) {
-        *low = fmin(*low, c->buckets[i].y);
-        *high = fmax(*high, c->buckets[i].y);
-    }
+    bool found = false;
+    for (int i = 0; i < plot->count; i++)
+        found |= plot->series[i].style == SERIES_FAINT;
+    return found;
 }
 
 /* 1, 2 or 5 times a power of ten. */
@@ -96,6 +91,7 @@ static void axis_mark(Axis *a, bool whole)
 
 static void find_axes(Drawn *d)
 {
+    const bool spikes = has_spikes(d->plot);
     Axis *x = &d->x, *y = &d->y;
     *x = *y = (Axis){.low = INFINITY, .high = -INFINITY};
     for (int i = 0; i < d->plot->count; i++) {
@@ -103,7 +99,7 @@ static void find_axes(Drawn *d)
         double low, high;
         if (!c->count)
             continue;
-        series_range(&d->plot->series[i], &low, &high);
+        series_range(&d->plot->series[i], spikes, &low, &high);
         x->low = fmin(x->low, c->buckets[0].x);
         x->high = fmax(x->high, c->buckets[c->count - 1].x);
         y->low = fmin(y->low, low);
@@ -187,8 +183,7 @@ static void add_line(Drawn *d, const Series *s)
 {
     static const char *const kinds[] = {
         [SERIES_LINE] = "line", [SERIES_FAINT] = "faint", [SERIES_POINTS] = "joined"};
-    buffer_add(d->b, "<path class=\"%s c%d\" d=\"", d->plot->count == 1 ? "line" : kinds[s->style],
-               s->colour);
+    buffer_add(d->b, "<path class=\"%s c%d\" d=\"", kinds[s->style], s->colour);
     for (int i = 0; i < s->curve->count; i++) {
         const Bucket *bucket = &s->curve->buckets[i];
         if (s->style != SERIES_FAINT || bucket->count == 1) {
@@ -217,8 +212,7 @@ static void add_legend(Drawn *d)
         if (!s->curve->count)
             continue;
         buffer_add(d->b, "<span class=\"entry\"><span class=\"key%s c%d\">%s</span> ",
-                   s->style == SERIES_FAINT && d->plot->count > 1 ? " pale" : "", s->colour,
-                   s->style == SERIES_POINTS ? "●" : "▬");
+                   s->style == SERIES_FAINT ? " pale" : "", s->colour, s->style == SERIES_POINTS ? "●" : "▬");
         html_text(d->b, s->name);
         buffer_add(d->b, "</span> ");
     }

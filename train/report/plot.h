@@ -10,7 +10,7 @@
 
 typedef enum SeriesStyle {
     SERIES_LINE,   /* means */
-    SERIES_FAINT,  /* every value, pale where there are others; its rare spikes do not make the plot taller */
+    SERIES_FAINT,  /* every value, thin; with it on a plot rare spikes do not make the plot taller */
     SERIES_POINTS, /* means, joined by a thin line */
 } SeriesStyle;
 

@@ -31,24 +31,26 @@ static void add_one(Buffer *b, const char *title, const char *unit, const Series
     plot_add(b, &(Plot){.title = title, .unit = unit, .series = s, .count = 1, .from_zero = true});
 }
 
+/* What jumps from step to step, and its average. */
+static void add_jumpy(Buffer *b, const char *title, const char *unit, const Curve *each, const Curve *average)
+{
+    const Series s[] = {
+        {each, "each step", 0, SERIES_FAINT},
+        {average, "averaged over about 50 steps", 0, SERIES_LINE},
+    };
+    plot_add(b, &(Plot){.title = title, .unit = unit, .series = s, .count = COUNT(s), .from_zero = true});
+}
+
 void plots_add(Buffer *b, const Report *r)
 {
     const Curves *c = r->curves;
-    const Series norms[] = {
-        {&c->grad_norm, "each step", 0, SERIES_FAINT},
-        {&c->grad_norm_smooth, "averaged over about 50 steps", 0, SERIES_LINE},
-    };
     buffer_add(b, "<h2>The way there</h2>\n<div class=\"plots\">\n");
     add_losses(b, c);
     add_one(b, "Learning rate", "", &(Series){&c->lr, "UNet", 0, SERIES_LINE});
-    plot_add(b, &(Plot){.title = "Norm of the gradients, before clipping",
-                        .unit = "",
-                        .series = norms,
-                        .count = COUNT(norms),
-                        .from_zero = true});
+    add_jumpy(b, "Norm of the gradients, before clipping", "", &c->grad_norm, &c->grad_norm_smooth);
     add_one(b, "Norm of the change since before step 1", "",
             &(Series){&c->change_norm, "all trained weights", 0, SERIES_LINE});
-    add_one(b, "Time of a step", "seconds", &(Series){&c->seconds, "each step", 0, SERIES_FAINT});
+    add_jumpy(b, "Time of a step", "seconds", &c->seconds, &c->seconds_smooth);
     add_one(b, "Memory", "GB", &(Series){&c->memory, "the process, after a step", 0, SERIES_LINE});
     buffer_add(b, "</div>\n");
 }

@@ -51,7 +51,22 @@ Status duty_save(Trainer *t)
     t->saved_step = t->state.step;
     duty_last_words(t);
     TRY(status_again(&logged));
-    return report_write(t->run->path);
+    return duty_report(t, stopped(t));
+}
+
+#define REPORT_SHARE 0.01 /* of a run's time at most */
+
+Status duty_report(Trainer *t, bool now)
+{
+    const double began = seconds_now();
+    if (!writes(t) || t->reported_step == t->state.step ||
+        (!now && (began - t->reported) * REPORT_SHARE < t->report_seconds))
+        return STATUS_OK;
+    TRY(report_write(t->run->path));
+    t->reported_step = t->state.step;
+    t->reported = seconds_now();
+    t->report_seconds = t->reported - began;
+    return STATUS_OK;
 }
 
 Status duty_saved_before(Trainer *t, Status s)

@@ -37,6 +37,8 @@ typedef struct Trainer {
     Progress progress;
     Smoothed smoothed; /* for the progress line */
     double began, elapsed_before;
+    int64_t reported_step;           /* of report.html */
+    double reported, report_seconds; /* when, and how long that took */
 } Trainer;
 
 static inline const volatile sig_atomic_t *stop_of(const Trainer *t)
@@ -61,6 +63,9 @@ const char *duty_how_to_go_on(const Trainer *t);
 /* Keeps the state after the last whole step. A log that cannot be brought to the disk is no reason to lose
  * the steps: it is told when they are safe. */
 Status duty_save(Trainer *t);
+/* Brings report.html to the last whole step, where it is not. Not now: only if that takes next to nothing of
+ * the run's time, since a log of many steps takes seconds to read. */
+Status duty_report(Trainer *t, bool now);
 /* False: a part of the state is kept by a process that is gone. */
 bool duty_can_save(const Trainer *t);
 /* Passes s on. Where something beside the training failed (a picture that cannot be read, the log, a

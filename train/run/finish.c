@@ -172,6 +172,7 @@ static void say(const Setup *s, const char *run, const CheckpointState *state, b
     if (compared)
         made[count++] = (Made){"previews before and after", PREVIEW_COMPARED};
     made[count++] = (Made){"log", "log.jsonl"};
+    made[count++] = (Made){"the run on a page", REPORT_FILE};
     say_made(made, count, ema);
     if (listed)
         print_made(run, made, count);

@@ -301,6 +301,7 @@ static Status interrupted(Trainer *t)
     }
     if (t->pass.sums && t->saved_step != t->state.step)
         TRY(duty_save(t));
+    TRY(t->run ? duty_report(t, true) : STATUS_OK);
     log_info("interrupted; the state after step %lld of %lld is saved. Go on with: %s",
              (long long)t->state.step, (long long)t->setup->steps, duty_how_to_go_on(t));
     return status_interrupted();
