@@ -159,9 +159,10 @@ static Status killed_inside(void)
     return wait_in_vain();
 }
 
+/* Whoever lets it go on (a shell, mpirun before it kills): it would join the others, and none would end. */
 static Status stopped(void)
 {
-    if (comm->rank == 1)
+    while (comm->rank == 1)
         raise(SIGSTOP);
     return wait_in_vain();
 }
@@ -213,8 +214,8 @@ static void set_number(const char *name, int n)
     setenv(name, text, 1);
 }
 
-/* As `--processes` does, but all in a group, and what they say goes into a file. */
-static void start_by_sockets(int count, const char *work, int out)
+/* As `--processes` does, but all in a group, and what they say goes into a file. Returns process 1. */
+static pid_t start_by_sockets(int count, const char *work, int out)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof at;
@@ -222,9 +223,11 @@ static void start_by_sockets(int count, const char *work, int out)
     assert_int_equal(bind(listening, (struct sockaddr *)&at, sizeof at), 0);
     assert_int_equal(listen(listening, count), 0);
     assert_int_equal(getsockname(listening, (struct sockaddr *)&at, &size), 0);
+    pid_t second = 0;
     for (int rank = 0; rank < count; rank++) {
         const pid_t pid = fork();
         assert_true(pid >= 0);
+        second = rank == 1 ? pid : second;
         if (pid > 0)
             continue;
         set_number("RANK", rank);
@@ -240,14 +243,16 @@ static void start_by_sockets(int count, const char *work, int out)
         _exit(99);
     }
     close(listening);
+    return second;
 }
 
-static void start_by_mpi(int count, const char *work, int out)
+/* Returns 0: mpirun ends what is left. */
+static pid_t start_by_mpi(int count, const char *work, int out)
 {
     const pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid > 0)
-        return;
+        return 0;
     char number[16];
     snprintf(number, sizeof number, "%d", count);
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
@@ -264,20 +269,16 @@ static void start_by_mpi(int count, const char *work, int out)
     _exit(99);
 }
 
-/* Waits for all. A stopped one is ended once another has ended. worst: the highest exit status. */
-static int wait_for_them(void)
+/* Waits for all. stuck: ended once another has ended; 0: none. worst: the highest exit status. */
+static int wait_for_them(pid_t stuck)
 {
     int worst = 0, how;
-    pid_t stuck = 0;
-    for (pid_t pid; (pid = waitpid(-1, &how, WUNTRACED)) > 0;) {
-        if (WIFSTOPPED(how))
-            stuck = pid;
-        else if (WIFEXITED(how) && WEXITSTATUS(how) > worst)
+    while (waitpid(-1, &how, 0) > 0) {
+        if (WIFEXITED(how) && WEXITSTATUS(how) > worst)
             worst = WEXITSTATUS(how);
-        if (!WIFSTOPPED(how) && stuck) {
+        if (stuck)
             kill(stuck, SIGKILL);
-            stuck = 0;
-        }
+        stuck = 0;
     }
     return worst;
 }
@@ -289,8 +290,8 @@ static int run(bool mpi, int count, const char *work)
     const int out = mkstemp(path);
     assert_true(out >= 0);
     unlink(path);
-    (mpi ? start_by_mpi : start_by_sockets)(count, work, out);
-    const int worst = wait_for_them();
+    const pid_t second = (mpi ? start_by_mpi : start_by_sockets)(count, work, out);
+    const int worst = wait_for_them(strcmp(work, "stopped") == 0 ? second : 0);
     const ssize_t n = pread(out, output, sizeof output - 1, 0);
     output[n > 0 ? n : 0] = 0;
     close(out);
