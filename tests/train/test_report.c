@@ -83,9 +83,15 @@ static void a_long_curve_stays_small_and_keeps_its_extremes(void **state)
 static void every_curve_can_be_drawn(void **state)
 {
     (void)state;
-    static const double values[][3] = {
-        {0, 0, 0},   {1, 1, 1}, {-1, 0, 1}, {1e-12, 2e-12, 3e-12}, {1e15, 2e15, 1e15}, {0.1, INFINITY, 0.3},
-        {-5, -5, -5}};
+    static const double values[][3] = {{0, 0, 0},
+                                       {1, 1, 1},
+                                       {-1, 0, 1},
+                                       {1e-12, 2e-12, 3e-12},
+                                       {1e15, 2e15, 1e15},
+                                       {0.1, INFINITY, 0.3},
+                                       {0.1, 0.1 + 1.4e-17, 0.1},
+                                       {0, 5e-324, 0},
+                                       {-5, -5, -5}};
     Curve *c = mem_calloc(1, sizeof *c);
     Buffer b = {0};
     plot_add(&b, &(Plot){.title = "", .unit = "", .series = &(Series){c, "", 0, SERIES_LINE}, .count = 1});

@@ -19,6 +19,9 @@
 #define SPIKES 0.02 /* share of the values that may lie outside, where there are spikes */
 #define FEW 50      /* values: of fewer all are inside */
 
+#define ONE_VALUE 1e-6 /* as a share of it: what differs by less is one */
+#define LEAST 1e-30    /* and what differs by less than this */
+
 typedef struct Axis {
     double low, high;
     double step;  /* between ticks */
@@ -109,7 +112,8 @@ static void find_axes(Drawn *d)
         x->high = x->low + 1;
     if (d->plot->from_zero)
         y->low = fmin(y->low, 0);
-    if (!(y->high > y->low)) /* one value throughout */
+    if (!(y->high - y->low >
+          fmax(ONE_VALUE * fabs(y->high), LEAST))) /* throughout, but for its average's rounding */
         y->high = y->low + (y->low != 0 ? fabs(y->low) : 1);
     const double margin = (y->high - y->low) * 0.05;
     y->high += margin;
@@ -141,17 +145,22 @@ static void add_power(Buffer *b, int exponent)
     buffer_add(b, "×10<tspan dy=\"-5\" class=\"power\">%s%d</tspan>", exponent < 0 ? "−" : "", abs(exponent));
 }
 
+static double tick_at(const Axis *a, int i)
+{
+    return (ceil(a->low / a->step - 1e-9) + i) * a->step;
+}
+
 static void add_ticks(Drawn *d)
 {
     const Axis *x = &d->x, *y = &d->y;
-    for (double v = ceil(y->low / y->step - 1e-9) * y->step; v <= y->high; v += y->step) {
-        const double at = place_y(d, v);
+    for (int i = 0; tick_at(y, i) <= y->high; i++) {
+        const double v = tick_at(y, i), at = place_y(d, v);
         buffer_add(d->b, "<path class=\"grid\" d=\"M%d %.1fH%d\"/>", LEFT, at, RIGHT);
         buffer_add(d->b, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.*f</text>\n", LEFT - 6, at + 4,
                    y->decimals, label_of(y, v));
     }
-    for (double v = ceil(x->low / x->step - 1e-9) * x->step; v <= x->high; v += x->step) {
-        const double at = place_x(d, v);
+    for (int i = 0; tick_at(x, i) <= x->high; i++) {
+        const double v = tick_at(x, i), at = place_x(d, v);
         buffer_add(d->b, "<path class=\"axis\" d=\"M%.1f %dv5\"/>", at, BOTTOM);
         buffer_add(d->b, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.*f</text>\n", at, BOTTOM + 19,
                    x->decimals, label_of(x, v));
