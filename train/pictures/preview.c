@@ -184,9 +184,14 @@ Status preview_draw(Pipeline *p, Comm *comm, const PreviewDrawn *drawn, const ch
     return s;
 }
 
+char *preview_path(const char *run, int64_t step)
+{
+    return path_in(run, "samples/step-%06lld.png", (long long)step);
+}
+
 static Status read_png(const char *run, int64_t step, Picture *out)
 {
-    char *path = path_in(run, "samples/step-%06lld.png", (long long)step), *bytes = NULL;
+    char *path = preview_path(run, step), *bytes = NULL;
     size_t size = 0;
     Status s = path ? file_read(path, PNG_LIMIT, &bytes, &size) : STATUS_FAILED;
     if (s == STATUS_OK)

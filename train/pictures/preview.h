@@ -18,6 +18,8 @@ Status preview_plan(Pipeline *p, const Config *config, size_t *bytes);
  * RUN/samples/step-000100.png, with a legend in step-000100.txt. Shows how far it has come. The
  * processes of comm share the pictures; process 0 writes. */
 Status preview_draw(Pipeline *p, Comm *comm, const PreviewDrawn *drawn, const char *run);
+/* RUN/samples/step-000100.png. NULL: out of memory. Caller: mem_free. */
+char *preview_path(const char *run, int64_t step);
 #define PREVIEW_COMPARED "samples/before-after.png"
 /* RUN/samples/before-after.png: the grids of two steps, one above the other. */
 Status preview_compare(const char *run, int64_t before, int64_t after);

@@ -56,8 +56,7 @@ Status finish_export(const Setup *s, const char *run)
 /* Both grids above each other, where they were drawn. */
 static Status compare(const Setup *s, const char *run, bool *compared)
 {
-    char *before = path_in(run, "samples/step-000000.png");
-    char *after = path_in(run, "samples/step-%06lld.png", (long long)s->steps);
+    char *before = preview_path(run, 0), *after = preview_path(run, s->steps);
     *compared = before && after && file_exists(before) && file_exists(after);
     mem_free(before);
     mem_free(after);

@@ -5,6 +5,7 @@
 #include "kernels/base/log.h"
 #include "kernels/base/mem.h"
 #include "train/pictures/owned.h"
+#include "train/pictures/preview.h"
 #include "checkpoint_folder.h"
 
 #include <errno.h>
@@ -166,7 +167,7 @@ Status run_previews(RunFolder *r, int64_t step)
 {
     if (!r->events)
         return STATUS_OK;
-    char *file = path_in(r->path, "samples/step-%06lld.png", (long long)step);
+    char *file = preview_path(r->path, step);
     const Status s = file ? events_picture(r->events, step, "previews", file) : STATUS_FAILED;
     mem_free(file);
     return s;
